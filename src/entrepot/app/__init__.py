@@ -1,0 +1,1 @@
+"""The use cases. Knows ports and the domain, no adapter."""

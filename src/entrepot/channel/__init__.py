@@ -1,0 +1,1 @@
+"""conda channels: repodata, shards (CEP 16), rewriting."""

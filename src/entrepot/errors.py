@@ -1,0 +1,196 @@
+"""Every exception entrepot raises, in one tree.
+
+::
+
+    EntrepotError
+      ConfigError                   a setting is wrong: its name, its value and where it came from
+      UsageError                    the command line asks for something that cannot be
+      FormatError(ValueError)       bytes or a name that do not follow their format
+        InvalidFilename, InvalidPage, InvalidRepodata, InvalidHead
+      UpstreamError                 the other side failed; carries a redacted URL and `status_hint`
+        UpstreamTimeout             504
+        UpstreamUnreachable, UpstreamProtocolError, TruncatedBody, DigestMismatch    502
+      StoreError                    our side failed
+        StoreUnavailable (503), StoreFull, AlreadyExists, PreconditionFailed, InvalidSpan
+      Busy                          a lock was not to be had in time
+      ProtocolMisuse                our own code asked for an illegal transition: a bug, never the user's fault
+
+An error holds data; the text a person reads is made in ``cli/output.py``. Absence is never an exception:
+it is ``None`` or a ``Miss``. Nothing but this module may define an exception that crosses a layer.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EntrepotError(Exception):
+    """The root. ``reference`` is a stable kebab-case name; ``hint`` says how to mend it (may be empty).
+
+    Args:
+        message: what went wrong and why, in one or two sentences, without a trailing newline.
+        hint: what the reader can do about it, best a command.
+    """
+
+    reference: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(EntrepotError):
+    """A setting cannot be used; ``name``, ``value`` and ``source`` (a file with its line, a variable, a flag) say which."""
+
+    reference = "bad-setting"
+
+    def __init__(self, message: str, *, name: str = "", value: str = "", source: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.name = name
+        self.value = value
+        self.source = source
+
+
+class UsageError(EntrepotError):
+    """The command line cannot be carried out as written; exit status 2."""
+
+    reference = "usage"
+
+
+class FormatError(EntrepotError, ValueError):
+    """Bytes or a name do not follow their format; ``text`` is the offending piece, ``position`` its offset if known."""
+
+    reference = "bad-format"
+
+    def __init__(self, message: str, *, text: str = "", position: int | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.text = text
+        self.position = position
+
+
+class InvalidFilename(FormatError):
+    """No wheel, sdist or conda archive can have this name."""
+
+    reference = "bad-filename"
+
+
+class InvalidPage(FormatError):
+    """An index page that is neither the JSON nor the HTML form of the simple repository API."""
+
+    reference = "bad-page"
+
+
+class InvalidRepodata(FormatError):
+    """A channel's repodata or shard that cannot be read."""
+
+    reference = "bad-repodata"
+
+
+class InvalidHead(FormatError):
+    """A stored head that cannot be read back: damaged, or written by another version."""
+
+    reference = "bad-head"
+
+
+class UpstreamError(EntrepotError):
+    """The other side failed. ``url`` is redacted; ``status_hint`` is what a client should be told."""
+
+    reference = "upstream"
+    status_hint: ClassVar[int] = 502
+
+    def __init__(self, message: str, *, url: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.url = url
+
+
+class UpstreamTimeout(UpstreamError):
+    """No connection, or no byte for the configured number of seconds."""
+
+    reference = "upstream-timeout"
+    status_hint = 504
+
+
+class UpstreamUnreachable(UpstreamError):
+    """The name does not resolve, nothing listens, or TLS was refused."""
+
+    reference = "upstream-unreachable"
+
+
+class UpstreamProtocolError(UpstreamError):
+    """What came back is not HTTP that can be passed on, or the connection broke before a whole head."""
+
+    reference = "upstream-protocol"
+
+
+class TruncatedBody(UpstreamError):
+    """The body ended before its announced or known length; ``received`` bytes came."""
+
+    reference = "truncated-body"
+
+    def __init__(self, message: str, *, url: str = "", received: int = 0, hint: str = "") -> None:
+        super().__init__(message, url=url, hint=hint)
+        self.received = received
+
+
+class DigestMismatch(UpstreamError):
+    """A body's digest is not the one that is known for its URL; both are named."""
+
+    reference = "digest-mismatch"
+
+    def __init__(self, message: str, *, url: str = "", expected: str = "", actual: str = "", hint: str = "") -> None:
+        super().__init__(message, url=url, hint=hint)
+        self.expected = expected
+        self.actual = actual
+
+
+class StoreError(EntrepotError):
+    """The store failed. A client whom the upstream can serve must not notice."""
+
+    reference = "store"
+
+
+class StoreUnavailable(StoreError):
+    """The store gave no answer, or may not be written; a retry may help."""
+
+    reference = "store-unavailable"
+
+
+class StoreFull(StoreError):
+    """No space, no inodes or no quota left where the store lives."""
+
+    reference = "store-full"
+
+
+class AlreadyExists(StoreError):
+    """A put with ``mode="create"`` found an object under its key."""
+
+    reference = "already-exists"
+
+
+class PreconditionFailed(StoreError):
+    """The object changed since it was looked at."""
+
+    reference = "precondition-failed"
+
+
+class InvalidSpan(StoreError):
+    """A byte range that starts at or past the object's end."""
+
+    reference = "invalid-span"
+
+
+class Busy(EntrepotError):
+    """Somebody else holds what is needed; ``holder`` names them when known. Exit status 4."""
+
+    reference = "busy"
+
+    def __init__(self, message: str, *, holder: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.holder = holder
+
+
+class ProtocolMisuse(EntrepotError):
+    """Our own code asked for an illegal transition. Always a bug of entrepot."""
+
+    reference = "protocol-misuse"

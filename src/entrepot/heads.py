@@ -1,0 +1,189 @@
+"""Heads: what the store keeps of a response beside its body, and where it lies.
+
+A head is one small JSON object under ``heads/ab/cdef.../VARIANT``; its body is ``bodies/sha256/ab/cdef...``. Heads are
+self-contained: the catalogue can be made again from them alone. This module turns heads into bytes and back and makes
+their keys; it reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from entrepot.digests import Digest
+from entrepot.errors import InvalidHead
+from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
+
+FORMAT = 1
+"""Version of a head's JSON; a head of a later version is left alone."""
+
+SECRET_QUERY = frozenset(
+    (
+        "token access_token auth_token private_token job_token api_key apikey key password passwd secret sig signature se sp sv "  # noqa: SIM905
+        "x-amz-signature x-amz-credential x-amz-security-token x-goog-signature x-goog-credential awsaccesskeyid"
+    ).split()
+)
+"""Query names whose values are credentials (signed and tokenised URLs)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A stored response: the core's view, the body's digest, and what is known of the distribution in it."""
+
+    url: str
+    """The canonical upstream URL, redacted: never with user, password, token or signature in it."""
+    method: str
+    response: StoredResponse
+    body: Digest | None
+    """sha256 of the stored body; ``None`` when the response has no body worth keeping (a 404, a redirect)."""
+    shared: bool = False
+    """Stored by a shared cache (RFC 9111 §1)."""
+    credentialed: bool = False
+    """The request carried credentials; never given to others unless upstream accepts theirs."""
+    proven: tuple[Digest, ...] = ()
+    """Digests that were known beforehand and that the body was checked against; empty: *unproven*."""
+    project: str | None = None
+    """Normalized name (PEP 503), or a conda package's name."""
+    version: str | None = None
+    filename: str | None = None
+    kind: str = "other"
+    """A value of ``ports.tool.Kind``."""
+    upload_time: str | None = None
+
+    @property
+    def is_immutable(self) -> bool:
+        """Content fixed by a digest that was known before it came: fresh for ever (design.md §3)."""
+        return bool(self.proven) and self.body is not None and self.response.head.status == 200
+
+    def to_bytes(self) -> bytes:
+        """The JSON form, one object with short keys, ended by a newline."""
+        r = self.response
+        data: dict[str, Any] = {
+            "format": FORMAT,
+            "url": self.url,
+            "method": self.method,
+            "status": r.head.status,
+            "reason": r.head.reason,
+            "headers": [list(line) for line in r.head.headers],
+            "vary": [list(pair) for pair in r.vary],
+            "request_time": r.request_time,
+            "response_time": r.response_time,
+            "size": r.size,
+            "body": str(self.body) if self.body else None,
+            "proven": [str(d) for d in self.proven],
+            "project": self.project,
+            "version": self.version,
+            "filename": self.filename,
+            "kind": self.kind,
+            "upload_time": self.upload_time,
+        }
+        for flag, value in (("invalidated", r.invalidated), ("shared", self.shared), ("credentialed", self.credentialed)):
+            if value:
+                data[flag] = True
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, *, key: str = "") -> Head:
+        """Read a head back.
+
+        Raises:
+            InvalidHead: not a head, or of a format this version does not know.
+        """
+        try:
+            data = json.loads(raw)
+            if data["format"] != FORMAT:
+                raise InvalidHead(f"a head of format {data['format']!r}; this version reads {FORMAT}")  # noqa: TRY301
+            response = StoredResponse(
+                head=ResponseHead(int(data["status"]), Headers((str(n), str(v)) for n, v in data["headers"]), str(data["reason"])),
+                vary=tuple((str(n), None if v is None else str(v)) for n, v in data["vary"]),
+                request_time=float(data["request_time"]),
+                response_time=float(data["response_time"]),
+                size=None if data["size"] is None else int(data["size"]),
+                invalidated=bool(data.get("invalidated")),
+                key=key,
+            )
+            return cls(
+                url=str(data["url"]),
+                method=str(data["method"]),
+                response=response,
+                body=None if data["body"] is None else Digest.parse(data["body"]),
+                shared=bool(data.get("shared")),
+                credentialed=bool(data.get("credentialed")),
+                proven=tuple(Digest.parse(d) for d in data["proven"]),
+                project=data["project"],
+                version=data["version"],
+                filename=data["filename"],
+                kind=str(data["kind"]),
+                upload_time=data["upload_time"],
+            )
+        except InvalidHead:
+            raise
+        except (ValueError, KeyError, TypeError) as exc:
+            raise InvalidHead(f"not a head: {exc}", text=raw[:80].decode("utf-8", "replace")) from exc
+
+
+def canonical_url(url: str) -> str:
+    """The URL as cache key: scheme and host in lower case, default port, user and fragment dropped, empty path ``/``.
+
+    Nothing else is touched: percent-encoding and query order are the origin's business (RFC 9110 §4.2.3, RFC 3986 §6.2.3).
+
+    >>> canonical_url("HTTPS://u:p@Index.Example:443/simple/?a=B#x")
+    'https://index.example/simple/?a=B'
+    """
+    scheme, rest = url.split("://", 1) if "://" in url else ("http", url)
+    scheme = scheme.lower()
+    end = min((i for i in (rest.find(c) for c in "/?#") if i >= 0), default=len(rest))
+    authority, tail = rest[:end].rpartition("@")[2].lower(), rest[end:].partition("#")[0]
+    default = {"http": ":80", "https": ":443"}.get(scheme, "")
+    if default and authority.endswith(default):
+        authority = authority[: -len(default)]
+    return f"{scheme}://{authority}{tail if tail.startswith('/') else '/' + tail}"
+
+
+def redacted_url(url: str) -> str:
+    """The URL with user, password, ``/t/TOKEN/`` and secret query values masked: for people, heads, logs and reports.
+
+    >>> redacted_url("https://me:pw@host/t/tk-123/conda?sig=abc&v=1")
+    'https://host/t/<TOKEN>/conda?sig=***&v=1'
+    """
+    parts = urlsplit(url)
+    path = parts.path.split("/")
+    for i in range(1, len(path) - 1):
+        if path[i - 1] == "" and i > 1:
+            continue
+        if path[i] == "t" and path[i + 1]:
+            path[i + 1] = "<TOKEN>"
+            break
+    query = "&".join(
+        f"{name}=***" if found and name.lower() in SECRET_QUERY else pair
+        for pair in parts.query.split("&")
+        for name, found, _ in [pair.partition("=")]
+    )
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "/".join(path), query, ""))
+
+
+def has_secret(url: str) -> bool:
+    """Whether the URL itself carries a credential."""
+    return "@" in urlsplit(url).netloc or redacted_url(url) != urlunsplit((*urlsplit(url)[:4], ""))
+
+
+def cache_key(url: str) -> str:
+    """The directory of a URL's heads: ``heads/`` and the sha256 of the canonical URL, split after two digits."""
+    value = hashlib.sha256(canonical_url(url).encode()).hexdigest()
+    return f"heads/{value[:2]}/{value[2:]}"
+
+
+def variant_name(vary: tuple[tuple[str, str | None], ...]) -> str:
+    """The file name of one variant: ``0`` without ``Vary``, else 16 hex digits of its selecting values."""
+    if not vary:
+        return "0"
+    text = "\n".join(f"{name}:{'' if value is None else '=' + value}" for name, value in sorted(vary))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def body_key(body: Digest) -> str:
+    """Where a body lies: ``bodies/sha256/ab/cdef...``."""
+    return f"bodies/{body.algorithm}/{body.value[:2]}/{body.value[2:]}"

@@ -1,0 +1,95 @@
+"""The catalogue: what can be made again from the store, kept where it can be asked quickly.
+
+Losing it costs time, never correctness. Counters, learned hosts and links are lossy on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from entrepot.digests import Digest
+from entrepot.heads import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What an index page or a lock file says about one file: its URL and the facts that travel with it."""
+
+    url: str
+    """Canonical upstream URL."""
+    digests: tuple[Digest, ...] = ()
+    size: int | None = None
+    project: str | None = None
+    version: str | None = None
+    filename: str | None = None
+    kind: str = "other"
+    upload_time: str | None = None
+    source: str = ""
+    """Where it was said: the cache key of a page, or a file's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One head as the catalogue knows it."""
+
+    key: str
+    """The head's key in the store."""
+    head: Head
+    used: float
+    """Last use, seconds since the epoch."""
+    disk: int
+    """Bytes of disk of the body, 0 without one."""
+
+
+class Catalogue(Protocol):
+    """The derived index of one store, on this host."""
+
+    def record(self, key: str, head: Head, *, used: float, disk: int) -> None:
+        """A head was stored or refreshed."""
+        ...
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Heads are gone."""
+        ...
+
+    def rows(self) -> Iterator[Row]:
+        """Every head known."""
+        ...
+
+    def totals(self) -> Mapping[str, tuple[int, int]]:
+        """Kind -> (entries, bytes of disk of distinct bodies)."""
+        ...
+
+    def heads_of(self, body: Digest) -> list[str]:
+        """Keys of the heads that name this body."""
+        ...
+
+    def learn(self, links: Iterable[Link]) -> None:
+        """Remember what a page or a lock file said; the latest word on a URL wins."""
+        ...
+
+    def link(self, url: str) -> Link | None:
+        """What is known of a canonical URL."""
+        ...
+
+    def learn_host(self, authority: str) -> None:
+        """Remember ``HOST:PORT`` as one that serves packages, because an index page named it."""
+        ...
+
+    def hosts(self) -> frozenset[str]:
+        """Every remembered ``HOST:PORT``."""
+        ...
+
+    def count(self, **amounts: int) -> None:
+        """Add to the lossy counters (``hits``, ``bytes_from_cache`` ...)."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """The counters since the store was made."""
+        ...
+
+    def close(self) -> None:
+        """Write what is pending and close."""
+        ...

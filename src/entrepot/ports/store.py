@@ -1,0 +1,205 @@
+"""The store as the application sees it: five small Protocols, and one for downloads that are growing.
+
+The promises, which ``testing/store_suite.py`` checks on every adapter and wrapper:
+
+* a key is one or more segments of ``[A-Za-z0-9._-]``, joined by ``/``, none of them ``.`` or ``..``;
+* a put is atomic: no reader ever sees part of an object, and after a crash the object is whole or absent;
+* ``get`` and ``head`` of an absent key give ``None``; list order is unspecified;
+* an open :class:`Blob` stays readable after its object was deleted or replaced.
+
+What only one backend can do is a method of that backend, not of the port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """A half-open span ``[start, end)`` in bytes; ``end=None`` means to the object's end."""
+
+    start: int
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeta:
+    """An object without its bytes."""
+
+    key: str
+    size: int
+    """Bytes of content."""
+    modified: float
+    """Seconds since the epoch. For heads this is the coarse last use."""
+    disk: int = 0
+    """Bytes of disk the object occupies (blocks); 0 where the backend cannot know."""
+
+
+class Blob(Protocol):
+    """An object that is open for reading; close it."""
+
+    @property
+    def size(self) -> int:
+        """The whole object's size in bytes, whatever span was asked for."""
+        ...
+
+    def read(self, start: int, count: int) -> bytes:
+        """At most ``count`` bytes from ``start``; short only at the end. Page-cache fast: may be called on the event loop."""
+        ...
+
+    def fileno(self) -> int | None:
+        """A descriptor to send the bytes from, when there is one."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; may be called twice."""
+        ...
+
+
+class Get(Protocol):
+    """Reading whole objects."""
+
+    async def get(self, key: str) -> Blob | None:
+        """The object under ``key``, open for reading; ``None`` if there is none.
+
+        Raises:
+            StoreUnavailable: the backend gave no answer; a retry may help.
+        """
+        ...
+
+
+class Put(Protocol):
+    """Writing whole objects."""
+
+    async def put(
+        self, key: str, body: bytes | AsyncIterator[bytes], *, mode: Literal["create", "overwrite"] = "overwrite"
+    ) -> ObjectMeta:
+        """Store an object, atomically.
+
+        Raises:
+            AlreadyExists: ``mode="create"`` and the key is taken; decided atomically.
+            StoreFull: no room. Nothing is left behind.
+            StoreUnavailable: not writable, or no answer.
+        """
+        ...
+
+
+class Look(Protocol):
+    """Looking at objects without reading them."""
+
+    async def head(self, key: str) -> ObjectMeta | None:
+        """The object's meta data, or ``None``."""
+        ...
+
+
+class List(Protocol):
+    """Finding objects."""
+
+    def list(self, prefix: str) -> Iterator[ObjectMeta]:
+        """Every object whose key starts with the whole segments of ``prefix`` (``heads/ab``), in no special order.
+
+        Objects that come and go meanwhile may or may not be listed.
+        """
+        ...
+
+
+class Delete(Protocol):
+    """Removing objects."""
+
+    async def delete(self, key: str) -> int | None:
+        """Remove an object; the bytes of disk it gave back, or ``None`` if there was none."""
+        ...
+
+
+class Growing(Protocol):
+    """One download that is in progress, resumable and readable while it grows: the store's side of a flight.
+
+    At any time at most one process *leads* it (holds its lock and writes); any number read. A dead leader's lock is
+    released by the system, and what it wrote stays to be resumed.
+    """
+
+    def lead(self) -> bool:
+        """Try to become the leader, without waiting; ``True`` when this object now (or already) leads."""
+        ...
+
+    def size(self) -> int:
+        """Bytes written so far, by whoever leads."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Append; leader only.
+
+        Raises:
+            StoreFull, StoreUnavailable: nothing of ``data`` counts as written.
+        """
+        ...
+
+    def read(self, start: int, count: int) -> bytes:
+        """At most ``count`` bytes from ``start``, as many as are there now. Works on after commit and discard."""
+        ...
+
+    def describe(self, note: bytes) -> None:
+        """Write the note that followers and later leaders read (the response's head, what is proven); atomic; leader only."""
+        ...
+
+    def description(self) -> bytes | None:
+        """The latest note, if any."""
+        ...
+
+    def restart(self) -> None:
+        """Throw away what was written and the note, and begin at byte 0 in a new file; leader only."""
+        ...
+
+    async def commit(self, key: str) -> ObjectMeta:
+        """Make the bytes durable and the object ``key``, atomically; the note is dropped; the lead is kept until ``close``.
+
+        An object that is already there under a content-addressed key is kept and the new bytes dropped.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Throw the bytes and the note away; leader only; the lead is kept until ``close``."""
+        ...
+
+    def close(self) -> None:
+        """Give up the lead, if any, and close; bytes and note stay for a later leader to resume. May be called twice."""
+        ...
+
+
+class Flights(Protocol):
+    """Downloads in progress."""
+
+    def open_flight(self, name: str) -> Growing:
+        """The download of that name (a key segment); made when it is not there. Does not lead yet."""
+        ...
+
+
+class Hold(Protocol):
+    """Keeping sweeps away from what is being made."""
+
+    def hold(self, key: str, *, exclusive: bool = False) -> AbstractContextManager[None]:
+        """Lock the prefix that ``key`` lies in: shared from "is the body there?" to the head's rename, exclusively to sweep."""
+        ...
+
+
+class Store(Get, Put, Look, List, Delete, Flights, Hold, Protocol):
+    """Everything the application asks of a store."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether others than its owner may write it: then it is a shared cache (RFC 9111 §1)."""
+        ...
+
+    @property
+    def root(self) -> Path | None:
+        """The directory it lives in, for people; ``None`` when it is not on this disk."""
+        ...
+
+    def touch(self, key: str) -> None:
+        """Note that an object was used now. Coarse and lossy; never raises."""
+        ...

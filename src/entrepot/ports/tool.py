@@ -1,0 +1,259 @@
+"""What a tool is, to the application: where its caches are and why, what is in them, and how an entry is removed.
+
+The verbs (``status``, ``where``, ``list``, ``remove``, ``clean``, ``verify``, ``config``) are written once over this;
+a new tool is a new folder under ``tools/`` and nothing else. Everything a tool needs of the world comes in as
+:class:`Surroundings`; nothing here reads the environment. These functions are synchronous and may be slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Protocol
+
+from entrepot.digests import Digest
+
+
+class Kind(StrEnum):
+    """What an entry is. The value is the word people type after ``--kind`` and read in ``list``."""
+
+    WHEEL = "wheel"
+    SDIST = "sdist"
+    METADATA = "metadata"
+    """A core metadata file (PEP 658)."""
+    PAGE = "page"
+    """An index page, repodata or a shard: volatile."""
+    BUILT = "built"
+    """A wheel built on this machine."""
+    ARCHIVE = "archive"
+    """A conda archive, ``.conda`` or ``.tar.bz2``."""
+    UNPACKED = "unpacked"
+    """An unpacked package or wheel that environments link to."""
+    LOG = "log"
+    TEMP = "temp"
+    """A left-over of an interrupted download, build or unpacking."""
+    OTHER = "other"
+
+    @property
+    def group(self) -> str:
+        """The heading that sizes are summed under: downloads, pages, built, unpacked, logs, temp or other."""
+        return _GROUPS[self]
+
+
+_GROUPS = {
+    Kind.WHEEL: "downloads",
+    Kind.SDIST: "downloads",
+    Kind.ARCHIVE: "downloads",
+    Kind.METADATA: "pages",
+    Kind.PAGE: "pages",
+    Kind.BUILT: "built",
+    Kind.UNPACKED: "unpacked",
+    Kind.LOG: "logs",
+    Kind.TEMP: "temp",
+    Kind.OTHER: "other",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The world a tool's rules are worked out against; tests make their own."""
+
+    environ: Mapping[str, str]
+    home: Path
+    cwd: Path
+    platform: Literal["linux", "darwin", "win32"] = "linux"
+    euid: int = -1
+    """Effective user id; -1 where there is none (Windows)."""
+    python: Path | None = None
+    """The interpreter whose pip is meant; ``None``: the one that runs ``pip`` on PATH, else ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One source that had a say about a path, strongest first in :class:`Place`."""
+
+    kind: Literal["option", "environment", "file", "default"]
+    source: str
+    """A variable's or flag's name, or ``PATH:LINE``, or ``default``."""
+    value: str
+    """As written, secrets masked."""
+    wins: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One cache directory of a tool and the reason why it is there."""
+
+    tool: str
+    path: Path | None
+    """Absolute; ``None`` when caching is off."""
+    layers: tuple[Layer, ...]
+    """Strongest first; exactly one ``wins`` unless several parts add up (conda's list)."""
+    label: str = ""
+    """Tells places of one tool apart: an interpreter, ``first writable``, ``orphaned``."""
+    exists: bool = False
+    usable: bool = True
+    """Whether the tool itself would use it as it is (ownership, permissions)."""
+    why_not: str = ""
+    """When not usable: the tool's reason in a sentence, with the cure."""
+    notes: tuple[str, ...] = ()
+    """Traps worth telling: ``PIP_NO_CACHE_DIR=0 turns the cache off``."""
+    sources: tuple[str, ...] = ()
+    """Indexes or channels in force, redacted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing in a cache: the row of ``list``."""
+
+    tool: str
+    place: Path
+    """The cache directory it lies in."""
+    key: str
+    """Names it within its place, for the tool that made it; stable between scans."""
+    kind: Kind
+    size: int
+    """Bytes of content, of all its files."""
+    disk: int
+    """Bytes of disk of all its files (``st_blocks * 512``), each inode once."""
+    freeable: int
+    """Bytes of disk that removing it alone would give back: inodes all of whose links lie in it."""
+    files: int
+    project: str | None = None
+    """Normalized name, when it is known."""
+    version: str | None = None
+    filename: str | None = None
+    """The exact file name of the distribution or archive."""
+    certainty: Literal["proven", "hash", "content", "unknown"] = "unknown"
+    """How the name is known: proven by the key or URL, by a digest on a page, by the content alone, or not."""
+    used: float | None = None
+    """Last use, seconds since the epoch."""
+    used_from: Literal["record", "mtime", "atime", ""] = ""
+    used_by: tuple[str, ...] = ()
+    """Environments that need it; removing it may cost them nothing (copies) or everything (links): see ``pinned``."""
+    pinned: str = ""
+    """Why it may not go now (linked symbolically, being written, fresh): empty when it may."""
+    litter: str = ""
+    """Why plain ``clean`` takes it (``superseded layout``, ``stale temporary``, ``orphan``, ``expired page``): empty: it stays."""
+    origin: str = ""
+    """URL it came from, redacted; empty when it cannot be proved."""
+    digest: Digest | None = None
+    state: Literal["fresh", "stale", ""] = ""
+    trust: Literal["proven", "unproven", "bad", ""] = ""
+    """``proven``: its body was checked against a digest known from elsewhere."""
+    tags: str = ""
+    """Wheel tags, or conda's subdir and build."""
+    paths: tuple[Path, ...] = ()
+    """Its files or top directory, absolute, in the order in which they must be removed."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Facts of this tool alone, shown by ``list --json``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What removing entries really did."""
+
+    entries: tuple[Entry, ...] = ()
+    freed: int = 0
+    """Bytes of disk given back, measured by blocks and link counts while deleting."""
+    files: int = 0
+    kept: tuple[tuple[Entry, str], ...] = ()
+    """Entries that could not or may not go, with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that ``verify`` saw."""
+
+    tool: str
+    entry: Entry | None
+    problem: str
+    """A kebab-case word: ``digest-mismatch``, ``truncated``, ``orphan-body`` ..."""
+    text: str
+    """The sentence for people."""
+    path: Path | None = None
+    repaired: str = ""
+    """What ``--repair`` did about it; empty: nothing was done."""
+
+
+class Progress(Protocol):
+    """Called by slow work; cheap to call often."""
+
+    def __call__(self, done: int, total: int | None, what: str) -> None:
+        """``done`` of ``total`` (``None``: not known yet) of ``what`` (``entries``, ``bytes``)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a tool's configuration, made or planned."""
+
+    path: Path | None
+    """The file; ``None`` when it is a variable that the user has to set."""
+    key: str
+    before: str | None
+    after: str | None
+    native: str
+    """The tool's own command that does the same."""
+    verified: str = ""
+    """What the tool said when it was asked afterwards; empty: it was not asked."""
+
+
+class Settings(Protocol):
+    """A tool's own configuration, edited without losing a comment."""
+
+    def items(self) -> Iterable[tuple[str, str, str]]:
+        """``(key, value, PATH:LINE or variable)``, weakest first; secrets masked."""
+        ...
+
+    def get(self, key: str) -> str | None:
+        """The value in force."""
+        ...
+
+    def set(self, key: str, value: str) -> Change:
+        """Set a key in the file that the tool reads."""
+        ...
+
+    def unset(self, key: str) -> Change:
+        """Remove a key from the file that sets it."""
+        ...
+
+    def file(self) -> Path:
+        """The file that ``set`` writes and ``edit`` opens."""
+        ...
+
+
+class Tool(Protocol):
+    """A tool with caches of its own."""
+
+    name: str
+
+    def places(self, around: Surroundings) -> Sequence[Place]:
+        """Every cache of the tool, the one in use first."""
+        ...
+
+    def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+        """What lies in one place. An unknown layout yields entries of kind ``other`` with ``pinned`` set: sizes only."""
+        ...
+
+    def remove(
+        self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+    ) -> Removed:
+        """Remove entries the way the tool survives; what changed since the scan, or is in use, is kept with its reason."""
+        ...
+
+    def verify(
+        self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
+    ) -> Iterator[Finding]:
+        """Check what lies in one place, mending or removing what is damaged when asked to."""
+        ...
+
+    def settings(self, around: Surroundings) -> Settings | None:
+        """The tool's configuration; ``None`` when entrepot cannot edit it."""
+        ...
+
+
+ToolFactory = Callable[[], Tool]

@@ -1,0 +1,1 @@
+"""The doors: HTTP and CONNECT on a socket, certificates, answers."""

@@ -1,0 +1,1 @@
+"""Adapters of ports/store.py and ports/catalogue.py."""

@@ -1,0 +1,1 @@
+"""pip's caches, configuration and guide."""

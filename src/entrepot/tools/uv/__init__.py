@@ -1,0 +1,1 @@
+"""uv's caches, configuration and guide."""

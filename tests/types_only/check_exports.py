@@ -1,0 +1,1 @@
+"""Code that is only type-checked."""
