@@ -22,7 +22,7 @@ FORMAT = 1
 
 SECRET_QUERY = frozenset(
     (
-        "token access_token auth_token private_token job_token api_key apikey key password passwd secret sig signature se sp sv "  # noqa: SIM905
+        "token access_token auth_token private_token job_token api_key apikey key password passwd secret sig signature se sp sv "
         "x-amz-signature x-amz-credential x-amz-security-token x-goog-signature x-goog-credential awsaccesskeyid"
     ).split()
 )
