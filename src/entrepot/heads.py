@@ -43,6 +43,8 @@ class Head:
     """Stored by a shared cache (RFC 9111 §1)."""
     credentialed: bool = False
     """The request carried credentials; never given to others unless upstream accepts theirs."""
+    reserve: bool = False
+    """Kept for failure and offline alone, because HTTP would not let it be stored for reuse."""
     proven: tuple[Digest, ...] = ()
     """Digests that were known beforehand and that the body was checked against; empty: *unproven*."""
     project: str | None = None
@@ -80,7 +82,7 @@ class Head:
             "kind": self.kind,
             "upload_time": self.upload_time,
         }
-        for flag, value in (("invalidated", r.invalidated), ("shared", self.shared), ("credentialed", self.credentialed)):
+        for flag, value in (("invalidated", r.invalidated), ("shared", self.shared), ("credentialed", self.credentialed), ("reserve", self.reserve)):
             if value:
                 data[flag] = True
         return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
@@ -112,6 +114,7 @@ class Head:
                 body=None if data["body"] is None else Digest.parse(data["body"]),
                 shared=bool(data.get("shared")),
                 credentialed=bool(data.get("credentialed")),
+                reserve=bool(data.get("reserve")),
                 proven=tuple(Digest.parse(d) for d in data["proven"]),
                 project=data["project"],
                 version=data["version"],

@@ -1,0 +1,156 @@
+"""What is known of a URL before it is fetched: digests, size, project and version, from pages, locks and path rules."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from entrepot.app.pages import Reader
+from entrepot.digests import Digest, Hasher
+from entrepot.heads import canonical_url
+from entrepot.links import Link
+from entrepot.names import classify, filename_of
+from entrepot.ports.catalogue import Catalogue
+
+SETTLE_S = 10.0
+"""Seconds a request waits at most for pages that are still being read."""
+SLICE = 500
+"""Links learned at a time, so that a page of thousands does not hold the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a body must be."""
+
+    link: Link | None = None
+    digests: tuple[Digest, ...] = ()
+    """All of these must match."""
+    any_of: tuple[Digest, ...] = ()
+    """At least one of these must match (several ``--hash`` of one requirement)."""
+
+    @property
+    def proves(self) -> bool:
+        """Whether a body that meets it is proven, and so immutable."""
+        return any(d.is_strong for d in self.digests) or any(d.is_strong for d in self.any_of)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes the body must have, where that is known."""
+        return self.link.size if self.link is not None else None
+
+    def hasher(self) -> Hasher:
+        """A hasher for all that has to be compared."""
+        return Hasher(d.algorithm for d in (*self.digests, *self.any_of))
+
+    def mismatch(self, hasher: Hasher) -> Digest | None:
+        """A digest that the fed bytes should have had and have not."""
+        wrong = hasher.mismatch(self.digests)
+        if wrong is not None:
+            return wrong
+        if self.any_of and all(hasher.mismatch([d]) is not None for d in self.any_of):
+            return self.any_of[0]
+        return None
+
+    def proven_by(self, hasher: Hasher) -> tuple[Digest, ...]:
+        """The strong digests among those expected that the fed bytes have."""
+        return tuple(d for d in (*self.digests, *self.any_of) if d.is_strong and hasher.mismatch([d]) is None)
+
+
+NOTHING = Expectation()
+
+
+class Facts:
+    """Answers what a URL must bring; learns it from pages as they pass.
+
+    Args:
+        catalogue: remembers links and hosts between runs.
+        path_rule: the default index's own path digest, as a function of the URL.
+    """
+
+    def __init__(self, catalogue: Catalogue, path_rule: Callable[[str], Digest | None] = lambda _url: None) -> None:
+        self._catalogue = catalogue
+        self._path_rule = path_rule
+        self._reading: set[asyncio.Task[None]] = set()
+        self._by_filename: dict[str, Expectation] = {}
+        self._by_version: dict[tuple[str, str | None], Expectation] = {}
+        self.hosts: set[str] = set(catalogue.hosts())
+        """``HOST:PORT`` named by pages, now or before."""
+
+    def allow(self, *, project: str | None, version: str | None, filename: str | None, digests: Iterable[Digest]) -> None:
+        """Learn that a file (by name, or any file of a version) must have one of these digests."""
+        expectation = Expectation(any_of=tuple(d for d in digests if d.is_strong))
+        if not expectation.any_of:
+            return
+        if filename:
+            self._by_filename[filename] = expectation
+        elif project:
+            self._by_version[project, version] = expectation
+
+    async def expect(self, url: str) -> Expectation:
+        """What the body of this URL must be, once the pages that are being read have been."""
+        found = self._known(url)
+        if found is None and self._reading:
+            await self.settled()
+            found = self._known(url)
+        return found or NOTHING
+
+    def _known(self, url: str) -> Expectation | None:
+        link = self._catalogue.link(canonical_url(url))
+        digests = link.digests if link is not None else ()
+        if not digests:
+            by_path = self._path_rule(url)
+            digests = (by_path,) if by_path is not None else ()
+        if digests:
+            return Expectation(link, digests)
+        allowed = self._allowed(url) if self._by_filename or self._by_version else None
+        if allowed is not None:
+            return Expectation(link, any_of=allowed.any_of)
+        return Expectation(link) if link is not None else None
+
+    def _allowed(self, url: str) -> Expectation | None:
+        filename = filename_of(url)
+        if filename in self._by_filename:
+            return self._by_filename[filename]
+        named = classify(filename)
+        if named is None or named.kind not in {"wheel", "sdist", "archive"} or not named.project:
+            return None
+        return self._by_version.get((named.project, named.version)) or self._by_version.get((named.project, None))
+
+    def is_read(self, url: str, body: Digest) -> bool:
+        """Whether this very page was read before, in this run or an earlier one."""
+        mark = self._catalogue.link(_mark(url))
+        return mark is not None and mark.source == str(body)
+
+    def read(self, url: str, body: Digest, reader: Reader) -> None:
+        """Learn a page in the background; ``reader`` gives its links and hosts. Requests for unknown files wait for it."""
+        task = asyncio.get_running_loop().create_task(self._read(url, body, reader))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    async def _read(
+        self, url: str, body: Digest, reader: Reader
+    ) -> None:
+        links, hosts = await reader()
+        for host in hosts:
+            if host not in self.hosts:
+                self.hosts.add(host)
+                self._catalogue.learn_host(host)
+        batch: list[Link] = []
+        for link in links:
+            batch.append(link)
+            if len(batch) >= SLICE:
+                self._catalogue.learn(batch)
+                batch = []
+                await asyncio.sleep(0)
+        self._catalogue.learn([*batch, Link(_mark(url), source=str(body), kind="page")])
+
+    async def settled(self) -> None:
+        """Wait until every page that has passed was read, but not for ever."""
+        if self._reading:
+            await asyncio.wait(list(self._reading), timeout=SETTLE_S)
+
+
+def _mark(url: str) -> str:
+    """The link under which it is noted that a page was read; no URL of a file can be this."""
+    return f"read:{canonical_url(url)}"

@@ -1,0 +1,602 @@
+"""Flights: one upstream transfer shared by all who wait for it, in this process and in every other one of the host.
+
+::
+
+    ASKING --200, kept--> STREAMING --digest right--> VERIFIED --durable--> LANDED
+       |                     |  ^ cut, stalled: resumed on a new connection
+       |                     +--+ digest wrong: once more from the start, then FAILED
+       +--304--> LANDED      +--no more tries--> FAILED
+       +--not kept--> PASSED (one waiter has the answer, the others ask for themselves)
+
+Waiters read the growing file, not a queue: memory grows neither with the body nor with the number of waiters. The lead is a
+lock in the store; whoever gets it after another process looks first whether there is anything left to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from entrepot.app.entries import Entries
+from entrepot.app.facts import Expectation, Facts
+from entrepot.app.pages import page_reader
+from entrepot.app.policy import (
+    BACKOFF_S,
+    HELD_BACK,
+    REDIRECTS,
+    RETRIED,
+    has_credentials,
+    immutable,
+    keeps,
+    without_private_fields,
+)
+from entrepot.digests import Hasher
+from entrepot.errors import DigestMismatch, FormatError, StoreError, TruncatedBody, UpstreamError, UpstreamProtocolError
+from entrepot.heads import Head, body_key, canonical_url, redacted_url
+from entrepot.httpcache import Decision, Refresh, Store, can_reuse_for, on_response, selecting_values
+from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
+from entrepot.names import classify, filename_of
+from entrepot.ports.clock import Clock
+from entrepot.ports.store import Growing
+from entrepot.ports.upstream import Answer as UpstreamAnswer
+from entrepot.ports.upstream import Upstream
+from entrepot.simple.page import is_simple_type
+from entrepot.simple.worker import PageReader
+
+FOLLOW_S = 0.01
+"""Seconds between looks at a download that another process leads."""
+MAX_REDIRECTS = 10
+READ = 1 << 18
+
+
+class State(Enum):
+    """Where a flight is."""
+
+    ASKING = "asking"
+    STREAMING = "streaming"
+    VERIFIED = "verified"
+    LANDED = "landed"
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a flight needs of the world."""
+
+    entries: Entries
+    upstream: Upstream
+    clock: Clock
+    facts: Facts
+    pages: PageReader
+    shared: bool
+    downloaded: Callable[[int], None]
+    """Told how many bytes came from upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a flight is for."""
+
+    request: RequestHead
+    """As the client asked."""
+    forward: RequestHead
+    """As it goes upstream: with validators, without the client's own conditions and range."""
+    decision: Decision
+    expectation: Expectation
+
+    @property
+    def name(self) -> str:
+        """Equal for requests that one transfer can serve: URL, what may select a variant, validators and credentials.
+
+        A body that a digest fixes has no variants.
+        """
+        fields = ["authorization", "cookie"]
+        if not self.expectation.proves:
+            fields += ["accept", "accept-encoding", "accept-language", "user-agent-class", "if-none-match", "if-modified-since"]
+        parts = [canonical_url(self.request.url), *(f"{f}={self.forward.headers.get(f)}" for f in fields)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
+
+
+class Flight:
+    """One transfer. :meth:`fly` does the work; everybody else reads the attributes and waits for :meth:`changed`."""
+
+    def __init__(self, means: Means, errand: Errand) -> None:
+        self._means = means
+        self._errand = errand
+        self._growing: Growing | None = None
+        self._hasher = errand.expectation.hasher()
+        self._change = asyncio.Event()
+        self._holds = errand.expectation.proves
+        self._answer: UpstreamAnswer | None = None
+        self._began = means.clock.now()
+        self.state = State.ASKING
+        self.draft: Head | None = None
+        """The head of what is streaming, before its body is complete."""
+        self.total: int | None = None
+        """Bytes the body will have, once that is known."""
+        self.generation = 0
+        """Raised when the bytes written so far turned out to be worthless: who has sent any of them must stop."""
+        self.entry: Head | None = None
+        """The stored head, once landed."""
+        self.refreshed = False
+        """Landed by a 304."""
+        self.error: UpstreamError | StoreError | None = None
+        self.failed_status: ResponseHead | None = None
+        """The last answer of an upstream that kept failing with a status."""
+        self.waiters = 0
+
+    # for those who wait
+
+    async def changed(self) -> None:
+        """Wait until something about the flight is new."""
+        await self._change.wait()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state in {State.LANDED, State.PASSED, State.FAILED}
+
+    def available(self) -> int:
+        """Bytes from the start that may be sent now."""
+        if self._growing is None:
+            return 0
+        size = self._growing.size() if self.state is State.STREAMING else self._hasher.size
+        if self.state is State.STREAMING and self._holds:
+            return max(0, size - HELD_BACK)
+        return size
+
+    def read(self, start: int, count: int) -> bytes:
+        """Bytes that are available."""
+        return self._growing.read(start, count) if self._growing is not None else b""
+
+    def claim(self) -> UpstreamAnswer | None:
+        """The answer that is not kept, for the first who asks."""
+        answer, self._answer = self._answer, None
+        return answer
+
+    def _tell(self) -> None:
+        change, self._change = self._change, asyncio.Event()
+        change.set()
+
+    # the work
+
+    async def fly(self) -> None:
+        """Do it all. Never raises but for cancellation: what went wrong is in ``error``."""
+        try:
+            self._growing = self._means.entries.store.open_flight(self._errand.name)
+            await self._follow(self._growing)
+            if not await self._done_by_others():
+                await self._lead(self._growing)
+        except UpstreamError as exc:
+            self.error, self.state = exc, State.FAILED
+        except StoreError as exc:
+            self._means.entries.failed(exc)
+            self.error, self.state = exc, State.FAILED
+        finally:
+            if self._growing is not None:
+                self._tidy(self._growing)
+                self._growing.close()
+            self._tell()
+
+    def _tidy(self, growing: Growing) -> None:
+        """Leave a partial behind only if somebody can make sense of it later."""
+        resumable = self._holds or (self.draft is not None and _validator(self.draft.response.head))
+        if growing.lead() and not (resumable and growing.size() and self.draft is not None):
+            growing.discard()
+
+    async def _follow(self, growing: Growing) -> None:
+        """While another process leads, show its progress to those who wait here."""
+        seen = (0, b"")
+        while not growing.lead():
+            now = (growing.size(), growing.description() or b"")
+            if now != seen:
+                self._show(seen[1], now[1])
+                seen = now
+                self._tell()
+            await asyncio.sleep(FOLLOW_S)
+
+    def _show(self, before: bytes, note: bytes) -> None:
+        if not note or note == before:
+            return
+        told = Note.from_bytes(note)
+        if told is not None:
+            if told.generation != self.generation and self.draft is not None:
+                self.generation += 1
+            self.draft, self.total, self._holds, self.state = told.head, told.total, told.holds, State.STREAMING
+
+    async def _done_by_others(self) -> bool:
+        """Look the entry up again now that nobody else is at it."""
+        heads = await self._means.entries.load(self._errand.request.url)
+        fixed = immutable(heads, self._errand.expectation)
+        fresh = [h for h in heads if h.response.response_time >= self._began and can_reuse_for(self._errand.request, h.response)]
+        found = fixed or (fresh[0] if fresh else None)
+        if found is None:
+            return False
+        self.entry, self.state = found, State.LANDED
+        return True
+
+    async def _lead(self, growing: Growing) -> None:
+        await self._pick_up(growing)
+        mismatches = 0
+        for attempt in range(len(BACKOFF_S) + 1):
+            if attempt:
+                await asyncio.sleep(BACKOFF_S[attempt - 1])
+            last = attempt == len(BACKOFF_S)
+            try:
+                if await self._attempt(growing, again=attempt > 0, last=last):
+                    return
+            except DigestMismatch:
+                mismatches += 1
+                self._start_over(growing)
+                if last or mismatches > 1:
+                    raise
+            except UpstreamError:
+                if last:
+                    raise
+
+    async def _pick_up(self, growing: Growing) -> None:
+        """Take over what an earlier leader left, if it can be continued; else begin anew."""
+        told = Note.from_bytes(growing.description() or b"")
+        size = growing.size()
+        usable = told is not None and size and (self._holds or _validator(told.head.response.head)) and told.head.url == self._redacted
+        if not usable or told is None:
+            if size or told is not None:
+                growing.restart()
+            return
+        self.draft, self.total = told.head, told.total
+        self._hasher = await asyncio.to_thread(_hash, growing, self._errand.expectation.hasher(), size)
+        self.state = State.STREAMING
+        self._tell()
+
+    def _start_over(self, growing: Growing) -> None:
+        growing.restart()
+        self._hasher = self._errand.expectation.hasher()
+        self.generation += 1
+        self.draft, self.total, self.state = None, None, State.ASKING
+        self._tell()
+
+    async def _attempt(self, growing: Growing, *, again: bool, last: bool) -> bool:
+        """Ask upstream once; ``True`` when the flight is over."""
+        have = self._hasher.size
+        if have and have == self.total:
+            await self._land(growing)  # an earlier leader died between the last byte and the store
+            return True
+        sent = self._means.clock.now()
+        answer = await self._send(self._resuming(have) if have else self._errand.forward, fresh=again)
+        try:
+            status = answer.head.status
+            if status in RETRIED and not last:
+                return False
+            if status in RETRIED:
+                self.failed_status = answer.head
+            if have and status == 206 and _continues(answer.head, have, self.total):
+                await self._receive(growing, answer, skip=0)
+            elif have and status == 200:
+                await self._receive(growing, answer, skip=have)
+            elif have:
+                self._start_over(growing)
+                return False
+            elif not await self._decide(growing, answer, sent):
+                answer = _NO_ANSWER
+                return True
+            if self.state is not State.LANDED:
+                await self._land(growing)
+            return True
+        finally:
+            await answer.aclose()
+
+    async def _decide(self, growing: Growing, answer: UpstreamAnswer, sent: float) -> bool:
+        """What to do with a whole answer: stream it, refresh by it, or pass it on (``False``)."""
+        errand, now = self._errand, self._means.clock.now()
+        action = on_response(
+            errand.decision, errand.forward, answer.head, request_time=sent, response_time=now, shared=self._means.shared
+        )
+        if isinstance(action, Refresh):
+            await self._refresh(action)
+            return True
+        storable = isinstance(action, Store)
+        if not keeps(errand.forward, answer.head, storable=storable, shared=self._means.shared, expectation=errand.expectation):
+            self._answer, self.state = answer, State.PASSED
+            self._tell()
+            return False
+        stored = action.entry if isinstance(action, Store) else _kept(errand.forward, answer.head, sent, now)
+        self.draft = self._draft(stored, reserve=not storable)
+        self.total = _length(answer.head) if _length(answer.head) is not None else errand.expectation.size
+        if answer.head.status != 200:
+            self._holds = False
+        growing.describe(Note(self.draft, self.total, self.generation, self._holds).to_bytes())
+        self.state = State.STREAMING
+        self._tell()
+        await self._receive(growing, answer, skip=0)
+        return True
+
+    async def _receive(self, growing: Growing, answer: UpstreamAnswer, *, skip: int) -> None:
+        """Write what comes. With ``skip``, upstream began again at 0: what we have must come again, and is compared."""
+        prefix = Hasher()
+        async for piece in answer.chunks():
+            self._means.downloaded(len(piece))
+            if skip:
+                again, piece = piece[:skip], piece[skip:]
+                prefix.feed(again)
+                skip -= len(again)
+                if not skip and prefix.digest() != self._hasher.digest():
+                    raise DigestMismatch("upstream sent different bytes when it was asked again", url=self._redacted)
+            if piece:
+                growing.write(piece)
+                self._hasher.feed(piece)
+                self._tell()
+        expected = self.total
+        if self.draft is not None and self.draft.response.head.status != 200:
+            expected = None
+        if skip or (expected is not None and self._hasher.size < expected):
+            raise TruncatedBody(
+                f"the body ended after {self._hasher.size} of {expected} bytes", url=self._redacted, received=self._hasher.size
+            )
+
+    async def _land(self, growing: Growing) -> None:
+        """Check, let go of the held-back end, make durable."""
+        assert self.draft is not None
+        expectation, ok = self._errand.expectation, self.draft.response.head.status == 200
+        wrong = expectation.mismatch(self._hasher) if ok else None
+        if wrong is not None:
+            actual = self._hasher.digest(wrong.algorithm)
+            raise DigestMismatch(
+                f"{redacted_url(self._errand.request.url)} has {actual}, its index says {wrong}",
+                url=self._redacted,
+                expected=str(wrong),
+                actual=str(actual),
+            )
+        size = self._hasher.size
+        head = dataclasses.replace(
+            self.draft,
+            body=self._hasher.digest() if size else None,
+            response=dataclasses.replace(self.draft.response, size=size),
+            proven=expectation.proven_by(self._hasher) if ok else (),
+        )
+        if ok:
+            self._read_page(growing, head)
+        self.state, self.total = State.VERIFIED, size
+        self._tell()
+        if head.body is not None:
+            with self._means.entries.hold(head):
+                await growing.commit(body_key(head.body))
+                self.entry = await self._means.entries.save(self._errand.request.url, head)
+        else:
+            growing.discard()
+            self.entry = await self._means.entries.save(self._errand.request.url, head)
+        self.state = State.LANDED
+        self._tell()
+
+    async def _refresh(self, action: Refresh) -> None:
+        heads = await self._means.entries.load(self._errand.request.url)
+        was = next((h for h in heads if h.response.key == action.was.key), None)
+        if was is None:
+            raise UpstreamProtocolError("upstream answered 304 for an entry that is gone", url=self._redacted)
+        renewed = dataclasses.replace(action.entry, head=without_private_fields(action.entry.head))
+        self.entry = await self._means.entries.save(self._errand.request.url, dataclasses.replace(was, response=renewed))
+        self.refreshed, self.state = True, State.LANDED
+
+    def _read_page(self, growing: Growing, head: Head) -> None:
+        """Have an index page read; known before anybody has its last byte, so that requests for its files wait for it."""
+        reader = page_reader(self._errand.request.url, head, lambda: growing.read(0, self._hasher.size), self._means.pages)
+        if reader is not None and head.body is not None:
+            self._means.facts.read(self._errand.request.url, head.body, reader)
+
+    def _draft(self, stored: StoredResponse, *, reserve: bool) -> Head:
+        link = self._errand.expectation.link
+        named = classify(filename_of(self._errand.request.url))
+        kind = named.kind if named is not None else (link.kind if link is not None else "other")
+        if kind == "other" and is_simple_type(stored.head.headers.get("content-type") or ""):
+            kind = "page"
+        return Head(
+            url=self._redacted,
+            method="GET",
+            response=dataclasses.replace(stored, head=without_private_fields(stored.head)),
+            body=None,
+            shared=self._means.shared,
+            credentialed=has_credentials(self._errand.request),
+            reserve=reserve,
+            project=(link.project if link is not None else None) or (named.project if named is not None else None),
+            version=(link.version if link is not None else None) or (named.version if named is not None else None),
+            filename=(link.filename if link is not None else None) or (named.filename if named is not None else None),
+            kind=kind,
+            upload_time=link.upload_time if link is not None else None,
+        )
+
+    @property
+    def _redacted(self) -> str:
+        return redacted_url(canonical_url(self._errand.request.url))
+
+    # asking upstream
+
+    def _resuming(self, have: int) -> RequestHead:
+        """The request for the rest (RFC 9110 §14.2), on condition that it is still the same (§13.1.5)."""
+        assert self.draft is not None
+        headers = self._errand.forward.headers.without("range", "if-range", "if-none-match", "if-modified-since")
+        headers = headers.added("Range", f"bytes={have}-")
+        validator = _validator(self.draft.response.head)
+        if validator:
+            headers = headers.added("If-Range", validator)
+        return dataclasses.replace(self._errand.forward, headers=headers)
+
+    async def _send(self, request: RequestHead, *, fresh: bool) -> UpstreamAnswer:
+        """Send; redirects are followed inside when the digest is known, so that signed targets are never stored."""
+        answer = await self._means.upstream.send(request, fresh_connection=fresh)
+        for _ in range(MAX_REDIRECTS):
+            location = answer.head.headers.get("location")
+            if answer.head.status not in REDIRECTS or not location or not self._errand.expectation.proves:
+                return answer
+            await answer.aclose()
+            request = _redirected(request, location)
+            answer = await self._means.upstream.send(request)
+        return answer
+
+
+class FlightBody:
+    """The span ``[start, end)`` of a body that is in flight; ``end=None``: all of it, however long it gets."""
+
+    def __init__(self, flight: Flight, start: int, end: int | None, *, leave: Callable[[Flight], None]) -> None:
+        self._flight = flight
+        self._at = start
+        self._end = end
+        self._leave: Callable[[Flight], None] | None = leave
+        self._generation = flight.generation
+        self.length = None if end is None else end - start
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Bytes as they become certain.
+
+        Raises:
+            UpstreamError, StoreError: the flight failed; what was sent is not the whole.
+        """
+        flight = self._flight
+        while self._end is None or self._at < self._end:
+            if flight.generation != self._generation:
+                raise TruncatedBody("upstream's bytes changed in mid-flight", received=self._at)
+            limit = flight.available() if self._end is None else min(flight.available(), self._end)
+            if self._at < limit:
+                piece = flight.read(self._at, min(READ, limit - self._at))
+                if not piece:
+                    raise TruncatedBody("the growing file went away", received=self._at)
+                self._at += len(piece)
+                yield piece
+            elif flight.state in {State.VERIFIED, State.LANDED}:
+                return
+            elif flight.over:
+                raise flight.error or TruncatedBody("the transfer ended early", received=self._at)
+            else:
+                await flight.changed()
+
+    async def aclose(self) -> None:
+        """Leave the flight."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave(self._flight)
+
+
+class Flights:
+    """All flights of this process, by name."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._flying: dict[str, tuple[Flight, asyncio.Task[None]]] = {}
+
+    def join(self, errand: Errand) -> Flight:
+        """The flight for this errand, begun now if there is none. Leave it with :meth:`leave`."""
+        found = self._flying.get(errand.name)
+        if found is None or found[0].over:
+            flight = Flight(self._means, errand)
+            task = asyncio.get_running_loop().create_task(flight.fly())
+            found = self._flying[errand.name] = (flight, task)
+            task.add_done_callback(lambda _task: self._landed(errand.name, flight))
+        found[0].waiters += 1
+        return found[0]
+
+    def leave(self, flight: Flight) -> None:
+        """One waiter fewer; a transfer that nobody waits for stops, and what it has stays to be resumed."""
+        flight.waiters -= 1
+        if flight.waiters > 0 or flight.over or flight.state is State.VERIFIED:
+            return
+        for name, (other, task) in self._flying.items():
+            if other is flight:
+                task.cancel()
+                del self._flying[name]
+                return
+
+    def _landed(self, name: str, flight: Flight) -> None:
+        found = self._flying.get(name)
+        if found is not None and found[0] is flight:
+            del self._flying[name]
+
+    async def aclose(self, patience_s: float = 10.0) -> None:
+        """Let what is complete become durable; stop the rest."""
+        tasks = []
+        for flight, task in list(self._flying.values()):
+            if flight.state is not State.VERIFIED:
+                task.cancel()
+            tasks.append(task)
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the leader tells followers and later leaders about a growing file."""
+
+    head: Head
+    total: int | None
+    generation: int
+    holds: bool
+
+    def to_bytes(self) -> bytes:
+        """One JSON object."""
+        told = {"total": self.total, "generation": self.generation, "holds": self.holds, "head": self.head.to_bytes().decode()}
+        return json.dumps(told).encode()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Note | None:
+        """Read a note; ``None`` when it is none."""
+        try:
+            told = json.loads(raw)
+            return cls(Head.from_bytes(told["head"].encode()), told["total"], int(told["generation"]), bool(told["holds"]))
+        except (ValueError, KeyError, TypeError, AttributeError, FormatError):
+            return None
+
+
+class _NoAnswer:
+    """Stands where an answer was handed on: closing it is the new owner's business."""
+
+    async def aclose(self) -> None:
+        pass
+
+
+_NO_ANSWER: UpstreamAnswer = _NoAnswer()  # type: ignore[assignment]
+
+
+def _kept(request: RequestHead, response: ResponseHead, sent: float, now: float) -> StoredResponse:
+    """A response that HTTP would not store, as the policy keeps it."""
+    vary = selecting_values(response.headers.get("vary"), request.headers) or ()
+    return StoredResponse(response, vary, sent, now)
+
+
+def _hash(growing: Growing, hasher: Hasher, size: int) -> Hasher:
+    while hasher.size < size and (piece := growing.read(hasher.size, min(READ, size - hasher.size))):
+        hasher.feed(piece)
+    return hasher
+
+
+def _validator(head: ResponseHead) -> str | None:
+    """What If-Range may carry: a strong entity tag, else Last-Modified (RFC 9110 §13.1.5)."""
+    tag = head.headers.get("etag")
+    return tag if tag and not tag.startswith("W/") else head.headers.get("last-modified")
+
+
+def _length(head: ResponseHead) -> int | None:
+    text = (head.headers.get("content-length") or "").strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _continues(head: ResponseHead, have: int, total: int | None) -> bool:
+    """Whether a 206 carries exactly what is missing (RFC 9110 §14.4)."""
+    text = (head.headers.get("content-range") or "").strip().lower()
+    if not text.startswith(f"bytes {have}-"):
+        return False
+    whole = text.rpartition("/")[2]
+    return total is None or whole in {"*", str(total)}
+
+
+def _redirected(request: RequestHead, location: str) -> RequestHead:
+    from urllib.parse import urljoin, urlsplit  # noqa: PLC0415
+
+    url = urljoin(request.url, location).partition("#")[0]
+    headers = request.headers
+    if urlsplit(url).netloc != urlsplit(request.url).netloc:
+        # Credentials are for the host they were given for (RFC 9110 §15.4).
+        headers = headers.without("authorization", "cookie", "host")
+    return RequestHead(request.method, url, headers)

@@ -1,0 +1,346 @@
+"""One client request: look up, revalidate, fetch, answer. The only place that knows the order of these steps.
+
+::
+
+    request -> fixed by a digest?    -> the store's bytes
+            -> offline?              -> whatever is stored, or 504
+            -> httpcache.lookup      -> Hit | Stale -> flight | Miss -> flight | Bypass -> upstream
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from entrepot.app.answers import Answer, BlobBody, Body, BytesBody, Request, StreamBody
+from entrepot.app.entries import Entries
+from entrepot.app.facts import Expectation, Facts
+from entrepot.app.flight import Errand, Flight, FlightBody, Flights, Means, State
+from entrepot.app.pages import Learned, page_reader
+from entrepot.app.policy import NEGATIVES, immutable, provable, refreshing, stand_in
+from entrepot.app.tally import Tally
+from entrepot.errors import EntrepotError, StoreError, UpstreamError
+from entrepot.heads import Head, canonical_url, redacted_url
+from entrepot.httpcache import Bypass, Decision, Hit, Miss, Reason, Stale, cache_status, current_age, forwardable
+from entrepot.httpcache import invalidated_urls, lookup, reply
+from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
+from entrepot.names import classify, filename_of
+from entrepot.ports.clock import Clock
+from entrepot.ports.upstream import Answer as UpstreamAnswer
+from entrepot.ports.upstream import Upstream
+from entrepot.simple.worker import PageReader
+
+READ_METHODS = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How this door serves."""
+
+    offline: bool = False
+    refresh: bool = False
+    no_store: bool = False
+    shared: bool = False
+    caches: Callable[[RequestHead], bool] = lambda _request: True
+    """Whether a request is for a package host: others are passed on and nothing else."""
+
+
+class Service:
+    """Answers requests out of the store and upstream.
+
+    Args:
+        entries, upstream, facts, clock: the world.
+        rules: how.
+        tally: where it is counted.
+    """
+
+    def __init__(self, *, entries: Entries, upstream: Upstream, facts: Facts, clock: Clock, rules: Rules, tally: Tally) -> None:
+        self._entries = entries
+        self._upstream = upstream
+        self._facts = facts
+        self._clock = clock
+        self._rules = rules
+        self._tally = tally
+        self._pages = PageReader()
+        self._flights = Flights(Means(entries, upstream, clock, facts, self._pages, rules.shared, self._downloaded))
+
+    async def handle(self, request: Request) -> Answer:
+        """The answer to one request; never raises for what upstream or the store do."""
+        url = canonical_url(request.head.url)
+        head = RequestHead(request.head.method, url, forwardable(request.head.headers))
+        try:
+            if not self._rules.caches(head):
+                return await self._past(Request(head, request.body))
+            if self._rules.no_store or head.method not in READ_METHODS:
+                return await self._pass_on(Request(head, request.body))
+            return await self._look_up(head)
+        except UpstreamError as exc:
+            return self._failed(head, exc)
+
+    async def aclose(self) -> None:
+        """Finish what is nearly done, stop the rest, learn the pages that were seen."""
+        await self._flights.aclose()
+        await self._facts.settled()
+        await self._pages.aclose()
+
+    # the store first
+
+    async def _look_up(self, request: RequestHead) -> Answer:
+        expectation = await self._facts.expect(request.url)
+        heads = await self._entries.load(request.url)
+        fixed = immutable(heads, expectation) or await self._proven_now(request, heads, expectation)
+        if fixed is not None:
+            answer = await self._stored(request, fixed, "hit")
+            if answer is not None:
+                return answer
+        if self._rules.offline:
+            return await self._offline(request, heads)
+        usable = [h.response for h in heads if not h.reserve and h is not fixed]
+        decision = lookup(
+            refreshing(request) if self._rules.refresh else request, usable, now=self._clock.now(), shared=self._rules.shared
+        )
+        return await self._decided(request, decision, heads, expectation)
+
+    async def _proven_now(self, request: RequestHead, heads: list[Head], expectation: Expectation) -> Head | None:
+        head = provable(heads, expectation)
+        if head is None or head.body is None:
+            return None
+        proven = dataclasses.replace(head, proven=(head.body,), reserve=False)
+        return await self._entries.save(request.url, proven)
+
+    async def _decided(self, request: RequestHead, decision: Decision, heads: list[Head], expectation: Expectation) -> Answer:
+        match decision:
+            case Hit(entry=entry):
+                found = next(h for h in heads if h.response.key == entry.key)
+                answer = await self._stored(request, found, "hit")
+                if answer is not None:
+                    self._learn_again(request, found)
+                    return answer
+                decision = lookup(request, [], now=self._clock.now(), shared=self._rules.shared)  # its body is gone: a miss
+            case Bypass(forward=forward):
+                return await self._pass_on(Request(forward))
+            case Miss(reason=Reason.ONLY_IF_CACHED):
+                return self._gateway(request, 504, "only-if-cached, and not in the cache", "miss")
+        if request.method == "HEAD":
+            return await self._pass_on(Request(request))
+        assert not isinstance(decision, Hit)
+        return await self._fly(request, decision, heads, expectation)
+
+    async def _stored(self, request: RequestHead, head: Head, outcome: str) -> Answer | None:
+        """The answer out of the store; ``None`` when the body is not there as the head says."""
+        blob = await self._entries.open_body(head)
+        if blob is None and head.body is not None:
+            await self._entries.drop(head)
+            return None
+        self._entries.used(head)
+        now = self._clock.now()
+        stored, size = head.response, head.response.size or 0
+        if stored.head.status == 200:
+            made = reply(request, stored, age=current_age(stored, now), size=size)
+            span, response = made.span, made.head
+        else:
+            span, response = (0, size), ResponseHead(stored.head.status, forwardable(stored.head.headers), stored.head.reason)
+        body: Body = BytesBody()
+        if span is not None and blob is not None:
+            body = BlobBody(blob, *span)
+        elif blob is not None:
+            blob.close()
+        self._note(request, response.status, outcome, body.length or 0, head)
+        return Answer(_stamped(response, cache_status(hit=outcome in {"hit", "stale"}, fwd=None if outcome == "hit" else "stale")), body)
+
+    def _learn_again(self, request: RequestHead, head: Head) -> None:
+        """A page out of the store whose links this catalogue has never seen: it was lost, or is another host's."""
+        if head.kind == "page" and head.body is not None and not self._facts.is_read(request.url, head.body):
+            self._facts.read(request.url, head.body, lambda: self._read_stored(request.url, head))
+
+    async def _read_stored(self, url: str, head: Head) -> Learned:
+        blob = await self._entries.open_body(head)
+        if blob is None:
+            return (), ()
+        try:
+            reader = page_reader(url, head, lambda: blob.read(0, blob.size), self._pages)
+        finally:
+            blob.close()
+        return await reader() if reader is not None else ((), ())
+
+    # offline
+
+    async def _offline(self, request: RequestHead, heads: list[Head]) -> Answer:
+        head = stand_in(request, heads)
+        if head is not None:
+            answer = await self._stored(request, head, "stale")
+            if answer is not None:
+                return answer
+        name = asked_for(request.url)
+        self._tally.unseen.setdefault(name, redacted_url(request.url))
+        return self._gateway(request, 504, f"entrepot is offline and has never seen {name}", "error")
+
+    # upstream
+
+    async def _fly(self, request: RequestHead, decision: Stale | Miss | Bypass, heads: list[Head], expectation: Expectation) -> Answer:
+        forward = dataclasses.replace(decision.forward, url=request.url)
+        flight = self._flights.join(Errand(request, forward, decision, expectation))
+        try:
+            answer = await self._ride(request, flight, heads)
+        except BaseException:
+            self._flights.leave(flight)
+            raise
+        if not isinstance(answer.body, FlightBody):
+            self._flights.leave(flight)
+        return answer
+
+    async def _ride(self, request: RequestHead, flight: Flight, heads: list[Head]) -> Answer:
+        """Wait for what there is to say, then say it: stored, growing, passed on, or failed."""
+        plain = not (request.headers.names() & _CONDITIONS)
+        while True:
+            if flight.state is State.LANDED and flight.entry is not None:
+                answer = await self._stored(request, flight.entry, "revalidated" if flight.refreshed else "miss")
+                if answer is not None:
+                    return answer
+                return await self._pass_on(Request(request))
+            if flight.state is State.PASSED:
+                return await self._passed(request, flight, heads)
+            if flight.state is State.FAILED:
+                return await self._after_failure(request, flight.error, heads)
+            ready = flight.available() > 0 or flight.state is State.VERIFIED
+            if plain and ready and flight.draft is not None:
+                return self._growing(request, flight)
+            await flight.changed()
+
+    def _growing(self, request: RequestHead, flight: Flight) -> Answer:
+        assert flight.draft is not None
+        head = flight.draft.response.head
+        body = FlightBody(flight, 0, flight.total, leave=self._flights.leave)
+        self._note(request, head.status, "miss", flight.total or 0, flight.draft)
+        response = ResponseHead(head.status, forwardable(head.headers), head.reason)
+        return Answer(_stamped(response, cache_status(hit=False, fwd="miss", fwd_status=head.status, stored=True)), body)
+
+    async def _passed(self, request: RequestHead, flight: Flight, heads: list[Head]) -> Answer:
+        answer = flight.claim()
+        if answer is None:
+            return await self._pass_on(Request(request))
+        if answer.head.status >= 500 and (stale := await self._stale(request, heads)) is not None:
+            await answer.aclose()
+            return stale
+        return self._streamed(request, answer, "miss")
+
+    async def _after_failure(self, request: RequestHead, error: EntrepotError | None, heads: list[Head]) -> Answer:
+        if isinstance(error, StoreError):
+            return await self._pass_on(Request(request))
+        stale = await self._stale(request, heads)
+        if stale is not None:
+            return stale
+        assert isinstance(error, UpstreamError)
+        return self._failed(request, error)
+
+    async def _stale(self, request: RequestHead, heads: list[Head]) -> Answer | None:
+        """What a private cache of packages serves when upstream fails.
+
+        Never an old absence: only a fresh 404 hands a project to the next index (design.md §3).
+        """
+        if self._rules.shared:
+            return None
+        head = stand_in(request, [h for h in heads if h.response.head.status not in NEGATIVES])
+        return await self._stored(request, head, "stale") if head is not None else None
+
+    async def _pass_on(self, request: Request) -> Answer:
+        """Straight to upstream, nothing kept."""
+        sent = self._clock.now()
+        answer = await self._upstream.send(request.head, request.body)
+        await self._invalidate(request.head, answer.head, sent)
+        return self._streamed(request.head, answer, "bypass")
+
+    async def _past(self, request: Request) -> Answer:
+        """A host that serves no packages: passed on untouched, and named in the report."""
+        host = urlsplit(request.head.url).hostname or ""
+        if self._rules.offline and not is_loopback(host):
+            return self._gateway(request.head, 504, f"entrepot is offline; {host} serves no packages", "error")
+        answer = await self._upstream.send(request.head, request.body)
+        if not is_loopback(host):
+            self._tally.uncached_hosts[host] += 1
+            self._tally.uncached_bytes += _length(answer.head) or 0
+        return Answer(ResponseHead(answer.head.status, forwardable(answer.head.headers), answer.head.reason), _stream(answer))
+
+    def _streamed(self, request: RequestHead, answer: UpstreamAnswer, outcome: str) -> Answer:
+        self._note(request, answer.head.status, "error" if answer.head.status >= 500 else outcome, _length(answer.head) or 0, None)
+        response = ResponseHead(answer.head.status, forwardable(answer.head.headers), answer.head.reason)
+        stamp = cache_status(hit=False, fwd="bypass" if outcome == "bypass" else "miss", fwd_status=response.status)
+        return Answer(_stamped(response, stamp), _stream(answer, self._downloaded))
+
+    async def _invalidate(self, request: RequestHead, response: ResponseHead, sent: float) -> None:
+        """An unsafe request that succeeded makes what is stored of its target doubtful (RFC 9111 §4.4)."""
+        if request.method in {"GET", "HEAD", "OPTIONS", "TRACE"} or not 200 <= response.status < 400:
+            return
+        for url in invalidated_urls(request, response):
+            for head in await self._entries.load(url):
+                doubtful = dataclasses.replace(head.response, invalidated=True)
+                await self._entries.save(url, dataclasses.replace(head, response=doubtful, proven=()))
+
+    # answers of our own
+
+    def _failed(self, request: RequestHead, exc: UpstreamError) -> Answer:
+        return self._gateway(request, exc.status_hint, exc.message, "error")
+
+    def _gateway(self, request: RequestHead, status: int, text: str, outcome: str) -> Answer:
+        """An error of ours, with its reason where clients show it: in the reason phrase."""
+        self._note(request, status, outcome, 0, None)
+        headers = Headers([("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"), ("Retry-After", "0")])
+        stamp = cache_status(hit=False, fwd="miss", detail=text[:120])
+        return Answer(_stamped(ResponseHead(status, headers, text[:200]), stamp), BytesBody(f"{text}\n".encode()))
+
+    def _note(self, request: RequestHead, status: int, outcome: str, size: int, head: Head | None) -> None:
+        project, version = (head.project, head.version) if head is not None else (None, None)
+        self._tally.note(request.url, status, outcome, size=size, project=project, version=version)
+
+    def _downloaded(self, count: int) -> None:
+        self._tally.bytes_downloaded += count
+
+
+_CONDITIONS = frozenset({"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range", "range"})
+
+
+def asked_for(url: str) -> str:
+    """What a URL asks for, in a word for people: a project's name, a file's name, else the URL.
+
+    >>> asked_for("https://index.test/simple/some-project/")
+    'some-project'
+    """
+    parts = urlsplit(redacted_url(url))
+    filename = filename_of(url)
+    if filename and classify(filename) is not None:
+        return filename
+    last = [p for p in parts.path.split("/") if p]
+    return last[-1] if last else f"{parts.scheme}://{parts.netloc}/"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own.
+
+    >>> is_loopback("127.0.0.5"), is_loopback("index.test")
+    (True, False)
+    """
+    return host in {"localhost", "::1"} or host.startswith("127.") or host.endswith(".localhost")
+
+
+def _stamped(response: ResponseHead, stamp: str) -> ResponseHead:
+    return dataclasses.replace(response, headers=response.headers.added("Cache-Status", stamp))
+
+
+def _length(head: ResponseHead) -> int | None:
+    text = (head.headers.get("content-length") or "").strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _stream(answer: UpstreamAnswer, downloaded: Callable[[int], None] = lambda _count: None) -> StreamBody:
+    async def pieces() -> AsyncIterator[bytes]:
+        async for piece in answer.chunks():
+            downloaded(len(piece))
+            yield piece
+
+    return StreamBody(pieces(), _length(answer.head), answer.aclose)
+
+
+__all__ = ["Rules", "Service", "asked_for", "is_loopback"]
+

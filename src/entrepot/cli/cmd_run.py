@@ -1,0 +1,258 @@
+"""Run a command with its downloads going through the cache; nothing about the command or its tools is changed.
+
+URLs, lock files and records stay what they were: the command is pointed at a proxy on loopback by its environment alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entrepot.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from entrepot.app.facts import Facts
+    from entrepot.app.tally import Tally
+    from entrepot.cli.context import Context
+    from entrepot.ports.catalogue import Catalogue
+    from entrepot.ports.guide import Door
+    from entrepot.server.door import Streams
+    from entrepot.server.doorman import Dial
+    from entrepot.upstreams.client import UpstreamSettings
+
+TAKES_COMMAND = True
+FAILURE = 125
+"""Exit status when entrepot itself fails, as ``env`` and ``timeout`` have it."""
+RESOLVE = "ENTREPOT_RESOLVE"
+"""``HOST:PORT=ADDRESS:PORT``, several with commas: where to connect instead of looking the name up (as curl's --resolve)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``run``."""
+    parser.add_argument("--offline", action="store_true", help="serve what was seen before; ask no upstream")
+    parser.add_argument("--no-store", action="store_true", help="pass everything through: look nothing up, keep nothing")
+    parser.add_argument(
+        "--host", action="append", default=[], metavar="HOST[:PORT]", help="cache this host's traffic too (repeatable)"
+    )
+    parser.add_argument("--refresh", action="store_true", help="ask upstream about every page and unproven file, fresh or not")
+    parser.add_argument("--report", metavar="FILE", type=Path, help="write what was fetched and spared to FILE, as JSON")
+
+
+def run(context: Context) -> int:
+    """Carry it out; the child's exit status."""
+    args = context.args
+    argv = args.child[1:] if args.child[:1] == ["--"] else args.child
+    if not argv:
+        raise UsageError("run needs a command", hint="entrepot run -- pip install NAME")
+    if args.report is not None and not args.report.absolute().parent.is_dir():
+        raise UsageError(f"--report {args.report}: there is no directory {args.report.absolute().parent}")
+    if _inside_another(context):
+        return _exec(argv, context)
+    return _Session(context, argv).run()
+
+
+class _Session:
+    """One run's parts, picked and put together."""
+
+    def __init__(self, context: Context, argv: Sequence[str]) -> None:
+        from entrepot.app.run import make_plan
+        from entrepot.app.tally import Tally
+        from entrepot.ports.guide import Command
+        from entrepot.tools.registry import guides
+
+        self._context = context
+        self._args = context.args
+        self._settings = context.settings
+        self._offline = context.args.offline or self._settings.offline
+        self._guides = guides()
+        self._command = Command(tuple(argv), context.around)
+        self._hosts = (*self._settings.hosts, *context.args.host)
+        self._plan = make_plan(self._guides, self._command, None, hosts=self._hosts)
+        self._tally: Tally = Tally()
+
+    def run(self) -> int:
+        from entrepot.server.child import CannotStart
+        from entrepot.server.runner import run_loop
+        from entrepot.server.scratch import scratch_directory
+
+        with scratch_directory() as scratch:
+            try:
+                status = run_loop(self._carry_out(scratch))
+            except CannotStart as exc:
+                self._context.out.note(f"entrepot: {exc.message}")
+                return exc.status
+        self._finish(status)
+        return status
+
+    async def _carry_out(self, scratch: Path) -> int:
+        from entrepot.app.entries import Entries
+        from entrepot.app.run import Opened
+        from entrepot.app.serve import Rules, Service
+        from entrepot.cli.wiring import open_store
+        from entrepot.ports.clock import SystemClock
+        from entrepot.server.authority import Authority
+        from entrepot.server.doorman import RunDoorman
+        from entrepot.server.runner import Run, carry_out
+        from entrepot.upstreams.client import UpstreamSettings, open_upstream
+        from entrepot.upstreams.proxies import ProxyRules
+        from entrepot.upstreams.trust import merged_bundle
+
+        environ = self._context.around.environ
+        roots, ca_file = merged_bundle(environ, map(Path, self._plan.bundles)), scratch / "roots.pem"
+        for text in roots.warnings:
+            self._tally.warn(text)
+        ca_file.write_text(roots.pem, encoding="ascii")
+        reach = UpstreamSettings(
+            silence_timeout_s=self._settings.timeout_s,
+            ca_file=ca_file,
+            proxies=ProxyRules.from_environ(environ),
+            resolve=read_resolve(environ.get(RESOLVE, "")),
+        )
+        store, catalogue = open_store(self._settings)
+        clock = SystemClock()
+        entries = Entries(store, catalogue, clock)
+        facts = self._facts(catalogue)
+        opened = Opened(self._plan, facts, offline=self._offline)
+        rules = Rules(
+            offline=self._offline,
+            refresh=self._args.refresh,
+            no_store=self._args.no_store,
+            shared=store.shared,
+            caches=opened.request,
+        )
+        upstream = open_upstream(reach)
+        service = Service(entries=entries, upstream=upstream, facts=facts, clock=clock, rules=rules, tally=self._tally)
+        doorman = RunDoorman(opened, dialler(reach), self._tally, offline=self._offline)
+        try:
+            return await carry_out(Run(service, doorman, Authority(), scratch / "trusted.pem", roots.pem, self._offline), self._lead)
+        finally:
+            await upstream.aclose()
+            if entries.trouble is not None:
+                self._tally.warn(f"the store failed: {entries.trouble.message}")
+            self._count(catalogue)
+            await keep_within_bounds(store, catalogue)
+            catalogue.close()
+
+    def _lead(self, door: Door) -> tuple[Sequence[str], Mapping[str, str]]:
+        from entrepot.app.run import child_environment, make_plan
+        from entrepot.tools.common import common_environment
+
+        plan = make_plan(self._guides, self._command, door, hosts=self._hosts)
+        for text in plan.warnings:
+            self._tally.warn(text)
+        environ = self._context.around.environ
+        common = common_environment(environ, door, loopback_open=plan.loopback, hosts=plan.hosts)
+        return plan.argv, child_environment(environ, common, plan.environment)
+
+    def _facts(self, catalogue: Catalogue) -> Facts:
+        from entrepot.app.facts import Facts
+        from entrepot.simple.paths import path_digest
+        from entrepot.tools.defaults import default_index
+
+        files = default_index()[1:]
+        files_host = files[0].partition("://")[2].strip("/") if files else ""
+        facts = Facts(catalogue, lambda url: path_digest(url, files_host) if files_host else None)
+        for guidance in self._plan.guidance:
+            catalogue.learn(guidance.links)
+        return facts
+
+    def _count(self, catalogue: Catalogue) -> None:
+        """Add this run to the savings that ``status`` shows."""
+        counts = self._tally.counts()
+        catalogue.count(
+            runs=1,
+            requests=sum(counts.values()),
+            hits=counts["hit"] + counts["revalidated"] + counts["stale"],
+            bytes_from_cache=self._tally.bytes_from_cache,
+            bytes_downloaded=self._tally.bytes_downloaded,
+        )
+
+    def _finish(self, status: int) -> None:
+        if self._args.report is not None:
+            report = self._tally.report(self._command.argv, status)
+            try:
+                self._args.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            except OSError as exc:
+                self._tally.warn(f"the report could not be written: {exc.strerror}")
+        if not self._args.quiet or self._tally.unseen:
+            self._context.out.note(f"entrepot: {self._tally.last_line(offline=self._offline)}")
+
+
+def dialler(reach: UpstreamSettings) -> Dial:
+    """How tunnels and upgraded connections are dialled: as upstream is reached."""
+    from entrepot.upstreams.trust import client_context
+    from entrepot.upstreams.tunnel import open_tunnel
+
+    async def dial(host: str, port: int, tls: bool) -> Streams:
+        reader, writer = await open_tunnel(
+            host,
+            port,
+            proxies=reach.proxies,
+            resolve=reach.resolve,
+            timeout_s=reach.connect_timeout_s,
+            scheme="https" if tls else "http",
+            ca_file=reach.ca_file,
+        )
+        if tls:
+            await writer.start_tls(client_context(reach.ca_file), server_hostname=host)
+        return reader, writer
+
+    return dial
+
+
+def _inside_another(context: Context) -> bool:
+    """Whether an outer run leads this command already, and nothing is asked that it does not do."""
+    args = context.args
+    wants_its_own = args.offline or args.no_store or args.refresh or args.report or args.host or args.store is not None
+    if wants_its_own:
+        return False
+    from entrepot.tools.common import outer_run
+
+    address = outer_run(context.around.environ)
+    return address is not None and _listens(address)
+
+
+def _listens(address: str) -> bool:
+    import socket
+
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _exec(argv: Sequence[str], context: Context) -> int:
+    """Become the command: the outer run does the rest."""
+    try:
+        os.execvpe(argv[0], list(argv), dict(context.around.environ))  # noqa: S606
+    except FileNotFoundError:
+        context.out.note(f"entrepot: {argv[0]}: command not found")
+        return 127
+    except OSError as exc:
+        context.out.note(f"entrepot: {argv[0]}: {exc.strerror}")
+        return 126
+
+
+def read_resolve(text: str) -> dict[str, tuple[str, int]]:
+    """Parse ``ENTREPOT_RESOLVE``.
+
+    Raises:
+        ConfigError: it is not ``HOST:PORT=ADDRESS:PORT``.
+
+    >>> read_resolve("index.test:443=127.0.0.1:8443")
+    {'index.test:443': ('127.0.0.1', 8443)}
+    """
+    found = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, _, target = part.partition("=")
+        address, _, port = target.rpartition(":")
+        if ":" not in name or not address or not port.isdigit():
+            raise ConfigError(f"{part!r} is not HOST:PORT=ADDRESS:PORT", name=RESOLVE, value=text, source=RESOLVE)
+        found[name.lower()] = (address.strip("[]"), int(port))
+    return found

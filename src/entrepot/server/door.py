@@ -1,0 +1,369 @@
+"""The proxy's door: one client connection, from its first byte to what it turns out to be.
+
+::
+
+    START --CONNECT--> DECIDE --opened host--> PEEK --TLS--> HTTP inside TLS
+      |                   |                     +--else--> TUNNEL
+      |                   +--other host--> TUNNEL
+      +--other method--> HTTP (absolute targets) --Upgrade--> TUNNEL
+
+Whoever has not got this run's token is answered 407 and nothing else; the token is never passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import socket
+import struct
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from entrepot.app.answers import Answer, Handler, Request
+from entrepot.errors import UpstreamError
+from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
+from entrepot.server.authority import Authority
+from entrepot.server.http import MAX_HEAD, HttpSide, simple_response
+from entrepot.server.wire import TlsWire, Wire
+
+PEEK_S = 10.0
+"""Seconds a client has to send its first byte into an opened tunnel; then it is relayed blindly, for the server may speak first."""
+RELAY = 1 << 16
+"""Bytes relayed at a time."""
+WRITE_HIGH = 1 << 20
+"""Bytes queued to a client before its source is held back."""
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Doorman(Protocol):
+    """What the door asks about a connection; the run answers."""
+
+    async def opens(self, host: str, port: int) -> bool:
+        """Whether this host's traffic is to be opened and cached, not tunnelled."""
+        ...
+
+    async def dial(self, host: str, port: int, *, tls: bool) -> Streams:
+        """Raw streams to the other side, through the user's own proxy where there is one.
+
+        Raises:
+            UpstreamError: nobody answers there.
+        """
+        ...
+
+    def relayed(self, host: str, count: int) -> None:
+        """So many bytes went past the cache; called once with 0 when a tunnel begins."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all doors of one run share."""
+
+    user: str
+    token: str
+    authority: Authority
+    handler: Handler
+    doorman: Doorman
+
+    def admits(self, headers: Headers) -> bool:
+        """Whether ``Proxy-Authorization`` carries this run's user and token (RFC 9110 §11.7.2, RFC 7617)."""
+        scheme, _, value = (headers.get("proxy-authorization") or "").partition(" ")
+        expected = base64.b64encode(f"{self.user}:{self.token}".encode()).decode()
+        return scheme.lower() == "basic" and hmac.compare_digest(value.strip(), expected)
+
+
+class Door(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._transport: asyncio.Transport
+        self._wire: Wire
+        """Where answers go: the transport, or TLS over it."""
+        self._feed: Callable[[bytes], None] = self._start
+        """Takes what the transport delivers."""
+        self._feed_plain: Callable[[bytes], None] = self._start
+        """Takes what TLS delivers, once there is TLS."""
+        self._buffer = b""
+        self._http: HttpSide | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._peek_timer: asyncio.TimerHandle | None = None
+        self._upstream: asyncio.StreamWriter | None = None
+        self._target = ("", 0)
+
+    # asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = self._wire = transport  # type: ignore[assignment]
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+
+    def data_received(self, data: bytes) -> None:
+        self._feed(data)
+
+    def eof_received(self) -> bool:
+        if self._upstream is not None:
+            if self._upstream.can_write_eof():
+                self._upstream.write_eof()
+            return True
+        if self._http is not None:
+            self._http.client_done()
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.resume_writing()
+        if self._peek_timer is not None:
+            self._peek_timer.cancel()
+        if self._http is not None:
+            self._http.lost()
+        for task in self._tasks:
+            task.cancel()
+        if self._upstream is not None:
+            self._upstream.close()
+
+    def pause_writing(self) -> None:
+        if self._drained is None:
+            self._drained = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        waiting, self._drained = self._drained, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    # the first request
+
+    def _start(self, data: bytes) -> None:
+        self._buffer += data
+        if not b"CONNECT ".startswith(self._buffer[:8]):
+            self._http = self._speak_http(self._with_token, origin=None)
+            self._feed = self._http.feed
+            self._http.feed(self._take())
+            return
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._buffer) > MAX_HEAD:
+                self._refuse(431, "the request's head is too large")
+            return
+        raw, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
+        self._connect(raw)
+
+    def _connect(self, raw: bytes) -> None:
+        first, *lines = raw.decode("latin-1").split("\r\n")
+        headers = Headers((name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines))
+        target = _authority(first)
+        if target is None:
+            self._refuse(400, "CONNECT takes HOST:PORT")
+        elif not self._house.admits(headers):
+            # The connection stays: git sends its credentials only after it was asked for them.
+            self._transport.write(_DENIED_BYTES)
+        else:
+            self._target = target
+            self._feed = self._wait
+            self._spawn(self._decide(*target))
+
+    def _wait(self, data: bytes) -> None:
+        """Keep what comes while it is being decided what this is."""
+        self._buffer += data
+        if len(self._buffer) > WRITE_HIGH:
+            self._transport.pause_reading()
+
+    async def _decide(self, host: str, port: int) -> None:
+        if await self._house.doorman.opens(host, port):
+            self._feed = self._peek
+            self._transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            self._peek_timer = asyncio.get_running_loop().call_later(PEEK_S, self._tunnel_after_all)
+            if self._buffer:
+                self._peek(b"")
+            return
+        try:
+            streams = await self._house.doorman.dial(host, port, tls=False)
+        except UpstreamError as exc:
+            self._refuse(exc.status_hint, exc.message)
+            return
+        self._transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        self._relay(streams)
+
+    def _peek(self, data: bytes) -> None:
+        self._buffer += data
+        if self._peek_timer is not None:
+            self._peek_timer.cancel()
+        if self._buffer[0] != 0x16:  # a TLS handshake record (RFC 8446 §5.1)
+            self._tunnel_after_all()
+            return
+        host, port = self._target
+        context = self._house.authority.context(host)
+        self._wire = wire = TlsWire(self._transport, context, lambda plain: self._feed_plain(plain), self._tls_ended)
+        self._feed = wire.feed
+        self._http = self._speak_http(self._house.handler, origin=f"https://{_host_port(host, port, default=443)}")
+        self._feed_plain = self._http.feed
+        wire.feed(self._take())
+
+    def _tls_ended(self) -> None:
+        if self._http is not None:
+            self._http.lost()
+        self._transport.close()
+
+    # HTTP
+
+    def _speak_http(self, handler: Handler, *, origin: str | None) -> HttpSide:
+        return HttpSide(
+            self._wire,
+            origin=origin,
+            handler=handler,
+            upgrade=self._upgrade,
+            pause=self._pause,
+            drain=lambda: self._drained,
+            reset=self._reset,
+        )
+
+    @property
+    def _inside_tls(self) -> bool:
+        return self._wire is not self._transport
+
+    async def _with_token(self, request: Request) -> Answer:
+        if not self._house.admits(request.head.headers):
+            return Answer(_DENIED)
+        head = request.head
+        request.head = RequestHead(head.method, head.url, head.headers.without("proxy-authorization", "proxy-connection"))
+        return await self._house.handler(request)
+
+    def _pause(self, hold: bool) -> None:
+        if self._transport.is_closing():
+            return
+        if hold:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _reset(self) -> None:
+        """Drop the connection with a reset, so that not even a body framed by its end looks complete."""
+        sock: socket.socket | None = self._transport.get_extra_info("socket")
+        if sock is not None:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            except OSError:
+                pass  # already gone
+        self._transport.abort()
+
+    def _upgrade(self, head: RequestHead, rest: bytes) -> None:
+        if not self._inside_tls and not self._house.admits(head.headers):
+            self._transport.write(_DENIED_BYTES)
+            self._transport.close()
+            return
+        self._spawn(self._upgrade_to(head, rest))
+
+    async def _upgrade_to(self, head: RequestHead, rest: bytes) -> None:
+        """Hand the request on as it came and relay what follows: WebSocket and its like (RFC 9110 §7.8)."""
+        tls, host, port, path = _split(head.url)
+        try:
+            streams = await self._house.doorman.dial(host, port, tls=tls)
+        except UpstreamError as exc:
+            self._refuse(exc.status_hint, exc.message)
+            return
+        lines = [f"{head.method} {path} HTTP/1.1"]
+        lines += [f"{n}: {v}" for n, v in head.headers.without("proxy-authorization", "proxy-connection")]
+        self._target = (host, port)
+        self._buffer = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + rest + self._buffer
+        self._relay(streams)
+
+    # tunnels
+
+    def _tunnel_after_all(self) -> None:
+        self._feed = self._wait
+        self._spawn(self._dial_and_relay())
+
+    async def _dial_and_relay(self) -> None:
+        try:
+            self._relay(await self._house.doorman.dial(*self._target, tls=False))
+        except UpstreamError:
+            self._reset()
+
+    def _relay(self, streams: Streams) -> None:
+        reader, self._upstream = streams
+        self._house.doorman.relayed(self._target[0], 0)
+        if self._inside_tls:
+            self._feed_plain = self._to_upstream
+        else:
+            self._feed = self._to_upstream
+        self._pause(False)
+        if self._buffer:
+            self._to_upstream(self._take())
+        self._spawn(self._from_upstream(reader))
+
+    def _to_upstream(self, data: bytes) -> None:
+        assert self._upstream is not None
+        self._house.doorman.relayed(self._target[0], len(data))
+        self._upstream.write(data)
+        if self._upstream.transport.get_write_buffer_size() > RELAY:
+            self._pause(True)
+            self._spawn(self._let_go_on(self._upstream))
+
+    async def _let_go_on(self, upstream: asyncio.StreamWriter) -> None:
+        try:
+            await upstream.drain()
+        except OSError:
+            self._transport.abort()
+        else:
+            self._pause(False)
+
+    async def _from_upstream(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while data := await reader.read(RELAY):
+                self._house.doorman.relayed(self._target[0], len(data))
+                self._wire.write(data)
+                if self._drained is not None:
+                    await self._drained
+        except OSError:
+            self._transport.abort()
+        else:
+            self._wire.close()
+
+    # small things
+
+    def _take(self) -> bytes:
+        data, self._buffer = self._buffer, b""
+        return data
+
+    def _refuse(self, status: int, text: str) -> None:
+        self._wire.write(simple_response(status, text, Headers([("Connection", "close")])))
+        self._wire.close()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+_CHALLENGE = Headers([("Proxy-Authenticate", 'Basic realm="entrepot"')])
+_DENIED = ResponseHead(407, _CHALLENGE)
+_DENIED_BYTES = simple_response(407, "this port is for the command of one entrepot run", _CHALLENGE)
+
+
+def _authority(first_line: str) -> tuple[str, int] | None:
+    """Host and port of ``CONNECT host:port HTTP/1.x``; ``None`` when it is not that."""
+    parts = first_line.split(" ")
+    if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
+        return None
+    host, _, port = parts[1].rpartition(":")
+    host = host.strip("[]").lower()
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536 or set(host) & set("/@\\ \0"):
+        return None
+    return host, int(port)
+
+
+def _host_port(host: str, port: int, *, default: int) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return name if port == default else f"{name}:{port}"
+
+
+def _split(url: str) -> tuple[bool, str, int, str]:
+    """Whether TLS, host, port and path with query of an absolute URL."""
+    parts = urlsplit(url)
+    tls = parts.scheme.lower() == "https"
+    path = parts.path or "/"
+    return tls, parts.hostname or "", parts.port or (443 if tls else 80), f"{path}?{parts.query}" if parts.query else path
