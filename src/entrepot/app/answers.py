@@ -16,8 +16,10 @@ CHUNK = 1 << 18
 class Body(Protocol):
     """A response's content."""
 
-    length: int | None
-    """Bytes it will have; ``None`` when only its end tells."""
+    @property
+    def length(self) -> int | None:
+        """Bytes it will have; ``None`` when only its end tells."""
+        ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The content in order. An :class:`~entrepot.errors.EntrepotError` half-way means: never end it cleanly."""

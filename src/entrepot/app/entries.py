@@ -63,14 +63,14 @@ class Entries:
             self._catalogue.record(key, head, used=self._clock.now(), disk=body.disk if body is not None else 0)
         return head
 
-    async def drop(self, head: Head) -> None:
-        """Remove a head; its body goes with the next sweep unless another head names it."""
+    async def drop(self, key: str) -> None:
+        """Remove a head by its key; its body goes with the next sweep unless another head names it."""
         try:
-            await self.store.delete(head.response.key)
+            await self.store.delete(key)
         except StoreError as exc:
             self.failed(exc)
         else:
-            self._catalogue.forget([head.response.key])
+            self._catalogue.forget([key])
 
     async def open_body(self, head: Head) -> Blob | None:
         """The stored body, open; ``None`` when it is gone or its length is not what the head says (a miss, design.md §4)."""

@@ -38,7 +38,18 @@ from entrepot.app.policy import (
 from entrepot.digests import Hasher
 from entrepot.errors import DigestMismatch, FormatError, StoreError, TruncatedBody, UpstreamError, UpstreamProtocolError
 from entrepot.heads import Head, body_key, canonical_url, redacted_url
-from entrepot.httpcache import Decision, Refresh, Store, can_reuse_for, on_response, selecting_values
+from entrepot.httpcache import (
+    Action,
+    Decision,
+    Discard,
+    Reason,
+    Refresh,
+    Store,
+    can_reuse_for,
+    on_response,
+    selecting_values,
+    unconditional,
+)
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.names import classify, filename_of
 from entrepot.ports.clock import Clock
@@ -113,6 +124,8 @@ class Flight:
         self._hasher = errand.expectation.hasher()
         self._change = asyncio.Event()
         self._holds = errand.expectation.proves
+        self._forward = errand.forward
+        self._replaces: tuple[StoredResponse, ...] = ()
         self._answer: UpstreamAnswer | None = None
         self._began = means.clock.now()
         self.state = State.ASKING
@@ -268,7 +281,7 @@ class Flight:
             await self._land(growing)  # an earlier leader died between the last byte and the store
             return True
         sent = self._means.clock.now()
-        answer = await self._send(self._resuming(have) if have else self._errand.forward, fresh=again)
+        answer = await self._send(self._resuming(have) if have else self._forward, fresh=again)
         try:
             status = answer.head.status
             if status in RETRIED and not last:
@@ -282,6 +295,8 @@ class Flight:
             elif have:
                 self._start_over(growing)
                 return False
+            elif self._contradicts(answer, sent):
+                return False
             elif not await self._decide(growing, answer, sent):
                 answer = _NO_ANSWER
                 return True
@@ -291,12 +306,26 @@ class Flight:
         finally:
             await answer.aclose()
 
+    def _contradicts(self, answer: UpstreamAnswer, sent: float) -> bool:
+        """A 304 that fits nothing we have is no answer: the next try asks for the whole (RFC 9111 §4.3.3)."""
+        if answer.head.status != 304 or "if-none-match" in self._errand.request.headers:
+            return False
+        action = self._action(answer, sent)
+        if isinstance(action, Discard) and action.reason is Reason.VALIDATOR_MISMATCH:
+            self._forward = unconditional(self._forward)
+            return True
+        return False
+
+    def _action(self, answer: UpstreamAnswer, sent: float) -> Action:
+        errand, now = self._errand, self._means.clock.now()
+        return on_response(
+            errand.decision, errand.request, answer.head, request_time=sent, response_time=now, shared=self._means.shared
+        )
+
     async def _decide(self, growing: Growing, answer: UpstreamAnswer, sent: float) -> bool:
         """What to do with a whole answer: stream it, refresh by it, or pass it on (``False``)."""
         errand, now = self._errand, self._means.clock.now()
-        action = on_response(
-            errand.decision, errand.forward, answer.head, request_time=sent, response_time=now, shared=self._means.shared
-        )
+        action = self._action(answer, sent)
         if isinstance(action, Refresh):
             await self._refresh(action)
             return True
@@ -306,6 +335,7 @@ class Flight:
             self._tell()
             return False
         stored = action.entry if isinstance(action, Store) else _kept(errand.forward, answer.head, sent, now)
+        self._replaces = action.replaces if isinstance(action, Store) else ()
         self.draft = self._draft(stored, reserve=not storable)
         self.total = _length(answer.head) if _length(answer.head) is not None else errand.expectation.size
         if answer.head.status != 200:
@@ -370,6 +400,9 @@ class Flight:
         else:
             growing.discard()
             self.entry = await self._means.entries.save(self._errand.request.url, head)
+        for old in self._replaces:
+            if old.key != self.entry.response.key:
+                await self._means.entries.drop(old.key)
         self.state = State.LANDED
         self._tell()
 

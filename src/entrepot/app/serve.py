@@ -24,7 +24,7 @@ from entrepot.app.tally import Tally
 from entrepot.errors import EntrepotError, StoreError, UpstreamError
 from entrepot.heads import Head, canonical_url, redacted_url
 from entrepot.httpcache import Bypass, Decision, Hit, Miss, Reason, Stale, cache_status, current_age, forwardable
-from entrepot.httpcache import invalidated_urls, lookup, reply
+from entrepot.httpcache import invalidated_urls, lookup, reply, unconditional
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 from entrepot.names import classify, filename_of
 from entrepot.ports.clock import Clock
@@ -132,7 +132,7 @@ class Service:
         """The answer out of the store; ``None`` when the body is not there as the head says."""
         blob = await self._entries.open_body(head)
         if blob is None and head.body is not None:
-            await self._entries.drop(head)
+            await self._entries.drop(head.response.key)
             return None
         self._entries.used(head)
         now = self._clock.now()
@@ -180,7 +180,11 @@ class Service:
     # upstream
 
     async def _fly(self, request: RequestHead, decision: Stale | Miss | Bypass, heads: list[Head], expectation: Expectation) -> Answer:
-        forward = dataclasses.replace(decision.forward, url=request.url)
+        forward = decision.forward
+        if isinstance(decision, Miss) and not decision.variants:
+            # What the client has of its own does not help the next one, nor this one without a network: ask for the whole.
+            # Its condition is evaluated against what is stored then.
+            forward = unconditional(forward)
         flight = self._flights.join(Errand(request, forward, decision, expectation))
         try:
             answer = await self._ride(request, flight, heads)

@@ -89,6 +89,8 @@ class _Session:
         return status
 
     async def _carry_out(self, scratch: Path) -> int:
+        import asyncio
+
         from entrepot.app.entries import Entries
         from entrepot.app.run import Opened
         from entrepot.app.serve import Rules, Service
@@ -134,8 +136,9 @@ class _Session:
             if entries.trouble is not None:
                 self._tally.warn(f"the store failed: {entries.trouble.message}")
             self._count(catalogue)
-            await keep_within_bounds(store, catalogue)
+            await asyncio.to_thread(store.evict, catalogue)
             catalogue.close()
+            store.close()
 
     def _lead(self, door: Door) -> tuple[Sequence[str], Mapping[str, str]]:
         from entrepot.app.run import child_environment, make_plan
@@ -184,7 +187,7 @@ class _Session:
 
 def dialler(reach: UpstreamSettings) -> Dial:
     """How tunnels and upgraded connections are dialled: as upstream is reached."""
-    from entrepot.upstreams.trust import client_context
+    from entrepot.upstreams.dial import client_context
     from entrepot.upstreams.tunnel import open_tunnel
 
     async def dial(host: str, port: int, tls: bool) -> Streams:

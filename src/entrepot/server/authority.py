@@ -7,7 +7,7 @@ with a critical ``subjectAltName`` (OpenSSL would check a common name as a DNS n
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 import tempfile
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-DAY = datetime.timedelta(days=1)
+DAY = dt.timedelta(days=1)
 
 
 class Authority:
@@ -30,7 +30,7 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._leaf_key = ec.generate_private_key(ec.SECP256R1())
         self._contexts: dict[str, ssl.SSLContext] = {}
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         self._not_before, self._not_after = now - DAY, now + 30 * DAY
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "entrepot, for this run only")])
         public = self._key.public_key()
@@ -132,4 +132,5 @@ def _memory_file() -> tempfile._TemporaryFileWrapper[bytes]:
 
 
 def _name_of(file: tempfile._TemporaryFileWrapper[bytes]) -> str:
-    return file.name if isinstance(file.name, str) else f"/proc/self/fd/{file.fileno()}"
+    name: str | int = file.name
+    return name if isinstance(name, str) else f"/proc/self/fd/{name}"

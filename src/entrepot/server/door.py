@@ -18,6 +18,7 @@ import hmac
 import socket
 import struct
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -244,10 +245,8 @@ class Door(asyncio.Protocol):
         """Drop the connection with a reset, so that not even a body framed by its end looks complete."""
         sock: socket.socket | None = self._transport.get_extra_info("socket")
         if sock is not None:
-            try:
+            with suppress(OSError):  # already gone
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            except OSError:
-                pass  # already gone
         self._transport.abort()
 
     def _upgrade(self, head: RequestHead, rest: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 
@@ -56,8 +57,10 @@ class TlsWire:
             if not self._shaken:
                 self._tls.do_handshake()
                 self._shaken = True
-            while not self._ended and (plain := self._tls.read(self.CHUNK)):
+            while plain := self._tls.read(self.CHUNK):
                 self._on_data(plain)
+                if self._closed():
+                    return
             self._flush()
             self._end()
         except ssl.SSLWantReadError:
@@ -82,12 +85,13 @@ class TlsWire:
         """Say goodbye in TLS and end the transport once all was sent."""
         if not self._ended:
             self._ended = True
-            try:
+            with suppress(ssl.SSLError, ValueError):  # the client need not answer a close_notify (RFC 8446 §6.1)
                 self._tls.unwrap()
-            except (ssl.SSLError, ValueError):
-                pass  # the client need not answer a close_notify (RFC 8446 §6.1)
             self._flush()
         self._transport.close()
+
+    def _closed(self) -> bool:
+        return self._ended
 
     def _end(self) -> None:
         if not self._ended:
