@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import AbstractContextManager
 
-from entrepot.errors import InvalidHead, StoreError
+from entrepot.errors import Busy, InvalidHead, StoreError
 from entrepot.heads import Head, body_key, cache_key, variant_name
 from entrepot.ports.catalogue import Catalogue
 from entrepot.ports.clock import Clock
@@ -25,7 +25,7 @@ class Entries:
         self.store = store
         self._catalogue = catalogue
         self._clock = clock
-        self.trouble: StoreError | None = None
+        self.trouble: StoreError | Busy | None = None
         """The first failure of the store in this process, for the last line."""
 
     async def load(self, url: str) -> list[Head]:
@@ -95,6 +95,6 @@ class Entries:
         assert head.body is not None
         return self.store.hold(body_key(head.body))
 
-    def failed(self, exc: StoreError) -> None:
+    def failed(self, exc: StoreError | Busy) -> None:
         """Remember the first failure."""
         self.trouble = self.trouble or exc

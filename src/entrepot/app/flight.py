@@ -16,15 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
-import json
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from enum import Enum
 
-from entrepot.app.entries import Entries
-from entrepot.app.facts import Expectation, Facts
+from entrepot.app.errand import Errand, Means, Note
 from entrepot.app.pages import page_reader
+from entrepot.app.partials import as_kept, content_length, continues, hash_partial, range_validator, redirected
 from entrepot.app.policy import (
     BACKOFF_S,
     HELD_BACK,
@@ -36,33 +33,27 @@ from entrepot.app.policy import (
     without_private_fields,
 )
 from entrepot.digests import Hasher
-from entrepot.errors import DigestMismatch, FormatError, StoreError, TruncatedBody, UpstreamError, UpstreamProtocolError
+from entrepot.errors import Busy, DigestMismatch, StoreError, TruncatedBody, UpstreamError, UpstreamProtocolError
 from entrepot.heads import Head, body_key, canonical_url, redacted_url
 from entrepot.httpcache import (
     Action,
-    Decision,
     Discard,
     Reason,
     Refresh,
     Store,
     can_reuse_for,
     on_response,
-    selecting_values,
     unconditional,
 )
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.names import classify, filename_of
-from entrepot.ports.clock import Clock
-from entrepot.ports.store import Growing
+from entrepot.ports.store import Blob, Growing
 from entrepot.ports.upstream import Answer as UpstreamAnswer
-from entrepot.ports.upstream import Upstream
 from entrepot.simple.page import is_simple_type
-from entrepot.simple.worker import PageReader
 
 FOLLOW_S = 0.01
 """Seconds between looks at a download that another process leads."""
 MAX_REDIRECTS = 10
-READ = 1 << 18
 
 
 class State(Enum):
@@ -74,44 +65,6 @@ class State(Enum):
     LANDED = "landed"
     PASSED = "passed"
     FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a flight needs of the world."""
-
-    entries: Entries
-    upstream: Upstream
-    clock: Clock
-    facts: Facts
-    pages: PageReader
-    shared: bool
-    downloaded: Callable[[int], None]
-    """Told how many bytes came from upstream."""
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """What a flight is for."""
-
-    request: RequestHead
-    """As the client asked."""
-    forward: RequestHead
-    """As it goes upstream: with validators, without the client's own conditions and range."""
-    decision: Decision
-    expectation: Expectation
-
-    @property
-    def name(self) -> str:
-        """Equal for requests that one transfer can serve: URL, what may select a variant, validators and credentials.
-
-        A body that a digest fixes has no variants.
-        """
-        fields = ["authorization", "cookie"]
-        if not self.expectation.proves:
-            fields += ["accept", "accept-encoding", "accept-language", "user-agent-class", "if-none-match", "if-modified-since"]
-        parts = [canonical_url(self.request.url), *(f"{f}={self.forward.headers.get(f)}" for f in fields)]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 
 class Flight:
@@ -126,6 +79,9 @@ class Flight:
         self._holds = errand.expectation.proves
         self._forward = errand.forward
         self._replaces: tuple[StoredResponse, ...] = ()
+        self._blob: Blob | None = None
+        self._finished = False
+        self._leads = False
         self._answer: UpstreamAnswer | None = None
         self._began = means.clock.now()
         self.state = State.ASKING
@@ -153,10 +109,12 @@ class Flight:
     @property
     def over(self) -> bool:
         """Whether nothing more will come."""
-        return self.state in {State.LANDED, State.PASSED, State.FAILED}
+        return self._finished or self.state in {State.LANDED, State.PASSED, State.FAILED}
 
     def available(self) -> int:
         """Bytes from the start that may be sent now."""
+        if self._blob is not None:
+            return self._blob.size
         if self._growing is None:
             return 0
         size = self._growing.size() if self.state is State.STREAMING else self._hasher.size
@@ -166,7 +124,15 @@ class Flight:
 
     def read(self, start: int, count: int) -> bytes:
         """Bytes that are available."""
+        if self._blob is not None:
+            return self._blob.read(start, count)
         return self._growing.read(start, count) if self._growing is not None else b""
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        for each in (self._growing, self._blob):
+            if each is not None:
+                each.close()
 
     def claim(self) -> UpstreamAnswer | None:
         """The answer that is not kept, for the first who asks."""
@@ -192,16 +158,18 @@ class Flight:
             self._means.entries.failed(exc)
             self.error, self.state = exc, State.FAILED
         finally:
+            self._finished = True
             if self._growing is not None:
                 self._tidy(self._growing)
-                self._growing.close()
+                self._growing.release()
             self._tell()
 
     def _tidy(self, growing: Growing) -> None:
         """Leave a partial behind only if somebody can make sense of it later."""
-        resumable = self._holds or (self.draft is not None and _validator(self.draft.response.head))
-        if growing.lead() and not (resumable and growing.size() and self.draft is not None):
-            growing.discard()
+        resumable = self._holds or (self.draft is not None and range_validator(self.draft.response.head))
+        if self._leads and not (resumable and growing.size() and self.draft is not None):
+            with suppress(StoreError):
+                growing.discard()
 
     async def _follow(self, growing: Growing) -> None:
         """While another process leads, show its progress to those who wait here."""
@@ -213,6 +181,7 @@ class Flight:
                 seen = now
                 self._tell()
             await asyncio.sleep(FOLLOW_S)
+        self._leads = True
 
     def _show(self, before: bytes, note: bytes) -> None:
         if not note or note == before:
@@ -231,6 +200,9 @@ class Flight:
         found = fixed or (fresh[0] if fresh else None)
         if found is None:
             return False
+        if self.state is State.STREAMING:
+            # Waiters here have read from the file that another process has finished; its body goes on where they are.
+            self._blob = await self._means.entries.open_body(found)
         self.entry, self.state = found, State.LANDED
         return True
 
@@ -257,13 +229,13 @@ class Flight:
         """Take over what an earlier leader left, if it can be continued; else begin anew."""
         told = Note.from_bytes(growing.description() or b"")
         size = growing.size()
-        usable = told is not None and size and (self._holds or _validator(told.head.response.head)) and told.head.url == self._redacted
+        usable = told is not None and size and (self._holds or range_validator(told.head.response.head)) and told.head.url == self._redacted
         if not usable or told is None:
             if size or told is not None:
                 growing.restart()
             return
         self.draft, self.total = told.head, told.total
-        self._hasher = await asyncio.to_thread(_hash, growing, self._errand.expectation.hasher(), size)
+        self._hasher = await asyncio.to_thread(hash_partial, growing, self._errand.expectation.hasher(), size)
         self.state = State.STREAMING
         self._tell()
 
@@ -288,7 +260,7 @@ class Flight:
                 return False
             if status in RETRIED:
                 self.failed_status = answer.head
-            if have and status == 206 and _continues(answer.head, have, self.total):
+            if have and status == 206 and continues(answer.head, have, self.total):
                 await self._receive(growing, answer, skip=0)
             elif have and status == 200:
                 await self._receive(growing, answer, skip=have)
@@ -334,10 +306,10 @@ class Flight:
             self._answer, self.state = answer, State.PASSED
             self._tell()
             return False
-        stored = action.entry if isinstance(action, Store) else _kept(errand.forward, answer.head, sent, now)
+        stored = action.entry if isinstance(action, Store) else as_kept(errand.forward, answer.head, sent, now)
         self._replaces = action.replaces if isinstance(action, Store) else ()
         self.draft = self._draft(stored, reserve=not storable)
-        self.total = _length(answer.head) if _length(answer.head) is not None else errand.expectation.size
+        self.total = content_length(answer.head) if content_length(answer.head) is not None else errand.expectation.size
         if answer.head.status != 200:
             self._holds = False
         growing.describe(Note(self.draft, self.total, self.generation, self._holds).to_bytes())
@@ -351,19 +323,18 @@ class Flight:
         prefix = Hasher()
         async for piece in answer.chunks():
             self._means.downloaded(len(piece))
-            if skip:
-                again, piece = piece[:skip], piece[skip:]
+            again, new = piece[:skip], piece[skip:]
+            if again:
                 prefix.feed(again)
                 skip -= len(again)
                 if not skip and prefix.digest() != self._hasher.digest():
                     raise DigestMismatch("upstream sent different bytes when it was asked again", url=self._redacted)
-            if piece:
-                growing.write(piece)
-                self._hasher.feed(piece)
+            if new:
+                growing.write(new)
+                self._hasher.feed(new)
                 self._tell()
-        expected = self.total
-        if self.draft is not None and self.draft.response.head.status != 200:
-            expected = None
+        known = self._errand.expectation.size
+        expected = known if known is not None and self._is_ok else self.total
         if skip or (expected is not None and self._hasher.size < expected):
             raise TruncatedBody(
                 f"the body ended after {self._hasher.size} of {expected} bytes", url=self._redacted, received=self._hasher.size
@@ -372,7 +343,7 @@ class Flight:
     async def _land(self, growing: Growing) -> None:
         """Check, let go of the held-back end, make durable."""
         assert self.draft is not None
-        expectation, ok = self._errand.expectation, self.draft.response.head.status == 200
+        expectation, ok = self._errand.expectation, self._is_ok
         wrong = expectation.mismatch(self._hasher) if ok else None
         if wrong is not None:
             actual = self._hasher.digest(wrong.algorithm)
@@ -393,18 +364,26 @@ class Flight:
             self._read_page(growing, head)
         self.state, self.total = State.VERIFIED, size
         self._tell()
+        try:
+            await self._keep(growing, head)
+        except (StoreError, Busy) as exc:
+            self._means.entries.failed(exc)  # the clients have it all the same
+        else:
+            self.state = State.LANDED
+
+    async def _keep(self, growing: Growing, head: Head) -> None:
+        """Body first, then head: whoever finds the head finds the body."""
+        entries, url = self._means.entries, self._errand.request.url
         if head.body is not None:
-            with self._means.entries.hold(head):
+            with entries.hold(head):
                 await growing.commit(body_key(head.body))
-                self.entry = await self._means.entries.save(self._errand.request.url, head)
+                self.entry = await entries.save(url, head)
         else:
             growing.discard()
-            self.entry = await self._means.entries.save(self._errand.request.url, head)
+            self.entry = await entries.save(url, head)
         for old in self._replaces:
             if old.key != self.entry.response.key:
-                await self._means.entries.drop(old.key)
-        self.state = State.LANDED
-        self._tell()
+                await entries.drop(old.key)
 
     async def _refresh(self, action: Refresh) -> None:
         heads = await self._means.entries.load(self._errand.request.url)
@@ -443,6 +422,10 @@ class Flight:
         )
 
     @property
+    def _is_ok(self) -> bool:
+        return self.draft is not None and self.draft.response.head.status == 200
+
+    @property
     def _redacted(self) -> str:
         return redacted_url(canonical_url(self._errand.request.url))
 
@@ -453,7 +436,7 @@ class Flight:
         assert self.draft is not None
         headers = self._errand.forward.headers.without("range", "if-range", "if-none-match", "if-modified-since")
         headers = headers.added("Range", f"bytes={have}-")
-        validator = _validator(self.draft.response.head)
+        validator = range_validator(self.draft.response.head)
         if validator:
             headers = headers.added("If-Range", validator)
         return dataclasses.replace(self._errand.forward, headers=headers)
@@ -466,120 +449,9 @@ class Flight:
             if answer.head.status not in REDIRECTS or not location or not self._errand.expectation.proves:
                 return answer
             await answer.aclose()
-            request = _redirected(request, location)
+            request = redirected(request, location)
             answer = await self._means.upstream.send(request)
         return answer
-
-
-class FlightBody:
-    """The span ``[start, end)`` of a body that is in flight; ``end=None``: all of it, however long it gets."""
-
-    def __init__(self, flight: Flight, start: int, end: int | None, *, leave: Callable[[Flight], None]) -> None:
-        self._flight = flight
-        self._at = start
-        self._end = end
-        self._leave: Callable[[Flight], None] | None = leave
-        self._generation = flight.generation
-        self.length = None if end is None else end - start
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Bytes as they become certain.
-
-        Raises:
-            UpstreamError, StoreError: the flight failed; what was sent is not the whole.
-        """
-        flight = self._flight
-        while self._end is None or self._at < self._end:
-            if flight.generation != self._generation:
-                raise TruncatedBody("upstream's bytes changed in mid-flight", received=self._at)
-            limit = flight.available() if self._end is None else min(flight.available(), self._end)
-            if self._at < limit:
-                piece = flight.read(self._at, min(READ, limit - self._at))
-                if not piece:
-                    raise TruncatedBody("the growing file went away", received=self._at)
-                self._at += len(piece)
-                yield piece
-            elif flight.state in {State.VERIFIED, State.LANDED}:
-                return
-            elif flight.over:
-                raise flight.error or TruncatedBody("the transfer ended early", received=self._at)
-            else:
-                await flight.changed()
-
-    async def aclose(self) -> None:
-        """Leave the flight."""
-        leave, self._leave = self._leave, None
-        if leave is not None:
-            leave(self._flight)
-
-
-class Flights:
-    """All flights of this process, by name."""
-
-    def __init__(self, means: Means) -> None:
-        self._means = means
-        self._flying: dict[str, tuple[Flight, asyncio.Task[None]]] = {}
-
-    def join(self, errand: Errand) -> Flight:
-        """The flight for this errand, begun now if there is none. Leave it with :meth:`leave`."""
-        found = self._flying.get(errand.name)
-        if found is None or found[0].over:
-            flight = Flight(self._means, errand)
-            task = asyncio.get_running_loop().create_task(flight.fly())
-            found = self._flying[errand.name] = (flight, task)
-            task.add_done_callback(lambda _task: self._landed(errand.name, flight))
-        found[0].waiters += 1
-        return found[0]
-
-    def leave(self, flight: Flight) -> None:
-        """One waiter fewer; a transfer that nobody waits for stops, and what it has stays to be resumed."""
-        flight.waiters -= 1
-        if flight.waiters > 0 or flight.over or flight.state is State.VERIFIED:
-            return
-        for name, (other, task) in self._flying.items():
-            if other is flight:
-                task.cancel()
-                del self._flying[name]
-                return
-
-    def _landed(self, name: str, flight: Flight) -> None:
-        found = self._flying.get(name)
-        if found is not None and found[0] is flight:
-            del self._flying[name]
-
-    async def aclose(self, patience_s: float = 10.0) -> None:
-        """Let what is complete become durable; stop the rest."""
-        tasks = []
-        for flight, task in list(self._flying.values()):
-            if flight.state is not State.VERIFIED:
-                task.cancel()
-            tasks.append(task)
-        if tasks:
-            await asyncio.wait(tasks, timeout=patience_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What the leader tells followers and later leaders about a growing file."""
-
-    head: Head
-    total: int | None
-    generation: int
-    holds: bool
-
-    def to_bytes(self) -> bytes:
-        """One JSON object."""
-        told = {"total": self.total, "generation": self.generation, "holds": self.holds, "head": self.head.to_bytes().decode()}
-        return json.dumps(told).encode()
-
-    @classmethod
-    def from_bytes(cls, raw: bytes) -> Note | None:
-        """Read a note; ``None`` when it is none."""
-        try:
-            told = json.loads(raw)
-            return cls(Head.from_bytes(told["head"].encode()), told["total"], int(told["generation"]), bool(told["holds"]))
-        except (ValueError, KeyError, TypeError, AttributeError, FormatError):
-            return None
 
 
 class _NoAnswer:
@@ -590,46 +462,3 @@ class _NoAnswer:
 
 
 _NO_ANSWER: UpstreamAnswer = _NoAnswer()  # type: ignore[assignment]
-
-
-def _kept(request: RequestHead, response: ResponseHead, sent: float, now: float) -> StoredResponse:
-    """A response that HTTP would not store, as the policy keeps it."""
-    vary = selecting_values(response.headers.get("vary"), request.headers) or ()
-    return StoredResponse(response, vary, sent, now)
-
-
-def _hash(growing: Growing, hasher: Hasher, size: int) -> Hasher:
-    while hasher.size < size and (piece := growing.read(hasher.size, min(READ, size - hasher.size))):
-        hasher.feed(piece)
-    return hasher
-
-
-def _validator(head: ResponseHead) -> str | None:
-    """What If-Range may carry: a strong entity tag, else Last-Modified (RFC 9110 §13.1.5)."""
-    tag = head.headers.get("etag")
-    return tag if tag and not tag.startswith("W/") else head.headers.get("last-modified")
-
-
-def _length(head: ResponseHead) -> int | None:
-    text = (head.headers.get("content-length") or "").strip()
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _continues(head: ResponseHead, have: int, total: int | None) -> bool:
-    """Whether a 206 carries exactly what is missing (RFC 9110 §14.4)."""
-    text = (head.headers.get("content-range") or "").strip().lower()
-    if not text.startswith(f"bytes {have}-"):
-        return False
-    whole = text.rpartition("/")[2]
-    return total is None or whole in {"*", str(total)}
-
-
-def _redirected(request: RequestHead, location: str) -> RequestHead:
-    from urllib.parse import urljoin, urlsplit  # noqa: PLC0415
-
-    url = urljoin(request.url, location).partition("#")[0]
-    headers = request.headers
-    if urlsplit(url).netloc != urlsplit(request.url).netloc:
-        # Credentials are for the host they were given for (RFC 9110 §15.4).
-        headers = headers.without("authorization", "cookie", "host")
-    return RequestHead(request.method, url, headers)

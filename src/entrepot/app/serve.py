@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 from entrepot.app.answers import Answer, BlobBody, Body, BytesBody, Request, StreamBody
 from entrepot.app.entries import Entries
 from entrepot.app.facts import Expectation, Facts
-from entrepot.app.flight import Errand, Flight, FlightBody, Flights, Means, State
+from entrepot.app.errand import Errand, Means
+from entrepot.app.flight import Flight, State
+from entrepot.app.flights import FlightBody, Flights
 from entrepot.app.pages import Learned, page_reader
 from entrepot.app.policy import NEGATIVES, immutable, provable, refreshing, stand_in
 from entrepot.app.tally import Tally

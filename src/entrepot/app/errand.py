@@ -1,0 +1,80 @@
+"""What a flight is sent out for and with, and the note it leaves for others. Values alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from entrepot.app.entries import Entries
+from entrepot.app.facts import Expectation, Facts
+from entrepot.errors import FormatError
+from entrepot.heads import Head, canonical_url
+from entrepot.httpcache import Decision
+from entrepot.httpcache.messages import RequestHead
+from entrepot.ports.clock import Clock
+from entrepot.ports.upstream import Upstream
+from entrepot.simple.worker import PageReader
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a flight needs of the world."""
+
+    entries: Entries
+    upstream: Upstream
+    clock: Clock
+    facts: Facts
+    pages: PageReader
+    shared: bool
+    downloaded: Callable[[int], None]
+    """Told how many bytes came from upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a flight is for."""
+
+    request: RequestHead
+    """As the client asked."""
+    forward: RequestHead
+    """As it goes upstream: with validators, without the client's own conditions and range."""
+    decision: Decision
+    expectation: Expectation
+
+    @property
+    def name(self) -> str:
+        """Equal for requests that one transfer can serve: URL, what may select a variant, validators and credentials.
+
+        A body that a digest fixes has no variants.
+        """
+        fields = ["authorization", "cookie"]
+        if not self.expectation.proves:
+            fields += ["accept", "accept-encoding", "accept-language", "user-agent-class", "if-none-match", "if-modified-since"]
+        parts = [canonical_url(self.request.url), *(f"{f}={self.forward.headers.get(f)}" for f in fields)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the leader tells followers and later leaders about a growing file."""
+
+    head: Head
+    total: int | None
+    generation: int
+    holds: bool
+
+    def to_bytes(self) -> bytes:
+        """One JSON object."""
+        told = {"total": self.total, "generation": self.generation, "holds": self.holds, "head": self.head.to_bytes().decode()}
+        return json.dumps(told).encode()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Note | None:
+        """Read a note; ``None`` when it is none."""
+        try:
+            told = json.loads(raw)
+            return cls(Head.from_bytes(told["head"].encode()), told["total"], int(told["generation"]), bool(told["holds"]))
+        except (ValueError, KeyError, TypeError, AttributeError, FormatError):
+            return None
