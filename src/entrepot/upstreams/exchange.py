@@ -49,6 +49,7 @@ class Exchange:
         self._interim = False
         self._until_close = False
         self._ambiguous = False
+        self._keeps_alive = False
         self._buffer: deque[bytes] = deque()
         self._buffered = 0
         self._error: BaseException | None = None
@@ -150,7 +151,7 @@ class Exchange:
     @property
     def allows_reuse(self) -> bool:
         """Whether upstream keeps the connection open after this answer."""
-        return self.complete and not self._until_close and not self._ambiguous and bool(self._parser.should_keep_alive())
+        return self.complete and not self._until_close and not self._ambiguous and self._keeps_alive
 
     # --- what httptools calls; nothing here may raise
 
@@ -188,6 +189,7 @@ class Exchange:
             headers = headers.without("Content-Length")
             self._ambiguous = True
         self._until_close = not bodiless and coding is None and "Content-Length" not in headers
+        self._keeps_alive = bool(self._parser.should_keep_alive())  # true only now: llhttp forgets it with the message
         self._head = ResponseHead(status, headers, self._reason.decode("latin-1"))
         if self._is_head:  # llhttp does not know that no body follows
             self.complete = True
