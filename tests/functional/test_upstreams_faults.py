@@ -8,11 +8,11 @@ import time
 
 import pytest
 import uvloop
-from raw_origin import OK, RawServer, says
 
 from entrepot.errors import ProtocolMisuse, TruncatedBody, UpstreamProtocolError, UpstreamTimeout
 from entrepot.httpcache.messages import Headers, RequestHead
 from entrepot.upstreams.client import UpstreamSettings, open_upstream
+from raw_origin import OK, RawServer, says
 
 GZ = gzip.compress(b"hello", mtime=0)
 
@@ -112,10 +112,14 @@ def test_the_transfer_encoding_wins_and_the_length_beside_it_is_dropped(run):
 
 
 def test_fields_keep_order_case_repetition_and_bytes(run):
-    said = b"HTTP/1.1 200 R\xc3\xa9\r\nVary: a\r\nX-Foo:  caf\xe9\xff \r\nVARY: b\r\nX-Empty:\r\nContent-Length: 0\r\nset-cookie: a\r\nSet-Cookie: b\r\n\r\n"
+    said = (
+        b"HTTP/1.1 200 R\xc3\xa9\r\nVary: a\r\nX-Foo:  caf\xe9\xff \r\nVARY: b\r\nX-Empty:\r\nContent-Length: 0\r\n"
+        b"set-cookie: a\r\nSet-Cookie: b\r\n\r\n"
+    )
     head, _, _ = run(ask_script(says(said)))
     assert list(head.headers) == [
-        ("Vary", "a"), ("X-Foo", "caf\xe9\xff"), ("VARY", "b"), ("X-Empty", ""), ("Content-Length", "0"), ("set-cookie", "a"), ("Set-Cookie", "b"),
+        ("Vary", "a"), ("X-Foo", "caf\xe9\xff"), ("VARY", "b"), ("X-Empty", ""), ("Content-Length", "0"),
+        ("set-cookie", "a"), ("Set-Cookie", "b"),
     ]  # fmt: skip
     assert head.reason.encode("latin-1") == b"R\xc3\xa9"
 
@@ -167,14 +171,14 @@ def test_what_came_before_the_cut_is_read_before_the_error(run):
         async with RawServer(says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", then="reset")) as origin:
             upstream = open_upstream(UpstreamSettings())
             answer = await upstream.send(RequestHead("GET", origin.url()))
-            got = []
+            chunks = answer.chunks()
+            got = await anext(chunks)
             with pytest.raises(TruncatedBody):
-                async for chunk in answer.chunks():
-                    got.append(chunk)
+                await anext(chunks)
             await upstream.aclose()
             return got
 
-    assert run(main()) == [b"abc"]
+    assert run(main()) == b"abc"
 
 
 def test_a_damaged_chunk_is_a_truncated_body(run):
@@ -192,8 +196,8 @@ def test_a_damaged_chunk_is_a_truncated_body(run):
         pytest.param(b"SSH-2.0-OpenSSH\r\n\r\n", "close", "sent no HTTP", id="garbage"),
         pytest.param(b"HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n", "close", "sent no HTTP", id="space in a name"),
         pytest.param(b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n", "close", "NUL", id="NUL in a value"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "close", "sent no HTTP", id="two lengths"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "close", "transfer coding", id="gzip as transfer coding"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", "close", "sent no HTTP", id="two lengths"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "close", "transfer coding", id="gzip"),
         pytest.param(b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nfoo", "stall", "switched protocols", id="101"),
         pytest.param(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50000, "stall", "no whole head", id="endless head"),
         pytest.param(b"HTTP/1.1 102 P\r\n\r\n" * 20000, "stall", "no whole head", id="endless interim answers"),
@@ -220,7 +224,7 @@ def test_no_request_is_repeated_behind_the_callers_back(run):
 )
 def test_silence_ends_in_a_timeout_of_its_own_length(run, said):
     began = time.monotonic()
-    with pytest.raises(UpstreamTimeout, match="sent nothing for 0.3 s"):
+    with pytest.raises(UpstreamTimeout, match=r"sent nothing for 0\.3 s"):
         run(ask_script(says(said, then="stall"), silence_s=0.3))
     assert 0.25 < time.monotonic() - began < 3
 
@@ -228,8 +232,8 @@ def test_silence_ends_in_a_timeout_of_its_own_length(run, said):
 def test_errors_name_the_url_without_its_secrets(run):
     async def main():
         async with RawServer(says(b"")) as origin:
+            url = origin.url("/t/tk-123/x?token=hush").replace("//", "//me:pw@")
             with pytest.raises(UpstreamProtocolError) as caught:
-                url = origin.url("/t/tk-123/x?token=hush").replace("//", "//me:pw@")
                 await open_upstream(UpstreamSettings()).send(RequestHead("GET", url))
             return caught.value
 
@@ -242,8 +246,8 @@ def test_errors_name_the_url_without_its_secrets(run):
 
 
 TAILS = [
-    "/a%2Fb%7E~+c", "/a[b]|c", "/a/../b/./c", "/a/%2e%2E/b", "//x//y", "/?", "/a?", "/a?x=1&&y=%20+%zz", "/%zz", "/a\\b", "/a'b?c'd",
-    '/a?{x}|[y]"z<>', "/a;b=c,d!$&()*@:", "/a^`b", "/%c3%A9", "/a?b?c=/d//e",
+    "/a%2Fb%7E~+c", "/a[b]|c", "/a/../b/./c", "/a/%2e%2E/b", "//x//y", "/?", "/a?", "/a?x=1&&y=%20+%zz", "/%zz", "/a\\b",
+    "/a'b?c'd", '/a?{x}|[y]"z<>', "/a;b=c,d!$&()*@:", "/a^`b", "/%c3%A9", "/a?b?c=/d//e",
 ]  # fmt: skip
 
 
