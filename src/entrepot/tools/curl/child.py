@@ -1,0 +1,98 @@
+"""How curl is led: the URLs it is given, and what its flags and ``.curlrc`` put above the environment.
+
+Flags of a curl that is started directly are changed; a ``.curlrc`` cannot be, and ``CURL_HOME`` helps only with another
+file. Source: curl 7.88, by experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.tools.findings import Findings
+from entrepot.tools.reading import is_file, line_of, read_text
+from entrepot.tools.scene import Scene, positional_urls, values_after
+
+_PROXY_FLAGS = ("-x", "--proxy", "--preproxy", "--socks4", "--socks4a", "--socks5", "--socks5-hostname", "--proxy1.0")
+_NOT_FETCHED = (*_PROXY_FLAGS, "-e", "--referer", "--doh-url", "-d", "--data", "-H", "--header", "-o", "--output", "-u", "--user")
+
+
+class CurlGuide:
+    """curl, by itself or below another command."""
+
+    name = "curl"
+
+    def guidance(self, command: Command, door: Door | None) -> Guidance:
+        """See :class:`~entrepot.ports.guide.Guide`."""
+        scene = Scene.of(command)
+        found = Findings(scene.environ)
+        if not scene.runs("curl"):
+            return found.guidance()
+        found.add_all(positional_urls(scene.words, but_after=_NOT_FETCHED))
+        for value in values_after(scene.words, "--cacert"):
+            found.bundle(value, scene.cwd)
+        certified = any(values_after(scene.words, "-E", "--cert"))
+        for path in _curlrc(scene):
+            certified |= _configured(found, path, door)
+        if certified:
+            found.close(found.indexes)
+            found.warn("curl is given a client certificate: what it fetches goes past the cache")
+        if door is not None:
+            _lead(found, scene, door)
+        return found.guidance()
+
+
+def _curlrc(scene: Scene) -> Iterator[Path]:
+    """The configuration file that curl takes, the first that is there, and those named by ``-K``."""
+    yield from (scene.path(value) for value in values_after(scene.words, "-K", "--config") if value != "-")
+    if len(scene.command.argv) > 1 and scene.command.argv[1] in ("-q", "--disable"):
+        return
+    places = [Path(value) / ".curlrc" for value in scene.variable("CURL_HOME")]
+    places += [Path(value) / "curlrc" for value in scene.variable("XDG_CONFIG_HOME")]
+    places += [scene.home / ".curlrc", scene.home / ".config/curlrc"]
+    yield from (path for path in places[:1] if is_file(path))
+    yield from [path for path in places[1:] if is_file(path)][: 0 if is_file(places[0]) else 1]
+
+
+def _configured(found: Findings, path: Path, door: Door | None) -> bool:
+    """Read a configuration file; whether it names a client certificate."""
+    certified = False
+    for line in read_text(path).splitlines():
+        words = line.strip().replace("=", " ", 1).replace(":", " ", 1).split(None, 1) if "#" not in line[:1] else []
+        name, value = (words[0].lstrip("-"), words[1].strip().strip('"')) if len(words) > 1 else ("", "")
+        if name == "cacert":
+            found.bundle(value, path.parent)
+        certified |= name in ("cert", "E")
+        if name in ("x", "proxy", "preproxy", "socks5", "socks5-hostname", "noproxy") and door is not None:
+            place = line_of(path, words[0])
+            found.warn(f"{name} in {place} stands above the environment for curl: what it fetches goes past the cache")
+        elif name == "url":
+            found.add_all(value)
+    return certified
+
+
+def _lead(found: Findings, scene: Scene, door: Door) -> None:
+    """Proxy flags dropped, ``--cacert`` led to the merged bundle, which also beats a ``cacert`` of ``.curlrc``."""
+    argv = scene.command.argv
+    names_ca = found.guidance().bundles
+    if not scene.starts("curl"):
+        if any(values_after(scene.words, "--proxy", "-x")):
+            found.warn("curl is given a proxy inside another command: what it fetches goes past the cache")
+        elif names_ca:
+            found.warn("curl is given a CA file of its own inside another command: its downloads from indexes may fail")
+        return
+    kept = [argv[0]]
+    words = iter(argv[1:])
+    for word in words:
+        if word in (*_PROXY_FLAGS, "--cacert", "--noproxy"):
+            next(words, None)
+        elif not word.startswith(tuple(f"{flag}=" for flag in _PROXY_FLAGS if flag != "-x")):
+            kept.append(word)
+    if names_ca:
+        kept += ["--cacert", door.bundle]
+    if tuple(kept) != argv:
+        found.argv = tuple(kept)
+
+
+GUIDE = CurlGuide()

@@ -1,0 +1,262 @@
+"""How pip is led: where it is told its indexes, and which of its settings stand above the environment.
+
+Read are all levels of its configuration at once, whatever the interpreter: a host too many that serves packages does no
+harm, one too few goes past the cache. Source: pip 20.3 to 26.3, by experiment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.tools.defaults import UNKNOWN, default_index
+from entrepot.tools.findings import URL, Findings
+from entrepot.tools.projects import add_requirements, projects, scripts
+from entrepot.tools.reading import is_file, line_of, read_ini, read_text, setting_name
+from entrepot.tools.scan import follow, scan
+from entrepot.tools.scene import REQUIREMENT_OPTIONS, Scene, index_values, positional_urls, program_name, values_after
+
+_INDEXES = frozenset(("index-url", "extra-index-url", "find-links", "index", "pypi-url"))
+_FILES = frozenset(("requirement", "constraint", "build-constraint", "requirements-from-script"))
+_OURS = ("pip", "pipx")
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """One value of pip's own settings and where it stands."""
+
+    name: str
+    value: str
+    origin: str
+    """``PATH:LINE``, a variable or a flag."""
+    level: str
+    """``global``, ``user``, ``site``, ``file`` (PIP_CONFIG_FILE), ``env`` or ``flag``."""
+    base: Path
+    """Relative paths count from here."""
+
+
+class PipGuide:
+    """pip, by itself or below another command."""
+
+    name = "pip"
+
+    def guidance(self, command: Command, door: Door | None) -> Guidance:
+        """See :class:`~entrepot.ports.guide.Guide`."""
+        scene = Scene.of(command)
+        found = Findings(scene.environ)
+        settings = list(_settings(scene))
+        for setting in settings:
+            _index(found, scene, setting)
+        _words(found, scene)
+        for _path, data in (*projects(scene), *scripts(scene)):
+            add_requirements(found, data)
+        told = set(found.indexes)
+        for url in default_index():
+            found.add(url)
+        if not default_index():
+            found.warn(UNKNOWN)
+        _trust(found, scene, settings, told)
+        if door is not None:
+            _lead(found, scene, settings, door)
+        return found.guidance()
+
+
+def _settings(scene: Scene) -> Iterator[_Setting]:
+    """Everything that sets one of pip's options, weakest first."""
+    for level, path in configuration_files(scene):
+        for name, value in read_ini(path):
+            yield _Setting(name, value, str(path), level, scene.cwd)
+    for name, value in scene.assignments:
+        if name.startswith("PIP_") and value.strip():
+            yield _Setting(setting_name(name[4:]), value, name, "env", scene.cwd)
+    for flag in ("--cert", "--client-cert", "--proxy"):
+        for value in values_after(_pip_words(scene), flag):
+            yield _Setting(flag[2:], value, flag, "flag", scene.cwd)
+
+
+def _pip_words(scene: Scene) -> tuple[str, ...]:
+    """The words, if pip is among them: its flags mean something else to others (``curl --cert``)."""
+    return scene.words if scene.runs(*_OURS) else ()
+
+
+def configuration_files(scene: Scene) -> Iterator[tuple[str, Path]]:
+    """``(level, path)`` of pip's configuration files, weakest first, present or not.
+
+    An existing ``PIP_CONFIG_FILE`` hides the user's files; the null device hides all. ``--isolated`` is not looked at:
+    it hides the user's files and variables, so that less is read than is here. Source: pip 26.3, ``configuration.py``.
+    """
+    named = list(scene.variable("PIP_CONFIG_FILE"))
+    if os.devnull in named:
+        return
+    file = "pip.ini" if scene.platform == "win32" else "pip.conf"
+    home = scene.home
+    for directory in scene.config_dirs():
+        yield "global", directory / "pip" / file
+    if scene.platform == "darwin":
+        yield "global", Path("/Library/Application Support/pip") / file
+    elif scene.platform == "linux":
+        yield "global", Path("/etc") / file
+    if not any(is_file(scene.path(name)) for name in named):
+        yield "user", home / ("pip" if scene.platform == "win32" else ".pip") / file
+        if scene.platform == "darwin":
+            yield "user", home / "Library/Application Support/pip" / file
+        yield "user", scene.config_home() / "pip" / file
+    for prefix in dict.fromkeys(_prefixes(scene)):
+        yield "site", prefix / file
+    for name in named:
+        yield "file", scene.path(name)
+
+
+def _prefixes(scene: Scene) -> Iterator[Path]:
+    """Prefixes of the interpreters whose pip may run: virtual environments in reach, and what PATH and the words name."""
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        yield from (Path(value) for value in scene.variable(variable))
+    for root in scene.roots:
+        yield from (root / ".venv", root / "venv")
+    pythons = [str(scene.command.around.python)] if scene.command.around.python else []
+    pythons += [word for word in scene.words if "/" in word and program_name(word) in ("pip", "python")]
+    path = scene.environ.get("PATH", "")
+    pythons += [found for name in ("pip", "python3", "python") if (found := shutil.which(name, path=path))]
+    for python in pythons:
+        bin_directory = (scene.cwd / python).parent
+        yield bin_directory.parent
+        yield (scene.cwd / python).resolve().parent.parent
+
+
+def _index(found: Findings, scene: Scene, setting: _Setting) -> None:
+    if setting.name in _INDEXES:
+        found.add_all(setting.value)
+        for word in setting.value.split():
+            _local_page(found, scene, word)
+    elif setting.name in _FILES:
+        whole = setting.base / setting.value
+        _requirements(found, [whole] if is_file(whole) else [setting.base / word for word in setting.value.split()])
+        found.add_all(setting.value)
+
+
+def _local_page(found: Findings, scene: Scene, word: str) -> None:
+    """A find-links page on disk names the hosts of its files."""
+    path = scene.path(word.removeprefix("file://"))
+    if path.suffix.lower() in (".html", ".htm") and is_file(path):
+        found.add_all(match[0] for match in URL.finditer(read_text(path)))
+
+
+def _requirements(found: Findings, paths: list[Path]) -> None:
+    for _path, text in follow(paths):
+        found.add_all(text.urls)
+        found.add_all(name for name in text.files if "://" in name)
+
+
+def _words(found: Findings, scene: Scene) -> None:
+    """Indexes, requirement files and distributions that the words name, whichever program they are for."""
+    for value in index_values(scene.words):
+        found.add_all(value)
+        _local_page(found, scene, value)
+    for value in values_after(scene.words, *REQUIREMENT_OPTIONS):
+        if "://" in value:
+            found.add_all(value)
+        else:
+            _requirements(found, [root / value for root in scene.roots])
+    for value in values_after(scene.words, "--group"):
+        path, colon, _group = value.rpartition(":")
+        if colon:
+            found.add_all(scan(read_text(scene.path(path))).urls)
+    if scene.runs(*_OURS):
+        found.add_all(positional_urls(scene.words, but_after=("--proxy", "--cert", "--client-cert", "--report", "--log")))
+
+
+def _trust(found: Findings, scene: Scene, settings: list[_Setting], told: set[str]) -> None:
+    """CA files to merge; hosts to leave closed because pip shows them a client certificate."""
+    for setting in settings:
+        if setting.name == "cert":
+            found.bundle(setting.value, setting.base, scene.home)
+    holders = [setting for setting in settings if setting.name == "client-cert"]
+    if holders:
+        # The certificate has no host of its own: whatever the user named may ask for it; the default index does not.
+        found.close(told, but=default_index())
+        found.warn(f"{_named(holders[-1])} holds a client certificate: the indexes named beside it go past the cache")
+
+
+def _named(setting: _Setting) -> str:
+    if setting.level in ("env", "flag"):
+        return setting.origin
+    return f"{setting.name} in {line_of(Path(setting.origin), setting.name)}"
+
+
+def _lead(found: Findings, scene: Scene, settings: list[_Setting], door: Door) -> None:
+    """Neutralise or name what stands above the environment."""
+    flags = [setting for setting in settings if setting.level == "flag" and setting.name in ("cert", "proxy")]
+    configured = [s for s in settings if s.name == "proxy" and s.level not in ("env", "flag")]
+    if flags and _is_directly_pip(scene.command.argv):
+        found.argv = _without_flags(scene.command.argv, door)
+    elif flags:
+        _lead_indirectly(found, flags, configured=bool(configured))
+    if _is_isolated(scene):
+        # --isolated hides PIP_PROXY and PIP_CERT; HTTPS_PROXY and REQUESTS_CA_BUNDLE still count, a configured proxy more.
+        for setting in configured:
+            if setting.level != "user":
+                found.warn(f"pip --isolated takes {_named(setting)}: what it downloads goes past the cache")
+
+
+def _lead_indirectly(found: Findings, flags: list[_Setting], *, configured: bool) -> None:
+    """Another program calls pip, with flags that cannot be reached."""
+    if any(flag.name == "proxy" for flag in flags):
+        found.warn("pip is given --proxy inside another command: what it downloads goes past the cache")
+    elif configured:
+        found.warn("pip is given --cert inside another command and has a proxy configured: its downloads may fail")
+    else:
+        # Without PIP_PROXY pip takes HTTPS_PROXY, and then REQUESTS_CA_BUNDLE beats --cert (fact found with 20.3 to 26.3).
+        found.environment["PIP_PROXY"] = None
+
+
+def _is_isolated(scene: Scene) -> bool:
+    true = ("1", "true", "yes", "on", "y", "t")
+    return "--isolated" in _pip_words(scene) or any(v.lower() in true for v in scene.variable("PIP_ISOLATED"))
+
+
+def _is_directly_pip(argv: tuple[str, ...]) -> bool:
+    """``pip ...`` or ``python [-I ...] -m pip ...``, under any path and version."""
+    if not argv:
+        return False
+    if program_name(argv[0]) == "pip":
+        return True
+    if not re.match(r"python|pypy|py$", program_name(argv[0])):
+        return False
+    options = iter(argv[1:])
+    for word in options:
+        if word == "-m":
+            return next(options, "") == "pip"
+        if word == "-mpip":
+            return True
+        if not word.startswith("-"):
+            return False
+    return False
+
+
+def _without_flags(argv: tuple[str, ...], door: Door) -> tuple[str, ...]:
+    """``--proxy`` dropped, ``--cert`` led to the merged bundle.
+
+    The door's own address never becomes a flag: every user of the machine could read it.
+    """
+    result: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, equals, _value = word.partition("=")
+        if name == "--proxy":
+            if not equals:
+                next(words, None)
+        elif name == "--cert":
+            if not equals:
+                next(words, None)
+            result.append(f"--cert={door.bundle}")
+        else:
+            result.append(word)
+    return tuple(result)
+
+
+GUIDE = PipGuide()

@@ -1,0 +1,45 @@
+"""How pipenv is led: the sources of ``Pipfile`` and its lock; what it installs with is pip, led by pip's guide.
+
+Source: pipenv's documentation of ``Pipfile`` and ``PIPENV_PYPI_MIRROR``.
+"""
+
+from __future__ import annotations
+
+import json
+
+from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.tools.defaults import default_index
+from entrepot.tools.findings import Findings
+from entrepot.tools.reading import LOCK_LIMIT_BYTES, read_text, read_toml, strings, table
+from entrepot.tools.scene import Scene, values_after
+
+_NO_INDEX = frozenset(("git", "hg", "svn", "bzr", "scripts"))
+
+
+class PipenvGuide:
+    """pipenv, by itself or below another command."""
+
+    name = "pipenv"
+
+    def guidance(self, command: Command, door: Door | None) -> Guidance:
+        """See :class:`~entrepot.ports.guide.Guide`."""
+        del door
+        scene = Scene.of(command)
+        found = Findings(scene.environ)
+        pipfiles = [directory / "Pipfile" for directory in scene.ancestors()]
+        pipfiles += [scene.path(value) for value in scene.variable("PIPENV_PIPFILE")]
+        for path in pipfiles:
+            found.add_all(strings(read_toml(path), _NO_INDEX))
+            try:
+                lock = json.loads(read_text(path.with_name("Pipfile.lock"), LOCK_LIMIT_BYTES) or "{}")
+            except (ValueError, RecursionError):
+                continue
+            found.add_all(strings(table(lock, "_meta").get("sources")))
+        found.add_all(scene.variable("PIPENV_PYPI_MIRROR", "PIPENV_TEST_INDEX"))
+        found.add_all(values_after(scene.words, "--pypi-mirror"))
+        for url in default_index():
+            found.add(url)
+        return found.guidance()
+
+
+GUIDE = PipenvGuide()

@@ -1,0 +1,70 @@
+"""How rattler's tools are led: pixi, rattler-build and programs that use py-rattler.
+
+Source: pixi's reference of its manifest and configuration; py-rattler 0.28, by experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.tools.findings import Findings
+from entrepot.tools.projects import projects
+from entrepot.tools.reading import is_file, line_of, read_toml, strings, table
+from entrepot.tools.scan import locked_origins
+from entrepot.tools.scene import Scene, values_after
+
+BUILT_IN = ("https://conda.anaconda.org/", "https://repo.anaconda.com/", "https://repo.prefix.dev/", "https://prefix.dev/")
+"""The hosts where channels by name are looked for."""
+_NO_INDEX = frozenset("git proxy-config homepage repository documentation description tasks authors publish".split())
+
+
+class RattlerGuide:
+    """pixi and its relatives, by themselves or below another command."""
+
+    name = "rattler"
+
+    def guidance(self, command: Command, door: Door | None) -> Guidance:
+        """See :class:`~entrepot.ports.guide.Guide`."""
+        scene = Scene.of(command)
+        found = Findings(scene.environ)
+        for data in _manifests(scene):
+            found.add_all(text for text in strings(data, _NO_INDEX) if "://" in text)
+        for path in _configurations(scene):
+            config = read_toml(path)
+            # Keys of `mirrors` are URLs that are replaced, their values those that are asked.
+            found.add_all(text for text in strings(config, _NO_INDEX) if "://" in text)
+            if table(config, "proxy-config") and door is not None:
+                place = line_of(path, "[proxy-config]")
+                found.warn(f"proxy-config in {place} may stand above the environment for pixi: see whether it goes past the cache")
+        if scene.runs("pixi", "rattler-build", "rattler", "pixi-build", "pixi-pack"):
+            for value in values_after(scene.words, "-c", "--channel", "--channels"):
+                found.add_all(value)
+        for directory in scene.ancestors():
+            if is_file(directory / "pixi.lock"):
+                found.indexes |= locked_origins(directory / "pixi.lock")
+        for url in BUILT_IN:
+            found.add(url)
+        return found.guidance()
+
+
+def _manifests(scene: Scene) -> Iterator[dict[str, Any]]:
+    for directory in scene.ancestors():
+        for name in ("pixi.toml", "mojoproject.toml"):
+            if is_file(directory / name):
+                yield read_toml(directory / name)
+    for _path, data in projects(scene):
+        yield table(data, "tool", "pixi")
+
+
+def _configurations(scene: Scene) -> Iterator[Path]:
+    places = [Path("/etc/pixi/config.toml"), scene.config_home() / "pixi/config.toml", scene.home / ".pixi/config.toml"]
+    places += [scene.home / ".config/rattler/config.toml", scene.home / ".rattler/config.toml"]
+    places += [Path(value) / "config.toml" for value in scene.variable("PIXI_HOME", "RATTLER_HOME")]
+    places += [directory / ".pixi/config.toml" for directory in scene.ancestors()]
+    yield from (path for path in dict.fromkeys(places) if is_file(path))
+
+
+GUIDE = RattlerGuide()

@@ -1,0 +1,132 @@
+"""Reading other people's files without ever failing: bounded, regular files only, broken ones count as empty.
+
+Nothing here knows a tool. What cannot be read, is too large to be parsed, or does not follow its format gives an empty
+value: a guide must not stop a command that the tool itself would have run. Pipes and devices are never opened, because
+``-r <(make-list)`` can be read only once, and by the child.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+LIMIT_BYTES = 1 << 20
+"""Of a file that people write."""
+LOCK_LIMIT_BYTES = 8 << 20
+"""Of a lock file, which a machine writes."""
+
+
+def read_text(path: Path | str, limit_bytes: int = LIMIT_BYTES) -> str:
+    """The first ``limit_bytes`` of a regular file as text; empty when it is absent, special or unreadable."""
+    try:
+        about = Path(path).stat()
+    except (OSError, ValueError):
+        return ""
+    if not stat.S_ISREG(about.st_mode):
+        return ""
+    return _text(os.fspath(path), about.st_mtime_ns, about.st_size, limit_bytes)
+
+
+@lru_cache(maxsize=256)
+def _text(path: str, mtime_ns: int, size_bytes: int, limit_bytes: int) -> str:
+    """Several guides read the same project files: one read serves them all for as long as the file stays the same."""
+    del mtime_ns, size_bytes
+    try:
+        with Path(path).open("rb") as file:
+            raw = file.read(limit_bytes)
+    except OSError:
+        return ""
+    return raw.decode("utf-8-sig", "replace")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file; empty when it is absent or broken."""
+    return parse_toml(read_text(path))
+
+
+@lru_cache(maxsize=64)
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """TOML text; empty when it is broken. The result is shared: do not change it."""
+    return _toml(text) if text.strip() else {}
+
+
+def read_ini(path: Path) -> list[tuple[str, str]]:
+    """Keys and values of every section of a file in pip's syntax, in file order; keys lower-cased, ``_`` as ``-``.
+
+    Source: pip 26.3, ``configuration.py``: ``RawConfigParser``, leading dashes dropped from keys.
+    """
+    parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
+    try:
+        parser.read_string(read_text(path))
+    except configparser.Error:
+        return []
+    return [(setting_name(key), value) for section in parser.sections() for key, value in parser.items(section) if value]
+
+
+def setting_name(key: str) -> str:
+    """How pip spells a setting, wherever it stands: ``Index_URL`` and ``--index-url`` are ``index-url``."""
+    return key.strip().lower().replace("_", "-").removeprefix("--")
+
+
+def line_of(path: Path, word: str) -> str:
+    """``PATH:LINE`` of the first line that starts with ``word`` (blanks and quotes aside); ``PATH`` if there is none."""
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if line.lstrip(" \t\"'-").lower().startswith(word.lower()):
+            return f"{path}:{number}"
+    return str(path)
+
+
+def table(data: Any, *keys: str) -> dict[str, Any]:
+    """A nested table; empty when anything on the way is absent or no table."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, Mapping) else None
+    return data if isinstance(data, dict) else {}
+
+
+def tables(value: Any) -> list[dict[str, Any]]:
+    """An array of tables, or the values of a table of tables; what is no table in it is left out."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def strings(value: Any, skip: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Every string in a parsed document, in order, but what stands under a key in ``skip``."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if key not in skip:
+                yield from strings(item, skip)
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings(item, skip)
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether a regular file is there; False for names no file can have."""
+    try:
+        return stat.S_ISREG(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def is_dir(path: Path | str) -> bool:
+    """Whether a directory is there; False for names no file can have."""
+    try:
+        return stat.S_ISDIR(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,79 @@
+"""How tools below other programs are led: what tox, nox, make, just, hatch, task runners and shell scripts tell them.
+
+The files are read as text, by the names such programs look for and those on the command line; see
+:mod:`entrepot.tools.scan` for what counts. No program here has settings of its own that stand above the environment.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.tools.findings import Findings
+from entrepot.tools.reading import read_text
+from entrepot.tools.scan import follow, scan
+from entrepot.tools.scene import Scene, program_name
+
+_NAMES = frozenset(
+    "tox.ini setup.cfg setup.py noxfile.py makefile gnumakefile justfile .justfile taskfile.yml taskfile.yaml tasks.py dodo.py "
+    "pyproject.toml hatch.toml tox.toml .env .envrc mise.toml .mise.toml pavement.py".split()
+)
+_PATTERNS = ("*.sh", "*.bash", "*.mk", "*.just")
+_REQUIREMENTS = ("*requirements*.txt", "*requirements*.in", "constraints*.txt", "requirements*.lock")
+_FOLDERS = ("requirements", "scripts", "bin", "tools", "ci", ".ci")
+_MOST_FILES = 100
+_TOOLS = frozenset(("pip", "pipx", "uv", "uvx", "poetry", "pdm", "conda", "mamba", "curl", "wget", "git", "npm"))
+
+
+class RunnersGuide:
+    """Programs that run other tools."""
+
+    name = "runners"
+
+    def guidance(self, command: Command, door: Door | None) -> Guidance:
+        """See :class:`~entrepot.ports.guide.Guide`."""
+        del door
+        scene = Scene.of(command)
+        found = Findings(scene.environ)
+        files = dict.fromkeys((*scene.files(), *islice(_files(scene), _MOST_FILES)))
+        for path in files:
+            requirements = _matches(path.name, _REQUIREMENTS)
+            text = scan(read_text(path), requirements=requirements)
+            found.add_all(text.urls)
+            bases = (path.parent, *scene.roots)
+            for _path, inner in follow(base / name for name in text.files if "://" not in name for base in bases):
+                found.add_all(inner.urls)
+        if _may_hide_words(scene):
+            found.add_all(scan(" ".join(scene.words)).urls)
+        return found.guidance()
+
+
+def _may_hide_words(scene: Scene) -> bool:
+    """Whether argv starts a program whose strings are commands; a tool's own words are its own guide's."""
+    argv = scene.command.argv
+    return bool(argv) and program_name(argv[0]) not in _TOOLS
+
+
+def _files(scene: Scene) -> Iterator[Path]:
+    """Files by the names that runners look for, in every root and a few folders below."""
+    for root in scene.roots:
+        for folder in (root, *(root / name for name in _FOLDERS)):
+            try:
+                names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+            except OSError:
+                continue
+            for name in names:
+                everything = folder.name == "requirements" and name.endswith((".txt", ".in"))
+                if everything or name.lower() in _NAMES or _matches(name, (*_PATTERNS, *_REQUIREMENTS)):
+                    yield folder / name
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in patterns)
+
+
+GUIDE = RunnersGuide()
