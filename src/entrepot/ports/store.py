@@ -2,7 +2,8 @@
 
 The promises, which ``testing/store_suite.py`` checks on every adapter and wrapper:
 
-* a key is one or more segments of ``[A-Za-z0-9._-]``, joined by ``/``, none of them ``.`` or ``..``;
+* a key is one or more segments of ``[A-Za-z0-9._-]``, joined by ``/``, none of them ``.`` or ``..``, each at most 200
+  characters long; anything else is a ``FormatError``; no key in use may be another key's folder (``a`` and ``a/b``);
 * a put is atomic: no reader ever sees part of an object, and after a crash the object is whole or absent;
 * ``get`` and ``head`` of an absent key give ``None``; list order is unspecified;
 * an open :class:`Blob` stays readable after its object was deleted or replaced.
@@ -124,7 +125,13 @@ class Growing(Protocol):
     """
 
     def lead(self) -> bool:
-        """Try to become the leader, without waiting; ``True`` when this object now (or already) leads."""
+        """Try to become the leader, without waiting; ``True`` when this object now (or already) leads.
+
+        From then on it stands for the flight's current file, also if it followed an older one (see :meth:`is_current`).
+
+        Raises:
+            StoreUnavailable, StoreFull: the store cannot be written.
+        """
         ...
 
     def size(self) -> int:
@@ -143,6 +150,14 @@ class Growing(Protocol):
         """At most ``count`` bytes from ``start``, as many as are there now. Works on after commit and discard."""
         ...
 
+    def is_current(self) -> bool:
+        """Whether what this object reads is still the flight's file.
+
+        ``False`` once it was committed, discarded or restarted: a follower then looks the entry up again and, where there is
+        none, opens the flight anew. What it has open stays readable.
+        """
+        ...
+
     def describe(self, note: bytes) -> None:
         """Write the note that followers and later leaders read (the response's head, what is proven); atomic; leader only."""
         ...
@@ -158,12 +173,17 @@ class Growing(Protocol):
     async def commit(self, key: str) -> ObjectMeta:
         """Make the bytes durable and the object ``key``, atomically; the note is dropped; the lead is kept until ``close``.
 
-        An object that is already there under a content-addressed key is kept and the new bytes dropped.
+        An object that is already there under a content-addressed key (``bodies/``) is kept and the new bytes dropped,
+        unless its length is wrong or it is in doubt after a crash. Call it within a shared ``hold`` that lasts until the
+        head's put. Afterwards ``size`` and ``read`` go on; to write again, ``restart`` first.
+
+        Raises:
+            StoreFull, StoreUnavailable: the bytes are not durable; the part is still there.
         """
         ...
 
     def discard(self) -> None:
-        """Throw the bytes and the note away; leader only; the lead is kept until ``close``."""
+        """Throw the bytes and the note away; leader only; the lead is kept until ``close``. To write again, ``restart``."""
         ...
 
     def close(self) -> None:
@@ -175,7 +195,11 @@ class Flights(Protocol):
     """Downloads in progress."""
 
     def open_flight(self, name: str) -> Growing:
-        """The download of that name (a key segment); made when it is not there. Does not lead yet."""
+        """The download of that name (a key segment); made when it is not there. Does not lead yet.
+
+        Raises:
+            StoreUnavailable, StoreFull: the store cannot be written.
+        """
         ...
 
 
@@ -183,7 +207,14 @@ class Hold(Protocol):
     """Keeping sweeps away from what is being made."""
 
     def hold(self, key: str, *, exclusive: bool = False) -> AbstractContextManager[None]:
-        """Lock the prefix that ``key`` lies in: shared from "is the body there?" to the head's rename, exclusively to sweep."""
+        """Lock the prefix that a body's ``key`` lies in.
+
+        Shared from "is the body there?" to the head's rename; exclusively to sweep. Keep it short, never for a whole download:
+        a shared hold waits up to two seconds for a sweep, on the spot.
+
+        Raises:
+            Busy: not to be had in time. StoreUnavailable: the store cannot be written.
+        """
         ...
 
 

@@ -1,0 +1,304 @@
+"""The catalogue in SQLite: what the store's heads say, where it can be asked in microseconds, and what pages have taught.
+
+All of it can be lost. So no failure of the database reaches a caller: a damaged file is set aside and an empty one begun
+(:attr:`SqliteCatalogue.needs_rebuild`), a disk that refuses gives a catalogue in memory (:attr:`SqliteCatalogue.degraded`),
+a write that meets another's lock is made up for by the next one.
+
+Heads are kept whole in a table of their own: ``rows`` need not open 100,000 files (and the store's ``get`` is
+asynchronous), and ``listing`` never reads them.
+"""
+
+from __future__ import annotations
+
+import socket
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from entrepot.digests import Digest
+from entrepot.errors import InvalidHead, StoreError
+from entrepot.heads import Head, body_key
+from entrepot.ports.catalogue import Link, Row
+from entrepot.ports.store import Blob, ObjectMeta
+from entrepot.stores.database import Database, Mode
+from entrepot.stores.layout import is_network
+from entrepot.stores.schema import (
+    ADD_COUNTER,
+    DISK_BY_KIND,
+    INSERT_HEAD,
+    INSERT_JSON,
+    INSERT_LINK,
+    LINK,
+    LISTING,
+    ROWS,
+    Listed,
+    head_row,
+    link_row,
+    pack_json,
+    unpack_json,
+    unpack_link,
+    url_key,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+
+BATCH = 2_000
+"""Rows read or written at a time: others get their turn in between."""
+_COUNT_CALLS = 64
+
+
+class HeadSource(Protocol):
+    """What a rebuild needs of a store: both methods without an event loop."""
+
+    def list(self, prefix: str) -> Iterator[ObjectMeta]:
+        """Every object below whole segments."""
+        ...
+
+    def open(self, key: str) -> Blob | None:
+        """An object, open for reading."""
+        ...
+
+
+def open_catalogue(root: Path) -> SqliteCatalogue:
+    """The catalogue of the store at ``root``: one file a host where the disk is a network's (WAL does not work there)."""
+    if not is_network(str(root)):
+        return SqliteCatalogue(root / "catalogue.sqlite")
+    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:64]
+    return SqliteCatalogue(root / f"catalogue-{host}.sqlite", wal=False)
+
+
+class SqliteCatalogue:
+    """See :class:`entrepot.ports.catalogue.Catalogue`. Safe for several threads and processes; opened at its first use.
+
+    Args:
+        path: the database; ``None``: in memory.
+        wal: whether to use a write-ahead log, where it works.
+        busy_s: seconds to wait for another process's transaction.
+    """
+
+    def __init__(self, path: Path | None, *, wal: bool = True, busy_s: float = 2.0) -> None:
+        self.path = path
+        self._database = Database(path, wal=wal, busy_s=busy_s)
+        self._read, self._write = self._database.read, self._database.write
+        self._lock = self._database.lock
+        self._counts: dict[str, int] = {}
+        self._count_calls = 0
+        self._hosts: set[str] = set()
+
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def mode(self) -> Mode:
+        """How it is kept: a write-ahead log, a rollback journal, for reading alone, or in memory."""
+        return self._database.mode
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the disk refused: what is recorded now is forgotten with the process."""
+        return self.path is not None and self.mode in {"memory", "read-only"}
+
+    @property
+    def troubles(self) -> int:
+        """Failures of the database so far that were made good or cost an answer."""
+        return self._database.troubles
+
+    @property
+    def needs_rebuild(self) -> bool:
+        """Whether it may lack heads of the store, because it is new, was lost or was damaged."""
+        return self._read(lambda db: db.execute("SELECT 1 FROM meta WHERE name = 'complete'").fetchone() is None, default=True)
+
+    # -- heads -----------------------------------------------------------------------------------------------------
+
+    def record(self, key: str, head: Head, *, used: float, disk: int) -> None:
+        """A head was stored or refreshed."""
+        self._record([(key, head, used, disk)])
+
+    def _record(self, heads: list[tuple[str, Head, float, int]]) -> None:
+        rows = [head_row(*each) for each in heads]
+        texts = [(key, pack_json(head)) for key, head, _, _ in heads]
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany(INSERT_HEAD, rows)
+            db.executemany(INSERT_JSON, texts)
+
+        self._write(work)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Heads are gone."""
+        rows = [(key,) for key in keys]
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany("DELETE FROM heads WHERE key = ?", rows)
+            db.executemany("DELETE FROM head_json WHERE key = ?", rows)
+
+        if rows:
+            self._write(work)
+
+    def note_used(self, uses: Iterable[tuple[str, float]]) -> None:
+        """Later last uses of heads, as their files' times say."""
+        rows = [(used, key) for key, used in uses]
+        if rows:
+            self._write(lambda db: db.executemany("UPDATE heads SET used = ? WHERE key = ?", rows))
+
+    def rows(self) -> Iterator[Row]:
+        """Every head known, whole; those that cannot be read back are left out."""
+        for key, used, disk, json in self._pages(ROWS):
+            with suppress(InvalidHead, zlib.error):
+                yield Row(key, unpack_json(json, key), used, disk)
+
+    def listing(self) -> Iterator[Listed]:
+        """Every head known, light, by key: what ``list``, ``status`` and eviction need."""
+        return map(Listed._make, self._pages(LISTING))
+
+    def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, page by page: no transaction stays open while the caller thinks."""
+        last = ""
+        while True:
+            found = self._ask(query, last, BATCH)
+            yield from found
+            if len(found) < BATCH:
+                return
+            last = found[-1][0]
+
+    def _ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """All rows of a query; none when the database fails."""
+        none: list[tuple[Any, ...]] = []
+        return self._read(lambda db: db.execute(query, values).fetchall(), default=none)
+
+    def sizes(self) -> tuple[int, int]:
+        """Number of heads, and bytes of disk of distinct bodies."""
+        ((heads,),) = self._ask("SELECT count(*) FROM heads") or [(0,)]
+        return heads, sum(disk for _, disk in self.totals().values())
+
+    def totals(self) -> Mapping[str, tuple[int, int]]:
+        """Kind -> (entries, bytes of disk of distinct bodies); a body of several kinds counts under the first by name."""
+        counts = self._ask("SELECT kind, count(*) FROM heads GROUP BY kind")
+        disk = dict(self._ask(DISK_BY_KIND))
+        return {kind: (count, disk.get(kind, 0)) for kind, count in counts}
+
+    def heads_of(self, body: Digest) -> list[str]:
+        """Keys of the heads that name this body."""
+        if body.algorithm != "sha256":
+            return []
+        return [key for (key,) in self._ask("SELECT key FROM heads WHERE body = ?", bytes.fromhex(body.value))]
+
+    # -- what was learned ------------------------------------------------------------------------------------------
+
+    def learn(self, links: Iterable[Link]) -> None:
+        """Remember links; one transaction, 3,000 of them in some 25 ms."""
+        known = list(links)
+
+        def work(db: sqlite3.Connection) -> None:
+            sources = {text: _source(db, text) for text in {each.source for each in known}}
+            db.executemany(INSERT_LINK, [link_row(each, sources[each.source]) for each in known])
+
+        if known:
+            self._write(work, lossy=True)
+
+    def link(self, url: str) -> Link | None:
+        """What is known of a canonical URL."""
+        rows = self._ask(LINK, url_key(url))
+        return unpack_link(url, rows[0]) if rows else None
+
+    def learn_host(self, authority: str) -> None:
+        """Remember a ``HOST:PORT``."""
+        if authority not in self._hosts:
+            self._hosts.add(authority)
+            self._write(lambda db: db.execute("INSERT OR IGNORE INTO hosts VALUES (?)", (authority,)))
+
+    def hosts(self) -> frozenset[str]:
+        """Every remembered ``HOST:PORT``."""
+        return frozenset(self._hosts.union(host for (host,) in self._ask("SELECT authority FROM hosts")))
+
+    # -- counters --------------------------------------------------------------------------------------------------
+
+    def count(self, **amounts: int) -> None:
+        """Add to the counters; written now and then, and at the end."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self._counts[name] = self._counts.get(name, 0) + amount
+            self._count_calls += 1
+            if self._count_calls >= _COUNT_CALLS:
+                self._write_counts()
+
+    def counters(self) -> Mapping[str, int]:
+        """The counters since the store was made."""
+        with self._lock:
+            found = dict(self._ask("SELECT name, value FROM counters"))
+            for name, amount in self._counts.items():
+                found[name] = found.get(name, 0) + amount
+            return found
+
+    def _write_counts(self) -> None:
+        counts, self._counts, self._count_calls = list(self._counts.items()), {}, 0
+        if counts:
+            self._write(lambda db: db.executemany(ADD_COUNTER, counts))
+
+    # -- rebuilding ------------------------------------------------------------------------------------------------
+
+    def rebuild(self, store: HeadSource, *, full: bool = False, progress: Callable[[int], None] | None = None) -> int:
+        """Make it say what the store's heads say; the number of heads read. Slow: for a thread, or before the loop.
+
+        Only heads that are not known are read (``full``: all), and only names of the others. Unreadable heads are left out.
+
+        Args:
+            store: a :class:`DirectoryStore` or ``MemoryStore``.
+            full: do not believe what is there.
+            progress: called with the number of heads looked at, now and then.
+        """
+        known = set() if full else {row.key for row in self.listing()}
+        gone = {row.key for row in self.listing()}
+        disk: dict[str, int] | None = None
+        batch: list[tuple[str, Head, float, int]] = []
+        read = 0
+        for looked, meta in enumerate(store.list("heads")):
+            gone.discard(meta.key)
+            if progress and looked % 1000 == 0:
+                progress(looked)
+            head = None if meta.key in known else _read_head(store, meta.key)
+            if head is None:
+                continue
+            if disk is None:
+                disk = {each.key: each.disk for each in store.list("bodies")}
+            batch.append((meta.key, head, meta.modified, disk.get(body_key(head.body), 0) if head.body else 0))
+            read += 1
+            if len(batch) >= BATCH:
+                self._record(batch)
+                batch = []
+        if batch:
+            self._record(batch)
+        self.forget(gone)
+        self._write(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES ('complete', '1')"))
+        return read
+
+    def close(self) -> None:
+        """Write what is pending and close; may be called twice, and used again afterwards."""
+        with self._lock:
+            self._write_counts()
+            self._database.close()
+            self._hosts.clear()
+
+
+def _source(db: sqlite3.Connection, text: str) -> int | None:
+    """The number of a source, which 3,000 links of one page share."""
+    if not text:
+        return None
+    db.execute("INSERT OR IGNORE INTO sources (text) VALUES (?)", (text,))
+    return int(db.execute("SELECT id FROM sources WHERE text = ?", (text,)).fetchone()[0])
+
+
+def _read_head(store: HeadSource, key: str) -> Head | None:
+    """A head from the store; ``None`` when it went meanwhile or cannot be read."""
+    try:
+        blob = store.open(key)
+        if blob is None:
+            return None
+        try:
+            return Head.from_bytes(blob.read(0, blob.size), key=key.rpartition("/")[2])
+        finally:
+            blob.close()
+    except (InvalidHead, StoreError):
+        return None

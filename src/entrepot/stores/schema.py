@@ -1,0 +1,175 @@
+"""The catalogue's tables and how their rows are packed. Pure: no file is opened here, no SQL is run."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from entrepot.digests import LENGTHS, Digest
+from entrepot.heads import Head
+from entrepot.ports.catalogue import Link
+
+SCHEMA = 1
+"""Kept in ``user_version``; a catalogue of another schema is emptied and made again."""
+
+TABLES = (
+    # what `list` and `status` show, apart from the heads themselves: 100,000 rows are read without touching those
+    """CREATE TABLE heads (
+        key TEXT PRIMARY KEY, url TEXT, kind TEXT, project TEXT, version TEXT, filename TEXT, size INTEGER, disk INTEGER,
+        body BLOB, used REAL, response_time REAL, status INTEGER, proven INTEGER, credentialed INTEGER, shared INTEGER,
+        upload_time TEXT
+    ) WITHOUT ROWID""",
+    "CREATE INDEX heads_body ON heads (body, disk, kind)",
+    "CREATE TABLE head_json (key TEXT PRIMARY KEY, json BLOB)",
+    # one row a file that a page or a lock file named: found by 16 bytes of the URL's hash, so that a URL is not kept
+    """CREATE TABLE links (
+        url BLOB PRIMARY KEY, digests BLOB, size INTEGER, project TEXT, version TEXT, filename TEXT, kind TEXT,
+        upload_time TEXT, source INTEGER
+    ) WITHOUT ROWID""",
+    "CREATE TABLE sources (id INTEGER PRIMARY KEY, text TEXT UNIQUE)",
+    "CREATE TABLE hosts (authority TEXT PRIMARY KEY) WITHOUT ROWID",
+    "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
+)
+LISTING = (
+    "SELECT key, url, kind, project, version, filename, size, disk, "
+    "CASE WHEN body NOT NULL THEN 'sha256:' || lower(hex(body)) END, "
+    "used, response_time, status, proven, credentialed, shared, upload_time FROM heads WHERE key > ? ORDER BY key LIMIT ?"
+)
+ROWS = "SELECT h.key, h.used, h.disk, j.json FROM heads h JOIN head_json j ON j.key = h.key WHERE h.key > ? ORDER BY h.key LIMIT ?"
+DISK_BY_KIND = (
+    "SELECT kind, sum(disk) FROM (SELECT min(kind) kind, max(disk) disk FROM heads WHERE body NOT NULL GROUP BY body) GROUP BY kind"
+)
+LINK = (
+    "SELECT digests, size, project, version, filename, kind, upload_time, text "
+    "FROM links LEFT JOIN sources ON id = source WHERE url = ?"
+)
+ADD_COUNTER = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
+INSERT_HEAD = "INSERT OR REPLACE INTO heads VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+INSERT_JSON = "INSERT OR REPLACE INTO head_json VALUES (?,?)"
+INSERT_LINK = "INSERT OR REPLACE INTO links VALUES (?,?,?,?,?,?,?,?,?)"
+
+_ALGORITHMS = sorted(LENGTHS)
+_SAME = "="
+"""Stands for a file name that is the URL's last segment, as it nearly always is."""
+
+
+class Listed(NamedTuple):
+    """One head, as light as ``list`` and ``status`` need it; its flags are 0 or 1."""
+
+    key: str
+    url: str
+    kind: str
+    project: str | None
+    version: str | None
+    filename: str | None
+    size: int | None
+    disk: int
+    """Bytes of disk of the body; heads of one body each have it in full."""
+    body: str | None
+    """``sha256:...``."""
+    used: float
+    response_time: float
+    status: int
+    proven: int
+    credentialed: int
+    shared: int
+    upload_time: str | None
+
+
+HeadRow = tuple[
+    str, str, str, str | None, str | None, str | None, int | None, int, bytes | None, float, float, int, int, int, int, str | None
+]
+LinkRow = tuple[bytes, bytes, int | None, str | None, str | None, str | None, str, str | None, int | None]
+
+
+def head_row(key: str, head: Head, used: float, disk: int) -> HeadRow:
+    """The columns of one head."""
+    r = head.response
+    return (
+        key,
+        head.url,
+        head.kind,
+        head.project,
+        head.version,
+        head.filename,
+        r.size,
+        disk,
+        bytes.fromhex(head.body.value) if head.body else None,
+        used,
+        r.response_time,
+        r.head.status,
+        int(bool(head.proven)),
+        int(head.credentialed),
+        int(head.shared),
+        head.upload_time,
+    )
+
+
+def pack_json(head: Head) -> bytes:
+    """A head's JSON, a third of its size."""
+    return zlib.compress(head.to_bytes(), 1)
+
+
+def unpack_json(raw: bytes, key: str) -> Head:
+    """The head again, its variant's name in place.
+
+    Raises:
+        InvalidHead, zlib.error: damaged.
+    """
+    return Head.from_bytes(zlib.decompress(raw), key=key.rpartition("/")[2])
+
+
+def url_key(url: str) -> bytes:
+    """What a canonical URL is found by: 16 bytes, so that two never meet."""
+    return hashlib.blake2b(url.encode(), digest_size=16).digest()
+
+
+def link_row(link: Link, source: int | None) -> LinkRow:
+    """The columns of one link."""
+    same = link.filename is not None and link.filename == _last_segment(link.url)
+    return (
+        url_key(link.url),
+        b"".join(bytes((_ALGORITHMS.index(d.algorithm),)) + bytes.fromhex(d.value) for d in link.digests),
+        link.size,
+        link.project,
+        link.version,
+        _SAME if same else link.filename,
+        link.kind,
+        link.upload_time,
+        source,
+    )
+
+
+def unpack_link(url: str, row: tuple[Any, ...]) -> Link:
+    """The link again, from its columns less the key and with its source in words."""
+    digests, size, project, version, filename, kind, upload_time, source = row
+    return Link(
+        url=url,
+        digests=_unpack_digests(digests),
+        size=size,
+        project=project,
+        version=version,
+        filename=_last_segment(url) if filename == _SAME else filename,
+        kind=kind,
+        upload_time=upload_time,
+        source=source or "",
+    )
+
+
+def _unpack_digests(raw: bytes) -> tuple[Digest, ...]:
+    digests = []
+    at = 0
+    while at < len(raw):
+        algorithm = _ALGORITHMS[raw[at]]
+        end = at + 1 + LENGTHS[algorithm] // 2
+        digests.append(Digest(algorithm, raw[at + 1 : end].hex()))
+        at = end
+    return tuple(digests)
+
+
+def _last_segment(url: str) -> str:
+    last = url.partition("?")[0].rpartition("/")[2]
+    return unquote(last) if "%" in last else last

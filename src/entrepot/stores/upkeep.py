@@ -1,0 +1,370 @@
+"""Keeping a store's directory within bounds and free of litter: usage, sweeping, eviction. Synchronous and slow: for threads.
+
+What is removed is removed under the exclusive lock of its prefix, a head before its body, and only after a second look.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entrepot.digests import Digest
+from entrepot.errors import Busy, FormatError
+from entrepot.eviction import Use, Victim, victims
+from entrepot.heads import FORMAT, body_key
+from entrepot.ports.store import ObjectMeta
+from entrepot.stores.disk import Disk
+from entrepot.stores.layout import is_own
+from entrepot.stores.locks import Lead, NoLocks, try_lock
+
+if TYPE_CHECKING:
+    from entrepot.stores.catalogue import SqliteCatalogue
+
+DEFAULT_CAP = 20 * 10**9
+"""Bytes: the most that a store takes unless it is told otherwise."""
+PARTIAL_S = 7 * 86400
+"""Age at which a partial download that nobody leads is swept, in seconds."""
+IDLE_HEAD_S = 180 * 86400
+"""Age at which a head without a body goes when room is needed, in seconds."""
+LOW_WATER = 0.95
+"""Eviction goes down to this part of the cap, so that it does not run at every put."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Bytes of disk of a store."""
+
+    bodies: int = 0
+    heads: int = 0
+    """With their folders, estimated at a block each."""
+    flights: int = 0
+    """Partial downloads and temporary files."""
+    catalogue: int = 0
+
+    @property
+    def total(self) -> int:
+        """What counts towards the cap."""
+        return self.bodies + self.heads + self.flights + self.catalogue
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a sweep removed: counts, and the bytes of disk that gave."""
+
+    freed: int = 0
+    bodies: int = 0
+    heads: int = 0
+    temps: int = 0
+    flights: int = 0
+
+
+@dataclass(slots=True)
+class Evicted:
+    """What an eviction removed."""
+
+    freed: int = 0
+    """Bytes of disk."""
+    bodies: int = 0
+    heads: int = 0
+    kept: int = 0
+    """Bodies whose turn it was but that are in use."""
+
+
+def default_cap(root: Path) -> int:
+    """The smaller of 20 GB and a tenth of the disk that ``root`` is or will be on, in bytes."""
+    for place in (root, *root.parents):
+        with suppress(OSError):
+            found = os.statvfs(place)
+            return min(DEFAULT_CAP, found.f_blocks * found.f_frsize // 10)
+    return DEFAULT_CAP
+
+
+def note_wanted(disk: Disk, key: str) -> None:
+    """Mark an object as wanted now, by its access time; a sweep that has looked already looks again and leaves it."""
+    with suppress(OSError):
+        path = disk.path(key)
+        os.utime(path, (time.time(), os.stat(path).st_mtime))
+
+
+# -- usage ---------------------------------------------------------------------------------------------------------
+
+
+def usage(disk: Disk, catalogue: SqliteCatalogue | None) -> Usage:
+    """Bytes of disk by kind of file; by a scan of the whole store when there is no catalogue."""
+    block = _block(disk)
+    flights, derived = _own_files(disk)
+    if catalogue is not None:
+        heads, bodies = catalogue.sizes()
+        return Usage(bodies, heads * 2 * block, flights, derived)
+    return Usage(
+        sum(each.disk for each in disk.walk("bodies")),
+        sum(each.disk + block for each in disk.walk("heads")),
+        flights,
+        derived,
+    )
+
+
+def _block(disk: Disk) -> int:
+    try:
+        return os.statvfs(disk.root).f_frsize
+    except OSError:
+        return 4096
+
+
+def _own_files(disk: Disk) -> tuple[int, int]:
+    """Bytes of disk of the flights, and of the catalogue."""
+    sums = [0, 0]
+    for i, folder in enumerate((disk.flights, disk.root)):
+        with suppress(OSError), os.scandir(folder) as found:
+            for entry in found:
+                if (i == 0 or is_own(entry.name)) and entry.is_file(follow_symlinks=False):
+                    with suppress(OSError):
+                        sums[i] += entry.stat(follow_symlinks=False).st_blocks * 512
+    return sums[0], sums[1]
+
+
+# -- sweeping ------------------------------------------------------------------------------------------------------
+
+
+def sweep(disk: Disk, now: float, *, grace_s: float, catalogue: SqliteCatalogue | None = None) -> Swept:
+    """Remove what nothing needs: what crashes, kills and lost races leave.
+
+    Bodies that no head names; heads that cannot be read or whose body is gone; temporary files; all of these only when they
+    are older than ``grace_s``. Partial downloads that nobody leads after seven days. Heads of a later format stay, with
+    their bodies.
+
+    Args:
+        disk: the store.
+        now: seconds since the epoch.
+        grace_s: seconds during which something may be unfinished without being litter.
+        catalogue: told of the heads that went.
+    """
+    done = Swept()
+    disk.begin()
+    before = now - grace_s
+    bodies = {each.key for each in disk.walk("bodies")}
+    orphans, lame = _compare(disk, bodies)
+    for key in orphans:
+        if _is_idle(disk, key, before):
+            freed = _remove_idle(disk, key, before)
+            done.bodies += freed is not None
+            done.freed += freed or 0
+    gone = []
+    for head, body in lame:
+        freed = _remove_lame(disk, head, body, before)
+        if freed is not None:
+            gone.append(head.key)
+            done.freed += freed
+    done.heads = len(gone)
+    if catalogue is not None and gone:
+        catalogue.forget(gone)
+    _sweep_flights(disk, now, before, done)
+    return done
+
+
+def _compare(disk: Disk, bodies: set[str]) -> tuple[set[str], list[tuple[ObjectMeta, str | None]]]:
+    """Bodies that no head names, and heads that are broken or whose body is missing (with its key)."""
+    named: set[str] = set()
+    lame: list[tuple[ObjectMeta, str | None]] = []
+    for head in disk.walk("heads"):
+        try:
+            readable, body = _body_of(disk.path(head.key))
+        except OSError:
+            continue  # it went meanwhile, or cannot be read by us: not ours to judge
+        if body:
+            named.add(body)
+        if not readable or (body and body not in bodies):
+            lame.append((head, body))
+    return bodies - named, lame
+
+
+def _body_of(path: str) -> tuple[bool, str | None]:
+    """Whether a head can be read, and the key of the body it names. A later format counts as readable."""
+    with open(path, "rb") as file:
+        raw = file.read()
+    try:
+        data = json.loads(raw)
+        is_later = data["format"] != FORMAT
+    except (ValueError, KeyError, TypeError):
+        return False, None
+    try:
+        return True, body_key(Digest.parse(data["body"])) if data["body"] else None
+    except (FormatError, KeyError, TypeError, AttributeError):
+        return is_later, None
+
+
+def _is_idle(disk: Disk, key: str, before: float) -> bool:
+    """Whether an object was neither made nor wanted since ``before``."""
+    try:
+        found = os.stat(disk.path(key))
+    except OSError:
+        return False
+    return max(found.st_mtime, found.st_atime) < before
+
+
+def _remove_idle(disk: Disk, key: str, before: float) -> int | None:
+    try:
+        with disk.hold(key, exclusive=True):
+            return disk.remove(disk.path(key)) if _is_idle(disk, key, before) else None
+    except Busy:
+        return None
+
+
+def _remove_lame(disk: Disk, head: ObjectMeta, body: str | None, before: float) -> int | None:
+    if head.modified >= before:
+        return None
+    try:
+        with disk.hold(body or head.key, exclusive=True):
+            path = disk.path(head.key)
+            readable, named = _body_of(path)
+            mended = readable and (named is None or os.path.exists(disk.path(named)))
+            return None if mended else disk.remove(path)
+    except (Busy, OSError):
+        return None
+
+
+def _sweep_flights(disk: Disk, now: float, before: float, done: Swept) -> None:
+    names: dict[str, float] = {}
+    for name, changed in _flight_files(disk):
+        path = os.path.join(disk.flights, name)
+        stem, _, suffix = name.rpartition(".")
+        if suffix in {"part", "note", "lock"}:
+            names[stem] = max(names.get(stem, 0.0), changed)
+        elif changed < before:
+            freed = disk.remove(path)
+            done.temps += freed is not None
+            done.freed += freed or 0
+    for stem, changed in names.items():
+        base = os.path.join(disk.flights, stem)
+        empty = not os.path.exists(base + ".part")
+        if changed < (before if empty else now - PARTIAL_S):
+            _drop_flight(disk, base, done)
+
+
+def _flight_files(disk: Disk) -> Iterator[tuple[str, float]]:
+    with suppress(OSError), os.scandir(disk.flights) as found:
+        for entry in list(found):
+            with suppress(OSError):
+                yield entry.name, entry.stat(follow_symlinks=False).st_mtime
+
+
+def _drop_flight(disk: Disk, base: str, done: Swept) -> None:
+    lead = Lead(base + ".lock")
+    try:
+        if not lead.take(disk.modes.file):
+            return
+    except NoLocks:
+        pass  # then a week of silence has to be sign enough
+    except OSError:
+        return
+    try:
+        for suffix in (".note", ".part"):
+            freed = disk.remove(base + suffix)
+            done.freed += freed or 0
+            done.flights += suffix == ".part" and freed is not None
+    finally:
+        lead.release(remove=True)
+
+
+# -- eviction ------------------------------------------------------------------------------------------------------
+
+
+def evict(disk: Disk, catalogue: SqliteCatalogue, *, cap: int, needed: int = 0) -> Evicted:
+    """Remove least recently used bodies, with their heads, until the store and ``needed`` more bytes fit into ``cap``.
+
+    Only one process evicts at a time; another gets nothing done and need not: the first sees what both have written.
+    The catalogue proposes; a head's own file time, another head that came meanwhile and an open body each save a body.
+    """
+    done = Evicted()
+    started = time.time()
+    try:
+        with disk.lock("evict", exclusive=True, wait_s=0.0):
+            total = usage(disk, catalogue)
+            if total.total + needed <= cap:
+                return done
+            budget = max(0, int(cap * LOW_WATER) - needed - total.flights - total.catalogue)
+            for _ in range(4):
+                if not _evict_round(disk, catalogue, budget, started, done):
+                    break
+    except Busy:
+        pass
+    return done
+
+
+def _evict_round(disk: Disk, catalogue: SqliteCatalogue, budget: int, started: float, done: Evicted) -> bool:
+    """One choice and its execution; whether it is worth choosing again, because uses were found to be newer."""
+    uses = (Use(row.key, row.body, row.used, row.disk) for row in catalogue.listing())
+
+    def in_use(body: str) -> bool:
+        busy = _is_open(disk, body_key(Digest.parse(body)))
+        done.kept += busy
+        return busy
+
+    head_disk, idle = 2 * _block(disk), disk.now() - IDLE_HEAD_S
+    renewed: list[tuple[str, float]] = []
+    removed: list[str] = []
+    done.kept = 0
+    try:
+        for each in victims(uses, budget, in_use=in_use, head_disk=head_disk, idle_before=idle):
+            newer = _newer_uses(disk, each)
+            if newer:
+                renewed += newer
+            elif _evict_one(disk, catalogue, each, started, done):
+                removed += each.heads
+    finally:
+        catalogue.forget(removed)
+        catalogue.note_used(renewed)
+    return bool(renewed)
+
+
+def _newer_uses(disk: Disk, victim: Victim) -> list[tuple[str, float]]:
+    """Heads used later than the catalogue knew: last use is the file's time (a hit touches nothing else)."""
+    newer = []
+    for key in victim.heads:
+        with suppress(OSError):
+            modified = os.stat(disk.path(key)).st_mtime
+            if modified > victim.used + 1:
+                newer.append((key, modified))
+    return newer
+
+
+def _evict_one(disk: Disk, catalogue: SqliteCatalogue, victim: Victim, started: float, done: Evicted) -> bool:
+    key = body_key(Digest.parse(victim.body)) if victim.body else ""
+    try:
+        with disk.hold(key or victim.heads[0], exclusive=True):
+            if key and (_is_open(disk, key) or not _is_idle_or_gone(disk, key, started)):
+                done.kept += 1
+                return False
+            if victim.body and not set(catalogue.heads_of(Digest.parse(victim.body))) <= set(victim.heads):
+                return False
+            for each in [*victim.heads, *([key] if key else [])]:  # heads first: a body without one is only litter
+                done.freed += disk.remove(disk.path(each)) or 0
+    except Busy:
+        return False
+    done.bodies += bool(key)
+    done.heads += len(victim.heads)
+    return True
+
+
+def _is_idle_or_gone(disk: Disk, key: str, before: float) -> bool:
+    return _is_idle(disk, key, before) or not os.path.lexists(disk.path(key))
+
+
+def _is_open(disk: Disk, key: str) -> bool:
+    """Whether somebody has a body open for reading: readers hold a shared lock on the file itself."""
+    try:
+        fd = os.open(disk.path(key), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not try_lock(fd, exclusive=True)
+    except (NoLocks, OSError):
+        return False
+    finally:
+        os.close(fd)

@@ -1,0 +1,446 @@
+"""The store's contract as tests: subclass, say how to make a store, and every promise of ``ports/store.py`` is checked.
+
+    class TestMemoryStore(StoreSuite):
+        @pytest.fixture
+        def store(self):
+            return MemoryStore()
+
+:class:`ReadingSuite` alone is for stores that are only read; it fills them through :meth:`ReadingSuite.given`.
+"""
+
+# ruff: noqa: D102 - the names of tests are sentences
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+from entrepot.errors import AlreadyExists, Busy, FormatError, ProtocolMisuse
+from entrepot.ports.store import Store
+
+T = TypeVar("T")
+BAD_KEYS = [
+    "",
+    "/",
+    "a//b",
+    "/a",
+    "a/",
+    ".",
+    "..",
+    "a/../b",
+    "a/./b",
+    "a b",
+    "a\\b",
+    "a\0b",
+    "é",
+    "a" * 201,
+    "a\n",
+    "/".join("ab" * 300),
+]
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run one coroutine in an event loop of its own."""
+    return asyncio.run(work)
+
+
+def body(data: bytes) -> str:
+    """The key under which a body of these bytes belongs."""
+    value = hashlib.sha256(data).hexdigest()
+    return f"bodies/sha256/{value[:2]}/{value[2:]}"
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    """Some bytes as a stream."""
+    for part in parts:
+        await asyncio.sleep(0)
+        yield part
+
+
+async def broken(*parts: bytes) -> AsyncIterator[bytes]:
+    """A stream that fails after some bytes."""
+    for part in parts:
+        yield part
+    raise ConnectionResetError
+
+
+def content(store: Store, key: str) -> bytes | None:
+    """All bytes of an object."""
+    blob = run(store.get(key))
+    if blob is None:
+        return None
+    try:
+        return blob.read(0, blob.size)
+    finally:
+        blob.close()
+
+
+def keys(store: Store, prefix: str) -> list[str]:
+    """The keys below a prefix, sorted."""
+    return sorted(each.key for each in store.list(prefix))
+
+
+class ReadingSuite:
+    """Promises of every store about reading."""
+
+    @pytest.fixture
+    def store(self) -> Store:
+        """The store under test, empty."""
+        raise NotImplementedError
+
+    def given(self, store: Store, key: str, data: bytes) -> None:
+        """Bring an object into the store, by whatever way there is."""
+        run(store.put(key, data))
+
+    def test_an_absent_key_gives_none(self, store: Store) -> None:
+        assert run(store.get("heads/ab/cd/0")) is None
+        assert run(store.head("heads/ab/cd/0")) is None
+        assert keys(store, "heads") == []
+
+    def test_what_was_stored_is_read_back(self, store: Store) -> None:
+        self.given(store, "heads/ab/cd/0", b"hello")
+        assert content(store, "heads/ab/cd/0") == b"hello"
+
+    def test_an_empty_object_is_an_object(self, store: Store) -> None:
+        self.given(store, "heads/ab/cd/0", b"")
+        assert content(store, "heads/ab/cd/0") == b""
+
+    def test_a_blob_reads_any_span_and_is_short_only_at_the_end(self, store: Store) -> None:
+        self.given(store, body(b"0123456789"), b"0123456789")
+        blob = run(store.get(body(b"0123456789")))
+        assert blob is not None
+        assert blob.size == 10
+        assert [blob.read(*span) for span in ((0, 3), (8, 5), (10, 1), (99, 1), (4, 0))] == [b"012", b"89", b"", b"", b""]
+        blob.close()
+        blob.close()
+
+    def test_head_tells_the_size(self, store: Store) -> None:
+        self.given(store, "heads/ab/cd/0", b"hello")
+        meta = run(store.head("heads/ab/cd/0"))
+        assert meta is not None
+        assert (meta.key, meta.size) == ("heads/ab/cd/0", 5)
+        assert meta.modified > 0
+
+    def test_a_folder_of_keys_is_no_object(self, store: Store) -> None:
+        self.given(store, "heads/ab/cd/0", b"x")
+        assert run(store.get("heads/ab")) is None
+        assert run(store.head("heads/ab")) is None
+
+    def test_nothing_is_below_an_object(self, store: Store) -> None:
+        self.given(store, "heads/ab/cd/0", b"x")
+        assert run(store.get("heads/ab/cd/0/more")) is None
+        assert keys(store, "heads/ab/cd/0/more") == []
+
+    def test_list_goes_by_whole_segments(self, store: Store) -> None:
+        for key in ("heads/ab/cd/0", "heads/ab/ce/0", "heads/abc/d/0", "bodies/x"):
+            self.given(store, key, b"x")
+        assert keys(store, "heads/ab") == ["heads/ab/cd/0", "heads/ab/ce/0"]
+        assert keys(store, "heads/a") == []
+        assert keys(store, "heads/ab/cd/0") == ["heads/ab/cd/0"]
+        assert keys(store, "") == ["bodies/x", "heads/ab/cd/0", "heads/ab/ce/0", "heads/abc/d/0"]
+
+    @pytest.mark.parametrize("key", BAD_KEYS, ids=ascii)
+    def test_what_is_no_key_is_refused_wherever_it_comes(self, store: Store, key: str) -> None:
+        with pytest.raises(FormatError):
+            run(store.get(key))
+        with pytest.raises(FormatError):
+            run(store.head(key))
+
+    def test_a_touch_of_nothing_is_no_error(self, store: Store) -> None:
+        store.touch("heads/ab/cd/0")
+
+
+class WritingSuite(ReadingSuite):
+    """Promises about writing."""
+
+    @pytest.mark.parametrize("key", BAD_KEYS, ids=ascii)
+    def test_nothing_is_written_under_what_is_no_key(self, store: Store, key: str) -> None:
+        for call in (store.put(key, b"x"), store.delete(key)):
+            with pytest.raises(FormatError):
+                run(call)
+        assert keys(store, "") == []
+
+    @pytest.mark.parametrize("name", [*BAD_KEYS, "a/b"], ids=ascii)
+    def test_a_flight_has_a_segment_for_its_name(self, store: Store, name: str) -> None:
+        with pytest.raises(FormatError):
+            store.open_flight(name)
+
+    def test_a_put_replaces(self, store: Store) -> None:
+        run(store.put("heads/ab/cd/0", b"old and longer"))
+        meta = run(store.put("heads/ab/cd/0", b"new"))
+        assert meta.size == 3
+        assert content(store, "heads/ab/cd/0") == b"new"
+
+    def test_a_stream_is_put_whole(self, store: Store) -> None:
+        meta = run(store.put(body(b"abcdef"), chunks(b"ab", b"", b"cdef")))
+        assert meta.size == 6
+        assert content(store, body(b"abcdef")) == b"abcdef"
+
+    def test_a_stream_that_breaks_leaves_what_was_there(self, store: Store) -> None:
+        run(store.put("heads/ab/cd/0", b"old"))
+        with pytest.raises(ConnectionResetError):
+            run(store.put("heads/ab/cd/0", broken(b"new")))
+        with pytest.raises(ConnectionResetError):
+            run(store.put("heads/ab/cd/1", broken(b"new")))
+        assert content(store, "heads/ab/cd/0") == b"old"
+        assert keys(store, "") == ["heads/ab/cd/0"]
+
+    def test_a_cancelled_put_leaves_nothing(self, store: Store) -> None:
+        async def endless() -> AsyncIterator[bytes]:
+            yield b"x"
+            await asyncio.sleep(60)
+
+        async def scene() -> None:
+            task = asyncio.ensure_future(store.put(body(b"x"), endless()))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        run(scene())
+        assert keys(store, "") == []
+
+    def test_create_fails_when_the_key_is_taken_and_changes_nothing(self, store: Store) -> None:
+        run(store.put("heads/ab/cd/0", b"first", mode="create"))
+        with pytest.raises(AlreadyExists):
+            run(store.put("heads/ab/cd/0", b"second", mode="create"))
+        assert content(store, "heads/ab/cd/0") == b"first"
+
+    def test_of_many_creators_one_wins(self, store: Store) -> None:
+        async def scene() -> list[object]:
+            puts = [store.put(body(b"x"), chunks(b"%d" % i), mode="create") for i in range(8)]
+            return await asyncio.gather(*puts, return_exceptions=True)
+
+        results = run(scene())
+        assert sum(not isinstance(r, BaseException) for r in results) == 1
+        assert sum(isinstance(r, AlreadyExists) for r in results) == 7
+
+    def test_an_open_blob_outlives_replacement_and_deletion(self, store: Store) -> None:
+        run(store.put("heads/ab/cd/0", b"old"))
+        first = run(store.get("heads/ab/cd/0"))
+        run(store.put("heads/ab/cd/0", b"new"))
+        second = run(store.get("heads/ab/cd/0"))
+        run(store.delete("heads/ab/cd/0"))
+        assert first is not None
+        assert second is not None
+        assert (first.read(0, 9), second.read(0, 9)) == (b"old", b"new")
+        first.close()
+        second.close()
+
+    def test_delete_tells_whether_there_was_anything(self, store: Store) -> None:
+        run(store.put("heads/ab/cd/0", b"x"))
+        freed = run(store.delete("heads/ab/cd/0"))
+        assert freed is not None
+        assert freed >= 0
+        assert run(store.delete("heads/ab/cd/0")) is None
+        assert keys(store, "") == []
+
+    def test_deleting_one_variant_keeps_the_others(self, store: Store) -> None:
+        run(store.put("heads/ab/cd/0", b"x"))
+        run(store.put("heads/ab/cd/1", b"y"))
+        run(store.delete("heads/ab/cd/0"))
+        assert keys(store, "heads") == ["heads/ab/cd/1"]
+
+    def test_a_folder_is_not_deleted(self, store: Store) -> None:
+        run(store.put("heads/ab/cd/0", b"x"))
+        assert run(store.delete("heads/ab/cd")) is None
+        assert content(store, "heads/ab/cd/0") == b"x"
+
+    def test_shared_holds_go_together_and_keep_an_exclusive_one_out(self, store: Store) -> None:
+        key = body(b"x")
+        with store.hold(key), store.hold(key), pytest.raises(Busy), store.hold(key, exclusive=True):
+            pytest.fail("two holds that exclude each other")
+        with store.hold(key, exclusive=True):
+            pass
+
+    def test_a_hold_ends_with_its_block_also_on_failure(self, store: Store) -> None:
+        with pytest.raises(ZeroDivisionError), store.hold(body(b"x"), exclusive=True):
+            raise ZeroDivisionError
+        with store.hold(body(b"x"), exclusive=True):
+            pass
+
+
+class FlightSuite:
+    """Promises about downloads that grow."""
+
+    @pytest.fixture
+    def store(self) -> Store:
+        """The store under test, empty."""
+        raise NotImplementedError
+
+    def test_one_leads_and_others_read_along(self, store: Store) -> None:
+        leader, follower = store.open_flight("f"), store.open_flight("f")
+        assert follower.size() == 0
+        assert follower.read(0, 10) == b""
+        assert leader.lead()
+        assert leader.lead(), "leading twice is leading"
+        assert not follower.lead()
+        leader.write(b"hello ")
+        leader.write(b"world")
+        assert (leader.size(), follower.size()) == (11, 11)
+        assert follower.read(6, 99) == b"world"
+        leader.close()
+        follower.close()
+
+    def test_only_the_leader_writes(self, store: Store) -> None:
+        leader, follower = store.open_flight("f"), store.open_flight("f")
+        leader.lead()
+        for act in (follower.write, follower.describe):
+            with pytest.raises(ProtocolMisuse):
+                act(b"x")
+        for end in (follower.restart, follower.discard):
+            with pytest.raises(ProtocolMisuse):
+                end()
+        with pytest.raises(ProtocolMisuse):
+            run(follower.commit(body(b"")))
+        leader.close()
+        follower.close()
+
+    def test_a_later_leader_resumes_bytes_and_note(self, store: Store) -> None:
+        first = store.open_flight("f")
+        first.lead()
+        first.write(b"half")
+        first.describe(b"note 1")
+        first.describe(b"note 2")
+        first.close()
+        first.close()
+        second = store.open_flight("f")
+        assert second.description() == b"note 2"
+        assert second.lead()
+        assert (second.size(), second.description()) == (4, b"note 2")
+        second.write(b" and half")
+        run(second.commit(body(b"half and half")))
+        second.close()
+        assert content(store, body(b"half and half")) == b"half and half"
+
+    def test_a_follower_takes_over_with_what_it_has_read(self, store: Store) -> None:
+        leader, follower = store.open_flight("f"), store.open_flight("f")
+        leader.lead()
+        leader.write(b"abc")
+        assert follower.read(0, 3) == b"abc"
+        leader.close()
+        assert follower.is_current()
+        assert follower.lead()
+        follower.write(b"def")
+        assert follower.read(0, 9) == b"abcdef"
+        follower.close()
+
+    def test_commit_makes_an_object_and_ends_the_flight(self, store: Store) -> None:
+        leader, follower = store.open_flight("f"), store.open_flight("f")
+        leader.lead()
+        leader.describe(b"note")
+        leader.write(b"data")
+        assert follower.size() == 4
+        meta = run(leader.commit(body(b"data")))
+        assert (meta.key, meta.size) == (body(b"data"), 4)
+        assert content(store, body(b"data")) == b"data"
+        assert leader.description() is None
+        assert not follower.is_current()
+        assert (follower.read(0, 9), leader.read(0, 9)) == (b"data", b"data")
+        assert (follower.size(), leader.size()) == (4, 4)
+        assert not follower.lead(), "the lead is kept until close"
+        leader.close()
+        assert follower.lead()
+        assert follower.size() == 0, "the next leader begins with nothing"
+        follower.close()
+        assert content(store, body(b"data")) == b"data"
+
+    def test_nobody_writes_a_body_through_its_flight(self, store: Store) -> None:
+        leader = store.open_flight("f")
+        leader.lead()
+        leader.write(b"data")
+        run(leader.commit(body(b"data")))
+        with pytest.raises(ProtocolMisuse):
+            leader.write(b"more")
+        with pytest.raises(ProtocolMisuse):
+            run(leader.commit(body(b"data")))
+        leader.discard()
+        leader.restart()
+        leader.write(b"other")
+        leader.close()
+        assert content(store, body(b"data")) == b"data"
+
+    def test_a_body_that_is_there_is_kept(self, store: Store) -> None:
+        run(store.put(body(b"data"), b"data"))
+        reader = run(store.get(body(b"data")))
+        leader = store.open_flight("f")
+        leader.lead()
+        leader.write(b"data")
+        assert run(leader.commit(body(b"data"))).size == 4
+        leader.close()
+        assert content(store, body(b"data")) == b"data"
+        assert reader is not None
+        assert reader.read(0, 9) == b"data"
+        reader.close()
+
+    def test_a_body_of_the_wrong_length_is_replaced(self, store: Store) -> None:
+        run(store.put(body(b"data"), b"da"))
+        leader = store.open_flight("f")
+        leader.lead()
+        leader.write(b"data")
+        run(leader.commit(body(b"data")))
+        leader.close()
+        assert content(store, body(b"data")) == b"data"
+
+    def test_a_restart_begins_anew_and_readers_keep_the_old(self, store: Store) -> None:
+        leader, follower = store.open_flight("f"), store.open_flight("f")
+        leader.lead()
+        leader.write(b"old bytes")
+        leader.describe(b"note")
+        assert follower.size() == 9
+        leader.restart()
+        assert (leader.size(), leader.description()) == (0, None)
+        leader.write(b"new")
+        assert follower.read(0, 99) == b"old bytes"
+        assert not follower.is_current()
+        assert leader.is_current()
+        late = store.open_flight("f")
+        assert late.read(0, 99) == b"new"
+        assert late.is_current()
+        for each in (leader, follower, late):
+            each.close()
+
+    def test_discard_throws_away_and_readers_keep_the_old(self, store: Store) -> None:
+        leader, follower = store.open_flight("f"), store.open_flight("f")
+        leader.lead()
+        leader.write(b"bad")
+        leader.describe(b"note")
+        assert follower.size() == 3
+        leader.discard()
+        assert leader.description() is None
+        assert follower.read(0, 9) == b"bad"
+        assert not follower.is_current()
+        leader.close()
+        late = store.open_flight("f")
+        assert (late.size(), late.description()) == (0, None)
+        late.close()
+        follower.close()
+        assert keys(store, "") == []
+
+    def test_a_flight_is_no_object(self, store: Store) -> None:
+        leader = store.open_flight("f")
+        leader.lead()
+        leader.write(b"x")
+        leader.describe(b"note")
+        assert keys(store, "") == []
+        leader.close()
+
+    def test_flights_of_other_names_do_not_meet(self, store: Store) -> None:
+        names = ["f", "f.part", "f.lock", "f.note", "g"]
+        flights = [store.open_flight(name) for name in names]
+        for flight, name in zip(flights, names, strict=True):
+            assert flight.lead()
+            flight.write(name.encode())
+            flight.describe(name.encode())
+        assert [f.read(0, 99).decode() for f in flights] == names
+        assert [(f.description() or b"").decode() for f in flights] == names
+        for flight in flights:
+            flight.close()
+
+
+class StoreSuite(WritingSuite, FlightSuite):
+    """All promises of ``ports/store.py``; for every store that can be written."""
