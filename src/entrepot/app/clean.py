@@ -1,0 +1,201 @@
+"""Planning what ``remove`` and ``clean`` take, and doing it. A plan changes nothing and its numbers are those of the disk.
+
+Which entries may go is the tools' word (``pinned``, ``litter``, ``used_by``); which of those *do* go is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from entrepot.app.inventory import Filter, Sum, is_older, is_unused, normalized, share_key, shared_disk, version_order
+from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, Tool
+from entrepot.sizes import show_size
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What ``clean`` was asked for; litter always goes."""
+
+    everything: bool = False
+    older_s: float | None = None
+    unused: bool = False
+    keep_latest: int | None = None
+    """Versions of each project to keep in each cache."""
+    to_bytes: int | None = None
+    """Disk that all the caches together may take afterwards."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What goes and why, and what was meant but stays."""
+
+    going: list[tuple[Entry, str]] = field(default_factory=list)
+    staying: list[tuple[Entry, str]] = field(default_factory=list)
+    freed: int = 0
+    """Bytes of disk that doing it gives back; files that others share are counted only when all of those go."""
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The entries that go."""
+        return [entry for entry, _ in self.going]
+
+    @property
+    def download(self) -> int:
+        """Bytes to be fetched to get it all back: what was fetched and is no litter."""
+        again = Sum()
+        for entry, _ in self.going:
+            if not entry.litter and entry.kind not in (Kind.BUILT, Kind.TEMP, Kind.LOG):
+                again.add(entry)
+        return again.size
+
+    @property
+    def builds(self) -> int:
+        """Wheels to be built to get it all back."""
+        return sum(entry.kind is Kind.BUILT and not entry.litter for entry, _ in self.going)
+
+    def groups(self) -> list[tuple[str, str, Sum]]:
+        """Tool, reason and sum of what goes, in the order of first mention."""
+        return _grouped(self.going)
+
+    def kept_groups(self) -> list[tuple[str, str, Sum]]:
+        """Tool, reason and sum of what stays although it was meant."""
+        return _grouped(self.staying)
+
+
+def _grouped(pairs: Iterable[tuple[Entry, str]]) -> list[tuple[str, str, Sum]]:
+    sums: dict[tuple[str, str], Sum] = {}
+    for entry, reason in pairs:
+        sums.setdefault((entry.tool, reason), Sum()).add(entry)
+    return [(tool, reason, total) for (tool, reason), total in sums.items()]
+
+
+def plan_removal(entries: Sequence[Entry], wanted: Filter, *, now: float, force: bool = False) -> Plan:
+    """A plan for ``remove``: what matches, but for what is pinned.
+
+    Raises:
+        UsageError: a pattern that is none.
+    """
+    plan = Plan()
+    for entry in wanted.apply(entries, now=now):
+        if entry.pinned and not force:
+            plan.staying.append((entry, entry.pinned))
+        else:
+            plan.going.append((entry, _title(entry)))
+    plan.freed = freed_by(plan.entries, entries)
+    return plan
+
+
+def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float) -> Plan:
+    """A plan for ``clean``: litter, and what the wish adds to it.
+
+    ``to_bytes`` comes last: after all else the least recently used go until the rest fits; what nobody knows the last use of
+    goes first.
+    """
+    plan = Plan()
+    chosen: dict[int, str] = {}
+    old_versions = _superseded(entries, wish.keep_latest)
+    for number, entry in enumerate(entries):
+        reason = entry.litter or _reason(entry, wish, number in old_versions, now=now)
+        if not reason:
+            continue
+        if entry.pinned:
+            plan.staying.append((entry, entry.pinned))
+        else:
+            chosen[number] = reason
+    if wish.to_bytes is not None:
+        _shrink(entries, chosen, wish.to_bytes)
+    plan.going = [(entries[number], reason) for number, reason in chosen.items()]
+    plan.freed = freed_by(plan.entries, entries)
+    return plan
+
+
+def _reason(entry: Entry, wish: Wish, is_old_version: bool, *, now: float) -> str:
+    if wish.everything:
+        return entry.kind.group
+    if wish.older_s is not None and is_older(entry, wish.older_s, now=now):
+        return f"{entry.kind.group} unused for {max(1, round(wish.older_s / 86_400))} days"
+    if wish.unused and is_unused(entry):
+        return "unpacked, no environment links to it"
+    if is_old_version:
+        return "older versions"
+    return ""
+
+
+def _superseded(entries: Sequence[Entry], keep: int | None) -> frozenset[int]:
+    """Positions of the entries whose version is not among the newest ``keep`` of its project in its cache."""
+    if keep is None:
+        return frozenset()
+    versions: dict[tuple[str, str, str], set[str]] = {}
+    for entry in entries:
+        if entry.project and entry.version:
+            versions.setdefault(_project(entry), set()).add(entry.version)
+    newest = {
+        project: set(sorted(all_of, key=version_order)[len(all_of) - min(keep, len(all_of)) :])
+        for project, all_of in versions.items()
+    }
+    return frozenset(number for number, e in enumerate(entries) if e.project and e.version and e.version not in newest[_project(e)])
+
+
+def _project(entry: Entry) -> tuple[str, str, str]:
+    return entry.tool, str(entry.place), normalized(entry.project or "")
+
+
+def _shrink(entries: Sequence[Entry], chosen: dict[int, str], to_bytes: int) -> None:
+    """Choose least recently used entries until what is left takes at most ``to_bytes`` of disk."""
+    total = Sum()
+    for entry in entries:
+        total.add(entry)
+    left = total.disk - freed_by([entries[n] for n in chosen], entries)
+    sharers: dict[tuple[str, str, str], int] = {}
+    for number, entry in enumerate(entries):
+        if (key := share_key(entry)) and number not in chosen:
+            sharers[key] = sharers.get(key, 0) + 1
+    for number in sorted((n for n in range(len(entries)) if n not in chosen), key=lambda n: _last_use(entries[n])):
+        if left <= to_bytes:
+            return
+        entry = entries[number]
+        if entry.pinned or not entry.disk:
+            continue
+        chosen[number] = f"least recently used, to get down to {show_size(to_bytes)}"
+        key = share_key(entry)
+        left -= entry.freeable
+        if key:
+            sharers[key] -= 1
+            left -= 0 if sharers[key] else shared_disk(entry)
+
+
+def _last_use(entry: Entry) -> tuple[float, str]:
+    return (entry.used if entry.used is not None else 0.0), entry.key
+
+
+def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
+    """Bytes of disk that removing ``going`` gives back, when ``everything`` is all there is."""
+    sharers: dict[tuple[str, str, str], int] = {}
+    for entry in everything:
+        if key := share_key(entry):
+            sharers[key] = sharers.get(key, 0) + 1
+    freed = 0
+    for entry in going:
+        freed += entry.freeable
+        if key := share_key(entry):
+            sharers[key] -= 1
+            freed += 0 if sharers[key] else shared_disk(entry)
+    return freed
+
+
+def _title(entry: Entry) -> str:
+    name = " ".join(part for part in (entry.project, entry.version) if part)
+    return f"{name or entry.filename or entry.origin or entry.key} ({entry.kind})"
+
+
+def carry_out(
+    plan: Plan, tools: Iterable[Tool], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+) -> Mapping[str, Removed]:
+    """Do what the plan says, tool by tool; what each tool really removed."""
+    results: dict[str, Removed] = {}
+    for tool in tools:
+        mine = [entry for entry in plan.entries if entry.tool == tool.name]
+        if mine:
+            results[tool.name] = tool.remove(mine, around, force=force, progress=progress)
+    return results

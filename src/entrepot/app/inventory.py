@@ -1,0 +1,321 @@
+"""What lies in the caches of every tool: summed up for ``status``, picked out and ordered for ``list`` and the rest.
+
+Works on entries of ``ports/tool.py`` alone. Two entries of one place with the same ``extra["shares"]`` are made of the same
+file (the store's bodies, named by digest): removing one of them gives nothing of it back, removing all of them gives it back once.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from entrepot.errors import UsageError
+from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings, Tool
+
+GROUPS = ("downloads", "pages", "built", "unpacked", "logs", "temp", "other")
+"""The headings that sizes are summed under, in the order in which they are shown."""
+
+
+@dataclass(slots=True)
+class Sum:
+    """Sizes of some entries, files counted once however many entries share them. Fed by :meth:`add`."""
+
+    entries: int = 0
+    files: int = 0
+    size: int = 0
+    """Bytes of content, as the tools count them."""
+    used: float | None = None
+    """The latest use."""
+    _own_disk: int = 0
+    _own_freeable: int = 0
+    _shared: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """Count one more entry."""
+        shares = share_key(entry)
+        again = shares in self._shared if shares else False
+        self.entries += 1
+        self.files += entry.files - (1 if again else 0)
+        self.size += 0 if again else entry.size
+        if entry.used is not None:
+            self.used = max(self.used or 0.0, entry.used)
+        if shares is None:
+            self._own_disk += entry.disk
+            self._own_freeable += 0 if entry.pinned else entry.freeable
+            return
+        body = shared_disk(entry)
+        self._own_disk += entry.disk - body
+        self._own_freeable += 0 if entry.pinned else entry.disk - body
+        seen, pinned = self._shared.get(shares, (body, 0))
+        self._shared[shares] = (seen, pinned + bool(entry.pinned))
+
+    def add_bare(self, *, size: int, disk: int, files: int, used: float | None) -> None:
+        """Count one more entry that shares nothing and may go, by its numbers alone."""
+        self.entries += 1
+        self.files += files
+        self.size += size
+        self._own_disk += disk
+        self._own_freeable += disk
+        if used is not None and (self.used is None or used > self.used):
+            self.used = used
+
+    def merge(self, other: Sum) -> None:
+        """Count all that another sum has; the two must share no files."""
+        self.entries += other.entries
+        self.files += other.files
+        self.size += other.size
+        self._own_disk += other.disk
+        self._own_freeable += other.freeable
+        if other.used is not None and (self.used is None or other.used > self.used):
+            self.used = other.used
+
+    @property
+    def disk(self) -> int:
+        """Bytes of disk, shared files once."""
+        return self._own_disk + sum(body for body, _ in self._shared.values())
+
+    @property
+    def freeable(self) -> int:
+        """Bytes of disk that removing all of them would give back."""
+        return self._own_freeable + sum(body for body, pinned in self._shared.values() if not pinned)
+
+
+def share_key(entry: Entry) -> tuple[str, str, str] | None:
+    """What names the file that this entry shares with others of its place; ``None`` when it shares nothing."""
+    shares = entry.extra.get("shares")
+    return (entry.tool, str(entry.place), shares) if shares else None
+
+
+def shared_disk(entry: Entry) -> int:
+    """Bytes of disk of the part that is shared."""
+    return int(entry.extra.get("shared-disk", "0"))
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One cache directory and what lies in it."""
+
+    place: Place
+    total: Sum
+    groups: Mapping[str, Sum]
+    """By heading, those that occur."""
+    litter: Mapping[str, Sum]
+    """What plain ``clean`` would take, by reason."""
+
+
+def holding(place: Place, entries: Iterable[Entry]) -> Holding:
+    """Sum up the entries of one place."""
+    total, groups, litter = Sum(), dict[str, Sum](), dict[str, Sum]()
+    for entry in entries:
+        total.add(entry)
+        groups.setdefault(entry.kind.group, Sum()).add(entry)
+        if entry.litter and not entry.pinned:
+            litter.setdefault(entry.litter, Sum()).add(entry)
+    return Holding(place, total, {name: groups[name] for name in GROUPS if name in groups}, litter)
+
+
+def scan_all(tools: Iterable[Tool], around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+    """Every entry of every existing place of some tools, each place once."""
+    for tool in tools:
+        seen = set()
+        for place in tool.places(around):
+            if place.path is not None and place.exists and place.path not in seen:
+                seen.add(place.path)
+                yield from tool.scan(place, around, progress=progress)
+
+
+# -- picking --------------------------------------------------------------------------------------------------------
+
+_PATTERN = re.compile(r"\s*([A-Za-z0-9._*?\[\]!-]*[A-Za-z0-9*?\]])\s*(?:\[[^\]]*\])?\s*((?:===|[=!~<>]=|[<>]).*)?")
+_CLAUSE = re.compile(r"\s*(===|[=!~<>]=|[<>])\s*(\S+)\s*")
+
+
+def normalized(name: str) -> str:
+    """A project's name with runs of ``-``, ``_`` and ``.`` as one ``-``, in lower case (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def matcher(pattern: str) -> Callable[[Entry], bool]:
+    """A test for entries, made from what people type.
+
+    ``name``; ``name==1.*``; ``name>=2,<3``; a glob over project names; a file name or a glob over file names (anything that
+    ends like one). Versions are compared by PEP 440 where they follow it, else only ``==`` and ``!=`` decide, as text.
+
+    Raises:
+        UsageError: none of these.
+    """
+    if re.search(r"\.(whl|zip|conda|metadata|json|tar\.\w+|tgz|bz2)$", pattern):
+        return lambda entry: entry.filename is not None and fnmatch.fnmatchcase(entry.filename, pattern)
+    found = _PATTERN.fullmatch(pattern)
+    if found is None or not found[1]:
+        raise UsageError(f"{pattern!r} is no pattern", hint="NAME, 'NAME==1.*', 'NAME>=2,<3', or a glob like 'torch*'")
+    name = normalized(found[1])
+    fits = _version_test(found[2], pattern) if found[2] else None
+
+    def matches(entry: Entry) -> bool:
+        if entry.project is None or not fnmatch.fnmatchcase(normalized(entry.project), name):
+            return False
+        return fits is None or (entry.version is not None and fits(entry.version))
+
+    return matches
+
+
+def _version_test(text: str, pattern: str) -> Callable[[str], bool]:
+    # imported here: `list` without a version must not pay for it
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415
+    from packaging.version import InvalidVersion, Version  # noqa: PLC0415
+
+    clauses = [_CLAUSE.fullmatch(clause) for clause in text.split(",")]
+    if not all(clauses):
+        raise UsageError(f"{pattern!r}: {text!r} is no version specifier", hint="write it like '>=2,<3' or '==1.*'")
+    try:
+        specifiers: SpecifierSet | None = SpecifierSet(text)
+    except InvalidSpecifier:
+        specifiers = None
+    pairs = [(clause[1], clause[2]) for clause in clauses if clause]
+
+    def fits(version: str) -> bool:
+        try:
+            parsed = Version(version)
+        except InvalidVersion:
+            parsed = None
+        if parsed is not None and specifiers is not None:
+            return specifiers.contains(parsed, prereleases=True)
+        return all(_as_text(sign, version, wanted) for sign, wanted in pairs)
+
+    return fits
+
+
+def _as_text(sign: str, version: str, wanted: str) -> bool:
+    """One clause for a version that is not PEP 440's (conda allows more); an ordering never holds."""
+    equal = version == wanted or (wanted.endswith(".*") and (version + ".").startswith(wanted[:-1]))
+    return equal if sign in ("==", "===") else (not equal if sign == "!=" else False)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries are meant; what is not set does not restrict."""
+
+    patterns: tuple[str, ...] = ()
+    kinds: frozenset[Kind] = frozenset()
+    older_s: float | None = None
+    """Unused for that many seconds; an entry whose last use is unknown is not older than anything."""
+    stale: bool = False
+    unused: bool = False
+
+    def apply(self, entries: Iterable[Entry], *, now: float) -> Iterator[Entry]:
+        """Those of the entries that are meant.
+
+        Raises:
+            UsageError: a pattern that is none.
+        """
+        tests = [matcher(pattern) for pattern in self.patterns]
+        for entry in entries:
+            if self.kinds and entry.kind not in self.kinds:
+                continue
+            if self.older_s is not None and not is_older(entry, self.older_s, now=now):
+                continue
+            if self.stale and entry.state != "stale":
+                continue
+            if self.unused and not is_unused(entry):
+                continue
+            if not tests or any(test(entry) for test in tests):
+                yield entry
+
+
+def is_older(entry: Entry, age_s: float, *, now: float) -> bool:
+    """Whether it was last used more than ``age_s`` seconds ago; never when its last use is not known."""
+    return entry.used is not None and now - entry.used > age_s
+
+
+def is_unused(entry: Entry) -> bool:
+    """Whether it is something that environments link to, and none does."""
+    return entry.kind is Kind.UNPACKED and not entry.used_by and not entry.pinned
+
+
+Order = Literal["name", "size", "age"]
+
+
+def ordered(entries: Iterable[Entry], by: Order) -> list[Entry]:
+    """By name and version, by disk from the largest, or by last use from the longest ago (unknown first)."""
+    if by == "size":
+        return sorted(entries, key=lambda e: (-e.disk, e.project or "~", e.key))
+    if by == "age":
+        return sorted(entries, key=lambda e: (e.used is not None, e.used or 0.0, e.project or "~", e.key))
+    return sorted(
+        entries, key=lambda e: (e.project is None, e.project or e.origin, version_order(e.version), e.tool, e.filename or e.key)
+    )
+
+
+_WORDS = {"dev": (0, 0, ""), "c": (0, 1, "rc"), "pre": (0, 1, "rc"), "post": (2, 0, ""), "r": (2, 0, ""), "rev": (2, 0, "")}
+"""Where a word stands to the end of a version, ``(1, ...)``, and to a further number, ``(3, ...)``."""
+
+
+def version_order(version: str | None) -> tuple[tuple[int, int, str], ...]:
+    """A key that sorts versions the way people expect, pre-releases before their release; no version comes first.
+
+    Good enough to order rows and to keep the newest: numbers compare as numbers, words as words.
+
+    >>> sorted(["1.10", "1.9", "1.10rc1", "2", "1.10.post1"], key=version_order)
+    ['1.9', '1.10rc1', '1.10', '1.10.post1', '2']
+    """
+    if version is None:
+        return ()
+    epoch, found, rest = version.lower().partition("+")[0].partition("!")
+    ranked: list[tuple[int, int, str]] = [(3, int(epoch) if found and epoch.isdigit() else 0, "")]
+    for piece in re.findall(r"\d+|[a-z]+", rest if found else epoch):
+        if piece.isdigit():
+            ranked.append((3, int(piece), ""))
+        else:
+            ranked.append(_WORDS.get(piece, (0, 1, piece)))
+    return (*ranked, (1, 0, version))
+
+
+def duplicates(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Groups of entries that hold the same distribution or archive more than once on disk, the largest waste first.
+
+    The same: an equal file name of a wheel, sdist or archive, or an equal digest where the name is not known. Entries that
+    share one file are not two.
+    """
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.kind in (Kind.WHEEL, Kind.SDIST, Kind.ARCHIVE) and (
+            name := entry.filename or (entry.digest and str(entry.digest))
+        ):
+            groups.setdefault(name, []).append(entry)
+    several = [same for same in groups.values() if len({share_key(e) or (e.tool, str(e.place), e.key) for e in same}) > 1]
+    return sorted(several, key=lambda same: (-wasted(same), same[0].filename or ""))
+
+
+def wasted(same: Sequence[Entry]) -> int:
+    """Bytes of disk that all but the largest of these take."""
+    distinct = {share_key(e) or (e.tool, str(e.place), e.key): e.disk for e in same}
+    return sum(distinct.values()) - max(distinct.values(), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions of one project that lie in the caches."""
+
+    project: str
+    versions: tuple[str, ...]
+    """Oldest first."""
+    total: Sum
+
+
+def versions(entries: Iterable[Entry]) -> list[Versions]:
+    """One row a project, by name; entries without project or version are left out."""
+    by_project: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.project and entry.version:
+            by_project.setdefault(normalized(entry.project), []).append(entry)
+    rows = []
+    for project, mine in sorted(by_project.items()):
+        total = Sum()
+        for entry in mine:
+            total.add(entry)
+        rows.append(Versions(project, tuple(sorted({e.version or "" for e in mine}, key=version_order)), total))
+    return rows

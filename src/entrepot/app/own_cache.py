@@ -1,0 +1,402 @@
+"""The store of entrepot as one more tool: every verb sees it through ``ports/tool.py``.
+
+Rows come from the catalogue, which may lag behind; everything that is removed is looked at in the store first. A tool's verbs
+are synchronous while a store's methods are coroutines. Those that look (``get``, ``head``) never wait in a store on this disk,
+so they are run to their end without an event loop (:func:`finish`); deleting may wait for a thread, so it gets a
+loop (:class:`Loop`), which is imported only then: ``status`` and ``list`` never load asyncio.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self, TypeVar
+
+from entrepot.app.inventory import GROUPS, Holding, Sum, holding
+from entrepot.digests import Digest
+from entrepot.errors import Busy, EntrepotError, ProtocolMisuse, StoreError
+from entrepot.heads import Head, body_key
+from entrepot.httpcache.freshness import current_age, freshness_lifetime
+from entrepot.ports.catalogue import Catalogue
+from entrepot.ports.store import Store
+from entrepot.ports.tool import Entry, Finding, Kind, Layer, Place, Progress, Removed, Settings, Surroundings
+
+NAME = "entrepot"
+
+HEAD_DISK = 4096
+"""Bytes of disk a head is counted with when no head can be looked at: it is smaller than a block on the common file systems."""
+
+FRESH_S = 600.0
+"""A partial download that grew within this time is taken to be in use."""
+
+T = TypeVar("T")
+
+
+def finish(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never really waits.
+
+    Raises:
+        ProtocolMisuse: it wanted to wait, for which there is no event loop here.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    coroutine.close()
+    raise ProtocolMisuse("a store that waits was used where there is no event loop")
+
+
+class Loop:
+    """An event loop for deletions, made at the first one. A context manager."""
+
+    def __init__(self) -> None:
+        self._runner: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._runner is not None:
+            self._runner.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine, waited for."""
+        if self._runner is None:
+            import asyncio  # noqa: PLC0415  (not for those who only look)
+
+            self._runner = asyncio.Runner()
+        value: T = self._runner.run(coroutine)
+        return value
+
+
+class Listed(Protocol):
+    """One head as a listing of the catalogue gives it: what ``list`` shows, without the response's fields."""
+
+    @property
+    def key(self) -> str: ...  # noqa: D102
+    @property
+    def url(self) -> str: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def project(self) -> str | None: ...  # noqa: D102
+    @property
+    def version(self) -> str | None: ...  # noqa: D102
+    @property
+    def filename(self) -> str | None: ...  # noqa: D102
+    @property
+    def size(self) -> int | None: ...  # noqa: D102
+    @property
+    def disk(self) -> int: ...  # noqa: D102
+    @property
+    def body(self) -> str | None: ...  # noqa: D102
+    @property
+    def used(self) -> float: ...  # noqa: D102
+    @property
+    def response_time(self) -> float: ...  # noqa: D102
+    @property
+    def proven(self) -> int: ...  # noqa: D102
+    @property
+    def status(self) -> int: ...  # noqa: D102
+
+
+class Ledger(Catalogue, Protocol):
+    """A catalogue that can also list its rows without making heads of them."""
+
+    def listing(self) -> Iterator[Listed]:
+        """Every head known, light."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The store and its catalogue, open."""
+
+    store: Store
+    ledger: Ledger
+
+
+class OwnCache:
+    """The store behind the tool port.
+
+    Args:
+        root: the store's directory, absolute.
+        layers: why it is there, strongest first.
+        open_store: opens it on first need; it is called only when the directory exists.
+        settings: entrepot's own configuration.
+        now: the clock, seconds since the epoch.
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        layers: tuple[Layer, ...],
+        open_store: Callable[[], Opened],
+        settings: Settings | None = None,
+        now: Callable[[], float],
+    ) -> None:
+        self._root = root
+        self._layers = layers
+        self._open_store = open_store
+        self._settings = settings
+        self._now = now
+        self._opened: Opened | None = None
+        self._head_disk = 0
+
+    def _open(self) -> Opened:
+        if self._opened is None:
+            self._opened = self._open_store()
+        return self._opened
+
+    def counters(self) -> Mapping[str, int]:
+        """What the store has spared so far (lossy); only for a place that exists."""
+        return self._open().ledger.counters()
+
+    def close(self) -> None:
+        """Close the catalogue, when it was opened."""
+        if self._opened is not None:
+            self._opened.ledger.close()
+            self._opened = None
+
+    def places(self, around: Surroundings) -> Sequence[Place]:
+        """The one directory; only looked at, not opened and not made."""
+        del around
+        exists = (self._root / "entrepot-store").exists() or (self._root / "heads").is_dir()
+        usable, why_not = True, ""
+        if exists and not os.access(self._root, os.W_OK | os.X_OK):
+            usable, why_not = False, f"{self._root} is not yours to write; set another with --store or ENTREPOT_STORE"
+        return (Place(NAME, self._root, self._layers, exists=exists, usable=usable, why_not=why_not),)
+
+    def settings(self, around: Surroundings) -> Settings | None:
+        """The settings of entrepot itself."""
+        del around
+        return self._settings
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+        """One entry a head, from the catalogue, and one a partial download."""
+        del around
+        opened = self._open()
+        rows = list(opened.ledger.listing())
+        sharers: dict[str, int] = {}
+        for row in rows:
+            if row.body:
+                sharers[row.body] = sharers.get(row.body, 0) + 1
+        for number, row in enumerate(rows):
+            if progress and number % 1000 == 0:
+                progress(number, len(rows), "entries")
+            yield self._entry(row, several=bool(row.body) and sharers[row.body or ""] > 1)
+        yield from self._partials(place)
+
+    def _entry(self, row: Listed, *, several: bool) -> Entry:
+        body = Digest.parse(row.body) if row.body else None
+        head_disk = self._disk_of_a_head(row.key)
+        extra: dict[str, str] = {"status": str(row.status)}
+        if several:
+            extra |= {"shares": row.body or "", "shared-disk": str(row.disk)}
+        paths = (self._root / row.key,) if body is None else (self._root / row.key, self._root / body_key(body))
+        proven = bool(row.proven)
+        return Entry(
+            tool=NAME,
+            place=self._root,
+            key=row.key,
+            kind=_kind(row.kind),
+            size=row.size or 0,
+            disk=row.disk + head_disk,
+            freeable=head_disk if several else row.disk + head_disk,
+            files=len(paths),
+            project=row.project,
+            version=row.version,
+            filename=row.filename,
+            certainty="proven" if proven else ("content" if row.project else "unknown"),
+            used=row.used,
+            used_from="record",
+            origin=row.url,
+            digest=body,
+            state=self._state(row, immutable=proven and body is not None),
+            trust="proven" if proven else ("unproven" if body and row.status == 200 else ""),
+            paths=paths,
+            extra=extra,
+        )
+
+    def _state(self, row: Listed, *, immutable: bool) -> Literal["fresh", "stale", ""]:
+        """Fresh or stale by RFC 9111; what is immutable is fresh for ever. The head has to be read for all else."""
+        if immutable:
+            return "fresh"
+        store = self._open().store
+        try:
+            raw = read_object(store, row.key)
+            if raw is None:
+                return ""
+            stored = Head.from_bytes(raw).response
+        except EntrepotError:
+            return ""
+        lifetime = freshness_lifetime(stored, shared=store.shared)
+        return "fresh" if lifetime is not None and current_age(stored, self._now()) < lifetime else "stale"
+
+    def _disk_of_a_head(self, key: str) -> int:
+        """Bytes of disk that a head gives back, its directory counted: those of the first one are taken for all."""
+        if not self._head_disk:
+            self._head_disk = HEAD_DISK
+            with contextlib.suppress(OSError, AttributeError):
+                path = self._root / key
+                self._head_disk = (path.stat().st_blocks + path.parent.stat().st_blocks) * 512
+        return self._head_disk
+
+    def summary(self, place: Place, around: Surroundings) -> Holding:
+        """What :func:`~entrepot.app.inventory.holding` makes of a scan, without making the entries: for ``status``."""
+        del around
+        total, groups = Sum(), dict[str, Sum]()
+        head_disk, bodies = 0, set[str]()
+        for row in self._open().ledger.listing():
+            head_disk = head_disk or self._disk_of_a_head(row.key)
+            new = row.body is not None and row.body not in bodies
+            disk = head_disk
+            if row.body is not None and new:
+                bodies.add(row.body)
+                disk += row.disk
+            for each in (total, groups.setdefault(_kind(row.kind).group, Sum())):
+                each.add_bare(size=(row.size or 0) if new else 0, disk=disk, files=1 + new, used=row.used)
+        found = holding(place, self._partials(place))
+        for name, partial in found.groups.items():
+            groups.setdefault(name, Sum()).merge(partial)
+        total.merge(found.total)
+        return Holding(place, total, {name: groups[name] for name in GROUPS if name in groups}, found.litter)
+
+    def _partials(self, place: Place) -> Iterator[Entry]:
+        """Downloads that did not end, from the directory: they are not objects of the store."""
+        if place.path is None:
+            return
+        with contextlib.suppress(OSError):
+            for found in sorted(os.scandir(place.path / "flights"), key=lambda f: f.name):
+                with contextlib.suppress(OSError):
+                    seen = found.stat(follow_symlinks=False)
+                    disk = getattr(seen, "st_blocks", 0) * 512
+                    if not found.is_file(follow_symlinks=False) or not disk:
+                        continue
+                    fresh = self._now() - seen.st_mtime < FRESH_S
+                    yield Entry(
+                        tool=NAME,
+                        place=place.path,
+                        key=f"flights/{found.name}",
+                        kind=Kind.TEMP,
+                        size=seen.st_size,
+                        disk=disk,
+                        freeable=disk,
+                        files=1,
+                        used=seen.st_mtime,
+                        used_from="mtime",
+                        pinned="a download in progress" if fresh else "",
+                        litter="" if fresh else "unfinished download",
+                        paths=(Path(found.path),),
+                    )
+
+    # -- removing -----------------------------------------------------------------------------------------------
+
+    def remove(
+        self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+    ) -> Removed:
+        """Remove heads, then the bodies that no other head names; ``freed`` is what the store says it gave back."""
+        del around
+        opened = self._open()
+        gone: list[Entry] = []
+        kept: list[tuple[Entry, str]] = []
+        freed = files = 0
+        with Loop() as loop:
+            for number, entry in enumerate(entries):
+                if progress:
+                    progress(number, len(entries), "entries")
+                try:
+                    partial = entry.key.startswith("flights/")
+                    outcome = self._remove_partial(entry, force=force) if partial else self._remove_one(opened, entry, loop)
+                except (StoreError, Busy) as exc:
+                    outcome = exc.message
+                if isinstance(outcome, str):
+                    kept.append((entry, outcome))
+                else:
+                    gone.append(entry)
+                    freed += outcome[0]
+                    files += outcome[1]
+        return Removed(tuple(gone), freed, files, tuple(kept))
+
+    def _remove_one(self, opened: Opened, entry: Entry, loop: Loop) -> tuple[int, int] | str:
+        lock = body_key(entry.digest) if entry.digest else entry.key
+        with opened.store.hold(lock, exclusive=True):
+            raw = read_object(opened.store, entry.key)
+            if raw is not None and entry.digest is not None and _body_of(raw) not in (entry.digest, None):
+                return "it was replaced meanwhile"
+            return delete_entry(opened, loop, entry.key, entry.digest)
+
+    def _remove_partial(self, entry: Entry, *, force: bool) -> tuple[int, int] | str:
+        flight = self._open().store.open_flight(entry.paths[0].name.partition(".")[0])
+        try:
+            if not flight.lead():
+                return "a download in progress"
+            if flight.size() != entry.size and not force:
+                return "a download that grew meanwhile"
+            flight.discard()
+        finally:
+            flight.close()
+        return entry.disk, 1
+
+    # -- checking -----------------------------------------------------------------------------------------------
+
+    def verify(
+        self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
+    ) -> Iterator[Finding]:
+        """Every head and every body; bodies are always hashed, so ``full`` changes nothing here."""
+        del place, around, full
+        from entrepot.app.verify import verify_store  # noqa: PLC0415  (hashing is not needed to list)
+
+        yield from verify_store(self._open(), repair=repair, progress=progress)
+
+
+def read_object(store: Store, key: str) -> bytes | None:
+    """A small object's bytes; ``None`` if there is none."""
+    blob = finish(store.get(key))
+    if blob is None:
+        return None
+    try:
+        return blob.read(0, blob.size)
+    finally:
+        blob.close()
+
+
+def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> tuple[int, int]:
+    """Delete a head and, when no other head names it, its body. The caller holds the body's prefix exclusively.
+
+    Returns:
+        Bytes of disk given back, and files deleted.
+    """
+    freed = files = 0
+    given = loop.run(opened.store.delete(key))
+    if given is not None:
+        freed, files = given, 1
+    opened.ledger.forget([key])
+    if body is not None and not any(other != key for other in opened.ledger.heads_of(body)):
+        given = loop.run(opened.store.delete(body_key(body)))
+        if given is not None:
+            freed, files = freed + given, files + 1
+    return freed, files
+
+
+def _body_of(raw: bytes) -> Digest | None:
+    try:
+        return Head.from_bytes(raw).body
+    except EntrepotError:
+        return None
+
+
+def _kind(word: str) -> Kind:
+    try:
+        return Kind(word)
+    except ValueError:
+        return Kind.OTHER

@@ -1,0 +1,151 @@
+"""Remove what is no longer needed: superseded layouts, left-overs, orphans, expired pages; on request also what is old or too much.
+
+What goes is shown first, with what the disk gets back and what it costs to get it again. Cleaning is for space or after damage:
+it makes no install faster, and it never touches an environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from entrepot.app.clean import Plan, Wish, carry_out, plan_cleaning
+from entrepot.app.inventory import Sum, scan_all
+from entrepot.cli.context import Context
+from entrepot.cli.output import DONE, PARTLY
+from entrepot.cli.picking import age, size
+from entrepot.cli.records import entry_record, sum_record
+from entrepot.errors import UsageError
+from entrepot.sizes import show_count, show_size
+
+_LONG = 40
+"""Rows of a plan beyond which the rest is summed up."""
+
+
+def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of everything that removes."""
+    parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be done and change nothing")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("--force", action="store_true", help="also what is fresh or looks in use")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``clean``."""
+    parser.add_argument("--older", metavar="AGE", help="also what was not used for that long: 36h, 90d, 12w, 6mo, 1y")
+    parser.add_argument("--keep-latest", metavar="N", help="also all but the newest N versions of each project")
+    parser.add_argument("--to", metavar="SIZE", help="also the least recently used until all caches together take SIZE")
+    parser.add_argument("--unused", action="store_true", help="also what no environment links to")
+    parser.add_argument("--all", action="store_true", help="everything")
+    add_plan_arguments(parser)
+
+
+def run(context: Context) -> int:
+    """Plan, show, ask, do; nothing to do is exit 0."""
+    wish = _wish(context.args)
+    meter = context.out.meter()
+    entries = list(scan_all(context.tools, context.around, progress=meter))
+    meter.close()
+    plan = plan_cleaning(entries, wish, now=context.now)
+    if not plan.going and not plan.staying:
+        context.out.line("Nothing to clean.")
+        context.out.document(dry_run=context.args.dry_run, freed=0, going=[], staying=[])
+        return DONE
+    return conclude(context, plan)
+
+
+def _wish(args: argparse.Namespace) -> Wish:
+    keep = args.keep_latest
+    if keep is not None and not (keep.isascii() and keep.isdigit()):
+        raise UsageError(f"--keep-latest wants a number of versions, not {keep!r}", hint="entrepot clean --keep-latest 2")
+    return Wish(
+        everything=args.all,
+        older_s=age(args.older),
+        unused=args.unused,
+        keep_latest=int(keep) if keep is not None else None,
+        to_bytes=size(args.to),
+    )
+
+
+def conclude(context: Context, plan: Plan) -> int:
+    """Show a plan, ask, carry it out and say what came of it.
+
+    Returns:
+        0 when all of it was done, 3 when something had to stay.
+
+    Raises:
+        UsageError: there is nobody to ask and no ``--yes``.
+    """
+    out, args = context.out, context.args
+    dry_run: bool = args.dry_run
+    if out.as_json:
+        sure = args.yes or context.settings.yes
+        if not dry_run and not sure:
+            raise UsageError(
+                "this needs a confirmation, and JSON leaves no room for a question", hint="add --yes, or --dry-run to look only"
+            )
+    else:
+        show_plan(context, plan, conditional=dry_run)
+    if dry_run:
+        out.hint("Nothing was changed. Run without --dry-run to do it.")
+        out.document(dry_run=True, **_planned(plan))
+        return DONE
+    if not plan.going:
+        out.document(dry_run=False, **_planned(plan))
+        return DONE
+    if not (args.yes or context.settings.yes or out.confirm("Continue?")):
+        out.note("Nothing was changed.")
+        return DONE
+    meter = out.meter()
+    results = carry_out(plan, context.tools, context.around, force=args.force, progress=meter)
+    meter.close()
+    kept = [pair for result in results.values() for pair in result.kept]
+    freed, files = sum(r.freed for r in results.values()), sum(r.files for r in results.values())
+    for entry, reason in kept[:_LONG]:
+        out.note(f"kept {entry.filename or entry.project or entry.key} ({entry.tool}): {reason}")
+    out.line(f"Freed {show_size(freed)} ({show_count(files)} files)")
+    out.document(
+        dry_run=False,
+        freed=freed,
+        files=files,
+        removed=[entry_record(entry) for result in results.values() for entry in result.entries],
+        staying=[{"entry": entry_record(e), "reason": why} for e, why in [*plan.staying, *kept]],
+    )
+    return PARTLY if kept else DONE
+
+
+def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
+    """Print what goes, what stays, what it gives and what it costs."""
+    out = context.out
+    if plan.going:
+        out.line("Would remove" if conditional else "To remove")
+        _rows(context, plan.groups())
+    if plan.staying:
+        out.line("Would keep" if conditional else "To keep")
+        _rows(context, plan.kept_groups())
+    if not plan.going:
+        return
+    cost = [f"{show_size(plan.download)} download"] if plan.download else []
+    cost += [f"{plan.builds} wheel{'' if plan.builds == 1 else 's'} to build"] if plan.builds else []
+    back = f" To get it back: {', '.join(cost)}." if cost else ""
+    out.line(f"Frees {show_size(plan.freed)}.{back}")
+
+
+def _rows(context: Context, groups: list[tuple[str, str, Sum]]) -> None:
+    shown = groups if context.out.verbose else groups[:_LONG]
+    wide = max(len(tool) for tool, _, _ in shown), max(len(reason) for _, reason, _ in shown)
+    for tool, reason, total in shown:
+        files = f"{show_count(total.files)} file{'' if total.files == 1 else 's'}"
+        context.out.line(f"  {tool:<{wide[0]}}  {reason:<{wide[1]}}  {files:>14}  {show_size(total.disk):>8}")
+    if len(shown) < len(groups):
+        rest = groups[len(shown) :]
+        context.out.line(f"  and {len(rest)} more ({show_size(sum(total.disk for _, _, total in rest))}); -v shows all")
+
+
+def _planned(plan: Plan) -> dict[str, object]:
+    return {
+        "freed": plan.freed,
+        "download": plan.download,
+        "builds": plan.builds,
+        "groups": [{"tool": tool, "reason": reason, **sum_record(total)} for tool, reason, total in plan.groups()],
+        "going": [{"entry": entry_record(entry), "reason": reason} for entry, reason in plan.going],
+        "staying": [{"entry": entry_record(entry), "reason": reason} for entry, reason in plan.staying],
+    }

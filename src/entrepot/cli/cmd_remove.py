@@ -1,0 +1,37 @@
+"""Remove what matches a pattern, from every tool's cache, downloads included.
+
+A pattern is a NAME, 'NAME==1.*', 'NAME>=2,<3', a glob over names, or a file name. What goes is shown first.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from entrepot.app.clean import plan_removal
+from entrepot.app.inventory import scan_all
+from entrepot.cli.cmd_clean import add_plan_arguments, conclude
+from entrepot.cli.context import Context
+from entrepot.cli.output import DONE, FAILED
+from entrepot.cli.picking import add_filter_arguments, make_filter
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``remove``."""
+    parser.add_argument("pattern", nargs="+", metavar="PATTERN", help="what to remove")
+    add_filter_arguments(parser)
+    add_plan_arguments(parser)
+    parser.add_argument("--ignore-missing", action="store_true", help="exit 0 also when nothing matches")
+
+
+def run(context: Context) -> int:
+    """Plan, show, ask, do; exit 1 when nothing matches."""
+    wanted = make_filter(context.args)
+    meter = context.out.meter()
+    entries = list(scan_all(context.tools, context.around, progress=meter))
+    meter.close()
+    plan = plan_removal(entries, wanted, now=context.now, force=context.args.force)
+    if not plan.going and not plan.staying:
+        context.out.note("Nothing matches.")
+        context.out.document(dry_run=context.args.dry_run, freed=0, going=[], staying=[])
+        return DONE if context.args.ignore_missing else FAILED
+    return conclude(context, plan)

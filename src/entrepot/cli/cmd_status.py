@@ -1,0 +1,184 @@
+"""What is cached, where, how big it is, how much of it can go, and what is amiss.
+
+FREEABLE counts only bytes that the disk would get back: nothing that an environment still links to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entrepot.app.inventory import GROUPS, Holding, Sum, holding
+from entrepot.app.own_cache import NAME, OwnCache
+from entrepot.cli.context import Context
+from entrepot.cli.output import DONE, PARTLY, Align, explained
+from entrepot.cli.records import place_record, sum_record
+from entrepot.errors import EntrepotError
+from entrepot.ports.tool import Place, Progress, Surroundings, Tool
+from entrepot.sizes import show_age, show_count, show_size
+
+COLUMNS: tuple[tuple[str, Align], ...] = (
+    ("CACHE", "<"),
+    ("WHERE", "<"),
+    ("SIZE", ">"),
+    ("FREEABLE", ">"),
+    ("FILES", ">"),
+    ("LAST USED", "<"),
+    ("CAP", ">"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``status`` has only the options of every command and one more."""
+    parser.add_argument("--kinds", action="store_true", help="show downloads, pages, built wheels ... of each cache apart")
+
+
+def run(context: Context) -> int:
+    """Show every cache that exists; one that cannot be read is named and makes the exit status 3."""
+    out = context.out
+    for complaint in context.settings.complaints:
+        out.warn(complaint.id, complaint.text, complaint.fix)
+    holdings, failed = _look(context)
+    disks = _disks([h.place.path for h in holdings if h.place.path])
+    savings = _savings(context)
+    _table(context, holdings, kinds=context.args.kinds or out.verbose > 0)
+    _below(context, holdings, disks, savings)
+    out.document(
+        caches=[_cache_record(context, h) for h in holdings],
+        disks=[{"path": str(d.path), "size": d.size, "free": d.free} for d in disks],
+        savings=savings,
+    )
+    return PARTLY if failed else DONE
+
+
+def _look(context: Context) -> tuple[list[Holding], bool]:
+    holdings: list[Holding] = []
+    failed = False
+    meter = context.out.meter()
+    for tool in context.tools:
+        seen: set[Path] = set()
+        try:
+            for place in tool.places(context.around):
+                if not place.usable:
+                    context.out.warn("not-usable", f"{tool.name}: {place.why_not}")
+                for note in place.notes:
+                    context.out.warn("trap", f"{tool.name}: {note}")
+                if place.path and place.exists and place.path not in seen:
+                    seen.add(place.path)
+                    holdings.append(_sum_up(tool, place, context.around, meter))
+        except (EntrepotError, OSError) as exc:
+            _, text, fix = explained(exc)
+            context.out.warn("unreadable", f"{tool.name}: {text}", fix)
+            failed = True
+    meter.close()
+    return sorted(holdings, key=lambda h: -h.total.freeable), failed
+
+
+def _sum_up(tool: Tool, place: Place, around: Surroundings, meter: Progress) -> Holding:
+    """By the tool itself where it can do so without making its entries (``summary``), else from a scan."""
+    summary = getattr(tool, "summary", None)
+    held: Holding = summary(place, around) if summary else holding(place, tool.scan(place, around, progress=meter))
+    return held
+
+
+def _cap(context: Context, held: Holding) -> int | None:
+    return context.settings.limit_total if held.place.tool == NAME else None
+
+
+def _table(context: Context, holdings: Sequence[Holding], *, kinds: bool) -> None:
+    out = context.out
+    if not holdings:
+        out.line("Nothing is cached yet.")
+        out.hint("entrepot run -- COMMAND runs a command with its downloads going through the cache.")
+        return
+    rows = []
+    for held in holdings:
+        cap = _cap(context, held)
+        where = out.place(held.place.path, context.around.home)
+        rows.append([held.place.tool, where, *_cells(held.total, context.now), show_size(cap) if cap is not None else "-"])
+        if kinds:
+            rows += [["", f"  {name}", *_cells(each, context.now), ""] for name, each in held.groups.items()]
+    if len(holdings) > 1:
+        whole = [sum(getattr(h.total, what) for h in holdings) for what in ("disk", "freeable", "files")]
+        rows.append(["total", "", show_size(whole[0]), show_size(whole[1]), show_count(whole[2]), "", ""])
+    out.table(COLUMNS, rows, last=int(len(holdings) > 1))
+
+
+def _cells(total: Sum, now: float) -> list[str]:
+    return [show_size(total.disk), show_size(total.freeable), show_count(total.files), ago(total.used, now)]
+
+
+def ago(moment: float | None, now: float) -> str:
+    """``today``, ``3 d ago``; ``-`` when it is not known."""
+    if moment is None:
+        return "-"
+    age = show_age(now - moment)
+    return age if age == "today" else f"{age} ago"
+
+
+def _below(context: Context, holdings: Sequence[Holding], disks: Sequence[_Disk], savings: Mapping[str, int]) -> None:
+    out = context.out
+    out.line() if holdings else None
+    for disk in disks:
+        where = out.place(disk.path, context.around.home)
+        out.line(f"Disk of {where}: {show_size(disk.free)} free of {show_size(disk.size)}")
+        if disk.free < disk.size // 20:
+            out.warn("disk-nearly-full", f"the disk of {where} is nearly full", "entrepot clean --dry-run", shown=False)
+            out.line(f"! less than 5 % of the disk of {where} is free{' ' * 6}entrepot clean")
+    if savings.get("bytes_from_cache"):
+        hits = savings.get("hits", 0)
+        out.line(f"Spared so far: {show_size(savings['bytes_from_cache'])} of downloads, {show_count(hits)} answers from the store")
+    for held in holdings:
+        for reason, total in held.litter.items():
+            text = f"{held.place.tool}: {reason} ({show_size(total.freeable)})"
+            out.warn("litter", text, "entrepot clean", shown=False)
+            out.line(f"! {text}      entrepot clean --tool {held.place.tool}")
+        cap = _cap(context, held)
+        if cap is not None and held.total.disk > cap:
+            text = f"{held.place.tool} takes {show_size(held.total.disk)}, its cap is {show_size(cap)}"
+            out.warn("over-cap", text, f"entrepot clean --tool {held.place.tool} --to {cap}", shown=False)
+            out.line(f"! {text}      entrepot clean --tool {held.place.tool} --to {cap}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    path: Path
+    size: int
+    free: int
+    """Bytes that this user may still write."""
+
+
+def _disks(paths: Sequence[Path]) -> list[_Disk]:
+    """The disks that the caches lie on, each once, under the first cache's name."""
+    found: dict[int, _Disk] = {}
+    for path in paths:
+        try:
+            device, room = path.stat().st_dev, os.statvfs(path)
+        except (OSError, AttributeError):
+            continue
+        found.setdefault(device, _Disk(path, room.f_frsize * room.f_blocks, room.f_frsize * room.f_bavail))
+    return list(found.values())
+
+
+def _savings(context: Context) -> dict[str, int]:
+    for tool in context.tools:
+        if isinstance(tool, OwnCache) and any(place.exists for place in tool.places(context.around)):
+            try:
+                return dict(tool.counters())
+            except EntrepotError as exc:
+                context.out.warn("unreadable", exc.message, exc.hint)
+    return {}
+
+
+def _cache_record(context: Context, held: Holding) -> dict[str, Any]:
+    return {
+        **place_record(held.place),
+        **sum_record(held.total),
+        "cap": _cap(context, held),
+        "groups": {name: sum_record(held.groups[name]) for name in GROUPS if name in held.groups},
+        "litter": {reason: sum_record(total) for reason, total in held.litter.items()},
+    }

@@ -1,0 +1,71 @@
+"""Where each cache is and why: the setting that decided, and those that it overrides."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from entrepot.cli.context import Context
+from entrepot.cli.output import DONE, FAILED
+from entrepot.cli.records import place_record
+from entrepot.ports.tool import Layer, Place
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``where``."""
+    parser.add_argument("name", nargs="*", metavar="TOOL", help="only these tools")
+    parser.add_argument("--path", action="store_true", help="print the path in use and nothing else, for scripts")
+    parser.add_argument("--python", metavar="PATH", help="the interpreter whose pip is meant")
+
+
+def run(context: Context) -> int:
+    """Show the places; with ``--path`` exit 1 when a tool has caching switched off."""
+    args = context.args
+    args.tool += args.name
+    around = replace(context.around, python=Path(args.python)) if args.python else context.around
+    places = [(tool.name, tool.places(around)) for tool in context.tools]
+    if args.path and not context.out.as_json:
+        found = [mine[0].path for _, mine in places if mine]
+        for path in found:
+            context.out.line(str(path) if path else "")
+        return DONE if found and all(found) else FAILED
+    for complaint in context.settings.complaints:
+        context.out.warn(complaint.id, complaint.text, complaint.fix)
+    for number, (_, mine) in enumerate(places):
+        if number:
+            context.out.line()
+        _show(context, mine)
+    context.out.document(places=[place_record(place) for _, mine in places for place in mine])
+    return DONE
+
+
+def _show(context: Context, places: Sequence[Place]) -> None:
+    for place in places:
+        path = context.out.place(place.path, context.around.home) if place.path else "caching is off"
+        context.out.line(context.out.bold(f"{place.tool}   {path}") + "   " + _condition(place))
+        for number, layer in enumerate(place.layers, start=1):
+            context.out.line(_layer(context, number, layer))
+        for note in place.notes:
+            context.out.line(f"  ! {note}")
+        if place.sources:
+            context.out.line(f"  from  {', '.join(place.sources)}")
+
+
+def _condition(place: Place) -> str:
+    label = [place.label] if place.label else []
+    if place.path is None:
+        return ", ".join(label)
+    if not place.usable:
+        return ", ".join([*label, place.why_not])
+    return ", ".join([*label, "in use" if place.exists else "not there yet"])
+
+
+def _layer(context: Context, number: int, layer: Layer) -> str:
+    home = str(context.around.home)
+    source = layer.source.replace(home, "~", 1) if layer.source.startswith(f"{home}/") else layer.source
+    what = layer.value or "-"
+    result = "<- wins" if layer.wins else "shadowed"
+    note = f" ({layer.note})" if layer.note else ""
+    return f"  {number}  {what:<38} {source:<32} {result}{note}".rstrip()

@@ -1,0 +1,87 @@
+"""What every command is given: its arguments, the output, the settings and the tools. Nothing is read until it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entrepot.cli.output import Output
+from entrepot.config import Settings, load_settings
+from entrepot.ports.tool import Surroundings
+
+if TYPE_CHECKING:
+    from entrepot.ports.tool import Tool
+
+
+class Context:
+    """One invocation.
+
+    Args:
+        args: the parsed command line.
+        out: where to write.
+        around: environment, home, working directory and platform.
+    """
+
+    def __init__(self, args: argparse.Namespace, out: Output, around: Surroundings) -> None:
+        self.args = args
+        self.out = out
+        self.around = around
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of entrepot; read at the first call, so that a broken file does not stop ``config edit``.
+
+        Raises:
+            ConfigError: they cannot be read.
+        """
+        options = {"store": self.args.store} if self.args.store is not None else {}
+        return load_settings(self.around, options)
+
+    @cached_property
+    def tools(self) -> Sequence[Tool]:
+        """The tools that the command is about: those of ``--tool``, else all.
+
+        Raises:
+            UsageError: ``--tool`` names one that does not exist.
+        """
+        from entrepot.cli import wiring
+
+        return wiring.tools(self.settings, self.around, self.args.tool or (), self.out.meter())
+
+    @property
+    def now(self) -> float:
+        """The time of day, seconds since the epoch."""
+        return time.time()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for tool in self.__dict__.get("tools", ()):
+            close = getattr(tool, "close", None)
+            if close:
+                close()
+
+
+def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
+    """The real world, as tools want to be told of it."""
+    environ = dict(os.environ if environ is None else environ)
+    platform = "win32" if sys.platform == "win32" else ("darwin" if sys.platform == "darwin" else "linux")
+    return Surroundings(
+        environ=environ,
+        home=Path(environ.get("HOME") or os.path.expanduser("~")),  # noqa: PTH111  (Path.home() raises without a HOME)
+        cwd=Path(_cwd()),
+        platform=platform,  # type: ignore[arg-type]
+        euid=os.geteuid() if hasattr(os, "geteuid") else -1,
+    )
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:  # the directory was removed under us
+        return os.path.abspath(os.sep)  # noqa: PTH100

@@ -1,0 +1,233 @@
+"""The command line: find the command, import it, run it, turn what it raises into an exit status.
+
+A command is a module ``cmd_NAME`` with ``add_arguments(parser)`` and ``run(context) -> int``. Only the one that is asked for is
+imported, so what stands here must stay light (``tests/functional/test_startup.py``).
+
+A command that runs another sets ``TAKES_COMMAND = True``: ``args.child`` is then what follows the first ``--`` (or the first word
+that is no option), and ``FAILURE`` is its exit status when entrepot itself fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import NoReturn
+
+from entrepot.cli.context import Context, surroundings
+from entrepot.cli.output import INTERRUPTED, Output
+from entrepot.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command as ``--help`` knows it without importing it."""
+
+    name: str
+    group: str
+    help: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def module(self) -> str:
+        """The module that carries it out."""
+        return f"entrepot.cli.cmd_{self.name}"
+
+
+COMMANDS = (
+    Command("status", "See", "what is cached, how big it is and what can go (the default)"),
+    Command("where", "See", "where each cache is, and why there"),
+    Command("list", "See", "what is in the caches, by project and version"),
+    Command("clean", "Free", "remove what is no longer needed, or old, or too much", ("prune", "gc", "purge")),
+    Command("remove", "Free", "remove what matches a pattern"),
+    Command("verify", "Trust", "check what is cached, and remove what is damaged"),
+    Command("run", "Use", "run a command with its downloads going through the cache"),
+    Command("config", "Other", "show and change settings, entrepot's own or a tool's"),
+)
+
+_ALIASED = {"purge": ["--all"]}
+"""What an alias adds to the arguments."""
+
+_WITH_VALUE = frozenset(("--tool", "--color", "--store"))
+
+_DESCRIPTION = "One package cache for pip and conda, and for uv, mamba and pixi."
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a wrong command line is an exception like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise in place of exiting.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(message, hint=f"{self.prog} --help")
+
+
+def add_globals(parser: argparse.ArgumentParser) -> None:
+    """The options that every command has."""
+    options = parser.add_argument_group("options of every command")
+    options.add_argument("-h", "--help", action="help", help="show this and exit")
+    options.add_argument("--tool", action="append", metavar="NAME", help="only this tool; several with commas or repeated")
+    options.add_argument("--json", action="store_true", help="answer with one JSON object")
+    options.add_argument("-q", "--quiet", action="count", default=0, help="say less")
+    options.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    options.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colour the text (default: auto)")
+    options.add_argument("--no-progress", action="store_true", help="show no progress")
+    options.add_argument("--store", metavar="DIR", help="directory of entrepot's own cache")
+    options.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+
+
+def split(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The command's word, ``None`` when there is none, and the arguments without it."""
+    skip = False
+    for number, word in enumerate(argv):
+        if skip:
+            skip = False
+        elif word == "--":
+            break
+        elif word.startswith("-"):
+            skip = word in _WITH_VALUE
+        else:
+            return word, [*argv[:number], *argv[number + 1 :]]
+    return None, list(argv)
+
+
+def find_command(word: str) -> Command:
+    """The command of that name or alias.
+
+    Raises:
+        UsageError: there is none; the nearest is in the hint.
+    """
+    for command in COMMANDS:
+        if word == command.name or word in command.aliases:
+            return command
+    import difflib
+
+    names = [command.name for command in COMMANDS]
+    close = difflib.get_close_matches(word, names, n=1)
+    raise UsageError(f"there is no command {word!r}", hint=f"entrepot {close[0]}" if close else "entrepot --help")
+
+
+def build_parser(command: Command, module: ModuleType) -> Parser:
+    """The parser of one command."""
+    description = (module.__doc__ or "").strip().partition("\n\n")[0]
+    parser = Parser(prog=f"entrepot {command.name}", description=description, add_help=False, allow_abbrev=False)
+    module.add_arguments(parser)
+    add_globals(parser)
+    if getattr(module, "TAKES_COMMAND", False):
+        parser.add_argument("child", nargs=argparse.REMAINDER, metavar="-- COMMAND...", help="the command and its arguments")
+    return parser
+
+
+def build_top_parser() -> Parser:
+    """The parser that knows no command: for ``--help`` and ``--version``."""
+    lines = []
+    for group in dict.fromkeys(command.group for command in COMMANDS):
+        lines.append(f"{group.lower()}:")
+        lines += [f"  {command.name:<9} {command.help}" for command in COMMANDS if command.group == group]
+    parser = Parser(
+        prog="entrepot",
+        usage="entrepot [COMMAND] [options]",
+        description=_DESCRIPTION,
+        epilog="\n".join([*lines, "", "`entrepot COMMAND --help` says more."]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    add_globals(parser)
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    return parser
+
+
+def parse(argv: Sequence[str]) -> tuple[Command, ModuleType, argparse.Namespace]:
+    """Find the command and parse its arguments.
+
+    Raises:
+        UsageError: the command line is wrong.
+        SystemExit: ``--help`` was shown.
+    """
+    word, rest = split(argv)
+    if word is None:
+        args, unknown = build_top_parser().parse_known_args(rest)
+        if args.version:
+            from entrepot import __version__
+
+            print(f"entrepot {__version__}")
+            raise SystemExit(0)
+        word, rest = "status", rest if unknown else list(argv)
+    command = find_command(word)
+    module = importlib.import_module(command.module)
+    parser = build_parser(command, module)
+    rest = [*_ALIASED.get(word, []), *rest]
+    if getattr(module, "TAKES_COMMAND", False) and "--" in rest:
+        # argparse has changed its mind about "--" and REMAINDER several times: decide here
+        cut = rest.index("--")
+        args = parser.parse_args(rest[:cut])
+        args.child = [*args.child, "--", *rest[cut + 1 :]] if args.child else rest[cut + 1 :]
+    else:
+        args = parser.parse_args(rest)
+    args.tool = [name for each in args.tool or () for name in each.split(",") if name]
+    return command, module, args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run entrepot.
+
+    Args:
+        argv: the arguments; the process's own when ``None``.
+
+    Returns:
+        The exit status.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    out = Output(sys.stdout, sys.stderr, os.environ, as_json="--json" in argv and "--" not in argv[: argv.index("--json")])
+    debug = "--debug" in (argv[: argv.index("--")] if "--" in argv else argv)
+    failure: int | None = None
+    try:
+        command, module, args = parse(argv)
+        failure = getattr(module, "FAILURE", None)
+        out = Output(
+            sys.stdout,
+            sys.stderr,
+            os.environ,
+            command=command.name,
+            as_json=args.json,
+            quiet=args.quiet,
+            verbose=args.verbose,
+            color=args.color,
+            progress=not args.no_progress,
+        )
+        return _carry_out(module, Context(args, out, surroundings()), out)
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else 0
+    except BrokenPipeError:
+        return _broken_pipe()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as exc:  # the edge: whatever it is, it becomes a sentence and an exit status
+        if debug:
+            raise
+        status = out.error(exc)
+        return status if failure is None else failure
+
+
+def _carry_out(module: ModuleType, context: Context, out: Output) -> int:
+    try:
+        status: int = module.run(context)
+        out.flush()
+        return status
+    finally:
+        context.close()
+
+
+def _broken_pipe() -> int:
+    """The reader has gone (``entrepot list | head``): quietly done; nothing may be flushed into the pipe at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    return 0

@@ -1,0 +1,305 @@
+"""Writing for people and for programs: tables, JSON, warnings, errors, progress, the one question. No command's matter here.
+
+Data goes to stdout, all else to stderr. Plain text throughout, so nothing heavy is imported; colour is a few escape sequences
+on a terminal that wants them (``NO_COLOR``, ``FORCE_COLOR``, ``CLICOLOR``, ``TERM=dumb``).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from entrepot.errors import Busy, ConfigError, EntrepotError, FormatError, StoreFull, UpstreamError, UsageError
+from entrepot.sizes import show_count, show_size
+
+SCHEMA = 1
+"""Version of the JSON; it only grows."""
+
+DONE, FAILED, USAGE, PARTLY, BUSY, NO_SPACE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+"""Exit statuses (docs/reference/exit-codes.md)."""
+
+Align = Literal["<", ">"]
+
+_ASCII = str.maketrans({"\u2026": "...", "\u2013": "-", "\u2014": "-", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
+
+
+class Output:
+    """Where one invocation writes.
+
+    Args:
+        stdout: for data.
+        stderr: for all else.
+        environ: for the variables that speak of colour and width.
+        command: named in the JSON.
+        as_json: one JSON object in place of text.
+        quiet: how often ``-q`` was given.
+        verbose: how often ``-v`` was given.
+        color: ``auto``, ``always`` or ``never``.
+        progress: whether progress may be shown.
+    """
+
+    def __init__(
+        self,
+        stdout: TextIO,
+        stderr: TextIO,
+        environ: Mapping[str, str],
+        *,
+        command: str = "",
+        as_json: bool = False,
+        quiet: int = 0,
+        verbose: int = 0,
+        color: str = "auto",
+        progress: bool = True,
+    ) -> None:
+        self._stdout, self._stderr, self._environ = stdout, stderr, environ
+        self.command, self.as_json, self.quiet, self.verbose = command, as_json, quiet, verbose
+        self._color, self._progress = color, progress
+        self._warnings: list[dict[str, str]] = []
+
+    # -- data ---------------------------------------------------------------------------------------------------
+
+    def line(self, text: str = "") -> None:
+        """One line of the answer; nothing when the answer is JSON."""
+        if not self.as_json:
+            self._write(self._stdout, text + "\n")
+
+    def table(self, columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[str]], *, last: int = 0) -> None:
+        """Columns set two spaces apart, under a heading. The ``last`` rows are totals: not counted as data by colour.
+
+        On a terminal the widest left-aligned column is shortened in its middle until a row fits; in a pipe nothing is.
+        """
+        if self.as_json:
+            return
+        rows = [[_safe(cell) for cell in row] for row in rows]
+        widths = [max([len(title), *(len(row[i]) for row in rows)]) for i, (title, _) in enumerate(columns)]
+        room = self.width()
+        left = [i for i, (_, align) in enumerate(columns) if align == "<"]
+        if room and left and (excess := sum(widths) + 2 * (len(widths) - 1) - room) > 0:
+            widest = max(left, key=lambda i: widths[i])
+            widths[widest] = max(12, widths[widest] - excess)
+        self.line(self.bold(_row([title for title, _ in columns], columns, widths)))
+        for number, row in enumerate(rows):
+            text = _row(row, columns, widths)
+            self.line(self.bold(text) if number >= len(rows) - last else text)
+
+    def document(self, **fields: Any) -> None:
+        """The answer as JSON, when that was asked for: ``schema``, ``command``, the fields, and the warnings so far."""
+        if self.as_json:
+            whole = {"schema": SCHEMA, "command": self.command, **fields, "warnings": self._warnings}
+            self._write(self._stdout, json.dumps(whole, indent=2, default=_plain) + "\n")
+
+    def hint(self, text: str) -> None:
+        """A line that helps on but is no data; left out with ``-q``."""
+        if not self.quiet:
+            self.line(text)
+
+    # -- words on the side --------------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """A remark on stderr; left out with ``-q``."""
+        if not self.quiet:
+            self._write(self._stderr, text + "\n")
+
+    def warn(self, ident: str, text: str, fix: str = "", *, shown: bool = True) -> None:
+        """Something is amiss but not in the way. Kept for the JSON; on stderr unless it is ``shown`` elsewhere.
+
+        Args:
+            ident: kebab-case, stable.
+            text: one sentence.
+            fix: best a command.
+            shown: ``False`` when the command puts it into its own text.
+        """
+        self._warnings.append({"id": ident, "text": text, "fix": fix})
+        if shown and not self.as_json:
+            self._write(self._stderr, f"{self._paint('33', 'warning', self._stderr)}: {text}\n")
+            if fix:
+                self._write(self._stderr, f"fix: {fix}\n")
+
+    def error(self, exc: BaseException) -> int:
+        """Say what went wrong and how to mend it.
+
+        Returns:
+            The exit status that belongs to it.
+        """
+        ident, text, fix = explained(exc)
+        if self.as_json:
+            self.document(error={"id": ident, "text": text, "fix": fix})
+        self._write(self._stderr, f"{self._paint('31', 'error', self._stderr)}: {text}\n")
+        if fix:
+            self._write(self._stderr, f"fix: {fix}\n")
+        return exit_status(exc)
+
+    def confirm(self, question: str) -> bool:
+        """Ask on the terminal; the default is no.
+
+        Raises:
+            UsageError: there is no terminal to ask on.
+        """
+        if not self.can_ask():
+            raise UsageError(
+                "this needs a confirmation, and there is no terminal to ask on", hint="add --yes, or --dry-run to look only"
+            )
+        self._write(self._stderr, f"{question} [y/N] ")
+        answer = input()
+        return answer.strip().lower() in {"y", "yes"}
+
+    def can_ask(self) -> bool:
+        """Whether a person is there to read a question and to answer it."""
+        import sys
+
+        return not self.as_json and sys.stdin is not None and sys.stdin.isatty() and self._stderr.isatty()
+
+    def meter(self) -> Meter:
+        """Progress that appears on stderr when the work takes more than a second."""
+        shows = self._progress and not self.quiet and self._stderr.isatty() and self._environ.get("TERM") != "dumb"
+        return Meter(self._stderr if shows else None)
+
+    # -- looks --------------------------------------------------------------------------------------------------
+
+    def bold(self, text: str) -> str:
+        """Emphasised on stdout where colour is wanted."""
+        return self._paint("1", text, self._stdout)
+
+    def _paint(self, code: str, text: str, stream: TextIO) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if text and wants_color(self._color, stream.isatty(), self._environ) else text
+
+    def width(self) -> int:
+        """Columns to fit into: ``COLUMNS``, else the terminal's; 0 (no limit) where stdout is no terminal."""
+        if not self._stdout.isatty():
+            return 0
+        columns = self._environ.get("COLUMNS", "")
+        if columns.isascii() and columns.isdigit() and int(columns) > 0:
+            return int(columns)
+        try:
+            return os.get_terminal_size(self._stdout.fileno()).columns
+        except (OSError, ValueError):
+            return 80
+
+    def place(self, path: Path | None, home: Path) -> str:
+        """A path for people: the home directory as ``~``."""
+        if path is None:
+            return "-"
+        text, prefix = str(path), str(home)
+        return f"~{text[len(prefix) :]}" if text == prefix or text.startswith(prefix.rstrip(os.sep) + os.sep) else text
+
+    def flush(self) -> None:
+        """Write out what is buffered, so that a closed pipe is noticed here and not at exit."""
+        self._stdout.flush()
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+            text = text.translate(_ASCII).encode("ascii", "replace").decode()
+        else:
+            text = text.encode("utf-8", "replace").decode()  # undecodable bytes of file names
+        stream.write(text)
+        if stream is self._stderr:
+            stream.flush()
+
+
+class Meter:
+    """A line of progress that rewrites itself; shown first after a second, ten times a second at most.
+
+    Args:
+        stream: where; ``None``: nowhere.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self._next = time.monotonic() + 1.0
+        self._shown = 0
+
+    def __call__(self, done: int, total: int | None, what: str) -> None:
+        """See :class:`entrepot.ports.tool.Progress`."""
+        if self._stream is None or (now := time.monotonic()) < self._next:
+            return
+        self._next = now + 0.1
+        show = show_size if what == "bytes" else show_count
+        text = show(done) + (f" of {show(total)}" if total else "") + ("" if what == "bytes" else f" {what}")
+        if total:
+            text += f", {100 * done // total} %"
+        self._stream.write(f"\r{text.ljust(self._shown)}")
+        self._stream.flush()
+        self._shown = len(text)
+
+    def close(self) -> None:
+        """Wipe the line."""
+        if self._stream is not None and self._shown:
+            self._stream.write(f"\r{' ' * self._shown}\r")
+            self._stream.flush()
+            self._shown = 0
+
+
+def wants_color(choice: str, is_terminal: bool, environ: Mapping[str, str]) -> bool:
+    """Whether to colour: the flag, then ``NO_COLOR``, ``FORCE_COLOR``/``CLICOLOR_FORCE``, ``CLICOLOR=0``, ``TERM=dumb``.
+
+    An empty variable counts as unset (no-color.org, bixense.com/clicolors).
+    """
+    if choice != "auto":
+        return choice == "always"
+    if environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR") or environ.get("CLICOLOR_FORCE", "0") not in ("", "0"):
+        return True
+    return is_terminal and environ.get("CLICOLOR") != "0" and environ.get("TERM") != "dumb"
+
+
+def explained(exc: BaseException) -> tuple[str, str, str]:
+    """Stable id, sentence and fix of anything that was raised."""
+    if isinstance(exc, EntrepotError):
+        url = f" ({exc.url})" if isinstance(exc, UpstreamError) and exc.url and exc.url not in exc.message else ""
+        return exc.reference, exc.message + url, exc.hint
+    if isinstance(exc, OSError):
+        path = f"{exc.filename}: " if exc.filename else ""
+        return "system", f"{path}{exc.strerror or exc}", ""
+    if isinstance(exc, EOFError):
+        return "usage", "there was nobody to answer", "add --yes"
+    return "bug", f"entrepot itself failed: {type(exc).__name__}: {exc}", "run it again with --debug and report what it prints"
+
+
+def exit_status(exc: BaseException) -> int:
+    """The exit status that belongs to something that was raised."""
+    if isinstance(exc, (UsageError, EOFError)) or (isinstance(exc, ConfigError) and exc.source.startswith("--")):
+        return USAGE
+    if isinstance(exc, FormatError) and not exc.hint:
+        return FAILED
+    if isinstance(exc, Busy):
+        return BUSY
+    if isinstance(exc, StoreFull) or (isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return NO_SPACE
+    return INTERRUPTED if isinstance(exc, KeyboardInterrupt) else FAILED
+
+
+def rfc3339(moment: float | None) -> str | None:
+    """Seconds since the epoch as ``2026-11-21T06:18:58Z``; ``None`` stays ``None``."""
+    return None if moment is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def _row(cells: Sequence[str], columns: Sequence[tuple[str, Align]], widths: Sequence[int]) -> str:
+    fitted = [_shortened(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    return "  ".join(f"{cell:{align}{width}}" for cell, (_, align), width in zip(fitted, columns, widths, strict=True)).rstrip()
+
+
+def _shortened(text: str, width: int) -> str:
+    if len(text) <= width:
+        return text
+    head = (width - 2) // 3
+    return f"{text[:head]}..{text[len(text) - (width - 2 - head) :]}"
+
+
+def _safe(text: str) -> str:
+    """Names come from the network: no control characters reach a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (tuple, set, frozenset)):
+        return sorted(value) if not isinstance(value, tuple) else list(value)
+    return str(value)
