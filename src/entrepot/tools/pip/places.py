@@ -1,0 +1,263 @@
+"""Where pip's cache is, why it is there, and whether pip would use it: the answer to ``where pip``.
+
+The rules (``spec`` of pip 20.3 to 26.3, checked against real ones): the command line beats everything and its last word counts; then any
+"no cache" switch, wherever it stands; then ``PIP_CACHE_DIR``; then the running command's section over ``[global]``; then the default. Reads
+configuration and asks for ownership; starts nothing, changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrepot.heads import redacted_url
+from entrepot.ports.tool import Layer, Place, Surroundings
+from entrepot.tools.pip.configuration import Configuration, Value, load
+from entrepot.tools.pip.interpreters import Pip, pips
+from entrepot.tools.pip.locations import Version, default_cache, expand_user, paths_of
+
+TRUTH = frozenset("y yes t true on 1 n no f false off 0".split())
+"""What pip takes for a truth value; for ``no-cache-dir`` every one of them means *off*, ``0`` and ``false`` too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The directory that one pip command would use and every layer that had a say."""
+
+    path: str | None
+    """As pip computes it, before symbolic links are resolved; ``None``: caching is off, or pip would not start."""
+    layers: tuple[Layer, ...]
+    error: str = ""
+    """Why pip itself would stop, in a sentence."""
+    notes: tuple[str, ...] = ()
+
+
+def resolve(around: Surroundings, pip: Pip, *, command: str = "install", options: Sequence[str] = ()) -> Resolution:
+    """What ``pip COMMAND OPTIONS`` would take for its cache directory.
+
+    Args:
+        around: the world.
+        pip: whose rules.
+        command: the section beside ``[global]`` that counts.
+        options: the command line, of which ``--cache-dir`` and ``--no-cache-dir`` are looked at.
+    """
+    config = load(around, pip)
+    flags = _flags(options)
+    switches = [v for group in config.strongest("no-cache-dir", command) for v in group]
+    values = [v for group in config.strongest("cache-dir", command) for v in group]
+    decisive = {id(group[0]) for key in ("no-cache-dir", "cache-dir") for group in config.strongest(key, command) if group[0].value}
+    default, reason = default_cache(around, pip.version)
+    error = _error(config, switches, decisive)
+    layers: list[Layer] = []
+    path: str | None = None
+    won = False
+    for name, value in reversed(flags):
+        layers.append(Layer("option", name, value or "off", wins=not won))
+        path, won = (path, True) if won else (value or None, True)
+    for switch in switches:
+        counts = id(switch) in decisive
+        note = _switch_note(switch) if counts else "empty: ignored" if not switch.value else "shadowed"
+        layers.append(_layer(switch, wins=counts and not won, note=note))
+        won = won or counts
+    for value in values:
+        counts = id(value) in decisive
+        layers.append(_layer(value, wins=counts and not won, note="" if counts else _why_not_counted(value)))
+        if counts and not won:
+            path, won = value.value, True
+    kind = "default" if reason == "default" else "environment"
+    layers.append(Layer(kind, reason, default if reason == "default" else around.environ.get(reason, ""), wins=not won))
+    path = path if won else default
+    return Resolution(
+        None if path is None else _absolute(path, around, pip.version), tuple(layers), error, _notes(switches, values, decisive)
+    )
+
+
+def _flags(options: Sequence[str]) -> list[tuple[str, str]]:
+    found = []
+    for number, word in enumerate(options):
+        if word == "--no-cache-dir":
+            found.append((word, ""))
+        elif word == "--cache-dir" and number + 1 < len(options):
+            found.append((word, options[number + 1]))
+        elif word.startswith("--cache-dir="):
+            found.append(("--cache-dir", word.partition("=")[2]))
+    return found
+
+
+def _layer(value: Value, *, wins: bool, note: str) -> Layer:
+    kind = "environment" if value.level == "variable" else "file"
+    where = f"[{value.section}] " if value.level != "variable" else ""
+    shown = f"{where}{value.key} = {value.value}" if where else value.value
+    return Layer(kind, value.source, shown, wins=wins, note=note)
+
+
+def _why_not_counted(value: Value) -> str:
+    return "" if value.value else "empty: ignored"
+
+
+def _switch_note(switch: Value) -> str:
+    if switch.value.lower() in {"0", "n", "no", "f", "false", "off"}:
+        name = switch.source if switch.level == "variable" else switch.key
+        return f"{name}={switch.value} turns the cache off, as every truth value does"
+    return ""
+
+
+def _error(config: Configuration, switches: list[Value], decisive: set[int]) -> str:
+    if config.broken:
+        path, text = config.broken[0]
+        return f"pip stops with an error: {path}: {text}"
+    for switch in switches:
+        if id(switch) in decisive and switch.value.lower() not in TRUTH:
+            return f"pip stops with an error: invalid truth value {switch.value!r} for no-cache-dir ({switch.source})"
+    return ""
+
+
+def _notes(switches: list[Value], values: list[Value], decisive: set[int]) -> tuple[str, ...]:
+    notes = [note for s in switches if id(s) in decisive and (note := _switch_note(s))]
+    for value in values:
+        if id(value) in decisive and value.value.lower() in TRUTH:
+            notes.append(f"cache-dir = {value.value} ({value.source}) is a directory of that name, not a switch; use no-cache-dir")
+        if id(value) in decisive and ("$" in value.value or value.value[:1] in "\"'"):
+            notes.append(f"pip takes {value.value} ({value.source}) literally: variables and quotes are part of the name")
+    return tuple(notes)
+
+
+def _absolute(path: str, around: Surroundings, version: Version) -> str:
+    rules = paths_of(around)
+    return str(rules.normpath(rules.join(str(around.cwd), expand_user(path, around, version))))
+
+
+def places(around: Surroundings, *, command: str = "install", options: Sequence[str] = ()) -> list[Place]:
+    """Every cache of every pip found, the one in use first. Pips that agree on a directory share one place."""
+    found: dict[str, tuple[Place, list[str]]] = {}
+    for pip in pips(around):
+        place = place_of(around, pip, command=command, options=options)
+        known = found.get(str(place.path))
+        if known is None:
+            found[str(place.path)] = (place, [])
+        else:
+            known[1].append(pip.label)
+    return [_with_notes(place, (f"also of {', '.join(others)}",) if others else ()) for place, others in found.values()]
+
+
+def _with_notes(place: Place, notes: tuple[str, ...]) -> Place:
+    if not notes:
+        return place
+    return Place(
+        place.tool,
+        place.path,
+        place.layers,
+        place.label,
+        place.exists,
+        place.usable,
+        place.why_not,
+        (*place.notes, *notes),
+        place.sources,
+    )
+
+
+def place_of(around: Surroundings, pip: Pip, *, command: str = "install", options: Sequence[str] = ()) -> Place:
+    """The cache of one pip."""
+    answer = resolve(around, pip, command=command, options=options)
+    path = None if answer.path is None else Path(os.path.realpath(answer.path) if around.platform != "win32" else answer.path)
+    notes = list(answer.notes)
+    printed = resolve(around, pip, command="cache", options=options)
+    if command != "cache" and printed.path != answer.path:
+        notes.append(
+            f"`pip cache dir` says {printed.path or 'that the cache is off'}: its section [cache] does not concern installs"
+        )
+    default = _absolute(default_cache(around, pip.version)[0], around, pip.version)
+    if default != answer.path and Path(default).is_dir() and path != Path(os.path.realpath(default)):
+        notes.append(f"the default place {default} is not in use and still holds files")
+    why_not = answer.error or ("" if path is None else ownership_problem(path, around))
+    return Place(
+        tool="pip",
+        path=path,
+        layers=answer.layers,
+        label=pip.label,
+        exists=path is not None and path.is_dir(),
+        usable=path is not None and not why_not,
+        why_not=why_not or ("" if path is not None else "caching is turned off"),
+        notes=tuple(notes),
+        sources=tuple(sources(around, pip, command=command)),
+    )
+
+
+def ownership_problem(path: Path, around: Surroundings) -> str:
+    """Why pip would turn its cache off for this directory; empty when it would use it.
+
+    Only the first path upwards that exists is looked at: root wants it owned by root whatever its mode, others want to be able to write it.
+    On Windows pip never asks.
+
+    Source: pip's ``utils/filesystem.py``, ``check_path_owner``.
+    """
+    if around.platform == "win32" or around.euid < 0:
+        return ""
+    for folder in (path, *path.parents):
+        try:
+            info = folder.lstat()
+        except OSError:
+            continue
+        mode = stat.filemode(info.st_mode)
+        if around.euid == 0:
+            if info.st_uid == 0:
+                return ""
+            return (
+                f"pip run by root uses only what root owns, and {folder} belongs to {_user(info.st_uid)}; "
+                f"run pip as that user, or set another cache-dir for root"
+            )
+        if _writable(folder, info, around.euid):
+            return ""
+        return (
+            f"{folder} belongs to {_user(info.st_uid)} ({mode}) and {_user(around.euid)} may not write to it: "
+            f"pip neither reads nor writes the cache; `sudo chown {_user(around.euid)} {folder}` or set another cache-dir"
+        )
+    return f"nothing above {path} exists"
+
+
+def _writable(folder: Path, info: os.stat_result, euid: int) -> bool:
+    if not hasattr(os, "getuid") or euid == os.getuid():
+        return os.access(folder, os.W_OK)
+    if info.st_uid == euid:
+        return bool(info.st_mode & stat.S_IWUSR)
+    return bool(info.st_mode & stat.S_IWOTH)
+
+
+def _user(uid: int) -> str:
+    try:
+        import pwd  # noqa: PLC0415  # there is none on Windows
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return f"uid {uid}"
+
+
+def default_index() -> str:
+    """The index pip asks when nobody says otherwise, from pip's own constants; empty when they are not where they were."""
+    try:
+        from pip._internal.models.index import PyPI  # noqa: PLC0415  # private, heavy: only when it is needed
+
+        return str(PyPI.simple_url)
+    except (ImportError, AttributeError):
+        return ""
+
+
+def indexes(around: Surroundings, pip: Pip, *, command: str = "install") -> list[str]:
+    """URLs of the indexes in force, with credentials: never show or keep them."""
+    config = load(around, pip)
+    if (switch := config.get("no-index", command)) is not None and switch.value.lower() in {"y", "yes", "t", "true", "on", "1"}:
+        return []
+    first = config.get("index-url", command)
+    more = config.get("extra-index-url", command)
+    urls = [first.value if first else default_index(), *(more.value.split() if more else [])]
+    return [url.rstrip("/") for url in urls if url]
+
+
+def sources(around: Surroundings, pip: Pip, *, command: str = "install") -> list[str]:
+    """Indexes and find-links in force, without credentials."""
+    links = load(around, pip).get("find-links", command)
+    shown = [redacted_url(url) for url in indexes(around, pip, command=command)]
+    return shown + [redacted_url(word) if "://" in word else word for word in (links.value.split() if links else [])]
