@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ LENGTHS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha
 
 STRONG = ("sha256", "sha512", "sha384", "sha224", "blake2b-256")
 """Algorithms whose match proves a body, best first; md5 and sha1 only corroborate."""
+
+_HEX = re.compile("[0-9a-f]+").fullmatch
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,7 +34,7 @@ class Digest:
         length = LENGTHS.get(self.algorithm)
         if length is None:
             raise FormatError(f"{self.algorithm!r} is no digest algorithm entrepot knows", text=self.algorithm)
-        if len(self.value) != length or not set(self.value) <= set("0123456789abcdef"):
+        if len(self.value) != length or not _HEX(self.value):
             raise FormatError(f"{self.value!r} is not a {self.algorithm} value: {length} hex digits", text=self.value)
 
     @classmethod

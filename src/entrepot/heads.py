@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, unquote_plus
 
 from entrepot.digests import Digest
 from entrepot.errors import InvalidHead
@@ -85,7 +87,7 @@ class Head:
         for flag, value in (("invalidated", r.invalidated), ("shared", self.shared), ("credentialed", self.credentialed), ("reserve", self.reserve)):
             if value:
                 data[flag] = True
-        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass") + b"\n"
 
     @classmethod
     def from_bytes(cls, raw: bytes, *, key: str = "") -> Head:
@@ -95,87 +97,146 @@ class Head:
             InvalidHead: not a head, or of a format this version does not know.
         """
         try:
-            data = json.loads(raw)
-            if data["format"] != FORMAT:
-                raise InvalidHead(f"a head of format {data['format']!r}; this version reads {FORMAT}")  # noqa: TRY301
-            response = StoredResponse(
-                head=ResponseHead(int(data["status"]), Headers((str(n), str(v)) for n, v in data["headers"]), str(data["reason"])),
-                vary=tuple((str(n), None if v is None else str(v)) for n, v in data["vary"]),
-                request_time=float(data["request_time"]),
-                response_time=float(data["response_time"]),
-                size=None if data["size"] is None else int(data["size"]),
-                invalidated=bool(data.get("invalidated")),
-                key=key,
-            )
-            return cls(
-                url=str(data["url"]),
-                method=str(data["method"]),
-                response=response,
-                body=None if data["body"] is None else Digest.parse(data["body"]),
-                shared=bool(data.get("shared")),
-                credentialed=bool(data.get("credentialed")),
-                reserve=bool(data.get("reserve")),
-                proven=tuple(Digest.parse(d) for d in data["proven"]),
-                project=data["project"],
-                version=data["version"],
-                filename=data["filename"],
-                kind=str(data["kind"]),
-                upload_time=data["upload_time"],
-            )
+            return cls._from_json(json.loads(raw), key)
         except InvalidHead:
             raise
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
             raise InvalidHead(f"not a head: {exc}", text=raw[:80].decode("utf-8", "replace")) from exc
+
+    @classmethod
+    def _from_json(cls, data: dict[str, Any], key: str) -> Head:
+        if data["format"] != FORMAT:
+            raise InvalidHead(f"a head of format {data['format']!r}; this version reads {FORMAT}")
+        response = StoredResponse(
+            head=ResponseHead(int(data["status"]), Headers((str(n), str(v)) for n, v in data["headers"]), str(data["reason"])),
+            vary=tuple((str(n), _text_or_none(v)) for n, v in data["vary"]),
+            request_time=_seconds(data["request_time"]),
+            response_time=_seconds(data["response_time"]),
+            size=None if data["size"] is None else int(data["size"]),
+            invalidated=bool(data.get("invalidated")),
+            key=key,
+        )
+        return cls(
+            url=str(data["url"]),
+            method=str(data["method"]),
+            response=response,
+            body=None if data["body"] is None else Digest.parse(data["body"]),
+            shared=bool(data.get("shared")),
+            credentialed=bool(data.get("credentialed")),
+            reserve=bool(data.get("reserve")),
+            proven=tuple(Digest.parse(d) for d in data["proven"]),
+            project=_text_or_none(data["project"]),
+            version=_text_or_none(data["version"]),
+            filename=_text_or_none(data["filename"]),
+            kind=str(data["kind"]),
+            upload_time=_text_or_none(data["upload_time"]),
+        )
+
+
+def _text_or_none(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise InvalidHead(f"{value!r} stands where a text belongs")
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if math.isfinite(seconds):
+        return seconds
+    raise InvalidHead(f"{seconds!r} is no time")
 
 
 def canonical_url(url: str) -> str:
     """The URL as cache key: scheme and host in lower case, default port, user and fragment dropped, empty path ``/``.
 
     Nothing else is touched: percent-encoding and query order are the origin's business (RFC 9110 §4.2.3, RFC 3986 §6.2.3).
+    Never raises; applying it twice changes nothing more.
 
     >>> canonical_url("HTTPS://u:p@Index.Example:443/simple/?a=B#x")
     'https://index.example/simple/?a=B'
     """
-    scheme, rest = url.split("://", 1) if "://" in url else ("http", url)
-    scheme = scheme.lower()
+    scheme, _, authority, tail = _parts(url)
+    host, port = _host_and_port(authority)
+    shown = f":{port}" if port and port != _DEFAULT_PORTS.get(scheme) else ""
+    return f"{scheme}://{host}{shown}{tail if tail.startswith('/') else '/' + tail}"
+
+
+def authority_of(url: str) -> str:
+    """``HOST:PORT`` of an http or https URL, the port always written, IPv6 in brackets; empty for any other URL.
+
+    >>> authority_of("https://u:p@Index.Example/simple/"), authority_of("http://[::1]:8080/")
+    ('index.example:443', '[::1]:8080')
+    """
+    scheme, _, authority, _ = _parts(url)
+    host, port = _host_and_port(authority)
+    port = port or _DEFAULT_PORTS.get(scheme, "")
+    return f"{host}:{port}" if host and scheme in _DEFAULT_PORTS and port.isascii() and port.isdigit() else ""
+
+
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+def _parts(url: str) -> tuple[str, str, str, str]:
+    """Scheme in lower case, userinfo, authority without it, and path with query; the fragment is dropped.
+
+    By RFC 3986 §3, without the checks for which the standard library's splitter raises.
+    """
+    scheme, found, rest = url.partition("://")
+    if not found or any(c in scheme for c in "/?#"):
+        scheme, rest = "http", url
     end = min((i for i in (rest.find(c) for c in "/?#") if i >= 0), default=len(rest))
-    authority, tail = rest[:end].rpartition("@")[2].lower(), rest[end:].partition("#")[0]
-    default = {"http": ":80", "https": ":443"}.get(scheme, "")
-    if default and authority.endswith(default):
-        authority = authority[: -len(default)]
-    return f"{scheme}://{authority}{tail if tail.startswith('/') else '/' + tail}"
+    user, _, authority = rest[:end].rpartition("@")
+    return scheme.lower(), user, authority, rest[end:].partition("#")[0]
+
+
+def _host_and_port(authority: str) -> tuple[str, str]:
+    """Host in lower case and port without leading zeros; a port may be empty (RFC 3986 §3.2.3)."""
+    host, colon, port = authority.rpartition(":")
+    if not colon or "]" in port or (":" in host and not host.endswith("]")):
+        return authority.lower(), ""
+    if port.isascii() and port.isdigit():
+        port = port.lstrip("0") or "0"
+    return host.lower(), port.lower()
 
 
 def redacted_url(url: str) -> str:
     """The URL with user, password, ``/t/TOKEN/`` and secret query values masked: for people, heads, logs and reports.
 
+    Never raises. The fragment is dropped.
+
     >>> redacted_url("https://me:pw@host/t/tk-123/conda?sig=abc&v=1")
     'https://host/t/<TOKEN>/conda?sig=***&v=1'
     """
-    parts = urlsplit(url)
-    path = parts.path.split("/")
-    for i in range(1, len(path) - 1):
-        if path[i - 1] == "" and i > 1:
-            continue
-        if path[i] == "t" and path[i + 1]:
-            path[i + 1] = "<TOKEN>"
-            break
-    query = "&".join(
-        f"{name}=***" if found and name.lower() in SECRET_QUERY else pair
-        for pair in parts.query.split("&")
-        for name, found, _ in [pair.partition("=")]
-    )
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "/".join(path), query, ""))
+    scheme, _, authority, tail = _parts(url)
+    return f"{scheme}://{authority}{_masked(tail)}"
 
 
 def has_secret(url: str) -> bool:
     """Whether the URL itself carries a credential."""
-    return "@" in urlsplit(url).netloc or redacted_url(url) != urlunsplit((*urlsplit(url)[:4], ""))
+    _, user, _, tail = _parts(url)
+    return bool(user) or _masked(tail) != tail
+
+
+def _masked(tail: str) -> str:
+    """Path and query with every token and secret value replaced. Escaped spellings count as the plain ones."""
+    path, mark, query = tail.partition("?")
+    segments = path.split("/")
+    for i in range(len(segments) - 1, 0, -1):
+        # A last segment with a dot is a file of a directory ``t``, not a token.
+        is_file = i == len(segments) - 1 and "." in segments[i]
+        if segments[i] and not is_file and unquote(segments[i - 1]) == "t":
+            segments[i] = "<TOKEN>"
+    return "/".join(segments) + mark + "".join(map(_masked_pair, re.split("([&;])", query)))
+
+
+def _masked_pair(pair: str) -> str:
+    name, found, value = pair.partition("=")
+    return f"{name}=***" if found and value and unquote_plus(name).strip().lower() in SECRET_QUERY else pair
 
 
 def cache_key(url: str) -> str:
     """The directory of a URL's heads: ``heads/`` and the sha256 of the canonical URL, split after two digits."""
-    value = hashlib.sha256(canonical_url(url).encode()).hexdigest()
+    value = hashlib.sha256(canonical_url(url).encode("utf-8", "surrogatepass")).hexdigest()
     return f"heads/{value[:2]}/{value[2:]}"
 
 
@@ -184,7 +245,7 @@ def variant_name(vary: tuple[tuple[str, str | None], ...]) -> str:
     if not vary:
         return "0"
     text = "\n".join(f"{name}:{'' if value is None else '=' + value}" for name, value in sorted(vary))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def body_key(body: Digest) -> str:

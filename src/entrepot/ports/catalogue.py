@@ -11,23 +11,9 @@ from typing import Protocol
 
 from entrepot.digests import Digest
 from entrepot.heads import Head
+from entrepot.links import Link
 
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """What an index page or a lock file says about one file: its URL and the facts that travel with it."""
-
-    url: str
-    """Canonical upstream URL."""
-    digests: tuple[Digest, ...] = ()
-    size: int | None = None
-    project: str | None = None
-    version: str | None = None
-    filename: str | None = None
-    kind: str = "other"
-    upload_time: str | None = None
-    source: str = ""
-    """Where it was said: the cache key of a page, or a file's path."""
+__all__ = ["Catalogue", "Link", "Row"]
 
 
 @dataclass(frozen=True, slots=True)

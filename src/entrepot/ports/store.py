@@ -186,8 +186,12 @@ class Growing(Protocol):
         """Throw the bytes and the note away; leader only; the lead is kept until ``close``. To write again, ``restart``."""
         ...
 
+    def release(self) -> None:
+        """Give up the lead, if any; bytes and note stay for a later leader to resume. ``size`` and ``read`` go on. May be called twice."""
+        ...
+
     def close(self) -> None:
-        """Give up the lead, if any, and close; bytes and note stay for a later leader to resume. May be called twice."""
+        """Release, and read no more. May be called twice."""
         ...
 
 

@@ -218,7 +218,7 @@ class FileGrowing:
             raise translated(exc, "a download was dropped") from exc
         self._writable = False
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Give up the lead; what cannot be resumed leaves nothing behind."""
         if self._lead.held:
             with suppress(OSError):
@@ -226,6 +226,10 @@ class FileGrowing:
                     self.discard()
             self._lead.release(remove=not self._writable)
         self._writable = False
+
+    def close(self) -> None:
+        """Give up the lead and the file."""
+        self.release()
         self._drop_fd()
 
     def _drop_fd(self) -> None:

@@ -248,6 +248,10 @@ class MemoryGrowing:
 
     def close(self) -> None:
         """Give up the lead."""
+        self.release()
+
+    def release(self) -> None:
+        """Give up the lead; what is there stays readable."""
         if self._flight.leader is self:
             self._flight.leader = None
             if not self._flight.is_over and not self._flight.part.data:
