@@ -128,9 +128,7 @@ class Facts:
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
 
-    async def _read(
-        self, url: str, body: Digest, reader: Reader
-    ) -> None:
+    async def _read(self, url: str, body: Digest, reader: Reader) -> None:
         links, hosts = await reader()
         for host in hosts:
             if host not in self.hosts:

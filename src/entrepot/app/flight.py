@@ -229,7 +229,12 @@ class Flight:
         """Take over what an earlier leader left, if it can be continued; else begin anew."""
         told = Note.from_bytes(growing.description() or b"")
         size = growing.size()
-        usable = told is not None and size and (self._holds or range_validator(told.head.response.head)) and told.head.url == self._redacted
+        usable = (
+            told is not None
+            and size
+            and (self._holds or range_validator(told.head.response.head))
+            and told.head.url == self._redacted
+        )
         if not usable or told is None:
             if size or told is not None:
                 growing.restart()

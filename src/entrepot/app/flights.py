@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from entrepot.app.errand import Errand, Means
 from entrepot.app.flight import Flight, State
 from entrepot.app.partials import READ
-from entrepot.errors import StoreError, TruncatedBody
+from entrepot.errors import TruncatedBody
 
 
 class FlightBody:

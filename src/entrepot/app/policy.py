@@ -66,9 +66,9 @@ def immutable(heads: Iterable[Head], expectation: Expectation) -> Head | None:
 def provable(heads: Iterable[Head], expectation: Expectation) -> Head | None:
     """A body stored without proof whose own sha256 a digest that has become known confirms: it was right all along."""
     for head in heads:
-        if not head.proven and head.body is not None and head.response.head.status == 200:
-            if head.body in expectation.digests or head.body in expectation.any_of:
-                return head
+        unproven = not head.proven and head.body is not None and head.response.head.status == 200
+        if unproven and (head.body in expectation.digests or head.body in expectation.any_of):
+            return head
     return None
 
 
@@ -78,9 +78,11 @@ def _agrees(head: Head, expectation: Expectation) -> bool:
         same = [d for d in known if d is not None and d.algorithm == digest.algorithm]
         if same and digest not in same:
             return False
-    return not expectation.any_of or any(
-        d in known for d in expectation.any_of
-    ) or not any(d.algorithm == k.algorithm for d in expectation.any_of for k in known if k is not None)
+    return (
+        not expectation.any_of
+        or any(d in known for d in expectation.any_of)
+        or not any(d.algorithm == k.algorithm for d in expectation.any_of for k in known if k is not None)
+    )
 
 
 def stand_in(request: RequestHead, heads: Sequence[Head]) -> Head | None:
@@ -101,16 +103,11 @@ def _readable(request: RequestHead, head: Head) -> bool:
     if any(name in {"authorization", "cookie"} for name, _ in head.response.vary):
         return False
     headers = head.response.head.headers
-    return (head.response.head.status != 200 or acceptable(request.headers.get("accept"), headers.get("content-type") or "")) and decodable(
-        request.headers.get("accept-encoding"), headers.get("content-encoding")
-    )
+    return (
+        head.response.head.status != 200 or acceptable(request.headers.get("accept"), headers.get("content-type") or "")
+    ) and decodable(request.headers.get("accept-encoding"), headers.get("content-encoding"))
 
 
 def refreshing(request: RequestHead) -> RequestHead:
     """The request as ``--refresh`` has it looked up: nothing volatile is used without asking."""
     return dataclasses.replace(request, headers=Headers([*request.headers.without("cache-control"), ("Cache-Control", "no-cache")]))
-
-
-def is_digest_free(head: Head) -> bool:
-    """Whether nothing proves the body (*unproven* in ``list``)."""
-    return head.body is not None and not head.proven

@@ -12,7 +12,20 @@ from entrepot.errors import UsageError
 from entrepot.httpcache.messages import RequestHead
 from entrepot.ports.guide import Command, Door, Guidance, Guide
 
-PACKAGE_CLIENTS = ("pip/", "uv/", "poetry/", "pdm/", "conda/", "mamba/", "libmamba/", "micromamba/", "rattler/", "pixi/", "twine/", "pipx/")
+PACKAGE_CLIENTS = (
+    "pip/",
+    "uv/",
+    "poetry/",
+    "pdm/",
+    "conda/",
+    "mamba/",
+    "libmamba/",
+    "micromamba/",
+    "rattler/",
+    "pixi/",
+    "twine/",
+    "pipx/",
+)
 """How package clients begin their ``User-Agent``. It decides only whether plain http is looked at, never whether TLS is opened."""
 
 
@@ -164,5 +177,3 @@ def _split(authority: str) -> tuple[str, int]:
 
 def _each(items: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(items))
-
-

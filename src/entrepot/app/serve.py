@@ -16,17 +16,31 @@ from urllib.parse import urlsplit
 
 from entrepot.app.answers import Answer, BlobBody, Body, BytesBody, Request, StreamBody
 from entrepot.app.entries import Entries
-from entrepot.app.facts import Expectation, Facts
 from entrepot.app.errand import Errand, Means
+from entrepot.app.facts import Expectation, Facts
 from entrepot.app.flight import Flight, State
 from entrepot.app.flights import FlightBody, Flights
 from entrepot.app.pages import Learned, page_reader
+from entrepot.app.partials import content_length
 from entrepot.app.policy import NEGATIVES, immutable, provable, refreshing, stand_in
 from entrepot.app.tally import Tally
 from entrepot.errors import EntrepotError, StoreError, UpstreamError
 from entrepot.heads import Head, canonical_url, redacted_url
-from entrepot.httpcache import Bypass, Decision, Hit, Miss, Reason, Stale, cache_status, current_age, forwardable
-from entrepot.httpcache import invalidated_urls, lookup, reply, unconditional
+from entrepot.httpcache import (
+    Bypass,
+    Decision,
+    Hit,
+    Miss,
+    Reason,
+    Stale,
+    cache_status,
+    current_age,
+    forwardable,
+    invalidated_urls,
+    lookup,
+    reply,
+    unconditional,
+)
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 from entrepot.names import classify, filename_of
 from entrepot.ports.clock import Clock
@@ -150,7 +164,9 @@ class Service:
         elif blob is not None:
             blob.close()
         self._note(request, response.status, outcome, body.length or 0, head)
-        return Answer(_stamped(response, cache_status(hit=outcome in {"hit", "stale"}, fwd=None if outcome == "hit" else "stale")), body)
+        return Answer(
+            _stamped(response, cache_status(hit=outcome in {"hit", "stale"}, fwd=None if outcome == "hit" else "stale")), body
+        )
 
     def _learn_again(self, request: RequestHead, head: Head) -> None:
         """A page out of the store whose links this catalogue has never seen: it was lost, or is another host's."""
@@ -181,7 +197,9 @@ class Service:
 
     # upstream
 
-    async def _fly(self, request: RequestHead, decision: Stale | Miss | Bypass, heads: list[Head], expectation: Expectation) -> Answer:
+    async def _fly(
+        self, request: RequestHead, decision: Stale | Miss | Bypass, heads: list[Head], expectation: Expectation
+    ) -> Answer:
         forward = decision.forward
         if isinstance(decision, Miss) and not decision.variants:
             # What the client has of its own does not help the next one, nor this one without a network: ask for the whole.
@@ -253,9 +271,8 @@ class Service:
 
     async def _pass_on(self, request: Request) -> Answer:
         """Straight to upstream, nothing kept."""
-        sent = self._clock.now()
         answer = await self._upstream.send(request.head, request.body)
-        await self._invalidate(request.head, answer.head, sent)
+        await self._invalidate(request.head, answer.head)
         return self._streamed(request.head, answer, "bypass")
 
     async def _past(self, request: Request) -> Answer:
@@ -266,16 +283,18 @@ class Service:
         answer = await self._upstream.send(request.head, request.body)
         if not is_loopback(host):
             self._tally.uncached_hosts[host] += 1
-            self._tally.uncached_bytes += _length(answer.head) or 0
+            self._tally.uncached_bytes += content_length(answer.head) or 0
         return Answer(ResponseHead(answer.head.status, forwardable(answer.head.headers), answer.head.reason), _stream(answer))
 
     def _streamed(self, request: RequestHead, answer: UpstreamAnswer, outcome: str) -> Answer:
-        self._note(request, answer.head.status, "error" if answer.head.status >= 500 else outcome, _length(answer.head) or 0, None)
+        self._note(
+            request, answer.head.status, "error" if answer.head.status >= 500 else outcome, content_length(answer.head) or 0, None
+        )
         response = ResponseHead(answer.head.status, forwardable(answer.head.headers), answer.head.reason)
         stamp = cache_status(hit=False, fwd="bypass" if outcome == "bypass" else "miss", fwd_status=response.status)
         return Answer(_stamped(response, stamp), _stream(answer, self._downloaded))
 
-    async def _invalidate(self, request: RequestHead, response: ResponseHead, sent: float) -> None:
+    async def _invalidate(self, request: RequestHead, response: ResponseHead) -> None:
         """An unsafe request that succeeded makes what is stored of its target doubtful (RFC 9111 §4.4)."""
         if request.method in {"GET", "HEAD", "OPTIONS", "TRACE"} or not 200 <= response.status < 400:
             return
@@ -334,19 +353,13 @@ def _stamped(response: ResponseHead, stamp: str) -> ResponseHead:
     return dataclasses.replace(response, headers=response.headers.added("Cache-Status", stamp))
 
 
-def _length(head: ResponseHead) -> int | None:
-    text = (head.headers.get("content-length") or "").strip()
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
 def _stream(answer: UpstreamAnswer, downloaded: Callable[[int], None] = lambda _count: None) -> StreamBody:
     async def pieces() -> AsyncIterator[bytes]:
         async for piece in answer.chunks():
             downloaded(len(piece))
             yield piece
 
-    return StreamBody(pieces(), _length(answer.head), answer.aclose)
+    return StreamBody(pieces(), content_length(answer.head), answer.aclose)
 
 
 __all__ = ["Rules", "Service", "asked_for", "is_loopback"]
-

@@ -42,7 +42,9 @@ class Tally:
     """What was asked for offline and never seen: name -> redacted URL."""
     warnings: list[str] = field(default_factory=list)
 
-    def note(self, url: str, status: int, outcome: str, *, size: int = 0, project: str | None = None, version: str | None = None) -> None:
+    def note(
+        self, url: str, status: int, outcome: str, *, size: int = 0, project: str | None = None, version: str | None = None
+    ) -> None:
         """One request was answered; ``size`` in bytes of content."""
         self.lines.append(Line(redacted_url(url), status, outcome, size, project, version))
         if outcome in {"hit", "revalidated", "stale"}:

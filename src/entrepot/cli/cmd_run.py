@@ -130,7 +130,9 @@ class _Session:
         service = Service(entries=entries, upstream=upstream, facts=facts, clock=clock, rules=rules, tally=self._tally)
         doorman = RunDoorman(opened, dialler(reach), self._tally, offline=self._offline)
         try:
-            return await carry_out(Run(service, doorman, Authority(), scratch / "trusted.pem", roots.pem, self._offline), self._lead)
+            return await carry_out(
+                Run(service, doorman, Authority(), scratch / "trusted.pem", roots.pem, self._offline), self._lead
+            )
         finally:
             await upstream.aclose()
             if entries.trouble is not None:

@@ -39,7 +39,9 @@ class Child:
             raise CannotStart(CANNOT_RUN, f"{argv[0]}: permission denied") from exc
         except OSError as exc:
             raise CannotStart(CANNOT_RUN, f"{argv[0]}: {exc.strerror or exc}") from exc
-        self._previous = {s: signal.signal(s, self._pass_on) for name in FORWARDED if (s := getattr(signal, name, None)) is not None}
+        self._previous = {
+            s: signal.signal(s, self._pass_on) for name in FORWARDED if (s := getattr(signal, name, None)) is not None
+        }
 
     async def wait(self) -> int:
         """The exit status as a shell gives it: its own, or 128 + N when signal N ended it."""

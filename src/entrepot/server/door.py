@@ -100,13 +100,16 @@ class Door(asyncio.Protocol):
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
         self._transport = self._wire = transport  # type: ignore[assignment]
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
 
     def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
         self._feed(data)
 
     def eof_received(self) -> bool:
+        """The client will send no more."""
         if self._upstream is not None:
             if self._upstream.can_write_eof():
                 self._upstream.write_eof()
@@ -116,7 +119,8 @@ class Door(asyncio.Protocol):
             return True
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
+        """The connection is gone: stop all work for it."""
         self.resume_writing()
         if self._peek_timer is not None:
             self._peek_timer.cancel()
@@ -128,10 +132,12 @@ class Door(asyncio.Protocol):
             self._upstream.close()
 
     def pause_writing(self) -> None:
+        """The client takes no more for now."""
         if self._drained is None:
             self._drained = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
+        """The client takes more again."""
         waiting, self._drained = self._drained, None
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
@@ -198,11 +204,14 @@ class Door(asyncio.Protocol):
             return
         host, port = self._target
         context = self._house.authority.context(host)
-        self._wire = wire = TlsWire(self._transport, context, lambda plain: self._feed_plain(plain), self._tls_ended)
+        self._wire = wire = TlsWire(self._transport, context, self._plain, self._tls_ended)
         self._feed = wire.feed
         self._http = self._speak_http(self._house.handler, origin=f"https://{_host_port(host, port, default=443)}")
         self._feed_plain = self._http.feed
         wire.feed(self._take())
+
+    def _plain(self, data: bytes) -> None:
+        self._feed_plain(data)
 
     def _tls_ended(self) -> None:
         if self._http is not None:
@@ -217,7 +226,8 @@ class Door(asyncio.Protocol):
             origin=origin,
             handler=handler,
             upgrade=self._upgrade,
-            pause=self._pause,
+            hold=self._hold,
+            go_on=self._go_on,
             drain=lambda: self._drained,
             reset=self._reset,
         )
@@ -233,12 +243,12 @@ class Door(asyncio.Protocol):
         request.head = RequestHead(head.method, head.url, head.headers.without("proxy-authorization", "proxy-connection"))
         return await self._house.handler(request)
 
-    def _pause(self, hold: bool) -> None:
-        if self._transport.is_closing():
-            return
-        if hold:
+    def _hold(self) -> None:
+        if not self._transport.is_closing():
             self._transport.pause_reading()
-        else:
+
+    def _go_on(self) -> None:
+        if not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _reset(self) -> None:
@@ -289,7 +299,7 @@ class Door(asyncio.Protocol):
             self._feed_plain = self._to_upstream
         else:
             self._feed = self._to_upstream
-        self._pause(False)
+        self._go_on()
         if self._buffer:
             self._to_upstream(self._take())
         self._spawn(self._from_upstream(reader))
@@ -299,7 +309,7 @@ class Door(asyncio.Protocol):
         self._house.doorman.relayed(self._target[0], len(data))
         self._upstream.write(data)
         if self._upstream.transport.get_write_buffer_size() > RELAY:
-            self._pause(True)
+            self._hold()
             self._spawn(self._let_go_on(self._upstream))
 
     async def _let_go_on(self, upstream: asyncio.StreamWriter) -> None:
@@ -308,7 +318,7 @@ class Door(asyncio.Protocol):
         except OSError:
             self._transport.abort()
         else:
-            self._pause(False)
+            self._go_on()
 
     async def _from_upstream(self, reader: asyncio.StreamReader) -> None:
         try:

@@ -87,7 +87,8 @@ class HttpSide:
         origin: ``https://HOST[:PORT]`` inside a tunnel; ``None`` where targets must be absolute.
         handler: answers a request.
         upgrade: called with the request's head and the bytes behind it when a client asks for another protocol.
-        pause: ``pause(True)`` holds the client back, ``pause(False)`` lets it go on.
+        hold: holds the client back.
+        go_on: lets it go on.
         drain: waits until the wire takes more.
         reset: drops the connection so that the client cannot take what it has for the whole.
     """
@@ -99,7 +100,8 @@ class HttpSide:
         origin: str | None,
         handler: Handler,
         upgrade: Callable[[RequestHead, bytes], None],
-        pause: Callable[[bool], None],
+        hold: Callable[[], None],
+        go_on: Callable[[], None],
         drain: Callable[[], asyncio.Future[None] | None],
         reset: Callable[[], None],
     ) -> None:
@@ -107,7 +109,8 @@ class HttpSide:
         self._origin = origin
         self._handler = handler
         self._upgrade = upgrade
-        self._pause = pause
+        self._hold = hold
+        self._go_on = go_on
         self._drain = drain
         self._reset = reset
         self._parser = httptools.HttpRequestParser(self)
@@ -149,17 +152,21 @@ class HttpSide:
     # httptools' callbacks
 
     def on_message_begin(self) -> None:
+        """A request begins."""
         self._target, self._lines, self._head_size = b"", [], 0
 
     def on_url(self, target: bytes) -> None:
+        """A piece of its target."""
         self._target += target
         self._measure(len(target))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """A field line."""
         self._measure(len(name) + len(value))
         self._lines.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
+        """The head is complete: queue the request."""
         headers = Headers(self._lines)
         head = RequestHead(self._parser.get_method().decode("ascii"), self._absolute(self._target.decode("latin-1")), headers)
         version = self._parser.get_http_version()
@@ -169,17 +176,19 @@ class HttpSide:
             version=version,
             keep_alive=bool(self._parser.should_keep_alive()),
             expects=expects,
-            resume=lambda: self._pause(False),
+            resume=self._go_on,
         )
         self._queue.append(self._current)
         if not self._parser.should_upgrade():
             self._start()  # runs at the loop's next turn, when a request without content is complete
 
     def on_body(self, piece: bytes) -> None:
+        """A piece of content."""
         if self._current is not None and self._current.feed(piece):
-            self._pause(True)
+            self._hold()
 
     def on_message_complete(self) -> None:
+        """The content is complete."""
         if self._current is not None:
             self._current.end()
 
@@ -249,11 +258,10 @@ class HttpSide:
         sent = 0
         async for piece in body.chunks():
             sent += len(piece)
-            if chunked:
-                piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+            framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
             # The head goes with the first piece: one packet for a small answer, and none at all for a body that
             # fails before its first byte.
-            self._wire.write(raw + piece if raw else piece)
+            self._wire.write(raw + framed if raw else framed)
             raw = b""
             waiting = self._drain()
             if waiting is not None:
