@@ -12,7 +12,7 @@ from entrepot.app.facts import Expectation, Facts
 from entrepot.errors import FormatError
 from entrepot.heads import Head, canonical_url
 from entrepot.httpcache import Decision
-from entrepot.httpcache.messages import RequestHead
+from entrepot.httpcache.messages import RequestHead, StoredResponse
 from entrepot.ports.clock import Clock
 from entrepot.ports.upstream import Upstream
 from entrepot.simple.worker import PageReader
@@ -42,6 +42,8 @@ class Errand:
     """As it goes upstream: with validators, without the client's own conditions and range."""
     decision: Decision
     expectation: Expectation
+    seen: tuple[StoredResponse, ...] = ()
+    """What was stored when it was decided."""
 
     @property
     def name(self) -> str:
@@ -51,7 +53,7 @@ class Errand:
         """
         fields = ["authorization", "cookie"]
         if not self.expectation.proves:
-            fields += ["accept", "accept-encoding", "accept-language", "user-agent-class", "if-none-match", "if-modified-since"]
+            fields += ["accept", "accept-encoding", "accept-language", "if-none-match", "if-modified-since"]
         parts = [canonical_url(self.request.url), *(f"{f}={self.forward.headers.get(f)}" for f in fields)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 

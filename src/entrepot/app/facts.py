@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from entrepot.app.pages import Reader
 from entrepot.digests import Digest, Hasher
 from entrepot.heads import canonical_url
 from entrepot.links import Link
+from entrepot.locks import Known, Pins
 from entrepot.names import classify, filename_of
 from entrepot.ports.catalogue import Catalogue
 
@@ -72,20 +74,18 @@ class Facts:
         self._catalogue = catalogue
         self._path_rule = path_rule
         self._reading: set[asyncio.Task[None]] = set()
-        self._by_filename: dict[str, Expectation] = {}
-        self._by_version: dict[tuple[str, str | None], Expectation] = {}
+        self._pins = Pins(())
         self.hosts: set[str] = set(catalogue.hosts())
         """``HOST:PORT`` named by pages, now or before."""
 
-    def allow(self, *, project: str | None, version: str | None, filename: str | None, digests: Iterable[Digest]) -> None:
-        """Learn that a file (by name, or any file of a version) must have one of these digests."""
-        expectation = Expectation(any_of=tuple(d for d in digests if d.is_strong))
-        if not expectation.any_of:
-            return
-        if filename:
-            self._by_filename[filename] = expectation
-        elif project:
-            self._by_version[project, version] = expectation
+    def learn_beforehand(self, known: Awaitable[Iterable[Known]]) -> None:
+        """Learn what lock files and the command line say, in the background: big lock files take seconds to read."""
+        self._track(self._learn_known(known))
+
+    async def _learn_known(self, known: Awaitable[Iterable[Known]]) -> None:
+        found = list(await known)
+        await self._learn(link for each in found for link in each.links)
+        self._pins = Pins(allowed for each in found for allowed in each.allowed)
 
     async def expect(self, url: str) -> Expectation:
         """What the body of this URL must be, once the pages that are being read have been."""
@@ -103,19 +103,17 @@ class Facts:
             digests = (by_path,) if by_path is not None else ()
         if digests:
             return Expectation(link, digests)
-        allowed = self._allowed(url) if self._by_filename or self._by_version else None
-        if allowed is not None:
-            return Expectation(link, any_of=allowed.any_of)
+        allowed = self._allowed(url) if len(self._pins) else ()
+        if allowed:
+            return Expectation(link, any_of=allowed)
         return Expectation(link) if link is not None else None
 
-    def _allowed(self, url: str) -> Expectation | None:
-        filename = filename_of(url)
-        if filename in self._by_filename:
-            return self._by_filename[filename]
-        named = classify(filename)
-        if named is None or named.kind not in {"wheel", "sdist", "archive"} or not named.project:
-            return None
-        return self._by_version.get((named.project, named.version)) or self._by_version.get((named.project, None))
+    def _allowed(self, url: str) -> tuple[Digest, ...]:
+        named = classify(filename_of(url))
+        if named is None or named.kind == "metadata":
+            return ()
+        found = self._pins.allowed(url=canonical_url(url), project=named.project, version=named.version, filename=named.filename)
+        return tuple(sorted(digest for digest in found if digest.is_strong))
 
     def is_read(self, url: str, body: Digest) -> bool:
         """Whether this very page was read before, in this run or an earlier one."""
@@ -124,7 +122,10 @@ class Facts:
 
     def read(self, url: str, body: Digest, reader: Reader) -> None:
         """Learn a page in the background; ``reader`` gives its links and hosts. Requests for unknown files wait for it."""
-        task = asyncio.get_running_loop().create_task(self._read(url, body, reader))
+        self._track(self._read(url, body, reader))
+
+    def _track(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
 
@@ -134,14 +135,14 @@ class Facts:
             if host not in self.hosts:
                 self.hosts.add(host)
                 self._catalogue.learn_host(host)
-        batch: list[Link] = []
-        for link in links:
-            batch.append(link)
-            if len(batch) >= SLICE:
-                self._catalogue.learn(batch)
-                batch = []
-                await asyncio.sleep(0)
-        self._catalogue.learn([*batch, Link(_mark(url), source=str(body), kind="page")])
+        await self._learn(links)
+        self._catalogue.learn([Link(_mark(url), source=str(body), kind="page")])
+
+    async def _learn(self, links: Iterable[Link]) -> None:
+        rest = iter(links)
+        while batch := list(islice(rest, SLICE)):
+            self._catalogue.learn(batch)
+            await asyncio.sleep(0)
 
     async def settled(self) -> None:
         """Wait until every page that has passed was read, but not for ever."""

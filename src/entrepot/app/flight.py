@@ -102,6 +102,11 @@ class Flight:
 
     # for those who wait
 
+    @property
+    def name(self) -> str:
+        """What it is known under."""
+        return self._errand.name
+
     async def changed(self) -> None:
         """Wait until something about the flight is new."""
         await self._change.wait()
@@ -111,6 +116,11 @@ class Flight:
         """Whether nothing more will come."""
         return self._finished or self.state in {State.LANDED, State.PASSED, State.FAILED}
 
+    @property
+    def has_all(self) -> bool:
+        """Whether every byte has arrived, so that only checking and keeping are left."""
+        return self.state is State.VERIFIED or (self.total is not None and self._hasher.size >= self.total > 0)
+
     def available(self) -> int:
         """Bytes from the start that may be sent now."""
         if self._blob is not None:
@@ -118,8 +128,9 @@ class Flight:
         if self._growing is None:
             return 0
         size = self._growing.size() if self.state is State.STREAMING else self._hasher.size
-        if self.state is State.STREAMING and self._holds:
-            return max(0, size - HELD_BACK)
+        if self.state is State.STREAMING:
+            # Without a digest too the last byte waits: who has it may ask for what this page names, which must be known then.
+            return max(0, size - (HELD_BACK if self._holds else 1))
         return size
 
     def read(self, start: int, count: int) -> bytes:
@@ -196,7 +207,7 @@ class Flight:
         """Look the entry up again now that nobody else is at it."""
         heads = await self._means.entries.load(self._errand.request.url)
         fixed = immutable(heads, self._errand.expectation)
-        fresh = [h for h in heads if h.response.response_time >= self._began and can_reuse_for(self._errand.request, h.response)]
+        fresh = [h for h in heads if self._came_since(h.response) and can_reuse_for(self._errand.request, h.response)]
         found = fixed or (fresh[0] if fresh else None)
         if found is None:
             return False
@@ -205,6 +216,10 @@ class Flight:
             self._blob = await self._means.entries.open_body(found)
         self.entry, self.state = found, State.LANDED
         return True
+
+    def _came_since(self, stored: StoredResponse) -> bool:
+        """Whether upstream was asked after we were: only then is it an answer to this request too."""
+        return stored.response_time >= self._began and stored not in self._errand.seen
 
     async def _lead(self, growing: Growing) -> None:
         await self._pick_up(growing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from entrepot.app.errand import Errand, Means
 from entrepot.app.flight import Flight, State
@@ -58,46 +59,45 @@ class Flights:
 
     def __init__(self, means: Means) -> None:
         self._means = means
-        self._flying: dict[str, tuple[Flight, asyncio.Task[None]]] = {}
+        self._flying: dict[str, Flight] = {}
+        self._tasks: dict[Flight, asyncio.Task[None]] = {}
 
     def join(self, errand: Errand) -> Flight:
         """The flight for this errand, begun now if there is none. Leave it with :meth:`leave`."""
-        found = self._flying.get(errand.name)
-        if found is None or found[0].over:
-            flight = Flight(self._means, errand)
-            task = asyncio.get_running_loop().create_task(flight.fly())
-            found = self._flying[errand.name] = (flight, task)
-            task.add_done_callback(lambda _task: self._landed(errand.name, flight))
-        found[0].waiters += 1
-        return found[0]
+        flight = self._flying.get(errand.name)
+        # An answer that has come is not one to a request that came after it, unless its digest makes it right for ever.
+        if flight is None or flight.over or (flight.has_all and not errand.expectation.proves):
+            flight = self._flying[errand.name] = Flight(self._means, errand)
+            task = self._tasks[flight] = asyncio.get_running_loop().create_task(flight.fly())
+            task.add_done_callback(partial(self._landed, errand.name, flight))
+        flight.waiters += 1
+        return flight
 
     def leave(self, flight: Flight) -> None:
         """One waiter fewer; a transfer that nobody waits for stops, and what it has stays to be resumed."""
         flight.waiters -= 1
-        if flight.waiters > 0 or flight.state is State.VERIFIED:
+        if flight.waiters > 0 or (flight.has_all and not flight.over):
             return
         if flight.over:
             flight.close()
             return
-        for name, (other, task) in self._flying.items():
-            if other is flight:
-                task.cancel()
-                del self._flying[name]
-                return
+        self._tasks[flight].cancel()
+        self._forget(flight.name, flight)
 
-    def _landed(self, name: str, flight: Flight) -> None:
-        found = self._flying.get(name)
-        if found is not None and found[0] is flight:
-            del self._flying[name]
+    def _landed(self, name: str, flight: Flight, _task: asyncio.Task[None]) -> None:
+        del self._tasks[flight]
+        self._forget(name, flight)
         if flight.waiters == 0:
             flight.close()
 
+    def _forget(self, name: str, flight: Flight) -> None:
+        if self._flying.get(name) is flight:
+            del self._flying[name]
+
     async def aclose(self, patience_s: float = 10.0) -> None:
         """Let what is complete become durable; stop the rest."""
-        tasks = []
-        for flight, task in list(self._flying.values()):
-            if flight.state is not State.VERIFIED:
+        for flight, task in self._tasks.items():
+            if not flight.has_all:
                 task.cancel()
-            tasks.append(task)
-        if tasks:
-            await asyncio.wait(tasks, timeout=patience_s)
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=patience_s)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from entrepot.app.facts import Facts
 from entrepot.app.serve import is_loopback
 from entrepot.errors import UsageError
+from entrepot.heads import authority_of
 from entrepot.httpcache.messages import RequestHead
-from entrepot.ports.guide import Command, Door, Guidance, Guide
+from entrepot.locks import Known, read_arguments, read_lock
+from entrepot.ports.guide import Command, Door, Guide
 
+MAX_LOCK = 64 << 20
+"""Bytes of a lock file that is read for digests."""
 PACKAGE_CLIENTS = (
     "pip/",
     "uv/",
@@ -43,7 +49,8 @@ class Plan:
     environment: Mapping[str, str | None]
     argv: tuple[str, ...]
     warnings: tuple[str, ...]
-    guidance: tuple[Guidance, ...]
+    locks: tuple[Path, ...]
+    """Files whose digests are to be learned beforehand."""
 
     @property
     def loopback(self) -> bool:
@@ -81,22 +88,26 @@ def make_plan(guides: Iterable[Guide], command: Command, door: Door | None, *, h
         environment=environment,
         argv=argv,
         warnings=_each(text for answer in answers for text in answer.warnings),
-        guidance=answers,
+        locks=tuple(dict.fromkeys(path for answer in answers for path in answer.locks)),
     )
 
 
-def authority_of(url: str) -> str | None:
-    """``host:port`` of an http or https URL, the port always named; ``None`` for anything else.
+async def read_beforehand(paths: Iterable[Path], arguments: Sequence[str]) -> list[Known]:
+    """What lock files and the command line say of digests. Files that cannot be read say nothing: the tool will complain."""
+    found = [read_arguments(arguments)]
+    for path in paths:
+        text = await asyncio.to_thread(_text, path)
+        found.append(await asyncio.to_thread(read_lock, text, name=str(path)))
+    return found
 
-    >>> authority_of("https://Index.Test/simple/"), authority_of("file:///srv/wheels")
-    ('index.test:443', None)
-    """
+
+def _text(path: Path) -> str:
     try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return None
-    return f"{parts.hostname}:{port}" if port and parts.hostname else None
+        if path.stat().st_size > MAX_LOCK:
+            return ""
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def named_host(text: str) -> tuple[str, ...]:
@@ -107,7 +118,7 @@ def named_host(text: str) -> tuple[str, ...]:
     """
     if "://" in text:
         authority = authority_of(text)
-        if authority is None:
+        if not authority:
             raise UsageError(f"--host {text}: only http and https can be cached")
         return (authority,)
     try:
@@ -117,7 +128,8 @@ def named_host(text: str) -> tuple[str, ...]:
         host, port = None, None
     if not host or parts.path or parts.query or "@" in text:
         raise UsageError(f"--host {text}: that is not HOST or HOST:PORT", hint="for example --host index.example.org:8443")
-    return (f"{host}:{port}",) if port else (f"{host}:443", f"{host}:80")
+    shown = f"[{host}]" if ":" in host else host
+    return (f"{shown}:{port}",) if port else (f"{shown}:443", f"{shown}:80")
 
 
 class Opened:
@@ -134,7 +146,7 @@ class Opened:
 
         Offline every host is, because a refused tunnel is retried for seconds and tells nobody why.
         """
-        authority = f"{host}:{port}"
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if authority in self._closed:
             return False
         if self._knows(authority) or (self._offline and not is_loopback(host)):
@@ -145,7 +157,7 @@ class Opened:
     def request(self, request: RequestHead) -> bool:
         """Whether a request is for a package host. Plain http can be looked at, so there a package client is enough."""
         authority = authority_of(request.url)
-        if authority is None or authority in self._closed:
+        if not authority or authority in self._closed:
             return False
         if self._knows(authority) or speaks_packages(request):
             self._opened.add(authority)
@@ -172,7 +184,7 @@ def child_environment(environ: Mapping[str, str], *changes: Mapping[str, str | N
 
 def _split(authority: str) -> tuple[str, int]:
     host, _, port = authority.rpartition(":")
-    return host, int(port)
+    return host.strip("[]"), int(port)
 
 
 def _each(items: Iterable[str]) -> tuple[str, ...]:

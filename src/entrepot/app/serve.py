@@ -205,7 +205,7 @@ class Service:
             # What the client has of its own does not help the next one, nor this one without a network: ask for the whole.
             # Its condition is evaluated against what is stored then.
             forward = unconditional(forward)
-        flight = self._flights.join(Errand(request, forward, decision, expectation))
+        flight = self._flights.join(Errand(request, forward, decision, expectation, tuple(h.response for h in heads)))
         try:
             answer = await self._ride(request, flight, heads)
         except BaseException:

@@ -155,14 +155,14 @@ class _Session:
 
     def _facts(self, catalogue: Catalogue) -> Facts:
         from entrepot.app.facts import Facts
+        from entrepot.app.run import read_beforehand
         from entrepot.simple.paths import path_digest
         from entrepot.tools.defaults import default_index
 
         files = default_index()[1:]
         files_host = files[0].partition("://")[2].strip("/") if files else ""
         facts = Facts(catalogue, lambda url: path_digest(url, files_host) if files_host else None)
-        for guidance in self._plan.guidance:
-            catalogue.learn(guidance.links)
+        facts.learn_beforehand(read_beforehand(self._plan.locks, self._command.argv))
         return facts
 
     def _count(self, catalogue: Catalogue) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from entrepot.ports.catalogue import Link
 from entrepot.ports.tool import Surroundings
 
 
@@ -50,8 +50,8 @@ class Guidance:
     """Paths of CA files that the tool's own settings name: to be merged."""
     warnings: tuple[str, ...] = ()
     """Settings that cannot be neutralised, a sentence each, for the last line."""
-    links: tuple[Link, ...] = ()
-    """Digests known beforehand, from lock files and ``--hash``."""
+    locks: tuple[Path, ...] = ()
+    """Lock files and requirement files that the child will read: their digests are learned beforehand."""
 
 
 class Guide(Protocol):

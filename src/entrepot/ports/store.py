@@ -187,7 +187,10 @@ class Growing(Protocol):
         ...
 
     def release(self) -> None:
-        """Give up the lead, if any; bytes and note stay for a later leader to resume. ``size`` and ``read`` go on. May be called twice."""
+        """Give up the lead, if any; bytes and note stay for a later leader to resume.
+
+        ``size`` and ``read`` go on. May be called twice.
+        """
         ...
 
     def close(self) -> None:
