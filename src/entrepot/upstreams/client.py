@@ -86,8 +86,12 @@ class HttpUpstream:
         connection = None if fresh_connection or body is not None else self._take(key)
         if connection is None:
             connection = Connection(origin.authority, on_idle=self._keep, on_lost=self._forget)
-            await self._dialer.open(connection, origin, proxy=proxy, url=url)
             self._keys[connection] = key
+            try:
+                await self._dialer.open(connection, origin, proxy=proxy, url=url)
+            except BaseException:
+                self._keys.pop(connection, None)
+                raise
         exchange = Exchange(connection, request.method, url, self._settings.silence_timeout_s)
         await connection.send(exchange, head, body, length)
         return exchange
