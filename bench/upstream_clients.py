@@ -39,10 +39,10 @@ class Own:
 
         self.upstream = open_upstream(UpstreamSettings(silence_timeout_s=silence_s, connect_timeout_s=2, ca_file=ca))
 
-    async def get(self, url, method="GET", fresh=False):
-        from entrepot.httpcache.messages import RequestHead
+    async def get(self, url, method="GET", headers=(), body=None):
+        from entrepot.httpcache.messages import Headers, RequestHead
 
-        answer = await self.upstream.send(RequestHead(method, url), fresh_connection=fresh)
+        answer = await self.upstream.send(RequestHead(method, url, Headers(headers)), body)
         return answer.head.status, list(answer.head.headers), answer.chunks(), answer.aclose
 
     async def aclose(self):
@@ -60,8 +60,9 @@ class Pyreqwest:
             builder = builder.add_root_certificate_pem(Path(ca).read_bytes())
         self.client = builder.build()
 
-    async def get(self, url, method="GET", fresh=False):
-        request = self.client.request(method, url).build_streamed()
+    async def get(self, url, method="GET", headers=(), body=None):
+        request = self.client.request(method, url).headers(list(headers))
+        request = (request.body_stream(body) if body is not None else request).build_streamed()
         response = await request.__aenter__()
 
         async def chunks():
@@ -93,8 +94,8 @@ class Aiohttp:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=silence_s, sock_read=silence_s),
         )
 
-    async def get(self, url, method="GET", fresh=False):
-        response = await self.session.request(method, self.url(url), allow_redirects=False)
+    async def get(self, url, method="GET", headers=(), body=None):
+        response = await self.session.request(method, self.url(url), headers=list(headers), data=body, allow_redirects=False)
 
         async def close():
             response.close() if not response.content.at_eof() else response.release()
@@ -183,6 +184,15 @@ async def faults(name):
         await client.aclose()
         added = [line for line in origin.heads[0].decode().split("\r\n")[1:] if line and not line.startswith("Host")]
         result["adds no fields"] = "as wanted" if not added else str(added)
+    async with RawServer(cases()["Content-Length"][0]) as origin:
+        client = MAKE[name]()
+        _, _, chunks, close = await client.get(origin.url(), headers=[("accept", "a"), ("Accept", "b")])
+        [c async for c in chunks]
+        await close()
+        await client.aclose()
+        sent = [line for line in origin.heads[0].decode().split("\r\n") if line.lower().startswith("accept:")]
+        result["repeated request fields"] = "as wanted" if [line[-1] for line in sent] == ["a", "b"] else str(sent)
+
     return result
 
 
@@ -216,7 +226,10 @@ def start(name):
     environ = {"PYTHONPATH": str(HERE.parent / "src")}
 
     def best(text):
-        return min(float(subprocess.run([sys.executable, "-c", text], env=environ, capture_output=True, check=True).stdout) for _ in range(5))
+        return min(
+            float(subprocess.run([sys.executable, "-c", text], env=environ, capture_output=True, check=True).stdout)
+            for _ in range(5)
+        )
 
     return {"import, ms": round(best(code) * 1e3), "import after what the server needs anyway, ms": round(best(after) * 1e3)}
 
@@ -225,7 +238,7 @@ async def serve(tls_pem):
     import uvloop  # noqa: F401
 
     big = bytes(range(256)) * 4096
-    small = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nETag: \"x\"\r\nContent-Length: 51200\r\n\r\n" + bytes(51200)
+    small = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nETag: "x"\r\nContent-Length: 51200\r\n\r\n' + bytes(51200)
 
     async def answer(reader, writer):
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
@@ -358,7 +371,9 @@ def main(arguments):
         authority = trustme.CA()
         authority.cert_pem.write_to_path(f"{folder}/ca.pem")
         authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(f"{folder}/leaf.pem")
-        server = subprocess.Popen([sys.executable, __file__, "child", "serve", f"{folder}/leaf.pem"], stdout=subprocess.PIPE, text=True)
+        server = subprocess.Popen(
+            [sys.executable, __file__, "child", "serve", f"{folder}/leaf.pem"], stdout=subprocess.PIPE, text=True
+        )
         try:
             ports = server.stdout.readline().strip()
             for what in kinds:

@@ -9,6 +9,7 @@ import pytest
 
 from entrepot.errors import ConfigError, TruncatedBody, UpstreamProtocolError, UpstreamTimeout, UpstreamUnreachable
 from entrepot.upstreams.proxies import ProxyRules
+from entrepot.upstreams.trust import merged_bundle
 from entrepot.upstreams.tunnel import open_tunnel
 from raw_origin import OK, RawServer, proxies_to, says
 from upstream_client import LOOPS, SECRET, Client, get, unused_port
@@ -100,6 +101,28 @@ def test_a_connection_closed_during_the_handshake_is_unreachable(run):
             await get(upstream, f"https://127.0.0.1:{origin.port}/")
 
     with pytest.raises(UpstreamUnreachable):
+        run(main())
+
+
+def test_the_users_merged_bundle_feeds_upstream_as_text(run, authority):
+    bundle = merged_bundle({"REQUESTS_CA_BUNDLE": str(authority.pem_file)})
+
+    async def main():
+        async with (
+            RawServer(says(OK), tls=server_tls(authority, "127.0.0.1")) as origin,
+            Client(ca_pem=bundle.pem) as upstream,
+        ):
+            return await get(upstream, origin.url())
+
+    assert run(main()) == (200, b"ok")
+
+
+def test_an_empty_bundle_is_a_wrong_setting_and_never_the_default_roots(run):
+    async def main():
+        async with Client(ca_pem="") as upstream, RawServer(says(OK)) as origin:
+            await get(upstream, f"https://127.0.0.1:{origin.port}/")
+
+    with pytest.raises(ConfigError, match="the merged bundle"):
         run(main())
 
 
