@@ -301,6 +301,26 @@ def test_a_tunnel_carries_bytes_both_ways_and_ends_with_either_side(run, through
     assert run(main()) == int(through)
 
 
+@pytest.mark.parametrize("through", [False, True], ids=["directly", "through the proxy"])
+def test_a_relay_speaks_tls_to_its_peer(run, authority, through):
+    async def main():
+        async with (
+            RawServer(echo, tls=server_tls(authority, "index.test")) as peer,
+            RawServer(proxies_to({"index.test:443": peer.port})) as proxy,
+        ):
+            how = {"proxies": rules(proxy.port)} if through else {"resolve": {"index.test:443": ("127.0.0.1", peer.port)}}
+            reader, writer = await open_tunnel("index.test", 443, timeout_s=3, ca_file=authority.pem_file, tls=True, **how)
+            writer.write(b"hello")
+            got = await reader.readexactly(5)
+            writer.close()
+            await writer.wait_closed()
+            with pytest.raises(UpstreamUnreachable, match="is not trusted"):
+                await open_tunnel("index.test", 443, timeout_s=3, tls=True, **how)
+            return got
+
+    assert run(main()) == b"hello"
+
+
 def test_bytes_that_come_with_the_proxys_answer_belong_to_the_tunnel(run):
     async def main():
         async with RawServer(says(b"HTTP/1.1 200 OK\r\n\r\nSSH-2.0 hello", then="stall")) as proxy:
