@@ -7,20 +7,20 @@ import gzip
 import time
 
 import pytest
-import uvloop
 
 from entrepot.errors import ProtocolMisuse, TruncatedBody, UpstreamProtocolError, UpstreamTimeout
 from entrepot.httpcache.messages import Headers, RequestHead
 from entrepot.upstreams.client import UpstreamSettings, open_upstream
 from raw_origin import OK, RawServer, says
+from upstream_client import LOOPS
 
 GZ = gzip.compress(b"hello", mtime=0)
 
 
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.fixture(params=LOOPS, ids=LOOPS)
 def run(request):
-    """Run a coroutine on one of the two loops."""
-    with asyncio.Runner(loop_factory=request.param) as runner:
+    """Run a coroutine on one of the event loops."""
+    with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
         yield runner.run
 
 
@@ -161,6 +161,23 @@ def test_a_cut_body_is_truncated_and_what_came_is_counted(run, said, received, t
     assert caught.value.received == received
 
 
+@pytest.mark.parametrize("length", ["", "-1", "+2", "2, 3", "0x2", "99999999999999999999999"])
+def test_a_length_that_is_no_number_is_a_protocol_error(run, length):
+    with pytest.raises(UpstreamProtocolError, match="sent no HTTP"):
+        run(ask_script(says(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nok".encode())))
+
+
+def test_bytes_after_a_body_that_came_in_pieces_are_cut_off_and_end_the_connection(run):
+    async def main():
+        async with RawServer(
+            says(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"ab", b"cdjunk", pause_s=0.05, then="again")
+        ) as origin:
+            _, data = await ask(origin, times=2)
+            return data, origin.connections
+
+    assert run(main()) == (b"abcd", 2)
+
+
 def test_a_reset_is_not_the_end_of_a_body_without_length(run):
     with pytest.raises(TruncatedBody, match="reset"):
         run(ask_script(says(b"HTTP/1.1 200 OK\r\n\r\nabc", then="reset")))
@@ -196,7 +213,7 @@ def test_a_damaged_chunk_is_a_truncated_body(run):
         pytest.param(b"SSH-2.0-OpenSSH\r\n\r\n", "close", "sent no HTTP", id="garbage"),
         pytest.param(b"HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n", "close", "sent no HTTP", id="space in a name"),
         pytest.param(b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n", "close", "NUL", id="NUL in a value"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", "close", "sent no HTTP", id="two lengths"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", "close", "sent no HTTP", id="lengths"),
         pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "close", "transfer coding", id="gzip"),
         pytest.param(b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nfoo", "stall", "switched protocols", id="101"),
         pytest.param(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50000, "stall", "no whole head", id="endless head"),
@@ -206,6 +223,19 @@ def test_a_damaged_chunk_is_a_truncated_body(run):
 def test_what_is_no_answer_is_a_protocol_error(run, said, then, text):
     with pytest.raises(UpstreamProtocolError, match=text):
         run(ask_script(says(said, then=then)))
+
+
+def test_an_origin_that_hangs_up_on_everybody_is_a_protocol_error(run):
+    async def hangs_up(line):
+        pass
+
+    async def main():
+        async with RawServer(hangs_up) as origin:
+            for _ in range(20):
+                with pytest.raises(UpstreamProtocolError, match="before it answered"):
+                    await ask(origin)
+
+    run(main())
 
 
 def test_no_request_is_repeated_behind_the_callers_back(run):

@@ -40,6 +40,8 @@ class UpstreamSettings:
     """Longest wait for the next byte of an answer."""
     ca_file: Path | None = None
     """PEM bundle that replaces the default roots."""
+    ca_pem: str | None = field(default=None, repr=False)
+    """The same as text (``trust.merged_bundle``), for bundles that are no file; wins over ``ca_file``."""
     proxies: ProxyRules = field(default_factory=ProxyRules)
     resolve: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """``HOST:PORT`` to the address to connect to instead; names in TLS and ``Host`` stay."""
@@ -58,7 +60,9 @@ class HttpUpstream:
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self._settings = settings
-        self._dialer = Dialer(resolve=settings.resolve, ca_file=settings.ca_file, timeout_s=settings.connect_timeout_s)
+        self._dialer = Dialer(
+            resolve=settings.resolve, ca_file=settings.ca_file, ca_pem=settings.ca_pem, timeout_s=settings.connect_timeout_s
+        )
         self._idle: dict[Key, list[Connection]] = {}
         self._keys: dict[Connection, Key] = {}
         self._closed = False
@@ -86,8 +90,12 @@ class HttpUpstream:
         connection = None if fresh_connection or body is not None else self._take(key)
         if connection is None:
             connection = Connection(origin.authority, on_idle=self._keep, on_lost=self._forget)
-            await self._dialer.open(connection, origin, proxy=proxy, url=url)
             self._keys[connection] = key
+            try:
+                await self._dialer.open(connection, origin, proxy=proxy, url=url)
+            except BaseException:
+                self._keys.pop(connection, None)
+                raise
         exchange = Exchange(connection, request.method, url, self._settings.silence_timeout_s)
         await connection.send(exchange, head, body, length)
         return exchange

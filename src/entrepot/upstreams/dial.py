@@ -98,7 +98,7 @@ async def _attempt(info: AddressInfo) -> socket.socket:
     return sock
 
 
-def client_context(ca_file: Path | None) -> ssl.SSLContext:
+def client_context(ca_file: Path | None, ca_pem: str | None = None) -> ssl.SSLContext:
     """A verifying TLS context for http/1.1.
 
     Not ``ssl.create_default_context``: Python 3.13's strict checks refuse private authorities that pip, curl and uv accept,
@@ -106,6 +106,7 @@ def client_context(ca_file: Path | None) -> ssl.SSLContext:
 
     Args:
         ca_file: PEM bundle that replaces the default roots; ``None``: the system's, else those inside pip.
+        ca_pem: the same as text; wins over ``ca_file``.
 
     Raises:
         ConfigError: the bundle cannot be read or holds no certificate.
@@ -114,22 +115,28 @@ def client_context(ca_file: Path | None) -> ssl.SSLContext:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["http/1.1"])
     try:
-        if ca_file is not None:
+        if ca_pem is not None:
+            context.load_verify_locations(cadata=ca_pem)
+        elif ca_file is not None:
             context.load_verify_locations(cafile=ca_file)
         else:
             context.load_verify_locations(cadata=trust.merged_bundle({}).pem)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "no certificate in it"
-        raise ConfigError(f"the roots in {ca_file or 'the system'} cannot be used: {reason}", value=str(ca_file or "")) from exc
+        where = "the merged bundle" if ca_pem is not None else ca_file or "the system"
+        raise ConfigError(f"the roots in {where} cannot be used: {reason}", value=str(ca_file or "")) from exc
     return context
 
 
 class Dialer:
     """Opens connections with one set of addresses, roots and limits."""
 
-    def __init__(self, *, resolve: Mapping[str, tuple[str, int]], ca_file: Path | None, timeout_s: float) -> None:
+    def __init__(
+        self, *, resolve: Mapping[str, tuple[str, int]], ca_file: Path | None, timeout_s: float, ca_pem: str | None = None
+    ) -> None:
         self._addresses = Addresses(resolve)
         self._ca_file = ca_file
+        self._ca_pem = ca_pem
         self._timeout_s = timeout_s
         self._tls: ssl.SSLContext | None = None
 
@@ -213,7 +220,7 @@ class Dialer:
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:  # 28 ms for a usual bundle: not before the first https connection
-            self._tls = client_context(self._ca_file)
+            self._tls = client_context(self._ca_file, self._ca_pem)
         return self._tls
 
 

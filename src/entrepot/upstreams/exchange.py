@@ -48,6 +48,7 @@ class Exchange:
         self._head_bytes = 0
         self._interim = False
         self._until_close = False
+        self._expected: int | None = None
         self._ambiguous = False
         self._keeps_alive = False
         self._buffer: deque[bytes] = deque()
@@ -105,16 +106,10 @@ class Exchange:
     def feed(self, data: bytes) -> None:
         """Bytes from the socket."""
         self._active_at = self._connection.loop.time()
-        if self._head is None:
-            self._head_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.fail(UpstreamProtocolError(f"{self._who} switched protocols unasked (101)", url=self._url))
-        except httptools.HttpParserError as exc:
-            self._refuse(str(exc))
-        if self._head is None and self._head_bytes > HEAD_LIMIT:
-            self._refuse(f"no whole head in {HEAD_LIMIT} bytes")
+        if self._expected is None or self.complete:
+            self._parse(data)
+        else:
+            self._count(data, self._expected - self.received)
         self._wake()
 
     def ended(self, exc: Exception | None) -> None:
@@ -188,7 +183,10 @@ class Exchange:
         if coding is not None and "Content-Length" in headers:
             headers = headers.without("Content-Length")
             self._ambiguous = True
-        self._until_close = not bodiless and coding is None and "Content-Length" not in headers
+        length = headers.get("Content-Length")
+        self._until_close = not bodiless and coding is None and length is None
+        if not bodiless and coding is None and length is not None:
+            self._expected = int(length)  # llhttp has checked that it is one number
         self._keeps_alive = bool(self._parser.should_keep_alive())  # true only now: llhttp forgets it with the message
         self._head = ResponseHead(status, headers, self._reason.decode("latin-1"))
         if self._is_head:  # llhttp does not know that no body follows
@@ -213,6 +211,24 @@ class Exchange:
     @property
     def _who(self) -> str:
         return self._connection.authority
+
+    def _parse(self, data: bytes) -> None:
+        if self._head is None:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.fail(UpstreamProtocolError(f"{self._who} switched protocols unasked (101)", url=self._url))
+        except httptools.HttpParserError as exc:
+            self._refuse(str(exc))
+        if self._head is None and self._head_bytes > HEAD_LIMIT:
+            self._refuse(f"no whole head in {HEAD_LIMIT} bytes")
+
+    def _count(self, data: bytes, missing: int) -> None:
+        """More of a body of known length: no parser, which would copy every byte."""
+        self._ambiguous |= len(data) > missing
+        self.on_body(data if len(data) <= missing else data[:missing])
+        self.complete = self.received == self._expected
 
     def _refuse(self, why: str) -> None:
         if self._head is None:
@@ -292,8 +308,10 @@ class Connection(asyncio.Protocol):
         Raises:
             UpstreamTimeout, UpstreamProtocolError: no head came.
         """
-        assert self.usable
-        assert self._transport is not None
+        if not self.usable or self._transport is None:  # gone between the handshake and now
+            exchange.ended(None)
+            await exchange.wait_for_head()
+            return
         self._exchange = exchange
         try:
             self._transport.write(head)

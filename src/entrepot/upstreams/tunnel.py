@@ -26,6 +26,8 @@ async def open_tunnel(
     timeout_s: float = 10.0,
     scheme: str = "https",
     ca_file: Path | None = None,
+    ca_pem: str | None = None,
+    tls: bool = False,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A byte stream to ``HOST:PORT``; the caller closes the writer.
 
@@ -36,11 +38,13 @@ async def open_tunnel(
         resolve: ``HOST:PORT`` to the address to connect to instead.
         timeout_s: for name, TCP and the proxy's answer together, in seconds.
         scheme: whose proxy serves it: ``https`` for CONNECT, ``http`` for an ``Upgrade`` of a plain connection.
-        ca_file: roots for a proxy that is itself spoken to by TLS.
+        ca_file: roots for a proxy that is itself spoken to by TLS, and for ``tls``.
+        ca_pem: the same as text; wins over ``ca_file``.
+        tls: speak TLS to ``HOST`` and give the plain text of it: for relays of what came to us encrypted. Needs ``https``.
 
     Raises:
         UpstreamTimeout: no stream within ``timeout_s``.
-        UpstreamUnreachable: the name does not resolve, nothing listens, or the proxy refused.
+        UpstreamUnreachable: the name does not resolve, nothing listens, or the proxy or TLS refused.
         UpstreamProtocolError: the proxy does not speak HTTP.
         ConfigError: the proxy's address cannot be read.
     """
@@ -52,8 +56,7 @@ async def open_tunnel(
     address = proxies.proxy_for(f"{scheme}://{origin.authority}/") if proxies else None
     reader = asyncio.StreamReader(limit=BUFFER)
     protocol = asyncio.StreamReaderProtocol(reader)
-    dialer = Dialer(resolve=resolve or {}, ca_file=ca_file, timeout_s=timeout_s)
-    transport = await dialer.open(
-        protocol, origin, proxy=parse_proxy(address) if address else None, url=f"{scheme}://{origin.authority}", tunnel=True
-    )
+    dialer = Dialer(resolve=resolve or {}, ca_file=ca_file, ca_pem=ca_pem, timeout_s=timeout_s)
+    proxy = parse_proxy(address, source="the proxy variables") if address else None
+    transport = await dialer.open(protocol, origin, proxy=proxy, url=f"{scheme}://{origin.authority}", tunnel=not tls)
     return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
