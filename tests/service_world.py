@@ -20,7 +20,9 @@ FILE = "https://files.test/packages/demo-1.0-py3-none-any.whl"
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 
 
-def page(body: bytes, *, url: str = FILE, filename: str = "demo-1.0-py3-none-any.whl", digest: str | None = None, **fields) -> bytes:
+def page(
+    body: bytes, *, url: str = FILE, filename: str = "demo-1.0-py3-none-any.whl", digest: str | None = None, **fields
+) -> bytes:
     """A JSON page that names one file with its digest and size."""
     sha = digest or hashlib.sha256(body).hexdigest()
     file = {"filename": filename, "url": url, "hashes": {"sha256": sha}, "size": len(body), **fields}

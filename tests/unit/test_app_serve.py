@@ -4,12 +4,12 @@ import asyncio
 import os
 
 import pytest
-from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 
 from entrepot.errors import TruncatedBody, UpstreamTimeout, UpstreamUnreachable
-from entrepot.stores.readonly import ReadOnlyStore
 from entrepot.stores.memory import MemoryStore
+from entrepot.stores.readonly import ReadOnlyStore
 from entrepot.testing.upstream import Script, ranged
+from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 
 BODY = os.urandom(300_000)
 
@@ -210,7 +210,7 @@ class TestUpstreamFailures:
         assert (status, content) == (200, BODY)
         if with_etag:
             again = world.upstream.requests[-1].headers
-            assert again.get("range", ) == "bytes=150000-"
+            assert again.get("range") == "bytes=150000-"
             assert again.get("if-range") == '"v1"'
         assert world.upstream.fresh[-1] is True
 
@@ -245,7 +245,9 @@ class TestUpstreamFailures:
         assert status == 502
 
     @pytest.mark.parametrize(
-        ("failure", "status"), [(UpstreamTimeout("silent"), 504), (UpstreamUnreachable("nobody listens"), 502)], ids=["timeout", "refused"]
+        ("failure", "status"),
+        [(UpstreamTimeout("silent"), 504), (UpstreamUnreachable("nobody listens"), 502)],
+        ids=["timeout", "refused"],
     )
     def test_the_reason_is_in_the_reason_phrase(self, failure, status):
         world = World({FILE: Script(fail=failure)})

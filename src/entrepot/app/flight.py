@@ -117,6 +117,11 @@ class Flight:
         return self._finished or self.state in {State.LANDED, State.PASSED, State.FAILED}
 
     @property
+    def over_well(self) -> bool:
+        """Whether it ended with something to give."""
+        return self.state in {State.VERIFIED, State.LANDED, State.PASSED}
+
+    @property
     def has_all(self) -> bool:
         """Whether every byte has arrived, so that only checking and keeping are left."""
         return self.state is State.VERIFIED or (self.total is not None and self._hasher.size >= self.total > 0)
@@ -170,6 +175,9 @@ class Flight:
             self.error, self.state = exc, State.FAILED
         finally:
             self._finished = True
+            if not self.over_well:
+                self.state = State.FAILED
+                self.error = self.error or TruncatedBody("the transfer was given up", url=self._redacted)
             if self._growing is not None:
                 self._tidy(self._growing)
                 self._growing.release()

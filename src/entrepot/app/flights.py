@@ -9,13 +9,29 @@ from functools import partial
 from entrepot.app.errand import Errand, Means
 from entrepot.app.flight import Flight, State
 from entrepot.app.partials import READ
-from entrepot.errors import TruncatedBody
+from entrepot.errors import StoreError, TruncatedBody
 
 
 class FlightBody:
-    """The span ``[start, end)`` of a body that is in flight; ``end=None``: all of it, however long it gets."""
+    """The span ``[start, end)`` of a body that is in flight; ``end=None``: all of it, however long it gets.
 
-    def __init__(self, flight: Flight, start: int, end: int | None, *, leave: Callable[[Flight], None]) -> None:
+    Args:
+        flight: joined already; :meth:`aclose` leaves it.
+        start, end: in bytes.
+        leave: how to leave it.
+        rest: gives the bytes from a position on without the store, when that fails under the flight.
+    """
+
+    def __init__(
+        self,
+        flight: Flight,
+        start: int,
+        end: int | None,
+        *,
+        leave: Callable[[Flight], None],
+        rest: Callable[[int], AsyncIterator[bytes]],
+    ) -> None:
+        self._rest = rest
         self._flight = flight
         self._at = start
         self._end = end
@@ -41,6 +57,10 @@ class FlightBody:
                 self._at += len(piece)
                 yield piece
             elif flight.state in {State.VERIFIED, State.LANDED}:
+                return
+            elif isinstance(flight.error, StoreError):
+                async for piece in self._rest(self._at):
+                    yield piece
                 return
             elif flight.over:
                 raise flight.error or TruncatedBody("the transfer ended early", received=self._at)

@@ -12,19 +12,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from entrepot.app.answers import Answer, BlobBody, Body, BytesBody, Request, StreamBody
+from entrepot.app.direct import verified, without_start
 from entrepot.app.entries import Entries
 from entrepot.app.errand import Errand, Means
 from entrepot.app.facts import Expectation, Facts
 from entrepot.app.flight import Flight, State
 from entrepot.app.flights import FlightBody, Flights
 from entrepot.app.pages import Learned, page_reader
-from entrepot.app.partials import content_length
+from entrepot.app.partials import content_length, continues, range_validator
 from entrepot.app.policy import NEGATIVES, immutable, provable, refreshing, stand_in
 from entrepot.app.tally import Tally
-from entrepot.errors import EntrepotError, StoreError, UpstreamError
+from entrepot.errors import EntrepotError, StoreError, TruncatedBody, UpstreamError, UpstreamProtocolError
 from entrepot.heads import Head, canonical_url, redacted_url
 from entrepot.httpcache import (
     Bypass,
@@ -207,7 +209,7 @@ class Service:
             forward = unconditional(forward)
         flight = self._flights.join(Errand(request, forward, decision, expectation, tuple(h.response for h in heads)))
         try:
-            answer = await self._ride(request, flight, heads)
+            answer = await self._ride(request, flight, heads, expectation)
         except BaseException:
             self._flights.leave(flight)
             raise
@@ -215,7 +217,7 @@ class Service:
             self._flights.leave(flight)
         return answer
 
-    async def _ride(self, request: RequestHead, flight: Flight, heads: list[Head]) -> Answer:
+    async def _ride(self, request: RequestHead, flight: Flight, heads: list[Head], expectation: Expectation) -> Answer:
         """Wait for what there is to say, then say it: stored, growing, passed on, or failed."""
         plain = not (request.headers.names() & _CONDITIONS)
         while True:
@@ -227,16 +229,21 @@ class Service:
             if flight.state is State.PASSED:
                 return await self._passed(request, flight, heads)
             if flight.state is State.FAILED:
+                if isinstance(flight.error, StoreError):
+                    return await self._without_store(request, expectation)
                 return await self._after_failure(request, flight.error, heads)
+            if flight.over and not plain:
+                return await self._pass_on(Request(request))  # right, but it could not be kept: upstream cuts it out
             ready = flight.available() > 0 or flight.state is State.VERIFIED
             if plain and ready and flight.draft is not None:
-                return self._growing(request, flight)
+                return self._growing(request, flight, expectation)
             await flight.changed()
 
-    def _growing(self, request: RequestHead, flight: Flight) -> Answer:
+    def _growing(self, request: RequestHead, flight: Flight, expectation: Expectation) -> Answer:
         assert flight.draft is not None
         head = flight.draft.response.head
-        body = FlightBody(flight, 0, flight.total, leave=self._flights.leave)
+        rest = partial(self._rest, request, flight, expectation)
+        body = FlightBody(flight, 0, flight.total, leave=self._flights.leave, rest=rest)
         self._note(request, head.status, "miss", flight.total or 0, flight.draft)
         response = ResponseHead(head.status, forwardable(head.headers), head.reason)
         return Answer(_stamped(response, cache_status(hit=False, fwd="miss", fwd_status=head.status, stored=True)), body)
@@ -251,8 +258,6 @@ class Service:
         return self._streamed(request, answer, "miss")
 
     async def _after_failure(self, request: RequestHead, error: EntrepotError | None, heads: list[Head]) -> Answer:
-        if isinstance(error, StoreError):
-            return await self._pass_on(Request(request))
         stale = await self._stale(request, heads)
         if stale is not None:
             return stale
@@ -269,9 +274,51 @@ class Service:
         head = stand_in(request, [h for h in heads if h.response.head.status not in NEGATIVES])
         return await self._stored(request, head, "stale") if head is not None else None
 
+    async def _rest(self, request: RequestHead, flight: Flight, expectation: Expectation, at: int) -> AsyncIterator[bytes]:
+        """The body from ``at`` on, from upstream, when the store has failed and the client has the bytes before."""
+        hasher = expectation.hasher()
+        while hasher.size < at and (piece := flight.read(hasher.size, at - hasher.size)):
+            hasher.feed(piece)
+        headers = request.headers.added("Range", f"bytes={at}-")
+        validator = range_validator(flight.draft.response.head) if flight.draft is not None else None
+        if validator:
+            headers = headers.added("If-Range", validator)
+        answer = await self._upstream.send(dataclasses.replace(request, headers=headers), fresh_connection=True)
+        try:
+            if answer.head.status == 206 and continues(answer.head, at, flight.total):
+                pieces = answer.chunks()
+            elif answer.head.status == 200:
+                pieces = without_start(answer.chunks(), at, url=request.url)
+            else:
+                raise TruncatedBody(
+                    f"upstream answered {answer.head.status} for the rest", url=redacted_url(request.url), received=at
+                )
+            async for piece in verified(pieces, expectation, url=request.url, hasher=hasher):
+                self._downloaded(len(piece))
+                yield piece
+        finally:
+            await answer.aclose()
+
+    async def _without_store(self, request: RequestHead, expectation: Expectation) -> Answer:
+        """From upstream, checked on the way, for a client whom a failing store would have failed."""
+        answer = await self._send(Request(request))
+        made = self._streamed(request, answer, "miss")
+        if answer.head.status == 200 and isinstance(made.body, StreamBody):
+            made.body.source = verified(made.body.source, expectation, url=request.url)
+        return made
+
+    async def _send(self, request: Request) -> UpstreamAnswer:
+        """Ask upstream; once more on a new connection when a kept one breaks under a request that may be repeated."""
+        try:
+            return await self._upstream.send(request.head, request.body)
+        except UpstreamProtocolError:
+            if request.body is not None or request.head.method not in READ_METHODS:
+                raise
+            return await self._upstream.send(request.head, fresh_connection=True)
+
     async def _pass_on(self, request: Request) -> Answer:
         """Straight to upstream, nothing kept."""
-        answer = await self._upstream.send(request.head, request.body)
+        answer = await self._send(request)
         await self._invalidate(request.head, answer.head)
         return self._streamed(request.head, answer, "bypass")
 
@@ -280,7 +327,7 @@ class Service:
         host = urlsplit(request.head.url).hostname or ""
         if self._rules.offline and not is_loopback(host):
             return self._gateway(request.head, 504, f"entrepot is offline; {host} serves no packages", "error")
-        answer = await self._upstream.send(request.head, request.body)
+        answer = await self._send(request)
         if not is_loopback(host):
             self._tally.uncached_hosts[host] += 1
             self._tally.uncached_bytes += content_length(answer.head) or 0

@@ -104,13 +104,12 @@ class _Session:
         from entrepot.upstreams.trust import merged_bundle
 
         environ = self._context.around.environ
-        roots, ca_file = merged_bundle(environ, map(Path, self._plan.bundles)), scratch / "roots.pem"
+        roots = merged_bundle(environ, map(Path, self._plan.bundles))
         for text in roots.warnings:
             self._tally.warn(text)
-        ca_file.write_text(roots.pem, encoding="ascii")
         reach = UpstreamSettings(
             silence_timeout_s=self._settings.timeout_s,
-            ca_file=ca_file,
+            ca_pem=merged_bundle(environ, map(Path, self._plan.bundles), directories=True).pem,
             proxies=ProxyRules.from_environ(environ),
             resolve=read_resolve(environ.get(RESOLVE, "")),
         )
@@ -189,22 +188,19 @@ class _Session:
 
 def dialler(reach: UpstreamSettings) -> Dial:
     """How tunnels and upgraded connections are dialled: as upstream is reached."""
-    from entrepot.upstreams.dial import client_context
     from entrepot.upstreams.tunnel import open_tunnel
 
     async def dial(host: str, port: int, tls: bool) -> Streams:
-        reader, writer = await open_tunnel(
+        return await open_tunnel(
             host,
             port,
             proxies=reach.proxies,
             resolve=reach.resolve,
             timeout_s=reach.connect_timeout_s,
             scheme="https" if tls else "http",
-            ca_file=reach.ca_file,
+            ca_pem=reach.ca_pem,
+            tls=tls,
         )
-        if tls:
-            await writer.start_tls(client_context(reach.ca_file), server_hostname=host)
-        return reader, writer
 
     return dial
 

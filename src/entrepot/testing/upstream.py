@@ -34,7 +34,11 @@ class ScriptedAnswer:
     """A response that is being read."""
 
     def __init__(self, script: Script, url: str, piece: int) -> None:
-        length = [] if script.lengthless or "content-length" in {n.lower() for n in script.headers} else [("Content-Length", str(len(script.body)))]
+        length = (
+            []
+            if script.lengthless or "content-length" in {n.lower() for n in script.headers}
+            else [("Content-Length", str(len(script.body)))]
+        )
         self.head = ResponseHead(script.status, Headers([*script.headers.items(), *length]))
         self._script = script
         self._url = url
