@@ -20,7 +20,6 @@ from urllib.parse import urljoin, urlsplit
 
 from entrepot.errors import ProtocolMisuse
 from entrepot.httpcache.conditional import (
-    ORIGIN_ONLY,
     VALIDATION,
     confirms,
     head_confirms,
@@ -274,16 +273,16 @@ def forward_reason(decision: Decision) -> str | None:
             return "request"
         case Miss(reason=Reason.URI_MISS | Reason.VARY_MISS):
             return decision.reason.value
-        case Miss():
+        case _:
             return "miss"
 
 
 def _selected(request: RequestHead, candidates: Sequence[StoredResponse]) -> StoredResponse | None:
     """The most recent one, by ``Date``, of those that the request selects and that can answer it (RFC 9111 §4.1)."""
     usable = [each for each in candidates if can_reuse_for(request, each) and can_answer(request, each)]
-    if len(usable) <= 1:
-        return usable[0] if usable else None
-    return max(usable, key=lambda each: (date_value(each), each.response_time))
+    if not usable:
+        return None
+    return usable[0] if len(usable) == 1 else max(usable, key=lambda each: (date_value(each), each.response_time))
 
 
 def _miss(request: RequestHead, candidates: Sequence[StoredResponse], wants: CacheControl) -> Miss | Bypass:
@@ -301,11 +300,9 @@ def _miss(request: RequestHead, candidates: Sequence[StoredResponse], wants: Cac
 def _blocked(request: RequestHead, entry: StoredResponse) -> Reason | None:
     """Why the origin has to answer this request itself, fresh entry or not."""
     headers = request.headers
-    if "range" in headers and request.method == "GET" and entry.size is None and entry.head.status == 200:
-        return Reason.RANGE
     # "A cache MUST NOT evaluate conditional header fields that only apply to an origin server": where the entry shows the
     # condition to be true it may answer, a 412 is the origin's to give.
-    if any(name in headers for name in ORIGIN_ONLY) and not precondition_holds(request, entry):
+    if ("if-match" in headers or "if-unmodified-since" in headers) and not precondition_holds(request, entry):
         return Reason.PRECONDITION
     return None
 
