@@ -17,6 +17,7 @@ def answer(entry=ENTRY, size=10, method="GET", **named):
     [
         ("bytes=0-1", (0, 2)),
         ("BYTES=0-1", (0, 2)),
+        ("bytes=5-5", (5, 6)),
         ("bytes=1-", (1, 10)),
         ("bytes=-1", (9, 10)),
         ("bytes=-99", (0, 10)),

@@ -1,7 +1,9 @@
 """The transitions; the rules behind them are in tests/rfc."""
 
+from dataclasses import replace
+
 from cachecases import KEPT, answer, arrive, decide, get, stored
-from entrepot.httpcache import Bypass, Discard, Miss, Reason, Store
+from entrepot.httpcache import Bypass, Discard, Miss, Reason, Store, unconditional
 
 
 def test_a_miss_passes_the_clients_conditions_on():
@@ -36,3 +38,10 @@ def test_heuristics_are_off_unless_asked_for():
     entry = stored(last_modified="Sun, 06 Nov 1994 08:49:37 GMT")
     assert decide(get(), entry).reason is Reason.NO_FRESHNESS
     assert decide(get(), entry, heuristic=0.1).reason is Reason.FRESH
+
+
+def test_a_caller_may_ask_for_the_whole_instead_of_passing_conditions_on():
+    request = get(if_none_match='"a"')
+    decision = replace(decide(request), forward=unconditional(request))
+    assert arrive(decision, request, answer(304)) == Discard(Reason.VALIDATOR_MISMATCH)
+    assert isinstance(arrive(decision, request, answer(cache_control=KEPT)), Store)

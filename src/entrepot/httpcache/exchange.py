@@ -87,7 +87,8 @@ class Miss:
 
     reason: Reason
     forward: RequestHead
-    """What to send upstream: the client's request, with the entity tags of ``variants`` when there are any."""
+    """What to send upstream: the client's request, with the entity tags of ``variants`` when there are any. Who wants the
+    whole in any case replaces it by ``unconditional(request)`` (``dataclasses.replace``): then a 304 is nobody's."""
     variants: tuple[StoredResponse, ...] = ()
     """Stored responses to other selecting values that upstream was offered (RFC 9111 §4.3.1)."""
     superseded: tuple[StoredResponse, ...] = ()
@@ -214,7 +215,7 @@ def on_response(
         return Discard(decision.reason)
     made = _Arrival(decision.forward, response, request_time, response_time, shared)
     if response.status == 304:
-        return _on_not_modified(decision, request, made)
+        return _on_not_modified(decision, made)
     if request.method == "HEAD":
         return _on_head(decision, made)
     reason = is_storable(decision.forward, response, shared=shared)
@@ -362,13 +363,13 @@ class _Arrival:
         return Refresh(entry, was)
 
 
-def _on_not_modified(decision: Stale | Miss, request: RequestHead, made: _Arrival) -> Action:
+def _on_not_modified(decision: Stale | Miss, made: _Arrival) -> Action:
     if isinstance(decision, Stale):
         asked = any(name in decision.forward.headers for name in VALIDATION)
         if asked and confirms(decision.entry, made.response):
             return made.refreshed(decision.entry)
         return Discard(Reason.VALIDATOR_MISMATCH, invalidates=True)
-    if any(name in request.headers for name in VALIDATION):
+    if not decision.variants and any(name in decision.forward.headers for name in VALIDATION):
         return Discard(Reason.NOT_MODIFIED)
     for stored in decision.variants:
         if confirms(stored, made.response, offered=True):
