@@ -20,7 +20,6 @@ from urllib.parse import urljoin, urlsplit
 
 from entrepot.errors import ProtocolMisuse
 from entrepot.httpcache.conditional import (
-    ORIGIN_ONLY,
     VALIDATION,
     confirms,
     head_confirms,
@@ -88,7 +87,8 @@ class Miss:
 
     reason: Reason
     forward: RequestHead
-    """What to send upstream: the client's request, with the entity tags of ``variants`` when there are any."""
+    """What to send upstream: the client's request, with the entity tags of ``variants`` when there are any. Who wants the
+    whole in any case replaces it by ``unconditional(request)`` (``dataclasses.replace``): then a 304 is nobody's."""
     variants: tuple[StoredResponse, ...] = ()
     """Stored responses to other selecting values that upstream was offered (RFC 9111 §4.3.1)."""
     superseded: tuple[StoredResponse, ...] = ()
@@ -215,7 +215,7 @@ def on_response(
         return Discard(decision.reason)
     made = _Arrival(decision.forward, response, request_time, response_time, shared)
     if response.status == 304:
-        return _on_not_modified(decision, request, made)
+        return _on_not_modified(decision, made)
     if request.method == "HEAD":
         return _on_head(decision, made)
     reason = is_storable(decision.forward, response, shared=shared)
@@ -274,16 +274,16 @@ def forward_reason(decision: Decision) -> str | None:
             return "request"
         case Miss(reason=Reason.URI_MISS | Reason.VARY_MISS):
             return decision.reason.value
-        case Miss():
+        case _:
             return "miss"
 
 
 def _selected(request: RequestHead, candidates: Sequence[StoredResponse]) -> StoredResponse | None:
     """The most recent one, by ``Date``, of those that the request selects and that can answer it (RFC 9111 §4.1)."""
     usable = [each for each in candidates if can_reuse_for(request, each) and can_answer(request, each)]
-    if len(usable) <= 1:
-        return usable[0] if usable else None
-    return max(usable, key=lambda each: (date_value(each), each.response_time))
+    if not usable:
+        return None
+    return usable[0] if len(usable) == 1 else max(usable, key=lambda each: (date_value(each), each.response_time))
 
 
 def _miss(request: RequestHead, candidates: Sequence[StoredResponse], wants: CacheControl) -> Miss | Bypass:
@@ -301,11 +301,9 @@ def _miss(request: RequestHead, candidates: Sequence[StoredResponse], wants: Cac
 def _blocked(request: RequestHead, entry: StoredResponse) -> Reason | None:
     """Why the origin has to answer this request itself, fresh entry or not."""
     headers = request.headers
-    if "range" in headers and request.method == "GET" and entry.size is None and entry.head.status == 200:
-        return Reason.RANGE
     # "A cache MUST NOT evaluate conditional header fields that only apply to an origin server": where the entry shows the
     # condition to be true it may answer, a 412 is the origin's to give.
-    if any(name in headers for name in ORIGIN_ONLY) and not precondition_holds(request, entry):
+    if ("if-match" in headers or "if-unmodified-since" in headers) and not precondition_holds(request, entry):
         return Reason.PRECONDITION
     return None
 
@@ -365,13 +363,13 @@ class _Arrival:
         return Refresh(entry, was)
 
 
-def _on_not_modified(decision: Stale | Miss, request: RequestHead, made: _Arrival) -> Action:
+def _on_not_modified(decision: Stale | Miss, made: _Arrival) -> Action:
     if isinstance(decision, Stale):
         asked = any(name in decision.forward.headers for name in VALIDATION)
         if asked and confirms(decision.entry, made.response):
             return made.refreshed(decision.entry)
         return Discard(Reason.VALIDATOR_MISMATCH, invalidates=True)
-    if any(name in request.headers for name in VALIDATION):
+    if not decision.variants and any(name in decision.forward.headers for name in VALIDATION):
         return Discard(Reason.NOT_MODIFIED)
     for stored in decision.variants:
         if confirms(stored, made.response, offered=True):

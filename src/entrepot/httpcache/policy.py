@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from functools import lru_cache
 
 from entrepot.httpcache.conditional import is_bodiless
 from entrepot.httpcache.directives import CacheControl, request_directives, response_directives
@@ -63,8 +64,6 @@ class Reason(StrEnum):
     """A 304 to the client's own preconditions: pass it on."""
     VALIDATOR_MISMATCH = "validator-mismatch"
     """A 304, or an answer to HEAD, that does not fit what is stored."""
-    VALIDATED = "validated"
-    """Upstream confirmed it."""
 
 
 class StaleUse(StrEnum):
@@ -90,9 +89,11 @@ CREDENTIAL_FIELDS = frozenset(("authorization", "cookie", "proxy-authorization")
 """Request fields whose values are kept as digests only."""
 
 _UNORDERED = frozenset(("accept-encoding", "accept-language"))
+_LONGEST_CACHED = 512
+"""Characters; longer values are evened out each time, so that hostile ones cannot fill the memory."""
 
-STAR = (("*", None),)
-"""Selecting values that no request has: of a stored response whose 304 brought ``Vary: *``."""
+STAR = (("*", "\n"),)
+"""Selecting values that no request can have: of a stored response whose 304 brought ``Vary: *``."""
 
 
 def is_storable(request: RequestHead, response: ResponseHead, *, shared: bool) -> Reason | None:
@@ -141,7 +142,7 @@ def _status_reason(status: int, cc: CacheControl) -> Reason | None:
 
 def can_reuse_for(request: RequestHead, stored: StoredResponse) -> bool:
     """Whether the request has the values that ``Vary`` nominated when ``stored`` was stored (RFC 9111 §4.1)."""
-    return all(_selecting(name, request.headers.get(name)) == value for name, value in stored.vary) if stored.vary else True
+    return all(_selecting(name, request.headers.get(name)) == value for name, value in stored.vary)
 
 
 def selecting_values(vary_value: str | None, headers: Headers) -> tuple[tuple[str, str | None], ...] | None:
@@ -172,11 +173,18 @@ def _selecting(name: str, value: str | None) -> str | None:
     if value is None:
         return None
     if name in CREDENTIAL_FIELDS:
-        return f"sha256:{hashlib.sha256(value.encode('utf-8', 'surrogateescape')).hexdigest()}"
-    if '"' in value or "," not in value:
-        return value.strip(" \t") if name not in _UNORDERED else value.strip(" \t").lower()
-    members = list_members(value)
-    return ", ".join(sorted(m.lower() for m in members) if name in _UNORDERED else members)
+        return f"sha256:{hashlib.sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    evened = _evened if len(value) <= _LONGEST_CACHED else _evened.__wrapped__
+    return evened(value, unordered=name in _UNORDERED)
+
+
+@lru_cache(maxsize=1024)
+def _evened(value: str, *, unordered: bool) -> str:
+    """A value with the spaces around its commas made the same; ``unordered``: its members sorted, in lower case."""
+    if '"' in value:  # a comma or space may be part of a quoted string
+        return value.strip(" \t")
+    members = list_members(value.lower() if unordered else value)
+    return ", ".join(sorted(members) if unordered else members)
 
 
 def must_not_be_stale(cc: CacheControl, *, shared: bool) -> bool:

@@ -1,0 +1,28 @@
+from entrepot.httpcache import Headers
+
+
+def test_headers_are_values():
+    one = Headers([("A", "1"), ("b", "2")])
+    assert one == Headers({"A": "1", "b": "2"})
+    assert one != Headers({"a": "1", "b": "2"})
+    assert one != {"A": "1", "b": "2"}
+    assert hash(one) == hash(Headers({"A": "1", "b": "2"}))
+    assert repr(one) == "Headers([('A', '1'), ('b', '2')])"
+    assert len(one) == 2
+
+
+def test_headers_are_looked_up_without_regard_to_case():
+    headers = Headers([("Vary", "a"), ("vary", "b")])
+    assert headers.get("VARY") == "a, b"
+    assert headers.all("Vary") == ("a", "b")
+    assert headers.all("x") == ()
+    assert "vARY" in headers
+    assert 1 not in headers
+    assert headers.names() == {"vary"}
+
+
+def test_copies_differ_in_one_field():
+    headers = Headers({"A": "1", "B": "2"})
+    assert list(headers.replaced("a", "3")) == [("B", "2"), ("a", "3")]
+    assert list(headers.added("A", "3")) == [("A", "1"), ("B", "2"), ("A", "3")]
+    assert list(headers.without("b")) == [("A", "1")]
