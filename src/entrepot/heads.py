@@ -84,7 +84,12 @@ class Head:
             "kind": self.kind,
             "upload_time": self.upload_time,
         }
-        for flag, value in (("invalidated", r.invalidated), ("shared", self.shared), ("credentialed", self.credentialed), ("reserve", self.reserve)):
+        for flag, value in (
+            ("invalidated", r.invalidated),
+            ("shared", self.shared),
+            ("credentialed", self.credentialed),
+            ("reserve", self.reserve),
+        ):
             if value:
                 data[flag] = True
         return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass") + b"\n"
@@ -156,6 +161,7 @@ def canonical_url(url: str) -> str:
     'https://index.example/simple/?a=B'
     """
     scheme, _, authority, tail = _parts(url)
+    scheme = scheme or "http"
     host, port = _host_and_port(authority)
     shown = f":{port}" if port and port != _DEFAULT_PORTS.get(scheme) else ""
     return f"{scheme}://{host}{shown}{tail if tail.startswith('/') else '/' + tail}"
@@ -177,13 +183,13 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 def _parts(url: str) -> tuple[str, str, str, str]:
-    """Scheme in lower case, userinfo, authority without it, and path with query; the fragment is dropped.
+    """Scheme in lower case (empty without one), userinfo, authority without it, path with query; the fragment is dropped.
 
     By RFC 3986 §3, without the checks for which the standard library's splitter raises.
     """
     scheme, found, rest = url.partition("://")
     if not found or any(c in scheme for c in "/?#"):
-        scheme, rest = "http", url
+        scheme, rest = "", url
     end = min((i for i in (rest.find(c) for c in "/?#") if i >= 0), default=len(rest))
     user, _, authority = rest[:end].rpartition("@")
     return scheme.lower(), user, authority, rest[end:].partition("#")[0]
@@ -208,7 +214,7 @@ def redacted_url(url: str) -> str:
     'https://host/t/<TOKEN>/conda?sig=***&v=1'
     """
     scheme, _, authority, tail = _parts(url)
-    return f"{scheme}://{authority}{_masked(tail)}"
+    return f"{scheme}://{authority}{_masked(tail)}" if scheme else f"{authority}{_masked(tail)}"
 
 
 def has_secret(url: str) -> bool:

@@ -13,7 +13,12 @@ HEAD = Head(
     url="https://index.test/simple/x/",
     method="GET",
     response=StoredResponse(
-        ResponseHead(200, Headers([("ETag", '"\u00e9"'), ("Vary", "Accept")]), "OK"), (("accept", None), ("x", "1")), 1.5, 2.5, 7, key="0"
+        ResponseHead(200, Headers([("ETag", '"\u00e9"'), ("Vary", "Accept")]), "OK"),
+        (("accept", None), ("x", "1")),
+        1.5,
+        2.5,
+        7,
+        key="0",
     ),
     body=Digest("sha256", "ab" * 32),
     proven=(Digest("md5", "cd" * 16),),
@@ -60,6 +65,8 @@ def test_the_canonical_form_changes_only_what_no_origin_can_tell_apart(url, cano
         ("https:///x", ""),
         ("file:///x", ""),
         ("ftp://h/x", ""),
+        ("../links", ""),
+        ("h:80/x", ""),
     ],
 )
 def test_an_authority_always_has_a_port(url, authority):
@@ -96,6 +103,9 @@ PLAIN = [
     "http://[::1]:8080/x",
     "https://host/@scope/x",
     "https://host/x?a=b@c",
+    "file:///srv/wheels",
+    "../links",
+    "git+ssh://host/x",
 ]
 
 
@@ -142,7 +152,9 @@ def test_a_head_with_undecodable_text_can_be_kept():
 
 
 @pytest.mark.parametrize("key", sorted(json.loads(HEAD.to_bytes())))
-@pytest.mark.parametrize("value", [None, 7, -1.5, True, "x", [], {}, [[1]], ["a"], [None], float("inf"), float("nan"), "\x00", 10**400])
+@pytest.mark.parametrize(
+    "value", [None, 7, -1.5, True, "x", [], {}, [[1]], ["a"], [None], float("inf"), float("nan"), "\x00", 10**400]
+)
 def test_a_field_of_the_wrong_type_is_an_invalid_head_or_harmless(key, value):
     data = json.loads(HEAD.to_bytes())
     data[key] = value
@@ -164,7 +176,19 @@ def test_a_head_that_lacks_a_field_is_invalid(key):
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"\x00", b"{", b"[]", b"null", b"7", b'"format"', b"\xff\xfe", b"[" * 100_000, b'{"format":2}', b'{"format":' + b"1" * 5000 + b"}"],
+    [
+        b"",
+        b"\x00",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b'"format"',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"format":2}',
+        b'{"format":' + b"1" * 5000 + b"}",
+    ],
     ids=range(11),
 )
 def test_what_is_no_head_is_an_invalid_head(raw):

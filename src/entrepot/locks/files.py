@@ -73,7 +73,7 @@ class Collector:
             if known and filename:
                 self._allowed.append(Allowed(known, project, name.version if name else version, filename, source=self._source))
             return
-        self._hosts |= resolve.hosts
+        self._hosts.add(resolve.authority(target))
         if name:
             project, version = name.project, name.version
         for spelling in spellings(target):
@@ -103,7 +103,7 @@ class Collector:
             return
         resolve = Resolver("http://0.invalid/")
         if target := resolve(url):
-            self._hosts |= resolve.hosts
+            self._hosts.add(resolve.authority(target))
             yield from spellings(target)
 
     def known(self, problem: str = "") -> Known:

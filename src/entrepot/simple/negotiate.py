@@ -148,7 +148,7 @@ def _media_range(item: str) -> tuple[str, int, frozenset[str], float] | None:
     """Its type, how specific it is (0 to 2), its parameters before ``q``, and its weight."""
     kind, *parameters = (part.strip() for part in _split(item, ";"))
     kind = kind.lower()
-    if kind.count("/") != 1:
+    if not _MEDIA_RANGE(kind):
         return None
     quality, own = 1.0, []
     for parameter in parameters:
@@ -159,6 +159,9 @@ def _media_range(item: str) -> tuple[str, int, frozenset[str], float] | None:
         if parameter:
             own.append(parameter.replace('"', "").replace(" ", "").lower())
     return kind, 0 if kind == "*/*" else 1 if kind.endswith("/*") else _EXACT, frozenset(own), quality
+
+
+_MEDIA_RANGE = re.compile(r"[\w!#$%&'*+.^`|~-]+/[\w!#$%&'*+.^`|~-]+", re.ASCII).fullmatch
 
 
 def _covers(kind: str, rank: int, wanted: str) -> bool:

@@ -111,7 +111,7 @@ def _media_type(content_type: str) -> str:
 _SIMPLE_TYPE = re.compile(r"application/vnd\.pypi\.simple\.(v\d+|latest)\+(json|html)").fullmatch
 _JSON_START = re.compile(rb'\s*\{(?=[^\x00]*"(api-version|files|projects)"\s*:)').match
 _HTML_MARK = re.compile(
-    r"""<meta\b[^>]*\bpypi:repository-version\b|<title>\s*(Links\s+(for|in)\s|Simple\s+(index|package)\b)""", re.IGNORECASE
+    r"""<meta\b[^<>]*\bpypi:repository-version\b|<title>\s*(Links\s+(for|in)\s|Simple\s+(index|package)\b)""", re.IGNORECASE
 ).search
 
 
@@ -190,7 +190,7 @@ def _read_html(body: bytes, content_type: str, url: str) -> Page:
 
 
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE).search
-_META_CHARSET = re.compile(r"""<meta\b[^>]*charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE).search
+_META_CHARSET = re.compile(r"""<meta\b[^<>]*charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE).search
 _TITLE = re.compile(r"<title>\s*Links\s+for\s+([^<]*)</title>", re.IGNORECASE).search
 _BASE = re.compile(r"<base\s", re.IGNORECASE).search
 _PROJECT = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII).fullmatch
@@ -237,11 +237,13 @@ def _page(project: str | None, files: Iterable[_File | None], url: str, *, base:
     resolve = Resolver(base)
     source = cache_key(url)
     links: list[Link] = []
+    hosts: set[str] = set()
     for file in files:
         url = resolve(file.href) if file else ""
-        if file and url:
-            links += _links(file, url, project, source, is_listing=is_listing)
-    return Page(project, links, frozenset(resolve.hosts))
+        if file and url and (found := _links(file, url, project, source, is_listing=is_listing)):
+            links += found
+            hosts.add(resolve.authority(url))
+    return Page(project, links, frozenset(hosts))
 
 
 def _links(file: _File, url: str, project: str | None, source: str, *, is_listing: bool) -> list[Link]:

@@ -9,18 +9,17 @@ from entrepot.heads import authority_of, canonical_url
 
 
 class Resolver:
-    """Makes canonical URLs of links, and collects their hosts.
+    """Makes canonical URLs of links, remembering the few hosts that they name.
 
     Args:
         base: the page's URL or its ``<base>``.
     """
 
-    __slots__ = ("_base", "_known", "hosts")
+    __slots__ = ("_base", "_known")
 
     def __init__(self, base: str) -> None:
         self._base = canonical_url(base)
         self._known: dict[str, str] = {}
-        self.hosts: set[str] = set()
 
     def __call__(self, href: str) -> str:
         """The canonical URL; empty when it is none that can be asked for over HTTP."""
@@ -29,14 +28,16 @@ class Resolver:
             url = self._joined(url)
             if not url:
                 return ""
+        return url if self.authority(url) else ""
+
+    def authority(self, url: str) -> str:
+        """``HOST:PORT`` of a canonical URL; empty when no client could connect to it."""
         origin = url[: url.index("/", 8)]
         authority = self._known.get(origin)
         if authority is None:
             authority = authority_of(url)
             self._known[origin] = authority = authority if _AUTHORITY(authority) else ""
-            if authority:
-                self.hosts.add(authority)
-        return url if authority else ""
+        return authority
 
     def _joined(self, href: str) -> str:
         try:
