@@ -19,6 +19,7 @@ import errno
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from entrepot.errors import FormatError, StoreError, StoreFull, StoreUnavailable
@@ -247,11 +248,23 @@ def read_boot(root: str, *, boot: str, now: float) -> BootState:
     try:
         last, clean, before = words[0], words[1] == "clean", float(words[2])
     except (IndexError, ValueError):
-        return BootState(boot, clean=False, suspect_before=max(now, written))
+        return BootState(boot, clean=False, suspect_before=_doubt(root, now, written))
     if clean or (last == boot and boot != "?"):
         return BootState(boot, clean=clean, suspect_before=before)
-    # the clock may have jumped back with the boot: the later of the two
-    return BootState(boot, clean=False, suspect_before=max(now, written))
+    return BootState(boot, clean=False, suspect_before=_doubt(root, now, written))
+
+
+def _doubt(root: str, now: float, written: float) -> float:
+    """The moment up to which bodies are in doubt: after everything that was written before this boot.
+
+    The clock may have been set back by the boot, so the newest folder counts as well. A second less than now, because the
+    times of files lag some milliseconds behind the clock and no machine boots within a second.
+    """
+    newest = written
+    for folder, _, _ in os.walk(os.path.join(root, "bodies")):  # at most some hundred folders
+        with suppress(OSError):
+            newest = max(newest, os.stat(folder).st_mtime)
+    return max(now - 1.0, newest + 0.001)
 
 
 _NETWORK = frozenset(
