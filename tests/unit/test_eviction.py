@@ -53,7 +53,10 @@ def stores(draw):
     disks = draw(BODIES)
     uses = []
     for body, disk in disks.items():
-        uses += [Use(f"{body}-{i}", body, used, disk) for i, used in enumerate(draw(st.lists(st.integers(0, 20), min_size=1, max_size=3)))]
+        uses += [
+            Use(f"{body}-{i}", body, used, disk)
+            for i, used in enumerate(draw(st.lists(st.integers(0, 20), min_size=1, max_size=3)))
+        ]
     uses += [Use(f"none-{i}", None, used, 0) for i, used in enumerate(draw(st.lists(st.integers(0, 20), max_size=3)))]
     return draw(st.permutations(uses)), disks, draw(st.sets(st.sampled_from(sorted(disks)) if disks else st.nothing()))
 
@@ -89,4 +92,6 @@ def test_the_choice_does_not_depend_on_the_order_of_heads(case, budget, random):
     uses, _, _ = case
     shuffled = list(uses)
     random.shuffle(shuffled)
-    assert [(v.body, sorted(v.heads)) for v in victims(uses, budget)] == [(v.body, sorted(v.heads)) for v in victims(shuffled, budget)]
+    assert [(v.body, sorted(v.heads)) for v in victims(uses, budget)] == [
+        (v.body, sorted(v.heads)) for v in victims(shuffled, budget)
+    ]

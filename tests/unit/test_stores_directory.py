@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from unit.storing import digest, disk_of, files, head_of, stored
 
 from entrepot.errors import Busy, FormatError, StoreFull, StoreUnavailable
 from entrepot.heads import body_key
@@ -19,6 +18,7 @@ from entrepot.stores.catalogue import SqliteCatalogue
 from entrepot.stores.directory import DirectoryStore
 from entrepot.stores.upkeep import DEFAULT_CAP, default_cap
 from entrepot.testing.store_suite import body, content, run
+from unit.storing import digest, disk_of, files, head_of, stored
 
 SRC = str(Path(layout.__file__).parents[2])
 
@@ -443,4 +443,3 @@ class TestFailingDisks:
 
 def test_a_body_key_is_what_the_heads_say():
     assert body(b"x") == body_key(digest(b"x"))
-

@@ -79,7 +79,7 @@ class SqliteCatalogue:
         busy_s: seconds to wait for another process's transaction.
     """
 
-    def __init__(self, path: Path | None, *, wal: bool = True, busy_s: float = 2.0) -> None:
+    def __init__(self, path: Path | None, *, wal: bool = True, busy_s: float = 1.0) -> None:
         self.path = path
         self._database = Database(path, wal=wal, busy_s=busy_s)
         self._read, self._write = self._database.read, self._database.write

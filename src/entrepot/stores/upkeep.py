@@ -46,11 +46,12 @@ class Usage:
     flights: int = 0
     """Partial downloads and temporary files."""
     catalogue: int = 0
+    """Beside the cap: it is derived, and no eviction makes it smaller."""
 
     @property
     def total(self) -> int:
         """What counts towards the cap."""
-        return self.bodies + self.heads + self.flights + self.catalogue
+        return self.bodies + self.heads + self.flights
 
 
 @dataclass(slots=True)
@@ -288,7 +289,7 @@ def evict(disk: Disk, catalogue: SqliteCatalogue, *, cap: int, needed: int = 0) 
             total = usage(disk, catalogue)
             if total.total + needed <= cap:
                 return done
-            budget = max(0, int(cap * LOW_WATER) - needed - total.flights - total.catalogue)
+            budget = max(0, int(cap * LOW_WATER) - needed - total.flights)
             for _ in range(4):
                 if not _evict_round(disk, catalogue, budget, started, done):
                     break
