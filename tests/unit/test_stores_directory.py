@@ -18,7 +18,7 @@ from entrepot.stores.catalogue import SqliteCatalogue
 from entrepot.stores.directory import DirectoryStore
 from entrepot.stores.upkeep import DEFAULT_CAP, default_cap
 from entrepot.testing.store_suite import body, content, run
-from unit.storing import digest, disk_of, files, head_of, stored
+from unit.storing import age, digest, disk_of, files, head_of, stored
 
 SRC = str(Path(layout.__file__).parents[2])
 
@@ -306,6 +306,41 @@ class TestAfterACrash:
         flight.close()
         assert content(again, body(b"good")) == b"good"
 
+    def test_a_partial_download_of_before_is_not_resumed(self, boot, store):
+        """Its bytes were never synced: some may be zeros, and without a digest nobody would notice."""
+        flight = store.open_flight("f")
+        flight.lead()
+        flight.write(b"half")
+        flight.describe(b"note")
+        flight.close()
+        age(store.root / "flights" / "f.part", 60)
+        self.crashed(store)
+        boot[0] = "boot-2"
+        again = self.opened(store).open_flight("f")
+        assert again.lead()
+        assert (again.size(), again.description()) == (0, None)
+        again.close()
+
+    def test_files_that_were_emptied_by_a_power_cut_are_misses_not_errors(self, boot, store):
+        """Renames kept, bytes lost: of everything that was not synced."""
+        key = stored(store, None, "https://files.test/a", b"a")
+        for name in (key, "boot"):
+            (store.root / name).write_bytes(b"")
+        self.crashed(store)
+        boot[0] = "boot-2"
+        again = self.opened(store)
+        assert again.needs_check(body(b"a"))
+        swept = again.sweep(time.time() + 7200)
+        assert (swept.heads, swept.bodies) == (1, 1)
+        assert files(store.root) == []
+
+    def test_the_marker_is_synced_when_a_store_is_made(self, tmp_path, monkeypatch):
+        synced = []
+        real = os.fsync
+        monkeypatch.setattr("os.fsync", lambda fd: (synced.append(fd), real(fd)))
+        DirectoryStore(tmp_path / "new")
+        assert len(synced) == 2
+
 
 class TestFlights:
     def test_nothing_is_left_of_a_flight_that_wrote_nothing(self, store):
@@ -359,6 +394,7 @@ class TestFlights:
 
     def test_a_body_just_committed_is_in_use_until_its_flight_is_closed(self, store, tmp_path):
         catalogue = SqliteCatalogue(None)
+        catalogue.rebuild(store)
         key = stored(store, catalogue, "https://files.test/a", b"a" * 50_000, used=1)
         flight = store.open_flight("f")
         flight.lead()

@@ -29,6 +29,7 @@ def store(tmp_path):
 @pytest.fixture
 def catalogue(store):
     catalogue = SqliteCatalogue(store.root / "catalogue.sqlite")
+    catalogue.rebuild(store)
     yield catalogue
     catalogue.close()
 
@@ -119,6 +120,12 @@ class TestSweep:
             age(store.root / "flights" / name, 2 * HOUR)
         store.sweep(time.time())
         assert files(store.root) == []
+
+    def test_it_puts_the_catalogue_right(self, store, catalogue):
+        """A process was killed between the head's rename and its record."""
+        key = stored(store, None, url("a"), b"a")
+        store.sweep(time.time(), catalogue=catalogue)
+        assert [row.key for row in catalogue.listing()] == [key]
 
 
 class TestUsage:
@@ -226,6 +233,13 @@ class TestEvict:
         assert files(store.root) == []
         assert os.pread(fd, 200_000, 0) == self.data[0]
         os.close(fd)
+
+    def test_without_a_catalogue_it_makes_one_first(self, store, catalogue, filled):
+        small = self.small(store, store.usage().total - 150_000)
+        done = small.evict(SqliteCatalogue(None))
+        assert done.bodies >= 2
+        assert run(store.head(filled[0])) is None
+        assert run(store.head(filled[9])) is not None
 
     def test_only_one_evicts_at_a_time(self, store, catalogue, filled):
         small = self.small(store, 1)

@@ -217,11 +217,19 @@ class DirectoryStore:
         return upkeep.usage(self._disk, catalogue)
 
     def sweep(self, now: float, *, grace_s: float = 3600, catalogue: SqliteCatalogue | None = None) -> upkeep.Swept:
-        """Remove what nothing needs; see :func:`entrepot.stores.upkeep.sweep`. Slow: call it from a thread."""
-        return upkeep.sweep(self._disk, now, grace_s=grace_s, catalogue=catalogue)
+        """Remove what nothing needs; see :func:`entrepot.stores.upkeep.sweep`. Slow: call it from a thread.
+
+        The catalogue is put right as well: a process that was killed between a head's rename and its record left one out.
+        """
+        swept = upkeep.sweep(self._disk, now, grace_s=grace_s, catalogue=catalogue)
+        if catalogue is not None:
+            catalogue.rebuild(self)
+        return swept
 
     def evict(self, catalogue: SqliteCatalogue, *, needed: int = 0) -> upkeep.Evicted:
         """Make room; see :func:`entrepot.stores.upkeep.evict`. Slow: call it from a thread."""
+        if catalogue.needs_rebuild:
+            catalogue.rebuild(self)
         return upkeep.evict(self._disk, catalogue, cap=self.cap, needed=needed)
 
     def close(self) -> None:

@@ -57,7 +57,9 @@ class FileGrowing:
         """Take over the part that lies there, or begin one."""
         fd = self._disk.new_file(self._base + ".part", os.O_RDWR)
         found = os.fstat(fd)
-        if found.st_nlink > 1:  # the second name may be a body's: leave that file alone
+        # A second name may be a body's: that file is left alone. And bytes that were never synced when the machine went
+        # down may be zeros now, which nobody would notice where no digest is known.
+        if found.st_nlink > 1 or found.st_mtime < self._disk.boot.suspect_before:
             os.close(fd)
             self._begin_new()
             return

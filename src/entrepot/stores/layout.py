@@ -173,10 +173,11 @@ def _make_root(root: str) -> None:
             ) from None
     mode = Modes(stat.S_IMODE(os.stat(root).st_mode)).file
     for name, text in ((TAG, TAG_TEXT), (MARKER, _MARKER_TEXT)):
-        write_small(os.path.join(root, name), text.encode(), mode)
+        # synced: an empty marker after a power cut would lock everybody out
+        write_small(os.path.join(root, name), text.encode(), mode, sync=True)
 
 
-def write_small(path: str, data: bytes, mode: int) -> None:
+def write_small(path: str, data: bytes, mode: int, *, sync: bool = False) -> None:
     """Replace one of the store's own small files, atomically."""
     temp = f"{path}.{os.urandom(6).hex()}"
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -184,6 +185,8 @@ def write_small(path: str, data: bytes, mode: int) -> None:
         if mode & 0o077:
             os.fchmod(fd, mode)
         os.write(fd, data)
+        if sync:
+            os.fsync(fd)
         os.close(fd)
         fd = -1
         os.replace(temp, path)
@@ -289,3 +292,9 @@ def is_network(path: str, mounts: str = "/proc/self/mountinfo") -> bool:
         if mount.split()[2:3] == [wanted]:
             return rest.partition(" ")[0] in _NETWORK
     return False
+
+
+def host_name() -> str:
+    """This host's name, as far as it can be part of a file's name."""
+    name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "host")
+    return "".join(c if c.isalnum() else "-" for c in name)[:48] or "host"

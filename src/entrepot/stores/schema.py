@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -106,20 +105,6 @@ def head_row(key: str, head: Head, used: float, disk: int) -> HeadRow:
         int(head.shared),
         head.upload_time,
     )
-
-
-def pack_json(head: Head) -> bytes:
-    """A head's JSON, a third of its size."""
-    return zlib.compress(head.to_bytes(), 1)
-
-
-def unpack_json(raw: bytes, key: str) -> Head:
-    """The head again, its variant's name in place.
-
-    Raises:
-        InvalidHead, zlib.error: damaged.
-    """
-    return Head.from_bytes(zlib.decompress(raw), key=key.rpartition("/")[2])
 
 
 def url_key(url: str) -> bytes:

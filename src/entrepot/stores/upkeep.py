@@ -97,10 +97,10 @@ def note_wanted(disk: Disk, key: str) -> None:
 
 
 def usage(disk: Disk, catalogue: SqliteCatalogue | None) -> Usage:
-    """Bytes of disk by kind of file; by a scan of the whole store when there is no catalogue."""
+    """Bytes of disk by kind of file; by a scan of the whole store when there is no catalogue, or one that may lack heads."""
     block = _block(disk)
     flights, derived = _own_files(disk)
-    if catalogue is not None:
+    if catalogue is not None and not catalogue.needs_rebuild:
         heads, bodies = catalogue.sizes()
         return Usage(bodies, heads * 2 * block, flights, derived)
     return Usage(
