@@ -77,10 +77,22 @@ def main(place: Path):
     timed("learn 3,000 links, again", lambda: catalogue.learn(page), 5)
     urls = [each.url for each in page]
     timed("3,000 look-ups of links", lambda: [catalogue.link(u) for u in urls], 3)
-    timed("1,000 records", lambda: [catalogue.record(f"heads/ab/{i}/0", head_of(f"https://files.test/{i}", b"x"), used=1, disk=1) for i in range(1000)])
+    timed(
+        "1,000 records",
+        lambda: [
+            catalogue.record(f"heads/ab/{i}/0", head_of(f"https://files.test/{i}", b"x"), used=1, disk=1) for i in range(1000)
+        ],
+    )
     big = SqliteCatalogue(place / "big.sqlite")
     heads = [
-        (f"heads/{i % 256:02x}/{i:062x}/0", head_of(f"https://files.test/packages/{i:064x}/numpy-{i}.whl", b"%d" % i, project="numpy", version=str(i), kind="wheel"), float(i), 4096)
+        (
+            f"heads/{i % 256:02x}/{i:062x}/0",
+            head_of(
+                f"https://files.test/packages/{i:064x}/numpy-{i}.whl", b"%d" % i, project="numpy", version=str(i), kind="wheel"
+            ),
+            float(i),
+            4096,
+        )
         for i in range(100_000)
     ]
     timed("record 100,000 heads in batches of 2,000", lambda: [big._record(heads[i : i + 2000]) for i in range(0, 100_000, 2000)])

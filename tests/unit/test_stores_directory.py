@@ -262,6 +262,22 @@ class TestAfterACrash:
         assert not later.needs_check(body(b"x"))
         assert later.needs_check(body(b"y")), "a clean end does not clear what nobody has checked"
 
+    def test_a_body_in_doubt_is_hashed_on_its_first_read_and_a_wrong_one_is_absent(self, boot, store):
+        for data in (b"good", b"evil"):
+            run(store.put(body(data), data))
+        (store.root / body(b"evil")).write_bytes(b"\0" * 4)
+        self.crashed(store)
+        for data in (b"good", b"evil"):
+            age(store.root / body(data), 60)
+        boot[0] = "boot-2"
+        again = self.opened(store)
+        assert content(again, body(b"good")) == b"good"
+        assert not again.needs_check(body(b"good"))
+        assert run(again.get(body(b"evil"))) is None
+        assert files(store.root) == [body(b"good")]
+        (store.root / body(b"good")).write_bytes(b"EVIL")
+        assert content(again, body(b"good")) == b"EVIL", "once: later damage is what verify is for"
+
     def test_a_clean_end_leaves_no_doubt(self, boot, store):
         run(store.put(body(b"x"), b"x"))
         store.close()

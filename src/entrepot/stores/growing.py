@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from entrepot.errors import ProtocolMisuse, StoreUnavailable
+from entrepot.errors import ProtocolMisuse, StoreError, StoreUnavailable
 from entrepot.ports.store import ObjectMeta
 from entrepot.stores.disk import Disk, meta_of, write_all
 from entrepot.stores.layout import translated, write_small
@@ -223,7 +223,7 @@ class FileGrowing:
     def release(self) -> None:
         """Give up the lead; what cannot be resumed leaves nothing behind."""
         if self._lead.held:
-            with suppress(OSError):
+            with suppress(StoreError):
                 if self._writable and self._size == 0:
                     self.discard()
             self._lead.release(remove=not self._writable)
