@@ -25,6 +25,7 @@ T = TypeVar("T")
 Mode = Literal["wal", "rollback", "read-only", "memory"]
 
 MMAP_BYTES = 16 << 20
+LOG_BYTES = 1 << 20
 _MAX_PENDING = 10_000
 
 
@@ -46,6 +47,8 @@ class Database:
         self._busy_s = busy_s
         self._db: sqlite3.Connection | None = None
         self._mode: Mode = "memory"
+        self._failures = 0
+        self._skip = 0
         self._pending: list[Callable[[sqlite3.Connection], object]] = []
 
     @property
@@ -66,16 +69,25 @@ class Database:
             self._connection()
             if self._mode == "read-only":
                 return
-            todo = [*self._pending, work]
-            ok, _ = self._guarded(lambda db: _transaction(db, todo))
-            if ok:
+            if self._try([*self._pending, work]):
                 self._pending = []
             elif not lossy and len(self._pending) < _MAX_PENDING:
                 self._pending.append(work)
 
+    def _try(self, todo: list[Callable[[sqlite3.Connection], object]]) -> bool:
+        """One attempt at a transaction; after several failures in a row not every time: each may wait for a lock."""
+        if self._skip:
+            self._skip -= 1
+            return False
+        ok, _ = self._guarded(lambda db: _transaction(db, todo))
+        self._failures = 0 if ok else self._failures + 1
+        self._skip = 0 if self._failures < 3 else min(2**self._failures, 256)
+        return ok
+
     def close(self) -> None:
         """Write what is pending and close; the next use opens it again."""
         with self.lock:
+            self._skip = 0
             if self._pending:
                 self.write(lambda _: None, lossy=True)
             self._drop()
@@ -136,6 +148,7 @@ class Database:
             journal = db.execute("PRAGMA journal_mode").fetchone()[0]
             # a lost transaction costs a second look, a damaged file a rebuild: no sync is worth waiting for
             db.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'wal' else 'OFF'}")
+            db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")  # else the log stays as big as it ever was
             db.execute(f"PRAGMA mmap_size = {MMAP_BYTES}")
         except BaseException:
             db.close()

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-from entrepot.errors import AlreadyExists, StoreUnavailable
+from entrepot.errors import AlreadyExists, Busy, StoreUnavailable
 from entrepot.ports.store import ObjectMeta
 from entrepot.stores import layout
 from entrepot.stores.layout import BootState, translated
@@ -68,8 +67,7 @@ class Disk:
         self.begin()
         if self.locks:
             return base, Lead(base + ".lock")
-        host = "".join(c for c in socket.gethostname() if c.isalnum())[:32]
-        base = f"{base}.{host}-{os.getpid()}"
+        base = f"{base}.{layout.host_name()}-{os.getpid()}"
         return base, LoneLead(base + ".lock")
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -92,6 +90,8 @@ class Disk:
             except NoLocks:
                 self.locks = False
             self._mark(clean=False)
+        except Busy as exc:
+            raise StoreUnavailable(exc.message, hint=exc.hint) from exc
         except OSError as exc:
             raise translated(exc, "it was opened for writing") from exc
         self._writing = True

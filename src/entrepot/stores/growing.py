@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from entrepot.errors import ProtocolMisuse, StoreUnavailable
+from entrepot.errors import ProtocolMisuse, StoreError, StoreUnavailable
 from entrepot.ports.store import ObjectMeta
 from entrepot.stores.disk import Disk, meta_of, write_all
 from entrepot.stores.layout import translated, write_small
@@ -57,7 +57,9 @@ class FileGrowing:
         """Take over the part that lies there, or begin one."""
         fd = self._disk.new_file(self._base + ".part", os.O_RDWR)
         found = os.fstat(fd)
-        if found.st_nlink > 1:  # the second name may be a body's: leave that file alone
+        # A second name may be a body's: that file is left alone. And bytes that were never synced when the machine went
+        # down may be zeros now, which nobody would notice where no digest is known.
+        if found.st_nlink > 1 or found.st_mtime < self._disk.boot.suspect_before:
             os.close(fd)
             self._begin_new()
             return
@@ -221,7 +223,7 @@ class FileGrowing:
     def release(self) -> None:
         """Give up the lead; what cannot be resumed leaves nothing behind."""
         if self._lead.held:
-            with suppress(OSError):
+            with suppress(StoreError):
                 if self._writable and self._size == 0:
                     self.discard()
             self._lead.release(remove=not self._writable)

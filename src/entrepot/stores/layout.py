@@ -19,6 +19,7 @@ import errno
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from entrepot.errors import FormatError, StoreError, StoreFull, StoreUnavailable
@@ -172,10 +173,11 @@ def _make_root(root: str) -> None:
             ) from None
     mode = Modes(stat.S_IMODE(os.stat(root).st_mode)).file
     for name, text in ((TAG, TAG_TEXT), (MARKER, _MARKER_TEXT)):
-        write_small(os.path.join(root, name), text.encode(), mode)
+        # synced: an empty marker after a power cut would lock everybody out
+        write_small(os.path.join(root, name), text.encode(), mode, sync=True)
 
 
-def write_small(path: str, data: bytes, mode: int) -> None:
+def write_small(path: str, data: bytes, mode: int, *, sync: bool = False) -> None:
     """Replace one of the store's own small files, atomically."""
     temp = f"{path}.{os.urandom(6).hex()}"
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -183,6 +185,8 @@ def write_small(path: str, data: bytes, mode: int) -> None:
         if mode & 0o077:
             os.fchmod(fd, mode)
         os.write(fd, data)
+        if sync:
+            os.fsync(fd)
         os.close(fd)
         fd = -1
         os.replace(temp, path)
@@ -247,11 +251,23 @@ def read_boot(root: str, *, boot: str, now: float) -> BootState:
     try:
         last, clean, before = words[0], words[1] == "clean", float(words[2])
     except (IndexError, ValueError):
-        return BootState(boot, clean=False, suspect_before=max(now, written))
+        return BootState(boot, clean=False, suspect_before=_doubt(root, now, written))
     if clean or (last == boot and boot != "?"):
         return BootState(boot, clean=clean, suspect_before=before)
-    # the clock may have jumped back with the boot: the later of the two
-    return BootState(boot, clean=False, suspect_before=max(now, written))
+    return BootState(boot, clean=False, suspect_before=_doubt(root, now, written))
+
+
+def _doubt(root: str, now: float, written: float) -> float:
+    """The moment up to which bodies are in doubt: after everything that was written before this boot.
+
+    The clock may have been set back by the boot, so the newest folder counts as well. A second less than now, because the
+    times of files lag some milliseconds behind the clock and no machine boots within a second.
+    """
+    newest = written
+    for folder, _, _ in os.walk(os.path.join(root, "bodies")):  # at most some hundred folders
+        with suppress(OSError):
+            newest = max(newest, os.stat(folder).st_mtime)
+    return max(now - 1.0, newest + 0.001)
 
 
 _NETWORK = frozenset(
@@ -276,3 +292,9 @@ def is_network(path: str, mounts: str = "/proc/self/mountinfo") -> bool:
         if mount.split()[2:3] == [wanted]:
             return rest.partition(" ")[0] in _NETWORK
     return False
+
+
+def host_name() -> str:
+    """This host's name, as far as it can be part of a file's name."""
+    name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "host")
+    return "".join(c if c.isalnum() else "-" for c in name)[:48] or "host"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -53,7 +52,7 @@ INSERT_LINK = "INSERT OR REPLACE INTO links VALUES (?,?,?,?,?,?,?,?,?)"
 
 _ALGORITHMS = sorted(LENGTHS)
 _SAME = "="
-"""Stands for a file name that is the URL's last segment, as it nearly always is."""
+"""Stands for a file name that is the URL's last segment, as it nearly always is; doubled before any other that begins so."""
 
 
 class Listed(NamedTuple):
@@ -108,20 +107,6 @@ def head_row(key: str, head: Head, used: float, disk: int) -> HeadRow:
     )
 
 
-def pack_json(head: Head) -> bytes:
-    """A head's JSON, a third of its size."""
-    return zlib.compress(head.to_bytes(), 1)
-
-
-def unpack_json(raw: bytes, key: str) -> Head:
-    """The head again, its variant's name in place.
-
-    Raises:
-        InvalidHead, zlib.error: damaged.
-    """
-    return Head.from_bytes(zlib.decompress(raw), key=key.rpartition("/")[2])
-
-
 def url_key(url: str) -> bytes:
     """What a canonical URL is found by: 16 bytes, so that two never meet."""
     return hashlib.blake2b(url.encode(), digest_size=16).digest()
@@ -129,14 +114,13 @@ def url_key(url: str) -> bytes:
 
 def link_row(link: Link, source: int | None) -> LinkRow:
     """The columns of one link."""
-    same = link.filename is not None and link.filename == _last_segment(link.url)
     return (
         url_key(link.url),
         b"".join(bytes((_ALGORITHMS.index(d.algorithm),)) + bytes.fromhex(d.value) for d in link.digests),
         link.size,
         link.project,
         link.version,
-        _SAME if same else link.filename,
+        _pack_filename(link),
         link.kind,
         link.upload_time,
         source,
@@ -152,7 +136,7 @@ def unpack_link(url: str, row: tuple[Any, ...]) -> Link:
         size=size,
         project=project,
         version=version,
-        filename=_last_segment(url) if filename == _SAME else filename,
+        filename=_unpack_filename(filename, url),
         kind=kind,
         upload_time=upload_time,
         source=source or "",
@@ -168,6 +152,18 @@ def _unpack_digests(raw: bytes) -> tuple[Digest, ...]:
         digests.append(Digest(algorithm, raw[at + 1 : end].hex()))
         at = end
     return tuple(digests)
+
+
+def _pack_filename(link: Link) -> str | None:
+    if link.filename is not None and link.filename == _last_segment(link.url):
+        return _SAME
+    return f"{_SAME}{link.filename}" if link.filename and link.filename.startswith(_SAME) else link.filename
+
+
+def _unpack_filename(packed: str | None, url: str) -> str | None:
+    if packed == _SAME:
+        return _last_segment(url)
+    return packed.removeprefix(_SAME) if packed else packed
 
 
 def _last_segment(url: str) -> str:

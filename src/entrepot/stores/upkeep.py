@@ -46,11 +46,12 @@ class Usage:
     flights: int = 0
     """Partial downloads and temporary files."""
     catalogue: int = 0
+    """Beside the cap: it is derived, and no eviction makes it smaller."""
 
     @property
     def total(self) -> int:
         """What counts towards the cap."""
-        return self.bodies + self.heads + self.flights + self.catalogue
+        return self.bodies + self.heads + self.flights
 
 
 @dataclass(slots=True)
@@ -96,10 +97,10 @@ def note_wanted(disk: Disk, key: str) -> None:
 
 
 def usage(disk: Disk, catalogue: SqliteCatalogue | None) -> Usage:
-    """Bytes of disk by kind of file; by a scan of the whole store when there is no catalogue."""
+    """Bytes of disk by kind of file; by a scan of the whole store when there is no catalogue, or one that may lack heads."""
     block = _block(disk)
     flights, derived = _own_files(disk)
-    if catalogue is not None:
+    if catalogue is not None and not catalogue.needs_rebuild:
         heads, bodies = catalogue.sizes()
         return Usage(bodies, heads * 2 * block, flights, derived)
     return Usage(
@@ -288,7 +289,7 @@ def evict(disk: Disk, catalogue: SqliteCatalogue, *, cap: int, needed: int = 0) 
             total = usage(disk, catalogue)
             if total.total + needed <= cap:
                 return done
-            budget = max(0, int(cap * LOW_WATER) - needed - total.flights - total.catalogue)
+            budget = max(0, int(cap * LOW_WATER) - needed - total.flights)
             for _ in range(4):
                 if not _evict_round(disk, catalogue, budget, started, done):
                     break

@@ -329,6 +329,34 @@ class FlightSuite:
         assert follower.read(0, 9) == b"abcdef"
         follower.close()
 
+    def test_a_released_lead_is_free_and_its_bytes_stay_readable(self, store: Store) -> None:
+        first, second = store.open_flight("f"), store.open_flight("f")
+        first.lead()
+        first.write(b"abc")
+        first.describe(b"note")
+        first.release()
+        first.release()
+        assert (first.size(), first.read(0, 9), first.description()) == (3, b"abc", b"note")
+        with pytest.raises(ProtocolMisuse):
+            first.write(b"x")
+        assert second.lead()
+        second.write(b"def")
+        assert first.read(0, 9) == b"abcdef"
+        assert not first.lead()
+        second.close()
+        assert first.lead(), "whoever has led may lead again"
+        assert first.size() == 6
+        first.close()
+
+    def test_a_committed_body_is_read_on_after_release(self, store: Store) -> None:
+        leader = store.open_flight("f")
+        leader.lead()
+        leader.write(b"data")
+        run(leader.commit(body(b"data")))
+        leader.release()
+        assert (leader.size(), leader.read(1, 2)) == (4, b"at")
+        leader.close()
+
     def test_commit_makes_an_object_and_ends_the_flight(self, store: Store) -> None:
         leader, follower = store.open_flight("f"), store.open_flight("f")
         leader.lead()
