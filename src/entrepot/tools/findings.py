@@ -18,6 +18,7 @@ from entrepot.tools.reading import is_file
 URL = re.compile(r"""(?<![+\w])https?://(?:\$\{\w+\}|[^\s"'<>,;)\]}|\\`])+""", re.IGNORECASE)
 """A URL in text. A version-control URL (``git+https://``) is none; ``${NAME}`` inside belongs to it."""
 
+_VALUE = re.compile(r"\s*(?:[\w.-]+=)?(?:https?://|\$\{?\w+\}?$)", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)|%(\w+)%")
 _PACKAGES = re.compile(
     r"\.(?:whl|tar\.gz|tgz|zip|tar\.bz2|tar\.xz|conda|egg|metadata)$|/simple(?:/|$)|/(?:current_)?repodata[^/]*$", re.IGNORECASE
@@ -93,6 +94,11 @@ class Findings:
                     self.add(match[0])
             elif "$" in text:
                 self.add_all(_once(text, self.environ))
+
+    def add_value(self, value: str) -> None:
+        """URLs of an option's value: ``URL``, ``NAME=URL`` or a list that begins so; a sentence with a URL in it is none."""
+        if _VALUE.match(value):
+            self.add_all(value)
 
     def close(self, urls: Iterable[str], *, but: Iterable[str] = ()) -> None:
         """Never open these URLs' hosts: the child holds a client certificate for them.

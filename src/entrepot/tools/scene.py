@@ -79,6 +79,13 @@ class Scene:
         """Whether a word is one of the programs, by path or by name, with or without a version (``pip3.11``)."""
         return any(program_name(word) in programs for word in self.words)
 
+    def after(self, *programs: str) -> tuple[str, ...]:
+        """The words after the first that is one of the programs: its own flags; empty when it is not run."""
+        for i, word in enumerate(self.words):
+            if program_name(word) in programs:
+                return self.words[i + 1 :]
+        return ()
+
     def starts(self, *programs: str) -> bool:
         """Whether argv itself is directly one of the programs: then its flags may be changed."""
         return bool(self.command.argv) and program_name(self.command.argv[0]) in programs
@@ -119,12 +126,12 @@ class Scene:
 
 
 def program_name(word: str) -> str:
-    """A program's name without directory, ``.exe`` and version: ``/x/bin/pip3.11`` is ``pip``.
+    """A program's name without directory, ``.exe`` and version: ``/x/bin/pip3.11`` is ``pip``, as is Python's ``-mpip``.
 
     >>> program_name("/usr/bin/python3.12"), program_name("uv"), program_name("C:/x/pip.exe")
     ('python', 'uv', 'pip')
     """
-    name = PurePath(word.replace("\\", "/")).name.lower().removesuffix(".exe")
+    name = PurePath(word.replace("\\", "/")).name.lower().removesuffix(".exe").removeprefix("-m")
     return re.sub(r"-?[0-9][0-9.]*$", "", name) or name
 
 

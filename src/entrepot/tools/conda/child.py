@@ -116,8 +116,8 @@ def _channel(found: Findings, value: str, keys: tuple[str, ...]) -> None:
 
 def _words(found: Findings, scene: Scene) -> None:
     """Channels by flag, ``URL::name`` specs and archives by URL."""
-    for value in values_after(scene.words, "-c", "--channel", "--add", "--override-channels-url"):
-        found.add_all(value)
+    for value in values_after(scene.after(*_CLIENTS), "-c", "--channel"):
+        found.add_value(value)
     if scene.runs(*_CLIENTS):
         for url in positional_urls(scene.words, but_after=("--proxy",)):
             found.add(url.partition("::")[0])

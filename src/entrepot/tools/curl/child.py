@@ -30,9 +30,9 @@ class CurlGuide:
         if not scene.runs("curl"):
             return found.guidance()
         found.add_all(positional_urls(scene.words, but_after=_NOT_FETCHED))
-        for value in values_after(scene.words, "--cacert"):
+        for value in values_after(scene.after("curl"), "--cacert"):
             found.bundle(value, scene.cwd)
-        certified = any(values_after(scene.words, "-E", "--cert"))
+        certified = any(values_after(scene.after("curl"), "-E", "--cert"))
         for path in _curlrc(scene):
             certified |= _configured(found, path, door)
         if certified:
@@ -45,7 +45,7 @@ class CurlGuide:
 
 def _curlrc(scene: Scene) -> Iterator[Path]:
     """The configuration file that curl takes, the first that is there, and those named by ``-K``."""
-    yield from (scene.path(value) for value in values_after(scene.words, "-K", "--config") if value != "-")
+    yield from (scene.path(value) for value in values_after(scene.after("curl"), "-K", "--config") if value != "-")
     if len(scene.command.argv) > 1 and scene.command.argv[1] in ("-q", "--disable"):
         return
     places = [Path(value) / ".curlrc" for value in scene.variable("CURL_HOME")]
@@ -77,7 +77,7 @@ def _lead(found: Findings, scene: Scene, door: Door) -> None:
     argv = scene.command.argv
     names_ca = found.guidance().bundles
     if not scene.starts("curl"):
-        if any(values_after(scene.words, "--proxy", "-x")):
+        if any(values_after(scene.after("curl"), *_PROXY_FLAGS)):
             found.warn("curl is given a proxy inside another command: what it fetches goes past the cache")
         elif names_ca:
             found.warn("curl is given a CA file of its own inside another command: its downloads from indexes may fail")

@@ -75,13 +75,8 @@ def _settings(scene: Scene) -> Iterator[_Setting]:
         if name.startswith("PIP_") and value.strip():
             yield _Setting(setting_name(name[4:]), value, name, "env", scene.cwd)
     for flag in ("--cert", "--client-cert", "--proxy"):
-        for value in values_after(_pip_words(scene), flag):
+        for value in values_after(scene.after(*_OURS), flag):
             yield _Setting(flag[2:], value, flag, "flag", scene.cwd)
-
-
-def _pip_words(scene: Scene) -> tuple[str, ...]:
-    """The words, if pip is among them: its flags mean something else to others (``curl --cert``)."""
-    return scene.words if scene.runs(*_OURS) else ()
 
 
 def configuration_files(scene: Scene) -> Iterator[tuple[str, Path]]:
@@ -155,11 +150,11 @@ def _requirements(found: Findings, paths: list[Path]) -> None:
 def _words(found: Findings, scene: Scene) -> None:
     """Indexes, requirement files and distributions that the words name, whichever program they are for."""
     for value in index_values(scene.words):
-        found.add_all(value)
+        found.add_value(value)
         _local_page(found, scene, value)
     for value in values_after(scene.words, *REQUIREMENT_OPTIONS):
         if "://" in value:
-            found.add_all(value)
+            found.add_value(value)
         else:
             _requirements(found, [root / value for root in scene.roots])
     for value in values_after(scene.words, "--group"):
@@ -216,7 +211,7 @@ def _lead_indirectly(found: Findings, flags: list[_Setting], *, configured: bool
 
 def _is_isolated(scene: Scene) -> bool:
     true = ("1", "true", "yes", "on", "y", "t")
-    return "--isolated" in _pip_words(scene) or any(v.lower() in true for v in scene.variable("PIP_ISOLATED"))
+    return "--isolated" in scene.after(*_OURS) or any(v.lower() in true for v in scene.variable("PIP_ISOLATED"))
 
 
 def _is_directly_pip(argv: tuple[str, ...]) -> bool:

@@ -39,9 +39,8 @@ class RattlerGuide:
             if table(config, "proxy-config") and door is not None:
                 place = line_of(path, "[proxy-config]")
                 found.warn(f"proxy-config in {place} may stand above the environment for pixi: see whether it goes past the cache")
-        if scene.runs("pixi", "rattler-build", "rattler", "pixi-build", "pixi-pack"):
-            for value in values_after(scene.words, "-c", "--channel", "--channels"):
-                found.add_all(value)
+        for value in values_after(scene.after("pixi", "rattler-build", "rattler", "pixi-pack"), "-c", "--channel"):
+            found.add_value(value)
         for directory in scene.ancestors():
             if is_file(directory / "pixi.lock"):
                 found.indexes |= locked_origins(directory / "pixi.lock")
