@@ -228,7 +228,7 @@ def test_channels_beside_a_client_certificate_stay_closed_but_not_the_built_in_o
     ("argv", "led"),
     [
         ("curl -x http://c.test:1 https://index.test/x", "curl https://index.test/x"),
-        ("curl --proxy=http://c.test:1 https://index.test/x", "curl https://index.test/x"),
+        ("curl -sSx http://c.test:1 https://index.test/x", "curl -sS https://index.test/x"),
         ("curl --cacert corp.pem https://index.test/x", f"curl https://index.test/x --cacert {DOOR.bundle}"),
     ],
 )

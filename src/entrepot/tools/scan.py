@@ -15,7 +15,13 @@ from pathlib import Path
 from entrepot.tools.findings import URL
 from entrepot.tools.reading import LOCK_LIMIT_BYTES, is_file, read_text
 
-_COMMENT = re.compile(r"(?m)(?:^|(?<=\s))#[^\n]*")
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
+_NEEDLES = ("://", "$", "-r", "-c", "index", "Index", "INDEX", "links", "LINKS", "URL", "MIRROR", "CHANNEL", "ALIAS") + (
+    "requirement",
+    "constraint",
+    "override",
+)
+"""One of these is in every line that a pattern below matches."""
 _CONTINUED = re.compile(r"\\\r?\n[ \t]*")
 _BETWEEN = r"""["']?(?:\s*[=,:]\s*|[ \t]+)["']?"""
 _OPTION = re.compile(
@@ -40,13 +46,11 @@ _FILE = re.compile(
     + _BETWEEN
     + r""")?)(?P<value>[^\s"',;)\]]+)"""
 )
-_LOCKED = re.compile(
-    r"""type["']?\s*[=:]\s*["']?(?:git|hg|svn|bzr|vcs)["']?[,\s]+["']?url["']?\s*[=:]\s*\S+"""
-    r"""|(?:^|[\s{,"'-])(?:url|registry|index|conda|pypi|channel|channels|indexes)["']?\s*[=:]\s*\[?["']?(?P<value>https?://[^\s"',}\]]+)"""
-    r"""|^(?P<explicit>https?://\S+)""",
-    re.MULTILINE,
-)
-_AUTHORITY = re.compile(r"https?://[^/?#\s]+", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://[^/?#\s\"',}\]]+")
+_LOCKED = re.compile(r"""(?:^|[\s{,"'-])(?:url|registry|index|conda|pypi|channels?|indexes)["']?\s*[=:]\s*\[?["']?$""")
+_VERSION_CONTROL = re.compile(r"""type["']?\s*[=:]\s*["']?(?:git|hg|svn|bzr|vcs)["']?[,\s]+["']?url["']?\s*[=:]\s*["']?$""")
+_CONTEXT = 100
+"""Characters before a URL that tell what it is."""
 _MOST_FILES = 200
 
 
@@ -59,9 +63,15 @@ class Text:
     """Requirement and constraint files, as written."""
 
 
-def without_comments(text: str) -> str:
-    """Continued lines joined, comments left out (a ``#`` inside a URL starts none)."""
-    return _COMMENT.sub("", _CONTINUED.sub(" ", text)) if "#" in text or "\\" in text else text
+def telling_lines(text: str) -> str:
+    """The lines that may tell something, continued ones joined, comments left out (a ``#`` inside a URL starts none).
+
+    The patterns are slow on long files of hashes or code; a plain search for their fixed parts is not.
+    """
+    text = _CONTINUED.sub(" ", text) if "\\" in text else text
+    needles = [needle for needle in _NEEDLES if needle in text]
+    lines = [line for line in text.split("\n") if any(needle in line for needle in needles)]
+    return "\n".join(_COMMENT.sub("", line) if "#" in line else line for line in lines)
 
 
 def scan(text: str, *, requirements: bool = False) -> Text:
@@ -71,7 +81,7 @@ def scan(text: str, *, requirements: bool = False) -> Text:
         text: of any tool; at most a megabyte is useful.
         requirements: it is a requirement file: a line that starts with a URL is a requirement.
     """
-    text = without_comments(text)
+    text = telling_lines(text)
     urls: dict[str, None] = {}
     if "://" in text or "$" in text:
         patterns = (_OPTION, _GLUED, _KEY, _REFERENCE, *((_BARE,) if requirements else ()))
@@ -119,10 +129,21 @@ def follow(starts: Iterable[Path]) -> Iterator[tuple[Path, Text]]:
 
 
 def locked_origins(path: Path) -> set[str]:
-    """``scheme://host`` of every index and file that a lock file names; version-control sources are left out."""
-    origins = set()
-    for match in _LOCKED.finditer(read_text(path, LOCK_LIMIT_BYTES)):
-        value = match["value"] or match["explicit"]
-        if value and (origin := _AUTHORITY.match(value)):
-            origins.add(origin[0] + "/")
+    """``scheme://host/`` of every index and file that a lock file names; version-control sources are left out.
+
+    Lock files are long and name few hosts: a host is looked at until it is known, and no further.
+    """
+    text = read_text(path, LOCK_LIMIT_BYTES)
+    origins: set[str] = set()
+    for match in _ORIGIN.finditer(text):
+        origin = match[0] + "/"
+        if origin not in origins and _is_locked(text[max(0, match.start() - _CONTEXT) : match.start()]):
+            origins.add(origin)
     return origins
+
+
+def _is_locked(before: str) -> bool:
+    """Whether what stands before a URL makes it an index or a file: a key, or nothing (conda's explicit lists)."""
+    if not before or before.endswith("\n"):
+        return True
+    return bool(_LOCKED.search(before)) and not _VERSION_CONTROL.search(before)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -95,8 +96,8 @@ class Scene:
         return self.home / text[2:] if text.startswith("~/") else self.cwd / text
 
     def files(self) -> Iterator[Path]:
-        """Every word that names a regular file, seen from any of the directories."""
-        for word in dict.fromkeys(self.words):
+        """Every word, or value in ``--option=value``, that names a regular file, seen from any of the directories."""
+        for word in dict.fromkeys(w.partition("=")[2] if w.startswith("--") else w for w in self.words):
             if word and not word.startswith("-") and len(word) < 4096 and "://" not in word:
                 for root in self.roots:
                     if is_file(root / word):
@@ -133,6 +134,17 @@ def program_name(word: str) -> str:
     """
     name = PurePath(word.replace("\\", "/")).name.lower().removesuffix(".exe").removeprefix("-m")
     return re.sub(r"-?[0-9][0-9.]*$", "", name) or name
+
+
+def programs(scene: Scene, *names: str) -> Iterator[Path]:
+    """Where the named programs lie: those that the words give a path of, then those on PATH; links resolved too."""
+    found = [scene.cwd / word for word in scene.words if "/" in word and program_name(word) in names]
+    path = scene.environ.get("PATH", "")
+    found += [Path(place) for name in names if (place := shutil.which(name, path=path))]
+    for program in found:
+        yield program
+        if program.is_symlink():
+            yield program.resolve()
 
 
 def values_after(words: tuple[str, ...], *names: str) -> Iterator[str]:

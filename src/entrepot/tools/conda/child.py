@@ -15,7 +15,7 @@ from entrepot.ports.guide import Command, Door, Guidance
 from entrepot.tools.findings import Findings, host_port, reportable
 from entrepot.tools.reading import is_dir, is_file, line_of, read_text
 from entrepot.tools.scan import follow, locked_origins, scan
-from entrepot.tools.scene import Scene, positional_urls, values_after
+from entrepot.tools.scene import Scene, positional_urls, programs, values_after
 from entrepot.tools.yamlscan import lines
 
 BUILT_IN = ("https://conda.anaconda.org/", "https://repo.anaconda.com/")
@@ -65,7 +65,10 @@ def condarc_files(scene: Scene) -> Iterator[Path]:
     """
     roots = [Path(v) for v in scene.variable("CONDA_ROOT", "CONDA_PREFIX", "MAMBA_ROOT_PREFIX", "CONDA_PREFIX_1")]
     roots += [Path(value).parent.parent for value in scene.variable("CONDA_EXE", "MAMBA_EXE")]
-    prefixes = [scene.path(value) for value in values_after(scene.words, "-p", "--prefix", "-r", "--root-prefix")]
+    roots += [path.parent.parent for path in programs(scene, *_CLIENTS)]
+    prefixes = [scene.path(value) for value in values_after(scene.after(*_CLIENTS), "-p", "--prefix", "-r", "--root-prefix")]
+    for name in values_after(scene.after(*_CLIENTS), "-n", "--name"):
+        prefixes += [root / "envs" / name for root in (*roots, scene.home / ".conda")]
     places = [Path("C:/ProgramData/conda")] if scene.platform == "win32" else [Path("/etc/conda"), Path("/var/lib/conda")]
     places += roots
     places += [Path(value) / "conda" for value in scene.variable("XDG_CONFIG_HOME")]

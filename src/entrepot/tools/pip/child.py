@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from entrepot.tools.findings import URL, Findings
 from entrepot.tools.projects import add_requirements, projects, scripts
 from entrepot.tools.reading import is_file, line_of, read_ini, read_text, setting_name
 from entrepot.tools.scan import follow, scan
-from entrepot.tools.scene import REQUIREMENT_OPTIONS, Scene, index_values, positional_urls, program_name, values_after
+from entrepot.tools.scene import REQUIREMENT_OPTIONS, Scene, index_values, positional_urls, program_name, programs, values_after
 
 _INDEXES = frozenset(("index-url", "extra-index-url", "find-links", "index", "pypi-url"))
 _FILES = frozenset(("requirement", "constraint", "build-constraint", "requirements-from-script"))
@@ -113,14 +112,11 @@ def _prefixes(scene: Scene) -> Iterator[Path]:
         yield from (Path(value) for value in scene.variable(variable))
     for root in scene.roots:
         yield from (root / ".venv", root / "venv")
-    pythons = [str(scene.command.around.python)] if scene.command.around.python else []
-    pythons += [word for word in scene.words if "/" in word and program_name(word) in ("pip", "python")]
-    path = scene.environ.get("PATH", "")
-    pythons += [found for name in ("pip", "python3", "python") if (found := shutil.which(name, path=path))]
+    pythons = [scene.command.around.python] if scene.command.around.python else []
+    pythons += [scene.path(value) for value in values_after(scene.after(*_OURS), "--python")]
+    pythons += programs(scene, "pip", "python3", "python")
     for python in pythons:
-        bin_directory = (scene.cwd / python).parent
-        yield bin_directory.parent
-        yield (scene.cwd / python).resolve().parent.parent
+        yield python.parent.parent
 
 
 def _index(found: Findings, scene: Scene, setting: _Setting) -> None:
