@@ -10,22 +10,21 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from entrepot.tools.findings import URL
 from entrepot.tools.reading import LOCK_LIMIT_BYTES, is_file, read_text
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
-_NEEDLES = ("://", "$", "-r", "-c", "index", "Index", "INDEX", "links", "LINKS", "URL", "MIRROR", "CHANNEL", "ALIAS") + (
-    "requirement",
-    "constraint",
-    "override",
-)
+_NEEDLES = tuple(":// $ -r -c index Index INDEX links LINKS URL MIRROR CHANNEL ALIAS requirement constraint override".split())
 """One of these is in every line that a pattern below matches."""
 _CONTINUED = re.compile(r"\\\r?\n[ \t]*")
 _BETWEEN = r"""["']?(?:\s*[=,:]\s*|[ \t]+)["']?"""
 _OPTION = re.compile(
-    r"(?<![\w-])(?:--(?:index|extra-index|default-index|pypi|find-links|find)[a-z-]*|-i|-f)" + _BETWEEN + r"(?P<value>\S+)"
+    r"(?<![\w-])(?:--(?:index(?:-url)?|extra-index(?:-url)?|default-index|pypi-url|find-links)|-i|-f)"
+    + _BETWEEN
+    + r"(?P<value>\S+)"
 )
 _GLUED = re.compile(r"(?<![\w-])-[if](?P<value>https?://\S+)")
 _VARIABLE = re.compile(
@@ -74,6 +73,7 @@ def telling_lines(text: str) -> str:
     return "\n".join(_COMMENT.sub("", line) if "#" in line else line for line in lines)
 
 
+@lru_cache(maxsize=256)
 def scan(text: str, *, requirements: bool = False) -> Text:
     """Index URLs, direct references and requirement files in a text.
 

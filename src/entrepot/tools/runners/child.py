@@ -26,6 +26,7 @@ _PATTERNS = ("*.sh", "*.bash", "*.mk", "*.just")
 _REQUIREMENTS = ("*requirements*.txt", "*requirements*.in", "constraints*.txt", "requirements*.lock")
 _FOLDERS = ("requirements", "scripts", "bin", "tools", "ci", ".ci")
 _MOST_FILES = 100
+_MOST_CHARACTERS = 8 << 20
 
 
 class RunnersGuide:
@@ -38,10 +39,15 @@ class RunnersGuide:
         del door
         scene = Scene.of(command)
         found = Findings(scene.environ)
+        budget = _MOST_CHARACTERS
         files = dict.fromkeys((*scene.files(), *islice(_files(scene), _MOST_FILES)))
         for path in files:
             requirements = _matches(path.name, _REQUIREMENTS)
-            text = scan(read_text(path), requirements=requirements)
+            content = read_text(path)
+            budget -= len(content)
+            if budget < 0:
+                break
+            text = scan(content, requirements=requirements)
             found.add_all(text.urls)
             bases = (path.parent, *scene.roots)
             for _path, inner in follow(base / name for name in text.files if "://" not in name for base in bases):
