@@ -180,8 +180,15 @@ def test_a_pdm_source_with_roots_or_a_client_certificate_of_its_own_stays_closed
     world.write({"pyproject.toml": source.format("a", 'ca_certs = "corp.pem"') + source.format("b", 'client_cert = "me.pem"')})
     answer = world.answers("pdm install")["pdm"]
     assert answer.closed == {"a.test:443", "b.test:443"}
-    assert corp(world) in answer.bundles
     assert len(answer.warnings) == 2
+
+
+def test_roots_of_pdms_default_source_close_its_files_host_too(world):
+    """pdm uses them for every host that is no source of its own."""
+    from pip._internal.models.index import PyPI
+
+    world.write({"~/.config/pdm/config.toml": '[pypi]\nca_certs = "corp.pem"\n'})
+    assert f"{PyPI.file_storage_domain}:443" in world.answers("pdm install")["pdm"].closed
 
 
 def test_a_pdm_source_that_is_not_verified_is_opened_all_the_same(world):
@@ -219,6 +226,32 @@ def test_channels_beside_a_client_certificate_stay_closed_but_not_the_built_in_o
     answer = world.answers("conda install x")["conda"]
     assert answer.closed == {"index.test:443"}
     assert any("repo.anaconda.com" in url for url in answer.indexes)
+
+
+# which command it is
+
+
+FORBIDDING = {
+    "uv": {"~/.config/uv/uv.toml": 'https-proxy = "http://c.test:1"\n'},
+    "pdm": {"~/.config/pdm/config.toml": '[pypi]\nca_certs = "corp.pem"\n'},
+    "conda": {
+        "~/.condarc": "proxy_servers:\n  https: http://c.test:1\nclient_ssl_cert: me.pem\nchannels: ['https://index.test']\n"
+    },
+    "poetry": {
+        "~/.config/pypoetry/config.toml": '[certificates.own]\nclient-cert = "me.pem"\n[repositories.own]\nurl="https://a.test"\n'
+    },
+}
+
+
+@pytest.mark.parametrize("tool", FORBIDDING)
+def test_settings_of_a_tool_are_not_held_against_a_command_that_never_runs_it(world, tool):
+    world.write(FORBIDDING[tool])
+    for argv in ("pip install six", "python -m pip install six"):
+        answer = world.answers(argv)[tool]
+        assert not answer.closed
+        assert not answer.warnings
+    for argv in (f"{tool} install", "make install", f"uv run {tool}", "python -m nox"):
+        assert world.answers(argv)[tool].warnings
 
 
 # curl, wget, git, npm

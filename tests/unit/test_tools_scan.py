@@ -32,6 +32,8 @@ from entrepot.tools.scan import follow, locked_origins, scan
         ("-i https://${USER}:${PASS}@a.test/s", ("https://${USER}:${PASS}@a.test/s",)),
         ("-i $INDEX", ("$INDEX",)),
         ("url = https://a.test", ()),
+        ("curl -sS -f https://a.test/api", ()),
+        ("curl x; pip install -i https://a.test/s", ("https://a.test/s",)),
     ],
 )
 def test_what_names_an_index_counts_and_nothing_else(text, urls):

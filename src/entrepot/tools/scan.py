@@ -27,6 +27,7 @@ _OPTION = re.compile(
     + r"(?P<value>\S+)"
 )
 _GLUED = re.compile(r"(?<![\w-])-[if](?P<value>https?://\S+)")
+_OTHERS = re.compile(r"\b(?:curl|wget|https?|xh|aria2c|sed|grep)\s[^;&|]*$")
 _VARIABLE = re.compile(
     r"\b(?!\w*(?:PUBLISH|PYTHON_INSTALL|PROXY))(?:PIP|UV|PDM|PIPENV|POETRY|CONDA|MAMBA|PIXI)_"
     r"\w*(?:INDEX|URL|LINKS|MIRROR|CHANNEL|ALIAS)\w*[\"']?\]?\s*(?:[:?+]?=|:|,|\s)\s*(?P<value>[^\n]*)"
@@ -87,11 +88,18 @@ def scan(text: str, *, requirements: bool = False) -> Text:
         patterns = (_OPTION, _GLUED, _KEY, _REFERENCE, *((_BARE,) if requirements else ()))
         for pattern in patterns:
             for match in pattern.finditer(text):
-                urls.update(dict.fromkeys(_urls(match["value"])))
+                if not (pattern in (_OPTION, _GLUED) and _is_for_another(text, match)):
+                    urls.update(dict.fromkeys(_urls(match["value"])))
         for match in _VARIABLE.finditer(text):
             urls.update(dict.fromkeys(_urls(_value(match["value"]))))
     files = dict.fromkeys(match["value"] for match in _FILE.finditer(text))
     return Text(tuple(urls), tuple(files))
+
+
+def _is_for_another(text: str, match: re.Match[str]) -> bool:
+    """Whether a short option belongs to a program with another meaning for it: ``curl -f URL``."""
+    line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+    return not match[0].startswith("--") and bool(_OTHERS.search(line))
 
 
 def _urls(value: str) -> Iterator[str]:

@@ -28,6 +28,8 @@ REQUIREMENT_OPTIONS = (
     "-r -c --requirement --requirements --constraint --constraints --build-constraint --build-constraints --override "
     "--overrides --with-requirements --requirements-from-script --exclude"
 ).split()
+_LONERS = frozenset("pip uv uvx conda mamba micromamba pixi pdm poetry curl wget git npm".split())
+"""Programs that call none of the others that have settings of their own, but by ``run``."""
 _SHORTEST = 4
 _DEPTH = 3
 
@@ -86,6 +88,17 @@ class Scene:
             if program_name(word) in programs:
                 return self.words[i + 1 :]
         return ()
+
+    def may_run(self, *programs: str) -> bool:
+        """Whether one of the programs may run at all: it is a word, or the command may call anything (``make``, ``tox``).
+
+        What a tool's settings of the user forbid must not be held against a command that never runs the tool.
+        """
+        argv = self.command.argv
+        first = program_name(argv[0]) if argv else ""
+        if first in ("python", "py", "pypy") and len(argv) > 1:
+            first = program_name(argv[2] if argv[1] == "-m" and len(argv) > 2 else argv[1])
+        return self.runs(*programs) or first not in _LONERS or "run" in argv[1:2]
 
     def starts(self, *programs: str) -> bool:
         """Whether argv itself is directly one of the programs: then its flags may be changed."""

@@ -49,7 +49,7 @@ class CondaGuide:
         _words(found, scene)
         for path in _environment_files(scene):
             _environment(found, path)
-        if certificates:
+        if certificates and scene.may_run(*_CLIENTS):
             found.close(found.indexes)
             found.warn("client_ssl_cert holds a client certificate: the channels that conda was told of go past the cache")
         for url in BUILT_IN:
@@ -103,7 +103,7 @@ def _condarc(found: Findings, scene: Scene, path: Path, door: Door | None) -> li
                 found.environment["MAMBA_SSL_VERIFY"] = door.bundle
         elif keys[0] == "client_ssl_cert":
             certificates.append(value)
-        elif keys[0] == "proxy_servers" and door is not None:
+        elif keys[0] == "proxy_servers" and door is not None and scene.may_run(*_CLIENTS):
             place = line_of(path, "proxy_servers")
             found.warn(f"proxy_servers in {place} stands above the environment for conda: what it downloads goes past the cache")
     return certificates

@@ -167,7 +167,7 @@ def _trust(found: Findings, scene: Scene, settings: list[_Setting], told: set[st
         if setting.name == "cert":
             found.bundle(setting.value, setting.base, scene.home)
     holders = [setting for setting in settings if setting.name == "client-cert"]
-    if holders:
+    if holders and scene.may_run(*_OURS):
         # The certificate has no host of its own: whatever the user named may ask for it; the default index does not.
         found.close(told, but=default_index())
         found.warn(f"{_named(holders[-1])} holds a client certificate: the indexes named beside it go past the cache")

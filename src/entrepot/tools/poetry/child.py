@@ -95,7 +95,7 @@ def _certificates(
         if found.bundle(setting.get("cert"), scene.cwd, scene.home) and door is not None:
             variable = name.upper().replace("-", "_")
             found.environment[f"POETRY_CERTIFICATES_{variable}_CERT"] = door.bundle
-        if setting.get("client-cert"):
+        if setting.get("client-cert") and scene.may_run("poetry"):
             found.close([sources[name]] if name in sources else (), but=default_index())
             found.warn(f"certificates.{name}.client-cert in {path}: this source goes past the cache")
 

@@ -36,7 +36,7 @@ class RattlerGuide:
             config = read_toml(path)
             # Keys of `mirrors` are URLs that are replaced, their values those that are asked.
             found.add_all(text for text in strings(config, _NO_INDEX) if "://" in text)
-            if table(config, "proxy-config") and door is not None:
+            if table(config, "proxy-config") and door is not None and scene.may_run("pixi"):
                 place = line_of(path, "[proxy-config]")
                 found.warn(f"proxy-config in {place} may stand above the environment for pixi: see whether it goes past the cache")
         for value in values_after(scene.after("pixi", "rattler-build", "rattler", "pixi-pack"), "-c", "--channel"):

@@ -46,10 +46,10 @@ class UvGuide:
         told = set(found.indexes)
         for url in default_index():
             found.add(url)
-        if any(scene.variable("SSL_CLIENT_CERT")):
+        if any(scene.variable("SSL_CLIENT_CERT")) and scene.may_run("uv", "uvx"):
             found.close(told, but=default_index())
             found.warn("SSL_CLIENT_CERT holds a client certificate: the indexes that uv was told of go past the cache")
-        if door is not None:
+        if door is not None and scene.may_run("uv", "uvx"):
             for place in astray:
                 found.warn(f"{place} stands above the environment for uv: what it downloads goes past the cache")
         return found.guidance()
