@@ -70,6 +70,8 @@ def test_request_method_stays_as_it_is():
         ({"NO_PROXY": ".corp.test,a.test"}, False, ("index.corp.test",), "a.test,localhost,127.0.0.1,::1"),
         ({"NO_PROXY": "corp.test"}, False, ("index.corp.test",), "localhost,127.0.0.1,::1"),
         ({"NO_PROXY": "index.corp.test:443"}, False, ("index.corp.test",), "localhost,127.0.0.1,::1"),
+        ({"NO_PROXY": "10.0.0.0/8,10.9.0.0/16"}, False, ("10.1.2.3",), "10.9.0.0/16,localhost,127.0.0.1,::1"),
+        ({"NO_PROXY": "10.0.0.0/8,a/b"}, False, ("index.test",), "10.0.0.0/8,a/b,localhost,127.0.0.1,::1"),
         ({"NO_PROXY": "notcorp.test"}, False, ("corp.test",), "notcorp.test,localhost,127.0.0.1,::1"),
         ({"NO_PROXY": "index.corp.test"}, False, ("corp.test",), "index.corp.test,localhost,127.0.0.1,::1"),
     ],

@@ -138,6 +138,22 @@ TOLD: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] = 
             "packages/a/pyproject.toml": f'[[tool.uv.index]]\nurl = "{URL}"\n',
         },
     ),
+    "workspace member, deep": (
+        "uv sync",
+        {},
+        {
+            "pyproject.toml": '[tool.uv.workspace]\nmembers = ["**/pkg"]\n',
+            "a/b/pkg/pyproject.toml": f'[tool.uv]\nindex-url = "{URL}"\n',
+        },
+    ),
+    "path source": (
+        "uv sync",
+        {},
+        {
+            "pyproject.toml": '[tool.uv.sources]\nb = { path = "libs/b" }\n',
+            "libs/b/pyproject.toml": PYPROJECT + f'dependencies = ["six @ {URL}/six.whl"]\n',
+        },
+    ),
     "uv.toml of the project": ("uv sync", {}, {"uv.toml": UV_INDEX}),
     "uv.toml of the user": ("uv sync", {}, {"~/.config/uv/uv.toml": UV_INDEX}),
     "UV_CONFIG_FILE": ("uv sync", {"UV_CONFIG_FILE": "own.toml"}, {"own.toml": UV_INDEX}),
