@@ -231,6 +231,15 @@ def test_channels_beside_a_client_certificate_stay_closed_but_not_the_built_in_o
 # which command it is
 
 
+@pytest.mark.parametrize(
+    "argv", ["conda env create", "poetry install", "pdm install", "pipenv install", "tox", "uv run x", "sh -c pip"]
+)
+def test_settings_of_pip_count_below_the_tools_that_call_it(world, argv):
+    world.write({"~/.config/pip/pip.conf": f"[global]\nindex-url = {URL}\nclient-cert = me.pem\n"})
+    assert world.answers(argv)["pip"].closed == {"index.test:443"}
+    assert not world.answers("uv sync")["pip"].closed
+
+
 FORBIDDING = {
     "uv": {"~/.config/uv/uv.toml": 'https-proxy = "http://c.test:1"\n'},
     "pdm": {"~/.config/pdm/config.toml": '[pypi]\nca_certs = "corp.pem"\n'},
@@ -337,3 +346,46 @@ def test_roots_and_proxies_of_npm_are_answered_by_its_variables(world):
         "npm_config_https_proxy": DOOR.proxy,
     }
     assert corp(world) in answer.bundles
+
+
+# digests that are known beforehand
+
+
+LOCKS = {
+    "pip -r": ("pip install -r r.txt", ["r.txt", "sub/c.txt"]),
+    "pip -c": ("pip install -c sub/c.txt six", ["sub/c.txt"]),
+    "uv sync": ("uv sync", ["uv.lock"]),
+    "uv tree of a script": ("uv tree --script s.py", ["uv.lock", "s.py.lock"]),
+    "uv pip": ("uv pip install -r r.txt", ["r.txt", "sub/c.txt"]),
+    "uv pip sync": ("uv pip sync pylock.toml", ["pylock.toml"]),
+    "poetry": ("poetry install", ["poetry.lock"]),
+    "pdm": ("pdm sync", ["pdm.lock", "pylock.toml"]),
+    "pipenv": ("pipenv sync", ["Pipfile.lock"]),
+    "pixi": ("pixi install", ["pixi.lock"]),
+    "conda": ("conda create --file e.txt", ["e.txt", "conda-lock.yml"]),
+    "pip without a file": ("pip install six", []),
+}
+
+
+@pytest.mark.parametrize(("argv", "names"), LOCKS.values(), ids=LOCKS.keys())
+def test_the_lock_files_that_the_child_will_read_are_named(world, argv, names):
+    world.write(
+        {
+            "r.txt": "-c sub/c.txt\nsix==1 --hash=sha256:0\n",
+            "sub/c.txt": "six==1\n",
+            "s.py": "",
+            "e.txt": "@EXPLICIT\nhttps://a.test/x.conda\n",
+            "Pipfile.lock": '{"_meta": {}}',
+            **dict.fromkeys(("uv.lock", "s.py.lock", "pylock.toml", "poetry.lock", "pdm.lock", "pixi.lock", "conda-lock.yml"), "#"),
+        }
+    )
+    named = {path for answer in world.answers(argv).values() for path in answer.locks}
+    assert named == {world.project / name for name in names}
+
+
+def test_a_program_that_may_call_any_tool_may_read_every_lock(world):
+    world.write(
+        {"uv.lock": "#", "poetry.lock": "#", "tox.ini": "[testenv]\ndeps = -r t.txt\n", "t.txt": "six\n", "requirements.txt": "x"}
+    )
+    named = {path.name for answer in world.answers("tox").values() for path in answer.locks}
+    assert named == {"uv.lock", "poetry.lock", "t.txt"}

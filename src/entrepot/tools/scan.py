@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from entrepot.tools.findings import URL
+from entrepot.tools.findings import URL, Findings
 from entrepot.tools.reading import LOCK_LIMIT_BYTES, is_file, read_text
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
@@ -134,6 +134,17 @@ def follow(starts: Iterable[Path]) -> Iterator[tuple[Path, Text]]:
         text = scan(read_text(path), requirements=True)
         queue.extend(path.parent / name for name in text.files if "://" not in name)
         yield path, text
+
+
+def take_lock(found: Findings, path: Path, *, will_be_read: bool) -> None:
+    """Open the hosts that a lock file names; note it for its digests when the child is going to read it.
+
+    Digests of a lock that nobody reads are no promise: they would hold back files that the command rightly takes.
+    """
+    if is_file(path):
+        found.indexes |= locked_origins(path)
+        if will_be_read:
+            found.lock(path)
 
 
 def locked_origins(path: Path) -> set[str]:

@@ -28,8 +28,11 @@ REQUIREMENT_OPTIONS = (
     "-r -c --requirement --requirements --constraint --constraints --build-constraint --build-constraints --override "
     "--overrides --with-requirements --requirements-from-script --exclude"
 ).split()
-_LONERS = frozenset("pip uv uvx conda mamba micromamba pixi pdm poetry curl wget git npm".split())
-"""Programs that call none of the others that have settings of their own, but by ``run``."""
+_CALLS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("pip", "uv", "uvx", "pixi", "curl", "wget", "git", "npm"), ()),
+    **dict.fromkeys(("conda", "mamba", "micromamba", "poetry", "pipenv", "pdm"), ("pip",)),
+}
+"""Programs that call few of the others; what is not here may call anything, and so may ``run`` of any."""
 _SHORTEST = 4
 _DEPTH = 3
 
@@ -98,7 +101,9 @@ class Scene:
         first = program_name(argv[0]) if argv else ""
         if first in ("python", "py", "pypy") and len(argv) > 1:
             first = program_name(argv[2] if argv[1] == "-m" and len(argv) > 2 else argv[1])
-        return self.runs(*programs) or first not in _LONERS or "run" in argv[1:2]
+        if self.runs(*programs) or first not in _CALLS or "run" in argv[1:2]:
+            return True
+        return any(program in _CALLS[first] for program in programs)
 
     def starts(self, *programs: str) -> bool:
         """Whether argv itself is directly one of the programs: then its flags may be changed."""

@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from entrepot.heads import authority_of
 from entrepot.ports.guide import Command, Door, Guidance
-from entrepot.tools.findings import Findings, host_port, reportable
+from entrepot.tools.findings import Findings, reportable
 from entrepot.tools.reading import is_dir, is_file, line_of, read_text
-from entrepot.tools.scan import follow, locked_origins, scan
+from entrepot.tools.scan import follow, scan, take_lock
 from entrepot.tools.scene import Scene, positional_urls, programs, values_after
 from entrepot.tools.yamlscan import lines
 
@@ -48,12 +49,12 @@ class CondaGuide:
             certificates += _condarc(found, scene, path, door)
         _words(found, scene)
         for path in _environment_files(scene):
-            _environment(found, path)
+            _environment(found, scene, path)
         if certificates and scene.may_run(*_CLIENTS):
             found.close(found.indexes)
             found.warn("client_ssl_cert holds a client certificate: the channels that conda was told of go past the cache")
         for url in BUILT_IN:
-            if host_port(url) not in found.closed:
+            if authority_of(url) not in found.closed:
                 found.add(url)
         return found.guidance()
 
@@ -140,11 +141,11 @@ def _environment_files(scene: Scene) -> Iterator[Path]:
     yield from sorted(seen)
 
 
-def _environment(found: Findings, path: Path) -> None:
+def _environment(found: Findings, scene: Scene, path: Path) -> None:
     """Channels, and the options and requirements of the ``pip:`` part; explicit and lock files by their URLs."""
     text = read_text(path)
     if "@EXPLICIT" in text or path.name.startswith("conda-lock") or path.suffix == ".lock":
-        found.indexes |= locked_origins(path)
+        take_lock(found, path, will_be_read=scene.may_run(*_CLIENTS))
         return
     for keys, value in lines(text):
         if keys[:1] == ("channels",):

@@ -14,7 +14,7 @@ from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import add_requirements, projects, scripts
 from entrepot.tools.reading import is_file, read_toml, strings, table, tables
-from entrepot.tools.scan import locked_origins
+from entrepot.tools.scan import take_lock
 from entrepot.tools.scene import Scene, positional_urls, values_after
 
 
@@ -35,7 +35,7 @@ class PdmGuide:
         found.add_all(scene.variable("PDM_PYPI_URL"))
         for directory in scene.ancestors():
             for name in ("pdm.lock", "pylock.toml"):
-                found.indexes |= locked_origins(directory / name) if is_file(directory / name) else set()
+                take_lock(found, directory / name, will_be_read=scene.may_run("pdm"))
         if scene.runs("pdm"):
             found.add_all(positional_urls(scene.words, but_after=()))
         for url in default_index():

@@ -138,7 +138,8 @@ def _local_page(found: Findings, scene: Scene, word: str) -> None:
 
 
 def _requirements(found: Findings, paths: list[Path]) -> None:
-    for _path, text in follow(paths):
+    for path, text in follow(paths):
+        found.lock(path)
         found.add_all(text.urls)
         found.add_all(name for name in text.files if "://" in name)
 

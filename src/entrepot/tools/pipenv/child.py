@@ -35,6 +35,8 @@ class PipenvGuide:
             except (ValueError, RecursionError):
                 continue
             found.add_all(strings(table(lock, "_meta").get("sources")))
+            if lock and scene.may_run("pipenv"):
+                found.lock(path.with_name("Pipfile.lock"))
         found.add_all(scene.variable("PIPENV_PYPI_MIRROR", "PIPENV_TEST_INDEX"))
         for value in values_after(scene.words, "--pypi-mirror"):
             found.add_value(value)

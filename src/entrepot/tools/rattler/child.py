@@ -13,7 +13,7 @@ from entrepot.ports.guide import Command, Door, Guidance
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import projects
 from entrepot.tools.reading import is_file, line_of, read_toml, strings, table
-from entrepot.tools.scan import locked_origins
+from entrepot.tools.scan import take_lock
 from entrepot.tools.scene import Scene, values_after
 
 BUILT_IN = ("https://conda.anaconda.org/", "https://repo.anaconda.com/", "https://repo.prefix.dev/", "https://prefix.dev/")
@@ -42,8 +42,7 @@ class RattlerGuide:
         for value in values_after(scene.after("pixi", "rattler-build", "rattler", "pixi-pack"), "-c", "--channel"):
             found.add_value(value)
         for directory in scene.ancestors():
-            if is_file(directory / "pixi.lock"):
-                found.indexes |= locked_origins(directory / "pixi.lock")
+            take_lock(found, directory / "pixi.lock", will_be_read=scene.may_run("pixi"))
         for url in BUILT_IN:
             found.add(url)
         return found.guidance()

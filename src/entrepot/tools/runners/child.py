@@ -50,8 +50,10 @@ class RunnersGuide:
             text = scan(content, requirements=requirements)
             found.add_all(text.urls)
             bases = (path.parent, *scene.roots)
-            for _path, inner in follow(base / name for name in text.files if "://" not in name for base in bases):
+            for included, inner in follow(base / name for name in text.files if "://" not in name for base in bases):
                 found.add_all(inner.urls)
+                if scene.may_run():
+                    found.lock(included)
         return found.guidance()
 
 
