@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from entrepot.ports.guide import Command, Door, Guidance
-from entrepot.ports.tool import Surroundings
 from entrepot.tools.registry import guides
-
-DOOR = Door(proxy="http://run:token@127.0.0.1:4567", bundle="/private/bundle.pem", offline=False)
-
-
-@dataclass
-class World:
-    """A home and a project directory of their own."""
-
-    home: Path
-    project: Path
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def write(self, files: dict[str, str]) -> None:
-        for name, text in files.items():
-            path = self.home / name[2:] if name.startswith("~/") else self.project / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-
-    def answers(self, argv: str | tuple[str, ...], door: Door | None = DOOR, cwd: str = "") -> dict[str, Guidance]:
-        words = tuple(argv.split()) if isinstance(argv, str) else argv
-        around = Surroundings({"HOME": str(self.home), "XDG_CONFIG_DIRS": "/nowhere", **self.environ}, self.home, self.project / cwd)
-        return {guide.name: guide.guidance(Command(words, around), door) for guide in guides()}
-
-    def opened(self, argv: str | tuple[str, ...], cwd: str = "") -> set[str]:
-        """Hosts that the guides would open."""
-        answers = self.answers(argv, cwd=cwd).values()
-        return {urlsplit(url).hostname or "" for answer in answers for url in answer.indexes}
+from guide_world import World
 
 
 @pytest.fixture
 def world(tmp_path):
-    world = World(tmp_path / "home", tmp_path / "project")
-    world.home.mkdir()
-    world.project.mkdir()
-    return world
+    return World.under(tmp_path)
 
 
 URL = "https://index.test/simple"
@@ -121,29 +89,69 @@ TOLD: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] = 
         {"~/.netrc": "machine index.test login me password x\n", "~/.config/pip/pip.conf": f"[global]\nindex-url={URL}\n"},
     ),
     # projects
-    "project.dependencies with a URL": ("pip install .", {}, {"pyproject.toml": PYPROJECT + f'dependencies = ["six @ {URL}/six.whl"]\n'}),
+    "project.dependencies with a URL": (
+        "pip install .",
+        {},
+        {"pyproject.toml": PYPROJECT + f'dependencies = ["six @ {URL}/six.whl"]\n'},
+    ),
     "optional-dependencies with a URL": (
         "pip install .[x]",
         {},
         {"pyproject.toml": PYPROJECT + f'[project.optional-dependencies]\nx = ["six @ {URL}/six.whl"]\n'},
     ),
-    "build-system.requires with a URL": ("pip wheel .", {}, {"pyproject.toml": f'[build-system]\nrequires = ["six @ {URL}/six.whl"]\n'}),
-    "dependency group with a URL": ("pip install --group dev", {}, {"pyproject.toml": f'[dependency-groups]\ndev = ["s @ {URL}/s.whl"]\n'}),
-    "-e of a local project": ("pip install -e ./sub[dev]", {}, {"sub/pyproject.toml": PYPROJECT + f'dependencies = ["s @ {URL}/s.whl"]\n'}),
+    "build-system.requires with a URL": (
+        "pip wheel .",
+        {},
+        {"pyproject.toml": f'[build-system]\nrequires = ["six @ {URL}/six.whl"]\n'},
+    ),
+    "dependency group with a URL": (
+        "pip install --group dev",
+        {},
+        {"pyproject.toml": f'[dependency-groups]\ndev = ["s @ {URL}/s.whl"]\n'},
+    ),
+    "-e of a local project": (
+        "pip install -e ./sub[dev]",
+        {},
+        {"sub/pyproject.toml": PYPROJECT + f'dependencies = ["s @ {URL}/s.whl"]\n'},
+    ),
     # uv
     "tool.uv.index": ("uv sync", {}, {"pyproject.toml": f'[[tool.uv.index]]\nname = "own"\nurl = "{URL}"\n'}),
     "tool.uv.index-url": ("uv sync", {}, {"pyproject.toml": f'[tool.uv]\nindex-url = "{URL}"\n'}),
     "tool.uv.extra-index-url": ("uv sync", {}, {"pyproject.toml": f'[tool.uv]\nextra-index-url = ["{URL}"]\n'}),
     "tool.uv.find-links": ("uv sync", {}, {"pyproject.toml": '[tool.uv]\nfind-links = ["https://index.test/links.html"]\n'}),
     "tool.uv.pip.index-url": ("uv pip install x", {}, {"pyproject.toml": f'[tool.uv.pip]\nindex-url = "{URL}"\n'}),
-    "tool.uv.sources by URL": ("uv sync", {}, {"pyproject.toml": '[tool.uv.sources]\nx = { url = "https://index.test/x-1.tar.gz" }\n'}),
-    "tool.uv.constraint-dependencies": ("uv lock", {}, {"pyproject.toml": f'[tool.uv]\nconstraint-dependencies = ["x @ {URL}/x.whl"]\n'}),
+    "tool.uv.sources by URL": (
+        "uv sync",
+        {},
+        {"pyproject.toml": '[tool.uv.sources]\nx = { url = "https://index.test/x-1.tar.gz" }\n'},
+    ),
+    "tool.uv.constraint-dependencies": (
+        "uv lock",
+        {},
+        {"pyproject.toml": f'[tool.uv]\nconstraint-dependencies = ["x @ {URL}/x.whl"]\n'},
+    ),
     "workspace member": (
         "uv sync",
         {},
         {
             "pyproject.toml": '[tool.uv.workspace]\nmembers = ["packages/*"]\n',
             "packages/a/pyproject.toml": f'[[tool.uv.index]]\nurl = "{URL}"\n',
+        },
+    ),
+    "workspace member, deep": (
+        "uv sync",
+        {},
+        {
+            "pyproject.toml": '[tool.uv.workspace]\nmembers = ["**/pkg"]\n',
+            "a/b/pkg/pyproject.toml": f'[tool.uv]\nindex-url = "{URL}"\n',
+        },
+    ),
+    "path source": (
+        "uv sync",
+        {},
+        {
+            "pyproject.toml": '[tool.uv.sources]\nb = { path = "libs/b" }\n',
+            "libs/b/pyproject.toml": PYPROJECT + f'dependencies = ["six @ {URL}/six.whl"]\n',
         },
     ),
     "uv.toml of the project": ("uv sync", {}, {"uv.toml": UV_INDEX}),
@@ -167,9 +175,17 @@ TOLD: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] = 
         {},
         {"script.py": '# /// script\n# dependencies = ["six @ https://index.test/six.whl"]\n# ///\n'},
     ),
-    "uv.lock": ("uv sync", {}, {"uv.lock": '[[package]]\nname = "six"\nwheels = [\n { url = "https://index.test/f/six.whl" },\n]\n'}),
+    "uv.lock": (
+        "uv sync",
+        {},
+        {"uv.lock": '[[package]]\nname = "six"\nwheels = [\n { url = "https://index.test/f/six.whl" },\n]\n'},
+    ),
     "uv.lock, registry": ("uv sync", {}, {"uv.lock": f'[[package]]\nname = "six"\nsource = {{ registry = "{URL}" }}\n'}),
-    "pylock.toml": ("uv pip sync pylock.toml", {}, {"pylock.toml": '[[packages]]\nwheels = [{url = "https://index.test/six.whl"}]\n'}),
+    "pylock.toml": (
+        "uv pip sync pylock.toml",
+        {},
+        {"pylock.toml": '[[packages]]\nwheels = [{url = "https://index.test/six.whl"}]\n'},
+    ),
     # poetry, pdm, pipenv
     "tool.poetry.source": ("poetry install", {}, {"pyproject.toml": f'[[tool.poetry.source]]\nname = "own"\nurl = "{URL}"\n'}),
     "poetry dependency by URL": (
@@ -182,7 +198,11 @@ TOLD: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] = 
         {},
         {"pyproject.toml": '[tool.poetry.group.dev.dependencies]\nx = { url = "https://index.test/x.whl" }\n'},
     ),
-    "poetry repositories of the user": ("poetry install", {}, {"~/.config/pypoetry/config.toml": f'[repositories.own]\nurl = "{URL}"\n'}),
+    "poetry repositories of the user": (
+        "poetry install",
+        {},
+        {"~/.config/pypoetry/config.toml": f'[repositories.own]\nurl = "{URL}"\n'},
+    ),
     "poetry.toml": ("poetry install", {}, {"poetry.toml": f'[repositories.own]\nurl = "{URL}"\n'}),
     "POETRY_REPOSITORIES": ("poetry install", {"POETRY_REPOSITORIES_OWN_URL": URL}, {}),
     "poetry.lock": (
@@ -195,7 +215,11 @@ TOLD: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] = 
     "pdm.toml": ("pdm install", {}, {"pdm.toml": f'[pypi]\nurl = "{URL}"\n'}),
     "pdm config, further source": ("pdm install", {}, {"~/.config/pdm/config.toml": f'[pypi.own]\nurl = "{URL}"\n'}),
     "PDM_PYPI_URL": ("pdm install", {"PDM_PYPI_URL": URL}, {}),
-    "pdm.lock": ("pdm sync", {}, {"pdm.lock": '[[package]]\nfiles = [\n    {url = "https://index.test/six.whl", hash = "sha256:0"},\n]\n'}),
+    "pdm.lock": (
+        "pdm sync",
+        {},
+        {"pdm.lock": '[[package]]\nfiles = [\n    {url = "https://index.test/six.whl", hash = "sha256:0"},\n]\n'},
+    ),
     "Pipfile": ("pipenv install", {}, {"Pipfile": f'[[source]]\nname = "own"\nurl = "{URL}"\n'}),
     "PIPENV_PYPI_MIRROR": ("pipenv install", {"PIPENV_PYPI_MIRROR": URL}, {}),
     "Pipfile.lock": ("pipenv sync", {}, {"Pipfile.lock": f'{{"_meta": {{"sources": [{{"name": "own", "url": "{URL}"}}]}}}}'}),
@@ -204,7 +228,11 @@ TOLD: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] = 
     "pipx --pip-args": (("pipx", "install", f"--pip-args=--index-url {URL}", "black"), {}, {}),
     "pipx --pip-args=--index-url=": (("pipx", "install", f"--pip-args=--index-url={URL}", "black"), {}, {}),
     "tox.ini set_env": ("tox", {}, {"tox.ini": f"[testenv]\nset_env =\n    PIP_INDEX_URL = {URL}\n"}),
-    "tox.ini default of a variable": ("tox", {}, {"tox.ini": f"[testenv]\nset_env =\n    PIP_INDEX_URL = {{env:PIP_INDEX_URL:{URL}}}\n"}),
+    "tox.ini default of a variable": (
+        "tox",
+        {},
+        {"tox.ini": f"[testenv]\nset_env =\n    PIP_INDEX_URL = {{env:PIP_INDEX_URL:{URL}}}\n"},
+    ),
     "tox.ini deps with -r": ("tox", {}, {"tox.ini": "[testenv]\ndeps = -r reqs/t.txt\n", "reqs/t.txt": f"-i {URL}\n"}),
     "tox.ini deps with a URL": ("tox", {}, {"tox.ini": "[testenv]\ndeps =\n    six @ https://index.test/six.whl\n"}),
     "tox.ini indexserver": ("tox", {}, {"tox.ini": f"[tox]\nindexserver =\n    default = {URL}\n"}),
@@ -212,7 +240,11 @@ TOLD: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] = 
     "noxfile, variable": ("nox", {}, {"noxfile.py": f'ENV = {{"UV_INDEX_URL": "{URL}"}}\n'}),
     "noxfile with -r": ("nox", {}, {"noxfile.py": 'session.install("-r", "t.txt")\n', "t.txt": f"-i {URL}\n"}),
     "Makefile, option": ("make install", {}, {"Makefile": f"install:\n\tpip install --index-url {URL} six\n"}),
-    "Makefile, exported variable": ("make install", {}, {"Makefile": f"export PIP_INDEX_URL := {URL}\ninstall:\n\tpip install six\n"}),
+    "Makefile, exported variable": (
+        "make install",
+        {},
+        {"Makefile": f"export PIP_INDEX_URL := {URL}\ninstall:\n\tpip install six\n"},
+    ),
     "make -C": ("make -C sub install", {}, {"sub/Makefile": f"install:\n\tpip install -i {URL} six\n"}),
     "justfile": ("just install", {}, {"justfile": f"install:\n    uv pip install --default-index {URL} six\n"}),
     "shell script": ("./install.sh", {}, {"install.sh": f'#!/bin/sh\nexport PIP_EXTRA_INDEX_URL="{URL}"\npip install six\n'}),
@@ -286,7 +318,11 @@ CLOSED: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] 
     "git+https in a requirement file": ("pip install -r r.txt", {}, {"r.txt": "-e git+https://code.test/x.git#egg=x\n"}),
     "name @ git+https": ("pip install -r r.txt", {}, {"r.txt": "x @ git+https://code.test/x.git\n"}),
     "tool.uv.sources by git": ("uv sync", {}, {"pyproject.toml": '[tool.uv.sources]\nx = { git = "https://code.test/x" }\n'}),
-    "poetry dependency by git": ("poetry lock", {}, {"pyproject.toml": '[tool.poetry.dependencies]\nx = { git = "https://code.test/x" }\n'}),
+    "poetry dependency by git": (
+        "poetry lock",
+        {},
+        {"pyproject.toml": '[tool.poetry.dependencies]\nx = { git = "https://code.test/x" }\n'},
+    ),
     "poetry.lock, git source": (
         "poetry install",
         {},
@@ -298,14 +334,25 @@ CLOSED: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] 
     "project.urls": ("pip install .", {}, {"pyproject.toml": PYPROJECT + '[project.urls]\nhome = "https://code.test"\n'}),
     ".pypirc, for uploads": ("pip install x", {}, {"~/.pypirc": "[own]\nrepository = https://code.test/upload\n"}),
     "publish-url": ("uv publish", {"UV_PUBLISH_URL": "https://code.test/u"}, {"uv.toml": 'publish-url = "https://code.test/u"\n'}),
-    "comment in a requirement file": ("pip install -r r.txt", {}, {"r.txt": "# -i https://code.test/simple\nsix # @ https://code.test/x\n"}),
+    "comment in a requirement file": (
+        "pip install -r r.txt",
+        {},
+        {"r.txt": "# -i https://code.test/simple\nsix # @ https://code.test/x\n"},
+    ),
     "comment in a Makefile": ("make x", {}, {"Makefile": "# pip install -i https://code.test/simple\nx:\n\ttrue\n"}),
     "pip --proxy": ("pip --proxy http://code.test:3128 install six", {}, {}),
     "proxy in pip.conf": ("pip install six", {}, {"~/.config/pip/pip.conf": "[global]\nproxy = http://code.test:3128\n"}),
     "https-proxy in uv.toml": ("uv sync", {}, {"uv.toml": 'https-proxy = "http://code.test:3128"\n'}),
     "proxy_servers in condarc": ("conda install x", {}, {"~/.condarc": "proxy_servers:\n  https: https://code.test:3128\n"}),
     "python-install-mirror": ("uv sync", {"UV_PYTHON_INSTALL_MIRROR": "https://code.test/p"}, {}),
-    "a server that a script talks to": ("python app.py --api https://code.test/v1", {}, {"app.py": 'API = "https://code.test/v1"\n'}),
+    "a server that a script talks to": (
+        "python app.py --api https://code.test/v1",
+        {},
+        {"app.py": 'API = "https://code.test/v1"\n'},
+    ),
+    "a URL inside sh -c": (("sh", "-c", "deploy https://code.test/v1"), {}, {}),
+    "a URL inside python -c": (("python", "-c", "import x; x.get('https://code.test/v1')"), {}, {}),
+    "a URL in a script's text": ("sh go.sh", {}, {"go.sh": "deploy https://code.test/v1\n"}),
     "any word of any program": ("deploy --to https://code.test/v1", {}, {}),
     "curl's proxy": ("curl -x https://code.test:3128 https://index.test/x", {}, {}),
     "a pip.conf that the null device hides": (

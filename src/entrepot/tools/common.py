@@ -8,6 +8,7 @@ it would hide the run's authority, but merged (:func:`trusted_bundles`).
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
@@ -68,13 +69,21 @@ def no_proxy(environ: Mapping[str, str], *, loopback_open: bool, hosts: Collecti
 def _covers(entry: str, host: str) -> bool:
     """Whether a client with this ``NO_PROXY`` entry might go straight to the host; in doubt it might."""
     entry = entry.lower().strip("[]")
-    if entry == "*":
+    if entry == "*" or (entry.startswith("127.") and host == "127.0.0.1"):
         return True
-    if entry.startswith("127.") and host == "127.0.0.1":
-        return True
+    if "/" in entry:
+        return _is_within(host, entry)
     name = entry.rpartition(":")[0] if entry.count(":") == 1 else entry
     name = name.removeprefix("*").removeprefix(".")
     return bool(name) and (host == name or host.endswith("." + name))
+
+
+def _is_within(host: str, network: str) -> bool:
+    """Whether the host is an address in the network (pip, requests, uv and curl read such entries)."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def trusted_bundles(environ: Mapping[str, str]) -> tuple[str, ...]:

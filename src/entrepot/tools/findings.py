@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from entrepot.heads import redacted_url
+from entrepot.heads import authority_of, redacted_url
 from entrepot.ports.guide import Guidance
 from entrepot.tools.reading import is_file
 
 URL = re.compile(r"""(?<![+\w])https?://(?:\$\{\w+\}|[^\s"'<>,;)\]}|\\`])+""", re.IGNORECASE)
 """A URL in text. A version-control URL (``git+https://``) is none; ``${NAME}`` inside belongs to it."""
 
+_VALUE = re.compile(r"\s*(?:[\w.-]+=)?(?:https?://|\$\{?\w+\}?$)", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)|%(\w+)%")
 _PACKAGES = re.compile(
     r"\.(?:whl|tar\.gz|tgz|zip|tar\.bz2|tar\.xz|conda|egg|metadata)$|/simple(?:/|$)|/(?:current_)?repodata[^/]*$", re.IGNORECASE
@@ -46,18 +47,6 @@ def reportable(text: str, environ: Mapping[str, str]) -> str | None:
     return redacted_url(text)
 
 
-def host_port(url: str) -> str:
-    """``HOST:PORT`` of a reportable URL, the scheme's own port filled in; an IPv6 host stays in brackets.
-
-    >>> host_port("https://index.test/simple"), host_port("http://[::1]:8080/")
-    ('index.test:443', '[::1]:8080')
-    """
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def looks_like_packages(url: str) -> bool:
     """Whether a URL is, by its path alone, a distribution, a conda archive, a simple page or repodata."""
     return bool(_PACKAGES.search(url.partition("#")[0].partition("?")[0]))
@@ -78,6 +67,7 @@ class Findings:
         self.argv: tuple[str, ...] | None = None
         self._bundles: dict[str, None] = {}
         self._warnings: dict[str, None] = {}
+        self._locks: dict[Path, None] = {}
 
     def add(self, text: str) -> None:
         """One URL, when it is one."""
@@ -94,6 +84,11 @@ class Findings:
             elif "$" in text:
                 self.add_all(_once(text, self.environ))
 
+    def add_value(self, value: str) -> None:
+        """URLs of an option's value: ``URL``, ``NAME=URL`` or a list that begins so; a sentence with a URL in it is none."""
+        if _VALUE.match(value):
+            self.add_all(value)
+
     def close(self, urls: Iterable[str], *, but: Iterable[str] = ()) -> None:
         """Never open these URLs' hosts: the child holds a client certificate for them.
 
@@ -101,11 +96,11 @@ class Findings:
             urls: of indexes.
             but: URLs of hosts that never ask for one and stay open: the default index.
         """
-        spared = {host_port(url) for url in but}
+        spared = {authority_of(url) for url in but}
         for text in urls:
             url = reportable(text, self.environ)
-            if url is not None and host_port(url) not in spared:
-                self.closed.add(host_port(url))
+            if url is not None and authority_of(url) not in spared:
+                self.closed.add(authority_of(url))
 
     def bundle(self, value: object, base: Path, home: Path | None = None) -> bool:
         """Note a CA file that a setting names, relative to ``base``; whether there is such a file."""
@@ -117,6 +112,10 @@ class Findings:
             return False
         self._bundles[str(path)] = None
         return True
+
+    def lock(self, path: Path) -> None:
+        """Note a lock or requirement file that the child will read."""
+        self._locks[path] = None
 
     def warn(self, sentence: str) -> None:
         """A setting that cannot be neutralised, for the last line; said once."""
@@ -131,6 +130,7 @@ class Findings:
             argv=self.argv,
             bundles=tuple(self._bundles),
             warnings=tuple(self._warnings),
+            locks=tuple(self._locks),
         )
 
 

@@ -37,12 +37,8 @@ def projects(scene: Scene) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _neighbours(root: Path, data: dict[str, Any]) -> Iterator[Path]:
     """Workspace members and local path dependencies. Source: uv's ``tool.uv.workspace``, poetry's ``path =``."""
-    for pattern in strings(table(data, "tool", "uv", "workspace").get("members")):
-        if pattern and not pattern.startswith("/"):
-            try:
-                yield from islice(filter(is_dir, root.glob(pattern)), _MOST_PROJECTS)
-            except (ValueError, NotImplementedError, OSError, IndexError):
-                continue
+    for member in strings(table(data, "tool", "uv", "workspace").get("members")):
+        yield from _members(root, member)
     tool = table(data, "tool")
     groups = [table(tool, "uv", "sources"), *(table(tool, "poetry", key) for key in ("dependencies", "dev-dependencies"))]
     groups.extend(table(group, "dependencies") for group in tables(table(tool, "poetry").get("group")))
@@ -52,6 +48,18 @@ def _neighbours(root: Path, data: dict[str, Any]) -> Iterator[Path]:
                 path = one.get("path") if isinstance(one, dict) else None
                 if isinstance(path, str) and is_dir(root / path):
                     yield root / path
+
+
+def _members(root: Path, member: str) -> Iterator[Path]:
+    """Directories that a member pattern names; ``**`` two deep, because a whole tree would take too long to walk."""
+    for depth in ("", "*/", "*/*/") if "**/" in member else ("",):
+        pattern = member.replace("**/", depth, 1).replace("**", "*")
+        if not pattern or pattern.startswith("/"):
+            continue
+        try:
+            yield from islice(filter(is_dir, root.glob(pattern)), _MOST_PROJECTS)
+        except (ValueError, NotImplementedError, OSError, IndexError):
+            continue
 
 
 def requirements_of(data: dict[str, Any]) -> Iterator[str]:

@@ -10,18 +10,24 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from entrepot.tools.findings import URL
+from entrepot.tools.findings import URL, Findings
 from entrepot.tools.reading import LOCK_LIMIT_BYTES, is_file, read_text
 
-_COMMENT = re.compile(r"(?m)(?:^|(?<=\s))#[^\n]*")
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
+_NEEDLES = tuple(":// $ -r -c index Index INDEX links LINKS URL MIRROR CHANNEL ALIAS requirement constraint override".split())
+"""One of these is in every line that a pattern below matches."""
 _CONTINUED = re.compile(r"\\\r?\n[ \t]*")
 _BETWEEN = r"""["']?(?:\s*[=,:]\s*|[ \t]+)["']?"""
 _OPTION = re.compile(
-    r"(?<![\w-])(?:--(?:index|extra-index|default-index|pypi|find-links|find)[a-z-]*|-i|-f)" + _BETWEEN + r"(?P<value>\S+)"
+    r"(?<![\w-])(?:--(?:index(?:-url)?|extra-index(?:-url)?|default-index|pypi-url|find-links)|-i|-f)"
+    + _BETWEEN
+    + r"(?P<value>\S+)"
 )
 _GLUED = re.compile(r"(?<![\w-])-[if](?P<value>https?://\S+)")
+_OTHERS = re.compile(r"\b(?:curl|wget|https?|xh|aria2c|sed|grep)\s[^;&|]*$")
 _VARIABLE = re.compile(
     r"\b(?!\w*(?:PUBLISH|PYTHON_INSTALL|PROXY))(?:PIP|UV|PDM|PIPENV|POETRY|CONDA|MAMBA|PIXI)_"
     r"\w*(?:INDEX|URL|LINKS|MIRROR|CHANNEL|ALIAS)\w*[\"']?\]?\s*(?:[:?+]?=|:|,|\s)\s*(?P<value>[^\n]*)"
@@ -40,13 +46,11 @@ _FILE = re.compile(
     + _BETWEEN
     + r""")?)(?P<value>[^\s"',;)\]]+)"""
 )
-_LOCKED = re.compile(
-    r"""type["']?\s*[=:]\s*["']?(?:git|hg|svn|bzr|vcs)["']?[,\s]+["']?url["']?\s*[=:]\s*\S+"""
-    r"""|(?:^|[\s{,"'-])(?:url|registry|index|conda|pypi|channel|channels|indexes)["']?\s*[=:]\s*\[?["']?(?P<value>https?://[^\s"',}\]]+)"""
-    r"""|^(?P<explicit>https?://\S+)""",
-    re.MULTILINE,
-)
-_AUTHORITY = re.compile(r"https?://[^/?#\s]+", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://[^/?#\s\"',}\]]+")
+_LOCKED = re.compile(r"""(?:^|[\s{,"'-])(?:url|registry|index|conda|pypi|channels?|indexes)["']?\s*[=:]\s*\[?["']?$""")
+_VERSION_CONTROL = re.compile(r"""type["']?\s*[=:]\s*["']?(?:git|hg|svn|bzr|vcs)["']?[,\s]+["']?url["']?\s*[=:]\s*["']?$""")
+_CONTEXT = 100
+"""Characters before a URL that tell what it is."""
 _MOST_FILES = 200
 
 
@@ -59,11 +63,18 @@ class Text:
     """Requirement and constraint files, as written."""
 
 
-def without_comments(text: str) -> str:
-    """Continued lines joined, comments left out (a ``#`` inside a URL starts none)."""
-    return _COMMENT.sub("", _CONTINUED.sub(" ", text)) if "#" in text or "\\" in text else text
+def telling_lines(text: str) -> str:
+    """The lines that may tell something, continued ones joined, comments left out (a ``#`` inside a URL starts none).
+
+    The patterns are slow on long files of hashes or code; a plain search for their fixed parts is not.
+    """
+    text = _CONTINUED.sub(" ", text) if "\\" in text else text
+    needles = [needle for needle in _NEEDLES if needle in text]
+    lines = [line for line in text.split("\n") if any(needle in line for needle in needles)]
+    return "\n".join(_COMMENT.sub("", line) if "#" in line else line for line in lines)
 
 
+@lru_cache(maxsize=256)
 def scan(text: str, *, requirements: bool = False) -> Text:
     """Index URLs, direct references and requirement files in a text.
 
@@ -71,17 +82,24 @@ def scan(text: str, *, requirements: bool = False) -> Text:
         text: of any tool; at most a megabyte is useful.
         requirements: it is a requirement file: a line that starts with a URL is a requirement.
     """
-    text = without_comments(text)
+    text = telling_lines(text)
     urls: dict[str, None] = {}
     if "://" in text or "$" in text:
         patterns = (_OPTION, _GLUED, _KEY, _REFERENCE, *((_BARE,) if requirements else ()))
         for pattern in patterns:
             for match in pattern.finditer(text):
-                urls.update(dict.fromkeys(_urls(match["value"])))
+                if not (pattern in (_OPTION, _GLUED) and _is_for_another(text, match)):
+                    urls.update(dict.fromkeys(_urls(match["value"])))
         for match in _VARIABLE.finditer(text):
             urls.update(dict.fromkeys(_urls(_value(match["value"]))))
     files = dict.fromkeys(match["value"] for match in _FILE.finditer(text))
     return Text(tuple(urls), tuple(files))
+
+
+def _is_for_another(text: str, match: re.Match[str]) -> bool:
+    """Whether a short option belongs to a program with another meaning for it: ``curl -f URL``."""
+    line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+    return not match[0].startswith("--") and bool(_OTHERS.search(line))
 
 
 def _urls(value: str) -> Iterator[str]:
@@ -118,11 +136,33 @@ def follow(starts: Iterable[Path]) -> Iterator[tuple[Path, Text]]:
         yield path, text
 
 
+def take_lock(found: Findings, path: Path, *, will_be_read: bool) -> None:
+    """Open the hosts that a lock file names; note it for its digests when the child is going to read it.
+
+    Digests of a lock that nobody reads are no promise: they would hold back files that the command rightly takes.
+    """
+    if is_file(path):
+        found.indexes |= locked_origins(path)
+        if will_be_read:
+            found.lock(path)
+
+
 def locked_origins(path: Path) -> set[str]:
-    """``scheme://host`` of every index and file that a lock file names; version-control sources are left out."""
-    origins = set()
-    for match in _LOCKED.finditer(read_text(path, LOCK_LIMIT_BYTES)):
-        value = match["value"] or match["explicit"]
-        if value and (origin := _AUTHORITY.match(value)):
-            origins.add(origin[0] + "/")
+    """``scheme://host/`` of every index and file that a lock file names; version-control sources are left out.
+
+    Lock files are long and name few hosts: a host is looked at until it is known, and no further.
+    """
+    text = read_text(path, LOCK_LIMIT_BYTES)
+    origins: set[str] = set()
+    for match in _ORIGIN.finditer(text):
+        origin = match[0] + "/"
+        if origin not in origins and _is_locked(text[max(0, match.start() - _CONTEXT) : match.start()]):
+            origins.add(origin)
     return origins
+
+
+def _is_locked(before: str) -> bool:
+    """Whether what stands before a URL makes it an index or a file: a key, or nothing (conda's explicit lists)."""
+    if not before or before.endswith("\n"):
+        return True
+    return bool(_LOCKED.search(before)) and not _VERSION_CONTROL.search(before)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -27,6 +28,11 @@ REQUIREMENT_OPTIONS = (
     "-r -c --requirement --requirements --constraint --constraints --build-constraint --build-constraints --override "
     "--overrides --with-requirements --requirements-from-script --exclude"
 ).split()
+_CALLS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("pip", "uv", "uvx", "pixi", "curl", "wget", "git", "npm"), ()),
+    **dict.fromkeys(("conda", "mamba", "micromamba", "poetry", "pipenv", "pdm"), ("pip",)),
+}
+"""Programs that call few of the others; what is not here may call anything, and so may ``run`` of any."""
 _SHORTEST = 4
 _DEPTH = 3
 
@@ -79,6 +85,26 @@ class Scene:
         """Whether a word is one of the programs, by path or by name, with or without a version (``pip3.11``)."""
         return any(program_name(word) in programs for word in self.words)
 
+    def after(self, *programs: str) -> tuple[str, ...]:
+        """The words after the first that is one of the programs: its own flags; empty when it is not run."""
+        for i, word in enumerate(self.words):
+            if program_name(word) in programs:
+                return self.words[i + 1 :]
+        return ()
+
+    def may_run(self, *programs: str) -> bool:
+        """Whether one of the programs may run at all: it is a word, or the command may call anything (``make``, ``tox``).
+
+        What a tool's settings of the user forbid must not be held against a command that never runs the tool.
+        """
+        argv = self.command.argv
+        first = program_name(argv[0]) if argv else ""
+        if first in ("python", "py", "pypy") and len(argv) > 1:
+            first = program_name(argv[2] if argv[1] == "-m" and len(argv) > 2 else argv[1])
+        if self.runs(*programs) or first not in _CALLS or "run" in argv[1:2]:
+            return True
+        return any(program in _CALLS[first] for program in programs)
+
     def starts(self, *programs: str) -> bool:
         """Whether argv itself is directly one of the programs: then its flags may be changed."""
         return bool(self.command.argv) and program_name(self.command.argv[0]) in programs
@@ -88,8 +114,8 @@ class Scene:
         return self.home / text[2:] if text.startswith("~/") else self.cwd / text
 
     def files(self) -> Iterator[Path]:
-        """Every word that names a regular file, seen from any of the directories."""
-        for word in dict.fromkeys(self.words):
+        """Every word, or value in ``--option=value``, that names a regular file, seen from any of the directories."""
+        for word in dict.fromkeys(w.partition("=")[2] if w.startswith("--") else w for w in self.words):
             if word and not word.startswith("-") and len(word) < 4096 and "://" not in word:
                 for root in self.roots:
                     if is_file(root / word):
@@ -119,13 +145,24 @@ class Scene:
 
 
 def program_name(word: str) -> str:
-    """A program's name without directory, ``.exe`` and version: ``/x/bin/pip3.11`` is ``pip``.
+    """A program's name without directory, ``.exe`` and version: ``/x/bin/pip3.11`` is ``pip``, as is Python's ``-mpip``.
 
     >>> program_name("/usr/bin/python3.12"), program_name("uv"), program_name("C:/x/pip.exe")
     ('python', 'uv', 'pip')
     """
-    name = PurePath(word.replace("\\", "/")).name.lower().removesuffix(".exe")
+    name = PurePath(word.replace("\\", "/")).name.lower().removesuffix(".exe").removeprefix("-m")
     return re.sub(r"-?[0-9][0-9.]*$", "", name) or name
+
+
+def programs(scene: Scene, *names: str) -> Iterator[Path]:
+    """Where the named programs lie: those that the words give a path of, then those on PATH; links resolved too."""
+    found = [scene.cwd / word for word in scene.words if "/" in word and program_name(word) in names]
+    path = scene.environ.get("PATH", "")
+    found += [Path(place) for name in names if (place := shutil.which(name, path=path))]
+    for program in found:
+        yield program
+        if program.is_symlink():
+            yield program.resolve()
 
 
 def values_after(words: tuple[str, ...], *names: str) -> Iterator[str]:

@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from entrepot.heads import authority_of
 from entrepot.ports.guide import Command, Door, Guidance
-from entrepot.tools.findings import Findings, host_port, reportable
+from entrepot.tools.findings import Findings, reportable
 from entrepot.tools.reading import is_dir, is_file, line_of, read_text
-from entrepot.tools.scan import follow, locked_origins, scan
-from entrepot.tools.scene import Scene, positional_urls, values_after
+from entrepot.tools.scan import follow, scan, take_lock
+from entrepot.tools.scene import Scene, positional_urls, programs, values_after
 from entrepot.tools.yamlscan import lines
 
 BUILT_IN = ("https://conda.anaconda.org/", "https://repo.anaconda.com/")
@@ -48,12 +49,12 @@ class CondaGuide:
             certificates += _condarc(found, scene, path, door)
         _words(found, scene)
         for path in _environment_files(scene):
-            _environment(found, path)
-        if certificates:
+            _environment(found, scene, path)
+        if certificates and scene.may_run(*_CLIENTS):
             found.close(found.indexes)
             found.warn("client_ssl_cert holds a client certificate: the channels that conda was told of go past the cache")
         for url in BUILT_IN:
-            if host_port(url) not in found.closed:
+            if authority_of(url) not in found.closed:
                 found.add(url)
         return found.guidance()
 
@@ -65,7 +66,10 @@ def condarc_files(scene: Scene) -> Iterator[Path]:
     """
     roots = [Path(v) for v in scene.variable("CONDA_ROOT", "CONDA_PREFIX", "MAMBA_ROOT_PREFIX", "CONDA_PREFIX_1")]
     roots += [Path(value).parent.parent for value in scene.variable("CONDA_EXE", "MAMBA_EXE")]
-    prefixes = [scene.path(value) for value in values_after(scene.words, "-p", "--prefix", "-r", "--root-prefix")]
+    roots += [path.parent.parent for path in programs(scene, *_CLIENTS)]
+    prefixes = [scene.path(value) for value in values_after(scene.after(*_CLIENTS), "-p", "--prefix", "-r", "--root-prefix")]
+    for name in values_after(scene.after(*_CLIENTS), "-n", "--name"):
+        prefixes += [root / "envs" / name for root in (*roots, scene.home / ".conda")]
     places = [Path("C:/ProgramData/conda")] if scene.platform == "win32" else [Path("/etc/conda"), Path("/var/lib/conda")]
     places += roots
     places += [Path(value) / "conda" for value in scene.variable("XDG_CONFIG_HOME")]
@@ -100,7 +104,7 @@ def _condarc(found: Findings, scene: Scene, path: Path, door: Door | None) -> li
                 found.environment["MAMBA_SSL_VERIFY"] = door.bundle
         elif keys[0] == "client_ssl_cert":
             certificates.append(value)
-        elif keys[0] == "proxy_servers" and door is not None:
+        elif keys[0] == "proxy_servers" and door is not None and scene.may_run(*_CLIENTS):
             place = line_of(path, "proxy_servers")
             found.warn(f"proxy_servers in {place} stands above the environment for conda: what it downloads goes past the cache")
     return certificates
@@ -116,8 +120,8 @@ def _channel(found: Findings, value: str, keys: tuple[str, ...]) -> None:
 
 def _words(found: Findings, scene: Scene) -> None:
     """Channels by flag, ``URL::name`` specs and archives by URL."""
-    for value in values_after(scene.words, "-c", "--channel", "--add", "--override-channels-url"):
-        found.add_all(value)
+    for value in values_after(scene.after(*_CLIENTS), "-c", "--channel"):
+        found.add_value(value)
     if scene.runs(*_CLIENTS):
         for url in positional_urls(scene.words, but_after=("--proxy",)):
             found.add(url.partition("::")[0])
@@ -137,11 +141,11 @@ def _environment_files(scene: Scene) -> Iterator[Path]:
     yield from sorted(seen)
 
 
-def _environment(found: Findings, path: Path) -> None:
+def _environment(found: Findings, scene: Scene, path: Path) -> None:
     """Channels, and the options and requirements of the ``pip:`` part; explicit and lock files by their URLs."""
     text = read_text(path)
     if "@EXPLICIT" in text or path.name.startswith("conda-lock") or path.suffix == ".lock":
-        found.indexes |= locked_origins(path)
+        take_lock(found, path, will_be_read=scene.may_run(*_CLIENTS))
         return
     for keys, value in lines(text):
         if keys[:1] == ("channels",):

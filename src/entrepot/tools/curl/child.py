@@ -29,23 +29,32 @@ class CurlGuide:
         found = Findings(scene.environ)
         if not scene.runs("curl"):
             return found.guidance()
-        found.add_all(positional_urls(scene.words, but_after=_NOT_FETCHED))
-        for value in values_after(scene.words, "--cacert"):
+        words = scene.after("curl")
+        named = {"proxy"} if any(_is_proxy(word) for word in words) else set()
+        for value in values_after(words, "--cacert"):
+            named.add("cacert")
             found.bundle(value, scene.cwd)
-        certified = any(values_after(scene.words, "-E", "--cert"))
-        for path in _curlrc(scene):
-            certified |= _configured(found, path, door)
-        if certified:
+        if any(values_after(words, "-E", "--cert")):
+            named.add("cert")
+        not_fetched = (*_NOT_FETCHED, *filter(_is_proxy, words))
+        found.add_all(positional_urls(scene.words, but_after=not_fetched))
+        configured = {name for path in _curlrc(scene) for name in _configured(found, scene, path, door)}
+        if "cert" in named | configured:
             found.close(found.indexes)
             found.warn("curl is given a client certificate: what it fetches goes past the cache")
         if door is not None:
-            _lead(found, scene, door)
+            _lead(found, scene, door, named=named, configured=configured)
         return found.guidance()
+
+
+def _is_proxy(word: str) -> bool:
+    """Whether a word is a flag whose value, the next word, is a proxy; ``-sSx`` is one too."""
+    return word in _PROXY_FLAGS or (word.endswith("x") and word[:1] == "-" and word[1:].isalpha())
 
 
 def _curlrc(scene: Scene) -> Iterator[Path]:
     """The configuration file that curl takes, the first that is there, and those named by ``-K``."""
-    yield from (scene.path(value) for value in values_after(scene.words, "-K", "--config") if value != "-")
+    yield from (scene.path(value) for value in values_after(scene.after("curl"), "-K", "--config") if value != "-")
     if len(scene.command.argv) > 1 and scene.command.argv[1] in ("-q", "--disable"):
         return
     places = [Path(value) / ".curlrc" for value in scene.variable("CURL_HOME")]
@@ -55,44 +64,47 @@ def _curlrc(scene: Scene) -> Iterator[Path]:
     yield from [path for path in places[1:] if is_file(path)][: 0 if is_file(places[0]) else 1]
 
 
-def _configured(found: Findings, path: Path, door: Door | None) -> bool:
-    """Read a configuration file; whether it names a client certificate."""
-    certified = False
+def _configured(found: Findings, scene: Scene, path: Path, door: Door | None) -> Iterator[str]:
+    """Read a configuration file; yields ``cacert`` and ``cert`` when it names them. Paths count from the working directory."""
     for line in read_text(path).splitlines():
         words = line.strip().replace("=", " ", 1).replace(":", " ", 1).split(None, 1) if "#" not in line[:1] else []
         name, value = (words[0].lstrip("-"), words[1].strip().strip('"')) if len(words) > 1 else ("", "")
         if name == "cacert":
-            found.bundle(value, path.parent)
-        certified |= name in ("cert", "E")
-        if name in ("x", "proxy", "preproxy", "socks5", "socks5-hostname", "noproxy") and door is not None:
+            found.bundle(value, scene.cwd)
+            yield "cacert"
+        elif name in ("cert", "E"):
+            yield "cert"
+        elif name in ("x", "proxy", "preproxy", "socks5", "socks5-hostname", "noproxy") and door is not None:
             place = line_of(path, words[0])
             found.warn(f"{name} in {place} stands above the environment for curl: what it fetches goes past the cache")
         elif name == "url":
             found.add_all(value)
-    return certified
 
 
-def _lead(found: Findings, scene: Scene, door: Door) -> None:
+def _lead(found: Findings, scene: Scene, door: Door, *, named: set[str], configured: set[str]) -> None:
     """Proxy flags dropped, ``--cacert`` led to the merged bundle, which also beats a ``cacert`` of ``.curlrc``."""
-    argv = scene.command.argv
-    names_ca = found.guidance().bundles
-    if not scene.starts("curl"):
-        if any(values_after(scene.words, "--proxy", "-x")):
-            found.warn("curl is given a proxy inside another command: what it fetches goes past the cache")
-        elif names_ca:
-            found.warn("curl is given a CA file of its own inside another command: its downloads from indexes may fail")
-        return
-    kept = [argv[0]]
-    words = iter(argv[1:])
+    if scene.starts("curl"):
+        argv = _without_flags(scene.command.argv)
+        if "cacert" in named | configured:
+            argv = (*argv, "--cacert", door.bundle)
+        found.argv = argv if argv != scene.command.argv else None
+    elif "proxy" in named:
+        found.warn("curl is given a proxy inside another command: what it fetches goes past the cache")
+    elif "cacert" in named | configured:
+        found.warn("curl is given a CA file of its own inside another command: its downloads from indexes may fail")
+
+
+def _without_flags(argv: tuple[str, ...]) -> tuple[str, ...]:
+    kept: list[str] = []
+    words = iter(argv)
     for word in words:
-        if word in (*_PROXY_FLAGS, "--cacert", "--noproxy"):
+        if _is_proxy(word) or word in ("--cacert", "--noproxy"):
             next(words, None)
-        elif not word.startswith(tuple(f"{flag}=" for flag in _PROXY_FLAGS if flag != "-x")):
+            if not word.startswith("--") and len(word) > len("-x"):
+                kept.append(word[:-1])
+        else:
             kept.append(word)
-    if names_ca:
-        kept += ["--cacert", door.bundle]
-    if tuple(kept) != argv:
-        found.argv = tuple(kept)
+    return tuple(kept)
 
 
 GUIDE = CurlGuide()

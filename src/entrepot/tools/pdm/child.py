@@ -1,6 +1,6 @@
 """How pdm is led: sources of projects and of its configuration, direct references, certificates.
 
-Source: pdm 2.29, ``project/config.py`` and ``models/repositories``.
+Source: pdm 2.29, ``project/config.py`` and ``models/session.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import add_requirements, projects, scripts
 from entrepot.tools.reading import is_file, read_toml, strings, table, tables
-from entrepot.tools.scan import locked_origins
+from entrepot.tools.scan import take_lock
 from entrepot.tools.scene import Scene, positional_urls, values_after
 
 
@@ -25,16 +25,17 @@ class PdmGuide:
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
         """See :class:`~entrepot.ports.guide.Guide`."""
+        del door
         scene = Scene.of(command)
         found = Findings(scene.environ)
         for path, data in (*projects(scene), *scripts(scene)):
-            _project(found, scene, path, data, door)
+            _project(found, scene, path, data)
         for path, data in _configurations(scene):
-            _configuration(found, scene, path, data, door)
-        _variables(found, scene, door)
+            _configuration(found, scene, path, data)
+        found.add_all(scene.variable("PDM_PYPI_URL"))
         for directory in scene.ancestors():
             for name in ("pdm.lock", "pylock.toml"):
-                found.indexes |= locked_origins(directory / name) if is_file(directory / name) else set()
+                take_lock(found, directory / name, will_be_read=scene.may_run("pdm"))
         if scene.runs("pdm"):
             found.add_all(positional_urls(scene.words, but_after=()))
         for url in default_index():
@@ -42,28 +43,28 @@ class PdmGuide:
         return found.guidance()
 
 
-def _project(found: Findings, scene: Scene, path: Path, data: dict[str, Any], door: Door | None) -> None:
+def _project(found: Findings, scene: Scene, path: Path, data: dict[str, Any]) -> None:
     add_requirements(found, data)
     pdm = table(data, "tool", "pdm")
     found.add_all(strings(pdm.get("dev-dependencies")))
     found.add_all(strings(table(pdm, "resolution").get("overrides")))
     found.add_all(strings(table(pdm, "options")))
     for source in tables(pdm.get("source")):
-        _source(found, scene, source, f"source {source.get('name')!r} in {path}", door)
+        _source(found, scene, source, str(source.get("name")), path)
 
 
-def _source(found: Findings, scene: Scene, source: dict[str, Any], label: str, door: Door | None) -> None:
+def _source(found: Findings, scene: Scene, source: dict[str, Any], name: str, path: Path) -> None:
+    """One source. ``verify_ssl = false`` asks for less than the door gives; ``ca_certs`` beats every variable."""
     url = source.get("url")
-    if not isinstance(url, str):
-        return
-    found.add_all(url)
-    # verify_ssl = false asks for less than the door gives; ca_certs names other roots and beats every variable.
-    if found.bundle(source.get("ca_certs"), scene.cwd, scene.home) and door is not None:
-        found.close([url])
-        found.warn(f"{label} has ca_certs, which pdm puts above the environment: it goes past the cache")
-    if source.get("client_cert"):
-        found.close([url])
-        found.warn(f"{label} has a client certificate: it goes past the cache")
+    urls = [url] if isinstance(url, str) else []
+    found.add_all(urls)
+    if name == "pypi":
+        # Its certificates count for every host that is no source of its own, the files' host among them.
+        urls += default_index()
+    for key in ("ca_certs", "client_cert"):
+        if source.get(key) and scene.may_run("pdm"):
+            found.close(urls)
+            found.warn(f"{key} of source {name} in {path} stands above the environment for pdm: it goes past the cache")
 
 
 def _configurations(scene: Scene) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -78,27 +79,13 @@ def _configurations(scene: Scene) -> Iterator[tuple[Path, dict[str, Any]]]:
     yield from ((path, read_toml(path)) for path in dict.fromkeys(paths) if is_file(path))
 
 
-def _configuration(found: Findings, scene: Scene, path: Path, data: dict[str, Any], door: Door | None) -> None:
+def _configuration(found: Findings, scene: Scene, path: Path, data: dict[str, Any]) -> None:
     """``[pypi]`` is the default source, its sub-tables are further ones."""
     pypi = table(data, "pypi")
-    if pypi.get("ca_certs") and door is not None and found.bundle(pypi["ca_certs"], scene.cwd, scene.home):
-        # The default source's certificates alone have a variable.
-        found.environment["PDM_PYPI_CA_CERTS"] = door.bundle
-    _source(found, scene, {k: v for k, v in pypi.items() if k != "ca_certs"}, f"pypi in {path}", door)
+    _source(found, scene, pypi, "pypi", path)
     for name, source in pypi.items():
         if isinstance(source, dict):
-            _source(found, scene, source, f"pypi.{name} in {path}", door)
-
-
-def _variables(found: Findings, scene: Scene, door: Door | None) -> None:
-    urls = list(scene.variable("PDM_PYPI_URL"))
-    found.add_all(urls)
-    for value in scene.variable("PDM_PYPI_CA_CERTS"):
-        if found.bundle(value, scene.cwd, scene.home) and door is not None:
-            found.environment["PDM_PYPI_CA_CERTS"] = door.bundle
-    if any(scene.variable("PDM_PYPI_CLIENT_CERT")):
-        found.close(urls, but=default_index())
-        found.warn("PDM_PYPI_CLIENT_CERT holds a client certificate: pdm's default source goes past the cache")
+            _source(found, scene, source, name, path)
 
 
 GUIDE = PdmGuide()

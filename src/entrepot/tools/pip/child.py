@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from entrepot.tools.findings import URL, Findings
 from entrepot.tools.projects import add_requirements, projects, scripts
 from entrepot.tools.reading import is_file, line_of, read_ini, read_text, setting_name
 from entrepot.tools.scan import follow, scan
-from entrepot.tools.scene import REQUIREMENT_OPTIONS, Scene, index_values, positional_urls, program_name, values_after
+from entrepot.tools.scene import REQUIREMENT_OPTIONS, Scene, index_values, positional_urls, program_name, programs, values_after
 
 _INDEXES = frozenset(("index-url", "extra-index-url", "find-links", "index", "pypi-url"))
 _FILES = frozenset(("requirement", "constraint", "build-constraint", "requirements-from-script"))
@@ -75,13 +74,8 @@ def _settings(scene: Scene) -> Iterator[_Setting]:
         if name.startswith("PIP_") and value.strip():
             yield _Setting(setting_name(name[4:]), value, name, "env", scene.cwd)
     for flag in ("--cert", "--client-cert", "--proxy"):
-        for value in values_after(_pip_words(scene), flag):
+        for value in values_after(scene.after(*_OURS), flag):
             yield _Setting(flag[2:], value, flag, "flag", scene.cwd)
-
-
-def _pip_words(scene: Scene) -> tuple[str, ...]:
-    """The words, if pip is among them: its flags mean something else to others (``curl --cert``)."""
-    return scene.words if scene.runs(*_OURS) else ()
 
 
 def configuration_files(scene: Scene) -> Iterator[tuple[str, Path]]:
@@ -118,14 +112,11 @@ def _prefixes(scene: Scene) -> Iterator[Path]:
         yield from (Path(value) for value in scene.variable(variable))
     for root in scene.roots:
         yield from (root / ".venv", root / "venv")
-    pythons = [str(scene.command.around.python)] if scene.command.around.python else []
-    pythons += [word for word in scene.words if "/" in word and program_name(word) in ("pip", "python")]
-    path = scene.environ.get("PATH", "")
-    pythons += [found for name in ("pip", "python3", "python") if (found := shutil.which(name, path=path))]
+    pythons = [scene.command.around.python] if scene.command.around.python else []
+    pythons += [scene.path(value) for value in values_after(scene.after(*_OURS), "--python")]
+    pythons += programs(scene, "pip", "python3", "python")
     for python in pythons:
-        bin_directory = (scene.cwd / python).parent
-        yield bin_directory.parent
-        yield (scene.cwd / python).resolve().parent.parent
+        yield python.parent.parent
 
 
 def _index(found: Findings, scene: Scene, setting: _Setting) -> None:
@@ -147,7 +138,8 @@ def _local_page(found: Findings, scene: Scene, word: str) -> None:
 
 
 def _requirements(found: Findings, paths: list[Path]) -> None:
-    for _path, text in follow(paths):
+    for path, text in follow(paths):
+        found.lock(path)
         found.add_all(text.urls)
         found.add_all(name for name in text.files if "://" in name)
 
@@ -155,11 +147,11 @@ def _requirements(found: Findings, paths: list[Path]) -> None:
 def _words(found: Findings, scene: Scene) -> None:
     """Indexes, requirement files and distributions that the words name, whichever program they are for."""
     for value in index_values(scene.words):
-        found.add_all(value)
+        found.add_value(value)
         _local_page(found, scene, value)
     for value in values_after(scene.words, *REQUIREMENT_OPTIONS):
         if "://" in value:
-            found.add_all(value)
+            found.add_value(value)
         else:
             _requirements(found, [root / value for root in scene.roots])
     for value in values_after(scene.words, "--group"):
@@ -176,7 +168,7 @@ def _trust(found: Findings, scene: Scene, settings: list[_Setting], told: set[st
         if setting.name == "cert":
             found.bundle(setting.value, setting.base, scene.home)
     holders = [setting for setting in settings if setting.name == "client-cert"]
-    if holders:
+    if holders and scene.may_run(*_OURS):
         # The certificate has no host of its own: whatever the user named may ask for it; the default index does not.
         found.close(told, but=default_index())
         found.warn(f"{_named(holders[-1])} holds a client certificate: the indexes named beside it go past the cache")
@@ -216,7 +208,7 @@ def _lead_indirectly(found: Findings, flags: list[_Setting], *, configured: bool
 
 def _is_isolated(scene: Scene) -> bool:
     true = ("1", "true", "yes", "on", "y", "t")
-    return "--isolated" in _pip_words(scene) or any(v.lower() in true for v in scene.variable("PIP_ISOLATED"))
+    return "--isolated" in scene.after(*_OURS) or any(v.lower() in true for v in scene.variable("PIP_ISOLATED"))
 
 
 def _is_directly_pip(argv: tuple[str, ...]) -> bool:

@@ -35,8 +35,11 @@ class PipenvGuide:
             except (ValueError, RecursionError):
                 continue
             found.add_all(strings(table(lock, "_meta").get("sources")))
+            if lock and scene.may_run("pipenv"):
+                found.lock(path.with_name("Pipfile.lock"))
         found.add_all(scene.variable("PIPENV_PYPI_MIRROR", "PIPENV_TEST_INDEX"))
-        found.add_all(values_after(scene.words, "--pypi-mirror"))
+        for value in values_after(scene.words, "--pypi-mirror"):
+            found.add_value(value)
         for url in default_index():
             found.add(url)
         return found.guidance()

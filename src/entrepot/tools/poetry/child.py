@@ -16,7 +16,7 @@ from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import add_requirements, projects
 from entrepot.tools.reading import is_file, read_toml, strings, table, tables
-from entrepot.tools.scan import locked_origins
+from entrepot.tools.scan import take_lock
 from entrepot.tools.scene import Scene, positional_urls
 
 _VARIABLE = re.compile(r"POETRY_REPOSITORIES_\w+_URL|POETRY_\w*PYPI_MIRROR\w*")
@@ -35,8 +35,7 @@ class PoetryGuide:
         sources = _projects(found, scene)
         found.add_all(value for name, value in scene.assignments if _VARIABLE.fullmatch(name))
         for directory in scene.ancestors():
-            if is_file(directory / "poetry.lock"):
-                found.indexes |= locked_origins(directory / "poetry.lock")
+            take_lock(found, directory / "poetry.lock", will_be_read=scene.may_run("poetry"))
         if scene.runs("poetry"):
             found.add_all(positional_urls(scene.words, but_after=()))
         for config in _configurations(scene):
@@ -95,7 +94,7 @@ def _certificates(
         if found.bundle(setting.get("cert"), scene.cwd, scene.home) and door is not None:
             variable = name.upper().replace("-", "_")
             found.environment[f"POETRY_CERTIFICATES_{variable}_CERT"] = door.bundle
-        if setting.get("client-cert"):
+        if setting.get("client-cert") and scene.may_run("poetry"):
             found.close([sources[name]] if name in sources else (), but=default_index())
             found.warn(f"certificates.{name}.client-cert in {path}: this source goes past the cache")
 

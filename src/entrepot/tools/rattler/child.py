@@ -13,7 +13,7 @@ from entrepot.ports.guide import Command, Door, Guidance
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import projects
 from entrepot.tools.reading import is_file, line_of, read_toml, strings, table
-from entrepot.tools.scan import locked_origins
+from entrepot.tools.scan import take_lock
 from entrepot.tools.scene import Scene, values_after
 
 BUILT_IN = ("https://conda.anaconda.org/", "https://repo.anaconda.com/", "https://repo.prefix.dev/", "https://prefix.dev/")
@@ -36,15 +36,13 @@ class RattlerGuide:
             config = read_toml(path)
             # Keys of `mirrors` are URLs that are replaced, their values those that are asked.
             found.add_all(text for text in strings(config, _NO_INDEX) if "://" in text)
-            if table(config, "proxy-config") and door is not None:
+            if table(config, "proxy-config") and door is not None and scene.may_run("pixi"):
                 place = line_of(path, "[proxy-config]")
                 found.warn(f"proxy-config in {place} may stand above the environment for pixi: see whether it goes past the cache")
-        if scene.runs("pixi", "rattler-build", "rattler", "pixi-build", "pixi-pack"):
-            for value in values_after(scene.words, "-c", "--channel", "--channels"):
-                found.add_all(value)
+        for value in values_after(scene.after("pixi", "rattler-build", "rattler", "pixi-pack"), "-c", "--channel"):
+            found.add_value(value)
         for directory in scene.ancestors():
-            if is_file(directory / "pixi.lock"):
-                found.indexes |= locked_origins(directory / "pixi.lock")
+            take_lock(found, directory / "pixi.lock", will_be_read=scene.may_run("pixi"))
         for url in BUILT_IN:
             found.add(url)
         return found.guidance()

@@ -16,7 +16,7 @@ from entrepot.ports.guide import Command, Door, Guidance
 from entrepot.tools.findings import Findings
 from entrepot.tools.reading import read_text
 from entrepot.tools.scan import follow, scan
-from entrepot.tools.scene import Scene, program_name
+from entrepot.tools.scene import Scene
 
 _NAMES = frozenset(
     "tox.ini setup.cfg setup.py noxfile.py makefile gnumakefile justfile .justfile taskfile.yml taskfile.yaml tasks.py dodo.py "
@@ -26,7 +26,7 @@ _PATTERNS = ("*.sh", "*.bash", "*.mk", "*.just")
 _REQUIREMENTS = ("*requirements*.txt", "*requirements*.in", "constraints*.txt", "requirements*.lock")
 _FOLDERS = ("requirements", "scripts", "bin", "tools", "ci", ".ci")
 _MOST_FILES = 100
-_TOOLS = frozenset(("pip", "pipx", "uv", "uvx", "poetry", "pdm", "conda", "mamba", "curl", "wget", "git", "npm"))
+_MOST_CHARACTERS = 8 << 20
 
 
 class RunnersGuide:
@@ -39,23 +39,22 @@ class RunnersGuide:
         del door
         scene = Scene.of(command)
         found = Findings(scene.environ)
+        budget = _MOST_CHARACTERS
         files = dict.fromkeys((*scene.files(), *islice(_files(scene), _MOST_FILES)))
         for path in files:
             requirements = _matches(path.name, _REQUIREMENTS)
-            text = scan(read_text(path), requirements=requirements)
+            content = read_text(path)
+            budget -= len(content)
+            if budget < 0:
+                break
+            text = scan(content, requirements=requirements)
             found.add_all(text.urls)
             bases = (path.parent, *scene.roots)
-            for _path, inner in follow(base / name for name in text.files if "://" not in name for base in bases):
+            for included, inner in follow(base / name for name in text.files if "://" not in name for base in bases):
                 found.add_all(inner.urls)
-        if _may_hide_words(scene):
-            found.add_all(scan(" ".join(scene.words)).urls)
+                if scene.may_run():
+                    found.lock(included)
         return found.guidance()
-
-
-def _may_hide_words(scene: Scene) -> bool:
-    """Whether argv starts a program whose strings are commands; a tool's own words are its own guide's."""
-    argv = scene.command.argv
-    return bool(argv) and program_name(argv[0]) not in _TOOLS
 
 
 def _files(scene: Scene) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import add_requirements, projects, scripts
 from entrepot.tools.reading import is_file, line_of, read_toml, strings, table
-from entrepot.tools.scan import follow, locked_origins
+from entrepot.tools.scan import follow, take_lock
 from entrepot.tools.scene import Scene, positional_urls, values_after
 
 TORCH = "https://download.pytorch.org/whl/"
@@ -26,6 +26,8 @@ _NO_INDEX = frozenset(
     "python-downloads-json-url allow-insecure-host trusted-publishing".split()
 )
 """Keys whose URLs serve no packages."""
+_LOCKING = frozenset("sync run lock export add remove tree audit version".split())
+"""uv's commands that read uv.lock."""
 _PROXIES = ("https-proxy", "http-proxy", "no-proxy")
 
 
@@ -46,10 +48,10 @@ class UvGuide:
         told = set(found.indexes)
         for url in default_index():
             found.add(url)
-        if any(scene.variable("SSL_CLIENT_CERT")):
+        if any(scene.variable("SSL_CLIENT_CERT")) and scene.may_run("uv", "uvx"):
             found.close(told, but=default_index())
             found.warn("SSL_CLIENT_CERT holds a client certificate: the indexes that uv was told of go past the cache")
-        if door is not None:
+        if door is not None and scene.may_run("uv", "uvx"):
             for place in astray:
                 found.warn(f"{place} stands above the environment for uv: what it downloads goes past the cache")
         return found.guidance()
@@ -60,8 +62,10 @@ def _variables(found: Findings, scene: Scene) -> None:
     if any(scene.variable("UV_TORCH_BACKEND")) or any(values_after(scene.words, "--torch-backend")):
         found.add(TORCH)
     names = [name for value in scene.variable(*_FILE_VARIABLES) for name in value.split()]
-    for _path, text in follow(scene.path(name) for name in names):
+    for path, text in follow(scene.path(name) for name in names):
         found.add_all(text.urls)
+        if scene.may_run("uv", "uvx"):
+            found.lock(path)
 
 
 def _files(found: Findings, scene: Scene) -> list[str]:
@@ -94,15 +98,20 @@ def _configuration(scene: Scene) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _locks(found: Findings, scene: Scene) -> None:
-    """Lock files name the hosts of files that no configuration names any more."""
+    """Lock files name the hosts of files that no configuration names any more.
+
+    ``uv pip`` and ``uv tool`` read no uv.lock.
+    """
+    words = scene.after("uv")
+    verb = next((word for word in words if word in ("pip", "tool") or word in _LOCKING), "")
+    reads = scene.may_run("uv") and (not words or verb in _LOCKING)
     for directory in scene.ancestors():
-        for name in ("uv.lock", "pylock.toml"):
-            found.indexes |= locked_origins(directory / name) if is_file(directory / name) else set()
+        take_lock(found, directory / "uv.lock", will_be_read=reads)
+        take_lock(found, directory / "pylock.toml", will_be_read=False)
     for path in scene.files():
-        script_lock = path.with_name(path.name + ".lock")
-        for lock in (path, script_lock):
-            if lock.name.startswith("pylock.") or lock.name.endswith(".lock"):
-                found.indexes |= locked_origins(lock)
+        take_lock(found, path.with_name(path.name + ".lock"), will_be_read=reads)
+        if path.name.startswith("pylock.") and path.suffix == ".toml":
+            take_lock(found, path, will_be_read=True)
 
 
 GUIDE = UvGuide()

@@ -29,7 +29,7 @@ class WgetGuide:
                 found.warn("wget below another command reads no CA variable: its https downloads from indexes fail; use curl")
             return found.guidance()
         found.add_all(positional_urls(scene.words, but_after=("-e", "--referer", "--header", "-O")))
-        if any(word.partition("=")[0] == "--certificate" for word in scene.words):
+        if any(word.partition("=")[0] == "--certificate" for word in scene.after("wget")):
             found.close(found.indexes)
             found.warn("wget is given a client certificate: what it fetches goes past the cache")
         elif door is not None:

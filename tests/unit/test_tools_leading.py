@@ -1,0 +1,391 @@
+"""Settings that stand above the environment: each is neutralised, merged, left closed or named."""
+
+from __future__ import annotations
+
+import pytest
+
+from guide_world import DOOR, World
+
+URL = "https://index.test/simple"
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World.under(tmp_path)
+    world.write({"corp.pem": "-----BEGIN CERTIFICATE-----\n"})
+    return world
+
+
+def corp(world):
+    return str(world.project / "corp.pem")
+
+
+# pip
+
+
+@pytest.mark.parametrize(
+    ("argv", "led"),
+    [
+        ("pip --proxy http://c.test:1 install six", "pip install six"),
+        ("pip install --proxy=http://c.test:1 six", "pip install six"),
+        ("/x/bin/pip3.11 --cert corp.pem install six", f"/x/bin/pip3.11 --cert={DOOR.bundle} install six"),
+        ("python -m pip --cert=corp.pem install six", f"python -m pip --cert={DOOR.bundle} install six"),
+        ("python3.12 -I -mpip --cert corp.pem download six", f"python3.12 -I -mpip --cert={DOOR.bundle} download six"),
+    ],
+)
+def test_flags_of_a_pip_that_is_started_directly_are_changed(world, argv, led):
+    answer = world.answers(argv)["pip"]
+    assert answer.argv == tuple(led.split())
+    assert not answer.warnings
+    assert (corp(world) in answer.bundles) is ("corp.pem" in argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "pip install six",
+        "pip install --trusted-host index.test six",
+        "pip --use-deprecated=legacy-certs install six",
+        "python x.py --cert a",
+    ],
+)
+def test_a_harmless_command_line_stays_as_it_was(world, argv):
+    answer = world.answers(argv)["pip"]
+    assert answer.argv is None
+    assert not answer.warnings
+
+
+def test_the_doors_token_never_becomes_a_flag(world):
+    world.write({"~/.curlrc": "cacert = corp.pem\n"})
+    for argv in (
+        "pip --proxy http://c.test:1 --isolated install x",
+        "curl -x http://c.test:1 https://a.test/x",
+        "wget https://a.test/x",
+    ):
+        for answer in world.answers(argv).values():
+            assert not any("token" in word for word in answer.argv or ())
+
+
+def test_a_cert_flag_inside_another_command_is_beaten_by_variables(world):
+    """Without PIP_PROXY pip takes HTTPS_PROXY, and REQUESTS_CA_BUNDLE then beats --cert."""
+    answer = world.answers(("sh", "-c", "pip --cert corp.pem install six"))["pip"]
+    assert answer.environment == {"PIP_PROXY": None}
+    assert answer.argv is None
+    assert corp(world) in answer.bundles
+
+
+def test_a_proxy_flag_inside_another_command_is_named(world):
+    answer = world.answers(("sh", "-c", "pip --proxy http://c.test:1 install six"))["pip"]
+    assert any("--proxy" in sentence for sentence in answer.warnings)
+
+
+def test_a_cert_flag_inside_another_command_beside_a_configured_proxy_is_named(world):
+    world.write({"~/.config/pip/pip.conf": "[global]\nproxy = http://c.test:1\n"})
+    answer = world.answers(("sh", "-c", "pip --cert corp.pem install six"))["pip"]
+    assert "PIP_PROXY" not in answer.environment
+    assert any("--cert" in sentence for sentence in answer.warnings)
+
+
+def test_a_cert_in_pip_conf_is_merged(world):
+    world.write({"~/.config/pip/pip.conf": "[global]\ncert = ~/ca.pem\n", "~/ca.pem": "x"})
+    assert str(world.home / "ca.pem") in world.answers("pip install six")["pip"].bundles
+
+
+def test_a_proxy_in_pip_conf_needs_nothing_but_the_common_variables(world):
+    world.write({"~/.config/pip/pip.conf": "[global]\nproxy = http://c.test:1\n"})
+    answer = world.answers("pip install six")["pip"]
+    assert not answer.environment
+    assert not answer.warnings
+
+
+@pytest.mark.parametrize(("argv", "environ"), [("pip --isolated install six", {}), ("pip install six", {"PIP_ISOLATED": "1"})])
+def test_isolated_pip_with_a_configured_proxy_is_named(world, argv, environ):
+    world.environ.update(environ)
+    world.write({".venv/pip.conf": "[global]\nproxy = http://c.test:1\n"})
+    assert any("--isolated" in sentence and "pip.conf:2" in sentence for sentence in world.answers(argv)["pip"].warnings)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "files"),
+    [
+        (f"pip --client-cert me.pem install -i {URL} six", {}, {}),
+        (f"pip install -i {URL} six", {"PIP_CLIENT_CERT": "me.pem"}, {}),
+        ("pip install six", {}, {"~/.config/pip/pip.conf": f"[global]\nindex-url = {URL}\nclient-cert = me.pem\n"}),
+    ],
+    ids=["flag", "variable", "file"],
+)
+def test_indexes_beside_a_client_certificate_of_pip_stay_closed(world, argv, environ, files):
+    world.environ.update(environ)
+    world.write(files)
+    answer = world.answers(argv)["pip"]
+    assert answer.closed == {"index.test:443"}
+    assert any("client certificate" in sentence for sentence in answer.warnings)
+
+
+# uv
+
+
+@pytest.mark.parametrize("key", ["https-proxy", "http-proxy"])
+def test_a_proxy_in_uv_toml_is_named_with_its_line(world, key):
+    world.write({"uv.toml": f'offline = false\n{key} = "http://c.test:1"\n'})
+    assert any(key in sentence and "uv.toml:2" in sentence for sentence in world.answers("uv sync")["uv"].warnings)
+
+
+def test_a_uv_toml_that_is_switched_off_is_not_named(world):
+    world.write({"uv.toml": 'https-proxy = "http://c.test:1"\n'})
+    assert not world.answers("uv --no-config sync")["uv"].warnings
+
+
+def test_indexes_beside_a_client_certificate_of_uv_stay_closed(world):
+    world.environ.update({"SSL_CLIENT_CERT": "me.pem", "UV_INDEX": "http://index.test:8080/simple"})
+    assert world.answers("uv sync")["uv"].closed == {"index.test:8080"}
+
+
+@pytest.mark.parametrize("argv", ["uv --allow-insecure-host index.test sync", "uv --system-certs sync"])
+def test_harmless_flags_of_uv_are_not_named(world, argv):
+    assert not world.answers(argv)["uv"].warnings
+
+
+# poetry and pdm
+
+
+def test_a_certificate_of_a_poetry_source_is_answered_by_poetrys_own_variable(world):
+    world.write({"~/.config/pypoetry/config.toml": '[certificates.my-own]\ncert = "corp.pem"\n'})
+    answer = world.answers("poetry install")["poetry"]
+    assert answer.environment == {"POETRY_CERTIFICATES_MY_OWN_CERT": DOOR.bundle}
+    assert corp(world) in answer.bundles
+
+
+def test_a_switched_off_verification_of_a_poetry_source_is_left_alone(world):
+    world.write({"poetry.toml": "[certificates.own]\ncert = false\n"})
+    answer = world.answers("poetry install")["poetry"]
+    assert not answer.environment
+    assert not answer.bundles
+
+
+def test_a_poetry_source_with_a_client_certificate_stays_closed(world):
+    world.write(
+        {
+            "pyproject.toml": f'[[tool.poetry.source]]\nname = "own"\nurl = "{URL}"\n[[tool.poetry.source]]\nname = "b"\nurl = "https://b.test"\n',
+            "poetry.toml": '[certificates.own]\nclient-cert = "me.pem"\n',
+        }
+    )
+    answer = world.answers("poetry install")["poetry"]
+    assert answer.closed == {"index.test:443"}
+    assert answer.warnings
+
+
+def test_a_pdm_source_with_roots_or_a_client_certificate_of_its_own_stays_closed(world):
+    source = '[[tool.pdm.source]]\nname = "{0}"\nurl = "https://{0}.test/simple"\n{1}\n'
+    world.write({"pyproject.toml": source.format("a", 'ca_certs = "corp.pem"') + source.format("b", 'client_cert = "me.pem"')})
+    answer = world.answers("pdm install")["pdm"]
+    assert answer.closed == {"a.test:443", "b.test:443"}
+    assert len(answer.warnings) == 2
+
+
+def test_roots_of_pdms_default_source_close_its_files_host_too(world):
+    """pdm uses them for every host that is no source of its own."""
+    from pip._internal.models.index import PyPI
+
+    world.write({"~/.config/pdm/config.toml": '[pypi]\nca_certs = "corp.pem"\n'})
+    assert f"{PyPI.file_storage_domain}:443" in world.answers("pdm install")["pdm"].closed
+
+
+def test_a_pdm_source_that_is_not_verified_is_opened_all_the_same(world):
+    world.write({"pyproject.toml": f'[[tool.pdm.source]]\nname = "a"\nurl = "{URL}"\nverify_ssl = false\n'})
+    answer = world.answers("pdm install")["pdm"]
+    assert not answer.closed
+    assert not answer.warnings
+
+
+# conda
+
+
+def test_proxies_in_condarc_are_named(world):
+    world.write({"~/.condarc": "channels: []\nproxy_servers:\n  https: http://c.test:1\n"})
+    assert any(".condarc:2" in sentence for sentence in world.answers("conda install x")["conda"].warnings)
+
+
+def test_roots_in_condarc_are_merged(world):
+    world.write({"~/.condarc": f"ssl_verify: {corp(world)}\n"})
+    answer = world.answers("conda install x")["conda"]
+    assert corp(world) in answer.bundles
+    assert answer.environment == {"MAMBA_SSL_VERIFY": DOOR.bundle}
+
+
+@pytest.mark.parametrize("value", ["false", "true", "truststore", "<system>"])
+def test_ssl_verify_that_names_no_file_is_left_alone(world, value):
+    world.write({"~/.condarc": f"ssl_verify: {value}\n"})
+    answer = world.answers("conda install x")["conda"]
+    assert not answer.environment
+    assert not answer.bundles
+
+
+def test_channels_beside_a_client_certificate_stay_closed_but_not_the_built_in_ones(world):
+    world.write({"~/.condarc": "channels:\n  - https://index.test/conda\nclient_ssl_cert: me.pem\n"})
+    answer = world.answers("conda install x")["conda"]
+    assert answer.closed == {"index.test:443"}
+    assert any("repo.anaconda.com" in url for url in answer.indexes)
+
+
+# which command it is
+
+
+@pytest.mark.parametrize(
+    "argv", ["conda env create", "poetry install", "pdm install", "pipenv install", "tox", "uv run x", "sh -c pip"]
+)
+def test_settings_of_pip_count_below_the_tools_that_call_it(world, argv):
+    world.write({"~/.config/pip/pip.conf": f"[global]\nindex-url = {URL}\nclient-cert = me.pem\n"})
+    assert world.answers(argv)["pip"].closed == {"index.test:443"}
+    assert not world.answers("uv sync")["pip"].closed
+
+
+FORBIDDING = {
+    "uv": {"~/.config/uv/uv.toml": 'https-proxy = "http://c.test:1"\n'},
+    "pdm": {"~/.config/pdm/config.toml": '[pypi]\nca_certs = "corp.pem"\n'},
+    "conda": {
+        "~/.condarc": "proxy_servers:\n  https: http://c.test:1\nclient_ssl_cert: me.pem\nchannels: ['https://index.test']\n"
+    },
+    "poetry": {
+        "~/.config/pypoetry/config.toml": '[certificates.own]\nclient-cert = "me.pem"\n[repositories.own]\nurl="https://a.test"\n'
+    },
+}
+
+
+@pytest.mark.parametrize("tool", FORBIDDING)
+def test_settings_of_a_tool_are_not_held_against_a_command_that_never_runs_it(world, tool):
+    world.write(FORBIDDING[tool])
+    for argv in ("pip install six", "python -m pip install six"):
+        answer = world.answers(argv)[tool]
+        assert not answer.closed
+        assert not answer.warnings
+    for argv in (f"{tool} install", "make install", f"uv run {tool}", "python -m nox"):
+        assert world.answers(argv)[tool].warnings
+
+
+# curl, wget, git, npm
+
+
+@pytest.mark.parametrize(
+    ("argv", "led"),
+    [
+        ("curl -x http://c.test:1 https://index.test/x", "curl https://index.test/x"),
+        ("curl -sSx http://c.test:1 https://index.test/x", "curl -sS https://index.test/x"),
+        ("curl --cacert corp.pem https://index.test/x", f"curl https://index.test/x --cacert {DOOR.bundle}"),
+    ],
+)
+def test_flags_of_a_curl_that_is_started_directly_are_changed(world, argv, led):
+    assert world.answers(argv)["curl"].argv == tuple(led.split())
+
+
+def test_roots_in_curlrc_are_merged_and_beaten_by_a_flag(world):
+    world.write({"~/.curlrc": f'# ours\ncacert = "{corp(world)}"\n'})
+    answer = world.answers("curl https://index.test/x")["curl"]
+    assert corp(world) in answer.bundles
+    assert answer.argv == ("curl", "https://index.test/x", "--cacert", DOOR.bundle)
+
+
+def test_a_proxy_in_curlrc_is_named(world):
+    world.write({"~/.curlrc": "proxy = http://c.test:1\n"})
+    assert any(".curlrc:1" in sentence for sentence in world.answers("curl https://index.test/x")["curl"].warnings)
+    assert not world.answers("curl -q https://index.test/x")["curl"].warnings
+
+
+def test_a_curl_with_a_client_certificate_keeps_its_hosts_closed(world):
+    assert world.answers("curl --cert me.pem https://index.test/x")["curl"].closed == {"index.test:443"}
+
+
+def test_flags_of_other_programs_are_not_taken_for_curls(world):
+    answer = world.answers("sudo -E sh -x curl https://index.test/x")["curl"]
+    assert not answer.closed
+    assert not answer.warnings
+
+
+def test_wget_is_led_by_a_flag_where_it_is_started_directly(world):
+    answer = world.answers("wget --ca-certificate=corp.pem https://index.test/x")["wget"]
+    assert answer.argv == ("wget", f"--ca-certificate={DOOR.bundle}", "https://index.test/x")
+    assert corp(world) in answer.bundles
+
+
+def test_wget_below_another_command_is_named(world):
+    answer = world.answers(("sh", "-c", "wget https://index.test/x"))["wget"]
+    assert answer.warnings
+    assert not answer.indexes
+
+
+def test_proxies_and_roots_of_git_are_answered_by_settings_appended_to_those_there_are(world):
+    world.environ.update({"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "x"})
+    world.write(
+        {
+            "~/.gitconfig": '[user]\n\tname = x\n[http]\n\tproxy = http://c.test:1\n[http "https://b.test"]\n\tproxy = http://d.test:1\n',
+            ".git/config": f"[HTTP]\n\tsslCAInfo = {corp(world)}\n",
+        }
+    )
+    answer = world.answers("pip install git+https://b.test/x")["git"]
+    changes = answer.environment
+    assert changes["GIT_CONFIG_COUNT"] == "4"
+    assert {changes[f"GIT_CONFIG_KEY_{n}"]: changes[f"GIT_CONFIG_VALUE_{n}"] for n in (1, 2, 3)} == {
+        "http.proxy": DOOR.proxy,
+        "http.https://b.test.proxy": DOOR.proxy,
+        "http.sslcainfo": DOOR.bundle,
+    }
+    assert corp(world) in answer.bundles
+
+
+def test_a_git_without_proxies_of_its_own_gets_no_settings(world):
+    world.write({"~/.gitconfig": "[user]\n\tname = x\n"})
+    assert not world.answers("git fetch")["git"].environment
+
+
+def test_roots_and_proxies_of_npm_are_answered_by_its_variables(world):
+    world.write({"~/.npmrc": f"cafile={corp(world)}\n", ".npmrc": "https-proxy=http://c.test:1\n"})
+    answer = world.answers("npm install")["npm"]
+    assert answer.environment == {
+        "npm_config_cafile": DOOR.bundle,
+        "npm_config_proxy": DOOR.proxy,
+        "npm_config_https_proxy": DOOR.proxy,
+    }
+    assert corp(world) in answer.bundles
+
+
+# digests that are known beforehand
+
+
+LOCKS = {
+    "pip -r": ("pip install -r r.txt", ["r.txt", "sub/c.txt"]),
+    "pip -c": ("pip install -c sub/c.txt six", ["sub/c.txt"]),
+    "uv sync": ("uv sync", ["uv.lock"]),
+    "uv tree of a script": ("uv tree --script s.py", ["uv.lock", "s.py.lock"]),
+    "uv pip": ("uv pip install -r r.txt", ["r.txt", "sub/c.txt"]),
+    "uv pip sync": ("uv pip sync pylock.toml", ["pylock.toml"]),
+    "poetry": ("poetry install", ["poetry.lock"]),
+    "pdm": ("pdm sync", ["pdm.lock", "pylock.toml"]),
+    "pipenv": ("pipenv sync", ["Pipfile.lock"]),
+    "pixi": ("pixi install", ["pixi.lock"]),
+    "conda": ("conda create --file e.txt", ["e.txt", "conda-lock.yml"]),
+    "pip without a file": ("pip install six", []),
+}
+
+
+@pytest.mark.parametrize(("argv", "names"), LOCKS.values(), ids=LOCKS.keys())
+def test_the_lock_files_that_the_child_will_read_are_named(world, argv, names):
+    world.write(
+        {
+            "r.txt": "-c sub/c.txt\nsix==1 --hash=sha256:0\n",
+            "sub/c.txt": "six==1\n",
+            "s.py": "",
+            "e.txt": "@EXPLICIT\nhttps://a.test/x.conda\n",
+            "Pipfile.lock": '{"_meta": {}}',
+            **dict.fromkeys(("uv.lock", "s.py.lock", "pylock.toml", "poetry.lock", "pdm.lock", "pixi.lock", "conda-lock.yml"), "#"),
+        }
+    )
+    named = {path for answer in world.answers(argv).values() for path in answer.locks}
+    assert named == {world.project / name for name in names}
+
+
+def test_a_program_that_may_call_any_tool_may_read_every_lock(world):
+    world.write(
+        {"uv.lock": "#", "poetry.lock": "#", "tox.ini": "[testenv]\ndeps = -r t.txt\n", "t.txt": "six\n", "requirements.txt": "x"}
+    )
+    named = {path.name for answer in world.answers("tox").values() for path in answer.locks}
+    assert named == {"uv.lock", "poetry.lock", "t.txt"}

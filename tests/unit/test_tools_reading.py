@@ -1,0 +1,71 @@
+"""Reading other people's files: bounded, and never failing."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entrepot.tools.defaults import default_index
+from entrepot.tools.findings import reportable
+from entrepot.tools.reading import line_of, parse_toml, read_ini, read_text, read_toml
+from entrepot.tools.scan import scan
+from entrepot.tools.yamlscan import lines
+
+
+def test_no_more_is_read_than_the_limit(tmp_path):
+    (tmp_path / "big").write_bytes(b"x" * 100)
+    assert read_text(tmp_path / "big", limit_bytes=10) == "x" * 10
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("one")
+    assert read_text(path) == "one"
+    path.write_text("three")
+    assert read_text(path) == "three"
+
+
+def test_what_cannot_be_read_is_empty(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert [read_text(tmp_path / name) for name in ("missing", "pipe", "", "a\0b")] == [""] * 4
+    (tmp_path / "broken.toml").write_text("[x")
+    assert read_toml(tmp_path / "broken.toml") == {}
+
+
+def test_pip_settings_have_one_spelling_and_marks_at_the_start_are_no_text(tmp_path):
+    (tmp_path / "pip.conf").write_text("\ufeff[global]\n--Index_URL: a\nfind-links =\n  b\n  c\nempty =\n%x = %(y)s\n")
+    assert read_ini(tmp_path / "pip.conf") == [("index-url", "a"), ("find-links", "\nb\nc"), ("%x", "%(y)s")]
+
+
+def test_a_settings_line_is_named(tmp_path):
+    (tmp_path / "x").write_text('a = 1\n  "Proxy" = 2\n')
+    assert line_of(tmp_path / "x", "proxy").endswith("x:2")
+    assert line_of(tmp_path / "x", "none").endswith("x")
+
+
+def test_a_pip_whose_constants_have_moved_gives_no_default_index():
+    assert default_index("_internal/models/moved.py") == ()
+    assert default_index("__init__.py") == ()
+
+
+@given(st.text())
+def test_no_text_breaks_a_scan(text):
+    scan(text, requirements=True)
+    list(lines(text))
+    parse_toml(text)
+
+
+@given(st.text(alphabet="ab:/@[]?#%$.{}1 ", max_size=40))
+def test_no_url_breaks_or_keeps_its_user(text):
+    for url in (text, "https://" + text, "https://user:word@" + text):
+        result = reportable(url, {"a": "b"})
+        assert result is None or "@" not in urlsplit(result).netloc
+
+
+@given(st.recursive(st.text(alphabet="ab-: #[]'\"\t", max_size=8), lambda inner: st.lists(inner, max_size=3).map("\n  - ".join)))
+def test_yaml_lines_have_keys_from_the_outermost_in(text):
+    for keys, _value in lines("top:\n" + "\n".join("  " + line for line in text.splitlines())):
+        assert keys[0] == "top"
