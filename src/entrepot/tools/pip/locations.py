@@ -68,7 +68,7 @@ def _xdg(name: str, around: Surroundings, version: Version) -> str | None:
 
 
 def default_cache(around: Surroundings, version: Version) -> tuple[str, str]:
-    r"""pip's cache directory when nothing says otherwise, and the reason (``XDG_CACHE_HOME`` or ``default``).
+    r"""Pip's cache directory when nothing says otherwise, and the reason (``XDG_CACHE_HOME`` or ``default``).
 
     May be relative (a relative ``XDG_CACHE_HOME`` before 26.3): pip then takes it from the working directory.
     """
