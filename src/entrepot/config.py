@@ -267,10 +267,18 @@ def show_value(key: Key, value: Any) -> str:
     if key.kind == "words":
         return ",".join(value)
     if key.kind == "size":
-        return "none" if value is None else str(value)
+        return "none" if value is None else _round_size(value)
     if key.kind == "seconds":
         return f"{value:g}s"
     return "" if value is None else str(value)
+
+
+def _round_size(size: int) -> str:
+    """A size in the largest unit that says it exactly: ``20GB``, ``1500MB``, ``1234``."""
+    for unit, power in (("TB", 4), ("GB", 3), ("MB", 2)):
+        if size and size % 1000**power == 0:
+            return f"{size // 1000**power}{unit}"
+    return str(size)
 
 
 # -- files ----------------------------------------------------------------------------------------------------------

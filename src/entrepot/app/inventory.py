@@ -129,8 +129,8 @@ def scan_all(tools: Iterable[Tool], around: Surroundings, *, progress: Progress 
 
 # -- picking --------------------------------------------------------------------------------------------------------
 
-_PATTERN = re.compile(r"\s*([A-Za-z0-9._*?\[\]!-]*[A-Za-z0-9*?\]])\s*(?:\[[^\]]*\])?\s*((?:===|[=!~<>]=|[<>]).*)?")
-_CLAUSE = re.compile(r"\s*(===|[=!~<>]=|[<>])\s*(\S+)\s*")
+_PATTERN = re.compile(r"\s*([A-Za-z0-9._*?-]*[A-Za-z0-9*?])\s*(?:\[[^\]]*\])?\s*((?:===|[=!~<>]=|[<>]).*)?")
+_CLAUSE = re.compile(r"\s*(===|[=!~<>]=|[<>])\s*([^\s=!~<>]\S*)\s*")
 
 
 def normalized(name: str) -> str:
