@@ -46,7 +46,9 @@ class FakeTool:
     def places(self, around):
         layer = Layer("environment", "PIP_CACHE_DIR", str(self.path), wins=True)
         low = Layer("default", "default", str(around.home / ".cache/pip"))
-        return [Place(self.name, self.path, (layer, low), exists=self.exists, notes=("a trap",), sources=("https://index.test/simple",))]
+        return [
+            Place(self.name, self.path, (layer, low), exists=self.exists, notes=("a trap",), sources=("https://index.test/simple",))
+        ]
 
     def scan(self, place, around, *, progress=None) -> Iterator[Entry]:
         if self.trouble:

@@ -215,7 +215,9 @@ def make_head(url, body: Digest | None, size, *, proven, kind, project, version,
     return Head(
         url=url,
         method="GET",
-        response=StoredResponse(ResponseHead(status, Headers(headers)), tuple(vary), now - 3600, now - 3600, size if body else None),
+        response=StoredResponse(
+            ResponseHead(status, Headers(headers)), tuple(vary), now - 3600, now - 3600, size if body else None
+        ),
         body=body,
         proven=(body,) if proven and body else (),
         project=project,

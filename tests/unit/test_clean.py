@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from entries import DAY, NOW, FakeTool, entry
 
 from entrepot.app.clean import Wish, carry_out, freed_by, plan_cleaning, plan_removal
 from entrepot.app.inventory import Filter
 from entrepot.ports.tool import Kind, Surroundings
+from entries import DAY, NOW, FakeTool, entry
 
 
 def names(plan):

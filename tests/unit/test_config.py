@@ -5,7 +5,18 @@ from pathlib import Path
 import pytest
 
 from entrepot import config
-from entrepot.config import KEYS, cache_dir, config_dir, default_limit, line_of, load_settings, nearest, site_dir, state_dir, user_file
+from entrepot.config import (
+    KEYS,
+    cache_dir,
+    config_dir,
+    default_limit,
+    line_of,
+    load_settings,
+    nearest,
+    site_dir,
+    state_dir,
+    user_file,
+)
 from entrepot.errors import ConfigError
 from entrepot.ports.tool import Surroundings
 
@@ -69,7 +80,9 @@ def test_a_flag_beats_a_variable_beats_the_user_beats_a_drop_in_beats_the_site_b
     assert [layer.wins for layer in settings.layers("store")] == [True] + [False] * 6
 
 
-@pytest.mark.parametrize(("word", "value"), [("0", False), ("off", False), ("No", False), ("FALSE", False), ("1", True), ("yes", True)])
+@pytest.mark.parametrize(
+    ("word", "value"), [("0", False), ("off", False), ("No", False), ("FALSE", False), ("1", True), ("yes", True)]
+)
 def test_falsy_words_really_mean_false(world, word, value):
     assert load_settings(world.around(ENTREPOT_OFFLINE=word)).offline is value
 
@@ -86,7 +99,13 @@ def test_each_kind_of_value_is_read_from_the_file_and_from_variables(world):
     assert settings.limit_total == 5 * 1024**3
     assert settings.log == world.home / ".config/entrepot/logs/x.log"
     by_variable = load_settings(
-        world.around(ENTREPOT_TIMEOUT="1min", ENTREPOT_HOSTS="c.test, d.test", ENTREPOT_LIMIT="none", ENTREPOT_LOG="~/x.log", ENTREPOT_YES="0")
+        world.around(
+            ENTREPOT_TIMEOUT="1min",
+            ENTREPOT_HOSTS="c.test, d.test",
+            ENTREPOT_LIMIT="none",
+            ENTREPOT_LOG="~/x.log",
+            ENTREPOT_YES="0",
+        )
     )
     assert (by_variable.timeout_s, by_variable.hosts, by_variable.limit_total) == (60.0, ("c.test", "d.test"), None)
     assert (by_variable.log, by_variable.yes) == (world.home / "x.log", False)
@@ -110,7 +129,7 @@ def test_a_relative_path_is_relative_to_its_file_or_to_the_working_directory(wor
         ("limit.total = true\n", "limit.total", 1),
         ('limit = { total = "much" }\n', "limit.total", 1),
         ("timeout = 0\n", "timeout", 1),
-        ('hosts = [1]\n', "hosts", 1),
+        ("hosts = [1]\n", "hosts", 1),
     ],
 )
 def test_a_wrong_value_names_its_setting_and_its_line(world, text, name, line):
@@ -243,7 +262,9 @@ def test_on_macos_a_dot_config_directory_that_exists_is_used(tmp_path):
 
 
 def test_on_windows_the_variables_decide():
-    around = Surroundings({"APPDATA": "/roam", "LOCALAPPDATA": "/local", "PROGRAMDATA": "/all"}, Path("/h"), Path("/w"), platform="win32")
+    around = Surroundings(
+        {"APPDATA": "/roam", "LOCALAPPDATA": "/local", "PROGRAMDATA": "/all"}, Path("/h"), Path("/w"), platform="win32"
+    )
     found = [str(of(around)) for of in (config_dir, cache_dir, state_dir, site_dir)]
     assert found == ["/roam/entrepot", "/local/entrepot/Cache", "/local/entrepot", "/all/entrepot"]
 

@@ -4,7 +4,6 @@ import doctest
 from pathlib import Path
 
 import pytest
-from entries import NOW, FakeTool, entry
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
@@ -13,6 +12,7 @@ from entrepot.app import inventory
 from entrepot.app.inventory import Filter, Sum, duplicates, holding, matcher, ordered, scan_all, version_order, versions, wasted
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Kind, Place, Surroundings
+from entries import NOW, FakeTool, entry
 
 
 @pytest.mark.parametrize(

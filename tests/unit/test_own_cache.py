@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from own_store import BLOCK, World
 
 from entrepot.app.inventory import holding
 from entrepot.app.own_cache import OwnCache, finish
 from entrepot.errors import ProtocolMisuse
 from entrepot.ports.tool import Kind, Layer, Surroundings
+from own_store import BLOCK, World
 
 
 @pytest.fixture

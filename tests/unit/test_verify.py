@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from own_store import World
 
 from entrepot.app.verify import verify_store
-from entrepot.heads import body_key, cache_key
 from entrepot.digests import sha256_of
+from entrepot.heads import body_key, cache_key
+from own_store import World
 
 
 @pytest.fixture
