@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,6 +308,8 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
+        import tomllib  # noqa: PLC0415  (most people have no file)
+
         return tomllib.loads(text), text
     except (FileNotFoundError, NotADirectoryError):
         return {}, ""

@@ -270,7 +270,7 @@ def test_on_windows_the_variables_decide():
 
 
 def test_on_this_platform_the_directories_are_those_of_platformdirs(tmp_path, monkeypatch):
-    """The variables come in as an argument here, so the library itself, which reads the process's own, is only asked in this test."""
+    """The variables come in as an argument here; the library reads the process's own, so it is only asked in this test."""
     import sys
 
     import platformdirs

@@ -113,7 +113,7 @@ def test_no_half_written_file_is_left_when_the_disk_refuses(around, file, monkey
     with pytest.raises(ConfigError):
         OwnSettings(around).set("offline", "true")
     assert file.read_text() == TEXT
-    assert os.listdir(file.parent) == [file.name]
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_items_give_every_layer_weakest_first(around, file):

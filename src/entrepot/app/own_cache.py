@@ -13,16 +13,54 @@ import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 from entrepot.app.inventory import GROUPS, Holding, Sum, holding
 from entrepot.digests import Digest
 from entrepot.errors import Busy, EntrepotError, ProtocolMisuse, StoreError
-from entrepot.heads import Head, body_key
-from entrepot.httpcache.freshness import current_age, freshness_lifetime
-from entrepot.ports.catalogue import Catalogue
-from entrepot.ports.store import Store
 from entrepot.ports.tool import Entry, Finding, Kind, Layer, Place, Progress, Removed, Settings, Surroundings
+
+if TYPE_CHECKING:  # `where` says where the store is without loading what reads it
+    from entrepot.ports.catalogue import Catalogue
+    from entrepot.ports.store import Store
+
+    class Listed(Protocol):
+        """One head as a listing of the catalogue gives it: what ``list`` shows, without the response's fields."""
+
+        @property
+        def key(self) -> str: ...  # noqa: D102
+        @property
+        def url(self) -> str: ...  # noqa: D102
+        @property
+        def kind(self) -> str: ...  # noqa: D102
+        @property
+        def project(self) -> str | None: ...  # noqa: D102
+        @property
+        def version(self) -> str | None: ...  # noqa: D102
+        @property
+        def filename(self) -> str | None: ...  # noqa: D102
+        @property
+        def size(self) -> int | None: ...  # noqa: D102
+        @property
+        def disk(self) -> int: ...  # noqa: D102
+        @property
+        def body(self) -> str | None: ...  # noqa: D102
+        @property
+        def used(self) -> float: ...  # noqa: D102
+        @property
+        def response_time(self) -> float: ...  # noqa: D102
+        @property
+        def proven(self) -> int: ...  # noqa: D102
+        @property
+        def status(self) -> int: ...  # noqa: D102
+
+    class Ledger(Catalogue, Protocol):
+        """A catalogue that can also list its rows without making heads of them."""
+
+        def listing(self) -> Iterator[Listed]:
+            """Every head known, light."""
+            ...
+
 
 NAME = "entrepot"
 
@@ -71,45 +109,6 @@ class Loop:
             self._runner = asyncio.Runner()
         value: T = self._runner.run(coroutine)
         return value
-
-
-class Listed(Protocol):
-    """One head as a listing of the catalogue gives it: what ``list`` shows, without the response's fields."""
-
-    @property
-    def key(self) -> str: ...  # noqa: D102
-    @property
-    def url(self) -> str: ...  # noqa: D102
-    @property
-    def kind(self) -> str: ...  # noqa: D102
-    @property
-    def project(self) -> str | None: ...  # noqa: D102
-    @property
-    def version(self) -> str | None: ...  # noqa: D102
-    @property
-    def filename(self) -> str | None: ...  # noqa: D102
-    @property
-    def size(self) -> int | None: ...  # noqa: D102
-    @property
-    def disk(self) -> int: ...  # noqa: D102
-    @property
-    def body(self) -> str | None: ...  # noqa: D102
-    @property
-    def used(self) -> float: ...  # noqa: D102
-    @property
-    def response_time(self) -> float: ...  # noqa: D102
-    @property
-    def proven(self) -> int: ...  # noqa: D102
-    @property
-    def status(self) -> int: ...  # noqa: D102
-
-
-class Ledger(Catalogue, Protocol):
-    """A catalogue that can also list its rows without making heads of them."""
-
-    def listing(self) -> Iterator[Listed]:
-        """Every head known, light."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +196,8 @@ class OwnCache:
         yield from self._partials(place)
 
     def _entry(self, row: Listed, *, several: bool) -> Entry:
+        from entrepot.heads import body_key  # noqa: PLC0415
+
         body = Digest.parse(row.body) if row.body else None
         head_disk = self._disk_of_a_head(row.key)
         extra: dict[str, str] = {"status": str(row.status)}
@@ -231,6 +232,9 @@ class OwnCache:
         """Fresh or stale by RFC 9111; what is immutable is fresh for ever. The head has to be read for all else."""
         if immutable:
             return "fresh"
+        from entrepot.heads import Head  # noqa: PLC0415
+        from entrepot.httpcache.freshness import current_age, freshness_lifetime  # noqa: PLC0415
+
         store = self._open().store
         try:
             raw = read_object(store, row.key)
@@ -328,6 +332,8 @@ class OwnCache:
         return Removed(tuple(gone), freed, files, tuple(kept))
 
     def _remove_one(self, opened: Opened, entry: Entry, loop: Loop) -> tuple[int, int] | str:
+        from entrepot.heads import body_key  # noqa: PLC0415
+
         lock = body_key(entry.digest) if entry.digest else entry.key
         with opened.store.hold(lock, exclusive=True):
             raw = read_object(opened.store, entry.key)
@@ -376,6 +382,8 @@ def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> t
     Returns:
         Bytes of disk given back, and files deleted.
     """
+    from entrepot.heads import body_key  # noqa: PLC0415
+
     freed = files = 0
     given = loop.run(opened.store.delete(key))
     if given is not None:
@@ -389,6 +397,8 @@ def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> t
 
 
 def _body_of(raw: bytes) -> Digest | None:
+    from entrepot.heads import Head  # noqa: PLC0415
+
     try:
         return Head.from_bytes(raw).body
     except EntrepotError:

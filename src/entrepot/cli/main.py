@@ -16,11 +16,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from entrepot.cli.context import Context, surroundings
 from entrepot.cli.output import INTERRUPTED, Output
 from entrepot.errors import UsageError
+
+if TYPE_CHECKING:
+    from entrepot.cli.context import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             color=args.color,
             progress=not args.no_progress,
         )
+        from entrepot.cli.context import Context, surroundings
+
         return _carry_out(module, Context(args, out, surroundings()), out)
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 0
