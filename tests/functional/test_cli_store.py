@@ -82,7 +82,7 @@ def test_status_sums_up_what_is_on_the_disk(machine):
     assert cache["path"] == str(machine.root)
     assert cache["size"] == sum(len(b"%d" % n) * 20_000 for n in range(12)) + 400
     heads, bodies = machine.root / "heads", machine.root / "bodies"
-    mine = [p for p in (*heads.glob("*/*"), *heads.glob("*/*/*"), *bodies.glob("*/*/*"))]  # prefixes stay whoever goes
+    mine = [*heads.glob("*/*"), *heads.glob("*/*/*"), *bodies.glob("*/*/*")]  # prefixes stay whoever goes
     assert cache["disk"] == pytest.approx(sum(p.stat().st_blocks * 512 for p in mine), rel=0.02)
     assert cache["cap"] <= 20_000_000_000
     said = machine.run("status", "--tool", "entrepot").stdout
@@ -216,7 +216,7 @@ def test_an_interrupted_command_exits_130(machine):
     os.mkfifo(config)  # reading the configuration waits for ever
     command = [sys.executable, "-m", "entrepot", "status"]
     child = subprocess.Popen(command, env=machine.environ(ENTREPOT_CONFIG=str(config)), stderr=subprocess.PIPE, text=True)
-    with open(config, "w"):  # opens when the child has opened it too
+    with config.open("w"):  # opens when the child has opened it too
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=30)
     assert (child.returncode, err) == (130, "")

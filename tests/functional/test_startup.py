@@ -78,7 +78,9 @@ def heavy(modules):
 
 
 @pytest.mark.parametrize(
-    "argv", [["--help"], ["--version"], ["where"], ["where", "--path"], ["status"], ["list"], ["config", "list"]], ids=" ".join
+    "argv",
+    [["--help"], ["--version"], ["where"], ["where", "--path"], ["status"], ["list"], ["config", "list"], ["verify"]],
+    ids=" ".join,
 )
 def test_a_quick_command_loads_nothing_heavy(filled, argv):
     _, modules = start({**filled, "ENTREPOT_LIMIT": "1GB"}, "--tool=entrepot", *argv)
