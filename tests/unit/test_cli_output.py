@@ -172,8 +172,9 @@ def test_quiet_leaves_out_notes_and_hints_but_no_data_and_no_warning():
     out.hint("hint")
     out.line("data")
     out.warn("w", "warning")
+    out.say("what was missing")
     assert stdout.getvalue() == "data\n"
-    assert stderr.getvalue() == "warning: warning\n"
+    assert stderr.getvalue() == "warning: warning\nwhat was missing\n"
 
 
 def test_a_question_is_not_asked_where_nobody_can_answer():

@@ -258,17 +258,26 @@ class OwnCache:
     def summary(self, place: Place, around: Surroundings) -> Holding:
         """What :func:`~entrepot.app.inventory.holding` makes of a scan, without making the entries: for ``status``."""
         del around
+        head_disk, bodies, tallies = 0, set[str](), dict[str, list[float]]()
+        for row in self._open().ledger.listing():  # this loop is what `status` takes with a large store
+            kind, size, disk, body, used = row.kind, row.size, row.disk, row.body, row.used
+            tally = tallies.get(kind)
+            if tally is None:
+                tally = tallies[kind] = [0, 0, 0, 0, 0.0]
+                head_disk = head_disk or self._disk_of_a_head(row.key)
+            tally[0] += 1
+            if body is not None and body not in bodies:
+                bodies.add(body)
+                tally[1] += 1
+                tally[2] += size or 0
+                tally[3] += disk
+            tally[4] = max(tally[4], used)
         total, groups = Sum(), dict[str, Sum]()
-        head_disk, bodies = 0, set[str]()
-        for row in self._open().ledger.listing():
-            head_disk = head_disk or self._disk_of_a_head(row.key)
-            new = row.body is not None and row.body not in bodies
-            disk = head_disk
-            if row.body is not None and new:
-                bodies.add(row.body)
-                disk += row.disk
-            for each in (total, groups.setdefault(_kind(row.kind).group, Sum())):
-                each.add_bare(size=(row.size or 0) if new else 0, disk=disk, files=1 + new, used=row.used)
+        for kind, (entries, own, size, disk, used) in tallies.items():
+            for each in (total, groups.setdefault(_kind(kind).group, Sum())):
+                each.add_bare(
+                    int(entries), files=int(entries + own), size=int(size), disk=int(disk + entries * head_disk), used=used
+                )
         found = holding(place, self._partials(place))
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
