@@ -147,6 +147,26 @@ def test_a_flipped_byte_is_found_and_repaired(machine):
     assert len(machine.json("list", "--tool", "entrepot")["entries"]) == 12
 
 
+def test_an_unfinished_download_goes_under_its_lock_or_stays_while_it_is_led(machine):
+    machine.write()
+    store = directory.DirectoryStore(machine.root)
+    flights = {name: store.open_flight(name) for name in ("led", "left")}
+    for flight in flights.values():
+        assert flight.lead()
+        flight.write(b"x" * 9000)
+        flight.describe(b"note")
+    flights["left"].close()
+    for path in (machine.root / "flights").glob("*.part"):
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    done = machine.run("clean", "-y", "--tool", "entrepot")
+    assert done.returncode == 3
+    assert "a download in progress" in done.stderr
+    flights["led"].close()
+    store.close()
+    assert {p.name for p in (machine.root / "flights").iterdir()} >= {"led.part", "led.note"}
+    assert not list((machine.root / "flights").glob("left.*"))
+
+
 def test_where_tells_why(machine, tmp_path):
     elsewhere = str(tmp_path / "else")
     done = machine.run("where", "entrepot", ENTREPOT_STORE=elsewhere)
@@ -156,6 +176,26 @@ def test_where_tells_why(machine, tmp_path):
     assert lines[1].split()[2:] == ["ENTREPOT_STORE", "<-", "wins"]
     assert lines[2].split()[2:] == ["default", "shadowed"]
     assert machine.run("where", "entrepot", "--path", "--store", "/x/y").stdout == "/x/y\n"
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", 9), ("", 12), ("n", 12)])
+def test_on_a_terminal_the_plan_is_shown_and_asked_for(machine, answer, left):
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
+    machine.write()
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "entrepot", "remove", "pkg1", "--tool", "entrepot", "--kind", "wheel"]
+    child = subprocess.Popen(command, env=machine.environ(TERM="dumb"), stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    while b"[y/N]" not in seen:
+        seen += os.read(ours, 4096)
+    assert b"To remove" in seen
+    assert b"Frees" in seen
+    os.write(ours, answer.encode() + b"\n")
+    assert child.wait(timeout=60) == 0
+    os.close(ours)
+    wheels = [e for e in machine.json("list", "--tool", "entrepot")["entries"] if e["kind"] == "wheel"]
+    assert len(wheels) == left
 
 
 def test_a_directory_that_is_no_store_is_left_alone(machine, tmp_path):
@@ -192,11 +232,12 @@ def test_a_reader_that_goes_away_is_no_failure(machine):
     assert done.stderr == ""
 
 
-def test_output_into_a_closed_pipe_is_quiet(machine):
+@pytest.mark.parametrize("argv", [["list", "--tool", "entrepot"], ["--help"], ["where", "--help"]], ids=" ".join)
+def test_output_into_a_closed_pipe_is_quiet(machine, argv):
     machine.write()
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "entrepot", "list", "--tool", "entrepot"]
+    command = [sys.executable, "-m", "entrepot", *argv]
     done = subprocess.run(command, env=machine.environ(), stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")

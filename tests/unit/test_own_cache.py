@@ -1,5 +1,6 @@
 """The store as one more tool."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -156,17 +157,45 @@ def test_a_head_that_cannot_be_read_is_removed_all_the_same(world, cache, around
     assert cache.remove(entries, around).files == 2
 
 
-def test_a_fresh_partial_download_is_pinned_and_an_old_one_is_litter(world, cache, around):
-    import os
+@pytest.mark.parametrize(
+    ("name", "age", "says"),
+    [
+        ("a.part", 10, ("a download in progress", "")),
+        ("a.part", 86_400, ("", "")),
+        ("a.part", 8 * 86_400, ("", "unfinished download")),
+        ("put-1.tmp", 10, ("being written", "")),
+        ("put-1.tmp", 7_200, ("", "stale temporary")),
+    ],
+)
+def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(world, cache, around, name, age, says):  # noqa: PLR0917
+    path = unfinished(world, name, age)
+    (entry,) = scan(cache, around)
+    assert (entry.key, entry.kind, entry.paths) == (f"flights/{name}", Kind.TEMP, (path,))
+    assert (entry.pinned, entry.litter) == says
 
-    flights = world.root / "flights"
-    flights.mkdir()
-    for name, age in (("new", 10), ("old", 10_000)):
-        (flights / f"{name}.part").write_bytes(b"x" * 5000)
-        os.utime(flights / f"{name}.part", (world.now - age, world.now - age))
-    new, old = scan(cache, around)
-    assert (new.key, new.pinned, new.litter) == ("flights/new.part", "a download in progress", "")
-    assert (old.pinned, old.litter, old.kind) == ("", "unfinished download", Kind.TEMP)
+
+def test_a_note_goes_with_its_part_and_locks_are_not_shown(world, cache, around):
+    part, note = unfinished(world, "a.part", 9), unfinished(world, "a.note", 9)
+    unfinished(world, "a.lock", 9)
+    (entry,) = scan(cache, around)
+    assert (entry.paths, entry.files) == ((note, part), 2)
+    assert entry.disk == part.stat().st_blocks * 512 + note.stat().st_blocks * 512
+
+
+def test_a_dead_writers_file_is_unlinked(world, cache, around):
+    path = unfinished(world, "put-1.tmp", 7_200)
+    removed = cache.remove(scan(cache, around), around)
+    assert not path.exists()
+    assert removed.files == 1
+    assert removed.freed > 0
+
+
+def unfinished(world, name, age):
+    path = world.root / "flights" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x" * 5000)
+    os.utime(path, (world.now - age, world.now - age))
+    return path
 
 
 def test_closing_closes_the_catalogue_that_was_opened(world, cache, around):

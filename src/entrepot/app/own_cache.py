@@ -67,8 +67,21 @@ NAME = "entrepot"
 HEAD_DISK = 4096
 """Bytes of disk a head is counted with when no head can be looked at: it is smaller than a block on the common file systems."""
 
-FRESH_S = 600.0
-"""A partial download that grew within this time is taken to be in use."""
+
+@dataclass(frozen=True, slots=True)
+class _Unfinished:
+    """What an unfinished file is called, and from which age in seconds it may go, and goes by itself."""
+
+    fresh_s: float
+    litter_s: float
+    busy: str
+    litter: str
+
+
+PARTIAL = _Unfinished(600, 7 * 86_400, "a download in progress", "unfinished download")
+"""A later run would resume it: for a week it goes only when it is asked for (design.md §4)."""
+
+TEMPORARY = _Unfinished(3_600, 3_600, "being written", "stale temporary")
 
 T = TypeVar("T")
 
@@ -273,11 +286,10 @@ class OwnCache:
                 tally[3] += disk
             tally[4] = max(tally[4], used)
         total, groups = Sum(), dict[str, Sum]()
-        for kind, (entries, own, size, disk, used) in tallies.items():
+        for kind, (heads, own, content, blocks, last) in tallies.items():
             for each in (total, groups.setdefault(_kind(kind).group, Sum())):
-                each.add_bare(
-                    int(entries), files=int(entries + own), size=int(size), disk=int(disk + entries * head_disk), used=used
-                )
+                whole = int(blocks + heads * head_disk)
+                each.add_bare(int(heads), files=int(heads + own), size=int(content), disk=whole, used=last)
         found = holding(place, self._partials(place))
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
@@ -285,32 +297,41 @@ class OwnCache:
         return Holding(place, total, {name: groups[name] for name in GROUPS if name in groups}, found.litter)
 
     def _partials(self, place: Place) -> Iterator[Entry]:
-        """Downloads that did not end, from the directory: they are not objects of the store."""
-        if place.path is None:
+        """Downloads that did not end and files of writers that died: they are no objects of the store, so the directory tells."""
+        try:
+            found = sorted(os.scandir(self._root / "flights"), key=lambda f: f.name)
+        except OSError:
             return
-        with contextlib.suppress(OSError):
-            for found in sorted(os.scandir(place.path / "flights"), key=lambda f: f.name):
-                with contextlib.suppress(OSError):
-                    seen = found.stat(follow_symlinks=False)
-                    disk = getattr(seen, "st_blocks", 0) * 512
-                    if not found.is_file(follow_symlinks=False) or not disk:
-                        continue
-                    fresh = self._now() - seen.st_mtime < FRESH_S
-                    yield Entry(
-                        tool=NAME,
-                        place=place.path,
-                        key=f"flights/{found.name}",
-                        kind=Kind.TEMP,
-                        size=seen.st_size,
-                        disk=disk,
-                        freeable=disk,
-                        files=1,
-                        used=seen.st_mtime,
-                        used_from="mtime",
-                        pinned="a download in progress" if fresh else "",
-                        litter="" if fresh else "unfinished download",
-                        paths=(Path(found.path),),
-                    )
+        for each in found:
+            partial = each.name.endswith(".part")
+            if not partial and not each.name.endswith(".tmp"):
+                continue  # notes go with their part, locks are empty
+            with contextlib.suppress(OSError):
+                seen = each.stat(follow_symlinks=False)
+                yield self._partial(place, Path(each.path), seen, PARTIAL if partial else TEMPORARY)
+
+    def _partial(self, place: Place, path: Path, seen: os.stat_result, means: _Unfinished) -> Entry:
+        note = path.with_suffix(".note")
+        disk = _blocks(path)
+        paths: tuple[Path, ...] = (path,)
+        if means is PARTIAL and note.exists():
+            disk, paths = disk + _blocks(note), (note, path)
+        age = self._now() - seen.st_mtime
+        return Entry(
+            tool=NAME,
+            place=place.path or self._root,
+            key=f"flights/{path.name}",
+            kind=Kind.TEMP,
+            size=seen.st_size,
+            disk=disk,
+            freeable=disk,
+            files=len(paths),
+            used=seen.st_mtime,
+            used_from="mtime",
+            pinned=means.busy if age < means.fresh_s else "",
+            litter=means.litter if age > means.litter_s else "",
+            paths=paths,
+        )
 
     # -- removing -----------------------------------------------------------------------------------------------
 
@@ -332,6 +353,8 @@ class OwnCache:
                     outcome = self._remove_partial(entry, force=force) if partial else self._remove_one(opened, entry, loop)
                 except (StoreError, Busy) as exc:
                     outcome = exc.message
+                except OSError as exc:  # of a temporary file; the store's own are translated
+                    outcome = exc.strerror or str(exc)
                 if isinstance(outcome, str):
                     kept.append((entry, outcome))
                 else:
@@ -351,16 +374,22 @@ class OwnCache:
             return delete_entry(opened, loop, entry.key, entry.digest)
 
     def _remove_partial(self, entry: Entry, *, force: bool) -> tuple[int, int] | str:
-        flight = self._open().store.open_flight(entry.paths[0].name.partition(".")[0])
+        """Drop an unfinished download under its own lock; a dead writer's file has none and is old."""
+        path = entry.paths[-1]
+        if path.suffix == ".tmp":
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            return entry.disk, 1
+        flight = self._open().store.open_flight(path.name.removesuffix(".part"))
         try:
             if not flight.lead():
-                return "a download in progress"
+                return PARTIAL.busy
             if flight.size() != entry.size and not force:
-                return "a download that grew meanwhile"
+                return "it grew meanwhile"
             flight.discard()
         finally:
             flight.close()
-        return entry.disk, 1
+        return entry.disk, entry.files
 
     # -- checking -----------------------------------------------------------------------------------------------
 
@@ -403,6 +432,10 @@ def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> t
         if given is not None:
             freed, files = freed + given, files + 1
     return freed, files
+
+
+def _blocks(path: Path) -> int:
+    return getattr(path.stat(), "st_blocks", 0) * 512
 
 
 def _body_of(raw: bytes) -> Digest | None:

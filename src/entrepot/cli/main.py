@@ -208,7 +208,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from entrepot.cli.context import Context, surroundings
 
         return _carry_out(module, Context(args, out, surroundings()), out)
-    except SystemExit as exc:
+    except SystemExit as exc:  # --help, --version
+        try:
+            out.flush()
+        except BrokenPipeError:
+            return _broken_pipe()
         return exc.code if isinstance(exc.code, int) else 0
     except BrokenPipeError:
         return _broken_pipe()
