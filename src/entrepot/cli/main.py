@@ -123,6 +123,7 @@ def build_parser(command: Command, module: ModuleType) -> Parser:
     module.add_arguments(parser)
     add_globals(parser)
     if getattr(module, "TAKES_COMMAND", False):
+        parser.usage = f"{parser.prog} [options] -- COMMAND..."
         parser.add_argument("child", nargs=argparse.REMAINDER, metavar="-- COMMAND...", help="the command and its arguments")
     return parser
 
