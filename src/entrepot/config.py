@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,10 +266,18 @@ def show_value(key: Key, value: Any) -> str:
     if key.kind == "words":
         return ",".join(value)
     if key.kind == "size":
-        return "none" if value is None else str(value)
+        return "none" if value is None else _round_size(value)
     if key.kind == "seconds":
         return f"{value:g}s"
     return "" if value is None else str(value)
+
+
+def _round_size(size: int) -> str:
+    """A size in the largest unit that says it exactly: ``20GB``, ``1500MB``, ``1234``."""
+    for unit, power in (("TB", 4), ("GB", 3), ("MB", 2)):
+        if size and size % 1000**power == 0:
+            return f"{size // 1000**power}{unit}"
+    return str(size)
 
 
 # -- files ----------------------------------------------------------------------------------------------------------
@@ -301,6 +308,8 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
+        import tomllib  # noqa: PLC0415  (most people have no file)
+
         return tomllib.loads(text), text
     except (FileNotFoundError, NotADirectoryError):
         return {}, ""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +121,8 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
+    import tempfile  # noqa: PLC0415  (not for those who only read)
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         real = Path(os.path.realpath(path))

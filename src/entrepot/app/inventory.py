@@ -52,15 +52,14 @@ class Sum:
         seen, pinned = self._shared.get(shares, (body, 0))
         self._shared[shares] = (seen, pinned + bool(entry.pinned))
 
-    def add_bare(self, *, size: int, disk: int, files: int, used: float | None) -> None:
-        """Count one more entry that shares nothing and may go, by its numbers alone."""
-        self.entries += 1
+    def add_bare(self, entries: int, *, files: int, size: int, disk: int, used: float) -> None:
+        """Count more entries, which share nothing with others and may go, by their numbers alone."""
+        self.entries += entries
         self.files += files
         self.size += size
         self._own_disk += disk
         self._own_freeable += disk
-        if used is not None and (self.used is None or used > self.used):
-            self.used = used
+        self.used = max(self.used or 0.0, used)
 
     def merge(self, other: Sum) -> None:
         """Count all that another sum has; the two must share no files."""
@@ -129,8 +128,8 @@ def scan_all(tools: Iterable[Tool], around: Surroundings, *, progress: Progress 
 
 # -- picking --------------------------------------------------------------------------------------------------------
 
-_PATTERN = re.compile(r"\s*([A-Za-z0-9._*?\[\]!-]*[A-Za-z0-9*?\]])\s*(?:\[[^\]]*\])?\s*((?:===|[=!~<>]=|[<>]).*)?")
-_CLAUSE = re.compile(r"\s*(===|[=!~<>]=|[<>])\s*(\S+)\s*")
+_PATTERN = re.compile(r"\s*([A-Za-z0-9._*?-]*[A-Za-z0-9*?])\s*(?:\[[^\]]*\])?\s*((?:===|[=!~<>]=|[<>]).*)?")
+_CLAUSE = re.compile(r"\s*(===|[=!~<>]=|[<>])\s*([^\s=!~<>]\S*)\s*")
 
 
 def normalized(name: str) -> str:

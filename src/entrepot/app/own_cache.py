@@ -13,24 +13,75 @@ import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 from entrepot.app.inventory import GROUPS, Holding, Sum, holding
 from entrepot.digests import Digest
 from entrepot.errors import Busy, EntrepotError, ProtocolMisuse, StoreError
-from entrepot.heads import Head, body_key
-from entrepot.httpcache.freshness import current_age, freshness_lifetime
-from entrepot.ports.catalogue import Catalogue
-from entrepot.ports.store import Store
 from entrepot.ports.tool import Entry, Finding, Kind, Layer, Place, Progress, Removed, Settings, Surroundings
+
+if TYPE_CHECKING:  # `where` says where the store is without loading what reads it
+    from entrepot.ports.catalogue import Catalogue
+    from entrepot.ports.store import Store
+
+    class Listed(Protocol):
+        """One head as a listing of the catalogue gives it: what ``list`` shows, without the response's fields."""
+
+        @property
+        def key(self) -> str: ...  # noqa: D102
+        @property
+        def url(self) -> str: ...  # noqa: D102
+        @property
+        def kind(self) -> str: ...  # noqa: D102
+        @property
+        def project(self) -> str | None: ...  # noqa: D102
+        @property
+        def version(self) -> str | None: ...  # noqa: D102
+        @property
+        def filename(self) -> str | None: ...  # noqa: D102
+        @property
+        def size(self) -> int | None: ...  # noqa: D102
+        @property
+        def disk(self) -> int: ...  # noqa: D102
+        @property
+        def body(self) -> str | None: ...  # noqa: D102
+        @property
+        def used(self) -> float: ...  # noqa: D102
+        @property
+        def response_time(self) -> float: ...  # noqa: D102
+        @property
+        def proven(self) -> int: ...  # noqa: D102
+        @property
+        def status(self) -> int: ...  # noqa: D102
+
+    class Ledger(Catalogue, Protocol):
+        """A catalogue that can also list its rows without making heads of them."""
+
+        def listing(self) -> Iterator[Listed]:
+            """Every head known, light."""
+            ...
+
 
 NAME = "entrepot"
 
 HEAD_DISK = 4096
 """Bytes of disk a head is counted with when no head can be looked at: it is smaller than a block on the common file systems."""
 
-FRESH_S = 600.0
-"""A partial download that grew within this time is taken to be in use."""
+
+@dataclass(frozen=True, slots=True)
+class _Unfinished:
+    """What an unfinished file is called, and from which age in seconds it may go, and goes by itself."""
+
+    fresh_s: float
+    litter_s: float
+    busy: str
+    litter: str
+
+
+PARTIAL = _Unfinished(600, 7 * 86_400, "a download in progress", "unfinished download")
+"""A later run would resume it: for a week it goes only when it is asked for (design.md §4)."""
+
+TEMPORARY = _Unfinished(3_600, 3_600, "being written", "stale temporary")
 
 T = TypeVar("T")
 
@@ -71,45 +122,6 @@ class Loop:
             self._runner = asyncio.Runner()
         value: T = self._runner.run(coroutine)
         return value
-
-
-class Listed(Protocol):
-    """One head as a listing of the catalogue gives it: what ``list`` shows, without the response's fields."""
-
-    @property
-    def key(self) -> str: ...  # noqa: D102
-    @property
-    def url(self) -> str: ...  # noqa: D102
-    @property
-    def kind(self) -> str: ...  # noqa: D102
-    @property
-    def project(self) -> str | None: ...  # noqa: D102
-    @property
-    def version(self) -> str | None: ...  # noqa: D102
-    @property
-    def filename(self) -> str | None: ...  # noqa: D102
-    @property
-    def size(self) -> int | None: ...  # noqa: D102
-    @property
-    def disk(self) -> int: ...  # noqa: D102
-    @property
-    def body(self) -> str | None: ...  # noqa: D102
-    @property
-    def used(self) -> float: ...  # noqa: D102
-    @property
-    def response_time(self) -> float: ...  # noqa: D102
-    @property
-    def proven(self) -> int: ...  # noqa: D102
-    @property
-    def status(self) -> int: ...  # noqa: D102
-
-
-class Ledger(Catalogue, Protocol):
-    """A catalogue that can also list its rows without making heads of them."""
-
-    def listing(self) -> Iterator[Listed]:
-        """Every head known, light."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +209,8 @@ class OwnCache:
         yield from self._partials(place)
 
     def _entry(self, row: Listed, *, several: bool) -> Entry:
+        from entrepot.heads import body_key  # noqa: PLC0415
+
         body = Digest.parse(row.body) if row.body else None
         head_disk = self._disk_of_a_head(row.key)
         extra: dict[str, str] = {"status": str(row.status)}
@@ -231,6 +245,9 @@ class OwnCache:
         """Fresh or stale by RFC 9111; what is immutable is fresh for ever. The head has to be read for all else."""
         if immutable:
             return "fresh"
+        from entrepot.heads import Head  # noqa: PLC0415
+        from entrepot.httpcache.freshness import current_age, freshness_lifetime  # noqa: PLC0415
+
         store = self._open().store
         try:
             raw = read_object(store, row.key)
@@ -254,17 +271,25 @@ class OwnCache:
     def summary(self, place: Place, around: Surroundings) -> Holding:
         """What :func:`~entrepot.app.inventory.holding` makes of a scan, without making the entries: for ``status``."""
         del around
+        head_disk, bodies, tallies = 0, set[str](), dict[str, list[float]]()
+        for row in self._open().ledger.listing():  # this loop is what `status` takes with a large store
+            kind, size, disk, body, used = row.kind, row.size, row.disk, row.body, row.used
+            tally = tallies.get(kind)
+            if tally is None:
+                tally = tallies[kind] = [0, 0, 0, 0, 0.0]
+                head_disk = head_disk or self._disk_of_a_head(row.key)
+            tally[0] += 1
+            if body is not None and body not in bodies:
+                bodies.add(body)
+                tally[1] += 1
+                tally[2] += size or 0
+                tally[3] += disk
+            tally[4] = max(tally[4], used)
         total, groups = Sum(), dict[str, Sum]()
-        head_disk, bodies = 0, set[str]()
-        for row in self._open().ledger.listing():
-            head_disk = head_disk or self._disk_of_a_head(row.key)
-            new = row.body is not None and row.body not in bodies
-            disk = head_disk
-            if row.body is not None and new:
-                bodies.add(row.body)
-                disk += row.disk
-            for each in (total, groups.setdefault(_kind(row.kind).group, Sum())):
-                each.add_bare(size=(row.size or 0) if new else 0, disk=disk, files=1 + new, used=row.used)
+        for kind, (heads, own, content, blocks, last) in tallies.items():
+            for each in (total, groups.setdefault(_kind(kind).group, Sum())):
+                whole = int(blocks + heads * head_disk)
+                each.add_bare(int(heads), files=int(heads + own), size=int(content), disk=whole, used=last)
         found = holding(place, self._partials(place))
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
@@ -272,32 +297,41 @@ class OwnCache:
         return Holding(place, total, {name: groups[name] for name in GROUPS if name in groups}, found.litter)
 
     def _partials(self, place: Place) -> Iterator[Entry]:
-        """Downloads that did not end, from the directory: they are not objects of the store."""
-        if place.path is None:
+        """Downloads that did not end and files of writers that died: they are no objects of the store, so the directory tells."""
+        try:
+            found = sorted(os.scandir(self._root / "flights"), key=lambda f: f.name)
+        except OSError:
             return
-        with contextlib.suppress(OSError):
-            for found in sorted(os.scandir(place.path / "flights"), key=lambda f: f.name):
-                with contextlib.suppress(OSError):
-                    seen = found.stat(follow_symlinks=False)
-                    disk = getattr(seen, "st_blocks", 0) * 512
-                    if not found.is_file(follow_symlinks=False) or not disk:
-                        continue
-                    fresh = self._now() - seen.st_mtime < FRESH_S
-                    yield Entry(
-                        tool=NAME,
-                        place=place.path,
-                        key=f"flights/{found.name}",
-                        kind=Kind.TEMP,
-                        size=seen.st_size,
-                        disk=disk,
-                        freeable=disk,
-                        files=1,
-                        used=seen.st_mtime,
-                        used_from="mtime",
-                        pinned="a download in progress" if fresh else "",
-                        litter="" if fresh else "unfinished download",
-                        paths=(Path(found.path),),
-                    )
+        for each in found:
+            partial = each.name.endswith(".part")
+            if not partial and not each.name.endswith(".tmp"):
+                continue  # notes go with their part, locks are empty
+            with contextlib.suppress(OSError):
+                seen = each.stat(follow_symlinks=False)
+                yield self._partial(place, Path(each.path), seen, PARTIAL if partial else TEMPORARY)
+
+    def _partial(self, place: Place, path: Path, seen: os.stat_result, means: _Unfinished) -> Entry:
+        note = path.with_suffix(".note")
+        disk = _blocks(path)
+        paths: tuple[Path, ...] = (path,)
+        if means is PARTIAL and note.exists():
+            disk, paths = disk + _blocks(note), (note, path)
+        age = self._now() - seen.st_mtime
+        return Entry(
+            tool=NAME,
+            place=place.path or self._root,
+            key=f"flights/{path.name}",
+            kind=Kind.TEMP,
+            size=seen.st_size,
+            disk=disk,
+            freeable=disk,
+            files=len(paths),
+            used=seen.st_mtime,
+            used_from="mtime",
+            pinned=means.busy if age < means.fresh_s else "",
+            litter=means.litter if age > means.litter_s else "",
+            paths=paths,
+        )
 
     # -- removing -----------------------------------------------------------------------------------------------
 
@@ -319,6 +353,8 @@ class OwnCache:
                     outcome = self._remove_partial(entry, force=force) if partial else self._remove_one(opened, entry, loop)
                 except (StoreError, Busy) as exc:
                     outcome = exc.message
+                except OSError as exc:  # of a temporary file; the store's own are translated
+                    outcome = exc.strerror or str(exc)
                 if isinstance(outcome, str):
                     kept.append((entry, outcome))
                 else:
@@ -328,6 +364,8 @@ class OwnCache:
         return Removed(tuple(gone), freed, files, tuple(kept))
 
     def _remove_one(self, opened: Opened, entry: Entry, loop: Loop) -> tuple[int, int] | str:
+        from entrepot.heads import body_key  # noqa: PLC0415
+
         lock = body_key(entry.digest) if entry.digest else entry.key
         with opened.store.hold(lock, exclusive=True):
             raw = read_object(opened.store, entry.key)
@@ -336,16 +374,22 @@ class OwnCache:
             return delete_entry(opened, loop, entry.key, entry.digest)
 
     def _remove_partial(self, entry: Entry, *, force: bool) -> tuple[int, int] | str:
-        flight = self._open().store.open_flight(entry.paths[0].name.partition(".")[0])
+        """Drop an unfinished download under its own lock; a dead writer's file has none and is old."""
+        path = entry.paths[-1]
+        if path.suffix == ".tmp":
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            return entry.disk, 1
+        flight = self._open().store.open_flight(path.name.removesuffix(".part"))
         try:
             if not flight.lead():
-                return "a download in progress"
+                return PARTIAL.busy
             if flight.size() != entry.size and not force:
-                return "a download that grew meanwhile"
+                return "it grew meanwhile"
             flight.discard()
         finally:
             flight.close()
-        return entry.disk, 1
+        return entry.disk, entry.files
 
     # -- checking -----------------------------------------------------------------------------------------------
 
@@ -376,6 +420,8 @@ def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> t
     Returns:
         Bytes of disk given back, and files deleted.
     """
+    from entrepot.heads import body_key  # noqa: PLC0415
+
     freed = files = 0
     given = loop.run(opened.store.delete(key))
     if given is not None:
@@ -388,7 +434,13 @@ def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> t
     return freed, files
 
 
+def _blocks(path: Path) -> int:
+    return getattr(path.stat(), "st_blocks", 0) * 512
+
+
 def _body_of(raw: bytes) -> Digest | None:
+    from entrepot.heads import Head  # noqa: PLC0415
+
     try:
         return Head.from_bytes(raw).body
     except EntrepotError:

@@ -76,8 +76,10 @@ def _verify(opened: Opened, mending: _Mending, progress: Progress | None) -> Ite
         heads = known.by_body.get(key, [])
         if finish(store.head(key)) is None:
             pass  # removed since it was listed, by somebody else or with its head
+        elif (digest := _digest_of(key)) is None:
+            yield Finding(NAME, None, "strange-name", f"{key} is no name of a body; it is left alone", _path(store, key))
         elif heads or not _is_orphan(store, key, known):
-            yield from _check_body(store, key, heads, mending, _Offset(progress, done, total) if progress else None)
+            yield from _check_body(store, digest, heads, mending, _Offset(progress, done, total) if progress else None)
         else:
             path = _path(store, key)
             finding = Finding(NAME, None, "orphan-body", f"no head names the body {_short(key)} ({meta.size} bytes)", path)
@@ -122,11 +124,8 @@ def _check_head(opened: Opened, key: str, known: _Known, mending: _Mending) -> I
         yield mending.remove(Finding(NAME, entry, "wrong-size", text, path), [key], head.body)
 
 
-def _check_body(store: Store, key: str, heads: list[str], mending: _Mending, progress: _Offset | None) -> Iterator[Finding]:
-    expected = _digest_of(key)
-    if expected is None:
-        yield Finding(NAME, None, "strange-name", f"{key} is no name of a body; it is left alone", _path(store, key))
-        return
+def _check_body(store: Store, expected: Digest, heads: list[str], mending: _Mending, progress: _Offset | None) -> Iterator[Finding]:
+    key = body_key(expected)
     blob = finish(store.get(key))
     if blob is None:
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from entrepot.app.inventory import Sum, duplicates, ordered, scan_all, versions, wasted
+from entrepot.app.inventory import Filter, Sum, duplicates, ordered, scan_all, versions, wasted
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, Align, rfc3339
@@ -68,7 +68,7 @@ def _entries(context: Context, entries: Sequence[Entry]) -> None:
         text = f"{show_size(total.disk)} in {show_count(len(entries))} {many}, {show_size(total.freeable)} freeable"
         out.hint(text + ("; * unproven" if any(e.trust == "unproven" for e in entries) else ""))
     else:
-        out.note("Nothing matches." if context.args.pattern else "Nothing is cached.")
+        out.note("Nothing is cached." if make_filter(context.args) == Filter() else "Nothing matches.")
     if out.as_json:
         out.document(entries=[entry_record(entry) for entry in entries], total=sum_record(total))
 

@@ -63,10 +63,8 @@ def _look(context: Context) -> tuple[list[Holding], bool]:
         seen: set[Path] = set()
         try:
             for place in tool.places(context.around):
-                if not place.usable:
+                if place.path and place.exists and not place.usable:
                     context.out.warn("not-usable", f"{tool.name}: {place.why_not}")
-                for note in place.notes:
-                    context.out.warn("trap", f"{tool.name}: {note}")
                 if place.path and place.exists and place.path not in seen:
                     seen.add(place.path)
                     holdings.append(_sum_up(tool, place, context.around, meter))

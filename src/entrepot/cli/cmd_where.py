@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,9 +64,11 @@ def _condition(place: Place) -> str:
 
 
 def _layer(context: Context, number: int, layer: Layer) -> str:
-    home = str(context.around.home)
-    source = layer.source.replace(home, "~", 1) if layer.source.startswith(f"{home}/") else layer.source
-    what = layer.value or "-"
+    source, what = (_short(text, str(context.around.home)) for text in (layer.source, layer.value or "-"))
     result = "<- wins" if layer.wins else "shadowed"
     note = f" ({layer.note})" if layer.note else ""
     return f"  {number}  {what:<38} {source:<32} {result}{note}".rstrip()
+
+
+def _short(text: str, home: str) -> str:
+    return f"~{text[len(home) :]}" if text.startswith(f"{home}{os.sep}") else text

@@ -16,11 +16,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from entrepot.cli.context import Context, surroundings
 from entrepot.cli.output import INTERRUPTED, Output
 from entrepot.errors import UsageError
+
+if TYPE_CHECKING:
+    from entrepot.cli.context import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def build_parser(command: Command, module: ModuleType) -> Parser:
     module.add_arguments(parser)
     add_globals(parser)
     if getattr(module, "TAKES_COMMAND", False):
+        parser.usage = f"{parser.prog} [options] -- COMMAND..."
         parser.add_argument("child", nargs=argparse.REMAINDER, metavar="-- COMMAND...", help="the command and its arguments")
     return parser
 
@@ -203,8 +206,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             color=args.color,
             progress=not args.no_progress,
         )
+        from entrepot.cli.context import Context, surroundings
+
         return _carry_out(module, Context(args, out, surroundings()), out)
-    except SystemExit as exc:
+    except SystemExit as exc:  # --help, --version
+        try:
+            out.flush()
+        except BrokenPipeError:
+            return _broken_pipe()
         return exc.code if isinstance(exc.code, int) else 0
     except BrokenPipeError:
         return _broken_pipe()

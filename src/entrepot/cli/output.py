@@ -105,6 +105,10 @@ class Output:
         if not self.quiet:
             self._write(self._stderr, text + "\n")
 
+    def say(self, text: str) -> None:
+        """A line on stderr that ``-q`` does not take away: what went wrong in an answer that was given all the same."""
+        self._write(self._stderr, text + "\n")
+
     def warn(self, ident: str, text: str, fix: str = "", *, shown: bool = True) -> None:
         """Something is amiss but not in the way. Kept for the JSON; on stderr unless it is ``shown`` elsewhere.
 

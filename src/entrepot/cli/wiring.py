@@ -45,7 +45,7 @@ def own_cache(settings: Settings, around: Surroundings, progress: Progress | Non
     def opened() -> Opened:
         store, catalogue = open_store(settings, create=False)
         if catalogue.needs_rebuild:
-            catalogue.rebuild(store, progress=progress and (lambda done: progress(done, None, "entries")))
+            catalogue.rebuild(store, progress=(lambda done: progress(done, None, "entries")) if progress else None)
         return Opened(store, catalogue)
 
     layers = settings.layers("store")

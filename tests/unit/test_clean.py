@@ -1,0 +1,118 @@
+"""Plans: what goes, why, what it frees and what it costs."""
+
+from pathlib import Path
+
+import pytest
+
+from entrepot.app.clean import Wish, carry_out, freed_by, plan_cleaning, plan_removal
+from entrepot.app.inventory import Filter
+from entrepot.ports.tool import Kind, Surroundings
+from entries import DAY, NOW, FakeTool, entry
+
+
+def names(plan):
+    return [(e.project, e.version, reason) for e, reason in plan.going]
+
+
+def test_plain_clean_takes_litter_and_nothing_else():
+    litter = entry(litter="superseded layout")
+    plan = plan_cleaning([entry(), litter, entry(days=9999)], Wish(), now=NOW)
+    assert plan.entries == [litter]
+    assert plan.groups()[0][:2] == ("pip", "superseded layout")
+
+
+def test_what_is_pinned_stays_with_its_reason_whatever_was_asked():
+    pinned = entry(litter="left over", pinned="in use by process 4711")
+    plan = plan_cleaning([pinned], Wish(everything=True, older_s=0, to_bytes=0), now=NOW)
+    assert plan.going == []
+    assert plan.staying == [(pinned, "in use by process 4711")]
+    assert plan.freed == 0
+
+
+@pytest.mark.parametrize(("days", "goes"), [(89, False), (91, True), (None, False), (-1, False)])
+def test_older_takes_what_was_not_used_for_that_long(days, goes):
+    plan = plan_cleaning([entry(days=days)], Wish(older_s=90 * DAY), now=NOW)
+    assert bool(plan.going) is goes
+
+
+def test_unused_takes_only_what_environments_could_link_to_and_do_not():
+    loose = entry(kind=Kind.UNPACKED)
+    plan = plan_cleaning([entry(), entry(kind=Kind.UNPACKED, used_by=("train",)), loose], Wish(unused=True), now=NOW)
+    assert plan.entries == [loose]
+
+
+def test_keep_latest_counts_versions_not_files_and_each_cache_apart():
+    entries = [
+        entry("demo", "1.9"),
+        entry("Demo", "1.10"),
+        entry("demo", "1.10", kind=Kind.SDIST, filename="demo-1.10.tar.gz"),
+        entry("demo", "2.0rc1"),
+        entry("demo", "1.9", tool="uv", place=Path("/c/uv")),
+        entry("other", None, filename=None),
+    ]
+    assert names(plan_cleaning(entries, Wish(keep_latest=2), now=NOW)) == [("demo", "1.9", "older versions")]
+    assert len(plan_cleaning(entries, Wish(keep_latest=0), now=NOW).going) == 5
+
+
+def test_to_takes_the_least_recently_used_until_the_rest_fits():
+    entries = [entry("a", days=1), entry("b", days=30), entry("c", days=10), entry("d", days=None)]
+    plan = plan_cleaning(entries, Wish(to_bytes=2 * 12_288), now=NOW)
+    assert [e.project for e in plan.entries] == ["d", "b"]
+    assert plan.freed == 2 * 12_288
+
+
+def test_to_counts_what_the_rest_of_the_plan_frees_already():
+    entries = [entry("litter", litter="old layout"), entry("old", days=100), entry("new", days=1)]
+    plan = plan_cleaning(entries, Wish(to_bytes=2 * 12_288), now=NOW)
+    assert [e.project for e in plan.entries] == ["litter"]
+
+
+def test_to_does_nothing_when_all_fits():
+    assert plan_cleaning([entry()], Wish(to_bytes=12_288), now=NOW).going == []
+
+
+def test_to_takes_all_sharers_of_a_file_when_the_file_has_to_go():
+    shared = {"extra": {"shares": "x", "shared-disk": "8192"}, "freeable": 4096}
+    entries = [entry("a", days=30, key="1", **shared), entry("b", days=20, key="2", **shared), entry("c", days=1)]
+    plan = plan_cleaning(entries, Wish(to_bytes=12_288), now=NOW)
+    assert [e.project for e in plan.entries] == ["a", "b"]
+    assert plan.freed == 4096 + 4096 + 8192
+
+
+def test_a_file_that_others_share_is_freed_only_when_all_of_them_go():
+    shared = {"extra": {"shares": "x", "shared-disk": "8192"}, "freeable": 4096}
+    one, two = entry(key="1", **shared), entry(key="2", **shared)
+    assert freed_by([one], [one, two]) == 4096
+    assert freed_by([one, two], [one, two]) == 16_384
+
+
+def test_the_cost_is_what_was_fetched_and_what_was_built_but_not_litter():
+    entries = [
+        entry(),
+        entry(kind=Kind.BUILT),
+        entry(kind=Kind.TEMP),
+        entry(kind=Kind.SDIST, filename="demo-1.0.tar.gz", size=500, litter="superseded layout"),
+    ]
+    plan = plan_cleaning(entries, Wish(everything=True), now=NOW)
+    assert (plan.download, plan.builds) == (10_000, 1)
+    assert len(plan.going) == 4
+
+
+def test_a_removal_takes_what_matches_and_force_takes_what_is_pinned_too():
+    fine, pinned, other = entry("demo"), entry("demo", "2.0", pinned="made a moment ago"), entry("other")
+    wanted = Filter(patterns=("demo",))
+    plan = plan_removal([fine, pinned, other], wanted, now=NOW)
+    assert plan.entries == [fine]
+    assert plan.staying == [(pinned, "made a moment ago")]
+    assert plan_removal([fine, pinned, other], wanted, now=NOW, force=True).entries == [fine, pinned]
+
+
+def test_carrying_out_asks_each_tool_for_its_own_entries(tmp_path):
+    mine, its = entry("a"), entry("b", tool="uv")
+    tools = [FakeTool("pip", [mine]), FakeTool("uv", [its], kept={its.key: "locked"}), FakeTool("conda")]
+    plan = plan_cleaning([mine, its], Wish(everything=True), now=NOW)
+    done = carry_out(plan, tools, Surroundings({}, tmp_path, tmp_path))
+    assert done.keys() == {"pip", "uv"}
+    assert done["pip"].entries == (mine,)
+    assert done["uv"].kept == ((its, "locked"),)
+    assert tools[0].entries == []

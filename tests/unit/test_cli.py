@@ -1,0 +1,466 @@
+"""The commands over tools that are lists, called as a process would call them but without one."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from entrepot.cli import main as cli
+from entrepot.cli import wiring
+from entrepot.cli.main import COMMANDS, main, parse, split
+from entrepot.config import KEYS
+from entrepot.errors import StoreUnavailable, UsageError
+from entrepot.ports.tool import Change, Finding, Kind
+from entries import FakeTool, entry
+
+
+@pytest.fixture
+def tools(monkeypatch, tmp_path):
+    """The tools that the command line finds; entries were used at the same moment as ``entries.NOW`` says."""
+    mine = [
+        FakeTool(
+            "pip", [entry("demo", "1.0", days=200), entry("demo", "2.0", days=1), entry("other", "1.0", kind=Kind.BUILT, days=1)]
+        ),
+        FakeTool("uv", [entry("demo", "2.0", tool="uv", place=Path("/c/uv"), litter="old layout", key="l")], path="/c/uv"),
+    ]
+
+    def find(settings, around, names=(), progress=None):
+        by_name = {tool.name: tool for tool in mine}
+        for name in names:
+            if name not in by_name:
+                raise UsageError(f"{name!r} is no tool entrepot knows")
+        return [by_name[name] for name in names or by_name]
+
+    monkeypatch.setattr(wiring, "tools", find)
+    monkeypatch.setattr("entrepot.cli.context.time.time", lambda: 1_800_000_000.0)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (
+        "XDG_CONFIG_HOME",
+        "XDG_CACHE_HOME",
+        "NO_COLOR",
+        "FORCE_COLOR",
+        *(key.variable for key in KEYS),
+        "ENTREPOT_CONFIG",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "site"))
+    return mine
+
+
+@pytest.fixture
+def run(tools, capsys):
+    """Run the command line; its exit status, stdout and stderr."""
+
+    def run(*argv):
+        status = main(argv)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+def as_json(said):
+    status, out, _ = said
+    return status, json.loads(out)
+
+
+# -- finding the command
+
+
+@pytest.mark.parametrize(
+    ("argv", "word", "rest"),
+    [
+        ([], None, []),
+        (["list", "x"], "list", ["x"]),
+        (["--json", "list", "x"], "list", ["--json", "x"]),
+        (["--tool", "pip", "list"], "list", ["--tool", "pip"]),
+        (["--tool=pip", "list"], "list", ["--tool=pip"]),
+        (["--store", "list", "where"], "where", ["--store", "list"]),
+        (["run", "--", "list"], "run", ["--", "list"]),
+        (["--", "list"], None, ["--", "list"]),
+    ],
+)
+def test_the_command_is_the_first_word_that_is_no_options_value(argv, word, rest):
+    assert split(argv) == (word, rest)
+
+
+def test_without_a_command_it_is_status():
+    assert parse([])[0].name == "status"
+    assert parse(["--tool", "pip,uv", "--tool", "conda"])[2].tool == ["pip", "uv", "conda"]
+
+
+@pytest.mark.parametrize(("alias", "name"), [("prune", "clean"), ("gc", "clean"), ("purge", "clean")])
+def test_other_tools_words_for_clean_are_understood(alias, name):
+    command, _, args = parse([alias])
+    assert (command.name, args.all) == (name, alias == "purge")
+
+
+@pytest.mark.parametrize(
+    ("argv", "child"),
+    [
+        (["run", "--offline", "--", "pip", "install", "--json", "x"], ["pip", "install", "--json", "x"]),
+        (["run", "pip", "install", "-r", "x"], ["pip", "install", "-r", "x"]),
+        (["run", "--", "sh", "-c", "a -- b", "--", "c"], ["sh", "-c", "a -- b", "--", "c"]),
+        (["run", "pip", "--", "x"], ["pip", "--", "x"]),
+        (["--store", "d", "run", "--", "run"], ["run"]),
+    ],
+)
+def test_what_run_runs_is_left_as_it_is(argv, child):
+    _, _, args = parse(argv)
+    assert args.child == child
+    assert args.json is False
+
+
+def test_an_unknown_command_names_the_nearest(run):
+    status, _, err = run("lits")
+    assert status == 2
+    assert err == "error: there is no command 'lits'\nfix: entrepot list\n"
+
+
+def test_an_unknown_option_is_a_usage_error_that_points_to_the_help(run):
+    status, _, err = run("list", "--frobnicate")
+    assert status == 2
+    assert "fix: entrepot list --help" in err
+
+
+def test_help_and_version_exit_0(run):
+    status, out, _ = run("--help")
+    assert status == 0
+    assert all(f"  {command.name} " in out for command in COMMANDS)
+    assert run("clean", "--help")[0] == 0
+    assert run("--version")[1].startswith("entrepot ")
+
+
+# -- see
+
+
+def test_status_shows_every_cache_the_most_freeable_first_with_a_total(run):
+    status, out, err = run("status")
+    assert status == 0
+    rows = out.splitlines()
+    assert rows[0].split() == ["CACHE", "WHERE", "SIZE", "FREEABLE", "FILES", "LAST", "USED", "CAP"]
+    assert rows[1].split() == ["pip", "/c/pip", "37", "kB", "37", "kB", "6", "1", "d", "ago", "-"]
+    assert rows[2].startswith("uv")
+    assert rows[3].split()[:3] == ["total", "49", "kB"]
+    assert "! uv: old layout (12 kB)      entrepot clean --tool uv" in rows
+    assert err == ""
+
+
+def test_status_as_json_has_bytes_and_times(run):
+    status, said = as_json(run("status", "--json", "--tool", "pip"))
+    assert status == 0
+    (cache,) = said["caches"]
+    assert (said["schema"], said["command"], cache["path"], cache["disk"]) == (1, "status", "/c/pip", 36_864)
+    assert cache["last_used"] == "2027-01-14T08:00:00Z"
+    assert cache["groups"]["built"]["entries"] == 1
+    assert cache["notes"] == ["a trap"]
+    assert said["warnings"] == []
+
+
+def test_a_cache_that_cannot_be_read_is_named_and_the_others_are_shown(run, tools):
+    tools[0].trouble = StoreUnavailable("it is on fire")
+    status, out, err = run("status")
+    assert status == 3
+    assert "pip: it is on fire" in err
+    assert "uv" in out
+
+
+def test_a_cache_that_its_tool_would_not_use_is_warned_of(run, tools):
+    place = replace(tools[0].places(SimpleNamespace(home=Path("/h")))[0], usable=False, why_not="it belongs to somebody else")
+    tools[0].places = lambda around: [place]
+    assert "warning: pip: it belongs to somebody else" in run("status")[2]
+
+
+def test_where_shows_what_wins_and_what_is_shadowed(run, tmp_path):
+    status, out, _ = run("where", "pip")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0] == "pip   /c/pip   in use"
+    assert lines[1].split() == ["1", "/c/pip", "PIP_CACHE_DIR", "<-", "wins"]
+    assert lines[2].split() == ["2", "~/.cache/pip", "default", "shadowed"]
+    assert "  ! a trap" in lines
+    assert "uv" not in out
+
+
+def test_where_with_path_prints_the_path_alone(run, tools):
+    assert run("where", "pip", "--path") == (0, "/c/pip\n", "")
+    tools[0].places = lambda around: []
+    assert run("where", "pip", "--path")[0] == 1
+
+
+def test_list_picks_sorts_and_sums_up(run):
+    status, out, _ = run("list", "demo>=2", "--tool", "pip,uv")
+    assert status == 0
+    lines = out.splitlines()
+    assert [line.split()[:4] for line in lines[1:3]] == [["demo", "2.0", "wheel", "pip"], ["demo", "2.0", "wheel", "uv"]]
+    assert lines[3] == "25 kB in 2 entries, 25 kB freeable"
+
+
+def test_list_marks_what_is_unproven(run, tools):
+    tools[0].entries = [entry(trust="unproven")]
+    assert "wheel*" in run("list", "--tool", "pip")[1]
+
+
+def test_list_exits_1_when_patterns_match_nothing_and_0_when_there_is_nothing(run, tools):
+    assert run("list", "nosuch")[0] == 1
+    for tool in tools:
+        tool.entries = []
+    assert run("list")[0] == 0
+
+
+def test_list_as_json_is_whole_entries(run):
+    status, said = as_json(run("list", "--json", "other", "--built"))
+    assert status == 0
+    assert [(e["project"], e["kind"], e["size"]) for e in said["entries"]] == [("other", "built", 10_000)]
+    assert said["total"]["entries"] == 1
+
+
+def test_list_shows_versions_and_duplicates(run):
+    assert run("list", "--versions", "demo")[1].splitlines()[1].split()[:3] == ["demo", "2", "2.0"]
+    out = run("list", "--duplicates")[1].splitlines()
+    assert out[1].split() == ["demo-2.0-py3-none-any.whl", "2", "12", "kB", "pip,", "uv"]
+    assert as_json(run("list", "--json", "--duplicates"))[1]["duplicates"][0]["wasted"] == 12_288
+
+
+@pytest.mark.parametrize("argv", [["--kind", "thing"], ["--older", "90"], ["a b"]])
+def test_list_refuses_what_it_does_not_understand(run, argv):
+    assert run("list", *argv)[0] == 2
+
+
+# -- free
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(run, tools):
+    status, out, _ = run("clean", "--older", "90d", "-n")
+    assert status == 0
+    assert out.splitlines() == [
+        "Would remove",
+        "  pip  downloads unused for 90 days         2 files     12 kB",
+        "  uv   old layout                           2 files     12 kB",
+        "Frees 25 kB. To get it back: 10 kB download.",
+        "Nothing was changed. Run without --dry-run to do it.",
+    ]
+    assert [len(tool.entries) for tool in tools] == [3, 1]
+
+
+def test_without_a_terminal_and_without_yes_nothing_is_removed_and_the_status_is_2(run, tools):
+    status, out, err = run("clean")
+    assert status == 2
+    assert "To remove" in out
+    assert "--yes" in err
+    assert len(tools[1].entries) == 1
+
+
+def test_with_yes_it_is_done_and_what_was_freed_is_said(run, tools):
+    status, out, _ = run("clean", "--yes")
+    assert status == 0
+    assert out.splitlines()[-1] == "Freed 12 kB (2 files)"
+    assert tools[1].entries == []
+    assert len(tools[0].entries) == 3
+
+
+def test_the_setting_yes_does_without_asking_too(run, tools, monkeypatch):
+    monkeypatch.setenv("ENTREPOT_YES", "1")
+    assert run("clean")[0] == 0
+    assert tools[1].entries == []
+
+
+def test_what_had_to_stay_makes_the_status_3(run, tools):
+    tools[1].kept = {"l": "locked by process 1"}
+    status, _, err = run("clean", "-y")
+    assert status == 3
+    assert "locked by process 1" in err
+
+
+def test_nothing_to_clean_is_done(run, tools):
+    tools[1].entries = []
+    assert run("clean") == (0, "Nothing to clean.\n", "")
+
+
+def test_clean_as_json_wants_yes_or_a_dry_run(run):
+    assert run("clean", "--json")[0] == 2
+    status, said = as_json(run("clean", "--json", "-n"))
+    assert (status, said["dry_run"], said["freed"]) == (0, True, 12_288)
+    status, said = as_json(run("clean", "--json", "-y"))
+    assert (status, said["dry_run"], said["freed"], len(said["removed"])) == (0, False, 12_288, 1)
+
+
+@pytest.mark.parametrize("argv", [["--to", "much"], ["--older", "old"], ["--keep-latest", "-1"]])
+def test_clean_refuses_what_it_does_not_understand(run, argv):
+    assert run("clean", *argv)[0] == 2
+
+
+def test_remove_takes_what_matches_in_every_tool(run, tools):
+    status, out, _ = run("remove", "demo==2.*", "-y")
+    assert status == 0
+    assert [[e.project for e in tool.entries] for tool in tools] == [["demo", "other"], []]
+    assert "Freed 25 kB (4 files)" in out
+
+
+def test_remove_without_a_match_is_1_unless_that_is_fine(run):
+    assert run("remove", "nosuch", "-y")[0] == 1
+    assert run("remove", "nosuch", "-y", "--ignore-missing")[0] == 0
+
+
+# -- trust
+
+
+def test_verify_is_silent_and_0_when_all_is_well(run):
+    assert run("verify", "-q") == (0, "", "")
+
+
+def test_verify_names_what_it_found_and_exits_1_repaired_or_not(run, tools):
+    tools[0].findings = [Finding("pip", None, "truncated", "numpy is half there", Path("/c/pip/x"))]
+    status, out, _ = run("verify")
+    assert status == 1
+    assert "truncated        pip: numpy is half there" in out
+    assert "fix: entrepot verify --repair" in out
+    status, out, _ = run("verify", "--repair")
+    assert status == 1
+    assert "(removed)" in out
+    status, said = as_json(run("verify", "--json"))
+    assert said["findings"][0]["problem"] == "truncated"
+
+
+def test_verify_says_which_cache_it_could_not_check(run, tools):
+    tools[0].trouble = StoreUnavailable("it is on fire")
+    status, _, err = run("verify")
+    assert status == 3
+    assert "pip: it is on fire" in err
+
+
+# -- settings
+
+
+def test_config_sets_gets_lists_and_unsets(run, tmp_path):
+    file = tmp_path / ".config/entrepot/config.toml"
+    assert run("config", "set", "limit.total", "5GB")[:2] == (
+        0,
+        "limit.total: '5GB' (was not set) in ~/.config/entrepot/config.toml\n",
+    )
+    assert run("config", "get", "limit.total")[:2] == (0, "5GB\n")
+    status, out, _ = run("config", "list", "--origin")
+    assert status == 0
+    assert f"{file}:2" in out
+    assert "limit.total = 5GB" in out
+    assert "shadowed" in out
+    said = as_json(run("config", "list", "--json"))[1]
+    assert {row["key"] for row in said["settings"]} == {key.name for key in KEYS}
+    assert run("config", "unset", "limit.total")[0] == 0
+    assert "total" not in file.read_text()
+
+
+def test_config_get_counts_the_flag(run):
+    assert run("config", "get", "store", "--store", "/elsewhere")[1] == "/elsewhere\n"
+
+
+@pytest.mark.parametrize("argv", [["get"], ["set", "yes"], ["list", "x"], ["get", "nosuch"], ["burn"], ["set", "nosuch", "1"]])
+def test_config_refuses_what_it_does_not_understand(run, argv):
+    assert run("config", *argv)[0] == 2
+
+
+def test_a_wrong_value_in_the_file_stops_status_but_not_its_mending(run, tmp_path):
+    file = tmp_path / ".config/entrepot/config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('timeout = "soon"\n')
+    status, _, err = run("status")
+    assert status == 1
+    assert f"{file}:1" in err
+    assert run("config", "set", "timeout", "10s")[0] == 0
+    assert run("status")[0] == 0
+
+
+def test_an_unknown_key_is_warned_of_with_its_line(run, tmp_path):
+    file = tmp_path / ".config/entrepot/config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("ofline = true\n")
+    err = run("status")[2]
+    assert f"{file}:1" in err
+    assert "did you mean 'offline'?" in err
+
+
+def test_config_edit_makes_the_file_and_opens_the_editor(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("VISUAL", "sed -i s/#.store/store/")
+    assert run("config", "edit")[0] == 0
+    assert (tmp_path / ".config/entrepot/config.toml").read_text().splitlines()[2] == 'store = "~/.cache/entrepot"'
+    monkeypatch.setenv("VISUAL", "false")
+    assert run("config", "edit")[0] == 1
+
+
+class PipSettings:
+    """Another tool's settings, in a dict."""
+
+    def __init__(self):
+        self.values = {"global.cache-dir": "/c"}
+
+    def items(self):
+        return [(key, value, "/etc/pip.conf:3") for key, value in self.values.items()]
+
+    def get(self, key):
+        return self.values.get(key)
+
+    def set(self, key, value):
+        before = self.values.get(key)
+        self.values[key] = value
+        return Change(Path("/etc/pip.conf"), key, before, value, f"pip config set {key} {value}", value)
+
+    def unset(self, key):
+        return Change(Path("/etc/pip.conf"), key, self.values.pop(key, None), None, f"pip config unset {key}")
+
+    def file(self):
+        return Path("/etc/pip.conf")
+
+
+def test_config_of_a_tool_goes_through_its_own_settings(run, tools):
+    tools[0].own_settings = PipSettings()
+    assert (
+        run("config", "--tool", "pip", "set", "global.cache-dir", "/d")[1] == "global.cache-dir: '/d' (was '/c') in /etc/pip.conf\n"
+    )
+    assert run("config", "--tool", "pip", "get", "global.cache-dir")[1] == "/d\n"
+    assert run("config", "--tool", "pip", "list")[1] == "global.cache-dir = /d\n"
+    assert run("config", "--tool", "pip", "unset", "global.cache-dir")[0] == 0
+    assert run("config", "--tool", "pip", "get", "global.cache-dir")[0] == 1
+    assert run("config", "--tool", "uv", "list")[0] == 2
+    assert run("config", "--tool", "pip,uv", "list")[0] == 2
+
+
+# -- the edge
+
+
+def test_ctrl_c_is_130_without_a_word(run, tools):
+    tools[0].trouble = KeyboardInterrupt()
+    assert run("list")[::2] == (130, "")
+
+
+def test_a_bug_is_a_sentence_unless_debug_is_wanted(run, tools):
+    tools[0].trouble = ZeroDivisionError("oops")
+    status, _, err = run("list")
+    assert status == 1
+    assert "Traceback" not in err
+    assert "--debug" in err
+    with pytest.raises(ZeroDivisionError):
+        main(["list", "--debug"])
+
+
+def test_a_command_that_has_a_status_for_our_failures_gets_it(tools, monkeypatch, capsys):
+    def fails(_context):
+        raise StoreUnavailable("no")
+
+    module = SimpleNamespace(add_arguments=lambda parser: None, run=fails, TAKES_COMMAND=True, FAILURE=125, __doc__="Run.")
+    monkeypatch.setattr(cli.importlib, "import_module", lambda _name: module)
+    assert main(["run", "--", "x"]) == 125
+    assert capsys.readouterr().err == "error: no\n"
+
+
+def test_every_tool_with_a_folder_is_found_by_itself(tmp_path):
+    names = wiring.tool_names()
+    assert names[0] == "entrepot"
+    assert len(set(names)) == len(names)
+
+
+def test_a_tool_that_does_not_exist_is_a_usage_error(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["where", "nosuchtool"]) == 2
+    assert "nosuchtool" in capsys.readouterr().err

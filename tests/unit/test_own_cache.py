@@ -1,0 +1,216 @@
+"""The store as one more tool."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from entrepot.app.inventory import holding
+from entrepot.app.own_cache import OwnCache, finish
+from entrepot.errors import ProtocolMisuse
+from entrepot.ports.tool import Kind, Layer, Surroundings
+from own_store import BLOCK, World
+
+
+@pytest.fixture
+def world(tmp_path):
+    (tmp_path / "heads").mkdir()
+    return World(tmp_path)
+
+
+@pytest.fixture
+def around(tmp_path):
+    return Surroundings({}, tmp_path, tmp_path)
+
+
+@pytest.fixture
+def cache(world):
+    layers = (Layer("default", "default", str(world.root), wins=True),)
+    return OwnCache(world.root, layers=layers, open_store=lambda: world.opened, now=lambda: world.now)
+
+
+def scan(cache, around):
+    return list(cache.scan(cache.places(around)[0], around))
+
+
+def test_a_store_that_was_never_made_is_shown_and_not_opened(tmp_path, around):
+    def never():
+        raise AssertionError("opened")
+
+    cache = OwnCache(tmp_path / "none", layers=(), open_store=never, now=lambda: 0.0)
+    (place,) = cache.places(around)
+    assert (place.path, place.exists) == (tmp_path / "none", False)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_proven_file_is_fresh_and_carries_its_names(world, cache, around):
+    key = world.add(days=3)
+    (entry,) = scan(cache, around)
+    assert (entry.tool, entry.key, entry.kind) == ("entrepot", key, Kind.WHEEL)
+    assert (entry.project, entry.version, entry.filename) == ("demo", "1.0", "demo-1.0-py3-none-any.whl")
+    assert (entry.trust, entry.state, entry.certainty) == ("proven", "fresh", "proven")
+    assert (entry.size, entry.files, entry.used) == (7, 2, world.now - 3 * 86_400)
+    assert entry.paths == (Path(world.root, key), Path(world.root, world.body(b"a wheel")))
+
+
+def test_a_body_without_a_known_digest_is_unproven(world, cache, around):
+    world.add(proven=False)
+    assert scan(cache, around)[0].trust == "unproven"
+
+
+@pytest.mark.parametrize(
+    ("headers", "state"),
+    [
+        ([("Cache-Control", "max-age=7200")], "fresh"),
+        ([("Cache-Control", "max-age=600")], "stale"),
+        ([], "stale"),
+    ],
+    ids=["an hour old of two", "an hour old of ten minutes", "no lifetime"],
+)
+def test_a_page_is_fresh_or_stale_by_its_own_headers(world, cache, around, headers, state):
+    world.add("https://index.test/simple/demo/", kind="page", proven=False, version=None, headers=headers)
+    assert scan(cache, around)[0].state == state
+
+
+def test_a_remembered_404_has_no_body_and_no_trust(world, cache, around):
+    world.add("https://index.test/simple/none/", None, kind="page", status=404)
+    (entry,) = scan(cache, around)
+    assert (entry.files, entry.size, entry.trust, entry.digest) == (1, 0, "", None)
+
+
+def test_a_kind_of_a_later_version_is_other(world, cache, around):
+    world.add(kind="hologram")
+    assert scan(cache, around)[0].kind is Kind.OTHER
+
+
+def test_a_shared_body_is_freed_only_with_its_last_head(world, cache, around):
+    world.add("https://a.test/demo-1.0-py3-none-any.whl", b"x" * 10_000)
+    world.add("https://b.test/demo-1.0-py3-none-any.whl", b"x" * 10_000)
+    one, two = scan(cache, around)
+    assert one.freeable == two.freeable == BLOCK
+    whole = holding(cache.places(around)[0], [one, two])
+    assert whole.total.disk == whole.total.freeable == 12_288 + 2 * BLOCK
+    assert (whole.total.size, whole.total.files) == (10_000, 3)
+    assert cache.remove([one], around).freed == BLOCK
+    removed = cache.remove([two], around)
+    assert (removed.freed, removed.files) == (12_288 + BLOCK, 2)
+    assert world.store.objects == {}
+
+
+def test_the_summary_agrees_with_a_scan(world, cache, around):
+    world.add("https://a.test/demo-1.0-py3-none-any.whl", b"x" * 10_000, days=4)
+    world.add("https://b.test/demo-1.0-py3-none-any.whl", b"x" * 10_000, days=2)
+    world.add("https://index.test/simple/demo/", b"page", kind="page", proven=False)
+    world.add("https://index.test/simple/none/", None, kind="page", status=404)
+    flights = world.root / "flights"
+    flights.mkdir()
+    (flights / "f.part").write_bytes(b"y" * 5000)
+    place = cache.places(around)[0]
+    quick, slow = cache.summary(place, around), holding(place, cache.scan(place, around))
+    assert quick.groups.keys() == slow.groups.keys() == {"downloads", "pages", "temp"}
+    for name in quick.groups:
+        for what in ("entries", "files", "size", "disk", "freeable", "used"):
+            assert getattr(quick.groups[name], what) == getattr(slow.groups[name], what), (name, what)
+    assert quick.total.disk == slow.total.disk
+    assert quick.total.files == slow.total.files
+
+
+def test_the_head_goes_before_its_body_under_the_lock_of_the_body(world, cache, around):
+    key = world.add()
+    removed = cache.remove(scan(cache, around), around)
+    assert world.store.deleted == [key, world.body(b"a wheel")]
+    assert world.store.held == [world.body(b"a wheel")]
+    assert (removed.freed, removed.files, removed.kept) == (2 * BLOCK, 2, ())
+    assert world.ledger.rows == {}
+
+
+def test_what_was_replaced_since_the_scan_stays(world, cache, around):
+    world.add(data=b"old")
+    entries = scan(cache, around)
+    world.add(data=b"new")
+    removed = cache.remove(entries, around)
+    assert removed.entries == ()
+    assert [why for _, why in removed.kept] == ["it was replaced meanwhile"]
+    assert world.store.deleted == []
+
+
+def test_what_somebody_holds_stays_with_the_reason(world, cache, around):
+    world.add()
+    world.store.busy.add(world.body(b"a wheel"))
+    removed = cache.remove(scan(cache, around), around)
+    assert [why for _, why in removed.kept] == ["this part of the store is locked"]
+
+
+def test_what_is_gone_already_is_no_failure_and_frees_nothing(world, cache, around):
+    world.add()
+    entries = scan(cache, around)
+    world.store.objects.clear()
+    removed = cache.remove(entries, around)
+    assert (removed.freed, removed.kept) == (0, ())
+    assert world.ledger.rows == {}
+
+
+def test_a_head_that_cannot_be_read_is_removed_all_the_same(world, cache, around):
+    key = world.add()
+    entries = scan(cache, around)
+    world.store.objects[key] = b"{"
+    assert cache.remove(entries, around).files == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "says"),
+    [
+        ("a.part", 10, ("a download in progress", "")),
+        ("a.part", 86_400, ("", "")),
+        ("a.part", 8 * 86_400, ("", "unfinished download")),
+        ("put-1.tmp", 10, ("being written", "")),
+        ("put-1.tmp", 7_200, ("", "stale temporary")),
+    ],
+)
+def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(world, cache, around, name, age, says):  # noqa: PLR0917
+    path = unfinished(world, name, age)
+    (entry,) = scan(cache, around)
+    assert (entry.key, entry.kind, entry.paths) == (f"flights/{name}", Kind.TEMP, (path,))
+    assert (entry.pinned, entry.litter) == says
+
+
+def test_a_note_goes_with_its_part_and_locks_are_not_shown(world, cache, around):
+    part, note = unfinished(world, "a.part", 9), unfinished(world, "a.note", 9)
+    unfinished(world, "a.lock", 9)
+    (entry,) = scan(cache, around)
+    assert (entry.paths, entry.files) == ((note, part), 2)
+    assert entry.disk == part.stat().st_blocks * 512 + note.stat().st_blocks * 512
+
+
+def test_a_dead_writers_file_is_unlinked(world, cache, around):
+    path = unfinished(world, "put-1.tmp", 7_200)
+    removed = cache.remove(scan(cache, around), around)
+    assert not path.exists()
+    assert removed.files == 1
+    assert removed.freed > 0
+
+
+def unfinished(world, name, age):
+    path = world.root / "flights" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x" * 5000)
+    os.utime(path, (world.now - age, world.now - age))
+    return path
+
+
+def test_closing_closes_the_catalogue_that_was_opened(world, cache, around):
+    cache.close()
+    assert not world.ledger.closed
+    scan(cache, around)
+    cache.close()
+    assert world.ledger.closed
+
+
+def test_a_coroutine_that_waits_is_a_mistake_where_there_is_no_loop():
+    import asyncio
+
+    async def waits():
+        await asyncio.sleep(0)
+
+    with pytest.raises(ProtocolMisuse):
+        finish(waits())
