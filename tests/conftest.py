@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import os
 import socket
@@ -13,47 +12,22 @@ from pathlib import Path
 import pytest
 
 import clients
+import loopback
 from entrepot.testing.origin import Origin
 
 FOREIGN = ("ENTREPOT_", "PIP_", "UV_", "CONDA_", "XDG_", "POETRY_", "PDM_", "NPM_CONFIG_", "npm_config_")
 """Variables that a developer's machine may have set, and that would change what a test sees."""
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _CONNECT = socket.socket.connect
 _CONNECT_EX = socket.socket.connect_ex
-
-
-class NetworkForbidden(RuntimeError):
-    """A test reached for something that is not on loopback. No ``OSError``: nothing may take it for a bad connection."""
-
-
-def is_allowed(family: int, address: object) -> bool:
-    """Whether tests may connect there: Unix sockets and loopback."""
-    if family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple):
-        return True
-    host = str(address[0])
-    if host in ("", "localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
-
-
-def _guarded(original):
-    def connect(self: socket.socket, address):
-        if not is_allowed(self.family, address):
-            raise NetworkForbidden(f"this test is not marked `registry`, and connects to {address}")
-        return original(self, address)
-
-    return connect
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @pytest.fixture(autouse=True)
 def _loopback_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sockets of this process reach loopback alone, unless the test is marked ``registry``."""
     if request.node.get_closest_marker("registry") is None:
-        monkeypatch.setattr(socket.socket, "connect", _guarded(_CONNECT))
-        monkeypatch.setattr(socket.socket, "connect_ex", _guarded(_CONNECT_EX))
+        monkeypatch.setattr(socket.socket, "connect", loopback.guarded(_CONNECT))
+        monkeypatch.setattr(socket.socket, "connect_ex", loopback.guarded(_CONNECT_EX))
 
 
 @pytest.fixture(scope="session")
