@@ -6,7 +6,6 @@ Several can run at once. It uses nothing of entrepot outside this package: it sh
 
 from __future__ import annotations
 
-import base64
 import functools
 import gzip
 import hashlib
@@ -34,25 +33,11 @@ from entrepot.testing.faults import BEFORE, IN_BODY, ON_HEAD, ON_PAGE, Fault, Fa
 from entrepot.testing.journal import Journal, Seen
 from entrepot.testing.listener import Listener
 from entrepot.testing.profiles import Profile, Resource
+from entrepot.testing.realm import Realm
 from entrepot.testing.tls import TestAuthority
 
 SIZES = (1_000, 8_000, 30_000, 60_000, 120_000)
 """Bytes of data in the wheels of :meth:`Origin.synth`, in turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Realm:
-    """A part of the origin that wants a user and a password (RFC 7617)."""
-
-    prefix: str
-    user: str
-    password: str
-    name: str = "origin"
-
-    def admits(self, request: Request) -> bool:
-        """Whether the request carries the right credentials."""
-        wanted = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
-        return request.headers.get("authorization", "") == f"Basic {wanted}"
 
 
 @dataclass(slots=True)
@@ -403,8 +388,7 @@ class Origin(Journal):
         if path.startswith("/signed/"):
             return self._signed(request)
         if path in self._extra:
-            made, kind = self._extra[path]
-            return self._dress(request, Response(made.status, dict(made.headers), made.content, ranges=made.ranges), kind)
+            return self._redirect(path) if self.redirect_files and self._extra[path][1] == "file" else self._added(request, path)
         if path.startswith("/simple"):
             return self._page(request)
         if path == "/stream":
@@ -440,6 +424,11 @@ class Origin(Journal):
     def _link_base(self) -> str:
         return "" if self.relative_links else self.files_base
 
+    def _added(self, request: Request, path: str) -> Response:
+        made, kind = self._extra[path]
+        ranges = made.ranges and self.accepts_ranges
+        return self._dress(request, Response(made.status, dict(made.headers), made.content, ranges=ranges), kind)
+
     def _file(self, request: Request, path: str) -> Response:
         content, kind, file = self._at[path]
         if kind == "metadata" and not self.serves_metadata:
@@ -458,9 +447,11 @@ class Origin(Journal):
         query = parse_qs(request.target.partition("?")[2])
         expires = query.get("expires", ["0"])[0]
         right = query.get("signature", [""])[0] == self._signature(path, expires)
-        if not right or float(expires) < time.time() or path not in self._at:
-            return Response(HTTPStatus.FORBIDDEN, {"Content-Type": "text/plain"}, Content([b"this address no longer holds\n"]))
-        return self._file(request, path)
+        if right and float(expires) >= time.time() and path in self._extra:
+            return self._added(request, path)
+        if right and float(expires) >= time.time() and path in self._at:
+            return self._file(request, path)
+        return Response(HTTPStatus.FORBIDDEN, {"Content-Type": "text/plain"}, Content([b"this address no longer holds\n"]))
 
     def _signature(self, path: str, expires: str) -> str:
         return hashlib.sha256(f"{self._secret} {path} {expires}".encode()).hexdigest()[:32]

@@ -15,7 +15,7 @@ class Resource:
     """What is about to be answered."""
 
     kind: str
-    """``page``, ``file``, ``metadata``, ``missing`` (a 404) or any word that was given to ``Origin.add``."""
+    """``page``, ``file``, ``metadata``, ``repodata``, ``missing`` (a 404) or any word that was given to ``Origin.add``."""
     content: Content
     max_age: int
     """The origin's ``index_max_age``, in seconds."""
@@ -24,7 +24,7 @@ class Resource:
     @property
     def is_volatile(self) -> bool:
         """Whether it may be other bytes tomorrow."""
-        return self.kind in ("page", "missing")
+        return self.kind in ("page", "repodata", "missing")
 
     @property
     def etag(self) -> str:
@@ -39,6 +39,9 @@ def index_like(resource: Resource) -> dict[str, str]:
     """As the default index answers: pages fresh for a while, with a validator; files immutable; 404s fresh as well."""
     if resource.kind == "missing":
         return {"Cache-Control": f"max-age={resource.max_age}, public"}
+    if resource.kind == "repodata":
+        fields = {"Cache-Control": f"public, max-age={resource.max_age}", "ETag": resource.etag}
+        return fields | {"Last-Modified": _modified()}
     if resource.is_volatile:
         freshness = {"Cache-Control": f"max-age={resource.max_age}, public", "ETag": resource.etag}
         return freshness | {"Vary": "Accept, Accept-Encoding", "X-PyPI-Last-Serial": "1"}
