@@ -1,0 +1,97 @@
+"""What every test gets: no network but loopback, a home of its own, an origin on request, and a summary of what was skipped."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import clients
+import loopback
+from entrepot.testing.origin import Origin
+
+FOREIGN = ("ENTREPOT_", "PIP_", "UV_", "CONDA_", "XDG_", "POETRY_", "PDM_", "NPM_CONFIG_", "npm_config_")
+"""Variables that a developer's machine may have set, and that would change what a test sees."""
+_CONNECT = socket.socket.connect
+_CONNECT_EX = socket.socket.connect_ex
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets of this process reach loopback alone, unless the test is marked ``registry``."""
+    if request.node.get_closest_marker("registry") is None:
+        monkeypatch.setattr(socket.socket, "connect", loopback.guarded(_CONNECT))
+        monkeypatch.setattr(socket.socket, "connect_ex", loopback.guarded(_CONNECT_EX))
+
+
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("homes")
+    numbers = itertools.count()
+    return (root / str(number) for number in numbers)
+
+
+@pytest.fixture(autouse=True)
+def home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty HOME, and none of the machine's settings."""
+    directory = next(_homes)
+    directory.mkdir()
+    for name in list(os.environ):
+        if name.startswith(FOREIGN) or name.upper() in PROXIES:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(directory))
+    return directory
+
+
+@pytest.fixture
+def environment(home: Path) -> dict[str, str]:
+    """A clean environment for a client, with the test's own HOME; see :func:`clients.clean_environment`."""
+    return clients.clean_environment(home)
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    """An origin over http, files on the same address."""
+    with Origin() as running:
+        yield running
+
+
+@pytest.fixture
+def origin_tls() -> Iterator[Origin]:
+    """An origin over https, files on the same address; clients must trust ``origin_tls.ca_file``."""
+    with Origin(tls=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared_origin() -> Iterator[clients.SharedOrigin]:
+    """The larger fake upstream, once for the whole run; skips where there is none."""
+    with clients.shared_origin() as running:
+        yield running
+
+
+@pytest.fixture
+def other_user() -> Iterator[clients.OtherUser]:
+    """An unprivileged user; skips unless root."""
+    with clients.other_user() as user:
+        yield user
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many tests were skipped for which reason, most frequent first."""
+    reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    if reasons:
+        terminalreporter.section(f"{reasons.total()} skipped, by reason")
+        for reason, count in reasons.most_common():
+            terminalreporter.write_line(f"{count:5}  {reason}")
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")

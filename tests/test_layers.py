@@ -1,0 +1,211 @@
+"""The arrows of the house: a layer may import those to its right, never one to its left.
+
+    cli -> server -> app -> ports -> the domain -> errors
+    stores, upstreams, tools -> ports and the domain
+
+What is imported for the type checker alone counts: a name that is only read there still ties two layers together.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parent.parent / "src"
+PACKAGE = "entrepot"
+
+DOMAIN = frozenset(
+    "httpcache simple channel locks eviction names digests heads sizes links".split(),
+)
+"""Packages and modules that hold values and rules and know neither ports nor adapters."""
+ADAPTERS = frozenset({"stores", "upstreams", "tools"})
+SETTINGS = frozenset({"config", "config_file"})
+"""Where settings are read: for those who put things together, nobody else."""
+ASSEMBLERS = ("cli", "server.asgi", "server.wiring")
+"""The only ones that pick adapters and read settings."""
+FRONT = frozenset({"", "__main__"})
+
+MAY_IMPORT: Mapping[str, frozenset[str]] = {
+    "errors": frozenset(),
+    "domain": frozenset({"domain", "errors"}),
+    "ports": frozenset({"ports", "domain", "errors"}),
+    "settings": frozenset({"settings", "ports", "domain", "errors"}),
+    "stores": frozenset({"stores", "ports", "domain", "errors"}),
+    "upstreams": frozenset({"upstreams", "ports", "domain", "errors"}),
+    "tools": frozenset({"tools", "ports", "domain", "errors"}),
+    "app": frozenset({"app", "ports", "domain", "errors"}),
+    "server": frozenset({"server", "app", "ports", "domain", "errors", "front"}),
+    "cli": frozenset({"cli", "server", "app", "ports", "domain", "errors", "front"}),
+    "front": frozenset({"front", "cli"}),
+    "testing": frozenset({"testing", "ports", "domain", "errors"}),
+}
+"""A layer and the layers it may import from; those who assemble may take adapters and settings besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One import statement's arrow, from module to module, both without the package's name."""
+
+    importer: str
+    imported: str
+    names: tuple[str, ...]
+    line: int
+
+
+def layer(module: str) -> str:
+    """The layer of a module (named without the package); ``KeyError`` for one that nobody gave a layer."""
+    first = module.partition(".")[0]
+    if first in FRONT:
+        return "front"
+    if first in DOMAIN:
+        return "domain"
+    if first in SETTINGS:
+        return "settings"
+    if first in MAY_IMPORT:
+        return first
+    raise KeyError(f"the module {first!r} has no layer yet: give it one in {Path(__file__).name}")
+
+
+def imports(source: str, module: str, modules: frozenset[str]) -> Iterator[Import]:
+    """Every arrow within the package, late imports and those under TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.partition(".")[0] == PACKAGE:
+                    yield Import(module, alias.name.partition(".")[2], (), node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            target = _absolute(node, module, modules)
+            if target is None:
+                continue
+            for alias in node.names:  # `from entrepot.app import serve` names the module entrepot.app.serve
+                deeper = f"{target}.{alias.name}".strip(".")
+                yield Import(module, deeper if deeper in modules else target, (alias.name,), node.lineno)
+
+
+def _absolute(node: ast.ImportFrom, module: str, modules: frozenset[str]) -> str | None:
+    if node.level:
+        is_package = any(other.startswith(f"{module}.") for other in modules)
+        parts = [PACKAGE, *filter(None, module.split("."))]
+        parts = parts[: len(parts) - node.level + is_package]
+        return ".".join([*parts[1:], *filter(None, [node.module])])
+    first, _, rest = (node.module or "").partition(".")
+    return rest if first == PACKAGE else None
+
+
+def complaint(arrow: Import) -> str | None:
+    """Why this arrow may not be; ``None`` when it may."""
+    here, there = layer(arrow.importer), layer(arrow.imported)
+    if here != there and there == "testing":
+        return "nothing but tests imports testing"
+    if not _may(arrow.importer, here, there):
+        return f"{here} may not import {there}"
+    if here == there == "tools":
+        return _tool_complaint(arrow)
+    secret = [name for name in (*arrow.names, *arrow.imported.split(".")) if name.startswith("_") and not name.startswith("__")]
+    if here != there and secret:
+        return f"{secret[0]} is {there}'s own business"
+    return None
+
+
+def _may(importer: str, here: str, there: str) -> bool:
+    if there in MAY_IMPORT[here]:
+        return True
+    assembles = any(importer == name or importer.startswith(f"{name}.") for name in ASSEMBLERS)
+    return assembles and (there in ADAPTERS or there == "settings")
+
+
+def _tool_complaint(arrow: Import) -> str | None:
+    """A tool's room is its own; what all share stands beside the rooms and knows none of them, but for the registry."""
+    rooms = [_room(module) for module in (arrow.importer, arrow.imported)]
+    if rooms[1] is None or rooms[0] == rooms[1] or arrow.importer == "tools.registry":
+        return None
+    return f"the tool {rooms[1]} is known to itself and to tools.registry alone"
+
+
+def _room(module: str) -> str | None:
+    parts = module.split(".")
+    is_room = len(parts) > 1 and (SOURCE / PACKAGE / "tools" / parts[1]).is_dir()
+    return parts[1] if is_room else None
+
+
+def modules_of(root: Path) -> dict[str, Path]:
+    """Every module of the package, by its name without the package's."""
+    found = {}
+    for path in sorted((root / PACKAGE).rglob("*.py")):
+        parts = list(path.relative_to(root / PACKAGE).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules_of(SOURCE)
+
+
+def complaints(source: str, module: str) -> list[str]:
+    """All that is wrong with a module's imports, a line each."""
+    arrows = imports(source, module, frozenset(MODULES))
+    return [f"line {a.line}: {module} -> {a.imported}: {why}" for a in arrows if (why := complaint(a)) is not None]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module or PACKAGE)
+def test_no_arrow_runs_the_wrong_way(module: str):
+    assert complaints(MODULES[module].read_text(encoding="utf-8"), module) == []
+
+
+BAD = {
+    "the app picks a store": ("app.serve", "from entrepot.stores.directory import DirectoryStore"),
+    "the app knows the server": ("app.serve", "import entrepot.server.door"),
+    "the app reads settings": ("app.run", "from entrepot.config import Settings"),
+    "the domain knows a port": ("httpcache.policy", "from entrepot.ports.clock import Clock"),
+    "errors know the domain": ("errors", "from entrepot.digests import Digest"),
+    "a port knows the app": ("ports.tool", "from entrepot.app.serve import Service"),
+    "a store knows the app, for types only": (
+        "stores.memory",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from entrepot.app.flight import Flight",
+    ),
+    "a store knows an upstream": ("stores.directory", "def late():\n    from entrepot.upstreams import client"),
+    "a tool knows another tool": ("tools.pip.child", "from entrepot.tools.uv import child"),
+    "what all tools share knows one of them": ("tools.common", "import entrepot.tools.pip.child"),
+    "a tool knows the command line": ("tools.pip.cache", "from entrepot.cli.output import Output"),
+    "the server picks a client outside its wiring": ("server.door", "from entrepot.upstreams.client import open_upstream"),
+    "the server knows the command line": ("server.runner", "from entrepot.cli.context import Context"),
+    "the app imports testing": ("app.serve", "from entrepot.testing.origin import Origin"),
+    "the command line imports testing": ("cli.cmd_run", "from entrepot.testing import origin"),
+    "an adapter takes a port's private name": ("stores.memory", "from entrepot.ports.store import _Secret"),
+    "a relative import goes left": ("app.serve", "from ..server import door"),
+    "the package is imported as a whole to get at a layer": ("app.serve", "from entrepot import cli"),
+}
+
+
+@pytest.mark.parametrize(("module", "source"), BAD.values(), ids=BAD)
+def test_a_wrong_arrow_is_found(module: str, source: str):
+    assert len(complaints(source, module)) == 1
+
+
+GOOD = {
+    "the command line assembles": ("cli.wiring", "from entrepot.stores.directory import DirectoryStore\nimport entrepot.config"),
+    "the server's wiring assembles": ("server.wiring", "from entrepot.upstreams.client import open_upstream"),
+    "the app knows ports and domain": (
+        "app.serve",
+        "from entrepot.ports.store import Store\nfrom entrepot.httpcache import lookup",
+    ),
+    "a tool knows its own room and what all share": (
+        "tools.pip.child",
+        "from entrepot.tools.pip import child\nimport entrepot.tools.common",
+    ),
+    "the registry knows every tool": ("tools.registry", "from entrepot.tools.pip.child import PipGuide"),
+    "another package with a name alike": ("app.serve", "import entrepots.server"),
+}
+
+
+@pytest.mark.parametrize(("module", "source"), GOOD.values(), ids=GOOD)
+def test_a_right_arrow_passes(module: str, source: str):
+    assert complaints(source, module) == []
+
+
+def test_a_module_without_a_layer_is_named():
+    with pytest.raises(KeyError, match="'newcomer' has no layer"):
+        layer("newcomer.things")
