@@ -1,3 +1,5 @@
+import pytest
+
 from entrepot.httpcache import Headers
 
 
@@ -26,3 +28,18 @@ def test_copies_differ_in_one_field():
     assert list(headers.replaced("a", "3")) == [("B", "2"), ("a", "3")]
     assert list(headers.added("A", "3")) == [("A", "1"), ("B", "2"), ("A", "3")]
     assert list(headers.without("b")) == [("A", "1")]
+
+
+def test_every_public_name_of_the_core_is_found_where_the_package_says_it_is():
+    import entrepot.httpcache as core
+
+    assert set(core.__all__) == set(core._WHERE)
+    for name in core.__all__:
+        assert getattr(core, name) is not None
+
+
+def test_the_core_has_no_other_names():
+    import entrepot.httpcache as core
+
+    with pytest.raises(AttributeError):
+        _ = core.no_such_rule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,8 @@ class Tally:
     """Counts of one run; not for threads."""
 
     started: float = field(default_factory=time.monotonic)
+    log: Callable[[str], None] | None = None
+    """Told a line of each request."""
     lines: list[Line] = field(default_factory=list)
     bytes_from_cache: int = 0
     bytes_downloaded: int = 0
@@ -46,7 +48,10 @@ class Tally:
         self, url: str, status: int, outcome: str, *, size: int = 0, project: str | None = None, version: str | None = None
     ) -> None:
         """One request was answered; ``size`` in bytes of content."""
-        self.lines.append(Line(redacted_url(url), status, outcome, size, project, version))
+        line = Line(redacted_url(url), status, outcome, size, project, version)
+        self.lines.append(line)
+        if self.log is not None:
+            self.log(f"{line.outcome} {line.status} {line.bytes} {line.url}")
         if outcome in {"hit", "revalidated", "stale"}:
             self.bytes_from_cache += size
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from entrepot.cli.output import rfc3339
 from entrepot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -79,14 +82,28 @@ class _Session:
         from entrepot.server.runner import run_loop
         from entrepot.server.scratch import scratch_directory
 
-        with scratch_directory() as scratch:
+        with scratch_directory() as scratch, self._log():
             try:
                 status = run_loop(self._carry_out(scratch))
             except CannotStart as exc:
-                self._context.out.note(f"entrepot: {exc.message}")
+                self._context.out.say(f"entrepot: {exc.message}")
                 return exc.status
         self._finish(status)
         return status
+
+    @contextmanager
+    def _log(self) -> Iterator[None]:
+        """Append a line of each request to the file that the setting ``log`` names."""
+        if self._settings.log is None:
+            yield
+            return
+        try:
+            file = self._settings.log.open("a", encoding="utf-8", buffering=1)
+        except OSError as exc:
+            raise ConfigError(f"the log {self._settings.log} cannot be written: {exc.strerror}", name="log") from exc
+        with file:
+            self._tally.log = lambda text: print(f"{rfc3339(time.time())} run[{os.getpid()}] {text}", file=file)
+            yield
 
     async def _carry_out(self, scratch: Path) -> int:
         import asyncio
@@ -183,7 +200,7 @@ class _Session:
             except OSError as exc:
                 self._tally.warn(f"the report could not be written: {exc.strerror}")
         if not self._args.quiet or self._tally.unseen:
-            self._context.out.note(f"entrepot: {self._tally.last_line(offline=self._offline)}")
+            self._context.out.say(f"entrepot: {self._tally.last_line(offline=self._offline)}")
 
 
 def dialler(reach: UpstreamSettings) -> Dial:
@@ -233,10 +250,10 @@ def _exec(argv: Sequence[str], context: Context) -> int:
     try:
         os.execvpe(argv[0], list(argv), dict(context.around.environ))  # noqa: S606
     except FileNotFoundError:
-        context.out.note(f"entrepot: {argv[0]}: command not found")
+        context.out.say(f"entrepot: {argv[0]}: command not found")
         return 127
     except OSError as exc:
-        context.out.note(f"entrepot: {argv[0]}: {exc.strerror}")
+        context.out.say(f"entrepot: {argv[0]}: {exc.strerror}")
         return 126
 
 
