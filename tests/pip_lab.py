@@ -117,7 +117,7 @@ def metadata(name: str, version: str) -> bytes:
     return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: of the lab\n\ntext\n".encode()
 
 
-BACKEND = '''
+BACKEND = """
 import base64, hashlib, zipfile
 NAME, VERSION = {name!r}, {version!r}
 def _files():
@@ -138,7 +138,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
             record += path + ",sha256=" + digest + "," + str(len(data)) + "\\n"
         z.writestr(info + "/RECORD", record + info + "/RECORD,,\\n")
     return name
-'''
+"""
 PYPROJECT = b'[build-system]\nrequires = []\nbuild-backend = "lab_backend"\nbackend-path = ["."]\n'
 
 
@@ -238,7 +238,9 @@ class Index:
                 + f">{f}</a><br>"
                 for f, u, d, o, s in rows
             ]
-            body = f"<!DOCTYPE html><html><head><title>Links for {project}</title></head><body>{''.join(lines)}</body></html>".encode()
+            body = (
+                f"<!DOCTYPE html><html><head><title>Links for {project}</title></head><body>{''.join(lines)}</body></html>".encode()
+            )
         headers = {"Content-Type": kind, "Vary": "Accept, Accept-Encoding"}
         if self.gzip_pages:
             headers["Content-Encoding"] = "gzip"
@@ -315,10 +317,18 @@ def clean_environ(home: Path, **more: str) -> dict[str, str]:
     }
 
 
-def run_pip(version: str, *words: str, environ: dict[str, str], cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run_pip(
+    version: str, *words: str, environ: dict[str, str], cwd: Path | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run one real pip to its end."""
     done = subprocess.run(
-        [str(pip_python(version)), "-m", "pip", *words], env=environ, cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+        [str(pip_python(version)), "-m", "pip", *words],
+        env=environ,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     if check and done.returncode:
         raise AssertionError(f"pip {version} {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}")

@@ -1,4 +1,6 @@
-"""Zip, tar and compressed bytes of unknown honesty, read within bounds. Nothing is ever written out; what is too large is not looked at.
+"""Zip, tar and compressed bytes of unknown honesty, read within bounds.
+
+Nothing is ever written out; what is too large is not looked at.
 
 A hostile archive yields ``None`` or stops early; it never costs more than the bounds below.
 """
@@ -96,7 +98,9 @@ def decompressed(source: BinaryIO, kind: str, limit: int) -> io.BufferedReader:
 
 
 def wheel_members(source: BinaryIO, size: int) -> list[tuple[str, int]] | None:
-    """``(dist-info directory, offset of its WHEEL's local header)`` for every top-level one of a zip, from its directory's bytes alone.
+    """``(dist-info directory, offset of its WHEEL's local header)`` for every top-level one of a zip.
+
+    Read from the central directory's bytes alone.
 
     ``None`` when the bytes are no zip that this fast way can read (zip64, a damaged end).
     """

@@ -1,7 +1,8 @@
 """What lies in a pip cache: both HTTP layouts, built wheels, self-checks, left-overs, and whatever is not pip's (by size alone).
 
-A look has four steps: walk the directories (remembered shards whose directories have not changed are taken as they were), read the metadata
-of what is new, let the pages prove names, and open the bodies of what is still unnamed. Nothing is changed, not even a time of last use.
+A look has four steps: walk the directories (remembered shards whose directories have not changed are taken as they were), read
+the metadata of what is new, let the pages prove names, and open the bodies of what is still unnamed. Nothing is changed, not
+even a time of last use.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ class Scan:
         """The same shard with its files' times; ``None`` when one was written to in place."""
         for row in shard.rows:
             try:
-                infos = [os.lstat(f"{self._root}/{path}") for path in row[PATHS]]  # noqa: PTH116  # strings are quicker
+                infos = [os.lstat(f"{self._root}/{path}") for path in row[PATHS]]  # strings are quicker
             except OSError:
                 return None
             before = row[STAMP]
@@ -255,7 +256,7 @@ class Scan:
 
     def _unknown(self, folder: str) -> Row:
         """A directory that is no part of any pip's cache: how big it is, and nothing else."""
-        info = os.lstat(f"{self._root}/{folder}")  # noqa: PTH116  # strings are quicker
+        info = os.lstat(f"{self._root}/{folder}")  # strings are quicker
         row = blank(folder, "other", [(folder, info)])
         infos = [info for _, files in self._walk(folder, {}) for _, info in files]
         row[SIZE], row[DISK], row[FREEABLE] = sum(i.st_size for i in infos), sum(map(disk_of, infos)), 0

@@ -49,7 +49,7 @@ class Donation:
 
 
 def donor(url: str, root: Path) -> Donation | None:
-    """pip's entry for an absolute URL, the newer layout first; ``None`` when there is none, or none that can be read whole.
+    """Pip's entry for an absolute URL, the newer layout first; ``None`` when there is none, or none that can be read whole.
 
     Args:
         url: as pip would have asked for it; credentials and fragment in it do not matter.
@@ -71,7 +71,7 @@ def _donation(path: Path, layout: str) -> Donation | None:
         body = Path(f"{path}.body") if layout == V2 else path
         info = body.lstat()
         size = info.st_size if meta.body_size is None else meta.body_size
-        stored = os.lstat(path).st_mtime  # noqa: PTH116  # symmetrical with the line above
+        stored = os.lstat(path).st_mtime  # symmetrical with the line above
     except OSError:
         return None
     told = meta.headers.get("Content-Length")

@@ -1,7 +1,7 @@
 """pip's HTTP cache entries: their names, their bytes, and where the body lies. Reads bounded amounts; a body is never loaded whole.
 
-Two layouts share one key function. ``http-v2`` (pip 23.3 and later) keeps the metadata in ``NAME`` and the body in ``NAME.body``; ``http``
-keeps both in one file, the body inside the msgpack map, first. Both start with ``cc=4,``.
+Two layouts share one key function. ``http-v2`` (pip 23.3 and later) keeps the metadata in ``NAME`` and the body in
+``NAME.body``; ``http`` keeps both in one file, the body inside the msgpack map, first. Both start with ``cc=4,``.
 
 Source: pip's ``network/cache.py`` and CacheControl's ``serialize.py``; compared with caches written by pip 20.3 to 26.3.
 """

@@ -1,7 +1,9 @@
-"""What the bytes of a cached body are: the exact file name of a wheel or sdist, out of its content alone. The content type is never trusted.
+"""What the bytes of a cached body are: the exact file name of a wheel or sdist, out of its content alone.
 
-A wheel is named by its dist-info directory and the ``Tag`` lines of ``WHEEL`` *in their order* (sorting them gives a wrong name for every
-sixth wheel); an sdist by its top directory. Nothing is unpacked to disk.
+The content type is never trusted.
+
+A wheel is named by its dist-info directory and the ``Tag`` lines of ``WHEEL`` *in their order* (sorting them gives a wrong name
+for every sixth wheel); an sdist by its top directory. Nothing is unpacked to disk.
 
 Source: the wheel format (PEP 427, PEP 425 compressed tags), PEP 643, PEP 625.
 """
@@ -126,9 +128,9 @@ def _distinct(values: list[str]) -> str:
 
 
 def wheel(stem: str, text: bytes) -> Identity:
-    """A wheel's name from its dist-info directory and the text of ``WHEEL``.
+    r"""A wheel's name from its dist-info directory and the text of ``WHEEL``.
 
-    >>> wheel("six-1.0", b"Tag: py2-none-any\\nTag: py3-none-any\\n").filename
+    >>> wheel("six-1.0", b"Tag: py2-none-any\nTag: py3-none-any\n").filename
     'six-1.0-py2.py3-none-any.whl'
     """
     tags, build = [], ""

@@ -1,8 +1,8 @@
 """What entrepot remembers of a pip cache between two looks, so that unchanged entries are not read again.
 
-A SQLite file in the user's state directory (mode 0600, never inside the cache itself). It is derived: losing it costs one slow scan. The unit
-is a *shard*, the entries below two digits, stored as one block, because a hundred thousand single rows would take too long to read.
-URLs in it are redacted.
+A SQLite file in the user's state directory (mode 0600, never inside the cache itself). It is derived: losing it costs one slow
+scan. The unit is a *shard*, the entries below two digits, stored as one block, because a hundred thousand single rows would
+take too long to read. URLs in it are redacted.
 """
 
 from __future__ import annotations

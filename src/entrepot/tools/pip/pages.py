@@ -1,4 +1,6 @@
-"""Index pages found in a cache, read for one purpose: to prove what other entries are. Their URL is not known, so links stay as written.
+"""Index pages found in a cache, read for one purpose: to prove what other entries are.
+
+Their URL is not known, so links stay as written.
 
 Source: PEP 503, 592, 691, 658, 714.
 """

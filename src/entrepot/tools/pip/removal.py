@@ -1,7 +1,8 @@
 """Removing entries so that every running pip survives it, and counting what the disk really gets back.
 
-pip takes no lock. So metadata goes before the body (a body alone is never found, metadata alone is a silent miss), temporary files that may
-still be written to stay, and so do built wheels that somebody may be installing from. What changed since it was listed stays too.
+pip takes no lock. So metadata goes before the body (a body alone is never found, metadata alone is a silent miss), temporary
+files that may still be written to stay, and so do built wheels that somebody may be installing from. What changed since it was
+listed stays too.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def _busy(entry: Entry, infos: list[os.stat_result], now: float) -> str:
 
 
 def _unlink_all(entry: Entry, paths: list[Path], infos: list[os.stat_result], freed: Freed) -> str:
-    """Metadata first. When the first file cannot go nothing goes; when a later one cannot, what is left is an orphan and says so."""
+    """Metadata first. When the first file cannot go nothing goes; when a later one cannot, an orphan is left and said."""
     for number, (path, info) in enumerate(zip(paths, infos, strict=True)):
         try:
             freed.unlink(path, info)

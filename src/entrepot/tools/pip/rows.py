@@ -74,7 +74,7 @@ def touch(row: Row, infos: list[os.stat_result]) -> None:
     row[NEWEST] = max(max(info.st_mtime, info.st_ctime) for info in infos)
 
 
-class Paths(tuple[Path, ...]):
+class Paths(tuple[Any, ...]):
     """Paths that are made from strings only when somebody looks: making two for each of 100,000 entries takes half a second."""
 
     __slots__ = ()

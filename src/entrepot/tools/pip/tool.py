@@ -60,7 +60,7 @@ class PipTool:
             yield entry(row, place.path, root, now, superseded=superseded)
 
     def remembered(self, place: Place, around: Surroundings) -> list[Entry]:
-        """What the last scan saw, without a look at the cache: for totals that must come at once. Empty when nothing is remembered."""
+        """What the last scan saw, without a look at the cache: for totals that must come at once; empty without a scan."""
         if place.path is None:
             return []
         index = Index(self._index_path(around))
@@ -95,11 +95,11 @@ class PipTool:
             index.close()
 
     def settings(self, around: Surroundings) -> Settings | None:
-        """pip's configuration."""
+        """Pip's configuration."""
         return PipSettings(around)
 
     def donor(self, url: str, around: Surroundings) -> Donation | None:
-        """pip's stored response for a URL, out of the cache in use; its digest is for the caller to check."""
+        """Pip's stored response for a URL, out of the cache in use; its digest is for the caller to check."""
         for root in self._roots(around):
             found = donor(url, root)
             if found is not None:

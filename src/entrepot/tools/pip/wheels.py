@@ -1,4 +1,6 @@
-"""The wheels that pip built on this machine: ``wheels/ab/cd/ef/.../NAME.whl`` beside the ``origin.json`` that says what they were built from.
+"""The wheels that pip built on this machine.
+
+``wheels/ab/cd/ef/.../NAME.whl`` beside the ``origin.json`` that says what they were built from.
 
 Source: pip's ``cache.py``; origin.json since pip 22.2.
 """
@@ -62,9 +64,14 @@ def wheel_rows(folder: str, files: list[tuple[str, os.stat_result]], root: str) 
         rows.append(row)
     for name, info in rest:
         row = blank(f"{folder}/{name}", "wheels", [(f"{folder}/{name}", info)])
-        row[KIND] = str(Kind.TEMP) if "/tmp" in f"/{folder}" or name.endswith(".tmp") else str(Kind.OTHER)
+        row[KIND] = str(Kind.TEMP) if _in_build(folder) or name.endswith(".tmp") else str(Kind.OTHER)
         rows.append(row)
     return rows
+
+
+def _in_build(folder: str) -> bool:
+    """Whether pip 25.3 or later builds there: in ``tmp`` and eight characters, within a wheel's directory."""
+    return any(part.startswith("tmp") and len(part) == 11 for part in folder.split("/"))
 
 
 def _name(row: Row, name: str, folder: str, told: dict[str, Any] | None) -> None:
