@@ -24,6 +24,7 @@ from email.utils import formatdate
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -198,7 +199,7 @@ class Index:
             project = path[len("/simple/") :].strip("/")
             if project in self.files:
                 return self._page(project, accept)
-        name = path.rpartition("/")[2].replace("%2B", "+")
+        name = unquote(path.rpartition("/")[2])
         for files in self.files.values():
             for filename, data in files.items():
                 if name == filename:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import unescape
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from packaging.utils import canonicalize_name
 
@@ -159,8 +159,24 @@ def proofs(page: CachedPage, url: str | None, names: Sequence[str] | set[str] | 
         for is_metadata in (False, True):
             target = absolute + ".metadata" if is_metadata else absolute
             name = entry_name(target)
-            if name not in names and "+" in target:
-                target = target.replace("+", "%2B")
-                name = entry_name(target)
+            if name not in names and (cleaned := requested(target)) != target:
+                target, name = cleaned, entry_name(cleaned)
             if name in names:
                 yield Proof(name, target, file, is_metadata, page.project)
+
+
+_KEPT = re.compile(r"(@|%2F)", re.IGNORECASE)
+
+
+def requested(url: str) -> str:
+    """A link as pip asks for it: every part of the path unquoted and quoted again, so that ``!`` and ``+`` become percent signs.
+
+    >>> requested("https://index.test/a!1+b.whl")
+    'https://index.test/a%211%2Bb.whl'
+
+    Source: pip's ``models/link.py`` (seen from 20.3 to 26.3).
+    """
+    parts = urlsplit(url)
+    pieces = _KEPT.split(parts.path)
+    path = "".join(piece.upper() if number % 2 else quote(unquote(piece)) for number, piece in enumerate(pieces))
+    return urlunsplit(parts._replace(path=path))
