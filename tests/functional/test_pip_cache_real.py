@@ -91,7 +91,11 @@ def commit(folder: Path) -> str | None:
     for name, data in source_files("from_git", "7.0").items():
         (repository / name).write_bytes(data)
     env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=lab", "-c", "user.email=lab@example.org", "commit", "-qm", "all"]):
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=lab", "-c", "user.email=lab@example.org", "commit", "-qm", "all"],
+    ):
         subprocess.run(["git", *words], cwd=repository, check=True, env=env)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, check=True, env=env, capture_output=True, text=True).stdout
     return f"git+file://{repository}@{head.strip()}"
@@ -118,7 +122,9 @@ def test_every_name_is_right_and_removal_leaves_a_working_cache(lab):
     if shutil.which("git"):
         assert "from_git-7.0-py3-none-any.whl" in built
     if lab.version >= "23":
-        assert {e.filename for e in entries if e.kind is Kind.METADATA} == {f"{n}.metadata" for n in lab.names if n.endswith(".whl")}
+        assert {e.filename for e in entries if e.kind is Kind.METADATA} == {
+            f"{n}.metadata" for n in lab.names if n.endswith(".whl")
+        }
         assert {e.certainty for e in entries if e.kind is Kind.BUILT} == {"proven"}
     assert any(e.extra.get("status") == "301" for e in entries)
     assert_sizes_are_those_of_pip(lab, entries)
@@ -179,8 +185,6 @@ def assert_removal_works(lab, entries):
 
 def disk(folder: Path) -> int:
     return sum(p.lstat().st_blocks * 512 for p in [folder, *folder.rglob("*")])
-
-
 
 
 def test_relative_links_are_proved_through_the_configured_index(tmp_path):

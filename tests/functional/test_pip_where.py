@@ -45,7 +45,9 @@ CASES = [
     Case("off-in-file-loses-to-option", {}, {USER: "[global]\nno-cache-dir = yes\n"}, ("--cache-dir", "{tmp}/o")),
     Case("user-file", {}, {USER: "[global]\ncache-dir = {tmp}/f\n"}),
     Case("legacy-file", {}, {"{home}/.pip/pip.conf": "[global]\ncache-dir = {tmp}/legacy\n"}),
-    Case("both-files", {}, {"{home}/.pip/pip.conf": "[global]\ncache-dir = {tmp}/legacy\n", USER: "[global]\ncache-dir = {tmp}/f\n"}),
+    Case(
+        "both-files", {}, {"{home}/.pip/pip.conf": "[global]\ncache-dir = {tmp}/legacy\n", USER: "[global]\ncache-dir = {tmp}/f\n"}
+    ),
     Case("global-file", {}, {"{home}/xdg/pip/pip.conf": "[global]\ncache-dir = {tmp}/g\n"}),
     Case("section-beats-level", {}, {USER: "[cache]\ncache-dir = {tmp}/c\n", "{tmp}/named": "[global]\ncache-dir = {tmp}/n\n"}),
     Case("config-file", {"PIP_CONFIG_FILE": "{tmp}/named"}, {"{tmp}/named": "[global]\ncache-dir = {tmp}/n\n"}),
@@ -77,7 +79,11 @@ CASES = [
     Case("xdg-relative", {"XDG_CACHE_HOME": "xdg"}),
     Case("xdg-config", {"XDG_CONFIG_HOME": "{tmp}/xc"}, {"{tmp}/xc/pip/pip.conf": "[global]\ncache-dir = {tmp}/f\n"}),
     Case("xdg-config-relative", {"XDG_CONFIG_HOME": "xc"}, {"{tmp}/xc/pip/pip.conf": "[global]\ncache-dir = {tmp}/f\n"}),
-    Case("xdg-config-dirs-two", {"XDG_CONFIG_DIRS": "{tmp}/a:{tmp}/b"}, {"{tmp}/a/pip/pip.conf": "[global]\ncache-dir = {tmp}/1\n", "{tmp}/b/pip/pip.conf": "[global]\ncache-dir = {tmp}/2\n"}),  # fmt: skip
+    Case(
+        "xdg-config-dirs-two",
+        {"XDG_CONFIG_DIRS": "{tmp}/a:{tmp}/b"},
+        {"{tmp}/a/pip/pip.conf": "[global]\ncache-dir = {tmp}/1\n", "{tmp}/b/pip/pip.conf": "[global]\ncache-dir = {tmp}/2\n"},
+    ),  # fmt: skip
     Case("home-unset", {"HOME": None, "XDG_CACHE_HOME": "{tmp}/xdg"}),
     Case("home-empty", {"HOME": ""}),
     Case("broken-twice", {}, {USER: "[global]\ntimeout = 3\n[global]\ncache-dir = {tmp}/f\n"}),

@@ -66,6 +66,8 @@ class Scope:
     bases: tuple[str, ...]
     """Index URLs to prove pages with, credentials included."""
     now: float
+    recheck: bool = False
+    """Look at every file again, also where no directory has changed: a file may have been written to in place."""
 
 
 @dataclass(slots=True)
@@ -154,7 +156,7 @@ class Scan:
     def _shard(self, name: str) -> None:
         old = self._old.get(name)
         if old is not None and self._unchanged(old):
-            if self._scope.now - old.checked > RECHECK_S or self._scope.now < old.checked:
+            if self._scope.recheck or not 0 <= self._scope.now - old.checked <= RECHECK_S:
                 old = self._looked_at_again(name, old)
             if old is not None:
                 self._new[name] = old
@@ -180,7 +182,7 @@ class Scan:
     def _unchanged(self, shard: Shard) -> bool:
         look, root = os.stat, self._root
         try:
-            return all(look(f"{root}/{folder}").st_mtime_ns == time for folder, time in shard.folders.items())
+            return all(_mark(look(f"{root}/{folder}")) == mark for folder, mark in shard.folders.items())
         except OSError:
             return False
 
@@ -208,12 +210,12 @@ class Scan:
         while waiting:
             at = waiting.pop()
             try:
-                time = os.stat(f"{self._root}/{at}", follow_symlinks=False).st_mtime_ns  # noqa: PTH116  # strings are quicker
+                info = os.stat(f"{self._root}/{at}", follow_symlinks=False)  # noqa: PTH116  # strings are quicker
                 files, below = self._list(at)
             except OSError:
                 folders[at] = 0
                 continue
-            folders[at] = time if self._scope.now * 1e9 - time > TRUSTED_AGE_NS else 0
+            folders[at] = _mark(info) if self._scope.now * 1e9 - info.st_mtime_ns > TRUSTED_AGE_NS else 0
             waiting += [f"{at}/{name}" for name in below]
             if files:
                 yield at, files
@@ -341,6 +343,11 @@ def _quick_allocation() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+def _mark(info: os.stat_result) -> int:
+    """What changes when names come or go in a directory, and when it is another one, put back from a backup with its old time."""
+    return info.st_mtime_ns ^ (info.st_ino & 0x7FFFFFFFFFFFFFFF)
 
 
 def _carry(before: Row, row: Row) -> None:

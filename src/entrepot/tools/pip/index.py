@@ -29,7 +29,7 @@ class Shard:
     """One part of a cache as it was seen last."""
 
     folders: dict[str, int] = field(default_factory=dict)
-    """Relative path -> modification time in nanoseconds; 0 when it was too young to be trusted."""
+    """Relative path -> a mark of its time and inode; 0 when it was too young to be trusted."""
     rows: list[Row] = field(default_factory=list)
     checked: float = 0.0
     """When its files were looked at last, seconds since the epoch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
@@ -27,12 +27,14 @@ class PipTool:
 
     Args:
         state: where to remember scans; ``None``: the user's state directory.
+        now: the clock, seconds since the epoch.
     """
 
     name = "pip"
 
-    def __init__(self, state: Path | None = None) -> None:
+    def __init__(self, state: Path | None = None, now: Callable[[], float] = time.time) -> None:
         self._state = state
+        self._now = now
         self.tally = Tally()
         """What the last scan had to do."""
 
@@ -42,11 +44,14 @@ class PipTool:
 
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
         """What lies in one place; an absent or unreadable directory has no entries."""
+        yield from self._scan(place, around, progress, recheck=False)
+
+    def _scan(self, place: Place, around: Surroundings, progress: Progress | None, *, recheck: bool) -> Iterator[Entry]:
         if place.path is None or not place.path.is_dir():
             return
-        now = time.time()
+        now = self._now()
         index = Index(self._index_path(around))
-        scan = Scan(Scope(str(place.path), self._bases(around), now), index, progress)
+        scan = Scan(Scope(str(place.path), self._bases(around), now, recheck), index, progress)
         try:
             rows = scan.rows()
         except OSError:
@@ -66,7 +71,7 @@ class PipTool:
         index = Index(self._index_path(around))
         shards = index.load(str(place.path))
         index.close()
-        root, now = str(place.path), time.time()
+        root, now = str(place.path), self._now()
         superseded = is_superseded(place.path, around)
         return [entry(row, place.path, root, now, superseded=superseded) for shard in shards.values() for row in shard.rows]
 
@@ -75,7 +80,7 @@ class PipTool:
     ) -> Removed:
         """Remove entries; ``force`` takes built wheels that may be in use, and nothing else that is pinned."""
         del around  # the entries say where they are
-        return removal.remove(entries, force=force, progress=progress)
+        return removal.remove(entries, force=force, progress=progress, now=self._now())
 
     def verify(
         self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
@@ -85,7 +90,7 @@ class PipTool:
 
         if place.path is None or not place.path.is_dir():
             return
-        entries = list(self.scan(place, around))
+        entries = list(self._scan(place, around, None, recheck=True))
         index = Index(self._index_path(around))
         try:
             checker = Verifier(place.path, self._bases(around), repair=repair, full=full, progress=progress)
@@ -131,6 +136,6 @@ def _uses(pip: Pip, root: Path, around: Surroundings) -> bool:
     return path is not None and os.path.realpath(path) == os.path.realpath(root)
 
 
-def tool(state: Path | None = None) -> PipTool:
+def tool(state: Path | None = None, now: Callable[[], float] = time.time) -> PipTool:
     """The factory the verbs call."""
-    return PipTool(state)
+    return PipTool(state, now)
