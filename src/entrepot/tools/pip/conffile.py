@@ -1,8 +1,8 @@
 r"""One ``pip.conf`` as lines: what is in it, what is wrong with it, and how one key is changed without touching the rest.
 
 The rules are those of Python's ``RawConfigParser`` as pip uses it: ``=`` or ``:``, full-line comments only, continuation lines are
-indented deeper than their key, no interpolation. Pure: text in, text out. Line ends are kept as they are, and bytes that are no text
-travel as surrogates, so that whatever is not asked for comes out as it went in.
+indented deeper than their key, no interpolation. Pure: text in, text out. Line ends are kept as they are, and bytes that are no
+text travel as surrogates, so that whatever is not asked for comes out as it went in.
 
 Source: Python's configparser (3.8 to 3.13); pip's ``configuration.py`` (20.3 to 26.3).
 """
@@ -69,7 +69,7 @@ class ConfFile:
 
     @property
     def newline(self) -> str:
-        """The line end of the first line, ``\\n`` in an empty file."""
+        """The line end of the first line; a plain line feed in an empty file."""
         found = re.search(r"(\r\n|\r|\n)$", self.lines[0]) if self.lines else None
         return found[1] if found else "\n"
 
@@ -92,7 +92,7 @@ def normalize_key(key: str) -> str:
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines with their ends. Only ``\\n``, ``\\r\\n`` and ``\\r`` end one: ``str.splitlines`` knows more than configparser does."""
+    """Lines with their ends. Line feed, carriage return and both end one; ``str.splitlines`` knows more than configparser."""
     return _LINE.findall(text)
 
 
@@ -190,8 +190,8 @@ def parse(text: str) -> ConfFile:
 def with_value(text: str, section: str, key: str, value: str) -> str:
     """The text with one key set; everything else stays, byte for byte.
 
-    A key that is there keeps its spelling, its delimiter and its place. A new one follows the section's last key and is written like it.
-    A value of several lines is written as continuation lines.
+    A key that is there keeps its spelling, its delimiter and its place. A new one follows the section's last key and is written
+    like it. A value of several lines is written as continuation lines.
 
     Raises:
         ConfigError: the file is broken, or pip could not read the result.
@@ -305,8 +305,9 @@ def _checked(text: str, section: str, key: str, value: str) -> str:
 def mend(text: str) -> tuple[str, list[str]]:
     """A broken file made readable, and a sentence for each thing that was done. A sound file comes back as it was.
 
-    Nothing is thrown away: a byte order mark goes, lines before the first section get ``[global]``, a section that is there twice is joined
-    at its first place, and lines that cannot be kept as they are become comments. Of a key set twice the later one stays.
+    Nothing is thrown away: a byte order mark goes, lines before the first section get ``[global]``, a section that is there
+    twice is joined at its first place, and lines that cannot be kept as they are become comments. Of a key set twice the later
+    one stays.
     """
     done: list[str] = []
     if text.startswith("\ufeff"):

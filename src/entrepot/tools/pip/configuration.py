@@ -1,7 +1,7 @@
 """Every value that pip's files and variables hold, in pip's own order of strength. Reads files; changes nothing.
 
-Source: pip's ``configuration.py`` and ``cli/parser.py`` (20.3 to 26.3): files are merged within a section, sections are laid over each
-other afterwards, so that the user's ``[install]`` beats the system's ``[global]`` and the other way round.
+Source: pip's ``configuration.py`` and ``cli/parser.py`` (20.3 to 26.3): files are merged within a section, sections are laid
+over each other afterwards, so that the user's ``[install]`` beats the system's ``[global]`` and the other way round.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-r"""Where pip looks by default, by operating system and pip version. Pure: strings in, strings out, in the style of the platform asked about.
+"""Where pip looks by default, by operating system and pip version.
 
-Sources: pip's ``utils/appdirs.py`` and ``configuration.py`` with the vendored appdirs (up to 21.2) and platformdirs (later), compared with
-real pips on Linux; the rows for macOS and Windows were computed from those libraries and never run there.
+Pure: strings in, strings out, in the style of the platform asked about.
+
+Sources: pip's ``utils/appdirs.py`` and ``configuration.py`` with the vendored appdirs (up to 21.2) and platformdirs (later),
+compared with real pips on Linux; the rows for macOS and Windows were computed from those libraries and never run there.
 """
 
 from __future__ import annotations
@@ -134,11 +136,11 @@ def user_files(around: Surroundings, version: Version, *, exists: frozenset[str]
 
 def state_folder(around: Surroundings) -> str:
     """Where entrepot keeps what it knows of other tools' caches (platformdirs' ``user_state_dir``)."""
-    join = paths_of(around).join
     if around.platform == "win32":
-        return join(around.environ.get("LOCALAPPDATA") or join(str(around.home), "AppData", "Local"), "entrepot")
+        local = around.environ.get("LOCALAPPDATA") or ntpath.join(str(around.home), "AppData", "Local")
+        return ntpath.join(local, "entrepot")
     xdg = around.environ.get("XDG_STATE_HOME", "").strip()
     if posixpath.isabs(xdg):
-        return join(xdg, "entrepot")
+        return posixpath.join(xdg, "entrepot")
     place = "Library/Application Support/entrepot" if around.platform == "darwin" else ".local/state/entrepot"
-    return join(str(around.home), place)
+    return posixpath.join(str(around.home), place)

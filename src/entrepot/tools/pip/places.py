@@ -1,8 +1,8 @@
 """Where pip's cache is, why it is there, and whether pip would use it: the answer to ``where pip``.
 
-The rules (``spec`` of pip 20.3 to 26.3, checked against real ones): the command line beats everything and its last word counts; then any
-"no cache" switch, wherever it stands; then ``PIP_CACHE_DIR``; then the running command's section over ``[global]``; then the default. Reads
-configuration and asks for ownership; starts nothing, changes nothing.
+The rules (``spec`` of pip 20.3 to 26.3, checked against real ones): the command line beats everything and its last word counts;
+then any "no cache" switch, wherever it stands; then ``PIP_CACHE_DIR``; then the running command's section over ``[global]``;
+then the default. Reads configuration and asks for ownership; starts nothing, changes nothing.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def resolve(around: Surroundings, pip: Pip, *, command: str = "install", options
     layers: list[Layer] = []
     path: str | None = None
     won = False
-    for name, value in reversed(flags):
-        layers.append(Layer("option", name, value or "off", wins=not won))
-        path, won = (path, True) if won else (value or None, True)
+    for flag, given in reversed(flags):
+        layers.append(Layer("option", flag, given or "off", wins=not won))
+        path, won = (path, True) if won else (given or None, True)
     for switch in switches:
         counts = id(switch) in decisive
         note = _switch_note(switch) if counts else "empty: ignored" if not switch.value else "shadowed"
@@ -67,8 +67,10 @@ def resolve(around: Surroundings, pip: Pip, *, command: str = "install", options
         layers.append(_layer(value, wins=counts and not won, note="" if counts else _why_not_counted(value)))
         if counts and not won:
             path, won = value.value, True
-    kind = "default" if reason == "default" else "environment"
-    layers.append(Layer(kind, reason, default if reason == "default" else around.environ.get(reason, ""), wins=not won))
+    if reason == "default":
+        layers.append(Layer("default", reason, default, wins=not won))
+    else:
+        layers.append(Layer("environment", reason, around.environ.get(reason, ""), wins=not won))
     path = path if won else default
     return Resolution(
         None if path is None else _absolute(path, around, pip.version), tuple(layers), error, _notes(switches, values, decisive)
@@ -88,10 +90,9 @@ def _flags(options: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _layer(value: Value, *, wins: bool, note: str) -> Layer:
-    kind = "environment" if value.level == "variable" else "file"
-    where = f"[{value.section}] " if value.level != "variable" else ""
-    shown = f"{where}{value.key} = {value.value}" if where else value.value
-    return Layer(kind, value.source, shown, wins=wins, note=note)
+    if value.level == "variable":
+        return Layer("environment", value.source, value.value, wins=wins, note=note)
+    return Layer("file", value.source, f"[{value.section}] {value.key} = {value.value}", wins=wins, note=note)
 
 
 def _why_not_counted(value: Value) -> str:
@@ -189,7 +190,8 @@ def place_of(around: Surroundings, pip: Pip, *, command: str = "install", option
 def ownership_problem(path: Path, around: Surroundings) -> str:
     """Why pip would turn its cache off for this directory; empty when it would use it.
 
-    Only the first path upwards that exists is looked at: root wants it owned by root whatever its mode, others want to be able to write it.
+    Only the first path upwards that exists is looked at: root wants it owned by root whatever its mode, others want to
+    be able to write to it.
     On Windows pip never asks.
 
     Source: pip's ``utils/filesystem.py``, ``check_path_owner``.

@@ -1,7 +1,7 @@
 """pip's configuration, read as pip reads it and edited by lines: no comment is lost, as ``pip config`` loses them all.
 
-Writes one file at a time, whole: a temporary file beside it, then a rename; mode, owner and a symbolic link's target are kept. Undo is
-the caller's: a :class:`~entrepot.ports.tool.Change` says what was there before.
+Writes one file at a time, whole: a temporary file beside it, then a rename; mode, owner and a symbolic link's target are kept.
+Undo is the caller's: a :class:`~entrepot.ports.tool.Change` says what was there before.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def write_atomically(path: Path, data: bytes, *, secret: bool = False) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             _like(Path(name), info, secret=secret)
-            os.replace(name, target)
+            Path(name).replace(target)
         except BaseException:
             with suppress(OSError):
                 Path(name).unlink()
@@ -272,7 +272,7 @@ def _like(path: Path, info: os.stat_result | None, *, secret: bool) -> None:
 
 
 def ask_pip(pip: Pip, words: Iterable[str], environ: Mapping[str, str], *, cwd: Path | None = None, timeout_s: float = 60) -> str:
-    """What this pip itself answers to ``pip WORDS`` (``config get global.cache-dir``, ``cache dir``): stdout, or its error in brackets.
+    """What this pip itself answers to ``pip WORDS``: its stdout, or its error in brackets.
 
     The only function here that starts a process; it costs about 0.4 s.
     """

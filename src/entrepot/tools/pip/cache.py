@@ -1,0 +1,401 @@
+"""What lies in a pip cache: both HTTP layouts, built wheels, self-checks, left-overs, and whatever is not pip's (by size alone).
+
+A look has four steps: walk the directories (remembered shards whose directories have not changed are taken as they were), read
+the metadata of what is new, let the pages prove names, and open the bodies of what is still unnamed. Nothing is changed, not
+even a time of last use.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+
+from entrepot.ports.tool import Kind, Progress
+from entrepot.tools.pip.examine import Examined, Known, apply_proofs, examine_bodies, examine_heads, name_of
+from entrepot.tools.pip.httpentry import LAYOUTS, V1, V2
+from entrepot.tools.pip.index import Index, Row, Shard
+from entrepot.tools.pip.pages import Proof
+from entrepot.tools.pip.rows import (
+    CERTAINTY,
+    DISK,
+    EXTRA,
+    FILES,
+    FREEABLE,
+    KEY,
+    KIND,
+    LITTER,
+    NAME,
+    PATHS,
+    PINNED,
+    PROJECT,
+    SIZE,
+    STAMP,
+    TEMPORARY,
+    blank,
+    disk_of,
+    measure,
+    touch,
+)
+from entrepot.tools.pip.wheels import wheel_rows
+
+KNOWN_NAMES = frozenset((V2, V1, "wheels", "selfcheck", "selfcheck.json", "CACHEDIR.TAG"))
+TRUSTED_AGE_NS = 2_000_000_000
+"""A directory changed less than this before it was read may change again without its time moving (coarse clocks)."""
+RECHECK_S = 3600.0
+"""After this many seconds the files of an unchanged directory are looked at again: reading moves their access times only."""
+MANY = 20_000
+"""So many entries to read are worth a second process."""
+CHUNK = 500
+
+Files = list[tuple[str, os.stat_result]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a scan is asked."""
+
+    root: str
+    bases: tuple[str, ...]
+    """Index URLs to prove pages with, credentials included."""
+    now: float
+    recheck: bool = False
+    """Look at every file again, also where no directory has changed: a file may have been written to in place."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a scan had to do; for tests and ``-v``."""
+
+    read: int = 0
+    """Entries whose files were opened."""
+    walked: int = 0
+    """Directories that were listed."""
+
+
+class Scan:
+    """One look at one cache.
+
+    Args:
+        scope: where, when and with which indexes.
+        index: what is remembered; updated.
+        progress: told now and then.
+    """
+
+    def __init__(self, scope: Scope, index: Index, progress: Progress | None = None) -> None:
+        self._scope = scope
+        self._root = scope.root
+        self._index = index
+        self._progress = progress
+        self._old: dict[str, Shard] = {}
+        self._new: dict[str, Shard] = {}
+        self._changed: set[str] = set()
+        self._fresh: list[tuple[str, Row]] = []
+        self.tally = Tally()
+
+    def rows(self) -> list[Row]:
+        """Every entry's row.
+
+        Raises:
+            OSError: the root cannot be listed.
+        """
+        with _quick_allocation():
+            self._old = self._index.load(self._root)
+            loose = self._top()
+            self._read_new()
+            gone = [name for name in self._old if name not in self._new]
+            if self._changed or gone:
+                self._index.save(self._root, ((name, self._new[name]) for name in self._changed), gone)
+            return [row for shard in self._new.values() for row in shard.rows] + loose
+
+    def _top(self) -> list[Row]:
+        """The root's own names; everything below the known ones becomes shards."""
+        loose: list[Row] = []
+        files, folders = self._list("")
+        for name, info in files:
+            row = blank(name, "selfcheck" if name == "selfcheck.json" else "other", [(name, info)])
+            if name not in KNOWN_NAMES:
+                row[PINNED] = "not written by pip"
+            loose.append(row)
+        for name in folders:
+            if name in LAYOUTS:
+                self._layout(name)
+            elif name == "wheels":
+                self._shards_below(name)
+            elif name == "selfcheck":
+                loose += self._self_checks(name)
+            else:
+                loose.append(self._unknown(name))
+        return loose
+
+    def _layout(self, layout: str) -> None:
+        """Shards are the directories of two digits: http-v2/a/b."""
+        files, folders = self._list(layout)
+        self._odd_files(layout, files)
+        for folder in folders:
+            self._shards_below(f"{layout}/{folder}")
+
+    def _shards_below(self, folder: str) -> None:
+        files, folders = self._list(folder)
+        self._odd_files(folder, files)
+        for name in folders:
+            self._shard(f"{folder}/{name}")
+
+    def _odd_files(self, folder: str, files: Files) -> None:
+        if files:
+            shard = Shard(rows=self._rows_of(folder, files), checked=self._scope.now)
+            self._new[f"{folder}/."] = shard
+
+    def _shard(self, name: str) -> None:
+        old = self._old.get(name)
+        if old is not None and self._unchanged(old):
+            if self._scope.recheck or not 0 <= self._scope.now - old.checked <= RECHECK_S:
+                old = self._looked_at_again(name, old)
+            if old is not None:
+                self._new[name] = old
+                return
+        shard = Shard(checked=self._scope.now)
+        known = {row[KEY]: row for row in old.rows} if old else {}
+        for folder, files in self._walk(name, shard.folders):
+            for row in self._rows_of(folder, files):
+                before = known.get(row[KEY])
+                if before is not None and before[STAMP] == row[STAMP]:
+                    _carry(before, row)
+                elif row[KIND] is None:
+                    row[KIND] = str(Kind.OTHER)
+                    self._fresh.append((name, row))
+                shard.rows.append(row)
+        self._new[name] = shard
+        self._changed.add(name)
+        if self._progress:
+            self._progress(
+                sum(len(s.rows) for s in self._new.values()) if not len(self._new) % 16 else len(self._fresh), None, "entries"
+            )
+
+    def _unchanged(self, shard: Shard) -> bool:
+        look, root = os.stat, self._root
+        try:
+            return all(_mark(look(f"{root}/{folder}")) == mark for folder, mark in shard.folders.items())
+        except OSError:
+            return False
+
+    def _looked_at_again(self, name: str, shard: Shard) -> Shard | None:
+        """The same shard with its files' times; ``None`` when one was written to in place."""
+        for row in shard.rows:
+            try:
+                infos = [os.lstat(f"{self._root}/{path}") for path in row[PATHS]]  # strings are quicker
+            except OSError:
+                return None
+            before = row[STAMP]
+            size = row[SIZE]
+            touch(row, infos)
+            if ";".join(f"{i.st_ino}:{i.st_mtime_ns}:{i.st_size}" for i in infos) != before:
+                return None
+            measure(row, infos)
+            row[SIZE] = max(size, row[SIZE])
+        shard.checked = self._scope.now
+        self._changed.add(name)
+        return shard
+
+    def _walk(self, folder: str, folders: dict[str, int]) -> Iterator[tuple[str, Files]]:
+        """Each directory with its files, parents first; notes the directories' times *before* they are read."""
+        waiting = [folder]
+        while waiting:
+            at = waiting.pop()
+            try:
+                info = os.stat(f"{self._root}/{at}", follow_symlinks=False)  # noqa: PTH116  # strings are quicker
+                files, below = self._list(at)
+            except OSError:
+                folders[at] = 0
+                continue
+            folders[at] = _mark(info) if self._scope.now * 1e9 - info.st_mtime_ns > TRUSTED_AGE_NS else 0
+            waiting += [f"{at}/{name}" for name in below]
+            if files:
+                yield at, files
+
+    def _list(self, folder: str) -> tuple[Files, list[str]]:
+        """Files (symbolic links and other oddities among them) and directories of one directory."""
+        self.tally.walked += 1
+        files: Files = []
+        folders: list[str] = []
+        with os.scandir(f"{self._root}/{folder}" if folder else self._root) as found:
+            for item in found:
+                if item.is_dir(follow_symlinks=False):
+                    folders.append(item.name)
+                    continue
+                try:
+                    files.append((item.name, item.stat(follow_symlinks=False)))
+                except FileNotFoundError:
+                    continue
+        files.sort()
+        return files, sorted(folders)
+
+    def _rows_of(self, folder: str, files: Files) -> list[Row]:
+        links = [(name, info) for name, info in files if not stat.S_ISREG(info.st_mode)]
+        odd = []
+        for name, info in links:
+            row = blank(f"{folder}/{name}", "other", [(f"{folder}/{name}", info)])
+            row[PINNED] = "a symbolic link or no plain file: not written by pip"
+            odd.append(row)
+        plain = [pair for pair in files if pair not in links] if links else files
+        if folder.startswith("wheels"):
+            return odd + wheel_rows(folder, plain, self._root)
+        return odd + http_rows(folder, plain)
+
+    def _self_checks(self, folder: str) -> list[Row]:
+        return [
+            blank(f"{at}/{name}", "selfcheck", [(f"{at}/{name}", info)])
+            for at, files in self._walk(folder, {})
+            for name, info in files
+        ]
+
+    def _unknown(self, folder: str) -> Row:
+        """A directory that is no part of any pip's cache: how big it is, and nothing else."""
+        info = os.lstat(f"{self._root}/{folder}")  # strings are quicker
+        row = blank(folder, "other", [(folder, info)])
+        infos = [info for _, files in self._walk(folder, {}) for _, info in files]
+        row[SIZE], row[DISK], row[FREEABLE] = sum(i.st_size for i in infos), sum(map(disk_of, infos)), 0
+        row[FILES] = len(infos)
+        row[PINNED] = "unknown layout: sizes only"
+        return row
+
+    def _read_new(self) -> None:
+        """Read what is new, prove what can be proved, and open what is left."""
+        new = [row for _, row in self._fresh]
+        if not new:
+            return
+        self.tally.read += len(new)
+        http = [row for shard in self._new.values() for row in shard.rows if str(row[KEY]).startswith("http")]
+        known = Known(self._root, self._scope.bases, frozenset(name_of(row) for row in http if NAME.fullmatch(name_of(row))))
+        done = self._in_parallel(examine_heads, new, known)
+        apply_proofs(http, done)
+        left = [row for row in new if row[CERTAINTY] == "unknown" and not row[LITTER]]
+        done = self._in_parallel(examine_bodies, left, known)
+        done += self._pages_again(new, http, known)
+        if apply_proofs(http, done):
+            self._changed |= set(self._new)  # an old page may have named a new file, and a new page an old one
+
+    def _pages_again(self, new: list[Row], http: list[Row], known: Known) -> list[Proof]:
+        """Old pages of the projects of new files that no new page has proved: they are read once more."""
+        wanted = {row[PROJECT] for row in new if row[CERTAINTY] == "content" and row[KIND] != str(Kind.PAGE)}
+        fresh = {id(row) for row in new}
+        pages = [r for r in http if r[KIND] == str(Kind.PAGE) and r[PROJECT] in wanted and id(r) not in fresh]
+        return examine_bodies(pages, known).proofs if pages and self._old else []
+
+    def _in_parallel(self, work: Callable[[Sequence[Row], Known], Examined], rows: list[Row], known: Known) -> list[Proof]:
+        """Do the work in two processes when there is much of it; the rows are updated in place."""
+        cores = os.cpu_count() or 1
+        if len(rows) < MANY or cores < 2:
+            found: list[Proof] = []
+            for start in range(0, len(rows), CHUNK):
+                found += work(rows[start : start + CHUNK], known).proofs
+                if self._progress:
+                    self._progress(min(start + CHUNK, len(rows)), len(rows), "entries")
+            return found
+        return self._in_processes(work, rows, known, min(cores, 4))
+
+    def _in_processes(
+        self, work: Callable[[Sequence[Row], Known], Examined], rows: list[Row], known: Known, processes: int
+    ) -> list[Proof]:
+        found: list[Proof] = []
+        chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+        finished = 0
+        try:
+            with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_remember, initargs=(known,)) as pool:
+                for chunk, done in zip(chunks, pool.map(partial(_work, work), chunks), strict=True):
+                    for row, read in zip(chunk, done.rows, strict=True):
+                        row[:] = read
+                    found += done.proofs
+                    finished += len(chunk)
+                    if self._progress:
+                        self._progress(finished, len(rows), "entries")
+        except (BrokenProcessPool, OSError):
+            for chunk in chunks:
+                found += work(chunk, known).proofs
+        return found
+
+
+_known: list[Known] = []
+
+
+def _remember(known: Known) -> None:
+    _known[:] = [known]
+
+
+def _work(work: Callable[[Sequence[Row], Known], Examined], rows: Sequence[Row]) -> Examined:
+    return work(rows, _known[0])
+
+
+@contextmanager
+def _quick_allocation() -> Iterator[None]:
+    """Without the cycle collector, which would walk a hundred thousand new lists again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _mark(info: os.stat_result) -> int:
+    """What changes when names come or go in a directory, and when it is another one, put back from a backup with its old time."""
+    return info.st_mtime_ns ^ (info.st_ino & 0x7FFFFFFFFFFFFFFF)
+
+
+def _carry(before: Row, row: Row) -> None:
+    """Take over what was learnt of an entry whose files have not changed; sizes, times and paths are the new ones."""
+    row[9:] = [*before[9:23], row[23]]
+
+
+def http_rows(folder: str, files: Files) -> list[Row]:
+    """Rows of one directory of an HTTP layout; a row still to be read has no kind."""
+    layout = folder.partition("/")[0]
+    by_name = dict(files)
+    rows = []
+    for name, info in files:
+        path = f"{folder}/{name}"
+        if name.endswith(".body") and NAME.fullmatch(name[:-5]):
+            if name[:-5] not in by_name:
+                rows.append(_litter(path, layout, [(path, info)], "orphan", "body-without-metadata"))
+            continue
+        if NAME.fullmatch(name):
+            rows.append(_http_row(folder, layout, name, by_name))
+        elif TEMPORARY.fullmatch(name):
+            row = blank(path, layout, [(path, info)])
+            row[KIND] = str(Kind.TEMP)
+            rows.append(row)
+        else:
+            row = blank(path, "other", [(path, info)])
+            row[PINNED] = "not written by pip"
+            rows.append(row)
+    return rows
+
+
+def _http_row(folder: str, layout: str, name: str, by_name: dict[str, os.stat_result]) -> Row:
+    path = f"{folder}/{name}"
+    parts = [(path, by_name[name])]
+    body = by_name.get(f"{name}.body")
+    if body is not None:
+        parts.append((f"{path}.body", body))
+    if folder != f"{layout}/{'/'.join(name[:5])}":
+        return _litter(path, layout, parts, "orphan", "wrong-place")
+    if layout == V2 and body is None:
+        return _litter(f"{layout}/{name}", layout, parts, "orphan", "metadata-without-body")
+    row = blank(f"{layout}/{name}", layout, parts)
+    row[KIND] = None
+    return row
+
+
+def _litter(key: str, layout: str, files: Files, why: str, problem: str) -> Row:
+    row = blank(key, layout, files)
+    row[LITTER] = why
+    row[EXTRA] = {"problem": problem}
+    return row

@@ -1,0 +1,96 @@
+"""pip's cache as a source of bodies: the entry for a URL, if there is one. Whether its bytes are right is the caller's to check."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrepot.httpcache.messages import Headers, ResponseHead
+from entrepot.tools.pip.httpentry import V1, V2, Damage, entry_name, entry_path, fresh_until, open_region, read_meta
+
+SECRET_HEADERS = frozenset(("set-cookie", "set-cookie2", "www-authenticate", "authorization"))
+SECRET_VARY = frozenset(("authorization", "cookie", "proxy-authorization"))
+
+
+@dataclass(frozen=True, slots=True)
+class Donation:
+    """A response that pip has stored."""
+
+    path: Path
+    """The file that holds the body."""
+    offset: int
+    """Of the body within it; 0 in ``http-v2``, where the file is the body and may be linked or cloned."""
+    size: int
+    """Bytes of the body as transferred (content coding kept)."""
+    head: ResponseHead
+    """As stored, less cookies."""
+    vary: tuple[tuple[str, str | None], ...]
+    """Lower-case names with the values of pip's request; values of credentials are left out."""
+    stored: float
+    """When pip stored or last validated it, seconds since the epoch."""
+    fresh_until: float | None
+    credentialed: bool
+    """Whether the answer depended on credentials: never for others."""
+
+    @property
+    def is_whole_file(self) -> bool:
+        """Whether the body is a file of its own."""
+        return self.path.name.endswith(".body")
+
+    def open(self) -> io.BufferedReader:
+        """The body as a stream.
+
+        Raises:
+            OSError: it is gone or unreadable.
+        """
+        return open_region(self.path, self.offset, self.size)
+
+
+def donor(url: str, root: Path) -> Donation | None:
+    """Pip's entry for an absolute URL, the newer layout first; ``None`` when there is none, or none that can be read whole.
+
+    Args:
+        url: as pip would have asked for it; credentials and fragment in it do not matter.
+        root: the cache directory.
+    """
+    name = entry_name(url)
+    for layout in (V2, V1):
+        found = _donation(entry_path(root, layout, name), layout)
+        if found is not None:
+            return found
+    return None
+
+
+def _donation(path: Path, layout: str) -> Donation | None:
+    try:
+        meta = read_meta(path, layout)
+        if isinstance(meta, Damage):
+            return None
+        body = Path(f"{path}.body") if layout == V2 else path
+        info = body.lstat()
+        size = info.st_size if meta.body_size is None else meta.body_size
+        stored = os.lstat(path).st_mtime  # symmetrical with the line above
+    except OSError:
+        return None
+    told = meta.headers.get("Content-Length")
+    if told is not None and told.isdigit() and int(told) != size:
+        return None
+    vary = tuple((k.lower(), v) for k, v in meta.vary.items() if k.lower() not in SECRET_VARY)
+    return Donation(
+        path=body,
+        offset=meta.body_offset,
+        size=size,
+        head=ResponseHead(
+            meta.status, Headers(h for h in meta.headers if h[0].lower() not in SECRET_HEADERS), _reason(meta.reason)
+        ),
+        vary=vary,
+        stored=stored,
+        fresh_until=fresh_until(meta.headers, meta.status),
+        credentialed=len(vary) != len(meta.vary) or "set-cookie" in meta.headers,
+    )
+
+
+def _reason(text: str) -> str:
+    return "" if text == "None" else text  # what pip writes after a resumed download

@@ -1,0 +1,173 @@
+"""Reading entries one by one: what each is, and which others a page among them proves. Safe to run in another process.
+
+Nothing here knows the index or decides what may go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from entrepot.heads import redacted_url
+from entrepot.ports.tool import Kind
+from entrepot.tools.pip.httpentry import V2, Damage, Meta, entry_name, fresh_until, open_region, read_meta
+from entrepot.tools.pip.identify import Identity, identify, kind_of_filename, named, tags_of
+from entrepot.tools.pip.index import Row
+from entrepot.tools.pip.pages import CachedPage, Proof, guessed_bases, page_urls, proofs
+from entrepot.tools.pip.rows import (
+    CERTAINTY,
+    EXTRA,
+    FILENAME,
+    FRESH_UNTIL,
+    KEY,
+    KIND,
+    LAYOUT,
+    LITTER,
+    ORIGIN,
+    PATHS,
+    PROJECT,
+    TAGS,
+    TRUST,
+    VERSION,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What proofs are sought with."""
+
+    root: str
+    bases: tuple[str, ...]
+    """Index URLs, credentials included: they never leave this value."""
+    names: frozenset[str]
+    """The names of all entries of the cache."""
+
+
+@dataclass(slots=True)
+class Examined:
+    """What reading some entries gave."""
+
+    rows: list[Row] = field(default_factory=list)
+    proofs: list[Proof] = field(default_factory=list)
+
+
+def name_of(row: Row) -> str:
+    """The entry's 56 digits."""
+    return str(row[KEY]).rpartition("/")[2]
+
+
+def examine_heads(rows: Sequence[Row], known: Known) -> Examined:
+    """Read the metadata of entries, and the bodies of those that say they are pages: these may prove the others."""
+    done = Examined(rows=list(rows))
+    for row in rows:
+        meta = _meta(row, known.root)
+        if meta is None:
+            continue
+        row[FRESH_UNTIL] = fresh_until(meta.headers, meta.status)
+        row[TRUST] = "unproven"
+        _from_headers(row, meta)
+        if meta.status in (301, 302, 307, 308):
+            row[EXTRA]["status"] = str(meta.status)
+            row[CERTAINTY] = "content"
+        elif _says_page(meta):
+            done.proofs += _body(row, meta, known)
+    return done
+
+
+def examine_bodies(rows: Sequence[Row], known: Known) -> Examined:
+    """Name by content the entries that nothing has proved yet."""
+    done = Examined(rows=list(rows))
+    for row in rows:
+        meta = _meta(row, known.root)
+        if meta is not None and meta.status not in (301, 302, 307, 308):
+            done.proofs += _body(row, meta, known)
+    return done
+
+
+def _meta(row: Row, root: str) -> Meta | None:
+    try:
+        meta = read_meta(f"{root}/{row[PATHS][0]}", row[LAYOUT])
+    except OSError as exc:
+        row[EXTRA]["problem"] = f"cannot be read: {exc.strerror}"
+        return None
+    if isinstance(meta, Damage):
+        row[EXTRA]["problem"] = f"{meta.problem}: {meta.text}"
+        row[TRUST] = "bad"
+        return None
+    return meta
+
+
+def _says_page(meta: Meta) -> bool:
+    said = (meta.headers.get("Content-Type") or "").lower()
+    return "html" in said or "simple.v1" in said
+
+
+def _from_headers(row: Row, meta: Meta) -> None:
+    """The default index names project and version in its headers; its metadata files carry the same ones, so they say no kind."""
+    project, version = meta.headers.get("x-pypi-file-project"), meta.headers.get("x-pypi-file-version")
+    if project and version:
+        row[PROJECT], row[VERSION] = project[:200], version[:100]
+
+
+def _body(row: Row, meta: Meta, known: Known) -> list[Proof]:
+    coding = (meta.headers.get("Content-Encoding") or "").strip().lower()
+    path = row[PATHS][-1] if row[LAYOUT] == V2 else row[PATHS][0]
+    try:
+        with open_region(f"{known.root}/{path}", meta.body_offset, meta.body_size) as body:
+            size = body.seek(0, 2)
+            body.seek(0)
+            found = identify(body, size, coding)
+    except (OSError, ValueError) as exc:
+        row[EXTRA]["problem"] = f"body cannot be read: {exc}"
+        return []
+    _apply(row, found)
+    return _page(row, found.page, known) if found.page is not None else []
+
+
+def _apply(row: Row, found: Identity) -> None:
+    row[KIND] = str(found.kind)
+    if found.kind is Kind.OTHER and not found.filename:
+        return
+    row[CERTAINTY] = "content"
+    row[PROJECT], row[VERSION] = found.project or row[PROJECT], found.version or row[VERSION]
+    row[FILENAME], row[TAGS] = found.filename, found.tags
+    if found.approximate:
+        row[EXTRA]["name"] = "approximate"
+
+
+def _page(row: Row, page: CachedPage, known: Known) -> list[Proof]:
+    name, url = name_of(row), None
+    for candidate in page_urls(page.project, [*known.bases, *guessed_bases(page)]) if page.project else ():
+        if entry_name(candidate) == name:
+            url = candidate
+            row[CERTAINTY], row[ORIGIN] = "proven", redacted_url(candidate)
+            break
+    return list(proofs(page, url, known.names))
+
+
+def apply_proofs(rows: Iterable[Row], found: Iterable[Proof]) -> int:
+    """Name every entry that a page proves; how many were named."""
+    by_name: dict[str, Proof] = {}
+    for proof in found:
+        by_name.setdefault(proof.name, proof)
+    if not by_name:
+        return 0
+    count = 0
+    for row in rows:
+        if row[LAYOUT] in ("http-v2", "http") and (proof_ := by_name.get(name_of(row))) is not None and not row[LITTER]:
+            count += 1
+            apply_proof(row, proof_)
+    return count
+
+
+def apply_proof(row: Row, proof: Proof) -> None:
+    """Write what a proof says into a row."""
+    filename = proof.file.filename
+    project, version = named(filename)
+    row[PROJECT], row[VERSION] = project or proof.project or row[PROJECT], version or row[VERSION]
+    row[ORIGIN], row[CERTAINTY] = redacted_url(proof.url), "proven"
+    row[EXTRA].pop("name", None)
+    if proof.is_metadata:
+        row[KIND], row[FILENAME], row[TAGS] = str(Kind.METADATA), f"{filename}.metadata", ""
+    else:
+        row[KIND], row[FILENAME], row[TAGS] = str(kind_of_filename(filename)), filename, tags_of(filename)

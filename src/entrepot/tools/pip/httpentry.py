@@ -1,0 +1,277 @@
+"""pip's HTTP cache entries: their names, their bytes, and where the body lies. Reads bounded amounts; a body is never loaded whole.
+
+Two layouts share one key function. ``http-v2`` (pip 23.3 and later) keeps the metadata in ``NAME`` and the body in
+``NAME.body``; ``http`` keeps both in one file, the body inside the msgpack map, first. Both start with ``cc=4,``.
+
+Source: pip's ``network/cache.py`` and CacheControl's ``serialize.py``; compared with caches written by pip 20.3 to 26.3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from entrepot.httpcache.messages import Headers
+
+PREFIX = b"cc=4,"
+V2, V1 = "http-v2", "http"
+LAYOUTS = (V2, V1)
+HEAD_LIMIT = 4 << 20
+"""Bytes of metadata that are read at most: a real head has a few kilobytes."""
+
+_RESPONSE_KEYS = frozenset("body headers status version reason strict decode_content".split())
+_NOATIME = getattr(os, "O_NOATIME", 0)
+_SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def entry_name(url: str) -> str:
+    """The 56 digits under which pip keeps a URL's response.
+
+    Scheme and authority in lower case, credentials and fragment dropped, an empty path is ``/``; nothing else is normalised.
+
+    >>> entry_name("HTTPS://me:pw@Index.Test#x") == entry_name("https://index.test/")
+    True
+    """
+    rest = url.partition("#")[0]
+    scheme, found, tail = rest.partition("://")
+    if found:
+        end = min((i for i in (tail.find(c) for c in "/?") if i >= 0), default=len(tail))
+        authority, path = tail[:end].rpartition("@")[2].lower(), tail[end:]
+        rest = f"{scheme.lower()}://{authority}{path if path.startswith('/') else '/' + path}"
+    return hashlib.sha224(rest.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def entry_path(root: Path, layout: str, name: str) -> Path:
+    """Where an entry's metadata lies: five levels of one digit, then the whole name."""
+    return root / layout / name[0] / name[1] / name[2] / name[3] / name[4] / name
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What an entry says of its response. ``top`` is the whole map, for writing it back."""
+
+    status: int
+    headers: Headers
+    vary: dict[str, str | None]
+    version: int
+    reason: str
+    body_offset: int
+    """Of the body within the file that holds it: 0 in ``http-v2``."""
+    body_size: int | None
+    """Known from the metadata in the old layout only."""
+    top: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Why an entry cannot be read. ``crashes``: pip ends with a traceback; else it warns and downloads again."""
+
+    problem: str
+    text: str
+    crashes: bool = False
+
+
+def open_quietly(path: Path | str) -> int:
+    """A file descriptor for reading that neither follows a link at the end of the path nor moves the time of last use.
+
+    Raises:
+        OSError: as ``os.open``.
+    """
+    try:
+        return os.open(path, os.O_RDONLY | _SAFE | _NOATIME)
+    except PermissionError:
+        if not _NOATIME:
+            raise
+        return os.open(path, os.O_RDONLY | _SAFE)  # only the owner may read without leaving a trace
+
+
+class Region(io.RawIOBase):
+    """Part of a file as a seekable stream of its own; closes the descriptor."""
+
+    def __init__(self, number: int, offset: int, size: int) -> None:
+        super().__init__()
+        self._number = number
+        self._offset = offset
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As :meth:`io.IOBase.seek`, within the region."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """Bytes from the region's start."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what fits."""
+        want = min(len(buffer), max(0, self._size - self._at))
+        os.lseek(self._number, self._offset + self._at, os.SEEK_SET)
+        data = os.read(self._number, want)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Close the descriptor too."""
+        if not self.closed:
+            os.close(self._number)
+        super().close()
+
+
+def open_region(path: Path | str, offset: int = 0, size: int | None = None) -> io.BufferedReader:
+    """A body as a stream; ``size`` of ``None`` means to the file's end.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    number = open_quietly(path)
+    whole = os.fstat(number).st_size
+    return io.BufferedReader(Region(number, offset, whole - offset if size is None else size), 1 << 16)
+
+
+def read_meta(path: Path | str, layout: str) -> Meta | Damage:
+    """The metadata of an entry.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    number = open_quietly(path)
+    try:
+        size = os.fstat(number).st_size
+        if layout == V2:
+            if size > HEAD_LIMIT:
+                return Damage("unreadable-entry", f"its metadata has {size} bytes, no real one has")
+            return decode(os.read(number, HEAD_LIMIT + 1))
+        return _read_old(number, size)
+    finally:
+        os.close(number)
+
+
+def _read_old(number: int, size: int) -> Meta | Damage:
+    """The old layout, with the body cut out of the bytes before they are decoded."""
+    start = os.read(number, 64)
+    offset, length = _inline_body(start)
+    if length < 0:
+        if size > HEAD_LIMIT:
+            return Damage("unreadable-entry", "its body does not stand where pip puts it")
+        os.lseek(number, 0, os.SEEK_SET)
+        return decode(os.read(number, HEAD_LIMIT + 1))
+    if offset + length > size:
+        return Damage("unreadable-entry", "it is cut off inside the body")
+    os.lseek(number, offset + length, os.SEEK_SET)
+    tail = os.read(number, HEAD_LIMIT)
+    key_end = start.index(b"body") + 4
+    found = decode(start[:key_end] + b"\xc4\x00" + tail)
+    if isinstance(found, Damage):
+        return found
+    return Meta(found.status, found.headers, found.vary, found.version, found.reason, offset, length, found.top)
+
+
+def _inline_body(start: bytes) -> tuple[int, int]:
+    """Offset and length of the body in an old entry's first bytes; a length of -1 when it does not come first."""
+    at = len(PREFIX)
+    for word in (b"\xa8response", b"\xa4body"):
+        if len(start) <= at or not 0x80 <= start[at] <= 0x8F or start[at + 1 : at + 1 + len(word)] != word:
+            return 0, -1
+        at += 1 + len(word)
+    kinds = {0xC4: ">B", 0xC5: ">H", 0xC6: ">I", 0xD9: ">B", 0xDA: ">H", 0xDB: ">I"}
+    form = kinds.get(start[at]) if len(start) > at else None
+    if form is None or len(start) < at + 1 + struct.calcsize(form):
+        return 0, -1
+    return at + 1 + struct.calcsize(form), struct.unpack_from(form, start, at + 1)[0]
+
+
+def decode(raw: bytes) -> Meta | Damage:
+    """Metadata from its bytes, judged as pip's own reader would.
+
+    An unknown key beside ``response`` or an unknown header does no harm; one *inside* ``response`` makes pip crash.
+    """
+    if not raw.startswith(PREFIX):
+        return Damage("unreadable-entry", "it is empty" if not raw else "it does not start with cc=4,")
+    try:
+        top = msgpack.unpackb(raw[len(PREFIX) :], raw=False, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException, RecursionError) as exc:
+        return Damage("unreadable-entry", f"its msgpack is broken: {str(exc) or type(exc).__name__}")
+    return _judge(top)
+
+
+def _judge(top: Any) -> Meta | Damage:
+    if not isinstance(top, dict):
+        return Damage("crashes-pip", "its top value is no map", crashes=True)
+    response = top.get("response")
+    if not isinstance(response, dict):
+        return Damage("unreadable-entry", "it has no response")
+    if "body" not in response:
+        return Damage("crashes-pip", "its response has no body", crashes=True)
+    unknown = sorted(str(key) for key in response if key not in _RESPONSE_KEYS)
+    if unknown:
+        return Damage("crashes-pip", f"its response has the unknown key {unknown[0]!r}", crashes=True)
+    headers, vary = response.get("headers"), top.get("vary", {})
+    if not isinstance(headers, dict) or not isinstance(vary, dict):
+        return Damage("crashes-pip", "its headers are no map", crashes=True)
+    if not all(isinstance(k, str) and isinstance(v, str) for k, v in headers.items()):
+        return Damage("crashes-pip", "a header is no text", crashes=True)
+    status = response.get("status")
+    return Meta(
+        status=status if isinstance(status, int) else 0,
+        headers=Headers(headers.items()),
+        vary={str(k): None if v is None else str(v) for k, v in vary.items()},
+        version=response["version"] if isinstance(response.get("version"), int) else 0,
+        reason=str(response.get("reason")),
+        body_offset=0,
+        body_size=None,
+        top=top,
+    )
+
+
+def encode(top: dict[str, Any]) -> bytes:
+    """The bytes pip would write for this map; the order of keys is kept."""
+    packed: bytes = msgpack.packb(top, use_bin_type=True)
+    return PREFIX + packed
+
+
+def fresh_until(headers: Headers, status: int) -> float | None:
+    """When pip stops taking a response for fresh, seconds since the epoch; infinity for permanent redirects, ``None``: it never is.
+
+    pip looks at ``max-age``, else at ``Expires``, counts from ``Date`` and knows nothing of ``Age`` or ``no-cache``; directives are
+    compared with regard to case and a quoted number is none.
+    """
+    if status in (301, 308):
+        return float("inf")
+    date = http_time(headers.get("Date"))
+    if date is None:
+        return None
+    for part in (headers.get("Cache-Control") or "").split(","):
+        name, _, value = part.strip().partition("=")
+        if name == "max-age" and value.strip().isdigit():
+            return date + int(value.strip()[:12])
+    expires = http_time(headers.get("Expires"))
+    return date if expires is None else max(date, expires)
+
+
+def http_time(text: str | None) -> float | None:
+    """An HTTP date as seconds since the epoch; ``None`` for anything else."""
+    try:
+        parsed = parsedate_tz(text) if text else None
+        return float(mktime_tz(parsed)) if parsed else None
+    except (ValueError, OverflowError, TypeError):
+        return None

@@ -1,0 +1,182 @@
+"""Index pages found in a cache, read for one purpose: to prove what other entries are.
+
+Their URL is not known, so links stay as written.
+
+Source: PEP 503, 592, 691, 658, 714.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import unescape
+from typing import Any
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+
+from packaging.utils import canonicalize_name
+
+from entrepot.digests import LENGTHS, Digest
+from entrepot.errors import FormatError
+from entrepot.tools.pip.httpentry import entry_name
+
+_ANCHOR = re.compile(r"<a\s+([^>]*)>", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"""([a-zA-Z-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""")
+_TITLE = re.compile(r"<(?:title|h1)>\s*Links for\s+([^<]{1,200})</(?:title|h1)>", re.IGNORECASE)
+_PAGE_MARK = re.compile(r"pypi:repository-version|<title>\s*Links for|<a\s[^>]*href=", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """One file of a page."""
+
+    url: str
+    """As written, without the fragment: may be relative."""
+    filename: str
+    digests: tuple[Digest, ...]
+    size: int | None = None
+    metadata: tuple[Digest, ...] = ()
+    """Digests of the ``.metadata`` sibling."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedPage:
+    """What a page says of itself and its files."""
+
+    project: str
+    """Normalized; empty when the page does not say."""
+    files: tuple[PageFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """An entry whose URL a page names: its key is the URL's digest, so the name cannot be wrong."""
+
+    name: str
+    """The entry's 56 digits."""
+    url: str
+    file: PageFile
+    is_metadata: bool
+    project: str
+
+
+def read_page(body: bytes) -> CachedPage | None:
+    """A page in its JSON or HTML form; ``None`` when the bytes are neither."""
+    start = body[:256].lstrip()
+    try:
+        if start.startswith(b"{"):
+            return _read_json(json.loads(body))
+        return _read_html(body.decode("utf-8", "replace"))
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return None
+
+
+def _read_json(data: Any) -> CachedPage | None:
+    if not isinstance(data, dict) or not isinstance(data.get("files"), list):
+        return None
+    files = tuple(_json_file(f) for f in data["files"] if isinstance(f, dict) and isinstance(f.get("url"), str))
+    return CachedPage(canonicalize_name(str(data.get("name", ""))), files)
+
+
+def _json_file(entry: dict[str, Any]) -> PageFile:
+    metadata = entry.get("core-metadata", entry.get("dist-info-metadata"))
+    url = entry["url"].partition("#")[0]
+    return PageFile(
+        url=url,
+        filename=str(entry.get("filename") or _last(url)),
+        digests=_digests(entry.get("hashes")),
+        size=entry["size"] if isinstance(entry.get("size"), int) else None,
+        metadata=_digests(metadata),
+    )
+
+
+def _digests(hashes: Any) -> tuple[Digest, ...]:
+    if not isinstance(hashes, dict):
+        return ()
+    return tuple(d for name, value in hashes.items() if (d := _digest(str(name), str(value))) is not None)
+
+
+def _digest(name: str, value: str) -> Digest | None:
+    try:
+        return Digest(name.lower(), value.lower()) if name.lower() in LENGTHS else None
+    except FormatError:
+        return None
+
+
+def _read_html(text: str) -> CachedPage | None:
+    if not _PAGE_MARK.search(text):
+        return None
+    title = _TITLE.search(text)
+    files = tuple(f for anchor in _ANCHOR.finditer(text) if (f := _html_file(anchor[1])) is not None)
+    return CachedPage(canonicalize_name(unescape(title[1]).strip()) if title else "", files)
+
+
+def _html_file(attributes: str) -> PageFile | None:
+    values = {m[1].lower(): unescape(m[2] or m[3] or m[4] or "") for m in _ATTRIBUTE.finditer(attributes)}
+    url, _, fragment = values.get("href", "").strip().partition("#")
+    if not url or url.endswith("/"):
+        return None
+    found = [d for part in fragment.split("&") if (d := _digest(*_pair(part))) is not None]
+    told = values.get("data-core-metadata", values.get("data-dist-info-metadata", ""))
+    metadata = _digest(*_pair(told)) if "=" in told else None
+    return PageFile(url, _last(url), tuple(found), None, (metadata,) if metadata else ())
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def _last(url: str) -> str:
+    return unquote(url.partition("?")[0].rpartition("/")[2])
+
+
+def page_urls(project: str, bases: Iterable[str]) -> Iterator[str]:
+    """Where pip would have asked for a project's page: each index, the normalized name, one slash."""
+    for base in bases:
+        yield f"{base.rstrip('/')}/{project}/"
+
+
+def guessed_bases(page: CachedPage) -> list[str]:
+    """Indexes that a page's own absolute links make likely: ``/simple`` on the same hosts."""
+    hosts = {f"{p.scheme}://{p.netloc}" for f in page.files[:50] if (p := urlsplit(f.url)).netloc and p.scheme}
+    return [f"{host}/simple" for host in sorted(hosts)]
+
+
+def proofs(page: CachedPage, url: str | None, names: Sequence[str] | set[str] | frozenset[str]) -> Iterator[Proof]:
+    """Entries that a page's links prove.
+
+    Args:
+        page: the page.
+        url: its own URL, for relative links; ``None``: only absolute links are followed.
+        names: the names of the entries in the cache.
+    """
+    for file in page.files:
+        absolute = file.url if "://" in file.url else urljoin(url, file.url) if url else ""
+        if not absolute:
+            continue
+        for is_metadata in (False, True):
+            target = absolute + ".metadata" if is_metadata else absolute
+            name = entry_name(target)
+            if name not in names and (cleaned := requested(target)) != target:
+                target, name = cleaned, entry_name(cleaned)
+            if name in names:
+                yield Proof(name, target, file, is_metadata, page.project)
+
+
+_KEPT = re.compile(r"(@|%2F)", re.IGNORECASE)
+
+
+def requested(url: str) -> str:
+    """A link as pip asks for it: every part of the path unquoted and quoted again, so that ``!`` and ``+`` become percent signs.
+
+    >>> requested("https://index.test/a!1+b.whl")
+    'https://index.test/a%211%2Bb.whl'
+
+    Source: pip's ``models/link.py`` (seen from 20.3 to 26.3).
+    """
+    parts = urlsplit(url)
+    pieces = _KEPT.split(parts.path)
+    path = "".join(piece.upper() if number % 2 else quote(unquote(piece)) for number, piece in enumerate(pieces))
+    return urlunsplit(parts._replace(path=path))

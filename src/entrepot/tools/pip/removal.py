@@ -1,0 +1,163 @@
+"""Removing entries so that every running pip survives it, and counting what the disk really gets back.
+
+pip takes no lock. So metadata goes before the body (a body alone is never found, metadata alone is a silent miss), temporary
+files that may still be written to stay, and so do built wheels that somebody may be installing from. What changed since it was
+listed stays too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from entrepot.ports.tool import Entry, Kind, Progress, Removed
+from entrepot.tools.pip.rows import BUSY_WHEEL_S, STALE_TEMPORARY_S, disk_of, stamp
+from entrepot.tools.pip.wheels import ORIGIN_FILE
+
+FORCEABLE = "made or used within the last ten minutes"
+
+
+class Freed:
+    """Bytes and files given back, by inode: a file's blocks count when its last link goes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.files = 0
+
+    def unlink(self, path: Path, info: os.stat_result) -> None:
+        """Remove one file.
+
+        Raises:
+            OSError: it could not be removed.
+        """
+        path.unlink()
+        self.files += 1
+        if info.st_nlink <= 1:
+            self.bytes += disk_of(info)
+
+    def rmdir(self, path: Path) -> bool:
+        """Remove a directory if it is empty; whether it went."""
+        try:
+            info = path.lstat()
+            path.rmdir()
+        except OSError:
+            return False
+        self.bytes += disk_of(info)
+        return True
+
+
+def remove(entries: Sequence[Entry], *, force: bool = False, progress: Progress | None = None, now: float | None = None) -> Removed:
+    """Remove entries one by one; what may not go is kept with its reason.
+
+    Args:
+        entries: as listed.
+        force: take built wheels too that were made or used within ten minutes. Nothing else that is pinned goes by force.
+        progress: told after each hundred.
+        now: seconds since the epoch, for tests.
+    """
+    freed = Freed()
+    gone: list[Entry] = []
+    kept: list[tuple[Entry, str]] = []
+    for number, entry in enumerate(entries):
+        why = _remove_one(entry, freed, force=force, now=time.time() if now is None else now)
+        if why:
+            kept.append((entry, why))
+        else:
+            gone.append(entry)
+        if progress and number % 100 == 0:
+            progress(number, len(entries), "entries")
+    return Removed(tuple(gone), freed.bytes, freed.files, tuple(kept))
+
+
+def _remove_one(entry: Entry, freed: Freed, *, force: bool, now: float) -> str:
+    if entry.pinned and not (force and entry.pinned == FORCEABLE):
+        return entry.pinned
+    paths = list(entry.paths)
+    try:
+        infos = [path.lstat() for path in paths]
+    except FileNotFoundError:
+        infos = []
+    except OSError as exc:
+        return _why(exc, paths[0])
+    if not infos:
+        return "it is gone already, or was replaced while it was looked at"
+    why = _changed(entry, infos) or ("" if force else _busy(entry, infos, now))
+    if why:
+        return why
+    return _unlink_all(entry, paths, infos, freed)
+
+
+def _changed(entry: Entry, infos: list[os.stat_result]) -> str:
+    if any(not stat.S_ISREG(info.st_mode) for info in infos):
+        return "it is no plain file"
+    if ";".join(map(stamp, infos)) != entry.extra.get("stamp", ""):
+        return "it changed since it was listed"
+    return ""
+
+
+def _busy(entry: Entry, infos: list[os.stat_result], now: float) -> str:
+    newest = max(max(i.st_mtime, i.st_ctime) for i in infos)
+    if entry.kind is Kind.TEMP and now - newest < STALE_TEMPORARY_S:
+        return "it may still be written to"
+    if entry.kind is Kind.BUILT and now - max(newest, *(i.st_atime for i in infos)) < BUSY_WHEEL_S:
+        return FORCEABLE
+    return ""
+
+
+def _unlink_all(entry: Entry, paths: list[Path], infos: list[os.stat_result], freed: Freed) -> str:
+    """Metadata first. When the first file cannot go nothing goes; when a later one cannot, an orphan is left and said."""
+    for number, (path, info) in enumerate(zip(paths, infos, strict=True)):
+        try:
+            freed.unlink(path, info)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            return _why(exc, path) + (" (its metadata is gone)" if number else "")
+    _tidy(entry, paths[0].parent, freed)
+    return ""
+
+
+def _tidy(entry: Entry, folder: Path, freed: Freed) -> None:
+    """Take the directories that became empty, up to the part's root, and a wheel directory's origin.json with its last wheel."""
+    if entry.key.startswith("wheels/"):
+        with suppress(OSError):
+            names = os.listdir(folder)  # noqa: PTH208  # names are what is wanted
+            if names == [ORIGIN_FILE]:
+                origin = folder / ORIGIN_FILE
+                freed.unlink(origin, origin.lstat())
+    top = entry.place / entry.key.partition("/")[0]
+    while folder != top and top in folder.parents and freed.rmdir(folder):
+        folder = folder.parent
+
+
+def _why(exc: OSError, path: Path) -> str:
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission to remove it: {_owner(path)}"
+    if exc.errno == errno.EROFS:
+        return "the file system is read-only"
+    return f"it could not be removed: {exc.strerror}"
+
+
+def _owner(path: Path) -> str:
+    try:
+        info = path.parent.lstat()
+        import pwd  # noqa: PLC0415  # there is none on Windows
+
+        return f"{path.parent} belongs to {pwd.getpwuid(info.st_uid).pw_name} ({stat.filemode(info.st_mode)})"
+    except (OSError, ImportError, KeyError):
+        return str(path.parent)
+
+
+def empty_folders(root: Path, parts: Iterable[str]) -> int:
+    """Remove directories with nothing in them below the named parts; how many went. pip makes them again when it needs them."""
+    freed, count = Freed(), 0
+    for part in parts:
+        for folder, _, _ in os.walk(root / part, topdown=False):
+            if Path(folder) != root / part and time.time() - Path(folder).lstat().st_mtime > BUSY_WHEEL_S:
+                count += freed.rmdir(Path(folder))
+    return count

@@ -1,0 +1,157 @@
+"""Rows: what is known of one entry, as a flat list that is quick to store and quick to turn into an :class:`Entry`.
+
+Positions have names here; nobody else counts them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from entrepot.digests import Digest
+from entrepot.ports.tool import Entry, Kind
+from entrepot.tools.pip.index import Row
+
+KEY, PATHS, STAMP, SIZE, DISK, FREEABLE, FILES, USED, USED_FROM = range(9)
+KIND, PROJECT, VERSION, FILENAME, CERTAINTY, TAGS, ORIGIN = range(9, 16)
+FRESH_UNTIL, DIGEST, TRUST, LITTER, PINNED, EXTRA, LAYOUT, NEWEST = range(16, 24)
+WIDTH = 24
+
+STALE_TEMPORARY_S = 3600.0
+"""Seconds after which nobody writes to a temporary file any more; pip itself never says when it is done."""
+BUSY_WHEEL_S = 600.0
+"""Seconds for which a built wheel is left alone: pip takes no lock while it installs from it."""
+EXPIRED_PAGE_S = 7 * 86400.0
+"""Seconds past its freshness after which a page is litter: younger ones still serve offline."""
+SELFCHECK_S = 7 * 86400.0
+"""Seconds for which pip believes its own version check."""
+
+NAME = re.compile(r"[0-9a-f]{56}")
+TEMPORARY = re.compile(r"(?P<name>[0-9a-f]{56})(?:\.body)?[a-z0-9_]{8}\.tmp")
+
+
+def stamp(info: os.stat_result) -> str:
+    """What changes whenever a file's content is replaced or written to."""
+    return f"{info.st_ino}:{info.st_mtime_ns}:{info.st_size}"
+
+
+def disk_of(info: os.stat_result) -> int:
+    """Bytes of disk of one inode."""
+    blocks = getattr(info, "st_blocks", None)
+    return info.st_size if blocks is None else blocks * 512
+
+
+def blank(key: str, layout: str, files: list[tuple[str, os.stat_result]]) -> Row:
+    """A row of which only the files are known: relative paths in the order in which they must be removed."""
+    row: Row = [None] * WIDTH
+    row[KEY], row[LAYOUT] = key, layout
+    row[PATHS] = [path for path, _ in files]
+    row[KIND], row[CERTAINTY], row[EXTRA], row[TAGS] = str(Kind.OTHER), "unknown", {}, ""
+    measure(row, [info for _, info in files])
+    return row
+
+
+def measure(row: Row, infos: list[os.stat_result]) -> None:
+    """Fill in what ``stat`` says: sizes, stamps, last use."""
+    row[STAMP] = ";".join(map(stamp, infos))
+    row[SIZE] = sum(info.st_size for info in infos)
+    links: dict[tuple[int, int], list[os.stat_result]] = {}
+    for info in infos:
+        links.setdefault((info.st_dev, info.st_ino), []).append(info)
+    row[DISK] = sum(disk_of(same[0]) for same in links.values())
+    row[FREEABLE] = sum(disk_of(same[0]) for same in links.values() if same[0].st_nlink <= len(same))
+    row[FILES] = len(infos)
+    touch(row, infos)
+
+
+def touch(row: Row, infos: list[os.stat_result]) -> None:
+    """Fill in the times: reading moves only the access time, and that not on every file system."""
+    read = max(info.st_atime for info in infos)
+    written = max(info.st_mtime for info in infos)
+    row[USED], row[USED_FROM] = (read, "atime") if read > written else (written, "mtime")
+    row[NEWEST] = max(max(info.st_mtime, info.st_ctime) for info in infos)
+
+
+class Paths(tuple[Any, ...]):
+    """Paths that are made from strings only when somebody looks: making two for each of 100,000 entries takes half a second."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        """Each as a :class:`Path`."""
+        return map(Path, tuple.__iter__(self))
+
+    def __getitem__(self, index: Any) -> Any:
+        """One as a :class:`Path`, or a tuple of them."""
+        found = tuple.__getitem__(self, index)
+        return tuple(map(Path, found)) if isinstance(index, slice) else Path(found)
+
+    def __eq__(self, other: object) -> bool:
+        """As the tuple of paths it stands for."""
+        return tuple(self) == (tuple(other) if isinstance(other, tuple) else other)
+
+    def __ne__(self, other: object) -> bool:
+        """The contrary."""
+        return not self == other
+
+    def __hash__(self) -> int:
+        """As the tuple of paths it stands for."""
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        """As the tuple of paths it stands for."""
+        return repr(tuple(self))
+
+
+_KINDS = {str(kind): kind for kind in Kind}
+
+
+def entry(row: Row, place: Path, root: str, now: float, *, superseded: bool) -> Entry:
+    """The port's form of a row, with what depends on the moment: freshness, litter, what may not go yet."""
+    kind = _KINDS[row[KIND]]
+    until = row[FRESH_UNTIL]
+    state: Literal["fresh", "stale", ""] = "" if until is None else "fresh" if now < until else "stale"
+    litter, pinned = row[LITTER] or "", row[PINNED] or ""
+    if row[LAYOUT] == "http" and superseded:
+        litter = "superseded layout"
+    if kind is Kind.TEMP or litter == "orphan":
+        age = now - row[NEWEST]
+        if age < STALE_TEMPORARY_S:
+            litter, pinned = "", pinned or "it may still be written to"
+        elif kind is Kind.TEMP:
+            litter = "stale temporary"
+    elif kind is Kind.PAGE and not litter and until is not None and now - until > EXPIRED_PAGE_S:
+        litter = "expired page"
+    elif kind is Kind.BUILT and now - max(row[NEWEST], row[USED]) < BUSY_WHEEL_S:
+        pinned = "made or used within the last ten minutes"
+    elif row[LAYOUT] == "selfcheck" and now - row[NEWEST] > SELFCHECK_S:
+        litter = "stale self-check"
+    extra = {**row[EXTRA], "stamp": row[STAMP]}
+    return Entry(
+        "pip",
+        place,
+        row[KEY],
+        kind,
+        row[SIZE],
+        row[DISK],
+        row[FREEABLE],
+        row[FILES],
+        row[PROJECT] or None,
+        row[VERSION] or None,
+        row[FILENAME] or None,
+        row[CERTAINTY],
+        row[USED],
+        row[USED_FROM],
+        (),
+        pinned,
+        litter,
+        row[ORIGIN] or "",
+        Digest("sha256", row[DIGEST]) if row[DIGEST] else None,
+        state,
+        cast('Literal["proven", "unproven", "bad", ""]', row[TRUST] or ""),
+        row[TAGS],
+        Paths(f"{root}/{path}" for path in row[PATHS]),
+        extra,
+    )

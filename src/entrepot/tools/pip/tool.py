@@ -1,0 +1,141 @@
+"""pip as the verbs see it: :func:`tool` makes the object behind ``ports/tool.py``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
+from entrepot.tools.pip import removal
+from entrepot.tools.pip.cache import Scan, Scope, Tally
+from entrepot.tools.pip.donor import Donation, donor
+from entrepot.tools.pip.index import Index
+from entrepot.tools.pip.interpreters import Pip, pips
+from entrepot.tools.pip.locations import state_folder
+from entrepot.tools.pip.places import default_index, indexes, places, resolve
+from entrepot.tools.pip.rows import entry
+from entrepot.tools.pip.settings import PipSettings
+
+SEPARATE_BODIES = (23, 3)
+"""First pip that writes ``http-v2`` and leaves ``http`` alone."""
+
+
+class PipTool:
+    """pip.
+
+    Args:
+        state: where to remember scans; ``None``: the user's state directory.
+        now: the clock, seconds since the epoch.
+    """
+
+    name = "pip"
+
+    def __init__(self, state: Path | None = None, now: Callable[[], float] = time.time) -> None:
+        self._state = state
+        self._now = now
+        self.tally = Tally()
+        """What the last scan had to do."""
+
+    def places(self, around: Surroundings, *, command: str = "install", options: Sequence[str] = ()) -> Sequence[Place]:
+        """Every cache of every pip found, the one in use first; caching turned off gives a place without a path."""
+        return places(around, command=command, options=options)
+
+    def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+        """What lies in one place; an absent or unreadable directory has no entries."""
+        yield from self._scan(place, around, progress, recheck=False)
+
+    def _scan(self, place: Place, around: Surroundings, progress: Progress | None, *, recheck: bool) -> Iterator[Entry]:
+        if place.path is None or not place.path.is_dir():
+            return
+        now = self._now()
+        index = Index(self._index_path(around))
+        scan = Scan(Scope(str(place.path), self._bases(around), now, recheck), index, progress)
+        try:
+            rows = scan.rows()
+        except OSError:
+            return
+        finally:
+            index.close()
+            self.tally = scan.tally
+        superseded = is_superseded(place.path, around)
+        root = str(place.path)
+        for row in rows:
+            yield entry(row, place.path, root, now, superseded=superseded)
+
+    def remembered(self, place: Place, around: Surroundings) -> list[Entry]:
+        """What the last scan saw, without a look at the cache: for totals that must come at once; empty without a scan."""
+        if place.path is None:
+            return []
+        index = Index(self._index_path(around))
+        shards = index.load(str(place.path))
+        index.close()
+        root, now = str(place.path), self._now()
+        superseded = is_superseded(place.path, around)
+        return [entry(row, place.path, root, now, superseded=superseded) for shard in shards.values() for row in shard.rows]
+
+    def remove(
+        self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+    ) -> Removed:
+        """Remove entries; ``force`` takes built wheels that may be in use, and nothing else that is pinned."""
+        del around  # the entries say where they are
+        return removal.remove(entries, force=force, progress=progress, now=self._now())
+
+    def verify(
+        self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
+    ) -> Iterator[Finding]:
+        """Check every entry; see :mod:`.verify`."""
+        from entrepot.tools.pip.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
+
+        if place.path is None or not place.path.is_dir():
+            return
+        entries = list(self._scan(place, around, None, recheck=True))
+        index = Index(self._index_path(around))
+        try:
+            checker = Verifier(place.path, self._bases(around), repair=repair, full=full, progress=progress)
+            yield from checker.findings(entries)
+            checker.remember(index)
+        finally:
+            index.close()
+
+    def settings(self, around: Surroundings) -> Settings | None:
+        """Pip's configuration."""
+        return PipSettings(around)
+
+    def donor(self, url: str, around: Surroundings) -> Donation | None:
+        """Pip's stored response for a URL, out of the cache in use; its digest is for the caller to check."""
+        for root in self._roots(around):
+            found = donor(url, root)
+            if found is not None:
+                return found
+        return None
+
+    def _roots(self, around: Surroundings) -> Iterable[Path]:
+        return [p.path for p in self.places(around) if p.path is not None]
+
+    def _index_path(self, around: Surroundings) -> Path:
+        return (self._state or Path(state_folder(around))) / "pip.sqlite"
+
+    def _bases(self, around: Surroundings) -> tuple[str, ...]:
+        found = dict.fromkeys(url for pip in pips(around) for url in indexes(around, pip))
+        if (usual := default_index()) != "":
+            found.setdefault(usual)
+        return tuple(found)
+
+
+def is_superseded(root: Path, around: Surroundings) -> bool:
+    """Whether every pip found that uses this cache has left the old layout ``http`` behind."""
+    found = pips(around)
+    users = [pip for pip in found if _uses(pip, root, around)]
+    return all(pip.version >= SEPARATE_BODIES for pip in (users or found))
+
+
+def _uses(pip: Pip, root: Path, around: Surroundings) -> bool:
+    path = resolve(around, pip).path
+    return path is not None and os.path.realpath(path) == os.path.realpath(root)
+
+
+def tool(state: Path | None = None, now: Callable[[], float] = time.time) -> PipTool:
+    """The factory the verbs call."""
+    return PipTool(state, now)

@@ -1,0 +1,336 @@
+"""Real pips of several versions, a tiny https index, and distributions of every shape: what the tests of pip's room stand on.
+
+Virtual environments are made once, in ``ENTREPOT_TEST_CACHE`` or the user's cache directory, by the ordinary client; where
+that or a fitting interpreter is missing the tests are skipped with the reason.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+VERSIONS = {"20.3.4": "3.8 3.9", "22.0.4": "3.9 3.8 3.10", "23.2.1": "", "24.3.1": "", "25.3": "", "26.3": ""}
+"""pip version -> Pythons it runs on, best first; empty: the one that runs the tests."""
+
+
+def test_cache() -> Path:
+    named = os.environ.get("ENTREPOT_TEST_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "entrepot-tests"
+
+
+test_cache.__test__ = False
+
+
+@cache
+def interpreter(version: str) -> Path | None:
+    """An interpreter of one minor version, out of PATH or pyenv."""
+    found = shutil.which(f"python{version}")
+    if found and runs(Path(found)):
+        return Path(found)
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    for python in sorted(root.glob(f"versions/{version}.*/bin/python{version}")):
+        if runs(python):
+            return python
+    return None
+
+
+def runs(python: Path) -> bool:
+    return subprocess.run([str(python), "-c", "import venv, ensurepip"], capture_output=True, check=False).returncode == 0
+
+
+@cache
+def pip_python(version: str) -> Path:
+    """The interpreter of a virtual environment with exactly this pip; skips when there can be none."""
+    folder = test_cache() / "pips" / version
+    python = folder / "bin" / "python"
+    if (folder / "complete").exists() and python.exists():
+        return python
+    wanted = VERSIONS[version].split()
+    base = Path(sys.executable) if not wanted else next((p for v in wanted if (p := interpreter(v)) is not None), None)
+    if base is None:
+        pytest.skip(f"pip {version} needs Python {' or '.join(wanted)}, and there is none here")
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([str(base), "-m", "venv", "--without-pip", str(folder)], check=True, capture_output=True)
+    wheels = folder / "wheels"
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels), f"pip=={version}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = list(wheels.glob("pip-*.whl"))
+    if not found:
+        pytest.skip(f"pip {version} cannot be had here: {done.stderr.strip().splitlines()[-1:]}")
+    site = next((folder / "lib").glob("python3*")) / "site-packages"
+    with zipfile.ZipFile(found[0]) as archive:
+        archive.extractall(site)
+    (folder / "complete").touch()
+    return python
+
+
+# distributions
+
+
+def wheel_bytes(name: str, version: str, tags: str = "py3-none-any", *, build: str = "", size: int = 300) -> tuple[str, bytes]:
+    """A real wheel with RECORD; its file name is what a real builder would give."""
+    python, abi, platforms = tags.split("-")
+    listed = [f"{p}-{a}-{q}" for p in python.split(".") for a in abi.split(".") for q in platforms.split(".")]
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}/__init__.py": f"VERSION = {version!r}\n".encode() + b"#" * size,
+        f"{info}/METADATA": metadata(name, version),
+        f"{info}/WHEEL": (
+            "Wheel-Version: 1.0\nGenerator: lab\nRoot-Is-Purelib: true\n"
+            + (f"Build: {build}\n" if build else "")
+            + "".join(f"Tag: {tag}\n" for tag in listed)
+        ).encode(),
+    }
+    record = "".join(f"{path},sha256={_record_digest(data)},{len(data)}\n" for path, data in files.items()) + f"{info}/RECORD,,\n"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, data in {**files, f"{info}/RECORD": record.encode()}.items():
+            archive.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+    return f"{name}-{version}-{build + '-' if build else ''}{tags}.whl", buffer.getvalue()
+
+
+def _record_digest(data: bytes) -> str:
+    import base64
+
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+def metadata(name: str, version: str) -> bytes:
+    return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: of the lab\n\ntext\n".encode()
+
+
+BACKEND = """
+import base64, hashlib, zipfile
+NAME, VERSION = {name!r}, {version!r}
+def _files():
+    info = NAME + "-" + VERSION + ".dist-info"
+    return info, {{
+        NAME + "/__init__.py": b"",
+        info + "/METADATA": ("Metadata-Version: 2.1\\nName: " + NAME + "\\nVersion: " + VERSION + "\\n").encode(),
+        info + "/WHEEL": b"Wheel-Version: 1.0\\nGenerator: lab\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }}
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    info, files = _files()
+    name = NAME + "-" + VERSION + "-py3-none-any.whl"
+    with zipfile.ZipFile(directory + "/" + name, "w") as z:
+        record = ""
+        for path, data in files.items():
+            z.writestr(path, data)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            record += path + ",sha256=" + digest + "," + str(len(data)) + "\\n"
+        z.writestr(info + "/RECORD", record + info + "/RECORD,,\\n")
+    return name
+"""
+PYPROJECT = b'[build-system]\nrequires = []\nbuild-backend = "lab_backend"\nbackend-path = ["."]\n'
+
+
+def source_files(name: str, version: str) -> dict[str, bytes]:
+    return {
+        "PKG-INFO": metadata(name, version),
+        "pyproject.toml": PYPROJECT,
+        "lab_backend.py": BACKEND.format(name=name, version=version).encode(),
+    }
+
+
+def sdist_bytes(name: str, version: str, suffix: str = ".tar.gz") -> tuple[str, bytes]:
+    root = f"{name}-{version}"
+    buffer = io.BytesIO()
+    files = {f"{root}/{path}": data for path, data in source_files(name, version).items()}
+    if suffix == ".zip":
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path, data in files.items():
+                archive.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), data)
+    else:
+        with tarfile.open(fileobj=buffer, mode="w:" + {".tar.gz": "gz", ".tar.bz2": "bz2", ".tar.xz": "xz"}[suffix]) as archive:
+            for path, data in files.items():
+                member = tarfile.TarInfo(path)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    return root + suffix, buffer.getvalue()
+
+
+# the index
+
+
+@dataclass
+class Index:
+    """What the origin serves: files by project, at ``/files/`` (absolute links) or beside the page (relative ones)."""
+
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    relative: bool = False
+    cache_control: str = "max-age=600, public"
+    metadata: bool = True
+    gzip_pages: bool = True
+    hashes: bool = True
+    date: float | None = None
+    log: list[str] = field(default_factory=list)
+    extra_headers: dict[str, str] = field(default_factory=dict)
+    base: str = ""
+
+    def add(self, filename: str, data: bytes) -> str:
+        project = re.sub(r"[-_.]+", "-", filename.split("-")[0]).lower()
+        self.files.setdefault(project, {})[filename] = data
+        return filename
+
+    def answer(self, path: str, accept: str) -> tuple[int, dict[str, str], bytes]:
+        path = path.partition("?")[0]
+        if path.startswith("/moved/"):
+            return 301, {"Location": f"{self.base}/simple/{path[7:]}"}, b""
+        if path.startswith("/simple/"):
+            project = path[len("/simple/") :].strip("/")
+            if project in self.files:
+                return self._page(project, accept)
+        name = unquote(path.rpartition("/")[2])
+        for files in self.files.values():
+            for filename, data in files.items():
+                if name == filename:
+                    return 200, {"Content-Type": "application/octet-stream"}, data
+                if name == f"{filename}.metadata" and filename.endswith(".whl"):
+                    return 200, {"Content-Type": "application/octet-stream"}, self._metadata_of(data)
+        return 404, {"Content-Type": "text/plain"}, b"no"
+
+    @staticmethod
+    def _metadata_of(data: bytes) -> bytes:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return archive.read(next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA")))
+
+    def _url(self, project: str, filename: str) -> str:
+        name = filename.replace("+", "%2B")
+        return f"../../files/{project}/{name}" if self.relative else f"{self.base}/files/{project}/{name}"
+
+    def _page(self, project: str, accept: str) -> tuple[int, dict[str, str], bytes]:
+        rows = []
+        for filename, data in self.files[project].items():
+            digest = hashlib.sha256(data).hexdigest()
+            own = hashlib.sha256(self._metadata_of(data)).hexdigest() if filename.endswith(".whl") and self.metadata else ""
+            rows.append((filename, self._url(project, filename), digest, own, len(data)))
+        if "json" in accept:
+            kind = "application/vnd.pypi.simple.v1+json"
+            files = [
+                {"filename": f, "url": u, "hashes": {"sha256": d} if self.hashes else {}, "size": s}
+                | ({"core-metadata": {"sha256": o}} if o else {})
+                for f, u, d, o, s in rows
+            ]
+            body = json.dumps({"meta": {"api-version": "1.1"}, "name": project, "files": files}).encode()
+        else:
+            kind = "text/html"
+            lines = [
+                f'<a href="{u}{"#sha256=" + d if self.hashes else ""}"'
+                + (f' data-core-metadata="sha256={o}" data-dist-info-metadata="sha256={o}"' if o else "")
+                + f">{f}</a><br>"
+                for f, u, d, o, s in rows
+            ]
+            body = (
+                f"<!DOCTYPE html><html><head><title>Links for {project}</title></head><body>{''.join(lines)}</body></html>".encode()
+            )
+        headers = {"Content-Type": kind, "Vary": "Accept, Accept-Encoding"}
+        if self.gzip_pages:
+            headers["Content-Encoding"] = "gzip"
+            body = gzip.compress(body, mtime=0)
+        return 200, headers, body
+
+
+class Origin:
+    """The index behind https on a loopback port."""
+
+    def __init__(self, index: Index, folder: Path) -> None:
+        import trustme
+
+        authority = trustme.CA()
+        self.ca = folder / "ca.pem"
+        authority.cert_pem.write_to_path(str(self.ca))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                index.log.append(self.path)
+                status, headers, body = index.answer(self.path, self.headers.get("Accept", ""))
+                tag = '"' + hashlib.sha256(body).hexdigest()[:16] + '"'
+                if status == 200 and self.headers.get("If-None-Match") == tag:
+                    status, body = 304, b""
+                self.send_response_only(status)
+                self.send_header("Date", formatdate(index.date, usegmt=True))
+                if status in (200, 304):
+                    self.send_header("ETag", tag)
+                    if index.cache_control:
+                        self.send_header("Cache-Control", index.cache_control)
+                for name, value in {**headers, **index.extra_headers}.items():
+                    self.send_header(name, value)
+                if status != 304:
+                    self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                pass
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        index.base = self.base = f"https://localhost:{self.server.server_port}"
+        self.index = index
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(5)
+
+
+def clean_environ(home: Path, **more: str) -> dict[str, str]:
+    """An environment in which no setting of this machine is seen."""
+    keep = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "TMPDIR")}
+    return {
+        **keep,
+        "HOME": str(home),
+        "XDG_CONFIG_DIRS": str(home / "xdg"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        **more,
+    }
+
+
+def run_pip(
+    version: str, *words: str, environ: dict[str, str], cwd: Path | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run one real pip to its end."""
+    done = subprocess.run(
+        [str(pip_python(version)), "-m", "pip", *words],
+        env=environ,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"pip {version} {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
