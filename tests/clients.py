@@ -189,11 +189,14 @@ def _interpreter(first: tuple[int, int], last: tuple[int, int]) -> Path:
 
 
 def _candidates(version: str) -> Iterator[Path]:
+    """On the path, and where version managers keep theirs; a stand-in on the path tells where its manager's are."""
+    home = Path(MACHINE.get("HOME", "/"))
+    roots = [Path(sys.base_prefix).parent, home / ".pyenv/versions", home / ".local/share/uv/python"]
     found = shutil.which(f"python{version}", path=MACHINE.get("PATH"))
     if found is not None:
         yield Path(found)
-    home = Path(MACHINE.get("HOME", "/"))
-    for root in (home / ".pyenv/versions", home / ".local/share/uv/python", Path("/opt")):
+        roots.append(Path(found).parent.parent / "versions")
+    for root in dict.fromkeys(roots):
         yield from sorted(root.glob(f"*{version}*/bin/python{version}"), reverse=True)
 
 

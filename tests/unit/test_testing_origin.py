@@ -339,6 +339,16 @@ class TestTls:
             ):
                 assert wrapped.version() == "TLSv1.3"
 
+    @pytest.mark.parametrize("name", ["other.test", "127.0.0.9"])
+    def test_a_certificate_may_hold_more_names(self, name):
+        with Origin(tls=True, names=[name]) as origin:
+            context = origin.authority.client_context()
+            with (
+                socket.create_connection((origin.host, origin.port)) as plain,
+                context.wrap_socket(plain, server_hostname=name) as wrapped,
+            ):
+                assert wrapped.getpeercert()["subjectAltName"]
+
     @pytest.mark.parametrize("framing", ["length", "close"])
     def test_a_body_ends_properly_inside_tls(self, origin_tls: Origin, framing):
         origin_tls.framing = framing

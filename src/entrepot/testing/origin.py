@@ -56,6 +56,7 @@ class Origin(Journal):
         name: the host name in URLs in place of the address and port: then links say ``https://NAME/...`` and :attr:`resolve`
             tells which address is meant.
         files_name: the same for the files.
+        names: more names and addresses that the certificate shall hold.
         profile: which caching fields the answers carry; see :mod:`entrepot.testing.profiles`.
 
     Everything that can be set afterwards is a plain attribute, and takes effect with the next request:
@@ -83,11 +84,12 @@ class Origin(Journal):
         authority: TestAuthority | None = None,
         name: str = "",
         files_name: str = "",
+        names: Sequence[str] = (),
         profile: Profile = profiles.index_like,
     ) -> None:
         super().__init__()
         self.host, self.files_host, self.tls = host, files_host, tls or authority is not None
-        self.name, self.files_name = name, files_name or name
+        self.name, self.files_name, self.names = name, files_name or name, tuple(names)
         self.authority = (authority or TestAuthority()) if self.tls else None
         self.profile = profile
         self.latency, self.link, self.index_max_age = 0.0, Link(), 600
@@ -123,7 +125,7 @@ class Origin(Journal):
         if self._listeners:
             return
         if self.authority is not None and self._context is None:
-            names = [self.host, self.files_host, "localhost", self.name, self.files_name]
+            names = [self.host, self.files_host, "localhost", self.name, self.files_name, *self.names]
             self._context = self.authority.server_context(dict.fromkeys(filter(None, names)))
         for role, host in (("index", self.host), ("files", self.files_host)):
             if host is not None:
