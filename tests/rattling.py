@@ -6,6 +6,7 @@ python rattling.py CHANNEL CACHE TARGET SPEC...
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -20,3 +21,6 @@ async def main(channel: str, cache: Path, target: Path, specs: list[str]) -> Non
 
 if __name__ == "__main__":
     asyncio.run(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:]))
+    # Its threads may outlive the interpreter and crash it on the way out, long after all was done
+    # (py-rattler 0.28, one time in twenty on a busy machine).
+    os._exit(0)
