@@ -187,7 +187,7 @@ class Index:
     base: str = ""
 
     def add(self, filename: str, data: bytes) -> str:
-        project = re.sub(r"[-_.]+", "-", filename.split("-")[0]).lower()
+        project = re.sub(r"[-_.]+", "-", filename.split("-", maxsplit=1)[0]).lower()
         self.files.setdefault(project, {})[filename] = data
         return filename
 

@@ -5,9 +5,8 @@ import gc
 import json
 import time
 
-from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
-
 from entrepot.testing.upstream import Script
+from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 
 BIG = "https://index.test/simple/big/"
 LATE_S = 0.25
@@ -16,7 +15,12 @@ LATE_S = 0.25
 
 def big_page(count=34_000):
     file = {"url": "", "filename": "", "hashes": {"sha256": "0" * 64}, "size": 1, "requires-python": ">=3.8", "yanked": False}
-    file |= {"upload-time": "2026-01-01T00:00:00.000000Z", "core-metadata": {"sha256": "1" * 64}, "provenance": None, "x": "y" * 150}
+    file |= {
+        "upload-time": "2026-01-01T00:00:00.000000Z",
+        "core-metadata": {"sha256": "1" * 64},
+        "provenance": None,
+        "x": "y" * 150,
+    }
     names = (f"big-1.{i}-py3-none-any.whl" for i in range(count))
     files = [{**file, "filename": name, "url": f"https://files.test/packages/{name}"} for name in names]
     return json.dumps({"meta": {"api-version": "1.1"}, "name": "big", "files": files}).encode()

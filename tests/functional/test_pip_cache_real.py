@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pip_lab import VERSIONS, Index, Origin, clean_environ, pip_python, run_pip, sdist_bytes, source_files, wheel_bytes
 
 from entrepot.ports.tool import Kind, Surroundings
 from entrepot.tools.pip.tool import tool
+from pip_lab import VERSIONS, Index, Origin, clean_environ, pip_python, run_pip, sdist_bytes, source_files, wheel_bytes
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
 

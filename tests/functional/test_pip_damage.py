@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from functional.test_pip_cache_real import Lab
-from pip_lab import pip_python, run_pip
 
 from entrepot.ports.tool import Kind
 from entrepot.tools.pip.httpentry import PREFIX, decode, encode
 from entrepot.tools.pip.tool import tool
+from functional.test_pip_cache_real import Lab
+from pip_lab import pip_python, run_pip
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
 

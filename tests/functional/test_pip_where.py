@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from pip_lab import Index, Origin, clean_environ, pip_python, run_pip, wheel_bytes
 
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.pip.interpreters import pip_of
 from entrepot.tools.pip.places import place_of
+from pip_lab import Index, Origin, clean_environ, pip_python, run_pip, wheel_bytes
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the combinations are written for POSIX")
 

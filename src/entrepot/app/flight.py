@@ -19,6 +19,7 @@ import dataclasses
 from contextlib import suppress
 from enum import Enum
 
+from entrepot.app.drafts import draft_head
 from entrepot.app.errand import Errand, Means, Note
 from entrepot.app.pages import page_reader
 from entrepot.app.partials import as_kept, content_length, continues, hash_partial, range_validator, redirected
@@ -27,7 +28,6 @@ from entrepot.app.policy import (
     HELD_BACK,
     REDIRECTS,
     RETRIED,
-    has_credentials,
     immutable,
     keeps,
     without_private_fields,
@@ -46,10 +46,8 @@ from entrepot.httpcache import (
     unconditional,
 )
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
-from entrepot.names import classify, filename_of
 from entrepot.ports.store import Blob, Growing
 from entrepot.ports.upstream import Answer as UpstreamAnswer
-from entrepot.simple.page import is_simple_type
 
 FOLLOW_S = 0.01
 """Seconds between looks at a download that another process leads."""
@@ -336,7 +334,7 @@ class Flight:
             return False
         stored = action.entry if isinstance(action, Store) else as_kept(errand.forward, answer.head, sent, now)
         self._replaces = action.replaces if isinstance(action, Store) else ()
-        self.draft = self._draft(stored, reserve=not storable)
+        self.draft = draft_head(errand.request, stored, errand.expectation, shared=self._means.shared, reserve=not storable)
         self.total = content_length(answer.head) if content_length(answer.head) is not None else errand.expectation.size
         if answer.head.status != 200:
             self._holds = False
@@ -427,27 +425,6 @@ class Flight:
         reader = page_reader(self._errand.request.url, head, lambda: growing.read(0, self._hasher.size), self._means.pages)
         if reader is not None and head.body is not None:
             self._means.facts.read(self._errand.request.url, head.body, reader)
-
-    def _draft(self, stored: StoredResponse, *, reserve: bool) -> Head:
-        link = self._errand.expectation.link
-        named = classify(filename_of(self._errand.request.url))
-        kind = named.kind if named is not None else (link.kind if link is not None else "other")
-        if kind == "other" and is_simple_type(stored.head.headers.get("content-type") or ""):
-            kind = "page"
-        return Head(
-            url=self._redacted,
-            method="GET",
-            response=dataclasses.replace(stored, head=without_private_fields(stored.head)),
-            body=None,
-            shared=self._means.shared,
-            credentialed=has_credentials(self._errand.request),
-            reserve=reserve,
-            project=(link.project if link is not None else None) or (named.project if named is not None else None),
-            version=(link.version if link is not None else None) or (named.version if named is not None else None),
-            filename=(link.filename if link is not None else None) or (named.filename if named is not None else None),
-            kind=kind,
-            upload_time=link.upload_time if link is not None else None,
-        )
 
     @property
     def _is_ok(self) -> bool:

@@ -9,17 +9,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
 from entrepot.app.answers import Answer, BlobBody, Body, BytesBody, Request, StreamBody
 from entrepot.app.direct import verified, without_start
+from entrepot.app.donors import take_over
 from entrepot.app.entries import Entries
 from entrepot.app.errand import Errand, Means
-from entrepot.app.facts import Expectation, Facts
+from entrepot.app.facts import NOTHING, Expectation, Facts
 from entrepot.app.flight import Flight, State
 from entrepot.app.flights import FlightBody, Flights
 from entrepot.app.pages import Learned, page_reader
@@ -46,6 +48,7 @@ from entrepot.httpcache import (
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 from entrepot.names import classify, filename_of
 from entrepot.ports.clock import Clock
+from entrepot.ports.donor import Donor
 from entrepot.ports.upstream import Answer as UpstreamAnswer
 from entrepot.ports.upstream import Upstream
 from entrepot.simple.worker import PageReader
@@ -72,9 +75,22 @@ class Service:
         entries, upstream, facts, clock: the world.
         rules: how.
         tally: where it is counted.
+        donors: finds other tools' caches; called at the first miss, in a thread.
     """
 
-    def __init__(self, *, entries: Entries, upstream: Upstream, facts: Facts, clock: Clock, rules: Rules, tally: Tally) -> None:
+    def __init__(
+        self,
+        *,
+        entries: Entries,
+        upstream: Upstream,
+        facts: Facts,
+        clock: Clock,
+        rules: Rules,
+        tally: Tally,
+        donors: Callable[[], Sequence[Donor]] = tuple,
+    ) -> None:
+        self._find_donors = donors
+        self._donors: Sequence[Donor] | None = None
         self._entries = entries
         self._upstream = upstream
         self._facts = facts
@@ -113,6 +129,10 @@ class Service:
             answer = await self._stored(request, fixed, "hit")
             if answer is not None:
                 return answer
+        if fixed is None and (taken := await self._taken_over(request, expectation)) is not None:
+            answer = await self._stored(request, taken, "hit")
+            if answer is not None:
+                return answer
         if self._rules.offline:
             return await self._offline(request, heads)
         usable = [h.response for h in heads if not h.reserve and h is not fixed]
@@ -120,6 +140,13 @@ class Service:
             refreshing(request) if self._rules.refresh else request, usable, now=self._clock.now(), shared=self._rules.shared
         )
         return await self._decided(request, decision, heads, expectation)
+
+    async def _taken_over(self, request: RequestHead, expectation: Expectation, *, unproven: bool = False) -> Head | None:
+        if not (expectation.proves or unproven):
+            return None
+        if self._donors is None:
+            self._donors = await asyncio.to_thread(self._find_donors)
+        return await take_over(request, self._entries, self._donors, expectation, shared=self._rules.shared)
 
     async def _proven_now(self, request: RequestHead, heads: list[Head], expectation: Expectation) -> Head | None:
         head = provable(heads, expectation)
@@ -193,6 +220,10 @@ class Service:
             answer = await self._stored(request, head, "stale")
             if answer is not None:
                 return answer
+        taken = await self._taken_over(request, NOTHING, unproven=True)
+        if taken is not None and (answer := await self._stored(request, taken, "stale")) is not None:
+            self._learn_again(request, taken)
+            return answer
         name = asked_for(request.url)
         self._tally.unseen.setdefault(name, redacted_url(request.url))
         return self._gateway(request, 504, f"entrepot is offline and has never seen {name}", "error")

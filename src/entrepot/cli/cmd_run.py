@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,7 @@ class _Session:
         from entrepot.server.authority import Authority
         from entrepot.server.doorman import RunDoorman
         from entrepot.server.runner import Run, carry_out
+        from entrepot.tools.registry import donors
         from entrepot.upstreams.client import UpstreamSettings, open_upstream
         from entrepot.upstreams.proxies import ProxyRules
         from entrepot.upstreams.trust import merged_bundle
@@ -143,7 +145,15 @@ class _Session:
             caches=opened.request,
         )
         upstream = open_upstream(reach)
-        service = Service(entries=entries, upstream=upstream, facts=facts, clock=clock, rules=rules, tally=self._tally)
+        service = Service(
+            entries=entries,
+            upstream=upstream,
+            facts=facts,
+            clock=clock,
+            rules=rules,
+            tally=self._tally,
+            donors=partial(donors, self._context.around),
+        )
         doorman = RunDoorman(opened, dialler(reach), self._tally, offline=self._offline)
         try:
             return await carry_out(

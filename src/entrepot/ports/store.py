@@ -13,7 +13,7 @@ What only one backend can do is a method of that backend, not of the port.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,7 +225,35 @@ class Hold(Protocol):
         ...
 
 
-class Store(Get, Put, Look, List, Delete, Flights, Hold, Protocol):
+Check = Callable[[Callable[[int, int], bytes], int], str | None]
+"""Given a way to read ``(start, count)`` and the size: the key to keep the bytes under, or ``None`` to drop them."""
+
+
+class Adopt(Protocol):
+    """Taking over files of other caches."""
+
+    async def adopt(self, path: Path, offset: int, size: int, check: Check, *, link: bool = False) -> ObjectMeta | None:
+        """Make part of a file an object: cloned where the file system can, with ``link`` linked where safe, copied otherwise.
+
+        What is kept is checked, not the source: that may change under our hands.
+
+        Args:
+            path: a regular file of this machine.
+            offset: of the part, in bytes.
+            size: of the part, in bytes.
+            check: called in a thread with the bytes as they would be kept.
+            link: whether the file's owner never writes it in place.
+
+        Returns:
+            The object, or ``None`` when the file is not there, cannot be read, or ``check`` refuses it.
+
+        Raises:
+            StoreFull, StoreUnavailable: the store cannot be written.
+        """
+        ...
+
+
+class Store(Get, Put, Look, List, Delete, Flights, Hold, Adopt, Protocol):
     """Everything the application asks of a store."""
 
     @property

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Literal
 
-from entrepot.ports.store import Blob, Growing, ObjectMeta, Store
+from entrepot.ports.store import Blob, Check, Growing, ObjectMeta, Store
 from entrepot.stores.wrapper import StoreWrapper
 
 
@@ -67,3 +68,8 @@ class CountingStore(StoreWrapper):
         """Counted."""
         self.calls["hold"] += 1
         return self.inner.hold(key, exclusive=exclusive)
+
+    async def adopt(self, path: Path, offset: int, size: int, check: Check, *, link: bool = False) -> ObjectMeta | None:
+        """Counted."""
+        self.calls["adopt"] += 1
+        return await self.inner.adopt(path, offset, size, check, link=link)

@@ -12,14 +12,15 @@ import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from entrepot.digests import Hasher
 from entrepot.errors import StoreError
 from entrepot.heads import body_key
-from entrepot.ports.store import ObjectMeta
-from entrepot.stores import upkeep
+from entrepot.ports.store import Check, ObjectMeta
+from entrepot.stores import adoption, upkeep
 from entrepot.stores.disk import Disk, FileBlob, meta_of, write_all
 from entrepot.stores.growing import FileGrowing
 from entrepot.stores.layout import translated
@@ -162,6 +163,12 @@ class DirectoryStore:
         meta = meta_of(key, os.fstat(fd))
         self._disk.publish(temp, path, mode)
         return meta
+
+    async def adopt(self, path: Path, offset: int, size: int, check: Check, *, link: bool = False) -> ObjectMeta | None:
+        """Take over part of a file; see :class:`entrepot.ports.store.Adopt`."""
+        self._disk.begin()
+        with _writing():
+            return await in_thread(partial(adoption.adopt, self._disk, str(path), offset, size, check, link=link))
 
     async def delete(self, key: str) -> int | None:
         """Remove an object; the bytes of disk that gives back. Where it is open they come back when it is closed."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from entrepot.errors import AlreadyExists, Busy, ProtocolMisuse, StoreFull
-from entrepot.ports.store import ObjectMeta
+from entrepot.ports.store import Check, ObjectMeta
 from entrepot.stores.layout import checked_key, checked_segment
 
 
@@ -106,6 +106,17 @@ class MemoryStore:
             raise AlreadyExists(f"{key} is already in the store")
         self.reserve(len(data))
         return self.keep(key, data)
+
+    async def adopt(self, path: Path, offset: int, size: int, check: Check, *, link: bool = False) -> ObjectMeta | None:  # noqa: ARG002
+        """Read part of a file in."""
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                data = file.read(size)
+        except OSError:
+            return None
+        key = check(lambda start, count: data[start : start + count], len(data)) if len(data) == size else None
+        return None if key is None else self.keep(key, data)
 
     def keep(self, key: str, data: bytes) -> ObjectMeta:
         """Put without a check of room."""

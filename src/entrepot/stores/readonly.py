@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Literal, NoReturn
 
 from entrepot.errors import StoreUnavailable
-from entrepot.ports.store import Growing, ObjectMeta
+from entrepot.ports.store import Check, Growing, ObjectMeta
 from entrepot.stores.wrapper import StoreWrapper
 
 
@@ -43,6 +44,10 @@ class ReadOnlyStore(StoreWrapper):
         if exclusive:
             _refuse(f"the part of {key} cannot be swept")
         return nullcontext()
+
+    async def adopt(self, path: Path, offset: int, size: int, check: Check, *, link: bool = False) -> ObjectMeta | None:  # noqa: ARG002
+        """Refused."""
+        _refuse(f"{path} cannot be taken over")
 
 
 def _refuse(what: str) -> NoReturn:

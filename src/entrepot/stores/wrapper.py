@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
-from entrepot.ports.store import Blob, Growing, ObjectMeta, Store
+from entrepot.ports.store import Blob, Check, Growing, ObjectMeta, Store
 
 
 class StoreWrapper:
@@ -63,3 +63,7 @@ class StoreWrapper:
     def hold(self, key: str, *, exclusive: bool = False) -> AbstractContextManager[None]:
         """Lock the prefix of ``key``."""
         return self.inner.hold(key, exclusive=exclusive)
+
+    async def adopt(self, path: Path, offset: int, size: int, check: Check, *, link: bool = False) -> ObjectMeta | None:
+        """Take over part of a file."""
+        return await self.inner.adopt(path, offset, size, check, link=link)

@@ -11,9 +11,12 @@ import importlib.util
 import pkgutil
 from collections.abc import Iterator
 from functools import cache
+from types import ModuleType
 
 import entrepot.tools
+from entrepot.ports.donor import Donor
 from entrepot.ports.guide import Guide
+from entrepot.ports.tool import Surroundings
 
 
 @cache
@@ -23,7 +26,17 @@ def guides() -> tuple[Guide, ...]:
 
 
 def _found() -> Iterator[Guide]:
+    return (module.GUIDE for module in _modules("child"))
+
+
+def donors(around: Surroundings) -> list[Donor]:
+    """The caches of all tools that may hold what a URL brings."""
+    return [donor for module in _modules("donor") for donor in module.donors(around)]
+
+
+def _modules(name: str) -> Iterator[ModuleType]:
+    """The modules of that name in the tools' rooms."""
     for room in pkgutil.iter_modules(entrepot.tools.__path__):
-        module = f"{entrepot.tools.__name__}.{room.name}.child"
+        module = f"{entrepot.tools.__name__}.{room.name}.{name}"
         if room.ispkg and importlib.util.find_spec(module) is not None:
-            yield importlib.import_module(module).GUIDE
+            yield importlib.import_module(module)

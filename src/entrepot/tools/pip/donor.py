@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from entrepot.httpcache.messages import Headers, ResponseHead
+from entrepot.ports.donor import Donor
+from entrepot.ports.tool import Surroundings
 from entrepot.tools.pip.httpentry import V1, V2, Damage, entry_name, entry_path, fresh_until, open_region, read_meta
+from entrepot.tools.pip.places import places
 
 SECRET_HEADERS = frozenset(("set-cookie", "set-cookie2", "www-authenticate", "authorization"))
 SECRET_VARY = frozenset(("authorization", "cookie", "proxy-authorization"))
@@ -61,6 +65,16 @@ def donor(url: str, root: Path) -> Donation | None:
         if found is not None:
             return found
     return None
+
+
+def donors(around: Surroundings) -> list[Donor]:
+    """The caches of every pip found, as sources of bodies. Source: ``tools/pip/places.py``."""
+    roots = dict.fromkeys(place.path for place in places(around) if place.path is not None and place.path.is_dir())
+    return [partial(_given, root) for root in roots]
+
+
+def _given(root: Path, url: str) -> Donation | None:
+    return donor(url, root)
 
 
 def _donation(path: Path, layout: str) -> Donation | None:

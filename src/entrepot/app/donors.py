@@ -1,0 +1,80 @@
+"""Taking over what another tool's cache holds, in place of asking upstream for it once more.
+
+Online only what a digest proves is taken; offline also pages, because a stale page that a tool has seen beats none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from entrepot.app.drafts import draft_head
+from entrepot.app.entries import Entries
+from entrepot.app.facts import Expectation
+from entrepot.digests import Hasher
+from entrepot.errors import Busy, StoreError
+from entrepot.heads import Head, body_key
+from entrepot.httpcache import is_storable
+from entrepot.httpcache.messages import RequestHead, StoredResponse
+from entrepot.ports.donor import Donation, Donor
+
+CHUNK = 1 << 20
+
+
+async def take_over(
+    request: RequestHead, entries: Entries, donors: Sequence[Donor], expectation: Expectation, *, shared: bool
+) -> Head | None:
+    """The stored head of what a donor had for this URL; ``None`` when none had what is wanted.
+
+    Args:
+        request: a GET or HEAD of a client.
+        entries: where it is kept.
+        donors: asked in this order.
+        expectation: what the body must be; when it proves nothing, any body will do.
+        shared: whether the store serves several users: then nothing that needed credentials is taken.
+    """
+    for donor in donors:
+        donation = donor(request.url)
+        if donation is None or donation.head.status != 200 or (shared and donation.credentialed):
+            continue
+        try:
+            head = await _take(request, entries, donation, expectation, shared=shared)
+        except (StoreError, Busy) as exc:
+            entries.failed(exc)
+            return None
+        if head is not None:
+            return head
+    return None
+
+
+async def _take(
+    request: RequestHead, entries: Entries, donation: Donation, expectation: Expectation, *, shared: bool
+) -> Head | None:
+    hasher = expectation.hasher()
+    adopted = await entries.store.adopt(
+        donation.path, donation.offset, donation.size, _checker(hasher, expectation), link=donation.is_whole_file
+    )
+    if adopted is None:
+        return None
+    head = _head(request, donation, expectation, hasher, shared=shared)
+    with entries.hold(head):
+        return await entries.save(request.url, head)
+
+
+def _checker(hasher: Hasher, expectation: Expectation) -> Callable[[Callable[[int, int], bytes], int], str | None]:
+    def check(read: Callable[[int, int], bytes], size: int) -> str | None:
+        while hasher.size < size and (piece := read(hasher.size, min(CHUNK, size - hasher.size))):
+            hasher.feed(piece)
+        right = hasher.size == size and expectation.size in {None, size} and expectation.mismatch(hasher) is None
+        return body_key(hasher.digest()) if right else None
+
+    return check
+
+
+def _head(request: RequestHead, donation: Donation, expectation: Expectation, hasher: Hasher, *, shared: bool) -> Head:
+    stored = StoredResponse(donation.head, donation.vary, donation.stored, donation.stored, size=hasher.size)
+    reserve = is_storable(request, donation.head, shared=shared) is not None
+    head = draft_head(request, stored, expectation, shared=shared, reserve=reserve)
+    return dataclasses.replace(
+        head, body=hasher.digest(), proven=expectation.proven_by(hasher), credentialed=head.credentialed or donation.credentialed
+    )

@@ -1,0 +1,61 @@
+"""A donor: another tool's cache that may hold what a URL brings, so that it need not be fetched again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from entrepot.httpcache.messages import ResponseHead
+from entrepot.ports.tool import Surroundings
+
+
+class Donation(Protocol):
+    """A response that a tool has stored. Whether its bytes are right is the taker's to check."""
+
+    @property
+    def path(self) -> Path:
+        """The file that holds the body."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """Of the body within it, in bytes."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body as transferred."""
+        ...
+
+    @property
+    def is_whole_file(self) -> bool:
+        """Whether the body is a file of its own that its owner never writes in place: it may be linked."""
+        ...
+
+    @property
+    def head(self) -> ResponseHead:
+        """As the tool stored it, less what carries credentials."""
+        ...
+
+    @property
+    def vary(self) -> tuple[tuple[str, str | None], ...]:
+        """Selecting values of the tool's request, names in lower case."""
+        ...
+
+    @property
+    def stored(self) -> float:
+        """When the tool stored or last validated it, seconds since the epoch."""
+        ...
+
+    @property
+    def credentialed(self) -> bool:
+        """Whether it depended on credentials."""
+        ...
+
+
+Donor = Callable[[str], Donation | None]
+"""What a cache has for an absolute URL. Cheap: a stat or two."""
+
+Donors = Callable[[Surroundings], Iterable[Donor]]
+"""The caches of one tool: what ``tools/*/donor.py`` offers as ``donors``."""

@@ -1,0 +1,69 @@
+"""pip's own cache as a source: what it has is not fetched again, and serves when there is no network."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import clients
+
+
+@pytest.fixture
+def scene(origin_tls, home, tmp_path):
+    """An https origin with a project, a pip whose cache holds it all, and an empty store."""
+    origin = origin_tls
+    origin.add_project("leaf", size=200_000)
+    origin.add_project("root", requires=["leaf"], size=120_000)
+    pip = clients.pip("26.3")
+    environment = clients.clean_environment(home, PIP_CERT=str(origin.ca_file), PIP_INDEX_URL=origin.index_url)
+    arguments = [*pip, "download", "-q", "--disable-pip-version-check", "root", "-d"]
+    done = clients.run([*arguments, tmp_path / "direct"], environment)
+    assert done.returncode == 0, done.stderr
+    assert origin.count("whl$") == 2
+    origin.reset()
+    return origin, arguments, environment, tmp_path
+
+
+def through(scene, *options, target="through"):
+    """The same command through a run; the run's report and what the command left behind."""
+    _origin, arguments, environment, tmp_path = scene
+    report = tmp_path / f"{target}.json"
+    store = tmp_path / "store"
+    # --no-cache-dir keeps pip itself from its cache: what comes, comes from us.
+    run = [sys.executable, "-m", "entrepot", "run", "--store", store, "--report", report, *options, "--"]
+    command = [*run, *arguments, tmp_path / target, "--no-cache-dir"]
+    result = clients.run(command, {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))})
+    return json.loads(report.read_text()), sorted(p.name for p in (tmp_path / target).glob("*")), result
+
+
+def test_with_a_full_pip_cache_and_an_empty_store_no_file_is_fetched(scene):
+    origin = scene[0]
+    report, files, result = through(scene)
+    assert report["exit"] == 0, result.stderr
+    assert [name.partition("-")[0] for name in files] == ["leaf", "root"]
+    assert origin.count(r"\.whl$") == 0
+    assert {e["outcome"] for e in report["entries"] if e["url"].endswith(".whl")} == {"hit"}
+
+
+def test_a_damaged_body_in_pips_cache_is_not_taken(scene):
+    origin, _, environment, _ = scene
+    wheels = [p for p in Path(environment["HOME"]).rglob("*.body") if p.stat().st_size > 100_000]
+    assert len(wheels) == 2
+    for body in wheels:
+        data = bytearray(body.read_bytes())
+        data[5_000] ^= 1
+        body.write_bytes(data)
+    report, files, result = through(scene)
+    assert report["exit"] == 0, result.stderr
+    assert origin.count(r"\.whl$") == 2
+    assert len(files) == 2
+
+
+def test_offline_from_pips_cache_alone_with_stale_pages_and_the_origin_gone(scene):
+    origin = scene[0]
+    origin.stop()
+    report, files, result = through(scene, "--offline")
+    assert report["exit"] == 0, result.stderr
+    assert len(files) == 2
