@@ -10,7 +10,7 @@ from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 
 BIG = "https://index.test/simple/big/"
 LATE_S = 0.25
-"""A request out of the store takes a millisecond; the page beside it takes about a second of work. Busy machines are allowed for."""
+"""A request out of the store takes a millisecond, reading the page about a second. Busy machines are allowed for."""
 
 
 def big_page(count=34_000):
