@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from urllib.parse import urlsplit
 
 from entrepot.app.facts import Expectation
 from entrepot.app.policy import has_credentials, without_private_fields
 from entrepot.heads import Head, canonical_url, redacted_url
 from entrepot.httpcache.messages import RequestHead, StoredResponse
-from entrepot.names import classify, filename_of
+from entrepot.names import classify, filename_of, normalize
 from entrepot.simple.page import is_simple_type
 
 
@@ -26,8 +27,9 @@ def draft_head(request: RequestHead, stored: StoredResponse, expectation: Expect
     """
     link, named = expectation.link, classify(filename_of(request.url))
     kind = named.kind if named is not None else (link.kind if link is not None else "other")
-    if kind == "other" and is_simple_type(stored.head.headers.get("content-type") or ""):
-        kind = "page"
+    project = (link and link.project) or (named and named.project) or None
+    if kind == "other" and is_index_page(request.url, stored.head.headers.get("content-type") or ""):
+        kind, project = "page", project or page_project(request.url)
     return Head(
         url=redacted_url(canonical_url(request.url)),
         method="GET",
@@ -36,9 +38,24 @@ def draft_head(request: RequestHead, stored: StoredResponse, expectation: Expect
         shared=shared,
         credentialed=has_credentials(request),
         reserve=reserve,
-        project=(link and link.project) or (named and named.project) or None,
+        project=project,
         version=(link and link.version) or (named and named.version) or None,
         filename=(link and link.filename) or (named and named.filename) or None,
         kind=kind,
         upload_time=link.upload_time if link is not None else None,
     )
+
+
+def is_index_page(url: str, content_type: str) -> bool:
+    """Whether a response is an index page by its type, or is HTML where indexes keep their pages (PEP 503: ``/simple/``)."""
+    return is_simple_type(content_type) or ("html" in content_type.lower() and "/simple/" in urlsplit(url).path)
+
+
+def page_project(url: str) -> str | None:
+    """The project whose page a URL is, by the last segment of its path (PEP 503); ``None`` for the list of all projects.
+
+    >>> page_project("https://index.test/simple/Some_Project/")
+    'some-project'
+    """
+    segments = [segment for segment in urlsplit(url).path.split("/") if segment]
+    return normalize(segments[-1]) if len(segments) > 1 and segments[-1] != "simple" else None
