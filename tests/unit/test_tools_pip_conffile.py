@@ -1,4 +1,4 @@
-"""pip.conf by lines: awkward files come out as they went in but for the line that was asked for, and Python's own parser reads them."""
+"""pip.conf by lines: awkward files come out as they went in but for the line asked for, and Python's parser reads them."""
 
 from __future__ import annotations
 
@@ -55,12 +55,8 @@ def read(text: str) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("text", AWKWARD.values(), ids=AWKWARD)
 def test_setting_a_key_changes_that_key_alone(text):
-    if (
-        "\u2028" not in text and "\x0c" not in text
-    ):  # configparser's read_string splits lines like files do; these stay inside a value
-        before = read(text)
-    else:
-        before = None
+    plain = "\u2028" not in text and "\x0c" not in text  # read_string splits lines there, reading a file does not
+    before = read(text) if plain else None
     after = with_value(text, "global", "no-color", "yes")
     kept = [line for line in parse(after).lines if "no-color" not in line and line.strip() not in ("", "[global]")]
     assert [line.rstrip("\r\n") for line in kept] == [
@@ -108,8 +104,10 @@ def test_a_value_of_several_lines_is_read_back():
 @pytest.mark.parametrize(
     ("section", "key", "value"),
     [
-        ("global", "a b", "x"), ("global", "k=v", "x"), ("global", "", "x"), ("glo]bal", "k", "x"), ("DEFAULT", "k", "x"), ("", "k", "x"),
-        ("global", "k", "a\n\nb"), ("global", "k", "a\n# b"), ("global", "k", " a"), ("global", "k", "a\rb"), ("global", "k", "a\0"),
+        ("global", "a b", "x"), ("global", "k=v", "x"), ("global", "", "x"),
+        ("glo]bal", "k", "x"), ("DEFAULT", "k", "x"), ("", "k", "x"),
+        ("global", "k", "a\n\nb"), ("global", "k", "a\n# b"),
+        ("global", "k", " a"), ("global", "k", "a\rb"), ("global", "k", "a\0"),
     ],
 )  # fmt: skip
 def test_what_would_be_read_back_otherwise_is_refused(section, key, value):

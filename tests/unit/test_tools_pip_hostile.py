@@ -14,7 +14,6 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pip_lab import metadata, sdist_bytes, wheel_bytes
 
 from entrepot.ports.tool import Kind, Surroundings
 from entrepot.tools.pip.cache import http_rows
@@ -23,6 +22,7 @@ from entrepot.tools.pip.identify import identify, named
 from entrepot.tools.pip.integrity import zip_problem
 from entrepot.tools.pip.pages import read_page
 from entrepot.tools.pip.tool import tool
+from pip_lab import metadata, sdist_bytes, wheel_bytes
 
 
 def named_by_content(data: bytes, coding: str = ""):
@@ -121,7 +121,12 @@ def test_no_bytes_make_the_reader_fail(data):
     decode(PREFIX + data)
 
 
-@given(st.recursive(st.none() | st.integers(-5, 5) | st.text(max_size=5), lambda c: st.lists(c, max_size=3) | st.dictionaries(st.sampled_from(["response", "body", "headers", "vary", "status", "x"]), c, max_size=4)))  # fmt: skip
+WORDS = st.sampled_from(["response", "body", "headers", "vary", "status", "x"])
+LEAVES = st.none() | st.integers(-5, 5) | st.text(max_size=5)
+MAPS = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4))
+
+
+@given(MAPS)
 def test_no_map_makes_the_reader_fail(value):
     decode(PREFIX + msgpack.packb(value))
 
@@ -133,7 +138,9 @@ def test_any_text_may_be_a_file_name(text):
 
 
 def whole(body=b"x", **headers):
-    return {"response": {"body": body, "headers": {"Date": "Mon, 01 Jun 2026 00:00:00 GMT", **headers}, "status": 200, "version": 11, "reason": "OK", "decode_content": False}, "vary": {}}  # fmt: skip
+    fields = {"Date": "Mon, 01 Jun 2026 00:00:00 GMT", **headers}
+    response = {"body": body, "headers": fields, "status": 200, "version": 11, "reason": "OK", "decode_content": False}
+    return {"response": response, "vary": {}}
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 70_000])

@@ -1,4 +1,4 @@
-"""Where pip looks, by operating system and version: tables of what real pips (Linux) and their vendored libraries (the others) answer."""
+"""Where pip looks, by operating system and version: what real pips (Linux) and their libraries (the others) answer."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from entrepot.tools.pip.places import ownership_problem, place_of, resolve, sour
 from entrepot.tools.pip.settings import PipSettings, check_value
 
 OLD, MIDDLE, MAC_XDG, NEW = (20, 3, 4), (24, 3, 1), (26, 2), (26, 3)
+SUPPORT = "/Users/u/Library/Application Support/pip"
 WINDOWS = {"LOCALAPPDATA": r"C:\Users\u\AppData\Local", "APPDATA": r"C:\Users\u\AppData\Roaming", "USERPROFILE": r"C:\Users\u"}
 
 
@@ -71,7 +72,7 @@ def test_the_global_files(platform, version, environ, expected):
         ("linux", NEW, {"XDG_CONFIG_HOME": "x"}, [], ["/home/u/.pip/pip.conf", "/home/u/.config/pip/pip.conf"]),
         ("linux", MIDDLE, {"XDG_CONFIG_HOME": "x"}, [], ["/home/u/.pip/pip.conf", "x/pip/pip.conf"]),
         ("darwin", NEW, {}, [], ["/Users/u/.pip/pip.conf", "/Users/u/.config/pip/pip.conf"]),
-        ("darwin", NEW, {}, ["/Users/u/Library/Application Support/pip"], ["/Users/u/.pip/pip.conf", "/Users/u/Library/Application Support/pip/pip.conf"]),
+        ("darwin", NEW, {}, [SUPPORT], ["/Users/u/.pip/pip.conf", f"{SUPPORT}/pip.conf"]),
         ("win32", NEW, WINDOWS, [], [r"C:\Users\u\pip\pip.ini", r"C:\Users\u\AppData\Roaming\pip\pip.ini"]),
     ],
 )  # fmt: skip

@@ -124,11 +124,15 @@ class Region(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read what fits."""
         want = min(len(buffer), max(0, self._size - self._at))
-        os.lseek(self._number, self._offset + self._at, os.SEEK_SET)
-        data = os.read(self._number, want)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+        if hasattr(os, "preadv"):
+            count = os.preadv(self._number, [memoryview(buffer)[:want]], self._offset + self._at)
+        else:
+            os.lseek(self._number, self._offset + self._at, os.SEEK_SET)
+            data = os.read(self._number, want)
+            count = len(data)
+            buffer[:count] = data
+        self._at += count
+        return count
 
     def close(self) -> None:
         """Close the descriptor too."""
@@ -160,7 +164,7 @@ def read_meta(path: Path | str, layout: str) -> Meta | Damage:
         if layout == V2:
             if size > HEAD_LIMIT:
                 return Damage("unreadable-entry", f"its metadata has {size} bytes, no real one has")
-            return decode(os.read(number, HEAD_LIMIT + 1))
+            return decode(os.read(number, size + 1))  # never the limit: so large a buffer costs more than the reading
         return _read_old(number, size)
     finally:
         os.close(number)
@@ -174,11 +178,11 @@ def _read_old(number: int, size: int) -> Meta | Damage:
         if size > HEAD_LIMIT:
             return Damage("unreadable-entry", "its body does not stand where pip puts it")
         os.lseek(number, 0, os.SEEK_SET)
-        return decode(os.read(number, HEAD_LIMIT + 1))
+        return decode(os.read(number, size + 1))
     if offset + length > size:
         return Damage("unreadable-entry", "it is cut off inside the body")
     os.lseek(number, offset + length, os.SEEK_SET)
-    tail = os.read(number, HEAD_LIMIT)
+    tail = os.read(number, min(size, HEAD_LIMIT))
     key_end = start.index(b"body") + 4
     found = decode(start[:key_end] + b"\xc4\x00" + tail)
     if isinstance(found, Damage):

@@ -15,6 +15,7 @@ from entrepot.tools.pip.index import Index
 from entrepot.tools.pip.interpreters import Pip, pips
 from entrepot.tools.pip.locations import state_folder
 from entrepot.tools.pip.places import default_index, indexes, places, resolve
+from entrepot.tools.pip.presence import is_folder
 from entrepot.tools.pip.rows import entry
 from entrepot.tools.pip.settings import PipSettings
 
@@ -47,7 +48,7 @@ class PipTool:
         yield from self._scan(place, around, progress, recheck=False)
 
     def _scan(self, place: Place, around: Surroundings, progress: Progress | None, *, recheck: bool) -> Iterator[Entry]:
-        if place.path is None or not place.path.is_dir():
+        if place.path is None or not is_folder(place.path):
             return
         now = self._now()
         index = Index(self._index_path(around))
@@ -90,7 +91,7 @@ class PipTool:
         """Check every entry; see :mod:`.verify`."""
         from entrepot.tools.pip.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
 
-        if place.path is None or not place.path.is_dir():
+        if place.path is None or not is_folder(place.path):
             return
         entries = list(self._scan(place, around, None, recheck=True))
         index = Index(self._index_path(around))

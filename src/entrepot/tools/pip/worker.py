@@ -1,6 +1,7 @@
 """A second process that reads half of a large cache: rows in on its stdin, rows out on its stdout.
 
-A process of its own, because ``multiprocessing`` runs the caller's main module again, whatever that does. Both ends of the pipe are ours.
+A process of its own, because ``multiprocessing`` runs the caller's main module again, whatever that does. Both ends of
+the pipe are ours.
 """
 
 from __future__ import annotations
