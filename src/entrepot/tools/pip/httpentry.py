@@ -15,7 +15,7 @@ import struct
 from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgpack
 
@@ -26,6 +26,9 @@ V2, V1 = "http-v2", "http"
 LAYOUTS = (V2, V1)
 HEAD_LIMIT = 4 << 20
 """Bytes of metadata that are read at most: a real head has a few kilobytes."""
+
+SMALL = 1 << 18
+"""Bytes up to which a body is read whole to see what it is."""
 
 _RESPONSE_KEYS = frozenset("body headers status version reason strict decode_content".split())
 _NOATIME = getattr(os, "O_NOATIME", 0)
@@ -150,6 +153,23 @@ def open_region(path: Path | str, offset: int = 0, size: int | None = None) -> i
     number = open_quietly(path)
     whole = os.fstat(number).st_size
     return io.BufferedReader(Region(number, offset, whole - offset if size is None else size), 1 << 16)
+
+
+def open_body(path: Path | str, offset: int = 0, size: int | None = None) -> BinaryIO:
+    """As :func:`open_region`, but a small body is read at once: one call to the system in place of four.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    number = open_quietly(path)
+    whole = os.fstat(number).st_size
+    length = whole - offset if size is None else size
+    if length > SMALL or not hasattr(os, "pread"):
+        return io.BufferedReader(Region(number, offset, length), 1 << 16)
+    try:
+        return io.BytesIO(os.pread(number, length, offset))
+    finally:
+        os.close(number)
 
 
 def read_meta(path: Path | str, layout: str) -> Meta | Damage:
