@@ -1,4 +1,4 @@
-"""Caches written by real pips: every name right, sizes as pip counts them, and the same pip goes on working after entries are removed."""
+"""Caches written by real pips: every name right, sizes as pip counts them, and pip goes on working after a removal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOURCES = ["source", "zipped", "bzipped"]
 
 def everything(index: Index) -> set[str]:
     """Fill the index; the file names that pip will have downloaded."""
-    names = {
+    return {
         index.add(*wheel_bytes("pure", "1.0")),
         index.add(*wheel_bytes("Multi_Tag", "2.0.post1", "py2.py3-none-any")),
         index.add(*wheel_bytes("numbered", "1.5", build="2foo")),
@@ -34,7 +34,6 @@ def everything(index: Index) -> set[str]:
         index.add(*sdist_bytes("zipped", "0.2", ".zip")),
         index.add(*sdist_bytes("bzipped", "0.3", ".tar.bz2")),
     }
-    return names
 
 
 class Lab:
@@ -101,7 +100,11 @@ def commit(folder: Path) -> str | None:
     return f"git+file://{repository}@{head.strip()}"
 
 
-@pytest.fixture(params=list(VERSIONS))
+BETWEEN = {"22.0.4", "24.3.1", "25.3"}
+"""Their neighbours write the same formats: run with ``-m slow``."""
+
+
+@pytest.fixture(params=[pytest.param(v, marks=pytest.mark.slow) if v in BETWEEN else v for v in VERSIONS])
 def lab(request, tmp_path):
     pip_python(request.param)
     made = Lab(request.param, tmp_path)

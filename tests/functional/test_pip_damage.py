@@ -144,8 +144,9 @@ def test_damage_is_found_and_repaired(lab, damage):
 
 def use(lab, project):
     lab.count += 1
-    words = ("wheel", "--no-binary", ":all:") if project == "source" else ("download",)
-    return run_pip("26.3", *words[:1], "--no-deps", project, *words[1:], *(("-w",) if project == "source" else ("-d",)), str(lab.folder / f"x{lab.count}"), environ=lab.environ, cwd=lab.folder, check=False)  # fmt: skip
+    target = str(lab.folder / f"x{lab.count}")
+    words = ["wheel", "--no-binary", ":all:", "-w", target] if project == "source" else ["download", "-d", target]
+    return run_pip("26.3", *words, "--no-deps", project, environ=lab.environ, cwd=lab.folder, check=False)
 
 
 def test_a_repaired_resumed_download_is_used_without_a_request(lab):

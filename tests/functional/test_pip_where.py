@@ -83,7 +83,7 @@ CASES = [
         "xdg-config-dirs-two",
         {"XDG_CONFIG_DIRS": "{tmp}/a:{tmp}/b"},
         {"{tmp}/a/pip/pip.conf": "[global]\ncache-dir = {tmp}/1\n", "{tmp}/b/pip/pip.conf": "[global]\ncache-dir = {tmp}/2\n"},
-    ),  # fmt: skip
+    ),
     Case("home-unset", {"HOME": None, "XDG_CACHE_HOME": "{tmp}/xdg"}),
     Case("home-empty", {"HOME": ""}),
     Case("broken-twice", {}, {USER: "[global]\ntimeout = 3\n[global]\ncache-dir = {tmp}/f\n"}),
@@ -91,10 +91,10 @@ CASES = [
     Case("broken-bom", {}, {USER: "\ufeff[global]\ncache-dir = {tmp}/f\n"}),
     Case("broken-key-twice", {}, {USER: "[global]\ncache-dir = {tmp}/f\ncache-dir = {tmp}/g\n"}),
 ]
-"""Each is run by three pips: more than 150 combinations, a third of a second each."""
+"""Each is run by three pips: more than 150 combinations, a third of a second each; two of the pips by default."""
 
 
-@pytest.mark.parametrize("version", ["20.3.4", "24.3.1", "26.3"])
+@pytest.mark.parametrize("version", [pytest.param("20.3.4", marks=pytest.mark.slow), "24.3.1", "26.3"])
 def test_where_says_what_pip_says(version, tmp_path):
     """All cases of one version in one test: the interpreter's start is what costs, and a failure lists every case."""
     wrong = []

@@ -10,16 +10,12 @@ from __future__ import annotations
 import gc
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
 
 from entrepot.ports.tool import Kind, Progress
-from entrepot.tools.pip.examine import Examined, Known, apply_proofs, examine_bodies, examine_heads, name_of
+from entrepot.tools.pip.examine import Known, apply_proofs, examine_bodies, examine_heads, name_of
 from entrepot.tools.pip.httpentry import LAYOUTS, V1, V2
 from entrepot.tools.pip.index import Index, Row, Shard
 from entrepot.tools.pip.pages import Proof
@@ -45,6 +41,7 @@ from entrepot.tools.pip.rows import (
     touch,
 )
 from entrepot.tools.pip.wheels import wheel_rows
+from entrepot.tools.pip.worker import Work, finish, start
 
 KNOWN_NAMES = frozenset((V2, V1, "wheels", "selfcheck", "selfcheck.json", "CACHEDIR.TAG"))
 TRUSTED_AGE_NS = 2_000_000_000
@@ -106,7 +103,7 @@ class Scan:
         Raises:
             OSError: the root cannot be listed.
         """
-        with _quick_allocation():
+        with quick_allocation():
             self._old = self._index.load(self._root)
             loose = self._top()
             self._read_new()
@@ -289,52 +286,31 @@ class Scan:
         pages = [r for r in http if r[KIND] == str(Kind.PAGE) and r[PROJECT] in wanted and id(r) not in fresh]
         return examine_bodies(pages, known).proofs if pages and self._old else []
 
-    def _in_parallel(self, work: Callable[[Sequence[Row], Known], Examined], rows: list[Row], known: Known) -> list[Proof]:
-        """Do the work in two processes when there is much of it; the rows are updated in place."""
-        cores = os.cpu_count() or 1
-        if len(rows) < MANY or cores < 2:
-            found: list[Proof] = []
-            for start in range(0, len(rows), CHUNK):
-                found += work(rows[start : start + CHUNK], known).proofs
-                if self._progress:
-                    self._progress(min(start + CHUNK, len(rows)), len(rows), "entries")
-            return found
-        return self._in_processes(work, rows, known, min(cores, 4))
+    def _in_parallel(self, work: Work, rows: list[Row], known: Known) -> list[Proof]:
+        """Do the work, half of it in a second process when there is much; the rows are updated in place."""
+        half = len(rows) // 2 if len(rows) >= MANY and (os.cpu_count() or 1) > 1 else 0
+        process = start(work, rows[:half], known) if half else None
+        found = self._in_chunks(work, rows[half:] if process else rows, known)
+        done = finish(process) if process else None
+        if done is not None:
+            for row, read in zip(rows[:half], done.rows, strict=True):
+                row[:] = read
+            found += done.proofs
+        elif process:
+            found += self._in_chunks(work, rows[:half], known)
+        return found
 
-    def _in_processes(
-        self, work: Callable[[Sequence[Row], Known], Examined], rows: list[Row], known: Known, processes: int
-    ) -> list[Proof]:
+    def _in_chunks(self, work: Work, rows: list[Row], known: Known) -> list[Proof]:
         found: list[Proof] = []
-        chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-        finished = 0
-        try:
-            with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_remember, initargs=(known,)) as pool:
-                for chunk, done in zip(chunks, pool.map(partial(_work, work), chunks), strict=True):
-                    for row, read in zip(chunk, done.rows, strict=True):
-                        row[:] = read
-                    found += done.proofs
-                    finished += len(chunk)
-                    if self._progress:
-                        self._progress(finished, len(rows), "entries")
-        except (BrokenProcessPool, OSError):
-            for chunk in chunks:
-                found += work(chunk, known).proofs
+        for at in range(0, len(rows), CHUNK):
+            found += work(rows[at : at + CHUNK], known).proofs
+            if self._progress:
+                self._progress(min(at + CHUNK, len(rows)), len(rows), "entries")
         return found
 
 
-_known: list[Known] = []
-
-
-def _remember(known: Known) -> None:
-    _known[:] = [known]
-
-
-def _work(work: Callable[[Sequence[Row], Known], Examined], rows: Sequence[Row]) -> Examined:
-    return work(rows, _known[0])
-
-
 @contextmanager
-def _quick_allocation() -> Iterator[None]:
+def quick_allocation() -> Iterator[None]:
     """Without the cycle collector, which would walk a hundred thousand new lists again and again."""
     was = gc.isenabled()
     gc.disable()

@@ -215,7 +215,7 @@ def without_key(text: str, section: str, key: str) -> str:
     file = _sound(text)
     gone = {row for o in file.options if o.section == section and o.key == key for row in o.rows}
     result = "".join(line for number, line in enumerate(file.lines) if number not in gone)
-    broken = parse(result).problems
+    broken = [p for p in parse(result).problems if p.kind != "encoding"]
     if broken:  # a continuation line's owner cannot change by removing a whole option, but never write what was not checked
         raise ConfigError(f"taking {key} out would leave a file that pip cannot read: {broken[0]}", name=key)
     return result
@@ -240,7 +240,10 @@ def _replace(file: ConfFile, option: Option, value: str) -> None:
     first, last = option.rows[0], option.rows[-1]
     end = re.search(r"(\r\n|\r|\n)?$", file.lines[last])
     ending = (end[1] or "") if end else ""
-    new = _written(option.indent, option.spelled, option.delimiter or " = ", value, file.newline)
+    delimiter = (
+        option.delimiter + " " if option.delimiter[:1].isspace() and not option.delimiter[-1:].isspace() else option.delimiter
+    )
+    new = _written(option.indent, option.spelled, delimiter, value, file.newline)
     kept = [file.lines[n] for n in range(first, last + 1) if n not in option.rows]
     if not kept and not ending:
         new[-1] = new[-1].removesuffix(file.newline)

@@ -6,7 +6,6 @@ over each other afterwards, so that the user's ``[install]`` beats the system's 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from entrepot.ports.tool import Surroundings
 from entrepot.tools.pip.conffile import ConfFile, normalize_key, parse
 from entrepot.tools.pip.interpreters import Pip
 from entrepot.tools.pip.locations import global_files, paths_of, user_files
+from entrepot.tools.pip.presence import exists, is_folder
 
 Level = Literal["global", "user", "site", "env"]
 
@@ -103,7 +103,7 @@ def config_files(around: Surroundings, pip: Pip) -> list[tuple[Level, Path]]:
         return []
     join = paths_of(around).join
     files: list[tuple[Level, Path]] = [("global", Path(p)) for p in global_files(around, pip.version)]
-    named_exists = bool(named) and _at(named or "", around).exists()
+    named_exists = bool(named) and exists(_at(named or "", around))
     if not named_exists:
         files += [("user", Path(p)) for p in user_files(around, pip.version, exists=_mac_folders(around))]
     files.append(("site", Path(join(str(pip.prefix), "pip.ini" if around.platform == "win32" else "pip.conf"))))
@@ -121,7 +121,7 @@ def _mac_folders(around: Surroundings) -> frozenset[str]:
         return frozenset()
     home = around.environ.get("HOME") or str(around.home)
     folders = [f"{home}/Library/Application Support/pip", f"{around.environ.get('XDG_DATA_HOME', '').strip()}/pip"]
-    return frozenset(f for f in folders if os.path.isdir(f))  # noqa: PTH112  # the string is what is compared
+    return frozenset(f for f in folders if is_folder(f))
 
 
 def load(around: Surroundings, pip: Pip) -> Configuration:
@@ -134,8 +134,8 @@ def load(around: Surroundings, pip: Pip) -> Configuration:
             result.files.append((level, path, False))
             continue
         except OSError as exc:
-            result.files.append((level, path, path.exists()))
-            if path.exists() and not path.is_dir():
+            result.files.append((level, path, exists(path)))
+            if exists(path) and not is_folder(path):
                 result.broken.append((path, f"cannot be read: {exc.strerror}"))
             continue
         result.files.append((level, path, True))

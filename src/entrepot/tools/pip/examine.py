@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from entrepot.heads import redacted_url
 from entrepot.ports.tool import Kind
-from entrepot.tools.pip.httpentry import V2, Damage, Meta, entry_name, fresh_until, open_region, read_meta
+from entrepot.tools.pip.httpentry import V2, Damage, Meta, entry_name, fresh_until, open_body, read_meta
 from entrepot.tools.pip.identify import Identity, identify, kind_of_filename, named, tags_of
 from entrepot.tools.pip.index import Row
 from entrepot.tools.pip.pages import CachedPage, Proof, guessed_bases, page_urls, proofs
@@ -113,7 +113,7 @@ def _body(row: Row, meta: Meta, known: Known) -> list[Proof]:
     coding = (meta.headers.get("Content-Encoding") or "").strip().lower()
     path = row[PATHS][-1] if row[LAYOUT] == V2 else row[PATHS][0]
     try:
-        with open_region(f"{known.root}/{path}", meta.body_offset, meta.body_size) as body:
+        with open_body(f"{known.root}/{path}", meta.body_offset, meta.body_size) as body:
             size = body.seek(0, 2)
             body.seek(0)
             found = identify(body, size, coding)

@@ -15,7 +15,7 @@ import struct
 from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgpack
 
@@ -26,6 +26,9 @@ V2, V1 = "http-v2", "http"
 LAYOUTS = (V2, V1)
 HEAD_LIMIT = 4 << 20
 """Bytes of metadata that are read at most: a real head has a few kilobytes."""
+
+SMALL = 1 << 18
+"""Bytes up to which a body is read whole to see what it is."""
 
 _RESPONSE_KEYS = frozenset("body headers status version reason strict decode_content".split())
 _NOATIME = getattr(os, "O_NOATIME", 0)
@@ -124,11 +127,15 @@ class Region(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read what fits."""
         want = min(len(buffer), max(0, self._size - self._at))
-        os.lseek(self._number, self._offset + self._at, os.SEEK_SET)
-        data = os.read(self._number, want)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+        if hasattr(os, "preadv"):
+            count = os.preadv(self._number, [memoryview(buffer)[:want]], self._offset + self._at)
+        else:
+            os.lseek(self._number, self._offset + self._at, os.SEEK_SET)
+            data = os.read(self._number, want)
+            count = len(data)
+            buffer[:count] = data
+        self._at += count
+        return count
 
     def close(self) -> None:
         """Close the descriptor too."""
@@ -148,6 +155,23 @@ def open_region(path: Path | str, offset: int = 0, size: int | None = None) -> i
     return io.BufferedReader(Region(number, offset, whole - offset if size is None else size), 1 << 16)
 
 
+def open_body(path: Path | str, offset: int = 0, size: int | None = None) -> BinaryIO:
+    """As :func:`open_region`, but a small body is read at once: one call to the system in place of four.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    number = open_quietly(path)
+    whole = os.fstat(number).st_size
+    length = whole - offset if size is None else size
+    if length > SMALL or not hasattr(os, "pread"):
+        return io.BufferedReader(Region(number, offset, length), 1 << 16)
+    try:
+        return io.BytesIO(os.pread(number, length, offset))
+    finally:
+        os.close(number)
+
+
 def read_meta(path: Path | str, layout: str) -> Meta | Damage:
     """The metadata of an entry.
 
@@ -160,7 +184,7 @@ def read_meta(path: Path | str, layout: str) -> Meta | Damage:
         if layout == V2:
             if size > HEAD_LIMIT:
                 return Damage("unreadable-entry", f"its metadata has {size} bytes, no real one has")
-            return decode(os.read(number, HEAD_LIMIT + 1))
+            return decode(os.read(number, size + 1))  # never the limit: so large a buffer costs more than the reading
         return _read_old(number, size)
     finally:
         os.close(number)
@@ -174,11 +198,11 @@ def _read_old(number: int, size: int) -> Meta | Damage:
         if size > HEAD_LIMIT:
             return Damage("unreadable-entry", "its body does not stand where pip puts it")
         os.lseek(number, 0, os.SEEK_SET)
-        return decode(os.read(number, HEAD_LIMIT + 1))
+        return decode(os.read(number, size + 1))
     if offset + length > size:
         return Damage("unreadable-entry", "it is cut off inside the body")
     os.lseek(number, offset + length, os.SEEK_SET)
-    tail = os.read(number, HEAD_LIMIT)
+    tail = os.read(number, min(size, HEAD_LIMIT))
     key_end = start.index(b"body") + 4
     found = decode(start[:key_end] + b"\xc4\x00" + tail)
     if isinstance(found, Damage):

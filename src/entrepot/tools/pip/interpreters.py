@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.ports.tool import Surroundings
+from entrepot.tools.pip.presence import exists, is_file
 
 LATEST = (99,)
 """Stands for a pip whose version cannot be read: the newest rules are taken."""
@@ -103,7 +104,7 @@ def site_folders(python: Path, prefix: Path, base: Path | None, around: Surround
 
     The user's folder is seen by base interpreters only; Debian keeps pip in ``dist-packages``.
     """
-    if not (prefix / "pyvenv.cfg").exists():
+    if not exists(prefix / "pyvenv.cfg"):
         user = around.environ.get("PYTHONUSERBASE") or str(around.home / ".local")
         yield from _libraries(Path(user), python)
     for root in (prefix, base):
@@ -117,10 +118,19 @@ def site_folders(python: Path, prefix: Path, base: Path | None, around: Surround
 
 def _libraries(root: Path, python: Path) -> Iterator[Path]:
     version = re.search(r"python(3\.\d+)", Path(os.path.realpath(python)).name)
-    pattern = f"lib*/python{version[1]}" if version else "lib*/python3.*"
-    for folder in sorted(root.glob(pattern)):
-        yield folder / "site-packages"
-        yield folder / "dist-packages"
+    for library in _names(root, "lib"):
+        for name in _names(root / library, "python3."):
+            if version is None or name == f"python{version[1]}":
+                yield root / library / name / "site-packages"
+                yield root / library / name / "dist-packages"
+
+
+def _names(folder: Path, start: str) -> list[str]:
+    """Names in a directory that begin so; none when it may not be listed."""
+    try:
+        return sorted(name for name in os.listdir(folder) if name.startswith(start))  # noqa: PTH208  # names are wanted
+    except OSError:
+        return []
 
 
 def installed_version(folder: Path) -> str | None:
@@ -134,8 +144,8 @@ def installed_version(folder: Path) -> str | None:
         return None
     if found:
         return found[1]
-    names = sorted(folder.glob("pip-*.dist-info"))
-    return names[-1].name[len("pip-") : -len(".dist-info")] if names else "?"
+    names = [name for name in _names(folder, "pip-") if name.endswith(".dist-info")]
+    return names[-1][len("pip-") : -len(".dist-info")] if names else "?"
 
 
 def _candidates(around: Surroundings) -> Iterator[Path]:
@@ -148,7 +158,7 @@ def _candidates(around: Surroundings) -> Iterator[Path]:
                 break
     for folder in folders:
         for name in ("python3", "python", "python.exe"):
-            if (folder / name).is_file() and not _is_script(folder / name):
+            if is_file(folder / name) and not _is_script(folder / name):
                 yield folder / name
         for script in ("pip", "pip3"):
             python = _interpreter_of_script(folder / script)
@@ -180,4 +190,4 @@ def _interpreter_of_script(script: Path) -> Path | None:
         found = re.match(r"'''exec' (?:\"([^\"]+)\"|(\S+))", lines[1])
         command = (found[1] or found[2]) if found else ""
     path = Path(command.strip('"'))
-    return path if "python" in path.name and path.is_file() else None
+    return path if "python" in path.name and is_file(path) else None

@@ -18,6 +18,7 @@ from entrepot.ports.tool import Layer, Place, Surroundings
 from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips
 from entrepot.tools.pip.locations import Version, default_cache, expand_user, paths_of
+from entrepot.tools.pip.presence import is_folder
 
 TRUTH = frozenset("y yes t true on 1 n no f false off 0".split())
 """What pip takes for a truth value; for ``no-cache-dir`` every one of them means *off*, ``0`` and ``false`` too."""
@@ -171,7 +172,7 @@ def place_of(around: Surroundings, pip: Pip, *, command: str = "install", option
             f"`pip cache dir` says {printed.path or 'that the cache is off'}: its section [cache] does not concern installs"
         )
     default = _absolute(default_cache(around, pip.version)[0], around, pip.version)
-    if default != answer.path and Path(default).is_dir() and path != Path(os.path.realpath(default)):
+    if default != answer.path and is_folder(default) and path != Path(os.path.realpath(default)):
         notes.append(f"the default place {default} is not in use and still holds files")
     why_not = answer.error or ("" if path is None else ownership_problem(path, around))
     return Place(
@@ -179,7 +180,7 @@ def place_of(around: Surroundings, pip: Pip, *, command: str = "install", option
         path=path,
         layers=answer.layers,
         label=pip.label,
-        exists=path is not None and path.is_dir(),
+        exists=path is not None and is_folder(path),
         usable=path is not None and not why_not,
         why_not=why_not or ("" if path is not None else "caching is turned off"),
         notes=tuple(notes),

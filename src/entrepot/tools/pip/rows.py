@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from entrepot.digests import Digest
 from entrepot.ports.tool import Entry, Kind
@@ -128,7 +128,8 @@ def entry(row: Row, place: Path, root: str, now: float, *, superseded: bool) -> 
         pinned = "made or used within the last ten minutes"
     elif row[LAYOUT] == "selfcheck" and now - row[NEWEST] > SELFCHECK_S:
         litter = "stale self-check"
-    extra = {**row[EXTRA], "stamp": row[STAMP]}
+    extra = row[EXTRA]
+    extra["stamp"] = row[STAMP]
     return Entry(
         "pip",
         place,
@@ -150,7 +151,7 @@ def entry(row: Row, place: Path, root: str, now: float, *, superseded: bool) -> 
         row[ORIGIN] or "",
         Digest("sha256", row[DIGEST]) if row[DIGEST] else None,
         state,
-        cast('Literal["proven", "unproven", "bad", ""]', row[TRUST] or ""),
+        row[TRUST] or "",
         row[TAGS],
         Paths(f"{root}/{path}" for path in row[PATHS]),
         extra,

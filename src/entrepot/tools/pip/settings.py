@@ -22,6 +22,7 @@ from entrepot.tools.pip.conffile import check_writable, mend, normalize_key, par
 from entrepot.tools.pip.configuration import Level, Value, config_files, encoding_of, load
 from entrepot.tools.pip.interpreters import Pip, pips
 from entrepot.tools.pip.places import TRUTH
+from entrepot.tools.pip.presence import exists
 
 _STRENGTH = {"global": 0, "user": 1, "site": 2, "env": 3}
 
@@ -137,7 +138,7 @@ class PipSettings:
             return by_level[self.level]
         if "env" in by_level and "user" not in by_level:
             return by_level["env"]
-        return by_level["site"] if by_level["site"].exists() else by_level["user"]
+        return by_level["site"] if exists(by_level["site"]) else by_level["user"]
 
     def set(self, key: str, value: str) -> Change:
         """Set a key in the file that pip reads, so that it takes effect there.
@@ -241,7 +242,7 @@ def write_atomically(path: Path, data: bytes, *, secret: bool = False) -> None:
     target = Path(os.path.realpath(path))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        info = target.stat() if target.exists() else None
+        info = target.stat() if exists(target) else None
         number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
         try:
             with os.fdopen(number, "wb") as file:

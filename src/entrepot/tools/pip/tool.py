@@ -9,12 +9,13 @@ from pathlib import Path
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
 from entrepot.tools.pip import removal
-from entrepot.tools.pip.cache import Scan, Scope, Tally
+from entrepot.tools.pip.cache import Scan, Scope, Tally, quick_allocation
 from entrepot.tools.pip.donor import Donation, donor
 from entrepot.tools.pip.index import Index
 from entrepot.tools.pip.interpreters import Pip, pips
 from entrepot.tools.pip.locations import state_folder
 from entrepot.tools.pip.places import default_index, indexes, places, resolve
+from entrepot.tools.pip.presence import is_folder
 from entrepot.tools.pip.rows import entry
 from entrepot.tools.pip.settings import PipSettings
 
@@ -47,7 +48,7 @@ class PipTool:
         yield from self._scan(place, around, progress, recheck=False)
 
     def _scan(self, place: Place, around: Surroundings, progress: Progress | None, *, recheck: bool) -> Iterator[Entry]:
-        if place.path is None or not place.path.is_dir():
+        if place.path is None or not is_folder(place.path):
             return
         now = self._now()
         index = Index(self._index_path(around))
@@ -61,19 +62,21 @@ class PipTool:
             self.tally = scan.tally
         superseded = is_superseded(place.path, around)
         root = str(place.path)
-        for row in rows:
-            yield entry(row, place.path, root, now, superseded=superseded)
+        with quick_allocation():
+            entries = [entry(row, place.path, root, now, superseded=superseded) for row in rows]
+        yield from entries
 
     def remembered(self, place: Place, around: Surroundings) -> list[Entry]:
         """What the last scan saw, without a look at the cache: for totals that must come at once; empty without a scan."""
         if place.path is None:
             return []
-        index = Index(self._index_path(around))
-        shards = index.load(str(place.path))
-        index.close()
         root, now = str(place.path), self._now()
         superseded = is_superseded(place.path, around)
-        return [entry(row, place.path, root, now, superseded=superseded) for shard in shards.values() for row in shard.rows]
+        index = Index(self._index_path(around))
+        with quick_allocation():
+            shards = index.load(root)
+            index.close()
+            return [entry(row, place.path, root, now, superseded=superseded) for shard in shards.values() for row in shard.rows]
 
     def remove(
         self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
@@ -88,7 +91,7 @@ class PipTool:
         """Check every entry; see :mod:`.verify`."""
         from entrepot.tools.pip.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
 
-        if place.path is None or not place.path.is_dir():
+        if place.path is None or not is_folder(place.path):
             return
         entries = list(self._scan(place, around, None, recheck=True))
         index = Index(self._index_path(around))

@@ -25,6 +25,7 @@ from entrepot.tools.pip.identify import identify, named
 from entrepot.tools.pip.index import Index
 from entrepot.tools.pip.integrity import stream_problem, zip_problem
 from entrepot.tools.pip.pages import CachedPage, PageFile, Proof, guessed_bases, page_urls, proofs
+from entrepot.tools.pip.presence import exists
 from entrepot.tools.pip.rows import CERTAINTY, DIGEST, KEY, STAMP, TRUST, stamp
 from entrepot.tools.pip.wheels import ORIGIN_FILE, read_origin
 
@@ -278,7 +279,7 @@ class Verifier:
             yield self._gone(entry, "wrong-wheel", f"it is a wheel of {inside.project}")
             return
         origin = path.parent / ORIGIN_FILE
-        if origin.exists() and read_origin(origin) is None:
+        if exists(origin) and read_origin(origin) is None:
             text = "its origin.json is no JSON object with a URL: pip warns on every run and knows nothing of its hash"
             repaired = ""
             if self._repair:
