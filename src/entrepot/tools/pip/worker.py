@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import entrepot
 from entrepot.tools.pip.examine import Examined, Known, examine_bodies, examine_heads
 from entrepot.tools.pip.index import Row
 
@@ -24,7 +23,7 @@ _WORKS: dict[str, Work] = {"examine_heads": examine_heads, "examine_bodies": exa
 
 def start(work: Work, rows: Sequence[Row], known: Known) -> subprocess.Popen[bytes] | None:
     """Begin the work elsewhere; ``None`` when no process could be started."""
-    source = str(Path(entrepot.__file__).parent.parent)
+    source = str(Path(__file__).parents[3])  # where this package was imported from
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", "entrepot.tools.pip.worker"]
     try:
