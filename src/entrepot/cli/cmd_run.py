@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from entrepot.cli.context import Context
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.guide import Door
-    from entrepot.server.door import Streams
     from entrepot.server.doorman import Dial
+    from entrepot.server.house import Streams
     from entrepot.upstreams.client import UpstreamSettings
 
 TAKES_COMMAND = True

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from entrepot.server.wire import MISNAMED
+
 DAY = dt.timedelta(days=1)
 
 
@@ -58,6 +60,14 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_alpn_protocols(["http/1.1"])
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+        def check_name(tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+            if name is None or name.lower().rstrip(".") == host:
+                return None
+            setattr(tls, MISNAMED, name)
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+        context.sni_callback = check_name
         key = self._leaf_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

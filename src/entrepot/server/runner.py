@@ -15,7 +15,8 @@ from entrepot.app.serve import Service
 from entrepot.ports.guide import Door as DoorAddress
 from entrepot.server.authority import Authority
 from entrepot.server.child import Child
-from entrepot.server.door import Door, Doorman, House
+from entrepot.server.door import Door
+from entrepot.server.house import Doorman, House
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: uv opens over fifty at once."""
@@ -65,6 +66,7 @@ async def carry_out(run: Run, lead: Callable[[DoorAddress], tuple[Sequence[str],
         return await child.wait()
     finally:
         server.close()
+        await house.close()
         await run.service.aclose()
 
 
