@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import ssl
+import os
 import tempfile
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from entrepot.server.wire import MISNAMED
+if TYPE_CHECKING:
+    import ssl
 
+MISNAMED = "misnamed"
+"""Attribute that a context's ``sni_callback`` sets on the connection to the name that was asked for in place of its own."""
 DAY = dt.timedelta(days=1)
 
 
@@ -57,6 +61,8 @@ class Authority:
         return found
 
     def _make_context(self, host: str) -> ssl.SSLContext:
+        import ssl  # noqa: PLC0415  (the authority is made before the child starts; this is needed after)
+
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_alpn_protocols(["http/1.1"])
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -134,8 +140,6 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _memory_file() -> tempfile._TemporaryFileWrapper[bytes]:
-    import os  # noqa: PLC0415  (only for the two names below)
-
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("entrepot-leaf"), "w+b")  # type: ignore[return-value]
     return tempfile.NamedTemporaryFile()  # mode 0600, removed on close

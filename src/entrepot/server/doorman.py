@@ -6,8 +6,8 @@ import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from entrepot.app.loopback import is_loopback
 from entrepot.app.run import Opened
-from entrepot.app.serve import is_loopback
 from entrepot.app.tally import Tally
 from entrepot.errors import UpstreamUnreachable
 from entrepot.server.house import Streams

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-MISNAMED = "misnamed"
-"""Attribute that a context's ``sni_callback`` sets on the connection to the name that was asked for in place of its own."""
+from entrepot.server.authority import MISNAMED
 
 
 class Wire(Protocol):
