@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from entrepot.app.facts import Facts
-from entrepot.app.serve import is_loopback
+from entrepot.app.loopback import is_loopback
 from entrepot.errors import UsageError
 from entrepot.heads import authority_of
 from entrepot.httpcache.messages import RequestHead
 from entrepot.locks import Known, read_arguments, read_lock
 from entrepot.ports.guide import Command, Door, Guide
+
+if TYPE_CHECKING:
+    from entrepot.app.facts import Facts
 
 MAX_LOCK = 64 << 20
 """Bytes of a lock file that is read for digests."""
@@ -94,6 +96,8 @@ def make_plan(guides: Iterable[Guide], command: Command, door: Door | None, *, h
 
 async def read_beforehand(paths: Iterable[Path], arguments: Sequence[str]) -> list[Known]:
     """What lock files and the command line say of digests. Files that cannot be read say nothing: the tool will complain."""
+    import asyncio  # noqa: PLC0415  (not before the child has started)
+
     found = [read_arguments(arguments)]
     for path in paths:
         text = await asyncio.to_thread(_text, path)

@@ -24,6 +24,7 @@ from entrepot.app.errand import Errand, Means
 from entrepot.app.facts import NOTHING, Expectation, Facts
 from entrepot.app.flight import Flight, State
 from entrepot.app.flights import FlightBody, Flights
+from entrepot.app.loopback import is_loopback
 from entrepot.app.pages import Learned, page_reader
 from entrepot.app.partials import content_length, continues, range_validator
 from entrepot.app.policy import NEGATIVES, immutable, provable, refreshing, stand_in
@@ -416,15 +417,6 @@ def asked_for(url: str) -> str:
         return filename
     last = [p for p in parts.path.split("/") if p]
     return last[-1] if last else f"{parts.scheme}://{parts.netloc}/"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own.
-
-    >>> is_loopback("127.0.0.5"), is_loopback("index.test")
-    (True, False)
-    """
-    return host in {"localhost", "::1"} or host.startswith("127.") or host.endswith(".localhost")
 
 
 def _stamped(response: ResponseHead, stamp: str) -> ResponseHead:

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from entrepot.cli.context import Context
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.guide import Door
-    from entrepot.server.door import Streams
+    from entrepot.server.child import Child
     from entrepot.server.doorman import Dial
+    from entrepot.server.doorstep import Doorstep
+    from entrepot.server.house import Streams
+    from entrepot.stores.catalogue import SqliteCatalogue
+    from entrepot.stores.directory import DirectoryStore
     from entrepot.upstreams.client import UpstreamSettings
 
 TAKES_COMMAND = True
@@ -79,16 +83,36 @@ class _Session:
         self._tally: Tally = Tally()
 
     def run(self) -> int:
-        from entrepot.server.child import CannotStart
-        from entrepot.server.runner import run_loop
+        from entrepot.cli.wiring import open_store
+        from entrepot.server.child import CannotStart, Child
+        from entrepot.server.doorstep import Doorstep
         from entrepot.server.scratch import scratch_directory
+        from entrepot.upstreams.trust import merged_bundle
 
-        with scratch_directory() as scratch, self._log():
+        environ = self._context.around.environ
+        read_resolve(environ.get(RESOLVE, ""))  # what is wrong with the settings is said before anything is started
+        roots = merged_bundle(environ, map(Path, self._plan.bundles))
+        for text in roots.warnings:
+            self._tally.warn(text)
+        store, catalogue = open_store(self._settings)
+        with (
+            scratch_directory() as scratch,
+            self._log(),
+            Doorstep(scratch / "trusted.pem", roots.pem, offline=self._offline) as doorstep,
+        ):
             try:
-                status = run_loop(self._carry_out(scratch))
+                child = Child(*self._lead(doorstep.address))
             except CannotStart as exc:
                 self._context.out.say(f"entrepot: {exc.message}")
                 return exc.status
+            # What follows is loaded while the child starts up: its first connection waits in the backlog.
+            try:
+                from entrepot.server.runner import run_loop
+
+                status = run_loop(self._serve(doorstep, child, store, catalogue))
+            except BaseException:
+                child.stop()
+                raise
         self._finish(status)
         return status
 
@@ -106,33 +130,19 @@ class _Session:
             self._tally.log = lambda text: print(f"{rfc3339(time.time())} run[{os.getpid()}] {text}", file=file)
             yield
 
-    async def _carry_out(self, scratch: Path) -> int:
+    async def _serve(self, doorstep: Doorstep, child: Child, store: DirectoryStore, catalogue: SqliteCatalogue) -> int:
         import asyncio
 
         from entrepot.app.entries import Entries
         from entrepot.app.run import Opened
         from entrepot.app.serve import Rules, Service
-        from entrepot.cli.wiring import open_store
         from entrepot.ports.clock import SystemClock
-        from entrepot.server.authority import Authority
         from entrepot.server.doorman import RunDoorman
-        from entrepot.server.runner import Run, carry_out
+        from entrepot.server.runner import serve_child
         from entrepot.tools.registry import donors
-        from entrepot.upstreams.client import UpstreamSettings, open_upstream
-        from entrepot.upstreams.proxies import ProxyRules
-        from entrepot.upstreams.trust import merged_bundle
+        from entrepot.upstreams.client import open_upstream
 
-        environ = self._context.around.environ
-        roots = merged_bundle(environ, map(Path, self._plan.bundles))
-        for text in roots.warnings:
-            self._tally.warn(text)
-        reach = UpstreamSettings(
-            silence_timeout_s=self._settings.timeout_s,
-            ca_pem=merged_bundle(environ, map(Path, self._plan.bundles), directories=True).pem,
-            proxies=ProxyRules.from_environ(environ),
-            resolve=read_resolve(environ.get(RESOLVE, "")),
-        )
-        store, catalogue = open_store(self._settings)
+        reach = self._reach()
         clock = SystemClock()
         entries = Entries(store, catalogue, clock)
         facts = self._facts(catalogue)
@@ -156,9 +166,7 @@ class _Session:
         )
         doorman = RunDoorman(opened, dialler(reach), self._tally, offline=self._offline)
         try:
-            return await carry_out(
-                Run(service, doorman, Authority(), scratch / "trusted.pem", roots.pem, self._offline), self._lead
-            )
+            return await serve_child(doorstep, child, service, doorman)
         finally:
             await upstream.aclose()
             if entries.trouble is not None:
@@ -167,6 +175,20 @@ class _Session:
             await asyncio.to_thread(store.evict, catalogue)
             catalogue.close()
             store.close()
+
+    def _reach(self) -> UpstreamSettings:
+        """How upstream is reached: by the user's own proxy and CA settings."""
+        from entrepot.upstreams.client import UpstreamSettings
+        from entrepot.upstreams.proxies import ProxyRules
+        from entrepot.upstreams.trust import merged_bundle
+
+        environ = self._context.around.environ
+        return UpstreamSettings(
+            silence_timeout_s=self._settings.timeout_s,
+            ca_pem=merged_bundle(environ, map(Path, self._plan.bundles), directories=True).pem,
+            proxies=ProxyRules.from_environ(environ),
+            resolve=read_resolve(environ.get(RESOLVE, "")),
+        )
 
     def _lead(self, door: Door) -> tuple[Sequence[str], Mapping[str, str]]:
         from entrepot.app.run import child_environment, make_plan

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrepot.app.own_cache import NAME, Opened, OwnCache
-from entrepot.config import Settings
-from entrepot.config_file import OwnSettings
 from entrepot.errors import UsageError
-from entrepot.ports.tool import Progress, Surroundings, Tool
 
 if TYPE_CHECKING:
+    from entrepot.app.own_cache import Opened, OwnCache
+    from entrepot.config import Settings
+    from entrepot.ports.tool import Progress, Surroundings, Tool
     from entrepot.stores.catalogue import SqliteCatalogue
     from entrepot.stores.directory import DirectoryStore
 
@@ -41,6 +40,8 @@ def open_store(settings: Settings, *, create: bool = True) -> tuple[DirectorySto
 
 def own_cache(settings: Settings, around: Surroundings, progress: Progress | None = None) -> OwnCache:
     """The store behind the tool port. A catalogue that is new or was lost is made again at its first use, with progress."""
+    from entrepot.app.own_cache import Opened, OwnCache
+    from entrepot.config_file import OwnSettings
 
     def opened() -> Opened:
         store, catalogue = open_store(settings, create=False)
@@ -54,6 +55,8 @@ def own_cache(settings: Settings, around: Surroundings, progress: Progress | Non
 
 def tool_names() -> list[str]:
     """Every tool there is: the own cache, and each folder of ``entrepot.tools`` with a ``tool.py``."""
+    from entrepot.app.own_cache import NAME
+
     folder = Path(importlib.import_module("entrepot.tools").__file__ or "").parent
     return [NAME, *sorted(found.name for found in os.scandir(folder) if os.path.isfile(os.path.join(found.path, "tool.py")))]  # noqa: PTH113, PTH118
 
@@ -64,6 +67,8 @@ def tools(settings: Settings, around: Surroundings, names: Iterable[str] = (), p
     Raises:
         UsageError: a name that is no tool's.
     """
+    from entrepot.app.own_cache import NAME
+
     every = tool_names()
     chosen = list(dict.fromkeys(names)) or every
     for name in chosen:

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import ssl
+import os
 import tempfile
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+if TYPE_CHECKING:
+    import ssl
+
+MISNAMED = "misnamed"
+"""Attribute that a context's ``sni_callback`` sets on the connection to the name that was asked for in place of its own."""
 DAY = dt.timedelta(days=1)
 
 
@@ -55,9 +61,19 @@ class Authority:
         return found
 
     def _make_context(self, host: str) -> ssl.SSLContext:
+        import ssl  # noqa: PLC0415  (the authority is made before the child starts; this is needed after)
+
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_alpn_protocols(["http/1.1"])
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+        def check_name(tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+            if name is None or name.lower().rstrip(".") == host:
+                return None
+            setattr(tls, MISNAMED, name)
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+        context.sni_callback = check_name
         key = self._leaf_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -124,8 +140,6 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _memory_file() -> tempfile._TemporaryFileWrapper[bytes]:
-    import os  # noqa: PLC0415  (only for the two names below)
-
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("entrepot-leaf"), "w+b")  # type: ignore[return-value]
     return tempfile.NamedTemporaryFile()  # mode 0600, removed on close

@@ -1,21 +1,26 @@
-"""The child of a run: started with the terminal, waited for, told of the signals that we alone were sent."""
+"""The child of a run: started with the terminal, waited for, told of the signals that we alone were sent.
+
+No event loop is needed to start it: that is loaded while the child starts up itself.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import FrameType
+from typing import Any
 
-FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT")
-FROM_TERMINAL = ("SIGINT", "SIGQUIT")
+FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT", "SIGCONT")
+FROM_TERMINAL = ("SIGINT", "SIGQUIT", "SIGTSTP")
 """Sent by a terminal to the whole foreground group: the child has them already."""
 
 CANNOT_RUN, NOT_FOUND = 126, 127
 """What a shell says of a command that may not be executed, and of one that is not there (POSIX XCU 2.8.2)."""
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class CannotStart(Exception):
@@ -28,40 +33,94 @@ class CannotStart(Exception):
 
 
 class Child:
-    """A running command that has our standard streams and our process group, so that the terminal is its own."""
+    """A running command that has our standard streams and our process group, so that the terminal is its own.
+
+    Signals sent to us alone reach it too; Ctrl-C and Ctrl-Z of a terminal, which it has got already, do not a second time.
+    A signal that we were started to ignore (``nohup``) stays ignored.
+
+    Raises:
+        CannotStart: the command is not there or may not be executed.
+    """
 
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        self._previous = self._take_signals()
         try:
             self._process = subprocess.Popen(list(argv), env=dict(environ))
-        except FileNotFoundError as exc:
-            raise CannotStart(NOT_FOUND, f"{argv[0]}: command not found") from exc
-        except PermissionError as exc:
-            raise CannotStart(CANNOT_RUN, f"{argv[0]}: permission denied") from exc
         except OSError as exc:
-            raise CannotStart(CANNOT_RUN, f"{argv[0]}: {exc.strerror or exc}") from exc
-        self._previous = {
-            s: signal.signal(s, self._pass_on) for name in FORWARDED if (s := getattr(signal, name, None)) is not None
-        }
+            self._give_back_signals()
+            raise _cannot_start(argv[0], exc) from exc
+        for number in self._early:
+            self._process.send_signal(number)
 
     async def wait(self) -> int:
         """The exit status as a shell gives it: its own, or 128 + N when signal N ended it."""
-        loop = asyncio.get_running_loop()
+        import asyncio  # noqa: PLC0415  (not before the child has started)
+        import threading  # noqa: PLC0415
+
+        assert self._process is not None
+        loop, process = asyncio.get_running_loop(), self._process
         ended: asyncio.Future[int] = loop.create_future()
 
+        def tell(status: int) -> None:
+            if not ended.done():
+                ended.set_result(status)
+
         def watch() -> None:
-            status = self._process.wait()
-            loop.call_soon_threadsafe(ended.set_result, status)
+            status = process.wait()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(tell, status)
 
         threading.Thread(target=watch, name="entrepot-child", daemon=True).start()
         status = await ended
+        self._give_back_signals()
+        return status if status >= 0 else 128 - status
+
+    def stop(self) -> None:
+        """End it, because nothing can be done for it; waits until it has ended."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+        self._give_back_signals()
+
+    def _take_signals(self) -> dict[int, Handler]:
+        handlers: dict[str, Callable[[int, FrameType | None], None]] = dict.fromkeys(FORWARDED, self._pass_on)
+        handlers["SIGTSTP"] = self._stop_too
+        previous: dict[int, Handler] = {}
+        for name, handler in handlers.items():
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, handler)
+        return previous
+
+    def _give_back_signals(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        return status if status >= 0 else 128 - status
+        self._previous = {}
 
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
         if signal.Signals(number).name in FROM_TERMINAL and _in_foreground():
             return
-        self._process.send_signal(number)
+        if self._process is None:
+            self._early.append(number)
+        else:
+            self._process.send_signal(number)
+
+    def _stop_too(self, number: int, _frame: FrameType | None) -> None:
+        """Ctrl-Z: the child stops, then we do, as if there were no handler."""
+        self._pass_on(number, None)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._stop_too)  # from here on when somebody has continued us
+
+
+def _cannot_start(command: str, exc: OSError) -> CannotStart:
+    if isinstance(exc, FileNotFoundError):
+        return CannotStart(NOT_FOUND, f"{command}: command not found")
+    if isinstance(exc, PermissionError):
+        return CannotStart(CANNOT_RUN, f"{command}: permission denied")
+    return CannotStart(CANNOT_RUN, f"{command}: {exc.strerror or exc}")
 
 
 def _in_foreground() -> bool:

@@ -13,20 +13,18 @@ Whoever has not got this run's token is answered 407 and nothing else; the token
 from __future__ import annotations
 
 import asyncio
-import base64
-import hmac
+import re
 import socket
 import struct
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Protocol
+from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
 from entrepot.app.answers import Answer, Handler, Request
-from entrepot.errors import UpstreamError
+from entrepot.errors import EntrepotError, UpstreamError
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
-from entrepot.server.authority import Authority
+from entrepot.server.house import House, Streams
 from entrepot.server.http import MAX_HEAD, HttpSide, simple_response
 from entrepot.server.wire import TlsWire, Wire
 
@@ -37,44 +35,9 @@ RELAY = 1 << 16
 WRITE_HIGH = 1 << 20
 """Bytes queued to a client before its source is held back."""
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-class Doorman(Protocol):
-    """What the door asks about a connection; the run answers."""
-
-    async def opens(self, host: str, port: int) -> bool:
-        """Whether this host's traffic is to be opened and cached, not tunnelled."""
-        ...
-
-    async def dial(self, host: str, port: int, *, tls: bool) -> Streams:
-        """Raw streams to the other side, through the user's own proxy where there is one.
-
-        Raises:
-            UpstreamError: nobody answers there.
-        """
-        ...
-
-    def relayed(self, host: str, count: int) -> None:
-        """So many bytes went past the cache; called once with 0 when a tunnel begins."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What all doors of one run share."""
-
-    user: str
-    token: str
-    authority: Authority
-    handler: Handler
-    doorman: Doorman
-
-    def admits(self, headers: Headers) -> bool:
-        """Whether ``Proxy-Authorization`` carries this run's user and token (RFC 9110 §11.7.2, RFC 7617)."""
-        scheme, _, value = (headers.get("proxy-authorization") or "").partition(" ")
-        expected = base64.b64encode(f"{self.user}:{self.token}".encode()).decode()
-        return scheme.lower() == "basic" and hmac.compare_digest(value.strip(), expected)
+LINGER_S = 2.0
+"""Seconds that a client may go on sending after it was answered for the last time, so that no reset destroys the answer
+(RFC 9112 §9.6)."""
 
 
 class Door(asyncio.Protocol):
@@ -94,7 +57,11 @@ class Door(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._peek_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
         self._upstream: asyncio.StreamWriter | None = None
+        self._upstream_done = False
+        self._client_done = False
+        self._dialling = False
         self._target = ("", 0)
 
     # asyncio's callbacks
@@ -103,17 +70,26 @@ class Door(asyncio.Protocol):
         """A client has connected."""
         self._transport = self._wire = transport  # type: ignore[assignment]
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self._house.doors.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        self._feed(data)
+        try:
+            self._feed(data)
+        except Exception as exc:  # noqa: BLE001  (the edge: the loop would print a traceback on the user's terminal)
+            self._house.doorman.failed(exc)
+            self._reset()
 
     def eof_received(self) -> bool:
-        """The client will send no more."""
+        """The client will send no more; ``True`` while it may still be answered."""
+        self._client_done = True
         if self._upstream is not None:
-            if self._upstream.can_write_eof():
-                self._upstream.write_eof()
+            self._end_upstream()
+            return not self._upstream_done
+        if self._dialling:
             return True
+        if self._inside_tls:
+            return False  # without a goodbye in TLS: it is gone
         if self._http is not None:
             self._http.client_done()
             return True
@@ -121,15 +97,27 @@ class Door(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
         """The connection is gone: stop all work for it."""
+        self._house.doors.discard(self)
         self.resume_writing()
-        if self._peek_timer is not None:
-            self._peek_timer.cancel()
+        for timer in (self._peek_timer, self._linger_timer):
+            if timer is not None:
+                timer.cancel()
         if self._http is not None:
             self._http.lost()
         for task in self._tasks:
             task.cancel()
         if self._upstream is not None:
             self._upstream.close()
+
+    def abort(self) -> list[asyncio.Task[None]]:
+        """Drop the connection at once; what was being done for it, already told to stop."""
+        tasks = [*self._tasks, *([self._http.task] if self._http is not None and self._http.task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        if self._upstream is not None:
+            self._upstream.transport.abort()
+        self._transport.abort()
+        return tasks
 
     def pause_writing(self) -> None:
         """The client takes no more for now."""
@@ -145,7 +133,8 @@ class Door(asyncio.Protocol):
     # the first request
 
     def _start(self, data: bytes) -> None:
-        self._buffer += data
+        # one empty line before a request is to be skipped (RFC 9112 §2.2)
+        self._buffer = (self._buffer + data).lstrip(b"\r\n")
         if not b"CONNECT ".startswith(self._buffer[:8]):
             self._http = self._speak_http(self._with_token, origin=None)
             self._feed = self._http.feed
@@ -168,29 +157,42 @@ class Door(asyncio.Protocol):
         elif not self._house.admits(headers):
             # The connection stays: git sends its credentials only after it was asked for them.
             self._transport.write(_DENIED_BYTES)
+            if self._buffer:
+                self._start(b"")
         else:
             self._target = target
-            self._feed = self._wait
+            self._await_upstream()
             self._spawn(self._decide(*target))
 
+    def _await_upstream(self) -> None:
+        """Keep what comes while it is being decided what this is, or somebody is being dialled."""
+        self._dialling = True
+        if self._inside_tls:
+            self._feed_plain = self._wait
+        else:
+            self._feed = self._wait
+
     def _wait(self, data: bytes) -> None:
-        """Keep what comes while it is being decided what this is."""
         self._buffer += data
         if len(self._buffer) > WRITE_HIGH:
             self._transport.pause_reading()
 
     async def _decide(self, host: str, port: int) -> None:
         if await self._house.doorman.opens(host, port):
+            self._dialling = False
             self._feed = self._peek
             self._transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
             self._peek_timer = asyncio.get_running_loop().call_later(PEEK_S, self._tunnel_after_all)
+            self._go_on()
             if self._buffer:
                 self._peek(b"")
+            elif self._client_done:
+                self._transport.close()
             return
         try:
             streams = await self._house.doorman.dial(host, port, tls=False)
-        except UpstreamError as exc:
-            self._refuse(exc.status_hint, exc.message)
+        except EntrepotError as exc:
+            self._refuse_for(exc)
             return
         self._transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
         self._relay(streams)
@@ -204,7 +206,7 @@ class Door(asyncio.Protocol):
             return
         host, port = self._target
         context = self._house.authority.context(host)
-        self._wire = wire = TlsWire(self._transport, context, self._plain, self._tls_ended)
+        self._wire = wire = TlsWire(self._transport, context, self._plain, self._tls_ended, self._misnamed)
         self._feed = wire.feed
         self._http = self._speak_http(self._house.handler, origin=f"https://{_host_port(host, port, default=443)}")
         self._feed_plain = self._http.feed
@@ -213,10 +215,17 @@ class Door(asyncio.Protocol):
     def _plain(self, data: bytes) -> None:
         self._feed_plain(data)
 
-    def _tls_ended(self) -> None:
+    def _tls_ended(self, reason: str | None) -> None:
+        if reason is not None and "ALERT" in reason:
+            self._house.doorman.distrusted(self._target[0], reason)
         if self._http is not None:
             self._http.lost()
         self._transport.close()
+
+    def _misnamed(self, hello: bytes) -> None:
+        """The client wants another name than it named to us: what it sends is for that other server alone."""
+        self._wire, self._http, self._buffer = self._transport, None, hello
+        self._tunnel_after_all()
 
     # HTTP
 
@@ -230,6 +239,8 @@ class Door(asyncio.Protocol):
             go_on=self._go_on,
             drain=lambda: self._drained,
             reset=self._reset,
+            linger=self._linger,
+            failed=self._house.doorman.failed,
         )
 
     @property
@@ -259,53 +270,80 @@ class Door(asyncio.Protocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
+    def _linger(self) -> None:
+        """Close in this direction, and read what the client is still sending until it notices."""
+        if isinstance(self._wire, TlsWire):
+            self._wire.finish()
+        self._http = None
+        self._feed = _drop
+        if self._client_done:
+            self._transport.close()
+            return
+        self._go_on()
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._linger_timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
+
     def _upgrade(self, head: RequestHead, rest: bytes) -> None:
         if not self._inside_tls and not self._house.admits(head.headers):
             self._transport.write(_DENIED_BYTES)
-            self._transport.close()
+            self._linger()
             return
-        self._spawn(self._upgrade_to(head, rest))
+        self._buffer += rest
+        self._await_upstream()
+        self._go_on()
+        self._spawn(self._upgrade_to(head))
 
-    async def _upgrade_to(self, head: RequestHead, rest: bytes) -> None:
+    async def _upgrade_to(self, head: RequestHead) -> None:
         """Hand the request on as it came and relay what follows: WebSocket and its like (RFC 9110 §7.8)."""
         tls, host, port, path = _split(head.url)
         try:
             streams = await self._house.doorman.dial(host, port, tls=tls)
-        except UpstreamError as exc:
-            self._refuse(exc.status_hint, exc.message)
+        except EntrepotError as exc:
+            self._refuse_for(exc)
             return
         lines = [f"{head.method} {path} HTTP/1.1"]
         lines += [f"{n}: {v}" for n, v in head.headers.without("proxy-authorization", "proxy-connection")]
         self._target = (host, port)
-        self._buffer = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + rest + self._buffer
+        self._buffer = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + self._buffer
         self._relay(streams)
 
     # tunnels
 
     def _tunnel_after_all(self) -> None:
-        self._feed = self._wait
+        self._await_upstream()
         self._spawn(self._dial_and_relay())
 
     async def _dial_and_relay(self) -> None:
         try:
             self._relay(await self._house.doorman.dial(*self._target, tls=False))
-        except UpstreamError:
+        except EntrepotError:
             self._reset()
 
     def _relay(self, streams: Streams) -> None:
         reader, self._upstream = streams
+        self._dialling = False
+        if self._transport.is_closing():
+            self._upstream.close()
+            return
         self._house.doorman.relayed(self._target[0], 0)
         if self._inside_tls:
             self._feed_plain = self._to_upstream
         else:
             self._feed = self._to_upstream
+        self._http = None
         self._go_on()
         if self._buffer:
             self._to_upstream(self._take())
+        if self._client_done:
+            self._end_upstream()
         self._spawn(self._from_upstream(reader))
 
     def _to_upstream(self, data: bytes) -> None:
         assert self._upstream is not None
+        if self._upstream.is_closing():
+            self._reset()
+            return
         self._house.doorman.relayed(self._target[0], len(data))
         self._upstream.write(data)
         if self._upstream.transport.get_write_buffer_size() > RELAY:
@@ -316,7 +354,7 @@ class Door(asyncio.Protocol):
         try:
             await upstream.drain()
         except OSError:
-            self._transport.abort()
+            self._reset()
         else:
             self._go_on()
 
@@ -328,9 +366,19 @@ class Door(asyncio.Protocol):
                 if self._drained is not None:
                     await self._drained
         except OSError:
-            self._transport.abort()
-        else:
+            self._reset()
+            return
+        self._upstream_done = True
+        if self._client_done or self._inside_tls:
             self._wire.close()
+        elif not self._transport.is_closing():
+            self._transport.write_eof()  # the client may still have something to say
+
+    def _end_upstream(self) -> None:
+        """Hand on that the client will send no more; what upstream still says is relayed."""
+        assert self._upstream is not None
+        if self._upstream.can_write_eof() and not self._upstream.is_closing():
+            self._upstream.write_eof()
 
     # small things
 
@@ -338,14 +386,29 @@ class Door(asyncio.Protocol):
         data, self._buffer = self._buffer, b""
         return data
 
+    def _refuse_for(self, exc: EntrepotError) -> None:
+        self._refuse(exc.status_hint if isinstance(exc, UpstreamError) else 502, exc.message)
+
     def _refuse(self, status: int, text: str) -> None:
+        self._dialling = False
         self._wire.write(simple_response(status, text, Headers([("Connection", "close")])))
-        self._wire.close()
+        self._linger()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except Exception as exc:  # noqa: BLE001  (the edge: nobody else would see it, and the client would wait for ever)
+            self._house.doorman.failed(exc)
+            self._reset()
+
+
+def _drop(_data: bytes) -> None:
+    """What a client sends after its last answer."""
 
 
 _CHALLENGE = Headers([("Proxy-Authenticate", 'Basic realm="entrepot"')])
@@ -354,15 +417,21 @@ _DENIED_BYTES = simple_response(407, "this port is for the command of one entrep
 
 
 def _authority(first_line: str) -> tuple[str, int] | None:
-    """Host and port of ``CONNECT host:port HTTP/1.x``; ``None`` when it is not that."""
-    parts = first_line.split(" ")
-    if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
+    """Host and port of ``CONNECT host:port HTTP/1.x``; ``None`` when it is not that (RFC 9112 §3.2.3)."""
+    found = _CONNECT.fullmatch(first_line)
+    if found is None:
         return None
-    host, _, port = parts[1].rpartition(":")
-    host = host.strip("[]").lower()
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536 or set(host) & set("/@\\ \0"):
-        return None
-    return host, int(port)
+    host, port = found["host"].lower(), int(found["port"])
+    if host.startswith("["):
+        host = host[1:-1]
+        try:
+            IPv6Address(host)
+        except ValueError:
+            return None
+    return (host, port) if 0 < port < 65536 else None
+
+
+_CONNECT = re.compile(r"CONNECT (?P<host>[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5}) HTTP/1\.[0-9]")
 
 
 def _host_port(host: str, port: int, *, default: int) -> str:

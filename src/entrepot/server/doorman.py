@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
+from entrepot.app.loopback import is_loopback
 from entrepot.app.run import Opened
-from entrepot.app.serve import is_loopback
 from entrepot.app.tally import Tally
 from entrepot.errors import UpstreamUnreachable
-from entrepot.server.door import Streams
+from entrepot.server.house import Streams
 
 Dial = Callable[[str, int, bool], Awaitable[Streams]]
 """Host, port and whether TLS is to be spoken -> raw streams, through the user's own proxy where there is one."""
@@ -52,3 +54,16 @@ class RunDoorman:
             self._tally.uncached_bytes += count
         else:
             self._tally.uncached_hosts[host] += 1
+
+    def distrusted(self, host: str, reason: str) -> None:
+        """Told in the last line: something in the command's own settings names other authorities."""
+        alert = reason.lower().partition("alert_")[2].replace("_", " ")
+        self._tally.warn(f"a program refused entrepot's certificate for {host} ({alert}): it trusts other authorities")
+
+    def failed(self, exc: Exception) -> None:
+        """Told in the last line, with the place: a defect of ours."""
+        frame = None
+        for frame in traceback.extract_tb(exc.__traceback__):  # noqa: B007  (the last one is wanted)
+            pass
+        place = f" in {Path(frame.filename).name}:{frame.lineno}" if frame is not None else ""
+        self._tally.warn(f"a defect of entrepot's own met a request: {type(exc).__name__}{place}")

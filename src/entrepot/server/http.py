@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import http
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import httptools
 
@@ -25,10 +27,14 @@ BODY_HIGH = 1 << 18
 """Bytes of request content kept before reading from the client stops."""
 
 
+PIPELINED = 32
+"""Requests that may wait for their turn before reading from the client stops."""
+
+
 class Incoming:
     """A request whose content may still be arriving."""
 
-    __slots__ = ("_arrived", "_ended", "_pieces", "_resume", "_size", "_want", "expects", "head", "keep_alive", "version")
+    __slots__ = ("_arrived", "_ended", "_pieces", "_resume", "_size", "expects", "head", "keep_alive", "upgrade", "version")
 
     def __init__(
         self, head: RequestHead, *, version: str, keep_alive: bool, expects: Callable[[], None] | None, resume: Callable[[], None]
@@ -36,6 +42,8 @@ class Incoming:
         self.head = head
         self.version = version
         self.keep_alive = keep_alive
+        self.upgrade = False
+        """Whether the client asks for another protocol from here on."""
         self.expects = expects
         """Sends ``100 Continue``; called when somebody first asks for the content."""
         self._resume = resume
@@ -57,8 +65,13 @@ class Incoming:
         self._arrived.set()
 
     @property
-    def ended(self) -> bool:
-        """Whether all of it has arrived and been taken."""
+    def complete(self) -> bool:
+        """Whether all of the content has arrived, taken or not."""
+        return self._ended
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no content to take, now or later."""
         return self._ended and not self._pieces
 
     async def content(self) -> AsyncIterator[bytes]:
@@ -91,6 +104,8 @@ class HttpSide:
         go_on: lets it go on.
         drain: waits until the wire takes more.
         reset: drops the connection so that the client cannot take what it has for the whole.
+        linger: closes a connection on which the client may still be sending, so that it can read what was answered.
+        failed: told of an exception that should not have been.
     """
 
     def __init__(
@@ -104,6 +119,8 @@ class HttpSide:
         go_on: Callable[[], None],
         drain: Callable[[], asyncio.Future[None] | None],
         reset: Callable[[], None],
+        linger: Callable[[], None],
+        failed: Callable[[Exception], None],
     ) -> None:
         self._wire = wire
         self._origin = origin
@@ -113,6 +130,8 @@ class HttpSide:
         self._go_on = go_on
         self._drain = drain
         self._reset = reset
+        self._linger = linger
+        self._failed = failed
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._lines: list[tuple[str, str]] = []
@@ -122,26 +141,45 @@ class HttpSide:
         self._task: asyncio.Task[None] | None = None
         self._broken = False
         self._client_done = False
+        self._after: bytes | None = None
+        """What follows a request for another protocol, while answers before it are still due."""
 
     def feed(self, data: bytes) -> None:
         """Bytes from the client."""
-        if self._broken:
-            return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as exc:
-            head = self._queue.pop().head
-            self._broken = True  # whatever follows is not ours
-            self._upgrade(head, data[exc.args[0] :])
-        except (httptools.HttpParserError, _BadRequest) as exc:
-            self._broken = True
-            self._refuse(400, str(exc) if isinstance(exc, _BadRequest) else "this is not HTTP/1.1")
+        if self._after is not None:
+            self._after += data
+            if len(self._after) > BODY_HIGH:
+                self._hold()
+        while data and self._after is None and not self._broken:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as exc:
+                data = data[exc.args[0] :]
+                if self._queue and self._queue[-1].upgrade:
+                    self._after = data
+                    self._start()
+            except (httptools.HttpParserError, _BadRequest) as exc:
+                # httptools wraps what its callbacks raise
+                cause = exc if isinstance(exc, _BadRequest) else exc.__context__
+                self._refuse(str(cause) if isinstance(cause, _BadRequest) else "this is not HTTP/1.1")
+            else:
+                data = b""
+        if len(self._queue) > PIPELINED:
+            self._hold()
 
     def client_done(self) -> None:
         """The client will send no more; what it asked for is still answered."""
         self._client_done = True
         if self._task is None:
             self._wire.close()
+        elif self._current is not None and not self._current.complete:
+            self.lost()  # it broke off in mid-request
+            self._wire.close()
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What answers now, if anything does."""
+        return self._task
 
     def lost(self) -> None:
         """The connection is gone: nobody waits for the answer."""
@@ -170,16 +208,17 @@ class HttpSide:
         headers = Headers(self._lines)
         head = RequestHead(self._parser.get_method().decode("ascii"), self._absolute(self._target.decode("latin-1")), headers)
         version = self._parser.get_http_version()
-        expects = self._continue if (headers.get("expect") or "").lower() == "100-continue" else None
+        expected = version != "1.0" and (headers.get("expect") or "").lower() == "100-continue"  # RFC 9110 §10.1.1
         self._current = Incoming(
             head,
             version=version,
             keep_alive=bool(self._parser.should_keep_alive()),
-            expects=expects,
+            expects=self._continue if expected else None,
             resume=self._go_on,
         )
+        self._current.upgrade = bool(self._parser.should_upgrade()) and _may_upgrade(head)
         self._queue.append(self._current)
-        if not self._parser.should_upgrade():
+        if not self._current.upgrade:
             self._start()  # runs at the loop's next turn, when a request without content is complete
 
     def on_body(self, piece: bytes) -> None:
@@ -198,9 +237,13 @@ class HttpSide:
             raise _BadRequest("the request's head is larger than 128 KiB")
 
     def _absolute(self, target: str) -> str:
-        if self._origin is not None and target.startswith("/"):
-            return self._origin + target
-        if target.lower().startswith(("http://", "https://")):
+        if self._origin is not None:
+            if target.startswith("/"):
+                return self._origin + target
+            if target.lower().startswith(f"{self._origin}/"):
+                return target
+            raise _BadRequest("this connection leads to one host: take another one for another host")
+        if _is_absolute(target):
             return target
         raise _BadRequest("this port is the proxy of one entrepot run: it takes absolute URLs and CONNECT")
 
@@ -214,35 +257,60 @@ class HttpSide:
         try:
             while self._queue and not self._broken:
                 incoming = self._queue[0]
+                if incoming.upgrade:
+                    self._broken = True  # whatever follows is not ours
+                    self._upgrade(incoming.head, self._after or b"")
+                    return
                 await self._answer(incoming)
                 self._queue.popleft()
-                if not (incoming.keep_alive and incoming.ended) or (self._client_done and not self._queue):
-                    self._broken = True
-                    self._wire.close()
+                if len(self._queue) == PIPELINED // 2:
+                    self._go_on()
+                self._close_after(incoming)
         finally:
             self._task = None
 
+    def _close_after(self, incoming: Incoming) -> None:
+        """Close behind an answer, if it was the last one."""
+        if self._broken:
+            return
+        if not incoming.complete:
+            self._broken = True
+            self._linger()
+        elif not incoming.keep_alive or (self._client_done and not self._queue):
+            self._broken = True
+            self._wire.close()
+
     async def _answer(self, incoming: Incoming) -> None:
-        has_content = not incoming.ended
-        request = Request(incoming.head, incoming.content() if has_content else None)
+        request = Request(incoming.head, None if incoming.empty else incoming.content())
         try:
             answer = await self._handler(request)
         except EntrepotError as exc:
-            answer = Answer(ResponseHead(502, reason=exc.message[:200]), BytesBody(exc.message.encode()))
+            answer = _trouble(502, exc.message)
+        except Exception as exc:  # noqa: BLE001  (the edge: the client gets an answer, the user a note)
+            self._failed(exc)
+            answer = _trouble(500, "entrepot itself failed on this request")
         try:
-            await self._write(incoming, answer)
+            try:
+                await self._write(incoming, answer)
+            finally:
+                await answer.body.aclose()
         except EntrepotError:
-            self._broken = True
-            self._reset()
-        finally:
-            await answer.body.aclose()
+            self._break()
+        except Exception as exc:  # noqa: BLE001  (the same)
+            self._failed(exc)
+            self._break()
+
+    def _break(self) -> None:
+        self._broken = True
+        self._reset()
 
     async def _write(self, incoming: Incoming, answer: Answer) -> None:
         head, body = answer.head, answer.body
         bodiless = incoming.head.method == "HEAD" or head.status in {204, 304} or head.status < 200
         headers, chunked = head.headers, False
-        if not bodiless:
+        if not bodiless or head.status == 204:
             headers = headers.without("content-length", "transfer-encoding")
+        if not bodiless:
             if body.length is not None:
                 headers = headers.added("Content-Length", str(body.length))
             elif incoming.version == "1.1":
@@ -251,38 +319,75 @@ class HttpSide:
                 incoming.keep_alive = False
         if not incoming.keep_alive:
             headers = headers.replaced("Connection", "close")
+        elif incoming.version == "1.0":
+            headers = headers.replaced("Connection", "keep-alive")
         raw = _head_bytes(ResponseHead(head.status, headers, head.reason))
         if bodiless:
             self._wire.write(raw)
             return
         sent = 0
-        async for piece in body.chunks():
-            sent += len(piece)
-            framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
-            # The head goes with the first piece: one packet for a small answer, and none at all for a body that
-            # fails before its first byte.
-            self._wire.write(raw + framed if raw else framed)
-            raw = b""
-            waiting = self._drain()
-            if waiting is not None:
-                await waiting
+        async with _ending(body.chunks()) as chunks:
+            async for piece in chunks:
+                sent += len(piece)
+                if not piece:
+                    continue  # an empty chunk would be the last one
+                framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
+                # The head goes with the first piece: one packet for a small answer, and none at all for a body that
+                # fails before its first byte.
+                self._wire.write(raw + framed if raw else framed)
+                raw = b""
+                waiting = self._drain()
+                if waiting is not None:
+                    await waiting
+        if body.length is not None and sent != body.length:
+            self._break()
+            return
         tail = raw + (b"0\r\n\r\n" if chunked else b"")
         if tail:
             self._wire.write(tail)
-        if body.length is not None and sent != body.length:
-            self._broken = True
-            self._reset()
 
     def _continue(self) -> None:
         self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _refuse(self, status: int, text: str) -> None:
-        self._wire.write(simple_response(status, text, Headers([("Connection", "close")])))
-        self._wire.close()
+    def _refuse(self, text: str) -> None:
+        self.lost()
+        self._wire.write(simple_response(400, text, Headers([("Connection", "close")])))
+        self._linger()
 
 
 class _BadRequest(Exception):
     """The request cannot be answered; the text says why."""
+
+
+@asynccontextmanager
+async def _ending(pieces: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """End a generator where its reader ends, not when the garbage collector comes by."""
+    try:
+        yield pieces
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
+
+
+def _trouble(status: int, text: str) -> Answer:
+    headers = Headers([("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")])
+    return Answer(ResponseHead(status, headers, text[:200]), BytesBody(f"{text}\n".encode()))
+
+
+def _may_upgrade(head: RequestHead) -> bool:
+    """Whether to let go of a connection. Not for a request with content, nor for HTTP/2, which asks for the same pages."""
+    framed = (head.headers.get("content-length") or "0") != "0" or "transfer-encoding" in head.headers
+    return not framed and (head.headers.get("upgrade") or "").strip().lower() not in {"h2c", "http/2.0"}
+
+
+def _is_absolute(target: str) -> bool:
+    if not target.lower().startswith(("http://", "https://")):
+        return False
+    try:
+        parts = urlsplit(target)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def simple_response(status: int, text: str, headers: Headers | None = None) -> bytes:
