@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ensurepip
+import re
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import clients
-from entrepot.testing.distributions import Content
+from entrepot.testing.distributions import Content, zip_stored
 from entrepot.testing.origin import Origin
 from entrepot.testing.pages import File
 from running import Desk, Ran
@@ -26,11 +26,11 @@ def origins():
     with (
         Origin(tls=True, name="index.test", files_name="files.test") as index,
         Origin(host="127.0.0.2", files_host="127.0.0.3", tls=True, name="more.test", files_name="more-files.test") as more,
-        Origin(host="127.0.0.4", tls=True, name="closed.test", files_name="closed-files.test") as closed,
+        Origin(host="127.0.0.4", tls=True, name="closed.test") as closed,
     ):
         index.add_project("demo", script="demo")
         index.add_project("built", wheel=False, sdist=True, build_requires=["demo"])
-        _add_own_pip(index)
+        _add_pip(index)
         more.add_project("extra")
         closed.add_project("demo")
         closed.protect(USER, PASSWORD)
@@ -38,10 +38,19 @@ def origins():
         yield {"index": index, "more": more, "closed": closed, "links": index.add_link_page("/links.html", ["demo"])}
 
 
-def _add_own_pip(index: Origin) -> None:
-    """The pip that this Python brings along: pipx asks its index for a newer one."""
-    for wheel in Path(ensurepip.__file__).with_name("_bundled").glob("pip-*.whl"):
-        index.add_file("pip", File(wheel.name, wheel.name.split("-")[1], Content([wheel.read_bytes()])))
+def _add_pip(index: Origin) -> None:
+    """A real pip, packed again from where it is installed: pipx asks its index for one that is new enough."""
+    version = "26.3"
+    name, info = f"pip-{version}-py3-none-any.whl", f"pip-{version}.dist-info"
+    try:
+        (site,) = clients.pip_python(version).parent.parent.glob("lib/python3*/site-packages")
+    except pytest.skip.Exception:
+        return
+    kept = [path for folder in ("pip", info) for path in (site / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    members = {str(path.relative_to(site)): Content([path.read_bytes()]) for path in kept if path.name != "RECORD"}
+    record = "".join(f"{path},,\n" for path in (*members, f"{info}/RECORD"))
+    members[f"{info}/RECORD"] = Content([record.encode()])
+    index.add_file("pip", File(name, version, zip_stored(members)))
 
 
 @dataclass(frozen=True)
@@ -64,10 +73,10 @@ SOURCE = '[[tool.poetry.source]]\nname = "own"\nurl = "<index>"\npriority = "pri
 NOX = 'import nox\nnox.options.default_venv_backend = "venv"\n@nox.session\ndef lint(s):\n    s.install("-i", "<index>", "demo")\n'
 TOX = "[tox]\nskipsdist = true\n[testenv]\nskip_install = true\ndeps = demo\ncommands = demo\nsetenv = PIP_INDEX_URL=<index>\n"
 EXTRA = {"wanted": "more-files.test/.*extra-1.0-py3-none-any.whl", "asks": "https://more.test/simple/extra/"}
-CLOSED = {"wanted": "closed-files.test/.*demo-1.0-py3-none-any.whl", "asks": "https://closed.test/simple/demo/"}
+CLOSED = {"wanted": "closed.test/.*demo-1.0-py3-none-any.whl", "asks": "https://closed.test/simple/demo/"}
 DIRECT = {"asks": ""}
 LINKS = {"asks": "https://index.test/links.html"}
-NETRC = {"~/.netrc": "".join(f"machine {m} login {USER} password {PASSWORD}\n" for m in ("closed.test", "closed-files.test"))}
+NETRC = {"~/.netrc": f"machine closed.test login {USER} password {PASSWORD}\n"}
 
 WAYS = {
     "pip -i": Way(PIP + "-i <index> demo"),
@@ -108,11 +117,13 @@ WAYS = {
     "pip below sh": Way("sh -c '" + PIP + "-i <index> demo'"),
     "pip in a script": Way("sh get.sh", {"get.sh": "set -e\n" + PIP + "--index-url <index> demo\n"}),
     "make": Way("<make> -s wheels", {"Makefile": "INDEX = <index>\nwheels:\n\t" + PIP + "-i $(INDEX) demo\n"}),
+    "make INDEX=": Way("<make> -s wheels INDEX=<index>", {"Makefile": "wheels:\n\t" + PIP + "-i $(INDEX) demo\n"}),
     "make -C": Way("<make> -s -C sub", {"sub/Makefile": "all:\n\t" + PIP + "-r in.txt\n", "sub/in.txt": "-i <index>\ndemo\n"}),
     "tox.ini": Way("<tox> -q -e py", {"tox.ini": TOX}),
     "noxfile.py": Way("<nox>", {"noxfile.py": NOX}),
-    "pipx --index-url": Way("<pipx> install -q --index-url <index> demo"),
-    "pipx --pip-args": Way("<pipx> run --pip-args='-i <index>' demo"),
+    "pipx --index-url": Way("<pipx> install -q --backend pip --index-url <index> demo"),
+    "pipx install with uv": Way("<pipx> install -q --backend uv --index-url <index> demo", environ={"PATH": "<bin>:/usr/bin:/bin"}),
+    "pipx --pip-args": Way("<pipx> run --backend uv --pip-args='-i <index>' demo", environ={"PATH": "<bin>:/usr/bin:/bin"}),
     "uv --index-url": Way(UV + "--index-url <index> demo"),
     "uv --default-index": Way(UV + "--default-index <index> demo"),
     "uv --index name=": Way(UV + "--default-index <index> --index own=<more> extra", **EXTRA),
@@ -174,7 +185,7 @@ WAYS = {
     "URL in a Python script": Way(
         "<python> get.py", {"get.py": "from urllib.request import urlopen\nlen(urlopen('<wheel>').read())\n"}, **DIRECT
     ),
-    "--host": Way("<python> -c 'from urllib.request import urlopen; urlopen(\"ht\" + \"<wheel>\"[2:]).read()'", **DIRECT),
+    "--host": Way("<python> -c 'from urllib.request import urlopen; urlopen(\"https:\" + \"<hidden>\").read()'", **DIRECT),
 }
 
 
@@ -186,9 +197,12 @@ def at(origins, tmp_path, way: Way) -> tuple[Desk, list[str]]:
     desk = Desk.under(tmp_path / "desk", index, more, closed, PYTHONDONTWRITEBYTECODE="1")
     urls = {name: origins[name].index_url for name in ("index", "more", "closed")}
     urls |= {"links": origins["links"], "wheel": index.url(index.files("demo")[0])}
+    urls["hidden"] = urls["wheel"].removeprefix("https:")
     programs = {"pip": lambda: clients.pip("26.3"), "python": lambda: [sys.executable]}
 
     def filled(text: str) -> str:
+        if "<bin>" in text:
+            text = text.replace("<bin>", str(Path(clients.uv()[0]).parent))
         for name, url in urls.items():
             text = text.replace(f"<{name}>", url)
         for name in ("pip", "uv", "pipx", "poetry", "pdm", "tox", "nox", "make", "python"):
@@ -220,8 +234,6 @@ def test_all_that_a_client_asks_for_goes_through_the_cache(origins, tmp_path, wa
     assert ran.status == 0, ran.said
     assert ran.report["uncached_hosts"] == {}, ran.said
     assert ran.report["warnings"] == [], ran.said
-    import re
-
     assert any(re.search(way.wanted, url) for url in ran.urls("miss")), ran.said
     assert not way.asks or way.asks in ran.urls(), ran.said
     assert seen(origins) <= paths(ran), ran.said
