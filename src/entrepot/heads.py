@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, unquote_plus
@@ -29,6 +30,11 @@ SECRET_QUERY = frozenset(
     ).split()
 )
 """Query names whose values are credentials (signed and tokenised URLs)."""
+
+_URL_IN_TEXT = re.compile(r"""((?:\w+\+)?)(https?://[^\s"'#;|]+)""", re.IGNORECASE)
+_SECRET_NAME = r"[\w-]*(?:password|passwd|token|secret|api[-_]?key)"
+_SECRET_OPTION = re.compile(rf"--?{_SECRET_NAME}", re.IGNORECASE)
+_SECRET_SETTING = re.compile(rf"(?<![\w?&/-])((?:--)?{_SECRET_NAME})=(?!\*\*\*)[^\s\"']+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +221,22 @@ def redacted_url(url: str) -> str:
     """
     scheme, _, authority, tail = _parts(url)
     return f"{scheme}://{authority}{_masked(tail)}" if scheme else f"{authority}{_masked(tail)}"
+
+
+def redacted_words(words: Iterable[str]) -> list[str]:
+    """A command line with every secret masked that its URLs carry or its options and settings name, for reports.
+
+    >>> redacted_words(["pip", "-i", "https://me:pw@host/simple/", "TOKEN=abc", "--password", "pw"])
+    ['pip', '-i', 'https://host/simple/', 'TOKEN=***', '--password', '***']
+    """
+    result: list[str] = []
+    for word in words:
+        if result and _SECRET_OPTION.fullmatch(result[-1]):
+            result.append("***")
+            continue
+        shown = _URL_IN_TEXT.sub(lambda match: match[1] + redacted_url(match[2]), word)
+        result.append(_SECRET_SETTING.sub(r"\1=***", shown))
+    return result
 
 
 def has_secret(url: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from entrepot.digests import Digest
 from entrepot.errors import InvalidHead
-from entrepot.heads import Head, authority_of, body_key, cache_key, canonical_url, has_secret, redacted_url, variant_name
+from entrepot.heads import Head, authority_of, body_key, cache_key, canonical_url, has_secret, redacted_url, redacted_words, variant_name
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 
 HEAD = Head(
@@ -201,3 +201,22 @@ def test_every_cut_of_a_head_is_invalid():
     for end in range(len(raw) - 1):
         with pytest.raises(InvalidHead):
             Head.from_bytes(raw[:end])
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("--index-url=https://me:pw@h/simple/", "--index-url=https://h/simple/"),
+        ("demo @ https://me:pw@h/d-1.whl#sha256=ab", "demo @ https://h/d-1.whl#sha256=ab"),
+        ("demo @ git+https://me:pw@h/d", "demo @ git+https://h/d"),
+        ("pip install -i 'https://me:pw@h/' 'https://h/t/tk-1/c' && true", "pip install -i 'https://h/' 'https://h/t/<TOKEN>/c' && true"),
+        ("UV_INDEX_OWN_PASSWORD=pw", "UV_INDEX_OWN_PASSWORD=***"),
+        ("env PIP_TOKEN=pw pip", "env PIP_TOKEN=*** pip"),
+        ("--token=pw", "--token=***"),
+        ("https://h/a?v=1&x=me@h", "https://h/a?v=1&x=me@h"),
+        ("./tokens/a=b", "./tokens/a=b"),
+        ("plain", "plain"),
+    ],
+)
+def test_a_command_line_is_shown_without_its_secrets(word, shown):
+    assert redacted_words([word, "--password", "pw"]) == [shown, "--password", "***"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from entrepot.heads import redacted_url
+from entrepot.heads import redacted_url, redacted_words
 from entrepot.sizes import show_size
 
 OUTCOMES = ("hit", "revalidated", "miss", "stale", "error", "bypass")
@@ -70,7 +70,7 @@ class Tally:
         counts = self.counts()
         return {
             "schema": 1,
-            "command": list(command),
+            "command": redacted_words(command),
             "exit": status,
             "seconds": round(time.monotonic() - self.started, 3),
             "requests": len(self.lines),

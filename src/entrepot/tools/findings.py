@@ -19,15 +19,15 @@ URL = re.compile(r"""(?<![+\w])https?://(?:\$\{\w+\}|[^\s"'<>,;)\]}|\\`])+""", r
 """A URL in text. A version-control URL (``git+https://``) is none; ``${NAME}`` inside belongs to it."""
 
 _VALUE = re.compile(r"\s*(?:[\w.-]+=)?(?:https?://|\$\{?\w+\}?$)", re.IGNORECASE)
-_VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)|%(\w+)%")
+_VARIABLE = re.compile(r"\$\{(\w+)\}|\$\((\w+)\)|\$(\w+)|%(\w+)%")
 _PACKAGES = re.compile(
     r"\.(?:whl|tar\.gz|tgz|zip|tar\.bz2|tar\.xz|conda|egg|metadata)$|/simple(?:/|$)|/(?:current_)?repodata[^/]*$", re.IGNORECASE
 )
 
 
 def expanded(text: str, environ: Mapping[str, str]) -> str:
-    """``${NAME}`` (and ``$NAME``, ``%NAME%``) replaced as requirement files and tools do; unknown names stay."""
-    return _VARIABLE.sub(lambda m: environ.get(m[1] or m[2] or m[3]) or m[0], text)
+    """``${NAME}`` (and ``$(NAME)``, ``$NAME``, ``%NAME%``) replaced as files and tools do; unknown names stay."""
+    return _VARIABLE.sub(lambda m: environ.get(m[m.lastindex or 0]) or m[0], text)
 
 
 def reportable(text: str, environ: Mapping[str, str]) -> str | None:

@@ -26,6 +26,10 @@ _OPTION = re.compile(
     + _BETWEEN
     + r"(?P<value>\S+)"
 )
+_NAME = re.compile(r"[A-Za-z_]\w{0,60}")
+_SET_TO = r"[ \t]*(?::[^=\n]{1,40})?[:?+]{0,3}=[ \t]*(?P<value>[^\n]*)"
+"""Behind a name: that it is set, in make, in a shell or in Python (with or without a type)."""
+_MOST_NAMES = 4
 _GLUED = re.compile(r"(?<![\w-])-[if](?P<value>https?://\S+)")
 _OTHERS = re.compile(r"\b(?:curl|wget|https?|xh|aria2c|sed|grep)\s[^;&|]*$")
 _VARIABLE = re.compile(
@@ -88,12 +92,25 @@ def scan(text: str, *, requirements: bool = False) -> Text:
         patterns = (_OPTION, _GLUED, _KEY, _REFERENCE, *((_BARE,) if requirements else ()))
         for pattern in patterns:
             for match in pattern.finditer(text):
-                if not (pattern in (_OPTION, _GLUED) and _is_for_another(text, match)):
-                    urls.update(dict.fromkeys(_urls(match["value"])))
+                if pattern in (_OPTION, _GLUED) and _is_for_another(text, match):
+                    continue
+                urls.update(dict.fromkeys(_urls(match["value"])))
+                if pattern is _OPTION and "://" not in match["value"]:
+                    urls.update(dict.fromkeys(_set_here(text, match["value"])))
         for match in _VARIABLE.finditer(text):
             urls.update(dict.fromkeys(_urls(_value(match["value"]))))
     files = dict.fromkeys(match["value"] for match in _FILE.finditer(text))
     return Text(tuple(urls), tuple(files))
+
+
+def _set_here(text: str, value: str) -> Iterator[str]:
+    """URLs that the names in an option's value are set to in the same text: ``INDEX = URL`` for ``-i $(INDEX)``.
+
+    So in Makefiles, shell scripts and noxfiles (``session.install("-i", INDEX, ...)``) alike.
+    """
+    for name in dict.fromkeys(_NAME.findall(value)[:_MOST_NAMES]):
+        for match in re.finditer(rf"(?<![\w.-]){name}{_SET_TO}", text):
+            yield from (url for url in _urls(_value(match["value"])) if "://" in url)
 
 
 def _is_for_another(text: str, match: re.Match[str]) -> bool:
@@ -106,7 +123,8 @@ def _urls(value: str) -> Iterator[str]:
     for match in URL.finditer(value):
         yield match[0]
     if "://" not in value and value.startswith("$"):
-        yield value.strip("\"',;)")
+        value = value.strip("\"',;")
+        yield value if value.startswith("$(") else value.rstrip(")")
 
 
 def _value(rest: str) -> str:
