@@ -25,7 +25,7 @@ from entrepot.app.facts import NOTHING, Expectation, Facts
 from entrepot.app.flight import Flight, State
 from entrepot.app.flights import FlightBody, Flights
 from entrepot.app.loopback import is_loopback
-from entrepot.app.pages import Learned, page_reader
+from entrepot.app.pages import Learned, may_be_page, page_reader
 from entrepot.app.partials import content_length, continues, range_validator
 from entrepot.app.policy import NEGATIVES, immutable, provable, refreshing, stand_in
 from entrepot.app.tally import Tally
@@ -162,7 +162,6 @@ class Service:
                 found = next(h for h in heads if h.response.key == entry.key)
                 answer = await self._stored(request, found, "hit")
                 if answer is not None:
-                    self._learn_again(request, found)
                     return answer
                 decision = lookup(request, [], now=self._clock.now(), shared=self._rules.shared)  # its body is gone: a miss
             case Bypass(forward=forward):
@@ -181,6 +180,7 @@ class Service:
             await self._entries.drop(head.response.key)
             return None
         self._entries.used(head)
+        self._learn_again(request, head)
         now = self._clock.now()
         stored, size = head.response, head.response.size or 0
         if stored.head.status == 200:
@@ -199,8 +199,12 @@ class Service:
         )
 
     def _learn_again(self, request: RequestHead, head: Head) -> None:
-        """A page out of the store whose links this catalogue has never seen: it was lost, or is another host's."""
-        if head.kind == "page" and head.body is not None and not self._facts.is_read(request.url, head.body):
+        """A page out of the store whose links this catalogue has never seen: it was lost, or is another host's.
+
+        However it is served, fresh, revalidated or stale: without its links the host of its files is unknown and stays closed.
+        """
+        page = head.response.head.status == 200 and may_be_page(head.response.head.headers.get("content-type") or "")
+        if page and head.body is not None and not self._facts.is_read(request.url, head.body):
             self._facts.read(request.url, head.body, lambda: self._read_stored(request.url, head))
 
     async def _read_stored(self, url: str, head: Head) -> Learned:
