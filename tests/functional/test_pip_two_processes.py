@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 
-from pip_lab import wheel_bytes
-
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.pip import cache
 from entrepot.tools.pip.httpentry import encode, entry_name, entry_path
 from entrepot.tools.pip.tool import tool
+from pip_lab import wheel_bytes
 
 
 def test_two_processes_read_what_one_reads(tmp_path, monkeypatch):

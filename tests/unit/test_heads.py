@@ -6,7 +6,17 @@ import pytest
 
 from entrepot.digests import Digest
 from entrepot.errors import InvalidHead
-from entrepot.heads import Head, authority_of, body_key, cache_key, canonical_url, has_secret, redacted_url, redacted_words, variant_name
+from entrepot.heads import (
+    Head,
+    authority_of,
+    body_key,
+    cache_key,
+    canonical_url,
+    has_secret,
+    redacted_url,
+    redacted_words,
+    variant_name,
+)
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 
 HEAD = Head(
