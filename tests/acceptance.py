@@ -117,7 +117,9 @@ class Lab:
         """The words of ``entrepot run`` for a command."""
         return [sys.executable, "-c", LAUNCH, "run", *options, "--", *map(str, command)]
 
-    def run(self, *command: str | Path, options: Sequence[str] = (), user: Path | None = None, timeout_s: float = 120, **environ) -> Ran:
+    def run(
+        self, *command: str | Path, options: Sequence[str] = (), user: Path | None = None, timeout_s: float = 120, **environ
+    ) -> Ran:
         """Run a command through the cache as a fresh user; ``TARGET`` in it is a directory of that user's."""
         user = user or self.fresh()
         report, target = user / "report.json", user / "target"

@@ -32,7 +32,7 @@ SECRET_QUERY = frozenset(
 """Query names whose values are credentials (signed and tokenised URLs)."""
 
 _URL_IN_TEXT = re.compile(r"""((?:\w+\+)?)(https?://[^\s"'#;|]+)""", re.IGNORECASE)
-_SECRET_NAME = r"[\w-]*(?:password|passwd|token|secret|api[-_]?key)"
+_SECRET_NAME = r"[\w-]*(?:password|passwd|token|secret|api[-_]?key)"  # noqa: S105 -- a pattern, not a password
 _SECRET_OPTION = re.compile(rf"--?{_SECRET_NAME}", re.IGNORECASE)
 _SECRET_SETTING = re.compile(rf"(?<![\w?&/-])((?:--)?{_SECRET_NAME})=(?!\*\*\*)[^\s\"']+", re.IGNORECASE)
 

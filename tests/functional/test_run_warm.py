@@ -37,7 +37,15 @@ def install_twice(tmp_path, tool, origin, count=COUNT):
 
 @pytest.mark.parametrize(
     ("tool", "scheme"),
-    [("20.3.4", "http"), ("23.2.1", "https"), ("24.3.1", "http"), ("25.3", "https"), ("26.3", "https"), ("uv", "http"), ("uv", "https")],
+    [
+        ("20.3.4", "http"),
+        ("23.2.1", "https"),
+        ("24.3.1", "http"),
+        ("25.3", "https"),
+        ("26.3", "https"),
+        ("uv", "http"),
+        ("uv", "https"),
+    ],
 )
 def test_the_second_time_no_file_and_no_metadata_is_fetched_and_expired_pages_cost_a_304_each(tmp_path, tool, scheme):
     with make_origin(scheme, profiles.index_like) as origin:

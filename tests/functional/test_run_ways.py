@@ -87,13 +87,19 @@ WAYS = {
     "pip name @ URL": Way(PIP + "'demo @ <wheel>'", **DIRECT),
     "pip -r with --index-url inside": Way(PIP + "-r in.txt", {"in.txt": "--index-url <index>\ndemo\n"}),
     "pip -r nested": Way(
-        PIP + "-r in.txt", {"in.txt": "-r deep/base.txt\n", "deep/base.txt": "-r base/own.txt\n", "deep/base/own.txt": "-i <index>\ndemo\n"}
+        PIP + "-r in.txt",
+        {"in.txt": "-r deep/base.txt\n", "deep/base.txt": "-r base/own.txt\n", "deep/base/own.txt": "-i <index>\ndemo\n"},
     ),
-    "pip -r with --extra-index-url inside": Way(PIP + "-r in.txt", {"in.txt": "-i <index>\n--extra-index-url=<more>\nextra\n"}, **EXTRA),
+    "pip -r with --extra-index-url inside": Way(
+        PIP + "-r in.txt", {"in.txt": "-i <index>\n--extra-index-url=<more>\nextra\n"}, **EXTRA
+    ),
     "pip -r with --find-links inside": Way(PIP + "-r in.txt", {"in.txt": "--no-index\n--find-links <links>\ndemo\n"}, **LINKS),
     "pip -r with a URL inside": Way(PIP + "-r in.txt", {"in.txt": "demo @ <wheel>  # pinned\n"}, **DIRECT),
     "pip -r with variables inside": Way(
-        PIP + "-r in.txt", {"in.txt": "-i https://${ME}:${WORD}@closed.test/simple/\ndemo\n"}, {"ME": USER, "WORD": PASSWORD}, **CLOSED
+        PIP + "-r in.txt",
+        {"in.txt": "-i https://${ME}:${WORD}@closed.test/simple/\ndemo\n"},
+        {"ME": USER, "WORD": PASSWORD},
+        **CLOSED,
     ),
     "pip -r URL": Way(PIP + "-i <index> -r https://index.test/requirements.txt"),
     "pip -c with --index-url inside": Way(PIP + "-c limits.txt demo", {"limits.txt": "--index-url <index>\ndemo<2\n"}),
@@ -136,7 +142,9 @@ WAYS = {
     "UV_FIND_LINKS": Way(UV + "--no-index demo", environ={"UV_FIND_LINKS": "<links>"}, **LINKS),
     "uv netrc": Way(UV + "--index-url <closed> demo", NETRC, **CLOSED),
     "UV_INDEX_..._PASSWORD": Way(
-        UV + "--default-index own=<closed> demo", environ={"UV_INDEX_OWN_USERNAME": USER, "UV_INDEX_OWN_PASSWORD": PASSWORD}, **CLOSED
+        UV + "--default-index own=<closed> demo",
+        environ={"UV_INDEX_OWN_USERNAME": USER, "UV_INDEX_OWN_PASSWORD": PASSWORD},
+        **CLOSED,
     ),
     "uv.toml of the project": Way(UV + "demo", {"uv.toml": '[[index]]\nurl = "<index>"\ndefault = true\n'}),
     "uv.toml of the user": Way(UV + "demo", {"~/.config/uv/uv.toml": 'index-url = "<index>"\n'}),
@@ -156,7 +164,9 @@ WAYS = {
             + '[tool.uv.sources]\ndemo = { index = "own" }\n[[tool.uv.index]]\nname = "own"\nurl = "<index>"\nexplicit = true\n'
         },
     ),
-    "tool.uv.sources url": Way("<uv> sync -q", {"pyproject.toml": PROJECT + '[tool.uv.sources]\ndemo = { url = "<wheel>" }\n'}, **DIRECT),
+    "tool.uv.sources url": Way(
+        "<uv> sync -q", {"pyproject.toml": PROJECT + '[tool.uv.sources]\ndemo = { url = "<wheel>" }\n'}, **DIRECT
+    ),
     "PEP 723 script": Way(
         "<uv> run -q main.py",
         {
@@ -178,14 +188,18 @@ WAYS = {
     "poetry url": Way(
         "<poetry> install -q --no-root", {"pyproject.toml": POETRY.replace('"*"', '{ url = "<wheel>" }') + SOURCE}, **DIRECT
     ),
-    "pdm source": Way("<pdm> install -q --no-self", {"pyproject.toml": PROJECT + '[[tool.pdm.source]]\nname = "pypi"\nurl = "<index>"\n'}),
-    "pdm config": Way("<pdm> install -q --no-self", {"pyproject.toml": PROJECT, "~/.config/pdm/config.toml": '[pypi]\nurl = "<index>"\n'}),
+    "pdm source": Way(
+        "<pdm> install -q --no-self", {"pyproject.toml": PROJECT + '[[tool.pdm.source]]\nname = "pypi"\nurl = "<index>"\n'}
+    ),
+    "pdm config": Way(
+        "<pdm> install -q --no-self", {"pyproject.toml": PROJECT, "~/.config/pdm/config.toml": '[pypi]\nurl = "<index>"\n'}
+    ),
     "PDM_PYPI_URL": Way("<pdm> install -q --no-self", {"pyproject.toml": PROJECT}, {"PDM_PYPI_URL": "<index>"}),
     "curl URL": Way("curl -sSfO <wheel>", **DIRECT),
     "URL in a Python script": Way(
         "<python> get.py", {"get.py": "from urllib.request import urlopen\nlen(urlopen('<wheel>').read())\n"}, **DIRECT
     ),
-    "--host": Way("<python> -c 'from urllib.request import urlopen; urlopen(\"https:\" + \"<hidden>\").read()'", **DIRECT),
+    "--host": Way('<python> -c \'from urllib.request import urlopen; urlopen("https:" + "<hidden>").read()\'', **DIRECT),
 }
 
 

@@ -219,7 +219,10 @@ def test_every_cut_of_a_head_is_invalid():
         ("--index-url=https://me:pw@h/simple/", "--index-url=https://h/simple/"),
         ("demo @ https://me:pw@h/d-1.whl#sha256=ab", "demo @ https://h/d-1.whl#sha256=ab"),
         ("demo @ git+https://me:pw@h/d", "demo @ git+https://h/d"),
-        ("pip install -i 'https://me:pw@h/' 'https://h/t/tk-1/c' && true", "pip install -i 'https://h/' 'https://h/t/<TOKEN>/c' && true"),
+        (
+            "pip install -i 'https://me:pw@h/' 'https://h/t/tk-1/c' && true",
+            "pip install -i 'https://h/' 'https://h/t/<TOKEN>/c' && true",
+        ),
         ("UV_INDEX_OWN_PASSWORD=pw", "UV_INDEX_OWN_PASSWORD=***"),
         ("env PIP_TOKEN=pw pip", "env PIP_TOKEN=*** pip"),
         ("--token=pw", "--token=***"),
