@@ -13,7 +13,6 @@ import io
 import os
 import struct
 from dataclasses import dataclass
-from email.utils import mktime_tz, parsedate_tz
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -294,6 +293,8 @@ def fresh_until(headers: Headers, status: int) -> float | None:
 
 def http_time(text: str | None) -> float | None:
     """An HTTP date as seconds since the epoch; ``None`` for anything else."""
+    from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415 -- 13 ms that `where` and `status` can do without
+
     try:
         parsed = parsedate_tz(text) if text else None
         return float(mktime_tz(parsed)) if parsed else None

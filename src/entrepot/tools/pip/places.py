@@ -15,6 +15,7 @@ from pathlib import Path
 
 from entrepot.heads import redacted_url
 from entrepot.ports.tool import Layer, Place, Surroundings
+from entrepot.tools.defaults import default_index
 from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips
 from entrepot.tools.pip.locations import Version, default_cache, expand_user, paths_of
@@ -238,16 +239,6 @@ def _user(uid: int) -> str:
         return f"uid {uid}"
 
 
-def default_index() -> str:
-    """The index pip asks when nobody says otherwise, from pip's own constants; empty when they are not where they were."""
-    try:
-        from pip._internal.models.index import PyPI  # noqa: PLC0415  # private, heavy: only when it is needed
-
-        return str(PyPI.simple_url)
-    except (ImportError, AttributeError):
-        return ""
-
-
 def indexes(around: Surroundings, pip: Pip, *, command: str = "install") -> list[str]:
     """URLs of the indexes in force, with credentials: never show or keep them."""
     config = load(around, pip)
@@ -255,7 +246,8 @@ def indexes(around: Surroundings, pip: Pip, *, command: str = "install") -> list
         return []
     first = config.get("index-url", command)
     more = config.get("extra-index-url", command)
-    urls = [first.value if first else default_index(), *(more.value.split() if more else [])]
+    urls = [first.value] if first else list(default_index()[:1])
+    urls += more.value.split() if more else []
     return [url.rstrip("/") for url in urls if url]
 
 

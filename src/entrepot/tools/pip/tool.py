@@ -6,18 +6,20 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
-from entrepot.tools.pip import removal
-from entrepot.tools.pip.cache import Scan, Scope, Tally, quick_allocation
-from entrepot.tools.pip.donor import Donation, donor
-from entrepot.tools.pip.index import Index
+from entrepot.tools.defaults import default_index
 from entrepot.tools.pip.interpreters import Pip, pips
 from entrepot.tools.pip.locations import state_folder
-from entrepot.tools.pip.places import default_index, indexes, places, resolve
+from entrepot.tools.pip.places import indexes, places, resolve
 from entrepot.tools.pip.presence import is_folder
-from entrepot.tools.pip.rows import entry
-from entrepot.tools.pip.settings import PipSettings
+
+if TYPE_CHECKING:
+    from entrepot.tools.pip.cache import Tally
+    from entrepot.tools.pip.donor import Donation
+
+# What reads a cache is imported where it is used: `where` and `status` ask every tool, and most are not there.
 
 SEPARATE_BODIES = (23, 3)
 """First pip that writes ``http-v2`` and leaves ``http`` alone."""
@@ -36,8 +38,8 @@ class PipTool:
     def __init__(self, state: Path | None = None, now: Callable[[], float] = time.time) -> None:
         self._state = state
         self._now = now
-        self.tally = Tally()
-        """What the last scan had to do."""
+        self.tally: Tally | None = None
+        """What the last scan had to do; ``None`` before there was one."""
 
     def places(self, around: Surroundings, *, command: str = "install", options: Sequence[str] = ()) -> Sequence[Place]:
         """Every cache of every pip found, the one in use first; caching turned off gives a place without a path."""
@@ -50,6 +52,10 @@ class PipTool:
     def _scan(self, place: Place, around: Surroundings, progress: Progress | None, *, recheck: bool) -> Iterator[Entry]:
         if place.path is None or not is_folder(place.path):
             return
+        from entrepot.tools.pip.cache import Scan, Scope, quick_allocation  # noqa: PLC0415
+        from entrepot.tools.pip.index import Index  # noqa: PLC0415
+        from entrepot.tools.pip.rows import entry  # noqa: PLC0415
+
         now = self._now()
         index = Index(self._index_path(around))
         scan = Scan(Scope(str(place.path), self._bases(around), now, recheck), index, progress)
@@ -70,6 +76,10 @@ class PipTool:
         """What the last scan saw, without a look at the cache: for totals that must come at once; empty without a scan."""
         if place.path is None:
             return []
+        from entrepot.tools.pip.cache import quick_allocation  # noqa: PLC0415
+        from entrepot.tools.pip.index import Index  # noqa: PLC0415
+        from entrepot.tools.pip.rows import entry  # noqa: PLC0415
+
         root, now = str(place.path), self._now()
         superseded = is_superseded(place.path, around)
         index = Index(self._index_path(around))
@@ -82,6 +92,8 @@ class PipTool:
         self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
     ) -> Removed:
         """Remove entries; ``force`` takes built wheels that may be in use, and nothing else that is pinned."""
+        from entrepot.tools.pip import removal  # noqa: PLC0415
+
         del around  # the entries say where they are
         return removal.remove(entries, force=force, progress=progress, now=self._now())
 
@@ -89,7 +101,8 @@ class PipTool:
         self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
     ) -> Iterator[Finding]:
         """Check every entry; see :mod:`.verify`."""
-        from entrepot.tools.pip.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
+        from entrepot.tools.pip.index import Index  # noqa: PLC0415
+        from entrepot.tools.pip.verify import Verifier  # noqa: PLC0415
 
         if place.path is None or not is_folder(place.path):
             return
@@ -104,10 +117,14 @@ class PipTool:
 
     def settings(self, around: Surroundings) -> Settings | None:
         """Pip's configuration."""
+        from entrepot.tools.pip.settings import PipSettings  # noqa: PLC0415
+
         return PipSettings(around)
 
     def donor(self, url: str, around: Surroundings) -> Donation | None:
         """Pip's stored response for a URL, out of the cache in use; its digest is for the caller to check."""
+        from entrepot.tools.pip.donor import donor  # noqa: PLC0415
+
         for root in self._roots(around):
             found = donor(url, root)
             if found is not None:
@@ -122,8 +139,7 @@ class PipTool:
 
     def _bases(self, around: Surroundings) -> tuple[str, ...]:
         found = dict.fromkeys(url for pip in pips(around) for url in indexes(around, pip))
-        if (usual := default_index()) != "":
-            found.setdefault(usual)
+        found.update(dict.fromkeys(default_index()[:1]))
         return tuple(found)
 
 
