@@ -1,4 +1,4 @@
-"""``entrepot run`` as a process over a store of its own, with a fresh home for every run, so that no tool remembers anything itself."""
+"""``entrepot run`` as a process over a store of its own, with a fresh home for every run: no tool remembers anything itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wheel's ``.metadata`` sibling (PEP 658) made from the wheel that is in the store, when its digest shows it to be the same bytes.
+"""A wheel's ``.metadata`` sibling (PEP 658), made from the wheel that is in the store when a digest shows it to be the same.
 
 A tool that reads metadata out of whole wheels (pip before 23.2) leaves no sibling behind; one that asks for the sibling can be
 answered all the same, offline too. Wheels are remote input: what is read of them is bounded and nothing is unpacked to disk.

@@ -100,7 +100,7 @@ class Service:
         self._rules = rules
         self._tally = tally
         self._pages = PageReader()
-        self._flights = Flights(Means(entries, upstream, clock, facts, self._pages, rules.shared, self._downloaded))
+        self._flights = Flights(Means(entries, upstream, clock, facts, self._pages, rules.shared, self._downloaded, tally.warn))
 
     async def handle(self, request: Request) -> Answer:
         """The answer to one request; never raises for what upstream or the store do."""
