@@ -1,4 +1,4 @@
-"""``entrepot run`` as a process over a store of its own, with a fresh home for every run, so that no tool remembers anything itself."""
+"""``entrepot run`` as a process over a store of its own, with a fresh home for every run: no tool remembers anything itself."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ class Lab:
             UV_LINK_MODE="copy",
             UV_NO_PROGRESS="1",
         )
-        trusted = [origin.ca_file for origin in self.origins if origin.tls]
+        trusted = dict.fromkeys(origin.authority.pem for origin in self.origins if origin.authority is not None)
         if trusted:
             bundle = self.root / "own-authority.pem"
-            bundle.write_text("".join(dict.fromkeys(path.read_text() for path in trusted)))
+            bundle.write_text("".join(trusted))
             environ["SSL_CERT_FILE"] = str(bundle)
         return environ | self.environ
 

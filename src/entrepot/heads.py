@@ -34,6 +34,10 @@ SECRET_QUERY = frozenset(
 _URL_IN_TEXT = re.compile(r"""((?:\w+\+)?)(https?://[^\s"'#;|]+)""", re.IGNORECASE)
 _SECRET_NAME = r"[\w-]*(?:password|passwd|token|secret|api[-_]?key)"  # noqa: S105 -- a pattern, not a password
 _SECRET_OPTION = re.compile(rf"--?{_SECRET_NAME}", re.IGNORECASE)
+_USER_OPTIONS = frozenset({"-u", "-U", "--user", "--proxy-user"})
+"""curl's options that take ``USER:PASSWORD``."""
+_SECRET_FIELD = re.compile(r"((proxy-)?authorization|cookie|private-token|x-api-key)\s*:", re.IGNORECASE)
+"""How a word begins that is a request field with a credential in it (``-H "Authorization: ..."``)."""
 _SECRET_SETTING = re.compile(rf"(?<![\w?&/-])((?:--)?{_SECRET_NAME})=(?!\*\*\*)[^\s\"']+", re.IGNORECASE)
 
 
@@ -231,7 +235,8 @@ def redacted_words(words: Iterable[str]) -> list[str]:
     """
     result: list[str] = []
     for word in words:
-        if result and _SECRET_OPTION.fullmatch(result[-1]):
+        before = result[-1] if result else ""
+        if _SECRET_OPTION.fullmatch(before) or (before in _USER_OPTIONS and ":" in word) or _SECRET_FIELD.match(word):
             result.append("***")
             continue
         shown = _URL_IN_TEXT.sub(lambda match: match[1] + redacted_url(match[2]), word)
@@ -245,15 +250,31 @@ def has_secret(url: str) -> bool:
     return bool(user) or _masked(tail) != tail
 
 
+def tokens_in(url: str) -> tuple[str, ...]:
+    """The tokens of ``/t/TOKEN/`` in a URL's path, as written.
+
+    >>> tokens_in("https://host/t/tk-123/conda")
+    ('tk-123',)
+    """
+    segments = _parts(url)[3].partition("?")[0].split("/")
+    return tuple(segments[i] for i in _token_places(segments))
+
+
+def _token_places(segments: list[str]) -> list[int]:
+    """Where tokens stand among a path's segments, last first. Escaped spellings count as the plain ones."""
+    last = len(segments) - 1
+    # A last segment with a dot is a file of a directory ``t``, not a token.
+    return [
+        i for i in range(last, 0, -1) if segments[i] and unquote(segments[i - 1]) == "t" and not (i == last and "." in segments[i])
+    ]
+
+
 def _masked(tail: str) -> str:
-    """Path and query with every token and secret value replaced. Escaped spellings count as the plain ones."""
+    """Path and query with every token and secret value replaced."""
     path, mark, query = tail.partition("?")
     segments = path.split("/")
-    for i in range(len(segments) - 1, 0, -1):
-        # A last segment with a dot is a file of a directory ``t``, not a token.
-        is_file = i == len(segments) - 1 and "." in segments[i]
-        if segments[i] and not is_file and unquote(segments[i - 1]) == "t":
-            segments[i] = "<TOKEN>"
+    for i in _token_places(segments):
+        segments[i] = "<TOKEN>"
     return "/".join(segments) + mark + "".join(map(_masked_pair, re.split("([&;])", query)))
 
 

@@ -1,4 +1,4 @@
-"""The second time nothing is fetched: pip and uv install thirty packages twice, from fresh processes with empty caches of their own."""
+"""The second time nothing is fetched: pip and uv install thirty packages twice, from fresh processes with empty caches."""
 
 from __future__ import annotations
 

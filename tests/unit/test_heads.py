@@ -15,6 +15,7 @@ from entrepot.heads import (
     has_secret,
     redacted_url,
     redacted_words,
+    tokens_in,
     variant_name,
 )
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
@@ -233,3 +234,29 @@ def test_every_cut_of_a_head_is_invalid():
 )
 def test_a_command_line_is_shown_without_its_secrets(word, shown):
     assert redacted_words([word, "--password", "pw"]) == [shown, "--password", "***"]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["curl", "-u", "me:pw", "x"], ["curl", "-u", "***", "x"]),
+        (["curl", "-H", "Authorization: Bearer pw"], ["curl", "-H", "***"]),
+        (["pip", "install", "--user", "name"], ["pip", "install", "--user", "name"]),
+    ],
+)
+def test_credentials_in_curls_options_and_fields_are_masked_in_a_command_line(words, shown):
+    assert redacted_words(words) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "tokens"),
+    [
+        ("https://h/t/tk-1/conda/noarch/", ("tk-1",)),
+        ("https://h/%74/tk-1/x", ("tk-1",)),
+        ("https://h/t/file.whl", ()),
+        ("https://h/t/", ()),
+        ("https://h/a?x=/t/tk-1/", ()),
+    ],
+)
+def test_the_tokens_of_a_urls_path_are_found(url, tokens):
+    assert tokens_in(url) == tokens

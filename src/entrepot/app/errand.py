@@ -30,6 +30,8 @@ class Means:
     shared: bool
     downloaded: Callable[[int], None]
     """Told how many bytes came from upstream."""
+    warn: Callable[[str], None] = lambda _text: None
+    """Told what the user should know at the end."""
 
 
 @dataclass(frozen=True, slots=True)

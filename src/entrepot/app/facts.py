@@ -75,16 +75,21 @@ class Facts:
         self._path_rule = path_rule
         self._reading: set[asyncio.Task[None]] = set()
         self._pins = Pins(())
+        self._beforehand: dict[str, Link] = {}
         self.hosts: set[str] = set(catalogue.hosts())
         """``HOST:PORT`` named by pages, now or before."""
 
     def learn_beforehand(self, known: Awaitable[Iterable[Known]]) -> None:
-        """Learn what lock files and the command line say, in the background: big lock files take seconds to read."""
+        """Learn what lock files and the command line say, in the background: big lock files take seconds to read.
+
+        It holds for this run and stands above what pages say, but is not remembered: a lock file that is wrong must spoil
+        nothing for those who do not use it.
+        """
         self._track(self._learn_known(known))
 
     async def _learn_known(self, known: Awaitable[Iterable[Known]]) -> None:
         found = list(await known)
-        await self._learn(link for each in found for link in each.links)
+        self._beforehand = {link.url: link for each in found for link in each.links}
         self._pins = Pins(allowed for each in found for allowed in each.allowed)
 
     async def expect(self, url: str) -> Expectation:
@@ -96,7 +101,10 @@ class Facts:
         return found or NOTHING
 
     def _known(self, url: str) -> Expectation | None:
-        link = self._catalogue.link(canonical_url(url))
+        url = canonical_url(url)
+        link = self._beforehand.get(url)
+        if link is None or not link.digests:
+            link = self._catalogue.link(url) or link
         digests = link.digests if link is not None else ()
         if not digests:
             by_path = self._path_rule(url)

@@ -18,10 +18,11 @@ import asyncio
 import dataclasses
 from contextlib import suppress
 from enum import Enum
+from urllib.parse import urlsplit
 
 from entrepot.app.drafts import draft_head
 from entrepot.app.errand import Errand, Means, Note
-from entrepot.app.pages import page_reader
+from entrepot.app.pages import holds_secrets, page_reader
 from entrepot.app.partials import as_kept, content_length, continues, hash_partial, range_validator, redirected
 from entrepot.app.policy import (
     BACKOFF_S,
@@ -390,6 +391,10 @@ class Flight:
             self._read_page(growing, head)
         self.state, self.total = State.VERIFIED, size
         self._tell()
+        if ok and await holds_secrets(self._errand.request.url, head, lambda: growing.read(0, size)):
+            self._means.warn(f"pages of {urlsplit(self._redacted).hostname} hold tokens or signed links, so they are not kept")
+            growing.discard()
+            return
         try:
             await self._keep(growing, head)
         except (StoreError, Busy) as exc:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Callable, Coroutine, Iterable
 
 from entrepot.errors import FormatError
-from entrepot.heads import Head
+from entrepot.heads import SECRET_QUERY, Head, tokens_in
 from entrepot.links import Link
+from entrepot.simple.negotiate import decode
 from entrepot.simple.page import is_simple_type
 from entrepot.simple.worker import PageReader
 
@@ -42,3 +45,34 @@ def page_reader(url: str, head: Head, read: Callable[[], bytes], pages: PageRead
 def may_be_page(content_type: str) -> bool:
     """Whether a body of this type is worth reading as an index page: a simple API type, or HTML (find-links, old indexes)."""
     return is_simple_type(content_type) or "html" in content_type.lower()
+
+
+async def holds_secrets(url: str, head: Head, read: Callable[[], bytes]) -> bool:
+    """Whether a body is a page with credentials in it; ``read`` gives the whole body as stored."""
+    headers = head.response.head.headers
+    if not may_be_page(headers.get("content-type") or ""):
+        return False
+    return await asyncio.to_thread(tells_secrets, url, read(), headers.get("content-encoding"))
+
+
+def tells_secrets(url: str, raw: bytes, content_encoding: str | None) -> bool:
+    """Whether a page's text has credentials in it: the token of its own URL, signed queries, passwords in links.
+
+    Such a page is never stored, as a redirect to a signed URL is not (design.md §3). A page that cannot be decoded tells none.
+
+    >>> tells_secrets("https://index.test/simple/x/", b'<a href="/x-1.0.tar.gz?X-Amz-Signature=ab">', None)
+    True
+    """
+    try:
+        text = decode(raw, content_encoding)
+    except FormatError:
+        return False
+    return any(f"/t/{token}/".encode() in text for token in tokens_in(url)) or _SECRETS(text) is not None
+
+
+_SECRETS = re.compile(
+    rb"""://[^/\s"'<>@:]*:[^/\s"'<>@]+@|(?:[?&;]|\\u0026)(?:"""
+    + "|".join(map(re.escape, sorted(SECRET_QUERY))).encode()
+    + rb""")=[^\s"'<>&;]""",
+    re.IGNORECASE,
+).search

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,10 +131,14 @@ def named_host(text: str) -> tuple[str, ...]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    if not host or parts.path or parts.query or "@" in text:
+    if not host or not _HOST(host) or parts.path or parts.query or "@" in text:
         raise UsageError(f"--host {text}: that is not HOST or HOST:PORT", hint="for example --host index.example.org:8443")
     shown = f"[{host}]" if ":" in host else host
     return (f"{shown}:{port}",) if port else (f"{shown}:443", f"{shown}:80")
+
+
+_HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+").fullmatch
+"""A name, which need not be ASCII, or an address."""
 
 
 class Opened:

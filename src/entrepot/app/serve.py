@@ -25,6 +25,7 @@ from entrepot.app.facts import NOTHING, Expectation, Facts
 from entrepot.app.flight import Flight, State
 from entrepot.app.flights import FlightBody, Flights
 from entrepot.app.loopback import is_loopback
+from entrepot.app.metadata import made_from_wheel
 from entrepot.app.pages import Learned, may_be_page, page_reader
 from entrepot.app.partials import content_length, continues, range_validator
 from entrepot.app.policy import NEGATIVES, immutable, provable, refreshing, stand_in
@@ -99,7 +100,7 @@ class Service:
         self._rules = rules
         self._tally = tally
         self._pages = PageReader()
-        self._flights = Flights(Means(entries, upstream, clock, facts, self._pages, rules.shared, self._downloaded))
+        self._flights = Flights(Means(entries, upstream, clock, facts, self._pages, rules.shared, self._downloaded, tally.warn))
 
     async def handle(self, request: Request) -> Answer:
         """The answer to one request; never raises for what upstream or the store do."""
@@ -126,6 +127,7 @@ class Service:
         expectation = await self._facts.expect(request.url)
         heads = await self._entries.load(request.url)
         fixed = immutable(heads, expectation) or await self._proven_now(request, heads, expectation)
+        fixed = fixed or await self._made(request, expectation)
         if fixed is not None:
             answer = await self._stored(request, fixed, "hit")
             if answer is not None:
@@ -155,6 +157,12 @@ class Service:
             return None
         proven = dataclasses.replace(head, proven=(head.body,), reserve=False)
         return await self._entries.save(request.url, proven)
+
+    async def _made(self, request: RequestHead, expectation: Expectation) -> Head | None:
+        """Metadata out of a wheel that is here, before anybody is asked for it."""
+        return await made_from_wheel(
+            request.url, expectation, entries=self._entries, now=self._clock.now(), shared=self._rules.shared
+        )
 
     async def _decided(self, request: RequestHead, decision: Decision, heads: list[Head], expectation: Expectation) -> Answer:
         match decision:
