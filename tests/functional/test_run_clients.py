@@ -69,6 +69,8 @@ NO_FILES = ("uv lock",)
 """Clients that fetch pages and metadata alone."""
 
 SLOW = ("pip in nox",)
+"""They make environments for many seconds; what runs below them is pip, which is tried over http by itself."""
+CASES = [(scheme, name) for name in CLIENTS for scheme in ("http", "https") if scheme == "https" or name not in SLOW]
 
 
 def filled(text: str, origin: Origin) -> str:
@@ -85,7 +87,7 @@ def filled(text: str, origin: Origin) -> str:
     return text.replace("<wheel>", origin.url(origin.files("demo")[0]))
 
 
-@pytest.fixture(params=["http", "https"])
+@pytest.fixture
 def origin(request):
     """An index and its files under made-up names."""
     tls = request.param == "https"
@@ -108,10 +110,8 @@ def forget(desk: Desk) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(("origin", "client"), CASES, indirect=["origin"])
 def test_a_client_fetches_once_what_it_needs_twice(origin, tmp_path, client):
-    if client in SLOW and not origin.tls:
-        pytest.skip("what runs below it is pip, which is tried over http by itself")
     command, files = CLIENTS[client]
     words = shlex.split(filled(command, origin))
     desk = Desk.under(tmp_path / "desk", origin, PATH=f"{Path(clients.uv()[0]).parent}:/usr/bin:/bin", PYTHONDONTWRITEBYTECODE="1")
