@@ -127,13 +127,18 @@ class Flights:
         return error if until > self._means.clock.monotonic() else None
 
     def leave(self, flight: Flight) -> None:
-        """One waiter fewer; a transfer that nobody waits for stops, and what it has stays to be resumed."""
+        """One waiter fewer; a transfer that nobody waits for stops, and what it has stays to be resumed.
+
+        But not after a wrong digest: whoever had begun to read was cut off, and comes again for what the second try brings.
+        """
         flight.waiters -= 1
         if flight.waiters > 0 or (flight.has_all and not flight.over):
             return
         if flight.over:
             self._let_go(flight)
             return
+        if flight.generation and flight.digests:
+            return  # its waiters had to be left; what it tries once more is for those who ask again
         self._tasks[flight].cancel()
         self._forget(flight.name, flight)
 
