@@ -5,14 +5,19 @@ Used when the store fails under a transfer. What a digest is known for is checke
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import AsyncIterator
 
 from entrepot.app.facts import Expectation
+from entrepot.app.flight import Flight
+from entrepot.app.partials import continues, range_validator
 from entrepot.app.policy import HELD_BACK
 from entrepot.digests import Hasher
 from entrepot.errors import DigestMismatch, TruncatedBody
 from entrepot.heads import redacted_url
+from entrepot.httpcache.messages import RequestHead
+from entrepot.ports.upstream import Upstream
 
 
 async def verified(
@@ -29,7 +34,7 @@ async def verified(
     Raises:
         DigestMismatch: the whole is wrong; its end was not given out.
     """
-    if not expectation.proves:
+    if not expectation.checks:
         async for piece in pieces:
             yield piece
         return
@@ -51,6 +56,43 @@ async def verified(
         )
     for piece in held:
         yield piece
+
+
+def as_it_is(request: RequestHead) -> RequestHead:
+    """The request for the file itself: digests are of that, not of what a server makes of it on the way (RFC 9110 §12.5.3)."""
+    return dataclasses.replace(request, headers=request.headers.replaced("Accept-Encoding", "identity"))
+
+
+async def rest_of(
+    flight: Flight, request: RequestHead, expectation: Expectation, upstream: Upstream, at: int
+) -> AsyncIterator[bytes]:
+    """The body from ``at`` on, from upstream, when the store has failed and the client has the bytes before.
+
+    Raises:
+        UpstreamError: it cannot be had, or is not the rest of what the client has.
+    """
+    hasher = expectation.hasher()
+    while hasher.size < at and (piece := flight.read(hasher.size, at - hasher.size)):
+        hasher.feed(piece)
+    began = flight.draft.response.head if flight.draft is not None else None
+    headers = request.headers.added("Range", f"bytes={at}-")
+    validator = range_validator(began) if began is not None else None
+    if validator:
+        headers = headers.added("If-Range", validator)
+    asked = dataclasses.replace(request, headers=headers)
+    answer = await upstream.send(as_it_is(asked) if expectation.checks else asked, fresh_connection=True)
+    try:
+        if began is not None and answer.head.status == 206 and continues(answer.head, at, flight.total, began):
+            pieces = answer.chunks()
+        elif answer.head.status == 200:
+            pieces = without_start(answer.chunks(), at, url=request.url)
+        else:
+            shown = redacted_url(request.url)
+            raise TruncatedBody(f"upstream answered {answer.head.status} for the rest", url=shown, received=at)
+        async for piece in verified(pieces, expectation, url=request.url, hasher=hasher):
+            yield piece
+    finally:
+        await answer.aclose()
 
 
 async def without_start(pieces: AsyncIterator[bytes], count: int, *, url: str) -> AsyncIterator[bytes]:

@@ -54,7 +54,7 @@ class Errand:
         A body that a digest fixes has no variants.
         """
         fields = ["authorization", "cookie"]
-        if not self.expectation.proves:
+        if not self.expectation.checks:
             fields += ["accept", "accept-encoding", "accept-language", "if-none-match", "if-modified-since"]
         parts = [canonical_url(self.request.url), *(f"{f}={self.forward.headers.get(f)}" for f in fields)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
@@ -66,12 +66,13 @@ class Note:
 
     head: Head
     total: int | None
-    generation: int
+    mark: str
+    """Another one for each beginning at byte 0, by whichever process: bytes under two marks are never joined."""
     holds: bool
 
     def to_bytes(self) -> bytes:
         """One JSON object."""
-        told = {"total": self.total, "generation": self.generation, "holds": self.holds, "head": self.head.to_bytes().decode()}
+        told = {"total": self.total, "mark": self.mark, "holds": self.holds, "head": self.head.to_bytes().decode()}
         return json.dumps(told).encode()
 
     @classmethod
@@ -79,6 +80,6 @@ class Note:
         """Read a note; ``None`` when it is none."""
         try:
             told = json.loads(raw)
-            return cls(Head.from_bytes(told["head"].encode()), told["total"], int(told["generation"]), bool(told["holds"]))
+            return cls(Head.from_bytes(told["head"].encode()), told["total"], str(told["mark"]), bool(told["holds"]))
         except (ValueError, KeyError, TypeError, AttributeError, FormatError):
             return None

@@ -29,7 +29,13 @@ class Expectation:
     digests: tuple[Digest, ...] = ()
     """All of these must match."""
     any_of: tuple[Digest, ...] = ()
-    """At least one of these must match (several ``--hash`` of one requirement)."""
+    """One of these proves it (several ``--hash`` of one requirement, a lock file that fixes versions). None of them is no
+    error: a lock file that merely lies about may be another tool's, or old, and the tool that goes by it checks for itself."""
+
+    @property
+    def checks(self) -> bool:
+        """Whether a body can turn out wrong: then its end is held back until it is known to be right."""
+        return bool(self.digests)
 
     @property
     def proves(self) -> bool:
@@ -47,12 +53,7 @@ class Expectation:
 
     def mismatch(self, hasher: Hasher) -> Digest | None:
         """A digest that the fed bytes should have had and have not."""
-        wrong = hasher.mismatch(self.digests)
-        if wrong is not None:
-            return wrong
-        if self.any_of and all(hasher.mismatch([d]) is not None for d in self.any_of):
-            return self.any_of[0]
-        return None
+        return hasher.mismatch(self.digests)
 
     def proven_by(self, hasher: Hasher) -> tuple[Digest, ...]:
         """The strong digests among those expected that the fed bytes have."""

@@ -3,7 +3,7 @@
 ::
 
     ASKING --200, kept--> STREAMING --digest right--> VERIFIED --durable--> LANDED
-       |                     |  ^ cut, stalled: resumed on a new connection
+       |                     |  ^ cut, stalled, 5xx: resumed on a new connection
        |                     +--+ digest wrong: once more from the start, then FAILED
        +--304--> LANDED      +--no more tries--> FAILED
        +--not kept--> PASSED (one waiter has the answer, the others ask for themselves)
@@ -16,25 +16,39 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import secrets
 from contextlib import suppress
 from enum import Enum
 from urllib.parse import urlsplit
 
+from entrepot.app.asking import ask
 from entrepot.app.drafts import draft_head
 from entrepot.app.errand import Errand, Means, Note
+from entrepot.app.following import Follower
 from entrepot.app.pages import holds_secrets, page_reader
-from entrepot.app.partials import as_kept, content_length, continues, hash_partial, range_validator, redirected
+from entrepot.app.partials import announced, as_kept, content_length, continues, hash_partial, range_validator, starts_alike
 from entrepot.app.policy import (
     BACKOFF_S,
     HELD_BACK,
-    REDIRECTS,
+    MAX_ATTEMPTS,
     RETRIED,
+    VERIFIED_STATUSES,
+    agrees,
     immutable,
     keeps,
+    pause_s,
     without_private_fields,
 )
-from entrepot.digests import Hasher
-from entrepot.errors import Busy, DigestMismatch, StoreError, TruncatedBody, UpstreamError, UpstreamProtocolError
+from entrepot.digests import Digest, Hasher
+from entrepot.errors import (
+    Busy,
+    DigestMismatch,
+    StoreError,
+    TruncatedBody,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
 from entrepot.heads import Head, body_key, canonical_url, redacted_url
 from entrepot.httpcache import (
     Action,
@@ -52,7 +66,6 @@ from entrepot.ports.upstream import Answer as UpstreamAnswer
 
 FOLLOW_S = 0.01
 """Seconds between looks at a download that another process leads."""
-MAX_REDIRECTS = 10
 
 
 class State(Enum):
@@ -73,9 +86,15 @@ class Flight:
         self._means = means
         self._errand = errand
         self._growing: Growing | None = None
+        self._seat: Growing | None = None
+        self._mark = ""
         self._hasher = errand.expectation.hasher()
         self._change = asyncio.Event()
-        self._holds = errand.expectation.proves
+        self._holds = errand.expectation.checks
+        self._by_range = True
+        """Whether the rest can be asked for; else the whole is, and its start compared."""
+        self._elsewhere = False
+        self._pause_s: float | None = None
         self._forward = errand.forward
         self._replaces: tuple[StoredResponse, ...] = ()
         self._blob: Blob | None = None
@@ -106,6 +125,16 @@ class Flight:
         """What it is known under."""
         return self._errand.name
 
+    @property
+    def url(self) -> str:
+        """What it fetches, as cache key."""
+        return canonical_url(self._errand.request.url)
+
+    @property
+    def digests(self) -> tuple[Digest, ...]:
+        """All that its body must have."""
+        return self._errand.expectation.digests
+
     async def changed(self) -> None:
         """Wait until something about the flight is new."""
         await self._change.wait()
@@ -114,6 +143,13 @@ class Flight:
     def over(self) -> bool:
         """Whether nothing more will come."""
         return self._finished or self.state in {State.LANDED, State.PASSED, State.FAILED}
+
+    def serves(self, errand: Errand) -> bool:
+        """Whether what it brings is what this errand of the same name wants, too."""
+        if self.over or self._errand.expectation.digests != errand.expectation.digests:
+            return False
+        # An answer that has come is not one to a request that came after it, unless its digest makes it right for ever.
+        return errand.expectation.checks or not self.has_all
 
     @property
     def over_well(self) -> bool:
@@ -129,13 +165,13 @@ class Flight:
         """Bytes from the start that may be sent now."""
         if self._blob is not None:
             return self._blob.size
-        if self._growing is None:
+        if self._growing is None or self.draft is None:
             return 0
-        size = self._growing.size() if self.state is State.STREAMING else self._hasher.size
-        if self.state is State.STREAMING:
-            # Without a digest too the last byte waits: who has it may ask for what this page names, which must be known then.
-            return max(0, size - (HELD_BACK if self._holds else 1))
-        return size
+        if self.state in {State.VERIFIED, State.LANDED}:
+            return self._hasher.size
+        # Also after a failure. Without a digest too the last byte waits: who has it may ask for what this page names, which
+        # must be known then; and a body that failed must not have been whole.
+        return max(0, self._growing.size() - (HELD_BACK if self._holds else 1))
 
     def read(self, start: int, count: int) -> bytes:
         """Bytes that are available."""
@@ -145,7 +181,7 @@ class Flight:
 
     def close(self) -> None:
         """Nobody reads any more."""
-        for each in (self._growing, self._blob):
+        for each in (self._growing, self._seat, self._blob):
             if each is not None:
                 each.close()
 
@@ -163,10 +199,10 @@ class Flight:
     async def fly(self) -> None:
         """Do it all. Never raises but for cancellation: what went wrong is in ``error``."""
         try:
-            self._growing = self._means.entries.store.open_flight(self._errand.name)
-            await self._follow(self._growing)
+            self._seat = self._means.entries.store.open_flight(self._errand.name)
+            await self._follow(self._seat)
             if not await self._done_by_others():
-                await self._lead(self._growing)
+                await self._lead(self._seat)
         except UpstreamError as exc:
             self.error, self.state = exc, State.FAILED
         except StoreError as exc:
@@ -177,137 +213,182 @@ class Flight:
             if not self.over_well:
                 self.state = State.FAILED
                 self.error = self.error or TruncatedBody("the transfer was given up", url=self._redacted)
-            if self._growing is not None:
-                self._tidy(self._growing)
-                self._growing.release()
+            if self._seat is not None:
+                self._tidy(self._seat)
+                self._seat.release()
             self._tell()
 
     def _tidy(self, growing: Growing) -> None:
         """Leave a partial behind only if somebody can make sense of it later."""
-        resumable = self._holds or (self.draft is not None and range_validator(self.draft.response.head))
-        if self._leads and not (resumable and growing.size() and self.draft is not None):
+        resumable = self.draft is not None and (self._holds or range_validator(self.draft.response.head))
+        if self._leads and not (resumable and growing.size()):
             with suppress(StoreError):
                 growing.discard()
 
-    async def _follow(self, growing: Growing) -> None:
+    async def _follow(self, lead: Growing) -> None:
         """While another process leads, show its progress to those who wait here."""
-        seen = (0, b"")
-        while not growing.lead():
-            now = (growing.size(), growing.description() or b"")
-            if now != seen:
-                self._show(seen[1], now[1])
-                seen = now
-                self._tell()
+        follower: Follower | None = None
+        while not lead.lead():
+            follower = follower or Follower(self._means.entries.store, self._errand.name)
+            if follower.look():
+                self._show(follower)
             await asyncio.sleep(FOLLOW_S)
         self._leads = True
 
-    def _show(self, before: bytes, note: bytes) -> None:
-        if not note or note == before:
-            return
-        told = Note.from_bytes(note)
-        if told is not None:
-            if told.generation != self.generation and self.draft is not None:
-                self.generation += 1
-            self.draft, self.total, self._holds, self.state = told.head, told.total, told.holds, State.STREAMING
+    def _show(self, follower: Follower) -> None:
+        note = follower.note
+        if note is not None and note.mark != self._mark:
+            self._begin(note)
+            self._growing = follower.view
+        self._tell()
+
+    def _begin(self, note: Note) -> None:
+        """Bytes of another beginning than those that were shown so far, if any."""
+        if self.draft is not None and note.mark != self._mark:
+            self.generation += 1
+        self.draft, self.total, self._mark, self.state = note.head, note.total, note.mark, State.STREAMING
+        self._holds = note.holds
 
     async def _done_by_others(self) -> bool:
         """Look the entry up again now that nobody else is at it."""
         heads = await self._means.entries.load(self._errand.request.url)
         fixed = immutable(heads, self._errand.expectation)
-        fresh = [h for h in heads if self._came_since(h.response) and can_reuse_for(self._errand.request, h.response)]
+        fresh = [h for h in heads if self._came_since(h) and can_reuse_for(self._errand.request, h.response)]
         found = fixed or (fresh[0] if fresh else None)
         if found is None:
             return False
-        if self.state is State.STREAMING:
+        if self._growing is not None:
             # Waiters here have read from the file that another process has finished; its body goes on where they are.
-            self._blob = await self._means.entries.open_body(found)
+            blob = await self._means.entries.open_body(found)
+            if blob is None:
+                return False
+            if not await asyncio.to_thread(starts_alike, self._growing, blob):
+                self.generation += 1
+            self._blob = blob
         self.entry, self.state = found, State.LANDED
         return True
 
-    def _came_since(self, stored: StoredResponse) -> bool:
+    def _came_since(self, head: Head) -> bool:
         """Whether upstream was asked after we were: only then is it an answer to this request too."""
-        return stored.response_time >= self._began and stored not in self._errand.seen
+        if not agrees(head, self._errand.expectation) or (self._means.shared and head.credentialed):
+            return False
+        return head.response.response_time >= self._began and head.response not in self._errand.seen
 
     async def _lead(self, growing: Growing) -> None:
+        """Try until it is done: three times without progress, on a new connection each time, after a wrong digest once more."""
         await self._pick_up(growing)
-        mismatches = 0
-        for attempt in range(len(BACKOFF_S) + 1):
-            if attempt:
-                await asyncio.sleep(BACKOFF_S[attempt - 1])
-            last = attempt == len(BACKOFF_S)
+        tries = mismatches = timeouts = 0
+        for attempt in range(MAX_ATTEMPTS):
+            last = tries >= len(BACKOFF_S) or attempt == MAX_ATTEMPTS - 1
+            before = self._hasher.size
             try:
-                if await self._attempt(growing, again=attempt > 0, last=last):
+                if await self._attempt(growing, again=attempt > 0, tries=tries, last=last):
                     return
             except DigestMismatch:
                 mismatches += 1
                 self._start_over(growing)
                 if last or mismatches > 1:
                     raise
-            except UpstreamError:
-                if last:
+            except UpstreamError as exc:
+                timeouts += isinstance(exc, UpstreamTimeout)
+                progress = self._hasher.size > before
+                if timeouts > 1 or (last and not (progress and attempt < MAX_ATTEMPTS - 1)):
                     raise
+                tries = 0 if progress else tries
+            pause, self._pause_s = self._pause_s, None
+            await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)] if pause is None else pause)
+            tries += 1
 
     async def _pick_up(self, growing: Growing) -> None:
         """Take over what an earlier leader left, if it can be continued; else begin anew."""
         told = Note.from_bytes(growing.description() or b"")
         size = growing.size()
-        usable = (
-            told is not None
-            and size
-            and (self._holds or range_validator(told.head.response.head))
-            and told.head.url == self._redacted
-        )
-        if not usable or told is None:
+        resumable = told is not None and (self._errand.expectation.checks or range_validator(told.head.response.head))
+        if told is None or not resumable or not size or told.head.url != self._redacted:
             if size or told is not None:
                 growing.restart()
-            return
-        self.draft, self.total = told.head, told.total
-        self._hasher = await asyncio.to_thread(hash_partial, growing, self._errand.expectation.hasher(), size)
-        self.state = State.STREAMING
+            self._forget_all()
+        else:
+            self._hasher = await asyncio.to_thread(hash_partial, growing, self._errand.expectation.hasher(), size)
+            self._begin(told)
+            self._holds = self._errand.expectation.checks and self._is_ok
+        self._growing = growing
         self._tell()
+
+    def _forget_all(self) -> None:
+        """What was shown so far is worth nothing: who has sent any of it must stop."""
+        if self.draft is not None:
+            self.generation += 1
+        self._hasher, self._mark, self._by_range = self._errand.expectation.hasher(), "", True
+        self._holds = self._errand.expectation.checks
+        self.draft, self.total, self.state = None, None, State.ASKING
 
     def _start_over(self, growing: Growing) -> None:
-        growing.restart()
-        self._hasher = self._errand.expectation.hasher()
-        self.generation += 1
-        self.draft, self.total, self.state = None, None, State.ASKING
+        self._forget_all()  # first: the store may fail
         self._tell()
+        growing.restart()
 
-    async def _attempt(self, growing: Growing, *, again: bool, last: bool) -> bool:
+    async def _attempt(self, growing: Growing, *, again: bool, tries: int, last: bool) -> bool:
         """Ask upstream once; ``True`` when the flight is over."""
         have = self._hasher.size
         if have and have == self.total:
             await self._land(growing)  # an earlier leader died between the last byte and the store
             return True
         sent = self._means.clock.now()
-        answer = await self._send(self._resuming(have) if have else self._forward, fresh=again)
+        by_range = have > 0 and self._by_range
+        answer, self._elsewhere = await ask(
+            self._means.upstream,
+            self._resuming(have) if by_range else self._forward,
+            fresh=again,
+            follow=self._errand.expectation.proves,
+        )
         try:
             status = answer.head.status
-            if status in RETRIED and not last:
+            if status in RETRIED and self._comes_again(answer.head, have, tries, last=last):
                 return False
-            if status in RETRIED:
-                self.failed_status = answer.head
-            if have and status == 206 and continues(answer.head, have, self.total):
+            if by_range and status == 206 and self._continues(answer.head, have):
                 await self._receive(growing, answer, skip=0)
             elif have and status == 200:
                 await self._receive(growing, answer, skip=have)
-            elif have:
-                self._start_over(growing)
+            elif by_range:
+                self._by_range = False  # what came is no rest: ask for the whole, and compare
                 return False
-            elif self._contradicts(answer, sent):
-                return False
-            elif not await self._decide(growing, answer, sent):
-                answer = _NO_ANSWER
-                return True
+            else:
+                if have:
+                    self._start_over(growing)  # there is something else now
+                if self._contradicts(answer, sent):
+                    return False
+                if not await self._decide(growing, answer, sent):
+                    answer = _NO_ANSWER
+                    return True
             if self.state is not State.LANDED:
                 await self._land(growing)
             return True
         finally:
             await answer.aclose()
 
+    def _comes_again(self, head: ResponseHead, have: int, tries: int, *, last: bool) -> bool:
+        """Whether a failing status is to be tried again.
+
+        Raises:
+            TruncatedBody: it is not, and the body has begun: what there is stays to be resumed.
+        """
+        self._pause_s = None if last else pause_s(tries, head, self._means.clock.now())
+        if self._pause_s is not None:
+            return True
+        if have:
+            raise TruncatedBody(f"upstream answered {head.status} for the rest", url=self._redacted, received=have)
+        self.failed_status = head
+        return False
+
+    def _continues(self, head: ResponseHead, have: int) -> bool:
+        return self.draft is not None and continues(head, have, self.total, self.draft.response.head)
+
     def _contradicts(self, answer: UpstreamAnswer, sent: float) -> bool:
         """A 304 that fits nothing we have is no answer: the next try asks for the whole (RFC 9111 §4.3.3)."""
-        if answer.head.status != 304 or "if-none-match" in self._errand.request.headers:
+        if answer.head.status == 206:
+            raise UpstreamProtocolError("upstream sent a part of what it was asked for", url=self._redacted)
+        if answer.head.status != 304:
             return False
         action = self._action(answer, sent)
         if isinstance(action, Discard) and action.reason is Reason.VALIDATOR_MISMATCH:
@@ -336,10 +417,9 @@ class Flight:
         stored = action.entry if isinstance(action, Store) else as_kept(errand.forward, answer.head, sent, now)
         self._replaces = action.replaces if isinstance(action, Store) else ()
         self.draft = draft_head(errand.request, stored, errand.expectation, shared=self._means.shared, reserve=not storable)
-        self.total = content_length(answer.head) if content_length(answer.head) is not None else errand.expectation.size
-        if answer.head.status != 200:
-            self._holds = False
-        growing.describe(Note(self.draft, self.total, self.generation, self._holds).to_bytes())
+        self.total, self._mark = announced(answer.head, self._known_size), secrets.token_hex(8)
+        self._holds = errand.expectation.checks and self._is_ok
+        growing.describe(Note(self.draft, self.total, self._mark, self._holds).to_bytes())
         self.state = State.STREAMING
         self._tell()
         await self._receive(growing, answer, skip=0)
@@ -360,18 +440,30 @@ class Flight:
                 growing.write(new)
                 self._hasher.feed(new)
                 self._tell()
-        known = self._errand.expectation.size
-        expected = known if known is not None and self._is_ok else self.total
-        if skip or (expected is not None and self._hasher.size < expected):
-            raise TruncatedBody(
-                f"the body ended after {self._hasher.size} of {expected} bytes", url=self._redacted, received=self._hasher.size
-            )
+            if self._known_size is not None and content_length(answer.head) is None and self._hasher.size > self._known_size:
+                break  # nothing but this would ever end it
+        if skip:
+            raise DigestMismatch("upstream sent less when it was asked again", url=self._redacted)
+        self._check_length(content_length(answer.head) if answer.head.status == 200 else None)
+
+    def _check_length(self, length: int | None) -> None:
+        """A known size must be met, unless the digest says that it is the index that errs about the size."""
+        have, wanted = self._hasher.size, self._known_size
+        if wanted is None:
+            wanted = self.total if self.total is not None else length
+        if wanted is None or have == wanted or (self._holds and self._wrong() is None):
+            return
+        if have < wanted:
+            raise TruncatedBody(f"the body ended after {have} of {wanted} bytes", url=self._redacted, received=have)
+        raise DigestMismatch(f"{self._redacted} is longer than the {wanted} bytes it should have", url=self._redacted)
+
+    def _wrong(self) -> Digest | None:
+        return self._errand.expectation.mismatch(self._hasher) if self._is_ok else None
 
     async def _land(self, growing: Growing) -> None:
         """Check, let go of the held-back end, make durable."""
         assert self.draft is not None
-        expectation, ok = self._errand.expectation, self._is_ok
-        wrong = expectation.mismatch(self._hasher) if ok else None
+        ok, wrong = self._is_ok, self._wrong()
         if wrong is not None:
             actual = self._hasher.digest(wrong.algorithm)
             raise DigestMismatch(
@@ -381,11 +473,13 @@ class Flight:
                 actual=str(actual),
             )
         size = self._hasher.size
+        proven = self._errand.expectation.proven_by(self._hasher) if ok else ()
         head = dataclasses.replace(
             self.draft,
             body=self._hasher.digest() if size else None,
             response=dataclasses.replace(self.draft.response, size=size),
-            proven=expectation.proven_by(self._hasher) if ok else (),
+            proven=proven,
+            reserve=self.draft.reserve or (self._elsewhere and not proven),  # another address' freshness is not this one's
         )
         if ok:
             self._read_page(growing, head)
@@ -420,6 +514,7 @@ class Flight:
         heads = await self._means.entries.load(self._errand.request.url)
         was = next((h for h in heads if h.response.key == action.was.key), None)
         if was is None:
+            self._forward = unconditional(self._forward)
             raise UpstreamProtocolError("upstream answered 304 for an entry that is gone", url=self._redacted)
         renewed = dataclasses.replace(action.entry, head=without_private_fields(action.entry.head))
         self.entry = await self._means.entries.save(self._errand.request.url, dataclasses.replace(was, response=renewed))
@@ -433,7 +528,14 @@ class Flight:
 
     @property
     def _is_ok(self) -> bool:
-        return self.draft is not None and self.draft.response.head.status == 200
+        return self.draft is not None and self.draft.response.head.status in VERIFIED_STATUSES
+
+    @property
+    def _known_size(self) -> int | None:
+        """Bytes that the index says the body has; of a coded body it says nothing."""
+        if not self._is_ok or self.draft is None or "content-encoding" in self.draft.response.head.headers:
+            return None
+        return self._errand.expectation.size
 
     @property
     def _redacted(self) -> str:
@@ -450,18 +552,6 @@ class Flight:
         if validator:
             headers = headers.added("If-Range", validator)
         return dataclasses.replace(self._errand.forward, headers=headers)
-
-    async def _send(self, request: RequestHead, *, fresh: bool) -> UpstreamAnswer:
-        """Send; redirects are followed inside when the digest is known, so that signed targets are never stored."""
-        answer = await self._means.upstream.send(request, fresh_connection=fresh)
-        for _ in range(MAX_REDIRECTS):
-            location = answer.head.headers.get("location")
-            if answer.head.status not in REDIRECTS or not location or not self._errand.expectation.proves:
-                return answer
-            await answer.aclose()
-            request = redirected(request, location)
-            answer = await self._means.upstream.send(request)
-        return answer
 
 
 class _NoAnswer:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 
 from entrepot.app.errand import Errand, Means
+from entrepot.app.facts import Expectation
 from entrepot.app.flight import Flight, State
 from entrepot.app.partials import READ
-from entrepot.errors import StoreError, TruncatedBody
+from entrepot.app.policy import REMEMBERED_S
+from entrepot.digests import Digest
+from entrepot.errors import DigestMismatch, StoreError, TruncatedBody
+from entrepot.heads import canonical_url
+from entrepot.httpcache.messages import RequestHead
 
 
 class FlightBody:
@@ -81,34 +86,77 @@ class Flights:
         self._means = means
         self._flying: dict[str, Flight] = {}
         self._tasks: dict[Flight, asyncio.Task[None]] = {}
+        self._aside: set[asyncio.Task[None]] = set()
+        self._wrong: dict[tuple[str, tuple[Digest, ...]], tuple[float, DigestMismatch]] = {}
 
     def join(self, errand: Errand) -> Flight:
         """The flight for this errand, begun now if there is none. Leave it with :meth:`leave`."""
-        flight = self._flying.get(errand.name)
-        # An answer that has come is not one to a request that came after it, unless its digest makes it right for ever.
-        if flight is None or flight.over or (flight.has_all and not errand.expectation.proves):
+        flight = self.growing(errand)
+        if flight is None:
             flight = self._flying[errand.name] = Flight(self._means, errand)
             task = self._tasks[flight] = asyncio.get_running_loop().create_task(flight.fly())
             task.add_done_callback(partial(self._landed, errand.name, flight))
         flight.waiters += 1
         return flight
 
+    def growing(self, errand: Errand) -> Flight | None:
+        """The flight that serves this errand, if there is one already."""
+        flight = self._flying.get(errand.name)
+        return flight if flight is not None and flight.serves(errand) else None
+
+    def refresh(self, errand: Errand) -> None:
+        """Have it done with nobody waiting for it (RFC 5861 §3)."""
+        self._set_aside(self._see_off(self.join(errand)))
+
+    async def _see_off(self, flight: Flight) -> None:
+        while not flight.over:
+            await flight.changed()
+        self.leave(flight)
+
+    def _set_aside(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    def refused(self, request: RequestHead, expectation: Expectation) -> DigestMismatch | None:
+        """Why this URL need not be asked right now: it has brought wrong bytes twice within the last seconds.
+
+        A range neither: who puts it together with what came before has the wrong file whole.
+        """
+        until, error = self._wrong.get((canonical_url(request.url), expectation.digests), (0.0, None))
+        return error if until > self._means.clock.monotonic() else None
+
     def leave(self, flight: Flight) -> None:
-        """One waiter fewer; a transfer that nobody waits for stops, and what it has stays to be resumed."""
+        """One waiter fewer; a transfer that nobody waits for stops, and what it has stays to be resumed.
+
+        But not after a wrong digest: whoever had begun to read was cut off, and comes again for what the second try brings.
+        """
         flight.waiters -= 1
         if flight.waiters > 0 or (flight.has_all and not flight.over):
             return
         if flight.over:
-            flight.close()
+            self._let_go(flight)
             return
+        if flight.generation and flight.digests:
+            return  # its waiters had to be left; what it tries once more is for those who ask again
         self._tasks[flight].cancel()
         self._forget(flight.name, flight)
 
     def _landed(self, name: str, flight: Flight, _task: asyncio.Task[None]) -> None:
         del self._tasks[flight]
         self._forget(name, flight)
+        if isinstance(flight.error, DigestMismatch) and flight.digests:
+            now = self._means.clock.monotonic()
+            self._wrong = {key: each for key, each in self._wrong.items() if each[0] > now}
+            self._wrong[flight.url, flight.digests] = now + REMEMBERED_S, flight.error
         if flight.waiters == 0:
-            flight.close()
+            self._let_go(flight)
+
+    def _let_go(self, flight: Flight) -> None:
+        flight.close()
+        answer = flight.claim()  # that nobody took
+        if answer is not None:
+            self._set_aside(answer.aclose())
 
     def _forget(self, name: str, flight: Flight) -> None:
         if self._flying.get(name) is flight:
@@ -121,3 +169,5 @@ class Flights:
                 task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=patience_s)
+        if self._aside:
+            await asyncio.wait(list(self._aside), timeout=patience_s)

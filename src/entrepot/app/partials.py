@@ -8,9 +8,9 @@ from __future__ import annotations
 from urllib.parse import urljoin, urlsplit
 
 from entrepot.digests import Hasher
-from entrepot.httpcache import selecting_values
+from entrepot.httpcache import entity_tag, http_date, selecting_values
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
-from entrepot.ports.store import Growing
+from entrepot.ports.store import Blob, Growing
 
 READ = 1 << 18
 """Bytes read from a growing file at a time."""
@@ -29,10 +29,26 @@ def hash_partial(growing: Growing, hasher: Hasher, size: int) -> Hasher:
     return hasher
 
 
+def starts_alike(growing: Growing, blob: Blob) -> bool:
+    """Whether a stored body begins with what was read of a growing file; reads both."""
+    size, at = growing.size(), 0
+    while at < size <= blob.size:
+        piece = growing.read(at, min(READ, size - at))
+        if not piece or piece != blob.read(at, len(piece)):
+            return False
+        at += len(piece)
+    return at >= size
+
+
 def range_validator(head: ResponseHead) -> str | None:
-    """What If-Range may carry: a strong entity tag, else Last-Modified (RFC 9110 §13.1.5)."""
-    tag = head.headers.get("etag")
-    return tag if tag and not tag.startswith("W/") else head.headers.get("last-modified")
+    """What If-Range may carry: a strong entity tag, else a Last-Modified that is strong (RFC 9110 §13.1.5, §8.8.2.2)."""
+    tag = entity_tag(head.headers.get("etag"))
+    if tag is not None and not tag.weak:
+        return head.headers.get("etag")
+    modified = head.headers.get("last-modified")
+    date, changed = (http_date(head.headers.get(name), 0) for name in ("date", "last-modified"))
+    # "... a Date value that is at least one second after the Last-Modified value"
+    return modified if date is not None and changed is not None and date > changed else None
 
 
 def content_length(head: ResponseHead) -> int | None:
@@ -41,8 +57,24 @@ def content_length(head: ResponseHead) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-def continues(head: ResponseHead, have: int, total: int | None) -> bool:
-    """Whether a 206 carries exactly what is missing (RFC 9110 §14.4)."""
+def announced(head: ResponseHead, known: int | None) -> int | None:
+    """Bytes that a client may be told to expect.
+
+    Where upstream and the index contradict each other neither is believed: the body's end, or its digest, tells.
+
+    Args:
+        head: upstream's.
+        known: what the index says of the whole.
+    """
+    length = content_length(head)
+    return (length if length is not None else known) if known is None or length in {None, known} else None
+
+
+def continues(head: ResponseHead, have: int, total: int | None, began: ResponseHead) -> bool:
+    """Whether a 206 carries exactly what is missing of what ``began`` (RFC 9110 §14.4, §15.3.7.3)."""
+    tags = [entity_tag(each.headers.get("etag")) for each in (began, head)]
+    if tags[0] is not None and tags[1] is not None and tags[0] != tags[1]:
+        return False  # If-Range was ignored, by a mirror that has another file
     text = (head.headers.get("content-range") or "").strip().lower()
     if not text.startswith(f"bytes {have}-"):
         return False

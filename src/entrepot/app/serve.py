@@ -13,11 +13,11 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from urllib.parse import urlsplit
 
 from entrepot.app.answers import Answer, BlobBody, Body, BytesBody, Request, StreamBody
-from entrepot.app.direct import verified, without_start
+from entrepot.app.asking import ask_again
+from entrepot.app.direct import as_it_is, rest_of, verified
 from entrepot.app.donors import take_over
 from entrepot.app.entries import Entries
 from entrepot.app.errand import Errand, Means
@@ -27,10 +27,10 @@ from entrepot.app.flights import FlightBody, Flights
 from entrepot.app.loopback import is_loopback
 from entrepot.app.metadata import made_from_wheel
 from entrepot.app.pages import Learned, may_be_page, page_reader
-from entrepot.app.partials import content_length, continues, range_validator
-from entrepot.app.policy import NEGATIVES, immutable, provable, refreshing, stand_in
+from entrepot.app.partials import content_length
+from entrepot.app.policy import NEGATIVES, RETRIED, agrees, immutable, provable, refreshing, stand_in, to_be_admitted, usable
 from entrepot.app.tally import Tally
-from entrepot.errors import EntrepotError, StoreError, TruncatedBody, UpstreamError, UpstreamProtocolError
+from entrepot.errors import EntrepotError, StoreError, UpstreamError, UpstreamProtocolError
 from entrepot.heads import Head, canonical_url, redacted_url
 from entrepot.httpcache import (
     Bypass,
@@ -39,12 +39,15 @@ from entrepot.httpcache import (
     Miss,
     Reason,
     Stale,
+    StaleUse,
     cache_status,
     current_age,
     forwardable,
     invalidated_urls,
     lookup,
+    on_failure,
     reply,
+    revalidation,
     unconditional,
 )
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
@@ -126,7 +129,8 @@ class Service:
     async def _look_up(self, request: RequestHead) -> Answer:
         expectation = await self._facts.expect(request.url)
         heads = await self._entries.load(request.url)
-        fixed = immutable(heads, expectation) or await self._proven_now(request, heads, expectation)
+        open_to_all = [h for h in heads if not (self._rules.shared and h.credentialed)]
+        fixed = immutable(open_to_all, expectation) or await self._proven_now(request, open_to_all, expectation)
         fixed = fixed or await self._made(request, expectation)
         if fixed is not None:
             answer = await self._stored(request, fixed, "hit")
@@ -137,11 +141,12 @@ class Service:
             if answer is not None:
                 return answer
         if self._rules.offline:
-            return await self._offline(request, heads)
-        usable = [h.response for h in heads if not h.reserve and h is not fixed]
-        decision = lookup(
-            refreshing(request) if self._rules.refresh else request, usable, now=self._clock.now(), shared=self._rules.shared
-        )
+            return await self._offline(request, [h for h in open_to_all if agrees(h, expectation)])
+        candidates = [h.response for h in usable(heads, expectation, shared=self._rules.shared) if h is not fixed]
+        now, shared = self._clock.now(), self._rules.shared
+        decision = lookup(refreshing(request) if self._rules.refresh else request, candidates, now=now, shared=shared)
+        if isinstance(decision, Miss) and shared and (head := to_be_admitted(request, heads, expectation)) is not None:
+            decision = revalidation(request, head.response, now=now, shared=shared)
         return await self._decided(request, decision, heads, expectation)
 
     async def _taken_over(self, request: RequestHead, expectation: Expectation, *, unproven: bool = False) -> Head | None:
@@ -172,14 +177,48 @@ class Service:
                 if answer is not None:
                     return answer
                 decision = lookup(request, [], now=self._clock.now(), shared=self._rules.shared)  # its body is gone: a miss
-            case Bypass(forward=forward):
-                return await self._pass_on(Request(forward))
             case Miss(reason=Reason.ONLY_IF_CACHED):
                 return self._gateway(request, 504, "only-if-cached, and not in the cache", "miss")
-        if request.method == "HEAD":
-            return await self._pass_on(Request(request))
         assert not isinstance(decision, Hit)
-        return await self._fly(request, decision, heads, expectation)
+        others = _Others(decision, heads, expectation)
+        error = self._flights.refused(request, expectation)
+        if error is not None:
+            return await self._after_failure(request, error, others)
+        if request.method == "HEAD":
+            return await self._passed_on_or_stale(request, others)
+        errand = _errand(request, decision, heads, expectation)
+        if isinstance(decision, Bypass):
+            return self._part_of_growing(request, errand) or await self._passed_on_or_stale(decision.forward, others)
+        if isinstance(decision, Stale) and decision.may_serve is StaleUse.WHILE_REVALIDATE:
+            found = next(h for h in heads if h.response.key == decision.entry.key)
+            if (answer := await self._stored(request, found, "stale")) is not None:
+                self._flights.refresh(errand)
+                return answer
+        return await self._fly(errand, others)
+
+    async def _passed_on_or_stale(self, request: RequestHead, others: _Others) -> Answer:
+        """HEAD, and parts of what is not here: asked for again when upstream fails, and else what there is."""
+        try:
+            answer = await ask_again(self._upstream, request, self._clock)
+        except UpstreamError as exc:
+            return await self._after_failure(request, exc, others)
+        if answer.head.status in RETRIED and (stale := await self._stale(request, others, answer.head.status)) is not None:
+            await answer.aclose()
+            return stale
+        return self._streamed(request, answer, "bypass")
+
+    def _part_of_growing(self, request: RequestHead, errand: Errand) -> Answer | None:
+        """A range that is there already of a body that is coming; never of its held-back end (design.md §3)."""
+        flight = self._flights.growing(errand) if "range" in request.headers else None
+        if flight is None or flight.draft is None or flight.total is None or flight.draft.response.head.status != 200:
+            return None
+        made = reply(request, flight.draft.response, age=0, size=flight.total)
+        if made.span is None or made.head.status != 206 or made.span[1] > flight.available():
+            return None
+        flight.waiters += 1
+        body = FlightBody(flight, *made.span, leave=self._flights.leave, rest=self._rest(request, flight, errand.expectation))
+        self._note(request, 206, "miss", body.length or 0, flight.draft)
+        return Answer(_stamped(made.head, cache_status(hit=False, fwd="partial", collapsed=True)), body)
 
     async def _stored(self, request: RequestHead, head: Head, outcome: str) -> Answer | None:
         """The answer out of the store; ``None`` when the body is not there as the head says."""
@@ -243,17 +282,10 @@ class Service:
 
     # upstream
 
-    async def _fly(
-        self, request: RequestHead, decision: Stale | Miss | Bypass, heads: list[Head], expectation: Expectation
-    ) -> Answer:
-        forward = decision.forward
-        if isinstance(decision, Miss) and not decision.variants:
-            # What the client has of its own does not help the next one, nor this one without a network: ask for the whole.
-            # Its condition is evaluated against what is stored then.
-            forward = unconditional(forward)
-        flight = self._flights.join(Errand(request, forward, decision, expectation, tuple(h.response for h in heads)))
+    async def _fly(self, errand: Errand, others: _Others) -> Answer:
+        flight = self._flights.join(errand)
         try:
-            answer = await self._ride(request, flight, heads, expectation)
+            answer = await self._ride(errand.request, flight, others)
         except BaseException:
             self._flights.leave(flight)
             raise
@@ -261,91 +293,82 @@ class Service:
             self._flights.leave(flight)
         return answer
 
-    async def _ride(self, request: RequestHead, flight: Flight, heads: list[Head], expectation: Expectation) -> Answer:
+    async def _ride(self, request: RequestHead, flight: Flight, others: _Others) -> Answer:
         """Wait for what there is to say, then say it: stored, growing, passed on, or failed."""
         plain = not (request.headers.names() & _CONDITIONS)
         while True:
             if flight.state is State.LANDED and flight.entry is not None:
                 answer = await self._stored(request, flight.entry, "revalidated" if flight.refreshed else "miss")
-                if answer is not None:
-                    return answer
-                return await self._pass_on(Request(request))
+                return answer or await self._without_store(request, others.expectation)
             if flight.state is State.PASSED:
-                return await self._passed(request, flight, heads)
+                return await self._passed(request, flight, others)
             if flight.state is State.FAILED:
                 if isinstance(flight.error, StoreError):
-                    return await self._without_store(request, expectation)
-                return await self._after_failure(request, flight.error, heads)
-            if flight.over and not plain:
-                return await self._pass_on(Request(request))  # right, but it could not be kept: upstream cuts it out
+                    return await self._without_store(request, others.expectation)
+                return await self._after_failure(request, flight.error, others)
+            if flight.over and not plain:  # right, but it could not be kept: upstream cuts it out
+                return await self._without_store(request, others.expectation)
             ready = flight.available() > 0 or flight.state is State.VERIFIED
             if plain and ready and flight.draft is not None:
-                return self._growing(request, flight, expectation)
+                return self._growing(request, flight, others.expectation)
             await flight.changed()
 
     def _growing(self, request: RequestHead, flight: Flight, expectation: Expectation) -> Answer:
         assert flight.draft is not None
         head = flight.draft.response.head
-        rest = partial(self._rest, request, flight, expectation)
+        rest = self._rest(request, flight, expectation)
         body = FlightBody(flight, 0, flight.total, leave=self._flights.leave, rest=rest)
         self._note(request, head.status, "miss", flight.total or 0, flight.draft)
         response = ResponseHead(head.status, forwardable(head.headers), head.reason)
         return Answer(_stamped(response, cache_status(hit=False, fwd="miss", fwd_status=head.status, stored=True)), body)
 
-    async def _passed(self, request: RequestHead, flight: Flight, heads: list[Head]) -> Answer:
-        answer = flight.claim()
-        if answer is None:
-            return await self._pass_on(Request(request))
-        if answer.head.status >= 500 and (stale := await self._stale(request, heads)) is not None:
-            await answer.aclose()
+    async def _passed(self, request: RequestHead, flight: Flight, others: _Others) -> Answer:
+        """An answer that is not kept is the first one's who asks; the others ask for themselves, but not a failing upstream."""
+        answer, failed = flight.claim(), flight.failed_status
+        if failed is not None and (stale := await self._stale(request, others, failed.status)) is not None:
+            if answer is not None:
+                await answer.aclose()
             return stale
-        return self._streamed(request, answer, "miss")
+        if answer is not None:
+            return self._streamed(request, answer, "miss")
+        if failed is not None:
+            wait = failed.headers.get("retry-after") or "0"
+            return self._gateway(request, failed.status, f"upstream answers {failed.status}", "error", retry_after=wait)
+        return await self._without_store(request, others.expectation)
 
-    async def _after_failure(self, request: RequestHead, error: EntrepotError | None, heads: list[Head]) -> Answer:
-        stale = await self._stale(request, heads)
+    async def _after_failure(self, request: RequestHead, error: EntrepotError | None, others: _Others) -> Answer:
+        stale = await self._stale(request, others, None)
         if stale is not None:
             return stale
         assert isinstance(error, UpstreamError)
         return self._failed(request, error)
 
-    async def _stale(self, request: RequestHead, heads: list[Head]) -> Answer | None:
-        """What a private cache of packages serves when upstream fails.
+    async def _stale(self, request: RequestHead, others: _Others, status: int | None) -> Answer | None:
+        """What is served when upstream fails: by a private cache of packages whatever there is, by a shared one what HTTP allows.
 
-        Never an old absence: only a fresh 404 hands a project to the next index (design.md §3).
+        Never an old absence: only a fresh 404 hands a project to the next index. Never what a known digest contradicts.
         """
         if self._rules.shared:
+            entry = on_failure(others.decision, status=status)
+            head = next((h for h in others.heads if entry is not None and h.response.key == entry.key and not h.credentialed), None)
+        else:
+            head = stand_in(request, [h for h in others.heads if agrees(h, others.expectation)])
+        if head is None or head.response.head.status in NEGATIVES:
             return None
-        head = stand_in(request, [h for h in heads if h.response.head.status not in NEGATIVES])
-        return await self._stored(request, head, "stale") if head is not None else None
+        return await self._stored(request, head, "stale")
 
-    async def _rest(self, request: RequestHead, flight: Flight, expectation: Expectation, at: int) -> AsyncIterator[bytes]:
-        """The body from ``at`` on, from upstream, when the store has failed and the client has the bytes before."""
-        hasher = expectation.hasher()
-        while hasher.size < at and (piece := flight.read(hasher.size, at - hasher.size)):
-            hasher.feed(piece)
-        headers = request.headers.added("Range", f"bytes={at}-")
-        validator = range_validator(flight.draft.response.head) if flight.draft is not None else None
-        if validator:
-            headers = headers.added("If-Range", validator)
-        answer = await self._upstream.send(dataclasses.replace(request, headers=headers), fresh_connection=True)
-        try:
-            if answer.head.status == 206 and continues(answer.head, at, flight.total):
-                pieces = answer.chunks()
-            elif answer.head.status == 200:
-                pieces = without_start(answer.chunks(), at, url=request.url)
-            else:
-                raise TruncatedBody(
-                    f"upstream answered {answer.head.status} for the rest", url=redacted_url(request.url), received=at
-                )
-            async for piece in verified(pieces, expectation, url=request.url, hasher=hasher):
+    def _rest(self, request: RequestHead, flight: Flight, expectation: Expectation) -> Callable[[int], AsyncIterator[bytes]]:
+        async def rest(at: int) -> AsyncIterator[bytes]:
+            async for piece in rest_of(flight, request, expectation, self._upstream, at):
                 self._downloaded(len(piece))
                 yield piece
-        finally:
-            await answer.aclose()
+
+        return rest
 
     async def _without_store(self, request: RequestHead, expectation: Expectation) -> Answer:
-        """From upstream, checked on the way, for a client whom a failing store would have failed."""
-        answer = await self._send(Request(request))
+        """From upstream, checked on the way, for a client whom the store cannot serve."""
+        asked = as_it_is(request) if expectation.checks else request
+        answer = await ask_again(self._upstream, asked, self._clock)
         made = self._streamed(request, answer, "miss")
         if answer.head.status == 200 and isinstance(made.body, StreamBody):
             made.body.source = verified(made.body.source, expectation, url=request.url)
@@ -399,10 +422,11 @@ class Service:
     def _failed(self, request: RequestHead, exc: UpstreamError) -> Answer:
         return self._gateway(request, exc.status_hint, exc.message, "error")
 
-    def _gateway(self, request: RequestHead, status: int, text: str, outcome: str) -> Answer:
+    def _gateway(self, request: RequestHead, status: int, text: str, outcome: str, *, retry_after: str = "0") -> Answer:
         """An error of ours, with its reason where clients show it: in the reason phrase."""
         self._note(request, status, outcome, 0, None)
-        headers = Headers([("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"), ("Retry-After", "0")])
+        lines = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"), ("Retry-After", retry_after)]
+        headers = Headers(lines)
         stamp = cache_status(hit=False, fwd="miss", detail=text[:120])
         return Answer(_stamped(ResponseHead(status, headers, text[:200]), stamp), BytesBody(f"{text}\n".encode()))
 
@@ -412,6 +436,27 @@ class Service:
 
     def _downloaded(self, count: int) -> None:
         self._tally.bytes_downloaded += count
+
+
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """What else is known of a request while upstream is asked."""
+
+    decision: Decision
+    heads: list[Head]
+    expectation: Expectation
+
+
+def _errand(request: RequestHead, decision: Stale | Miss | Bypass, heads: list[Head], expectation: Expectation) -> Errand:
+    """What upstream is asked for on behalf of this request, and of all who ask the same."""
+    if isinstance(decision, Miss) and not decision.variants:
+        # What the client has of its own does not help the next one, nor this one without a network: ask for the whole.
+        # Its condition is evaluated against what is stored then.
+        decision = dataclasses.replace(decision, forward=unconditional(decision.forward))
+    forward = decision.forward
+    if expectation.checks:
+        forward = as_it_is(forward)
+    return Errand(request, forward, decision, expectation, tuple(h.response for h in heads))
 
 
 _CONDITIONS = frozenset({"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range", "range"})
