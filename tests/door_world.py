@@ -59,8 +59,9 @@ class ScriptedDoorman:
         await asyncio.sleep(self.pause_s)
         if host not in self.ports:
             raise UpstreamUnreachable(f"{host} is not there", url=host)
-        return await asyncio.open_connection("127.0.0.1", self.ports[host], ssl=self.trusted if tls else None,
-                                             server_hostname=host if tls else None)
+        return await asyncio.open_connection(
+            "127.0.0.1", self.ports[host], ssl=self.trusted if tls else None, server_hostname=host if tls else None
+        )
 
     def relayed(self, host, count):
         if count == 0:

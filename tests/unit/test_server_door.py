@@ -72,9 +72,21 @@ def test_a_connect_line_that_is_none_is_refused_and_nobody_is_dialled(line):
     assert world.doorman.dialled == []
 
 
-@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01", b"\0\0\0\0", b"HELO there\r\n\r\n", b"GET /only/a/path HTTP/1.1\r\n\r\n",
-                                     b"GET ftp://a.test/ HTTP/1.1\r\n\r\n", b"GET http:///x HTTP/1.1\r\n\r\n", b"GET http://[::1/ HTTP/1.1\r\n\r\n",
-                                     b"GET http://a:99999/ HTTP/1.1\r\n\r\n", b"connect a.test:443 HTTP/1.1\r\n\r\n"], ids=repr)
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01",
+        b"\0\0\0\0",
+        b"HELO there\r\n\r\n",
+        b"GET /only/a/path HTTP/1.1\r\n\r\n",
+        b"GET ftp://a.test/ HTTP/1.1\r\n\r\n",
+        b"GET http:///x HTTP/1.1\r\n\r\n",
+        b"GET http://[::1/ HTTP/1.1\r\n\r\n",
+        b"GET http://a:99999/ HTTP/1.1\r\n\r\n",
+        b"connect a.test:443 HTTP/1.1\r\n\r\n",
+    ],
+    ids=repr,
+)
 def test_what_no_proxy_takes_is_answered_400_and_closed(garbage):
     got, world = talk(garbage)
     assert got.startswith(b"HTTP/1.1 400 ")
@@ -132,7 +144,13 @@ def test_an_unreachable_host_is_said_in_the_reason():
 
 @pytest.mark.parametrize(
     "field",
-    [b"", b"Proxy-Authorization: Basic d3Jvbmc=\r\n", b"Proxy-Authorization: Bearer x\r\n", b"Proxy-Authorization: Basic \xff\xfe\r\n", AUTH + AUTH],
+    [
+        b"",
+        b"Proxy-Authorization: Basic d3Jvbmc=\r\n",
+        b"Proxy-Authorization: Bearer x\r\n",
+        b"Proxy-Authorization: Basic \xff\xfe\r\n",
+        AUTH + AUTH,
+    ],
     ids=["none", "wrong", "scheme", "bytes", "twice"],
 )
 @pytest.mark.parametrize("request_line", [b"CONNECT a.test:443", b"GET http://a.test/"], ids=["connect", "get"])
@@ -439,7 +457,10 @@ def test_a_slow_reader_holds_the_body_back():
 
 def test_a_first_byte_that_is_no_tls_is_relayed_blindly():
     async def work():
-        async with RawServer(says(b"HTTP/1.1 204 X\r\n\r\n")) as origin, DoorWorld(opened={"o.test"}, ports={"o.test": origin.port}) as world:
+        async with (
+            RawServer(says(b"HTTP/1.1 204 X\r\n\r\n")) as origin,
+            DoorWorld(opened={"o.test"}, ports={"o.test": origin.port}) as world,
+        ):
             client = await world.tunnel("o.test", tls=False)
             client.send(b"GET / HTTP/1.1\r\nHost: o.test\r\n\r\n")
             assert (await client.head()).startswith(b"HTTP/1.1 204 X")
@@ -735,7 +756,11 @@ def test_a_client_that_does_not_trust_us_is_counted():
     run(work())
 
 
-@pytest.mark.parametrize("garbage", [b"\x16" + b"\0" * 100, b"\x16\x03\x01\x00\x05hello", b"\x16\x03\x01\xff\xff" + b"x" * 70000], ids=["zeros", "short", "long"])
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x16" + b"\0" * 100, b"\x16\x03\x01\x00\x05hello", b"\x16\x03\x01\xff\xff" + b"x" * 70000],
+    ids=["zeros", "short", "long"],
+)
 def test_what_only_begins_like_tls_ends_the_connection(garbage):
     async def work():
         async with DoorWorld(opened={"index.test"}) as world:
@@ -758,7 +783,10 @@ def test_what_only_begins_like_tls_ends_the_connection(garbage):
 
 def test_200_idle_connections_disturb_nobody_and_end_with_the_run():
     async def work():
-        async with RawServer(says(b"x", then="stall")) as origin, DoorWorld(opened={"index.test"}, ports={"o.test": origin.port}) as world:
+        async with (
+            RawServer(says(b"x", then="stall")) as origin,
+            DoorWorld(opened={"index.test"}, ports={"o.test": origin.port}) as world,
+        ):
             idle = [await world.connect() for _ in range(190)]
             idle += [await world.tunnel() for _ in range(5)]
             for client in [await world.connect() for _ in range(5)]:
