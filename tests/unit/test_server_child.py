@@ -107,8 +107,8 @@ def test_ctrl_c_of_a_terminal_reaches_the_child_once():
         text = _read_until(terminal, b"seen SIGINT\r\n")
         assert text.count(b"SIGINT") == 1
     finally:
-        os.close(terminal)
         _, status = os.waitpid(pid, 0)
+        os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 0
 
 
@@ -139,10 +139,11 @@ def test_what_is_ignored_when_we_start_stays_ignored_for_the_child():
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     )
-    process.stdout.readline()
+    first = process.stdout.readline()
     os.kill(process.pid, signal.SIGHUP)
     out, _ = process.communicate(timeout=20)
-    assert (out.strip(), process.returncode) == ("alive", 0)
+    assert "alive\n" in first + out
+    assert process.returncode == 0
 
 
 def test_a_child_that_cannot_be_served_is_ended():

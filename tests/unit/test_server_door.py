@@ -52,7 +52,7 @@ def talk(data: bytes, *, handler=None, finish: bool = False, **doorman):
         b"CONNECT user@index.test:443 HTTP/1.1",
         b"CONNECT index.test/a:443 HTTP/1.1",
         b"CONNECT http://index.test:443 HTTP/1.1",
-        b"CONNECT ::1:443 HTTP/1.1",
+        b"CONNECT ::1::443 HTTP/1.1",
         b"CONNECT [::1:443 HTTP/1.1",
         b"CONNECT [::g]:443 HTTP/1.1",
         b"CONNECT []:443 HTTP/1.1",
@@ -118,7 +118,7 @@ def test_a_connect_in_single_bytes_is_understood():
     run(work())
 
 
-@pytest.mark.parametrize("target", [b"[::1]:443", b"O.Test:443"])
+@pytest.mark.parametrize("target", [b"[::1]:443", b"::1:443", b"O.Test:443"])
 @pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
 def test_the_tunnel_stays_open_for_both_versions_and_kinds_of_hosts(target, version):
     async def work():

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,7 @@ def living(base):
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(base)], env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    return process, process.stdout.readline().strip()
+    return process, Path(process.stdout.readline().strip())
 
 
 def ended(process, number):
@@ -61,10 +62,10 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_one_is_not(t
     dead, left = living(tmp_path)
     alive, kept = living(tmp_path)
     ended(dead, signal.SIGKILL)
-    assert os.path.exists(left)
+    assert left.exists()
     with scratch_directory(tmp_path):
-        assert not os.path.exists(left)
-        assert sorted(os.listdir(kept)) == ["alive", "trusted.pem"]
+        assert not left.exists()
+        assert sorted(each.name for each in kept.iterdir()) == ["alive", "trusted.pem"]
     ended(alive, signal.SIGKILL)
     assert remove_left_overs(tmp_path) == 1
 
