@@ -422,8 +422,8 @@ def _authority(first_line: str) -> tuple[str, int] | None:
     if found is None:
         return None
     host, port = found["host"].lower(), int(found["port"])
-    if host.startswith("["):
-        host = host[1:-1]
+    if ":" in host:
+        host = host.removeprefix("[").removesuffix("]")
         try:
             IPv6Address(host)
         except ValueError:
@@ -431,7 +431,10 @@ def _authority(first_line: str) -> tuple[str, int] | None:
     return (host, port) if 0 < port < 65536 else None
 
 
-_CONNECT = re.compile(r"CONNECT (?P<host>[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5}) HTTP/1\.[0-9]")
+_CONNECT = re.compile(
+    r"CONNECT (?P<host>[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Fa-f:.]{2,45}):(?P<port>[0-9]{1,5}) HTTP/1\.[0-9]"
+)
+"""An IPv6 address stands in brackets, except as Python's http.client sent it up to 3.11."""
 
 
 def _host_port(host: str, port: int, *, default: int) -> str:

@@ -136,6 +136,9 @@ class HttpSide:
         self._target = b""
         self._lines: list[tuple[str, str]] = []
         self._head_size = 0
+        self._in_head = False
+        self._fed = 0
+        """Bytes fed since the head that is still arriving began; the parser shows a field only when it is complete."""
         self._current: Incoming | None = None
         self._queue: deque[Incoming] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -163,6 +166,9 @@ class HttpSide:
                 cause = exc if isinstance(exc, _BadRequest) else exc.__context__
                 self._refuse(str(cause) if isinstance(cause, _BadRequest) else "this is not HTTP/1.1")
             else:
+                self._fed += len(data)
+                if self._in_head and self._fed > 2 * MAX_HEAD:
+                    self._refuse(_TOO_LARGE)
                 data = b""
         if len(self._queue) > PIPELINED:
             self._hold()
@@ -192,6 +198,7 @@ class HttpSide:
     def on_message_begin(self) -> None:
         """A request begins."""
         self._target, self._lines, self._head_size = b"", [], 0
+        self._in_head, self._fed = True, 0
 
     def on_url(self, target: bytes) -> None:
         """A piece of its target."""
@@ -205,6 +212,7 @@ class HttpSide:
 
     def on_headers_complete(self) -> None:
         """The head is complete: queue the request."""
+        self._in_head = False
         headers = Headers(self._lines)
         head = RequestHead(self._parser.get_method().decode("ascii"), self._absolute(self._target.decode("latin-1")), headers)
         version = self._parser.get_http_version()
@@ -234,7 +242,7 @@ class HttpSide:
     def _measure(self, count: int) -> None:
         self._head_size += count
         if self._head_size > MAX_HEAD:
-            raise _BadRequest("the request's head is larger than 128 KiB")
+            raise _BadRequest(_TOO_LARGE)
 
     def _absolute(self, target: str) -> str:
         if self._origin is not None:
@@ -355,6 +363,9 @@ class HttpSide:
         self._linger()
 
 
+_TOO_LARGE = "the request's head is larger than 128 KiB"
+
+
 class _BadRequest(Exception):
     """The request cannot be answered; the text says why."""
 
@@ -375,9 +386,12 @@ def _trouble(status: int, text: str) -> Answer:
 
 
 def _may_upgrade(head: RequestHead) -> bool:
-    """Whether to let go of a connection. Not for a request with content, nor for HTTP/2, which asks for the same pages."""
+    """Whether to let go of a connection. Not for HTTP/2, which asks for the same pages.
+
+    A request with content is let go in any case: llhttp takes what follows such a head for the other protocol.
+    """
     framed = (head.headers.get("content-length") or "0") != "0" or "transfer-encoding" in head.headers
-    return not framed and (head.headers.get("upgrade") or "").strip().lower() not in {"h2c", "http/2.0"}
+    return framed or (head.headers.get("upgrade") or "").strip().lower() not in {"h2c", "http/2.0"}
 
 
 def _is_absolute(target: str) -> bool:

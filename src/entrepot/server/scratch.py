@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ PREFIX = "entrepot-run-"
 UNLOCKED = "entrepot-new-"
 """How a directory is called until its lock is held: nobody can take a run that is just starting for a dead one."""
 LOCK = "alive"
+STARTING_S = 3600.0
+"""Seconds after which a directory without its lock is one whose run was killed in its first moment."""
 
 
 @contextmanager
@@ -24,34 +28,52 @@ def scratch_directory(parent: Path | None = None) -> Iterator[Path]:
     base = parent or Path(tempfile.gettempdir())
     remove_left_overs(base)
     unlocked = Path(tempfile.mkdtemp(prefix=UNLOCKED, dir=base))
-    lock = os.open(unlocked / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    _lock(lock)
-    directory = unlocked.rename(base / unlocked.name.replace(UNLOCKED, PREFIX, 1))
+    directory, lock = unlocked, -1
     try:
+        lock = os.open(unlocked / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        _lock(lock)
+        directory = unlocked.rename(base / unlocked.name.replace(UNLOCKED, PREFIX, 1))
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        os.close(lock)
+        if lock >= 0:
+            os.close(lock)
 
 
 def remove_left_overs(base: Path) -> int:
-    """Remove the directories of this user's dead runs; how many there were."""
-    removed = 0
-    for directory in base.glob(f"{PREFIX}*"):
-        try:
-            status = directory.lstat()
-            if directory.is_symlink() or not directory.is_dir() or status.st_uid != _uid():
-                continue
-            lock = os.open(directory / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-        except OSError:
-            continue  # another user's, or between mkdir and lock: never ours to judge
-        try:
-            if _lock(lock):
+    """Remove the directories of this user's dead runs; how many there were.
+
+    In a directory that everybody may write, nobody but their owner can rename or replace what is judged here (sticky bit),
+    and links are neither followed nor removed.
+    """
+    try:
+        with os.scandir(base) as entries:
+            found = [Path(entry.path) for entry in entries if entry.name.startswith((PREFIX, UNLOCKED))]
+    except OSError:
+        return 0
+    return sum(_remove_if_dead(directory) for directory in found)
+
+
+def _remove_if_dead(directory: Path) -> bool:
+    try:
+        status = directory.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != _uid():
+            return False
+        if directory.name.startswith(UNLOCKED):
+            dead = time.time() - status.st_mtime > STARTING_S
+            if dead:
                 shutil.rmtree(directory, ignore_errors=True)
-                removed += 1
-        finally:
-            os.close(lock)
-    return removed
+            return dead
+        lock = os.open(directory / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return False  # another user's, or just being removed: not ours to judge
+    try:
+        dead = _lock(lock)
+        if dead:
+            shutil.rmtree(directory, ignore_errors=True)
+        return dead
+    finally:
+        os.close(lock)
 
 
 def _uid() -> int:

@@ -1,0 +1,118 @@
+"""The run's authority: shapes of certificates by parsing them, contexts, and that no key lies anywhere."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import os
+import ssl
+import subprocess
+import sys
+import time
+
+import pytest
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from entrepot.server.authority import Authority
+
+LONG = f"{'a' * 60}.{'b' * 20}.test"
+
+
+def leaf(authority: Authority, host: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(authority._leaf(host))
+
+
+def extension(certificate, kind):
+    return certificate.extensions.get_extension_for_class(kind)
+
+
+def test_the_authority_has_the_shape_that_every_client_accepts():
+    found = x509.load_pem_x509_certificate(Authority().pem.encode())
+    basic, usage = extension(found, x509.BasicConstraints), extension(found, x509.KeyUsage)
+    assert (basic.critical, basic.value.ca, basic.value.path_length) == (True, True, 0)
+    assert (usage.critical, usage.value.key_cert_sign, usage.value.crl_sign, usage.value.digital_signature) == (
+        True,
+        True,
+        True,
+        False,
+    )
+    assert extension(found, x509.SubjectKeyIdentifier).value == x509.SubjectKeyIdentifier.from_public_key(found.public_key())
+    assert isinstance(found.public_key().curve, ec.SECP256R1)
+    assert found.signature_hash_algorithm.name == "sha256"
+    found.verify_directly_issued_by(found)
+
+
+@pytest.mark.parametrize("host", ["index.test", "127.0.0.1", "::1", LONG, "x_y.test", "localhost"])
+def test_a_leaf_is_for_exactly_its_host(host):
+    authority = Authority()
+    found, root = leaf(authority, host), x509.load_pem_x509_certificate(authority.pem.encode())
+    names = extension(found, x509.SubjectAlternativeName)
+    try:
+        expected = x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        expected = x509.DNSName(host)
+    assert list(names.value) == [expected]
+    common = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if isinstance(expected, x509.IPAddress) or len(host) > 64:
+        assert (list(found.subject), names.critical) == ([], True), "OpenSSL checks a common name as a DNS name"
+    else:
+        assert [name.value for name in common] == [host]
+    assert (
+        extension(found, x509.AuthorityKeyIdentifier).value.key_identifier
+        == extension(root, x509.SubjectKeyIdentifier).value.digest
+    )
+    assert list(extension(found, x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    usage = extension(found, x509.KeyUsage)
+    assert (usage.critical, usage.value.digital_signature, usage.value.key_cert_sign) == (True, True, False)
+    assert extension(found, x509.BasicConstraints).value.ca is False
+    found.verify_directly_issued_by(root)
+    now = dt.datetime.now(dt.UTC)
+    assert found.not_valid_before_utc < now - dt.timedelta(hours=12) < now + dt.timedelta(days=2) < found.not_valid_after_utc
+
+
+def test_serial_numbers_and_authorities_differ_from_run_to_run():
+    one, two = Authority(), Authority()
+    assert one.pem != two.pem
+    assert leaf(one, "a.test").serial_number != leaf(one, "b.test").serial_number
+    with pytest.raises(InvalidSignature):
+        leaf(one, "a.test").verify_directly_issued_by(x509.load_pem_x509_certificate(two.pem.encode()))
+
+
+def test_a_context_is_made_once_for_each_host_and_quickly():
+    authority = Authority()
+    authority.context("warm.test")
+    begun = time.perf_counter()
+    contexts = [authority.context(f"h{number}.test") for number in range(20)]
+    each = (time.perf_counter() - begun) / 20
+    assert each < 0.05, f"{each * 1000:.1f} ms a context"
+    assert authority.context("h3.test") is contexts[3]
+
+
+def test_contexts_take_tls_1_2_or_later_and_no_client_certificates():
+    context = Authority().context("a.test")
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode == ssl.CERT_NONE
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs files in memory (Linux)")
+def test_no_key_is_ever_written_to_a_disk(tmp_path):
+    """Every file that is opened for writing is seen by an audit hook; none but the one in memory is."""
+    code = (
+        "import sys\n"
+        "from entrepot.server.authority import Authority\n"
+        "import ssl\n"
+        "opened = []\n"
+        "def hook(event, args):\n"
+        "    if event == 'open' and (args[2] or 0) & 3: opened.append(args[0])\n"
+        "sys.addaudithook(hook)\n"
+        "authority = Authority()\n"
+        "authority.context('a.test'); authority.context('127.0.0.1')\n"
+        "print([name for name in opened if not isinstance(name, int)], authority.pem.count('BEGIN'), 'PRIVATE' in authority.pem)\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "[] 1 False"
+    assert list(tmp_path.iterdir()) == []
