@@ -72,6 +72,12 @@ class FlightBody:
             else:
                 await flight.changed()
 
+    async def landed(self, url: str) -> None:
+        """Wait until what has come of this URL is kept, so that what is done to its entries afterwards is done to all of them."""
+        tasks = [task for flight, task in self._tasks.items() if flight.url == url and flight.has_all]
+        if tasks:
+            await asyncio.wait(tasks)
+
     async def aclose(self) -> None:
         """Leave the flight."""
         leave, self._leave = self._leave, None

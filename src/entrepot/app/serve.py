@@ -413,6 +413,7 @@ class Service:
         if request.method in {"GET", "HEAD", "OPTIONS", "TRACE"} or not 200 <= response.status < 400:
             return
         for url in invalidated_urls(request, response):
+            await self._flights.landed(url)
             for head in await self._entries.load(url):
                 doubtful = dataclasses.replace(head.response, invalidated=True)
                 await self._entries.save(url, dataclasses.replace(head, response=doubtful, proven=()))
