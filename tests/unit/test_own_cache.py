@@ -167,7 +167,7 @@ def test_a_head_that_cannot_be_read_is_removed_all_the_same(world, cache, around
         ("put-1.tmp", 7_200, ("", "stale temporary")),
     ],
 )
-def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(world, cache, around, name, age, says):  # noqa: PLR0917
+def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(world, cache, around, name, age, says):
     path = unfinished(world, name, age)
     (entry,) = scan(cache, around)
     assert (entry.key, entry.kind, entry.paths) == (f"flights/{name}", Kind.TEMP, (path,))

@@ -208,7 +208,7 @@ def test_young_left_overs_stay_and_old_ones_are_litter(tmp_path):
 
 
 def test_metadata_goes_before_the_body():
-    info = os.stat(__file__)  # noqa: PTH116
+    info = os.stat(__file__)
     name = "ab" * 28
     [row] = http_rows(f"http-v2/{'/'.join(name[:5])}", [(name, info), (f"{name}.body", info)])
     assert [path.rpartition("/")[2] for path in row[1]] == [name, f"{name}.body"]

@@ -135,11 +135,6 @@ class Flight:
         """All that its body must have."""
         return self._errand.expectation.digests
 
-    @property
-    def url(self) -> str:
-        """What it brings."""
-        return self._errand.request.url
-
     async def changed(self) -> None:
         """Wait until something about the flight is new."""
         await self._change.wait()

@@ -72,12 +72,6 @@ class FlightBody:
             else:
                 await flight.changed()
 
-    async def landed(self, url: str) -> None:
-        """Wait until what has come of this URL is kept, so that what is done to its entries afterwards is done to all of them."""
-        tasks = [task for flight, task in self._tasks.items() if flight.url == url and flight.has_all]
-        if tasks:
-            await asyncio.wait(tasks)
-
     async def aclose(self) -> None:
         """Leave the flight."""
         leave, self._leave = self._leave, None
@@ -167,6 +161,12 @@ class Flights:
     def _forget(self, name: str, flight: Flight) -> None:
         if self._flying.get(name) is flight:
             del self._flying[name]
+
+    async def landed(self, url: str) -> None:
+        """Wait until what has come of this URL is kept, so that what is done to its entries afterwards is done to all of them."""
+        tasks = [task for flight, task in self._tasks.items() if flight.url == url and flight.has_all]
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def aclose(self, patience_s: float = 10.0) -> None:
         """Let what is complete become durable; stop the rest."""
