@@ -205,11 +205,10 @@ class _Session:
         from entrepot.app.facts import Facts
         from entrepot.app.run import read_beforehand
         from entrepot.simple.paths import path_digest
-        from entrepot.tools.defaults import default_index
+        from entrepot.tools.defaults import files_host
 
-        files = default_index()[1:]
-        files_host = files[0].partition("://")[2].strip("/") if files else ""
-        facts = Facts(catalogue, lambda url: path_digest(url, files_host) if files_host else None)
+        host = files_host()
+        facts = Facts(catalogue, lambda url: path_digest(url, host) if host else None)
         facts.learn_beforehand(read_beforehand(self._plan.locks, self._command.argv))
         return facts
 

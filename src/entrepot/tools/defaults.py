@@ -34,5 +34,11 @@ def default_index(module: str = MODULE) -> tuple[str, ...]:
     return urls if all(isinstance(url, str) and url.startswith("https://") for url in urls) else ()
 
 
+def files_host() -> str:
+    """``HOST`` or ``HOST:PORT`` of the default index's files; empty when it is not known."""
+    urls = default_index()
+    return urls[1].partition("://")[2].strip("/") if len(urls) > 1 else ""
+
+
 UNKNOWN = "this pip no longer says which index is the default one: name it and its files' host with --host"
 """Said when :func:`default_index` is empty."""

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import FormatError
@@ -23,7 +21,6 @@ from entrepot.httpcache.messages import Headers
 CHUNK = 1 << 18
 
 _FIELDS = {"sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "md5": "md5"}
-_BLAKE_PATH = re.compile(r"/packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/([^/]+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +77,6 @@ def _claim(algorithm: str, value: str, field_name: str) -> list[Claim]:
     with suppress(FormatError):
         return [Claim(Digest(algorithm, value), f"its header {field_name}")] if value and algorithm else []
     return []
-
-
-def files_host() -> str:
-    """The host that keeps the default index's files, from pip's own constants; empty when they are not where they were."""
-    try:
-        from pip._internal.models.index import PyPI  # noqa: PLC0415  # private, heavy: only when it is needed
-
-        return str(PyPI.file_storage_domain)
-    except (ImportError, AttributeError):
-        return ""
-
-
-def address_claim(url: str, host: str) -> Digest | None:
-    """The blake2b-256 digest in a file's address on the default index.
-
-    ``None`` on other hosts, and for ``.metadata``, which lies at its wheel's address.
-    """
-    parts = urlsplit(url)
-    found = _BLAKE_PATH.search(parts.path)
-    if not host or parts.hostname != host or not found or found[4].endswith(".metadata"):
-        return None
-    return Digest("blake2b-256", found[1] + found[2] + found[3])
 
 
 def address_of(digest: Digest, filename: str, host: str) -> str:

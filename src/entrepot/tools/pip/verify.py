@@ -16,9 +16,11 @@ from pathlib import Path
 
 from entrepot.digests import Digest
 from entrepot.ports.tool import Entry, Finding, Kind, Progress
+from entrepot.simple.paths import path_digest
+from entrepot.tools.defaults import files_host
 from entrepot.tools.pip import removal
 from entrepot.tools.pip.donor import SECRET_HEADERS, SECRET_VARY
-from entrepot.tools.pip.evidence import Claim, Evidence, address_claim, address_of, digests_of, files_host, header_claims
+from entrepot.tools.pip.evidence import Claim, Evidence, address_of, digests_of, header_claims
 from entrepot.tools.pip.examine import apply_proof
 from entrepot.tools.pip.httpentry import LAYOUTS, Damage, Meta, encode, entry_name, open_region, read_meta
 from entrepot.tools.pip.identify import identify, named
@@ -201,7 +203,7 @@ class Verifier:
 
     def _file_problem(self, entry: Entry, meta: Meta, body: io.BufferedReader, size: int) -> Finding | None:
         claims = [] if _coding(meta) else [*self._evidence.about(_name(entry)), *header_claims(meta.headers)]
-        if entry.origin and (digest := address_claim(entry.origin, self._host)) is not None:
+        if entry.origin and (digest := path_digest(entry.origin, self._host)) is not None:
             claims.append(Claim(digest, "its address on the default index"))
         hasher = digests_of(body, {"blake2b-256", *(c.digest.algorithm for c in claims)})
         own = hasher.digest()
