@@ -26,6 +26,7 @@ from entrepot.app.flight import Flight, State
 from entrepot.app.flights import FlightBody, Flights
 from entrepot.app.loopback import is_loopback
 from entrepot.app.metadata import made_from_wheel
+from entrepot.app.older import written_as_html
 from entrepot.app.pages import Learned, may_be_page, page_reader
 from entrepot.app.partials import content_length
 from entrepot.app.policy import NEGATIVES, RETRIED, agrees, immutable, provable, refreshing, stand_in, to_be_admitted, usable
@@ -56,6 +57,7 @@ from entrepot.ports.clock import Clock
 from entrepot.ports.donor import Donor
 from entrepot.ports.upstream import Answer as UpstreamAnswer
 from entrepot.ports.upstream import Upstream
+from entrepot.simple.html import CONTENT_TYPE as HTML
 from entrepot.simple.worker import PageReader
 
 READ_METHODS = frozenset({"GET", "HEAD"})
@@ -272,6 +274,8 @@ class Service:
             answer = await self._stored(request, head, "stale")
             if answer is not None:
                 return answer
+        if (answer := await self._as_html(request, heads)) is not None:
+            return answer
         taken = await self._taken_over(request, NOTHING, unproven=True)
         if taken is not None and (answer := await self._stored(request, taken, "stale")) is not None:
             self._learn_again(request, taken)
@@ -279,6 +283,18 @@ class Service:
         name = asked_for(request.url)
         self._tally.unseen.setdefault(name, redacted_url(request.url))
         return self._gateway(request, 504, f"entrepot is offline and has never seen {name}", "error")
+
+    async def _as_html(self, request: RequestHead, heads: list[Head]) -> Answer | None:
+        """A page that a newer tool has seen, for a client that reads HTML alone."""
+        found = await written_as_html(request, heads, self._entries)
+        if found is None:
+            return None
+        head, page = found
+        self._entries.used(head)
+        self._learn_again(request, head)
+        self._note(request, 200, "stale", len(page), head)
+        response = ResponseHead(200, Headers([("Content-Type", HTML)]), "OK")
+        return Answer(_stamped(response, cache_status(hit=True, fwd="stale")), BytesBody(page if request.method == "GET" else b""))
 
     # upstream
 
@@ -352,7 +368,10 @@ class Service:
             entry = on_failure(others.decision, status=status)
             head = next((h for h in others.heads if entry is not None and h.response.key == entry.key and not h.credentialed), None)
         else:
-            head = stand_in(request, [h for h in others.heads if agrees(h, others.expectation)])
+            present = [h for h in others.heads if agrees(h, others.expectation) and h.response.head.status not in NEGATIVES]
+            head = stand_in(request, present)
+            if head is None:
+                return await self._as_html(request, present)
         if head is None or head.response.head.status in NEGATIVES:
             return None
         return await self._stored(request, head, "stale")

@@ -1,0 +1,42 @@
+"""Pages for older clients: what was stored in JSON, given to a tool that reads HTML alone when upstream cannot be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from entrepot.app.entries import Entries
+from entrepot.errors import FormatError
+from entrepot.heads import Head
+from entrepot.httpcache.messages import RequestHead
+from entrepot.simple.html import CONTENT_TYPE, html_page
+from entrepot.simple.negotiate import acceptable, decode, page_class
+
+
+async def written_as_html(request: RequestHead, heads: Iterable[Head], entries: Entries) -> tuple[Head, bytes] | None:
+    """The newest page that is stored in JSON, as HTML, and its head; ``None`` if there is none or the client takes no HTML."""
+    if not acceptable(request.headers.get("accept"), CONTENT_TYPE) or "range" in request.headers:
+        return None
+    pages = [head for head in heads if head.response.head.status == 200 and not _is_personal(head) and _is_json(head)]
+    for head in sorted(pages, key=lambda each: each.response.response_time, reverse=True):
+        blob = await entries.open_body(head)
+        if blob is None:
+            continue
+        try:
+            raw = blob.read(0, blob.size)
+        finally:
+            blob.close()
+        try:
+            coding = head.response.head.headers.get("content-encoding")
+            return head, await asyncio.to_thread(lambda: html_page(decode(raw, coding)))  # noqa: B023 -- awaited at once
+        except FormatError:
+            continue
+    return None
+
+
+def _is_json(head: Head) -> bool:
+    return page_class(head.response.head.headers.get("content-type") or "") == "json"
+
+
+def _is_personal(head: Head) -> bool:
+    return any(name in {"authorization", "cookie"} for name, _ in head.response.vary)
