@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Self
 
 from entrepot.testing.listener import Listener
 
@@ -29,7 +30,7 @@ class OwnProxy:
         self.url = f"http://{USER}:corp%3Ap%40ss@127.0.0.1:{self._listener.port}"
         self.bare_url = f"http://127.0.0.1:{self._listener.port}"
 
-    def __enter__(self) -> OwnProxy:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

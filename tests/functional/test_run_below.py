@@ -185,7 +185,7 @@ def test_an_upload_beside_an_index_on_loopback_arrives_whole(loopback_index, nei
     (desk.project / "large.bin").write_bytes(os.urandom(3_000_000))
     ran = both(desk, loopback_index, *POSTS["multipart"], f"{neighbour.base}/upload")
     assert json.loads(ran.stdout)["bytes"] >= 3_000_000
-    assert not any("upload" in url for url in ran.urls())
+    assert neighbour.count("/upload", method="POST") == 1
 
 
 def test_a_form_that_requests_uploads_arrives_whole(index, tmp_path):
@@ -323,7 +323,6 @@ class Repository:
         self._call("init", "-q", "-b", "main", self._work)
         for name, text in SETUP.items():
             (self._work / name).write_text(text)
-        self.commit("value = 1\n")
 
     def commit(self, value: str) -> str:
         """A new commit, served from now on; its id."""
@@ -372,7 +371,7 @@ def test_a_requirement_from_git_over_https_installs_what_was_just_pushed(index, 
 
 def test_git_itself_clones_through_a_tunnel(index, tmp_path):
     with Origin(host="127.0.0.2", tls=True, authority=AUTHORITY, name="git.test") as forge:
-        Repository(_made(tmp_path / "git"), forge)
+        Repository(_made(tmp_path / "git"), forge).commit("value = 1\n")
         desk = desk_for(tmp_path / "desk", index, forge)
         ran = desk.run(*clients.git(), "clone", "-q", "https://git.test/repo.git", "copy")
         assert ran.status == 0, ran.said
@@ -383,5 +382,3 @@ def test_git_itself_clones_through_a_tunnel(index, tmp_path):
 def _made(path: Path) -> Path:
     path.mkdir()
     return path
-
-

@@ -17,7 +17,9 @@ from running import Desk
 PIPS = ("20.3.4", "23.2.1", "24.3.1", "25.3", "26.3")
 PROJECT = '[project]\nname = "mine"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["demo"]\n'
 POETRY = '[tool.poetry]\npackage-mode = false\n[tool.poetry.dependencies]\npython = ">=3.11"\ndemo = "*"\n'
-TOX = "[tox]\nskipsdist = true\n[testenv]\nskip_install = true\ndeps = demo\ncommands = demo\nsetenv =\n    PIP_INDEX_URL = <index>\n"
+TOX = (
+    "[tox]\nskipsdist = true\n[testenv]\nskip_install = true\ndeps = demo\ncommands = demo\nsetenv =\n    PIP_INDEX_URL = <index>\n"
+)
 NOX = """import nox
 nox.options.default_venv_backend = "venv"
 INDEX = "<index>"
@@ -53,7 +55,10 @@ CLIENTS: dict[str, tuple[str, dict[str, str]]] = {
         "<poetry> install -q --no-root",
         {"pyproject.toml": POETRY + '[[tool.poetry.source]]\nname = "own"\nurl = "<index>"\npriority = "primary"\n'},
     ),
-    "pdm": ("<pdm> install -q --no-self", {"pyproject.toml": PROJECT + '[[tool.pdm.source]]\nname = "pypi"\nurl = "<index>"\n<trusted>'}),
+    "pdm": (
+        "<pdm> install -q --no-self",
+        {"pyproject.toml": PROJECT + '[[tool.pdm.source]]\nname = "pypi"\nurl = "<index>"\n<trusted>'},
+    ),
     "pipx": ("<pipx> install -q --backend uv --index-url <index> demo", {}),
     "pip in tox": ("<tox> -q -e py", {"tox.ini": TOX}),
     "pip in nox": ("<nox>", {"noxfile.py": NOX}),

@@ -25,8 +25,9 @@ def origin(request):
     """
     with Origin(files_host="127.0.0.1", tls=request.param == "https") as running:
         if running.tls:
-            running.name, running.files_name = f"localhost:{running.port}", running.files_base.removeprefix("https://").replace(
-                "127.0.0.1", "localhost"
+            running.name, running.files_name = (
+                f"localhost:{running.port}",
+                running.files_base.removeprefix("https://").replace("127.0.0.1", "localhost"),
             )
         running.synth(6, sdist=True)
         yield running
@@ -107,7 +108,7 @@ def test_the_report_of_pip_is_the_same(tmp_path, origin, version):
 @pytest.mark.parametrize("client", ["pip 20.3.4", "pip 26.3", "uv"])
 def test_direct_url_json_is_the_same(tmp_path, origin, client):
     desk = desk_for(origin, tmp_path / "desk")
-    program = clients.uv() + ["pip"] if client == "uv" else clients.pip(client.removeprefix("pip "))
+    program = [*clients.uv(), "pip"] if client == "uv" else clients.pip(client.removeprefix("pip "))
     file = next(file for file in origin.files("synth-0001") if file.filename.endswith(".whl"))
     written = []
     for number, led in enumerate((False, True, True)):

@@ -15,6 +15,8 @@ from own_proxy import PASSWORD, OwnProxy
 from running import Desk
 
 DEAD = "http://127.0.0.1:9"
+HIDDEN = "curl -sS $(echo https:)//other.test/hello"
+"""A URL that nobody can read beforehand: its host is tunnelled."""
 AUTHORITY = TestAuthority("a company's own")
 
 
@@ -85,7 +87,7 @@ def test_plain_http_goes_through_the_users_proxy_too(tmp_path, variable):
 def test_a_tunnel_goes_through_the_users_proxy_too(desk, other):
     with OwnProxy({"other.test:443": other.address}) as proxy:
         desk.environ |= {"https_proxy": proxy.url, "ENTREPOT_RESOLVE": ""}
-        ran = desk.run("sh", "-c", "cd /; H=other.test; curl -sSf https://$H/hello")
+        ran = desk.run("sh", "-c", HIDDEN)
         assert ran.stdout == "hello from elsewhere", ran.said
         assert proxy.asked == ["CONNECT other.test:443 HTTP/1.1"]
         assert list(ran.report["uncached_hosts"]) == ["other.test"]
@@ -100,7 +102,11 @@ def test_the_users_no_proxy_is_obeyed_on_the_way_out(desk, origin):
 
 def test_a_proxy_that_refuses_is_told_as_such_and_its_password_is_not(desk, origin):
     with OwnProxy({}) as proxy:
-        desk.environ |= {"HTTPS_PROXY": proxy.bare_url.replace("//", "//corp-user:wr0ng@"), "ENTREPOT_RESOLVE": "", "PIP_RETRIES": "0"}
+        desk.environ |= {
+            "HTTPS_PROXY": proxy.bare_url.replace("//", "//corp-user:wr0ng@"),
+            "ENTREPOT_RESOLVE": "",
+            "PIP_RETRIES": "0",
+        }
         ran = desk.run(*PROXIED["pip"](origin.index_url), "-v")
         assert ran.status == 1
         assert proxy.refused
@@ -118,7 +124,8 @@ def untrusted(desk) -> str:
 
 
 @pytest.mark.parametrize(
-    ("client", "variable"), [*(("pip", name) for name in BUNDLES), *(("uv", name) for name in BUNDLES), ("pip 20.3.4", "SSL_CERT_FILE")]
+    ("client", "variable"),
+    [*(("pip", name) for name in BUNDLES), *(("uv", name) for name in BUNDLES), ("pip 20.3.4", "SSL_CERT_FILE")],
 )
 def test_a_private_authority_named_by_any_variable_serves_every_client(desk, origin, variable, client):
     desk.environ[variable] = untrusted(desk)
@@ -139,7 +146,7 @@ def test_a_private_authority_of_pips_own_settings_is_trusted(desk, origin, way, 
 @pytest.mark.parametrize("variable", ["CURL_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_a_tunnelled_host_keeps_its_own_certificate_and_is_verified_by_the_users_bundle(desk, other, variable):
     desk.environ[variable] = untrusted(desk)
-    told = desk.run("sh", "-c", "H=other.test; curl -sSv https://$H/hello")
+    told = desk.run("sh", "-c", HIDDEN.replace("-sS", "-sSv"))
     assert told.stdout == "hello from elsewhere", told.said
     assert "a company's own" in told.stderr
 
@@ -149,7 +156,7 @@ def test_without_that_authority_nothing_is_trusted(desk, origin, other):
     ran = desk.run(*PROXIED["pip"](origin.index_url), "--retries", "0")
     assert ran.status == 1
     assert not origin.count()
-    assert desk.run("sh", "-c", "H=other.test; curl -sS https://$H/hello").status == 60
+    assert desk.run("sh", "-c", HIDDEN).status == 60
     assert not other.count()
 
 
@@ -172,8 +179,9 @@ NEUTRALISED = {
 }
 
 
-@pytest.mark.parametrize(("client", "files", "flags", "environ"), NEUTRALISED.values(), ids=NEUTRALISED.keys())
-def test_a_setting_above_the_environment_is_neutralised(desk, origin, client, files, flags, environ):
+@pytest.mark.parametrize("case", NEUTRALISED.values(), ids=NEUTRALISED.keys())
+def test_a_setting_above_the_environment_is_neutralised(desk, origin, case):
+    client, files, flags, environ = case
     desk.write(files)
     desk.environ |= environ
     ran = desk.run(*PROXIED[client](origin.index_url), *flags)

@@ -218,7 +218,9 @@ def test_a_signal_for_entrepot_alone_is_passed_on(desk, name):
         f"signal.signal(signal.{name}, heard)\nprint('ready', flush=True)\ntime.sleep(30)\n"
     )
     words = desk.words(python(code))
-    with subprocess.Popen(words, env=desk.environ, cwd=desk.project, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        words, env=desk.environ, cwd=desk.project, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(getattr(signal, name))
         assert process.wait(PATIENCE_S) == 9

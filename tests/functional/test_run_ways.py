@@ -78,6 +78,41 @@ DIRECT = {"asks": ""}
 LINKS = {"asks": "https://index.test/links.html"}
 NETRC = {"~/.netrc": f"machine closed.test login {USER} password {PASSWORD}\n"}
 
+UV_LOCK = """version = 1
+revision = 3
+requires-python = ">=3.11"
+
+[[package]]
+name = "demo"
+version = "1.0"
+source = { registry = "<index>" }
+wheels = [
+    { url = "<wheel>", hash = "sha256:<sha256>" },
+]
+
+[[package]]
+name = "mine"
+version = "1"
+source = { virtual = "." }
+dependencies = [
+    { name = "demo" },
+]
+
+[package.metadata]
+requires-dist = [{ name = "demo" }]
+"""
+PYLOCK = """lock-version = "1.0"
+created-by = "hand"
+
+[[packages]]
+name = "demo"
+version = "1.0"
+
+[[packages.wheels]]
+url = "<wheel>"
+hashes = { sha256 = "<sha256>" }
+"""
+
 WAYS = {
     "pip -i": Way(PIP + "-i <index> demo"),
     "pip --index-url=": Way(PIP + "--index-url=<index> demo"),
@@ -195,6 +230,15 @@ WAYS = {
         "<pdm> install -q --no-self", {"pyproject.toml": PROJECT, "~/.config/pdm/config.toml": '[pypi]\nurl = "<index>"\n'}
     ),
     "PDM_PYPI_URL": Way("<pdm> install -q --no-self", {"pyproject.toml": PROJECT}, {"PDM_PYPI_URL": "<index>"}),
+    "uv.lock": Way("<uv> sync -q --frozen", {"pyproject.toml": PROJECT, "uv.lock": UV_LOCK}, **DIRECT),
+    "pylock.toml, uv": Way("<uv> pip sync -q --target out pylock.toml", {"pylock.toml": PYLOCK}, **DIRECT),
+    "pylock.toml, pip": Way(PIP + "-r pylock.toml", {"pylock.toml": PYLOCK}, **DIRECT),
+    "pip --requirements-from-script": Way(
+        PIP + "--requirements-from-script main.py",
+        {"main.py": '# /// script\n# dependencies = ["demo @ <wheel>"]\n# ///\n'},
+        **DIRECT,
+    ),
+    "pip --group": Way(PIP + "--group dev", {"pyproject.toml": '[dependency-groups]\ndev = ["demo @ <wheel>"]\n'}, **DIRECT),
     "curl URL": Way("curl -sSfO <wheel>", **DIRECT),
     "URL in a Python script": Way(
         "<python> get.py", {"get.py": "from urllib.request import urlopen\nlen(urlopen('<wheel>').read())\n"}, **DIRECT
@@ -211,6 +255,7 @@ def at(origins, tmp_path, way: Way) -> tuple[Desk, list[str]]:
     desk = Desk.under(tmp_path / "desk", index, more, closed, PYTHONDONTWRITEBYTECODE="1")
     urls = {name: origins[name].index_url for name in ("index", "more", "closed")}
     urls |= {"links": origins["links"], "wheel": index.url(index.files("demo")[0])}
+    urls["sha256"] = index.files("demo")[0].content.sha256
     urls["hidden"] = urls["wheel"].removeprefix("https:")
     programs = {"pip": lambda: clients.pip("26.3"), "python": lambda: [sys.executable]}
 

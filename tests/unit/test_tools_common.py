@@ -58,25 +58,24 @@ def test_request_method_stays_as_it_is():
     ("environ", "loopback_open", "hosts", "expected"),
     [
         ({}, False, (), "localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": "corp.test"}, False, (), "corp.test,localhost,127.0.0.1,::1"),
-        ({"no_proxy": "corp.test"}, False, (), "corp.test,localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": "a.test, b.test", "no_proxy": "b.test,c.test"}, False, (), "a.test,b.test,c.test,localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": "localhost,a.test"}, False, (), "localhost,a.test,127.0.0.1,::1"),
+        ({"NO_PROXY": "corp.test"}, False, (), "localhost,127.0.0.1,::1"),
+        ({"no_proxy": ".corp.test,*,*.corp.test:443"}, False, (), "localhost,127.0.0.1,::1"),
+        (
+            {"NO_PROXY": "10.0.0.1, 10.0.0.2", "no_proxy": "10.0.0.2,10.0.0.3:80"},
+            False,
+            (),
+            "10.0.0.1,10.0.0.2,10.0.0.3:80,localhost,127.0.0.1,::1",
+        ),
+        ({"NO_PROXY": "localhost,fe80::1,[::2]"}, False, (), "localhost,fe80::1,[::2],127.0.0.1,::1"),
         ({}, True, (), None),
         ({"NO_PROXY": "localhost,127.0.0.1,::1"}, True, (), None),
-        ({"NO_PROXY": "localhost,a.test,127.0.0.0/8,[::1]"}, True, (), "a.test"),
-        ({"NO_PROXY": "*"}, False, (), "*,localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": "*,a.test"}, False, ("index.test",), "a.test,localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": ".corp.test,a.test"}, False, ("index.corp.test",), "a.test,localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": "corp.test"}, False, ("index.corp.test",), "localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": "index.corp.test:443"}, False, ("index.corp.test",), "localhost,127.0.0.1,::1"),
+        ({"NO_PROXY": "localhost,10.1,127.0.0.0/8,[::1]"}, True, (), "10.1"),
         ({"NO_PROXY": "10.0.0.0/8,10.9.0.0/16"}, False, ("10.1.2.3",), "10.9.0.0/16,localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": "10.0.0.0/8,a/b"}, False, ("index.test",), "10.0.0.0/8,a/b,localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": "notcorp.test"}, False, ("corp.test",), "notcorp.test,localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": "index.corp.test"}, False, ("corp.test",), "index.corp.test,localhost,127.0.0.1,::1"),
+        ({"NO_PROXY": "10.0.0.0/8,a/b"}, False, ("index.test",), "10.0.0.0/8,localhost,127.0.0.1,::1"),
+        ({"NO_PROXY": "10.1.2.3:443"}, False, ("10.1.2.3",), "localhost,127.0.0.1,::1"),
     ],
 )
-def test_no_proxy_keeps_the_users_list_but_what_leads_past_the_door(environ, loopback_open, hosts, expected):
+def test_no_proxy_keeps_of_the_users_list_what_cannot_lead_past_the_door(environ, loopback_open, hosts, expected):
     changes = common_environment(environ, DOOR, loopback_open=loopback_open, hosts=hosts)
     assert changes["NO_PROXY"] == expected
     assert changes["no_proxy"] == expected

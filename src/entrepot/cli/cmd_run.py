@@ -245,7 +245,7 @@ def dialler(reach: UpstreamSettings) -> Dial:
             proxies=reach.proxies,
             resolve=reach.resolve,
             timeout_s=reach.connect_timeout_s,
-            scheme="https" if tls else "http",
+            scheme="https",  # what comes by CONNECT goes on by CONNECT, an upgraded plain connection too (RFC 6455 §4.1)
             ca_pem=reach.ca_pem,
             tls=tls,
         )

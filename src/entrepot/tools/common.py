@@ -9,6 +9,7 @@ it would hide the run's authority, but merged (:func:`trusted_bundles`).
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
@@ -36,8 +37,8 @@ def common_environment(
         environ: the user's variables, before any change.
         door: where the child is led.
         loopback_open: whether an index stands on loopback, so that loopback must come to the door too.
-        hosts: host names of indexes: entries of the user's ``NO_PROXY`` that would lead the child past the door to one
-            of them are left out (the door itself obeys the user's list on its own way out).
+        hosts: hosts of indexes: entries of the user's ``NO_PROXY`` that would lead the child past the door to one of them are
+            left out (:func:`no_proxy`).
     """
     changes: dict[str, str | None] = dict.fromkeys(PROXY_VARIABLES, door.proxy)
     changes.update(dict.fromkeys(("ALL_PROXY", "all_proxy")))
@@ -55,15 +56,30 @@ def common_environment(
 
 
 def no_proxy(environ: Mapping[str, str], *, loopback_open: bool, hosts: Collection[str] = ()) -> list[str]:
-    """Entries for ``NO_PROXY``: the user's own in both spellings, then loopback unless it must come to the door."""
+    """Entries for ``NO_PROXY``: the user's own addresses in both spellings, then loopback unless it must come to the door.
+
+    Names are left out, all of them: one may turn out to serve an index's files, which only its pages tell, and then a client
+    would go straight there. The door obeys the user's list on its own way out, so that no connection takes another way.
+    """
     own = [part.strip() for name in ("NO_PROXY", "no_proxy") for part in environ.get(name, "").split(",")]
     wanted = [host.lower() for host in hosts]
-    kept = [entry for entry in own if entry and not any(_covers(entry, host) for host in wanted)]
+    kept = [entry for entry in own if _is_address(entry) and not any(_covers(entry, host) for host in wanted)]
     if loopback_open:
         kept = [entry for entry in kept if not any(_covers(entry, name) for name in LOOPBACK)]
     else:
         kept.extend(LOOPBACK)
     return list(dict.fromkeys(kept))
+
+
+def _is_address(entry: str) -> bool:
+    """Whether an entry names addresses, not hosts by their names."""
+    text = entry.partition("]")[0].lstrip("[") if entry.startswith("[") else entry
+    text = text.rpartition(":")[0] if text.count(":") == 1 else text
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return entry in LOOPBACK or bool(re.fullmatch(r"\d+(?:\.\d+)*\.?", entry))
+    return True
 
 
 def _covers(entry: str, host: str) -> bool:
