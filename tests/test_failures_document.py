@@ -41,4 +41,4 @@ def test_the_figures_are_those_of_the_policy():
     ):
         assert figure in text
     assert policy.MAX_ATTEMPTS == 6
-    assert policy.RETRIED == {408, 429, 500, 502, 503, 504, *range(520, 525)}
+    assert {408, 429, 500, 502, 503, 504, *range(520, 525)} == policy.RETRIED

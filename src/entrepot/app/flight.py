@@ -165,7 +165,7 @@ class Flight:
         """Bytes from the start that may be sent now."""
         if self._blob is not None:
             return self._blob.size
-        if self._growing is None or self.draft is None:
+        if self._growing is None or self.draft is None or self.state is State.ASKING:
             return 0
         if self.state in {State.VERIFIED, State.LANDED}:
             return self._hasher.size
@@ -310,7 +310,10 @@ class Flight:
             self._forget_all()
         else:
             self._hasher = await asyncio.to_thread(hash_partial, growing, self._errand.expectation.hasher(), size)
+            shown = self.draft is not None
             self._begin(told)
+            if not shown:
+                self.state = State.ASKING  # until upstream has said that it is still the same
             self._holds = self._errand.expectation.checks and self._is_ok
         self._growing = growing
         self._tell()
@@ -428,6 +431,7 @@ class Flight:
     async def _receive(self, growing: Growing, answer: UpstreamAnswer, *, skip: int) -> None:
         """Write what comes. With ``skip``, upstream began again at 0: what we have must come again, and is compared."""
         prefix = Hasher()
+        self.state = State.STREAMING if not skip else self.state
         async for piece in answer.chunks():
             self._means.downloaded(len(piece))
             again, new = piece[:skip], piece[skip:]
@@ -439,6 +443,7 @@ class Flight:
             if new:
                 growing.write(new)
                 self._hasher.feed(new)
+                self.state = State.STREAMING
                 self._tell()
             if self._known_size is not None and content_length(answer.head) is None and self._hasher.size > self._known_size:
                 break  # nothing but this would ever end it
