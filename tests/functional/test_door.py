@@ -209,7 +209,7 @@ def test_a_command_that_is_not_there_is_127(running):
 
 
 def test_the_bundle_can_be_read_and_its_directory_belongs_to_the_user_alone(running):
-    code = "stat -c %a $SSL_CERT_FILE $(dirname $SSL_CERT_FILE); grep -c BEGIN.CERT $SSL_CERT_FILE; grep -rl PRIVATE $(dirname $SSL_CERT_FILE)"
+    code = "D=$(dirname $SSL_CERT_FILE); stat -c %a $SSL_CERT_FILE $D; grep -c BEGIN.CERT $SSL_CERT_FILE; grep -rl PRIVATE $D"
     done = carry_out(running, "sh", "-c", code)
     assert done.stdout.split()[:2] == ["644", "700"]
     assert int(done.stdout.split()[2]) >= 1
