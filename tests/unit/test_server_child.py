@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -118,9 +119,9 @@ def test_stopping_us_stops_the_child_and_continuing_continues_both():
         process.stdout.readline()
         (child,) = _children(process.pid)
         os.kill(process.pid, signal.SIGTSTP)
-        assert _becomes("T", process.pid) and _becomes("T", child)
+        assert [_becomes("T", pid) for pid in (process.pid, child)] == [True, True]
         os.kill(process.pid, signal.SIGCONT)
-        assert _becomes("S", process.pid) and _becomes("S", child)
+        assert [_becomes("S", pid) for pid in (process.pid, child)] == [True, True]
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(10) == 128 + signal.SIGTERM
     finally:
@@ -163,16 +164,14 @@ def _read_until(terminal: int, *words: bytes) -> bytes:
 
 def _children(pid: int) -> list[int]:
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(word) for word in file.read().split()]
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         pytest.skip("needs /proc with children (Linux)")
 
 
 def _becomes(state: str, pid: int) -> bool:
     for _ in range(300):
-        with open(f"/proc/{pid}/stat") as file:
-            if file.read().rpartition(")")[2].split()[0] == state:
-                return True
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == state:
+            return True
         time.sleep(0.01)
     return False

@@ -394,7 +394,7 @@ def test_an_upload_is_held_back_at_the_pace_of_its_reader(inside, chunked):
         async def handler(request):
             await go.wait()
             async for piece in request.body:
-                seen.append(len(piece))
+                seen.append(len(piece))  # noqa: PERF401
             return answer(b"%d" % sum(seen))
 
         async with DoorWorld(handler, opened={"index.test"}) as world:
@@ -488,13 +488,13 @@ def test_a_server_that_speaks_first_is_heard_after_a_while(monkeypatch):
 
 
 def test_another_name_in_tls_than_in_connect_is_left_to_that_other_server():
-    """curl --connect-to and its like: the certificate of the CONNECT host would be refused, and its cache would be the wrong one."""
+    """curl --connect-to and its like: the certificate of the CONNECT host would be refused, its cache the wrong one."""
 
     async def work():
         from entrepot.server.authority import Authority
 
         theirs = Authority()
-        async with RawServer(says(b"theirs"), tls=theirs.context("other.test")) as origin:
+        async with RawServer(says(b"theirs"), tls=theirs.context("other.test")) as origin:  # noqa: SIM117
             async with DoorWorld(opened={"o.test"}, ports={"o.test": origin.port}) as world:
                 client = await world.tunnel("o.test", tls=False)
                 from door_world import trusting
@@ -630,7 +630,7 @@ def test_an_upgrade_is_relayed_raw_without_the_token(inside, tmp_path):
         theirs = Authority()
         trusted = trusting(theirs)
         trusted.set_alpn_protocols(["http/1.1"])
-        async with RawServer(echo, tls=theirs.context("o.test") if inside else None) as origin:
+        async with RawServer(echo, tls=theirs.context("o.test") if inside else None) as origin:  # noqa: SIM117
             async with DoorWorld(opened={"o.test"}, ports={"o.test": origin.port}, trusted=trusted, pause_s=0.02) as world:
                 client = await (world.tunnel("o.test") if inside else world.connect())
                 target = b"/ws?x=1" if inside else b"http://o.test/ws?x=1"
@@ -658,7 +658,8 @@ def test_an_upgrade_waits_for_the_answers_before_it():
             await asyncio.sleep(0.05)
             return answer(b"first")
 
-        async with RawServer(says(b"HTTP/1.1 101 S\r\n\r\n")) as origin, DoorWorld(handler, ports={"o.test": origin.port}) as world:
+        switching = says(b"HTTP/1.1 101 S\r\n\r\n")
+        async with RawServer(switching) as origin, DoorWorld(handler, ports={"o.test": origin.port}) as world:
             client = await world.connect()
             client.send(GET + b"GET http://o.test/ws HTTP/1.1\r\n%sConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" % AUTH)
             assert await client.response() == (200, b"first")
@@ -767,10 +768,8 @@ def test_what_only_begins_like_tls_ends_the_connection(garbage):
             client = await world.tunnel(tls=False)
             client.send(garbage)
             client.writer.write_eof()
-            try:
+            with contextlib.suppress(ConnectionResetError):
                 await client.rest()
-            except ConnectionResetError:
-                pass
             await client.close()
             await until(lambda: not world.house.doors)
             assert world.doorman.failures == []
@@ -789,10 +788,10 @@ def test_200_idle_connections_disturb_nobody_and_end_with_the_run():
         ):
             idle = [await world.connect() for _ in range(190)]
             idle += [await world.tunnel() for _ in range(5)]
-            for client in [await world.connect() for _ in range(5)]:
+            tunnels = [await world.connect() for _ in range(5)]
+            for client in tunnels:
                 client.send(b"CONNECT o.test:22 HTTP/1.1\r\n" + AUTH + b"\r\nx\r\n\r\n")
                 await client.head()
-                idle.append(client)
             client = await world.connect()
             client.send(GET)
             assert (await client.response())[0] == 200
@@ -802,7 +801,7 @@ def test_200_idle_connections_disturb_nobody_and_end_with_the_run():
             await world.house.close()
             await until(lambda: not world.house.doors)
             assert asyncio.get_running_loop().time() - begun < 0.5
-            for each in [*idle, client]:
+            for each in [*idle, *tunnels, client]:
                 each.writer.transport.abort()
 
     run(work())

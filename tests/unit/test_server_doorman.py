@@ -75,7 +75,7 @@ def test_a_client_that_trusts_others_is_named_in_the_last_line_once():
 def test_a_defect_is_named_with_its_place_and_without_its_data():
     guard, tally, _ = doorman()
     try:
-        raise ValueError("https://user:secret@index.test/")
+        int("https://user:secret@index.test/")
     except ValueError as exc:
         guard.failed(exc)
     guard.failed(KeyError("x"))

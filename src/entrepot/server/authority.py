@@ -7,22 +7,22 @@ with a critical ``subjectAltName`` (OpenSSL would check a common name as a DNS n
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
-import ipaddress
 import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from entrepot.server.der import authority_certificate
 
 if TYPE_CHECKING:
     import ssl
 
 MISNAMED = "misnamed"
 """Attribute that a context's ``sni_callback`` sets on the connection to the name that was asked for in place of its own."""
+NAME = "entrepot, for this run only"
 DAY = dt.timedelta(days=1)
 
 
@@ -38,20 +38,20 @@ class Authority:
         self._contexts: dict[str, ssl.SSLContext] = {}
         now = dt.datetime.now(dt.UTC)
         self._not_before, self._not_after = now - DAY, now + 30 * DAY
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "entrepot, for this run only")])
-        public = self._key.public_key()
-        self._certificate = (
-            self._builder(self._name, public)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(key_cert_sign=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
+        self._certificate = authority_certificate(self._key, NAME, self._not_before, self._not_after)
 
     @property
     def pem(self) -> str:
         """The authority's certificate, for the child's bundle; the key has no such property."""
-        return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+        text = base64.b64encode(self._certificate).decode()
+        lines = "\n".join(text[at : at + 64] for at in range(0, len(text), 64))
+        return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
+
+    def prepare(self) -> None:
+        """Load what the first certificate needs, so that no client waits for it."""
+        import ssl  # noqa: F401, PLC0415
+
+        import entrepot.server.leaf  # noqa: F401, PLC0415
 
     def context(self, host: str) -> ssl.SSLContext:
         """A server context that shows a certificate for exactly this host name or IP address."""
@@ -61,7 +61,9 @@ class Authority:
         return found
 
     def _make_context(self, host: str) -> ssl.SSLContext:
-        import ssl  # noqa: PLC0415  (the authority is made before the child starts; this is needed after)
+        import ssl  # noqa: PLC0415  (the authority is made before the child starts; these are needed after)
+
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_alpn_protocols(["http/1.1"])
@@ -86,57 +88,16 @@ class Authority:
         return context
 
     def _leaf(self, host: str) -> bytes:
-        address = _address(host)
-        if address is None:
-            names: list[x509.GeneralName] = [x509.DNSName(host)]
-            # A common name holds 64 characters at most (X.520); the alternative name is what clients look at.
-            subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)] if len(host) <= 64 else [])
-        else:
-            names, subject = [x509.IPAddress(address)], x509.Name([])
-        public = self._leaf_key.public_key()
-        certificate = (
-            self._builder(subject, public)
-            .add_extension(x509.SubjectAlternativeName(names), critical=len(list(subject)) == 0)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(digital_signature=True), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
+        from entrepot.server.leaf import leaf_certificate  # noqa: PLC0415  (the command is started before any is needed)
+
+        return leaf_certificate(
+            host,
+            self._leaf_key.public_key(),
+            issuer=NAME,
+            issuer_key=self._key,
+            not_before=self._not_before,
+            not_after=self._not_after,
         )
-        return certificate.public_bytes(serialization.Encoding.PEM)
-
-    def _builder(self, subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(self._not_before)
-            .not_valid_after(self._not_after)
-        )
-
-
-def _usage(*, key_cert_sign: bool = False, digital_signature: bool = False) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=key_cert_sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return None
 
 
 def _memory_file() -> tempfile._TemporaryFileWrapper[bytes]:

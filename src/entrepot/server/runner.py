@@ -23,6 +23,7 @@ async def serve_child(doorstep: Doorstep, child: Child, service: Service, doorma
     Returns:
         The exit status of the child as a shell gives it.
     """
+    doorstep.authority.prepare()
     house = House(doorstep.user, doorstep.token, doorstep.authority, service.handle, doorman)
     server = await asyncio.get_running_loop().create_server(lambda: Door(house), sock=doorstep.socket, backlog=BACKLOG)
     gc.freeze()  # what is here now stays: no collection needs to look at it again
