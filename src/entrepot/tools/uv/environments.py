@@ -1,0 +1,141 @@
+"""Environments that may link to what lies in uv's cache.
+
+A hard link shows in the inode's link count, whoever made it. A symbolic link (``--link-mode symlink``, ``UV_LINK_MODE``) shows
+nowhere: only environments that are known can be asked. Known are those near (``.venv`` here and above, ``VIRTUAL_ENV``,
+``UV_PROJECT_ENVIRONMENT``, those on PATH, uv's and pipx's tools) and those that were seen to link here earlier, which the state
+directory remembers.
+
+Facts (uv 0.2.37 to 0.13.8, Linux): a hard-linked environment shares every file but RECORD, INSTALLER, REQUESTED,
+``direct_url.json`` and scripts, which uv writes anew; a symlinked one holds real directories and one absolute symbolic link a
+file; a copied or cloned one shares no inode. On ext4 all of them link hard by default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from entrepot.ports.tool import Surroundings
+from entrepot.tools.reading import is_dir, is_file, read_text
+from entrepot.tools.uv.trees import Tree, listed, measure
+
+MARK = "pyvenv.cfg"
+REMEMBERED = 1000
+"""Environments that are kept in mind at most."""
+
+
+@dataclass(slots=True)
+class References:
+    """What known environments need of one cache."""
+
+    inodes: dict[tuple[int, int], list[str]] = field(default_factory=dict)
+    """Environments by inode that they share with somebody."""
+    archives: dict[str, list[str]] = field(default_factory=dict)
+    """Environments by the name of the archive that they link to symbolically."""
+
+
+def known_environments(around: Surroundings) -> list[Path]:
+    """Directories of the environments near; each once, links resolved."""
+    found: dict[Path, None] = {}
+    for path in _candidates(around):
+        if is_file(path / MARK):
+            found[Path(os.path.realpath(path))] = None
+    return list(found)
+
+
+def _candidates(around: Surroundings) -> Iterator[Path]:
+    environ, cwd = around.environ, Path(around.cwd)
+    for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT"):
+        if environ.get(name):
+            yield cwd / environ[name]
+    for folder in (cwd, *cwd.parents):
+        yield folder / ".venv"
+        if environ.get("UV_PROJECT_ENVIRONMENT"):
+            yield folder / environ["UV_PROJECT_ENVIRONMENT"]
+    yield from _below(cwd)
+    for part in environ.get("PATH", "").split(os.pathsep):
+        if part:
+            yield Path(part).parent
+    yield from _below(tools_folder(around))
+    pipx = environ.get("PIPX_HOME")
+    yield from _below(Path(pipx, "venvs") if pipx else _data_home(around) / "pipx" / "venvs")
+    yield from _below(Path(around.home, ".virtualenvs"))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for item in listed(str(folder)):
+        if item.is_dir():
+            yield Path(item.path)
+
+
+def _data_home(around: Surroundings) -> Path:
+    if around.platform == "win32":
+        return Path(around.environ.get("APPDATA") or Path(around.home, "AppData", "Roaming"))
+    xdg = around.environ.get("XDG_DATA_HOME", "")
+    return Path(xdg) if xdg.startswith("/") else Path(around.home, ".local", "share")
+
+
+def tools_folder(around: Surroundings) -> Path:
+    """Where ``uv tool install`` makes its environments."""
+    own = around.environ.get("UV_TOOL_DIR")
+    if own:
+        return Path(around.cwd) / own
+    data = _data_home(around) / "uv"
+    return data / "data" / "tools" if around.platform == "win32" else data / "tools"
+
+
+def references(root: str, environments: Iterable[Path]) -> References:
+    """What these environments need of the cache at ``root``. Reads names and inodes."""
+    found = References()
+    for environment in environments:
+        tree, name = measure(str(environment)), str(environment)
+        for key in tree.linked:
+            found.inodes.setdefault(key, []).append(name)
+        for archive in linked_archives(root, tree):
+            found.archives.setdefault(archive, []).append(name)
+    return found
+
+
+def linked_archives(root: str, tree: Tree) -> set[str]:
+    """Names of the archives that a tree's symbolic links go to. What a link is called by counts, and where it ends."""
+    roots = tuple(dict.fromkeys((f"{root}/archive-v0/", f"{os.path.realpath(root)}/archive-v0/")))
+    found = set()
+    for path, target in tree.symlinks:
+        text = os.path.normpath(os.path.join(os.path.dirname(path), target))  # noqa: PTH118, PTH120
+        if not text.startswith(roots):
+            text = os.path.realpath(path)
+        for start in roots:
+            if text.startswith(start):
+                found.add(text[len(start) :].partition("/")[0])
+    return found
+
+
+# -- memory -------------------------------------------------------------------------------------------------------------------
+
+
+def remembered(file: Path) -> list[Path]:
+    """Environments that linked to a cache when they were last seen and are still there."""
+    try:
+        names = json.loads(read_text(file) or "[]")
+    except ValueError:
+        return []
+    return [Path(name) for name in names if isinstance(name, str) and is_dir(name)] if isinstance(names, list) else []
+
+
+def remember(file: Path, found: Iterable[str]) -> None:
+    """Keep environments in mind beside those known already. A memory that cannot be written is no error."""
+    before = [str(path) for path in remembered(file)]
+    names = list(dict.fromkeys([*before, *found]))[-REMEMBERED:]
+    if names == before:
+        return
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        number, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        with os.fdopen(number, "w", encoding="utf-8") as stream:
+            json.dump(names, stream)
+        Path(temporary).replace(file)

@@ -1,0 +1,111 @@
+"""The lock by which uv keeps its cache while it runs.
+
+Since 0.8.19 every uv holds a shared lock (``flock``; ``LockFileEx`` on Windows) on ``.lock`` in the cache's root as long as it
+runs, ``uv run`` for as long as its command does, and ``uv cache clean`` and ``prune`` take it exclusively: seen in ``/proc/locks``
+with 0.8.24 and 0.13.8. A uv that comes while we hold it waits (five minutes, ``UV_LOCK_TIMEOUT``). Older ones take none: a process
+called ``uv`` that has no ``.lock`` open is one of those and keeps everything from being removed; that is seen on Linux only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+LOCK = ".lock"
+STEP_S = 0.05
+
+
+class Busy(Exception):
+    """Somebody works with the cache; the message says who."""
+
+
+@contextmanager
+def exclusive(root: Path, *, wait_s: float = 5.0) -> Iterator[None]:
+    """Hold uv's lock on a cache.
+
+    Args:
+        root: the cache's directory.
+        wait_s: how long to wait for a uv to end.
+
+    Raises:
+        Busy: somebody else holds it, or an older uv runs.
+        OSError: the lock file cannot be opened. A file system without locks is no error: uv goes on without, too.
+    """
+    number = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        _acquire(number, root, wait_s)
+        if (pid := _without_lock()) is not None:
+            raise Busy(f"the cache may be in use by process {pid} ({_command(pid)}), a uv that takes no lock")
+        yield
+    finally:
+        os.close(number)
+
+
+def _acquire(number: int, root: Path, wait_s: float) -> None:
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            _try(number)
+        except OSError as exc:
+            if exc.errno in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
+                return
+            if exc.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                raise
+        else:
+            return
+        if time.monotonic() >= end:
+            raise Busy(_who(number, root))
+        time.sleep(STEP_S)
+
+
+def _try(number: int) -> None:
+    try:
+        import fcntl  # noqa: PLC0415  # there is none on Windows
+    except ImportError:
+        import msvcrt  # noqa: PLC0415
+
+        msvcrt.locking(number, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        return
+    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _who(number: int, root: Path) -> str:
+    """The sentence that names the process which holds the lock, where the system tells."""
+    inode = os.fstat(number).st_ino
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text(encoding="ascii", errors="replace").splitlines():
+            fields = line.split()
+            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(f":{inode}") and fields[4].isdigit():
+                return f"the cache is in use by process {fields[4]} ({_command(int(fields[4]))})"
+    return f"the cache {root} is in use by another process"
+
+
+def _command(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return "uv"
+    shown = [os.path.basename(words[0].decode(errors="replace")), *(w.decode(errors="replace") for w in words[1:2])]  # noqa: PTH119
+    return " ".join(shown).strip()
+
+
+def _without_lock() -> int | None:
+    """A running uv that has no lock file open; ``None`` when there is none or the system does not tell."""
+    try:
+        numbers = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
+    except OSError:
+        return None
+    for name in numbers:
+        try:
+            if Path(f"/proc/{name}/comm").read_text(encoding="utf-8", errors="replace").strip() not in ("uv", "uvx"):
+                continue
+            opened = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]  # noqa: PTH115, PTH208
+        except OSError:
+            continue
+        if opened and not any(path.endswith(f"/{LOCK}") for path in opened):
+            return int(name)
+    return None

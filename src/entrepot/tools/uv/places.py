@@ -1,0 +1,223 @@
+"""Where uv's cache is, why it is there, and whether uv could use it: the answer to ``where uv``.
+
+Strongest first: ``--no-cache``; ``UV_NO_CACHE`` (true: off for good; false: uv 0.13 lets it beat the files, older ones do not);
+``no-cache = true`` in a file; ``--cache-dir``; ``UV_CACHE_DIR``; ``cache-dir`` in a file; ``~/Library/Caches/uv`` on macOS if it is
+there; ``$XDG_CACHE_HOME/uv`` (absolute only), ``~/.cache/uv``; ``%LOCALAPPDATA%\\uv\\cache``. An empty ``UV_CACHE_DIR`` or
+``UV_NO_CACHE`` makes uv stop with an error. "Off" is a temporary directory for each run.
+
+Source: ``uv cache dir`` of 0.5.31, 0.8.24 and 0.13.8 in some forty settings; ``crates/uv-cache/src/cli.rs``.
+"""
+
+from __future__ import annotations
+
+import ntpath
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from entrepot.heads import redacted_url
+from entrepot.ports.tool import Layer, Place, Surroundings
+from entrepot.tools.reading import is_dir, tables
+from entrepot.tools.uv.configuration import FALSE, TRUE, File, files, line_of, resolved
+
+_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
+
+
+def places(around: Surroundings, *, options: Sequence[str] = ()) -> list[Place]:
+    """Uv's cache, and the default place when it is not in use and still holds something.
+
+    Args:
+        around: the world.
+        options: uv's command line, of which ``--cache-dir`` and ``--no-cache`` are looked at.
+    """
+    used = files(around)
+    layers, error, notes = _layers(around, used, options)
+    winner = next(layer for layer in layers if layer.wins)
+    path = None if _is_switch(winner) else _real(_value(winner, around), around)
+    standard = _real(default(around)[0], around)
+    found = [_place(path, layers, error, notes, tuple(sources(around, used)), around)]
+    if standard != path and _is_cache(standard):
+        layer = Layer("default", "default", str(standard), wins=True)
+        note = "the default place is not in use and still holds a cache"
+        found.append(Place("uv", standard, (layer,), "orphaned", exists=True, notes=(note,)))
+    return found
+
+
+def _layers(around: Surroundings, used: Sequence[File], options: Sequence[str]) -> tuple[tuple[Layer, ...], str, tuple[str, ...]]:
+    """Every layer, strongest first with one that wins; why uv would stop; traps."""
+    environ, rows = around.environ, list[Layer]()
+    error = next((file.error for file in used if file.error), "")
+    notes: list[str] = []
+    flags = dict(_flags(options))
+    if "--no-cache" in flags:
+        rows.append(Layer("option", "--no-cache", "off"))
+    switch = environ.get("UV_NO_CACHE")
+    if switch is not None and switch.lower() in TRUE:
+        rows.append(Layer("environment", "UV_NO_CACHE", switch, note="turns the cache off"))
+    elif switch is not None and switch.lower() not in FALSE:
+        error = error or f"uv stops with an error: UV_NO_CACHE={switch!r} is no truth value"
+    rows += _switches(used, switch, notes)
+    if "--cache-dir" in flags:
+        rows.append(Layer("option", "--cache-dir", flags["--cache-dir"]))
+    if (value := environ.get("UV_CACHE_DIR")) is not None:
+        if not value:
+            error = error or "uv stops with an error: UV_CACHE_DIR is empty; unset it"
+        else:
+            rows.append(Layer("environment", "UV_CACHE_DIR", value))
+            notes += _traps(value, "UV_CACHE_DIR")
+    for file in used:
+        if isinstance(value := file.options.get("cache-dir"), str):
+            rows.append(Layer("file", line_of(file, "cache-dir"), f"cache-dir = {value}"))
+            notes += _traps(value, str(file.path))
+    path, reason = default(around)
+    if reason == "default":
+        rows.append(Layer("default", "default", path))
+    else:
+        rows.append(Layer("environment", reason, environ.get(reason, "")))
+    won = [Layer(row.kind, row.source, row.value, number == 0, row.note) for number, row in enumerate(_without_idle(rows))]
+    idle = [row for row in rows if row.note.startswith("no effect")]
+    return (*won, *idle), error, tuple(dict.fromkeys(notes))
+
+
+def _without_idle(rows: Sequence[Layer]) -> list[Layer]:
+    return [row for row in rows if not row.note.startswith("no effect")]
+
+
+def _switches(used: Sequence[File], variable: str | None, notes: list[str]) -> Iterator[Layer]:
+    """``no-cache`` in files: the strongest file that has the key decides."""
+    found = [(file, file.options["no-cache"]) for file in used if isinstance(file.options.get("no-cache"), bool)]
+    for number, (file, value) in enumerate(found):
+        text = f"no-cache = {str(value).lower()}"
+        if number or not value:
+            note = "no effect: shadowed" if number else "no effect"
+        elif variable is not None and variable.lower() in FALSE:
+            note = "no effect: UV_NO_CACHE beats it"
+            notes.append(f"uv before 0.13 goes by {text} ({line_of(file, 'no-cache')}) although UV_NO_CACHE={variable} is set")
+        else:
+            note = "turns the cache off"
+        yield Layer("file", line_of(file, "no-cache"), text, note=note)
+
+
+def _flags(options: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for number, word in enumerate(options):
+        if word in ("--no-cache", "--no-cache-dir", "-n"):
+            yield "--no-cache", ""
+        elif word == "--cache-dir" and number + 1 < len(options):
+            yield word, options[number + 1]
+        elif word.startswith("--cache-dir="):
+            yield "--cache-dir", word.partition("=")[2]
+
+
+def _traps(value: str, source: str) -> Iterator[str]:
+    if value.startswith("~") or "$" in value:
+        yield f"uv takes {value} ({source}) literally: neither ~ nor variables are expanded"
+    elif not os.path.isabs(value) and not ntpath.isabs(value):  # noqa: PTH117
+        yield f"{value} ({source}) is relative: every working directory gets a cache of its own"
+
+
+def _is_switch(layer: Layer) -> bool:
+    return layer.note == "turns the cache off" or layer.source == "--no-cache"
+
+
+def _value(layer: Layer, around: Surroundings) -> str:
+    if layer.kind == "file":
+        return layer.value.partition(" = ")[2]
+    return default(around)[0] if layer.source in ("XDG_CACHE_HOME", "LOCALAPPDATA") else layer.value
+
+
+def default(around: Surroundings) -> tuple[str, str]:
+    """The default cache and the variable that moved it, else ``default``."""
+    environ, home = around.environ, str(around.home)
+    if around.platform == "win32":
+        local = environ.get("LOCALAPPDATA")
+        return ntpath.join(local or ntpath.join(home, "AppData", "Local"), "uv", "cache"), "LOCALAPPDATA" if local else "default"
+    if around.platform == "darwin" and is_dir(f"{home}/Library/Caches/uv"):
+        return f"{home}/Library/Caches/uv", "default"
+    xdg = environ.get("XDG_CACHE_HOME", "")
+    return (f"{xdg}/uv", "XDG_CACHE_HOME") if xdg.startswith("/") else (f"{home}/.cache/uv", "default")
+
+
+def _real(text: str, around: Surroundings) -> Path:
+    path = resolved(text, around)
+    return path if around.platform == "win32" else Path(os.path.realpath(path))
+
+
+def _place(
+    path: Path | None,
+    layers: tuple[Layer, ...],
+    error: str,
+    notes: tuple[str, ...],
+    found: tuple[str, ...],
+    around: Surroundings,
+) -> Place:
+    why_not = error or ("caching is turned off" if path is None else _not_writable(path, around))
+    return Place(
+        tool="uv",
+        path=path,
+        layers=layers,
+        exists=path is not None and is_dir(path),
+        usable=not why_not,
+        why_not=why_not,
+        notes=notes,
+        sources=found,
+    )
+
+
+def _not_writable(path: Path, around: Surroundings) -> str:
+    """Why uv could not use a directory: it writes its marks and its lock at every start and stops when it may not."""
+    if around.platform == "win32" or around.euid < 0:
+        return ""
+    for folder in (path, *path.parents):
+        try:
+            info = folder.lstat()
+        except OSError:
+            continue
+        if _may_write(folder, info, around.euid):
+            return ""
+        return (
+            f"uv stops with an error: {folder} belongs to {_user(info.st_uid)} ({stat.filemode(info.st_mode)}) and "
+            f"{_user(around.euid)} may not write to it; set UV_CACHE_DIR to another directory, or have it shared"
+        )
+    return ""
+
+
+def _may_write(folder: Path, info: os.stat_result, euid: int) -> bool:
+    if not hasattr(os, "geteuid") or euid == os.geteuid():
+        return os.access(folder, os.W_OK)
+    return euid == 0 or bool(info.st_mode & (stat.S_IWUSR if info.st_uid == euid else stat.S_IWOTH))
+
+
+def _user(uid: int) -> str:
+    try:
+        import pwd  # noqa: PLC0415  # there is none on Windows
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return f"uid {uid}"
+
+
+def _is_cache(path: Path) -> bool:
+    try:
+        with os.scandir(path) as items:
+            return any(item.is_dir() for item in items)
+    except OSError:
+        return False
+
+
+def sources(around: Surroundings, used: Sequence[File]) -> Iterator[str]:
+    """Indexes that the variables and files name, without credentials, each once."""
+    urls = [word for name in _INDEX_VARIABLES for word in around.environ.get(name, "").split()]
+    for file in used:
+        urls += [str(item["url"]) for item in tables(file.options.get("index")) if isinstance(item.get("url"), str)]
+        for options in (file.options, file.options.get("pip", {})):
+            if isinstance(options, dict):
+                urls += [text for key in ("index-url", "extra-index-url") for text in _texts(options.get(key))]
+    bare = (url.partition("=")[2] if "=" in url.partition("://")[0] else url for url in urls)
+    yield from dict.fromkeys(redacted_url(url) for url in bare if "://" in url)
+
+
+def _texts(value: object) -> list[str]:
+    return (
+        [value] if isinstance(value, str) else [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+    )

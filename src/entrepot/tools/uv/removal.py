@@ -1,0 +1,221 @@
+"""Removing entries so that uv and every environment survive it, and counting what the disk really gets back.
+
+Under uv's own lock, and in this order: pointer files first (uv without a pointer fetches again; a pointer without its archive it
+takes for absent, too), then the directory is renamed out of its place, then its files go. What a hard-linked environment uses
+keeps its inode; an archive that a known environment links to symbolically stays, and environments are asked again at this moment.
+A removal that is cut short leaves at worst an orphaned archive or a ``.entrepot-trash-`` directory, which the next ``clean`` (and
+``uv cache prune``) takes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from entrepot.ports.tool import Entry, Progress, Removed
+from entrepot.tools.uv.cache import folders_above
+from entrepot.tools.uv.environments import References
+from entrepot.tools.uv.layout import MARKS, TRASH
+from entrepot.tools.uv.lock import LOCK, Busy, exclusive
+from entrepot.tools.uv.rows import SYMLINKS, stamp
+from entrepot.tools.uv.trees import disk_of
+
+
+class Freed:
+    """Bytes and files given back, by inode: a file's blocks count when its last link goes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.files = 0
+
+    def unlink(self, path: str) -> None:
+        """Remove one file or symbolic link; one that is gone already counts nothing.
+
+        Raises:
+            OSError: it could not be removed.
+        """
+        try:
+            info = os.lstat(path)
+            os.unlink(path)  # noqa: PTH108  # strings are quicker
+        except FileNotFoundError:
+            return
+        self.files += 1
+        if info.st_nlink <= 1:
+            self.bytes += disk_of(info)
+
+    def rmdir(self, path: str) -> bool:
+        """Remove a directory if it is empty; whether it went."""
+        try:
+            info = os.lstat(path)
+            os.rmdir(path)  # noqa: PTH106
+        except OSError:
+            return False
+        self.bytes += disk_of(info)
+        return True
+
+    def tree(self, path: str) -> None:
+        """Remove a directory and all below it; symbolic links are not followed.
+
+        Raises:
+            OSError: something in it could not be removed.
+        """
+        with suppress(OSError):
+            mode = stat.S_IMODE(os.lstat(path).st_mode)
+            if mode & stat.S_IRWXU != stat.S_IRWXU:  # an unpacked archive may hold read-only directories
+                os.chmod(path, mode | stat.S_IRWXU)  # noqa: PTH101
+        with os.scandir(path) as found:
+            items = list(found)
+        for item in items:
+            if item.is_dir(follow_symlinks=False):
+                self.tree(item.path)
+            else:
+                self.unlink(item.path)
+        if not self.rmdir(path) and os.path.lexists(path):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+
+
+def remove(
+    root: Path,
+    entries: Sequence[Entry],
+    references: References,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    wait_s: float = 5.0,
+) -> Removed:
+    """Remove entries of one cache; what may not go is kept with its reason.
+
+    Args:
+        root: the cache's directory.
+        entries: as listed.
+        references: what known environments need at this moment.
+        force: do not wait for running uvs, and take what is kept only because uv is set to link symbolically.
+        progress: told after each entry.
+        wait_s: how long to wait for uv's lock.
+    """
+    work = _Work(root, references, force=force, progress=progress)
+    try:
+        with exclusive(root, wait_s=0 if force else wait_s):
+            return work.done(entries)
+    except Busy as exc:
+        if force:
+            return work.done(entries)
+        return Removed(kept=tuple((entry, str(exc)) for entry in entries))
+    except OSError as exc:
+        return Removed(kept=tuple((entry, _why(exc, root / LOCK)) for entry in entries))
+
+
+class _Work:
+    def __init__(self, root: Path, references: References, *, force: bool, progress: Progress | None) -> None:
+        self._root = str(root)
+        self._refs = references
+        self._force = force
+        self._progress = progress
+        self._freed = Freed()
+        self._trash = f"{self._root}/{TRASH}{secrets.token_hex(8)}"
+        self._left: dict[str, int] = {}
+        """How many of the entries that share an archive have not gone yet."""
+
+    def done(self, entries: Sequence[Entry]) -> Removed:
+        gone: list[Entry] = []
+        kept: list[tuple[Entry, str]] = []
+        try:
+            for number, entry in enumerate(entries):
+                why = self._one(entry)
+                if why:
+                    kept.append((entry, why))
+                else:
+                    gone.append(entry)
+                if self._progress:
+                    self._progress(number + 1, len(entries), "entries")
+        finally:
+            with suppress(OSError):
+                os.rmdir(self._trash)  # noqa: PTH106  # made by us: neither took nor gives anything
+        return Removed(tuple(gone), self._freed.bytes, self._freed.files, tuple(kept))
+
+    def _one(self, entry: Entry) -> str:
+        if entry.pinned and not (self._force and entry.pinned == SYMLINKS):
+            return entry.pinned
+        for archive in entry.extra.get("archive", "").split():
+            if users := self._refs.archives.get(archive):
+                return f"{users[0]} links to it symbolically"
+        paths = [str(path) for path in entry.paths]
+        if not any(map(os.path.lexists, paths)):
+            return "it is gone already"
+        if stamp(paths) != entry.extra.get("stamp", ""):
+            return "it changed since it was listed"
+        return self._take(entry, self._without_shared(entry, paths))
+
+    def _without_shared(self, entry: Entry, paths: list[str]) -> list[str]:
+        """Leave an archive that other entries lead to as well until the last of them goes."""
+        shared = entry.extra.get("shares")
+        if not shared:
+            return paths
+        left = self._left.setdefault(shared, int(entry.extra.get("sharers", "0"))) - 1
+        self._left[shared] = left
+        return paths if left <= 0 else [path for path in paths if not path.endswith(f"/{shared}")]
+
+    def _take(self, entry: Entry, paths: list[str]) -> str:
+        for number, path in enumerate(paths):
+            try:
+                self._path(path)
+            except OSError as exc:
+                return _why(exc, Path(path)) + (" (its pointer is gone)" if number else "")
+        self._tidy(entry, paths)
+        return ""
+
+    def _path(self, path: str) -> None:
+        try:
+            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+        except FileNotFoundError:
+            return
+        if not is_folder:
+            self._freed.unlink(path)
+            return
+        if os.path.basename(path).startswith(TRASH):  # noqa: PTH119
+            self._freed.tree(path)
+            return
+        os.makedirs(self._trash, 0o700, exist_ok=True)  # noqa: PTH103
+        away = f"{self._trash}/{secrets.token_hex(4)}"
+        os.rename(path, away)  # noqa: PTH104  # from now on no uv finds half of it
+        self._freed.tree(away)
+
+    def _tidy(self, entry: Entry, paths: Iterable[str]) -> None:
+        """Take the directories that became empty; of a bucket left behind also uv's marks and the bucket itself."""
+        for folder in folders_above(self._root, list(paths)):
+            if os.path.dirname(folder) == self._root:  # noqa: PTH120
+                if entry.litter == "superseded layout":
+                    self._end(folder)
+            else:
+                self._freed.rmdir(folder)
+
+    def _end(self, bucket: str) -> None:
+        with suppress(OSError):
+            names = os.listdir(bucket)  # noqa: PTH208
+            if set(names) <= MARKS:
+                for name in names:
+                    self._freed.unlink(f"{bucket}/{name}")
+                self._freed.rmdir(bucket)
+
+
+def _why(exc: OSError, path: Path) -> str:
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission to remove it: {_owner(path)}"
+    if exc.errno == errno.EROFS:
+        return "the file system is read-only"
+    return f"it could not be removed: {exc.strerror}"
+
+
+def _owner(path: Path) -> str:
+    try:
+        info = path.parent.lstat()
+        import pwd  # noqa: PLC0415  # there is none on Windows
+
+        return f"{path.parent} belongs to {pwd.getpwuid(info.st_uid).pw_name} ({stat.filemode(info.st_mode)})"
+    except (OSError, ImportError, KeyError):
+        return str(path.parent)

@@ -1,0 +1,235 @@
+"""uv's configuration, edited without losing a comment, as uv itself cannot: it has no command that writes ``uv.toml``.
+
+Writes one file at a time, whole: a temporary file beside it, then a rename; mode and a symbolic link's target are kept.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import tomllib
+from collections.abc import Iterable, MutableMapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from entrepot.errors import ConfigError
+from entrepot.heads import has_secret, redacted_url
+from entrepot.ports.tool import Change, Surroundings
+from entrepot.tools.reading import is_file
+from entrepot.tools.uv.configuration import File, files, flat, line_of, user_file
+
+NATIVE = "none: uv has no command that edits uv.toml"
+_WORDS = frozenset(("cache-dir", "index-url", "python-install-mirror", "pypy-install-mirror", "required-version", "python-version"))
+"""Keys whose value is a string whatever it looks like."""
+_CHOICES = {
+    "link-mode": frozenset(("clone", "copy", "hardlink", "symlink")),
+    "python-preference": frozenset(("only-managed", "managed", "system", "only-system")),
+    "python-downloads": frozenset(("automatic", "manual", "never")),
+    "resolution": frozenset(("highest", "lowest", "lowest-direct")),
+    "index-strategy": frozenset(("first-index", "unsafe-first-match", "unsafe-best-match")),
+    "keyring-provider": frozenset(("disabled", "subprocess", "native")),
+}
+_SWITCHES = frozenset(
+    ("no-cache", "offline", "no-index", "native-tls", "system-certs", "no-build", "no-binary", "compile-bytecode")
+)
+
+
+class UvSettings:
+    """The configuration of a uv started here.
+
+    Args:
+        around: the world.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self.around = around
+
+    def items(self) -> Iterable[tuple[str, str, str]]:
+        """``(key, value, PATH:LINE or variable)``, weakest first; secrets masked."""
+        for file in reversed(files(self.around)):
+            for key, value in flat(file.options):
+                yield key, masked(shown(value)), line_of(file, key)
+        for name, value in sorted(self.around.environ.items()):
+            if name.startswith("UV_"):
+                secret = any(word in name for word in ("PASSWORD", "TOKEN", "USERNAME"))
+                yield f":env:.{name[3:].lower().replace('_', '-')}", "***" if secret else masked(value), name
+
+    def get(self, key: str) -> str | None:
+        """The value in force: the variable ``UV_KEY``, then the strongest file."""
+        variable = self.around.environ.get(_variable(key))
+        if variable:
+            return variable
+        for file in files(self.around):
+            found = dict(flat(file.options)).get(key)
+            if found is not None:
+                return shown(found)
+        return None
+
+    def file(self) -> Path:
+        """The file that ``set`` writes: the one that ``UV_CONFIG_FILE`` names, else the user's."""
+        named = self.around.environ.get("UV_CONFIG_FILE")
+        return Path(self.around.cwd) / named if named else user_file(self.around)
+
+    def set(self, key: str, value: str) -> Change:
+        """Set a key where it takes effect: in the strongest file that has it already, else in the usual one.
+
+        Raises:
+            ConfigError: a file is broken or may not be written, or uv would stop at the value.
+        """
+        _check(key, value)
+        file = self._holding(key) or self._usual()
+        before = dict(flat(file.options)).get(key)
+        self._edit(file, key, typed(key, value))
+        return Change(file.path, key, None if before is None else shown(before), value, NATIVE, self._shadowed(key, value))
+
+    def unset(self, key: str) -> Change:
+        """Remove a key from the strongest file that sets it.
+
+        Raises:
+            ConfigError: no file sets it, or the file is broken or may not be written.
+        """
+        file = self._holding(key)
+        if file is None:
+            variable = _variable(key)
+            hint = f"it comes from the variable {variable}: unset that" if variable in self.around.environ else ""
+            raise ConfigError(f"no configuration file of uv sets {key}", name=key, hint=hint)
+        before = shown(dict(flat(file.options))[key])
+        self._edit(file, key, None)
+        return Change(file.path, key, before, None, NATIVE)
+
+    def _holding(self, key: str) -> File | None:
+        for file in files(self.around):
+            if file.error:
+                raise ConfigError(file.error, name=key, source=str(file.path))
+            if key in dict(flat(file.options)):
+                return file
+        return None
+
+    def _usual(self) -> File:
+        path = self.file()
+        level = "named" if self.around.environ.get("UV_CONFIG_FILE") else "user"
+        try:
+            options = tomllib.loads(_text(path))
+        except ValueError as exc:
+            raise ConfigError(f"{path} cannot be read: {exc}", source=str(path)) from exc
+        return File(level, path, options)  # type: ignore[arg-type]  # one of the two words
+
+    def _shadowed(self, key: str, value: str) -> str:
+        """The value in force where it is another one: a variable stands above every file."""
+        now = self.get(key)
+        return now if now is not None and now != value else ""
+
+    def _edit(self, file: File, key: str, value: Any) -> None:
+        import tomlkit  # noqa: PLC0415  # late: only editing needs it
+        from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
+
+        before = _text(file.path)
+        try:
+            document = tomlkit.parse(before)
+            holder: Any = document
+            *above, last = (*file.prefix, *key.split("."))
+            for name in above:
+                if name not in holder:
+                    holder[name] = tomlkit.table()
+                holder = holder[name]
+                if not isinstance(holder, MutableMapping):
+                    raise ConfigError(f"{file.path}: {name} is no table", name=key, source=str(file.path))
+            if value is None:
+                del holder[last]
+            else:
+                holder[last] = value
+            after = tomlkit.dumps(document)
+        except (TOMLKitError, ValueError, KeyError) as exc:
+            raise ConfigError(f"{file.path} cannot be edited: {exc}", name=key, source=str(file.path)) from exc
+        if after != before:
+            write_atomically(file.path, after, secret=isinstance(value, str) and "://" in value and has_secret(value))
+
+
+def _variable(key: str) -> str:
+    return f"UV_{key.rpartition('.')[2].upper().replace('-', '_')}"
+
+
+def shown(value: Any) -> str:
+    """A value as people write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return " ".join(shown(item) for item in value)
+    return str(value)
+
+
+def masked(value: str) -> str:
+    """A value for people: credentials in the URLs it holds are masked."""
+    return " ".join(redacted_url(word) if "://" in word and has_secret(word) else word for word in value.split(" "))
+
+
+def typed(key: str, value: str) -> Any:
+    """What to write: a TOML truth value, number or array where it reads as one, else a string.
+
+    >>> typed("offline", "true"), typed("cache-dir", "12"), typed("concurrent-builds", "4"), typed("no-build-package", '["a"]')
+    (True, '12', 4, ['a'])
+    """
+    if key.rpartition(".")[2] in _WORDS or not (value in ("true", "false") or value.isdigit() or value.startswith("[")):
+        return value
+    try:
+        return tomllib.loads(f"x = {value}")["x"]
+    except ValueError:
+        return value
+
+
+def _check(key: str, value: str) -> None:
+    """Refuse what uv would stop at.
+
+    Raises:
+        ConfigError: no name of a setting, no truth value, or none of the choices.
+    """
+    name = key.rpartition(".")[2]
+    if not all(part and part == part.strip() and "_" not in part for part in key.split(".")):
+        raise ConfigError(f"{key!r} is no setting of uv: names have dashes, parts are joined by dots", name=key, value=value)
+    if name in _CHOICES and value not in _CHOICES[name]:
+        wanted = ", ".join(sorted(_CHOICES[name]))
+        raise ConfigError(f"uv would stop at {key} = {value}: it wants one of {wanted}", name=key, value=value)
+    if key in _SWITCHES and value not in ("true", "false"):
+        raise ConfigError(f"uv would stop at {key} = {value}: it wants true or false", name=key, value=value)
+    if name == "cache-dir" and not value:
+        raise ConfigError("an empty cache-dir is the working directory itself", name=key, value=value)
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:  # line ends stay what they are
+            return file.read()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} cannot be read: {exc}", source=str(path)) from exc
+
+
+def write_atomically(path: Path, text: str, *, secret: bool = False) -> None:
+    """Replace a file's content in one step; its mode stays, a symbolic link stays one and its target is written.
+
+    Raises:
+        ConfigError: it may not be written.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        umask = os.umask(0)
+        os.umask(umask)
+        mode = stat.S_IMODE(target.stat().st_mode) if is_file(target) else 0o600 if secret else 0o666 & ~umask
+        number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(number, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(mode)
+            Path(name).replace(target)
+        except BaseException:
+            with suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as exc:
+        raise ConfigError(f"{target} cannot be written: {exc.strerror}", source=str(target)) from exc
