@@ -23,7 +23,7 @@ DOMAIN = frozenset(
 )
 """Packages and modules that hold values and rules and know neither ports nor adapters."""
 ADAPTERS = frozenset({"stores", "upstreams", "tools"})
-SETTINGS = frozenset({"config", "config_file"})
+SETTINGS = frozenset({"config", "config_file", "undo"})
 """Where settings are read: for those who put things together, nobody else."""
 ASSEMBLERS = ("cli", "server.asgi", "server.wiring")
 """The only ones that pick adapters and read settings."""

@@ -79,6 +79,35 @@ class OwnSettings:
             known_key(key)
         return self._edit(key, None)
 
+    def restore(self, change: Change) -> Change:
+        """Put back what a change replaced.
+
+        Raises:
+            ConfigError: the key holds something else by now, or the file cannot be read or written.
+        """
+        path = self.file()
+        now = _look(read_toml(path)[0], change.key)
+        if change.path != path or (None if now is None else _text(now)) != change.after:
+            raise ConfigError(
+                f"{change.key} in {change.path} has been changed since: it is left alone", name=change.key, source=str(path)
+            )
+        if change.before is None:
+            return self._edit(change.key, None)
+        spec = BY_NAME.get(change.key)
+        return self._edit(change.key, change.before if spec is None else _as_toml(spec, change.before))
+
+    def export(self, key: str, value: str | None) -> tuple[str, Change]:
+        """The variable of a setting, and what setting it would change.
+
+        Raises:
+            UsageError: no such key.
+            ConfigError: the value is not of the key's kind.
+        """
+        spec = known_key(key)
+        if value is not None:
+            read_value(spec, value, source=spec.variable, base=self._around.cwd, around=self._around)
+        return spec.variable, Change(None, key, self._around.environ.get(spec.variable), value, "")
+
     def _edit(self, key: str, after: Any) -> Change:
         import tomlkit  # noqa: PLC0415  (29 ms that only a change pays)
 

@@ -415,9 +415,10 @@ class PipSettings:
 
 def test_config_of_a_tool_goes_through_its_own_settings(run, tools):
     tools[0].own_settings = PipSettings()
-    assert (
-        run("config", "--tool", "pip", "set", "global.cache-dir", "/d")[1] == "global.cache-dir: '/d' (was '/c') in /etc/pip.conf\n"
-    )
+    assert run("config", "--tool", "pip", "set", "global.cache-dir", "/d")[1].splitlines() == [
+        "global.cache-dir: '/d' (was '/c') in /etc/pip.conf",
+        "the same by hand: pip config set global.cache-dir /d",
+    ]
     assert run("config", "--tool", "pip", "get", "global.cache-dir")[1] == "/d\n"
     assert run("config", "--tool", "pip", "list")[1] == "global.cache-dir = /d\n"
     assert run("config", "--tool", "pip", "unset", "global.cache-dir")[0] == 0

@@ -5,28 +5,42 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, FAILED, Align
+from entrepot.cli.output import DONE, FAILED, PARTLY, Align
 from entrepot.cli.records import change_record
 from entrepot.config import KEYS, show_value
 from entrepot.config_file import TEMPLATE, OwnSettings, known_key, write_atomically
-from entrepot.errors import UsageError
-from entrepot.ports.tool import Change, Settings
+from entrepot.errors import ConfigError, UsageError
+from entrepot.ports.tool import Asking, Change, Exporting, Mending, Restoring, Settings
+from entrepot.undo import UndoJournal, holds_secret, set_where, shell_files, shell_line, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs and options of ``config``."""
-    parser.add_argument("verb", choices=tuple(_VERBS), help="what to do")
+    parser.add_argument("verb", nargs="?", choices=tuple(_VERBS), help="what to do")
     parser.add_argument("key", nargs="?", metavar="KEY", help="the setting, for get, set and unset")
     parser.add_argument("value", nargs="?", metavar="VALUE", help="its value, for set")
     parser.add_argument("--origin", action="store_true", help="with list: where each value comes from, and what it overrides")
+    parser.add_argument(
+        "--persist", choices=("config", "env"), default="config", help="with set and unset: in the file (default) or as a variable"
+    )
+    parser.add_argument("--undo", action="store_true", help="take back the last change, alone; repeat it to go further back")
+    parser.add_argument("--mend", action="store_true", help="make a file readable that the tool cannot read, alone")
+    parser.add_argument("--python", metavar="PATH", help="the interpreter whose pip is meant")
 
 
 def run(context: Context) -> int:
-    """Carry out one verb."""
+    """Carry out one verb, or take back or mend."""
     args = context.args
+    if args.undo or args.mend:
+        if args.verb or (args.undo and args.mend):
+            raise UsageError("--undo and --mend stand alone", hint="entrepot config --tool pip --undo")
+        return _undo(context) if args.undo else _mend(context)
+    if args.verb is None:
+        raise UsageError("config needs one of " + ", ".join(_VERBS), hint="entrepot config list --origin")
     wanted = {"get": 1, "set": 2, "unset": 1}.get(args.verb, 0)
     given = sum(value is not None for value in (args.key, args.value))
     if given != wanted:
@@ -43,7 +57,8 @@ def _settings(context: Context) -> tuple[str, Settings]:
         raise UsageError("config changes one tool at a time", hint=f"entrepot config --tool {names[0]} ...")
     if not names or names == ["entrepot"]:
         return "", OwnSettings(context.around)
-    settings = context.tools[0].settings(context.around)
+    around = replace(context.around, python=Path(context.args.python)) if context.args.python else context.around
+    settings = context.tools[0].settings(around)
     if settings is None:
         raise UsageError(f"entrepot does not edit the configuration of {names[0]}")
     return names[0], settings
@@ -70,6 +85,7 @@ def _list(context: Context) -> int:
 
 
 def _list_of_tool(context: Context, settings: Settings) -> int:
+    _complain(context, settings)
     items = list(settings.items())
     _show(context, [[f"{key} = {value}", source] for key, value, source in items])
     records = [
@@ -102,29 +118,114 @@ def _get(context: Context) -> int:
 
 
 def _set(context: Context) -> int:
-    _, settings = _settings(context)
-    _report(context, settings.set(context.args.key, context.args.value))
-    return DONE
+    tool, settings = _settings(context)
+    key, value = context.args.key, context.args.value
+    if context.args.persist == "env":
+        return _variable(context, settings, key, value)
+    return _report(context, tool, settings, settings.set(key, value))
 
 
 def _unset(context: Context) -> int:
-    _, settings = _settings(context)
-    change = settings.unset(context.args.key)
-    _report(context, change)
+    tool, settings = _settings(context)
+    if context.args.persist == "env":
+        return _variable(context, settings, context.args.key, None)
+    return _report(context, tool, settings, settings.unset(context.args.key))
+
+
+def _variable(context: Context, settings: Settings, key: str, value: str | None) -> int:
+    """Say how a variable is set for good: no program can set one for the shell that started it."""
+    if not isinstance(settings, Exporting):
+        raise UsageError("no variable stands for a setting of this tool", hint="--persist config")
+    variable, change = settings.export(key, value)
+    around, out = context.around, context.out
+    line = shell_line(variable, value, around.platform, around.environ.get("SHELL", ""))
+    out.line(line)
+    found = set_where(variable, around)
+    if found:
+        out.note(f"{variable} is set in {found}: change it there.")
+    elif value is not None and around.platform != "win32" and not line.startswith("set -U"):
+        out.note(f"Put this line into {out.place(shell_files(around)[0], around.home)}: a variable is the shell's own to keep.")
+    out.document(change=change_record(replace(change, native=line)))
     return DONE
 
 
-def _report(context: Context, change: Change) -> None:
+def _undo(context: Context) -> int:
+    tool, settings = _settings(context)
+    journal, name = UndoJournal(context.around), tool or "entrepot"
+    last = journal.last(name)
+    if last is None:
+        context.out.note(f"There is no change of the settings of {name} to take back.")
+        context.out.document(change=None)
+        return FAILED
+    if last.secret or not isinstance(settings, Restoring):
+        journal.drop(name)
+        why = "a value held a credential, and credentials are stored nowhere" if last.secret else "this tool cannot"
+        raise ConfigError(f"{last.change.key} in {last.change.path} cannot be put back: {why}", name=last.change.key)
+    change = settings.restore(last.change)
+    journal.drop(name)
+    return _report(context, tool, settings, change, remember=False)
+
+
+def _mend(context: Context) -> int:
+    tool, settings = _settings(context)
+    if not isinstance(settings, Mending):
+        raise UsageError(f"entrepot cannot mend the settings of {tool or 'entrepot'}", hint="entrepot config edit")
+    done, out = settings.mend(), context.out
+    for path, sentences in done:
+        for sentence in sentences:
+            out.line(f"{out.place(path, context.around.home)}: {sentence}")
+    left = settings.problems()
+    if not done and not left:
+        out.note("Nothing is broken.")
+    _complain(context, settings)
+    out.document(mended=[{"path": path, "done": list(sentences)} for path, sentences in done])
+    return FAILED if left else DONE
+
+
+def _complain(context: Context, settings: Settings) -> None:
+    """Name the files that the tool itself cannot read, each with its line."""
+    if isinstance(settings, Mending):
+        for path, text in settings.problems():
+            mending = "" if context.args.mend else f"entrepot config --tool {context.args.tool[0]} --mend"
+            context.out.warn("broken-settings", f"{context.args.tool[0]} cannot read {path}: {text}", mending)
+
+
+def _report(context: Context, tool: str, settings: Settings, change: Change, *, remember: bool = True) -> int:
+    """Remember a change, ask the tool what it makes of it, and say all that; 3 when the tool sees something else."""
     out = context.out
-    before, after = (f"{value!r}" if value is not None else "not set" for value in (change.before, change.after))
+    if remember:
+        UndoJournal(context.around).add(tool or "entrepot", change)
+    if isinstance(settings, Asking) and change.before != change.after:
+        change = settings.ask(change)
+    before, after = (f"{shown(value)!r}" if value is not None else "not set" for value in (change.before, change.after))
     if change.before == change.after:
         out.line(f"{change.key} was {before} already")
     else:
         where = f" in {out.place(change.path, context.around.home)}" if change.path else ""
         out.line(f"{change.key}: {after} (was {before}){where}")
-    if change.after is not None and change.verified and change.verified != change.after:
-        out.hint(f"in force: {change.verified}")
-    out.document(change=change_record(change))
+        if tool:
+            out.hint(f"the same by hand: {_masked(change).native or 'not shown, for its credential'}")
+    if isinstance(settings, Asking):
+        _say_answer(context, tool, change)
+    elif change.after is not None and change.verified and change.verified != change.after:
+        out.hint(f"in force: {shown(change.verified)}")
+    out.document(change=change_record(_masked(change)))
+    return PARTLY if change.differs else DONE
+
+
+def _say_answer(context: Context, tool: str, change: Change) -> None:
+    if change.differs:
+        context.out.warn("not-in-force", f"{tool} sees something else: {change.verified}", f"entrepot where {tool}")
+    elif change.verified:
+        context.out.hint(f"{tool} says: {change.verified}")
+
+
+def _masked(change: Change) -> Change:
+    """The change as it may be shown: no credential."""
+    if not any(map(holds_secret, (change.before, change.after))):
+        return change
+    before, after = (None if value is None else shown(value) for value in (change.before, change.after))
+    return replace(change, before=before, after=after, native="")
 
 
 def _edit(context: Context) -> int:
@@ -139,6 +240,7 @@ def _edit(context: Context) -> int:
     if status:
         context.out.note(f"The editor ended with status {status}.")
         return FAILED
+    _complain(context, settings)
     if not tool:
         for complaint in context.settings.complaints:  # raises what is wrong in it
             context.out.warn(complaint.id, complaint.text, complaint.fix)

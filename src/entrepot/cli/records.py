@@ -90,4 +90,5 @@ def change_record(change: Change) -> dict[str, Any]:
         "after": change.after,
         "native": change.native,
         "verified": change.verified,
+        "differs": change.differs,
     }

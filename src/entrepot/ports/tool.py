@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from entrepot.digests import Digest
 
@@ -200,6 +200,8 @@ class Change:
     """The tool's own command that does the same."""
     verified: str = ""
     """What the tool said when it was asked afterwards; empty: it was not asked."""
+    differs: bool = False
+    """Whether the tool, asked afterwards, sees something else: another layer is stronger."""
 
 
 class Settings(Protocol):
@@ -223,6 +225,46 @@ class Settings(Protocol):
 
     def file(self) -> Path:
         """The file that ``set`` writes and ``edit`` opens."""
+        ...
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """Settings whose tool can be asked what it makes of a change; what is not there is not asked."""
+
+    def ask(self, change: Change) -> Change:
+        """The change with ``verified`` and ``differs`` filled in; starts the tool."""
+        ...
+
+
+@runtime_checkable
+class Restoring(Protocol):
+    """Settings that can put back what one change replaced."""
+
+    def restore(self, change: Change) -> Change:
+        """Undo it in the file that it changed; refused when the key holds something else by now."""
+        ...
+
+
+@runtime_checkable
+class Exporting(Protocol):
+    """Settings that a variable can take the place of."""
+
+    def export(self, key: str, value: str | None) -> tuple[str, Change]:
+        """The variable's name, and the change that setting (``None``: unsetting) it would be; nothing is changed."""
+        ...
+
+
+@runtime_checkable
+class Mending(Protocol):
+    """Settings whose files can be broken and mended."""
+
+    def problems(self) -> Sequence[tuple[Path, str]]:
+        """Files that the tool cannot read, each with a sentence that names the line."""
+        ...
+
+    def mend(self) -> Sequence[tuple[Path, Sequence[str]]]:
+        """Make them readable without throwing anything away; what was done to each, a sentence a thing."""
         ...
 
 

@@ -225,7 +225,11 @@ def _sound(text: str) -> ConfFile:
     file = parse(text)
     bad = [p for p in file.problems if p.kind != "encoding"]
     if bad:
-        raise ConfigError(f"pip cannot read the file as it is: {bad[0]}", hint="mend it first", source=f"line {bad[0].line}")
+        raise ConfigError(
+            f"pip cannot read the file as it is: {bad[0]}",
+            hint="entrepot config --tool pip --mend",
+            source=f"line {bad[0].line}",
+        )
     return file
 
 

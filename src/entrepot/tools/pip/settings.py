@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from entrepot.errors import ConfigError
@@ -174,6 +175,48 @@ class PipSettings:
         self._edit(last.path, lambda text: without_key(text, section, name))
         native = f"pip config {self._flag(last.path)}unset {section}.{name}"
         return Change(last.path, f"{section}.{name}", last.value, None, native)
+
+    def restore(self, change: Change) -> Change:
+        """Put back what a change replaced, in the file that it changed.
+
+        Raises:
+            ConfigError: the key holds something else by now, or the file is broken or may not be written.
+        """
+        section, name = split_name(change.key)
+        path = change.path
+        assert path is not None
+        now = self._in_file(path, section, name)
+        if now != change.after:
+            raise ConfigError(f"{change.key} in {path} has been changed since: it is left alone", name=change.key, source=str(path))
+        before = change.before
+        if before is None:
+            self._edit(path, lambda text: without_key(text, section, name))
+        else:
+            self._edit(path, lambda text: with_value(text, section, name, before), secret=has_secret(before))
+        words = f"unset {change.key}" if before is None else f"set {change.key} {shlex.quote(before)}"
+        return Change(path, change.key, change.after, before, f"pip config {self._flag(path)}{words}")
+
+    def export(self, key: str, value: str | None) -> tuple[str, Change]:
+        """The variable that stands for a key, for every command of pip, and what setting it would change.
+
+        Raises:
+            ConfigError: pip would stop at the value.
+        """
+        section, name = split_name(key)
+        if value is not None:
+            check_value(f"{section}.{name}", value)
+        variable = f"PIP_{name.upper().replace('-', '_')}"
+        return variable, Change(None, f"{section}.{name}", self.around.environ.get(variable), value, "")
+
+    def ask(self, change: Change) -> Change:
+        """Ask pip whether a change arrived, and look whether another layer is stronger. Takes about half a second."""
+        said = confirmed(change, self)
+        section, name = split_name(change.key)
+        force = load(self.around, self.pip).get(name, section if section != "global" else "install")
+        stronger = force is not None and force.value != change.after
+        if stronger and force is not None:
+            said += f"; in force: {masked(force.value)} ({force.source})"
+        return replace(change, verified=said, differs=said.startswith("differs") or (stronger and change.after is not None))
 
     def mend(self) -> list[tuple[Path, list[str]]]:
         """Make every broken file readable; what was done to each, a sentence a thing."""

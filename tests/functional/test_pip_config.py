@@ -1,0 +1,135 @@
+"""`config --tool pip` as a process, with a real pip that is asked afterwards."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import clients
+from pip_lab import clean_environ
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
+
+BEFORE = "# the lab's own\n[global]\ntimeout = 60   \n; why\nretries = 2\n"
+
+
+class Machine:
+    """A home with a pip.conf in it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.python = str(clients.pip_python("26.3"))
+        self.file = home / ".config/pip/pip.conf"
+        self.file.parent.mkdir(parents=True)
+        self.file.write_text(BEFORE)
+
+    def run(self, *argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "entrepot", "config", "--tool", "pip", "--python", self.python, *argv]
+        source = str(Path(__file__).parents[2] / "src")
+        around = clean_environ(self.home, PYTHONPATH=source, SHELL="/bin/bash", **environ)
+        return subprocess.run(words, env=around, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+def test_a_change_names_pips_own_command_and_what_pip_says_now(machine):
+    done = machine.run("set", "timeout", "30")
+    assert done.stdout.splitlines() == [
+        "global.timeout: '30' (was '60') in ~/.config/pip/pip.conf",
+        "the same by hand: pip config --user set global.timeout 30",
+        "pip says: pip config get global.timeout: 30",
+    ]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert machine.file.read_text() == BEFORE.replace("60", "30").replace("30   ", "30")
+
+
+def test_a_change_is_taken_back_and_the_one_before_it_too(machine):
+    machine.run("set", "timeout", "30")
+    machine.run("unset", "retries")
+    assert machine.run("--undo").stdout.startswith("global.retries: '2' (was not set)")
+    assert "retries = 2" in machine.file.read_text()
+    assert machine.run("--undo").stdout.startswith("global.timeout: '60' (was '30')")
+    assert "timeout = 60" in machine.file.read_text()
+    assert machine.run("--undo").returncode == 1
+    assert (machine.home / ".local/state/entrepot/settings.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_somebody_else_changed_since_is_not_taken_back(machine):
+    machine.run("set", "timeout", "30")
+    machine.file.write_text("[global]\ntimeout = 99\n")
+    done = machine.run("--undo")
+    assert done.returncode == 1
+    assert "changed since" in done.stderr
+    assert machine.file.read_text() == "[global]\ntimeout = 99\n"
+
+
+def test_a_stronger_variable_is_named_and_the_exit_status_is_3(machine):
+    done = machine.run("set", "timeout", "30", PIP_TIMEOUT="7")
+    assert done.returncode == 3
+    assert "in force: 7 (PIP_TIMEOUT)" in done.stderr
+
+
+def test_as_a_variable_only_the_line_for_the_shell_is_printed(machine):
+    done = machine.run("set", "cache-dir", "/my cache", "--persist", "env")
+    assert done.stdout == "export PIP_CACHE_DIR='/my cache'\n"
+    assert "~/.bashrc" in done.stderr
+    assert machine.file.read_text() == BEFORE
+    (machine.home / ".bashrc").write_text(done.stdout)
+    assert f"{machine.home}/.bashrc:1" in machine.run("unset", "cache-dir", "--persist", "env").stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[global]\ntimeout = 60\n# keep me\n[global]\nretries = 2\n", "line 4"),
+        ("\ufeff[global]\ntimeout = 60\n", "line 1"),
+        ("timeout = 60\n", "line 1"),
+    ],
+    ids=["section twice", "byte order mark", "no section"],
+)
+def test_a_broken_file_is_named_with_its_line_and_mended_on_request(machine, text, line):
+    machine.file.write_text(text)
+    refused = machine.run("set", "timeout", "30")
+    assert refused.returncode == 1
+    assert line in refused.stderr
+    assert "fix: entrepot config --tool pip --mend" in refused.stderr
+    assert machine.file.read_text() == text
+    named = machine.run("list")
+    assert f"pip cannot read {machine.file}: {line}" in named.stderr
+    mended = machine.run("--mend", "--json")
+    assert mended.returncode == 0, mended.stderr
+    assert json.loads(mended.stdout)["mended"][0]["done"]
+    assert "# keep me" in machine.file.read_text() or "keep me" not in text
+    pip = subprocess.run(
+        [machine.python, "-m", "pip", "config", "get", "global.timeout"],
+        env=clean_environ(machine.home),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert pip.stdout == "60\n", pip.stderr
+    assert "Nothing is broken." in machine.run("--mend").stderr
+
+
+def test_a_credential_is_shown_and_remembered_nowhere(machine):
+    done = machine.run("set", "index-url", "https://me:pw@index.test/simple", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "me:pw@" in machine.file.read_text()
+    done = machine.run("set", "index-url", "https://index.test/simple")
+    assert "pw" not in done.stdout + done.stderr
+    assert not [f for f in (machine.home / ".local").rglob("*") if f.is_file() and b"me:pw" in f.read_bytes()]
+    back = machine.run("--undo")
+    assert back.returncode == 1
+    assert "credential" in back.stderr
+
+
+def test_the_editor_gets_the_file_and_what_it_broke_is_named(machine):
+    done = machine.run("edit", VISUAL='sh -c \'printf "[global]\\n" >> "$0"\'')
+    assert done.returncode == 0, done.stderr
+    assert "line 6" in done.stderr
