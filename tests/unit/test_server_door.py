@@ -394,7 +394,7 @@ def test_an_upload_is_held_back_at_the_pace_of_its_reader(inside, chunked):
         async def handler(request):
             await go.wait()
             async for piece in request.body:
-                seen.append(len(piece))  # noqa: PERF401
+                seen.append(len(piece))
             return answer(b"%d" % sum(seen))
 
         async with DoorWorld(handler, opened={"index.test"}) as world:
@@ -494,7 +494,7 @@ def test_another_name_in_tls_than_in_connect_is_left_to_that_other_server():
         from entrepot.server.authority import Authority
 
         theirs = Authority()
-        async with RawServer(says(b"theirs"), tls=theirs.context("other.test")) as origin:  # noqa: SIM117
+        async with RawServer(says(b"theirs"), tls=theirs.context("other.test")) as origin:
             async with DoorWorld(opened={"o.test"}, ports={"o.test": origin.port}) as world:
                 client = await world.tunnel("o.test", tls=False)
                 from door_world import trusting
@@ -630,7 +630,7 @@ def test_an_upgrade_is_relayed_raw_without_the_token(inside, tmp_path):
         theirs = Authority()
         trusted = trusting(theirs)
         trusted.set_alpn_protocols(["http/1.1"])
-        async with RawServer(echo, tls=theirs.context("o.test") if inside else None) as origin:  # noqa: SIM117
+        async with RawServer(echo, tls=theirs.context("o.test") if inside else None) as origin:
             async with DoorWorld(opened={"o.test"}, ports={"o.test": origin.port}, trusted=trusted, pause_s=0.02) as world:
                 client = await (world.tunnel("o.test") if inside else world.connect())
                 target = b"/ws?x=1" if inside else b"http://o.test/ws?x=1"
