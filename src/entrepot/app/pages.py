@@ -11,7 +11,7 @@ from entrepot.heads import SECRET_QUERY, Head, tokens_in
 from entrepot.links import Link
 from entrepot.simple.negotiate import decode
 from entrepot.simple.page import is_simple_type
-from entrepot.simple.worker import PageReader
+from entrepot.simple.worker import SMALL_CODED, PageReader
 
 Learned = tuple[Iterable[Link], Iterable[str]]
 Reader = Callable[[], Coroutine[None, None, Learned]]
@@ -52,7 +52,10 @@ async def holds_secrets(url: str, head: Head, read: Callable[[], bytes]) -> bool
     headers = head.response.head.headers
     if not may_be_page(headers.get("content-type") or ""):
         return False
-    return await asyncio.to_thread(tells_secrets, url, read(), headers.get("content-encoding"))
+    raw, coding = read(), headers.get("content-encoding")
+    if len(raw) < SMALL_CODED:
+        return tells_secrets(url, raw, coding)
+    return await asyncio.to_thread(tells_secrets, url, raw, coding)
 
 
 def tells_secrets(url: str, raw: bytes, content_encoding: str | None) -> bool:
