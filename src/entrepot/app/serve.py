@@ -26,6 +26,7 @@ from entrepot.app.flight import Flight, State
 from entrepot.app.flights import FlightBody, Flights
 from entrepot.app.loopback import is_loopback
 from entrepot.app.metadata import made_from_wheel
+from entrepot.app.older import written_as_html
 from entrepot.app.pages import Learned, may_be_page, page_reader
 from entrepot.app.partials import content_length
 from entrepot.app.policy import NEGATIVES, RETRIED, agrees, immutable, provable, refreshing, stand_in, to_be_admitted, usable
@@ -131,7 +132,8 @@ class Service:
         heads = await self._entries.load(request.url)
         open_to_all = [h for h in heads if not (self._rules.shared and h.credentialed)]
         fixed = immutable(open_to_all, expectation) or await self._proven_now(request, open_to_all, expectation)
-        fixed = fixed or await self._made(request, expectation)
+        if fixed is None:
+            fixed = await made_from_wheel(request.url, expectation, self._entries, self._clock.now(), shared=self._rules.shared)
         if fixed is not None:
             answer = await self._stored(request, fixed, "hit")
             if answer is not None:
@@ -162,12 +164,6 @@ class Service:
             return None
         proven = dataclasses.replace(head, proven=(head.body,), reserve=False)
         return await self._entries.save(request.url, proven)
-
-    async def _made(self, request: RequestHead, expectation: Expectation) -> Head | None:
-        """Metadata out of a wheel that is here, before anybody is asked for it."""
-        return await made_from_wheel(
-            request.url, expectation, entries=self._entries, now=self._clock.now(), shared=self._rules.shared
-        )
 
     async def _decided(self, request: RequestHead, decision: Decision, heads: list[Head], expectation: Expectation) -> Answer:
         match decision:
@@ -241,15 +237,11 @@ class Service:
         elif blob is not None:
             blob.close()
         self._note(request, response.status, outcome, body.length or 0, head)
-        return Answer(
-            _stamped(response, cache_status(hit=outcome in {"hit", "stale"}, fwd=None if outcome == "hit" else "stale")), body
-        )
+        stamp = cache_status(hit=outcome in {"hit", "stale"}, fwd=None if outcome == "hit" else "stale")
+        return Answer(_stamped(response, stamp), body)
 
     def _learn_again(self, request: RequestHead, head: Head) -> None:
-        """A page out of the store whose links this catalogue has never seen: it was lost, or is another host's.
-
-        However it is served, fresh, revalidated or stale: without its links the host of its files is unknown and stays closed.
-        """
+        """Read a page, however it is served, whose links this catalogue has not seen (it was lost, or is another host's)."""
         page = head.response.head.status == 200 and may_be_page(head.response.head.headers.get("content-type") or "")
         if page and head.body is not None and not self._facts.is_read(request.url, head.body):
             self._facts.read(request.url, head.body, lambda: self._read_stored(request.url, head))
@@ -272,6 +264,8 @@ class Service:
             answer = await self._stored(request, head, "stale")
             if answer is not None:
                 return answer
+        if (answer := await self._as_html(request, heads)) is not None:
+            return answer
         taken = await self._taken_over(request, NOTHING, unproven=True)
         if taken is not None and (answer := await self._stored(request, taken, "stale")) is not None:
             self._learn_again(request, taken)
@@ -279,6 +273,17 @@ class Service:
         name = asked_for(request.url)
         self._tally.unseen.setdefault(name, redacted_url(request.url))
         return self._gateway(request, 504, f"entrepot is offline and has never seen {name}", "error")
+
+    async def _as_html(self, request: RequestHead, heads: list[Head]) -> Answer | None:
+        """A page that a newer tool has seen, for a client that reads HTML alone."""
+        found = await written_as_html(request, heads, self._entries)
+        if found is None:
+            return None
+        head, response, page = found
+        self._entries.used(head)
+        self._learn_again(request, head)
+        self._note(request, response.status, "stale", len(page), head)
+        return Answer(_stamped(response, cache_status(hit=True, fwd="stale")), BytesBody(page))
 
     # upstream
 
@@ -353,9 +358,9 @@ class Service:
             head = next((h for h in others.heads if entry is not None and h.response.key == entry.key and not h.credentialed), None)
         else:
             head = stand_in(request, [h for h in others.heads if agrees(h, others.expectation)])
-        if head is None or head.response.head.status in NEGATIVES:
-            return None
-        return await self._stored(request, head, "stale")
+        if head is None:
+            return None if self._rules.shared else await self._as_html(request, others.heads)
+        return await self._stored(request, head, "stale") if head.response.head.status not in NEGATIVES else None
 
     def _rest(self, request: RequestHead, flight: Flight, expectation: Expectation) -> Callable[[int], AsyncIterator[bytes]]:
         async def rest(at: int) -> AsyncIterator[bytes]:
