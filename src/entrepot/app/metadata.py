@@ -39,7 +39,7 @@ def wheel_of(url: str) -> str | None:
     return url.removesuffix(SUFFIX) if url.endswith(".whl.metadata") else None
 
 
-async def made_from_wheel(url: str, expectation: Expectation, *, entries: Entries, now: float, shared: bool) -> Head | None:
+async def made_from_wheel(url: str, expectation: Expectation, entries: Entries, now: float, *, shared: bool) -> Head | None:
     """The head of a ``.metadata`` URL whose bytes were taken out of the stored wheel, now stored and proven.
 
     Args:

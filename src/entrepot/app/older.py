@@ -8,13 +8,18 @@ from collections.abc import Iterable
 from entrepot.app.entries import Entries
 from entrepot.errors import FormatError
 from entrepot.heads import Head
-from entrepot.httpcache.messages import RequestHead
+from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 from entrepot.simple.html import CONTENT_TYPE, html_page
 from entrepot.simple.negotiate import acceptable, decode, page_class
 
+Found = tuple[Head, ResponseHead, bytes]
 
-async def written_as_html(request: RequestHead, heads: Iterable[Head], entries: Entries) -> tuple[Head, bytes] | None:
-    """The newest page that is stored in JSON, as HTML, and its head; ``None`` if there is none or the client takes no HTML."""
+
+async def written_as_html(request: RequestHead, heads: Iterable[Head], entries: Entries) -> Found | None:
+    """The newest page that is stored in JSON: its head, and the answer in HTML, without content for a HEAD.
+
+    ``None`` if there is none or the client takes no HTML.
+    """
     if not acceptable(request.headers.get("accept"), CONTENT_TYPE) or "range" in request.headers:
         return None
     pages = [head for head in heads if head.response.head.status == 200 and not _is_personal(head) and _is_json(head)]
@@ -27,11 +32,16 @@ async def written_as_html(request: RequestHead, heads: Iterable[Head], entries: 
         finally:
             blob.close()
         try:
-            coding = head.response.head.headers.get("content-encoding")
-            return head, await asyncio.to_thread(lambda: html_page(decode(raw, coding)))  # noqa: B023 -- awaited at once
+            page = await asyncio.to_thread(_html, raw, head.response.head.headers.get("content-encoding"))
         except FormatError:
             continue
+        answer = ResponseHead(200, Headers([("Content-Type", CONTENT_TYPE)]), "OK")
+        return head, answer, page if request.method == "GET" else b""
     return None
+
+
+def _html(raw: bytes, coding: str | None) -> bytes:
+    return html_page(decode(raw, coding))
 
 
 def _is_json(head: Head) -> bool:

@@ -57,7 +57,6 @@ from entrepot.ports.clock import Clock
 from entrepot.ports.donor import Donor
 from entrepot.ports.upstream import Answer as UpstreamAnswer
 from entrepot.ports.upstream import Upstream
-from entrepot.simple.html import CONTENT_TYPE as HTML
 from entrepot.simple.worker import PageReader
 
 READ_METHODS = frozenset({"GET", "HEAD"})
@@ -133,7 +132,8 @@ class Service:
         heads = await self._entries.load(request.url)
         open_to_all = [h for h in heads if not (self._rules.shared and h.credentialed)]
         fixed = immutable(open_to_all, expectation) or await self._proven_now(request, open_to_all, expectation)
-        fixed = fixed or await self._made(request, expectation)
+        if fixed is None:
+            fixed = await made_from_wheel(request.url, expectation, self._entries, self._clock.now(), shared=self._rules.shared)
         if fixed is not None:
             answer = await self._stored(request, fixed, "hit")
             if answer is not None:
@@ -164,12 +164,6 @@ class Service:
             return None
         proven = dataclasses.replace(head, proven=(head.body,), reserve=False)
         return await self._entries.save(request.url, proven)
-
-    async def _made(self, request: RequestHead, expectation: Expectation) -> Head | None:
-        """Metadata out of a wheel that is here, before anybody is asked for it."""
-        return await made_from_wheel(
-            request.url, expectation, entries=self._entries, now=self._clock.now(), shared=self._rules.shared
-        )
 
     async def _decided(self, request: RequestHead, decision: Decision, heads: list[Head], expectation: Expectation) -> Answer:
         match decision:
@@ -243,15 +237,11 @@ class Service:
         elif blob is not None:
             blob.close()
         self._note(request, response.status, outcome, body.length or 0, head)
-        return Answer(
-            _stamped(response, cache_status(hit=outcome in {"hit", "stale"}, fwd=None if outcome == "hit" else "stale")), body
-        )
+        stamp = cache_status(hit=outcome in {"hit", "stale"}, fwd=None if outcome == "hit" else "stale")
+        return Answer(_stamped(response, stamp), body)
 
     def _learn_again(self, request: RequestHead, head: Head) -> None:
-        """A page out of the store whose links this catalogue has never seen: it was lost, or is another host's.
-
-        However it is served, fresh, revalidated or stale: without its links the host of its files is unknown and stays closed.
-        """
+        """Read a page, however it is served, whose links this catalogue has not seen (it was lost, or is another host's)."""
         page = head.response.head.status == 200 and may_be_page(head.response.head.headers.get("content-type") or "")
         if page and head.body is not None and not self._facts.is_read(request.url, head.body):
             self._facts.read(request.url, head.body, lambda: self._read_stored(request.url, head))
@@ -289,12 +279,11 @@ class Service:
         found = await written_as_html(request, heads, self._entries)
         if found is None:
             return None
-        head, page = found
+        head, response, page = found
         self._entries.used(head)
         self._learn_again(request, head)
-        self._note(request, 200, "stale", len(page), head)
-        response = ResponseHead(200, Headers([("Content-Type", HTML)]), "OK")
-        return Answer(_stamped(response, cache_status(hit=True, fwd="stale")), BytesBody(page if request.method == "GET" else b""))
+        self._note(request, response.status, "stale", len(page), head)
+        return Answer(_stamped(response, cache_status(hit=True, fwd="stale")), BytesBody(page))
 
     # upstream
 
