@@ -136,7 +136,7 @@ class TestDigests:
         """The first of two waiters takes a refusal; the other one asks for itself, and gets wrong bytes."""
         world = World()
         world.add_project(SMALL)
-        world.upstream.route(FILE, [Script(403), Script(200, {}, WRONG)])
+        world.upstream.route(FILE, [Script(500), Script(403), Script(200, {}, WRONG)])
 
         async def one(service):
             try:
