@@ -10,10 +10,8 @@ import tracemalloc
 import pytest
 
 from entrepot.app.answers import Request
-from entrepot.app.facts import Expectation
 from entrepot.app.partials import continues, range_validator, starts_alike
 from entrepot.app.policy import pause_s
-from entrepot.digests import Digest, sha256_of
 from entrepot.errors import EntrepotError, TruncatedBody, UpstreamTimeout
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 from entrepot.stores.directory import DirectoryStore

@@ -126,11 +126,18 @@ class Flights:
         until, error = self._wrong.get((canonical_url(request.url), expectation.digests), (0.0, None))
         return error if until > self._means.clock.monotonic() else None
 
+    def _remember(self, flight: Flight) -> None:
+        if isinstance(flight.error, DigestMismatch) and flight.digests:
+            now = self._means.clock.monotonic()
+            self._wrong = {key: each for key, each in self._wrong.items() if each[0] > now}
+            self._wrong.setdefault((flight.url, flight.digests), (now + REMEMBERED_S, flight.error))
+
     def leave(self, flight: Flight) -> None:
         """One waiter fewer; a transfer that nobody waits for stops, and what it has stays to be resumed.
 
         But not after a wrong digest: whoever had begun to read was cut off, and comes again for what the second try brings.
         """
+        self._remember(flight)  # before this client can come again
         flight.waiters -= 1
         if flight.waiters > 0 or (flight.has_all and not flight.over):
             return
@@ -145,10 +152,7 @@ class Flights:
     def _landed(self, name: str, flight: Flight, _task: asyncio.Task[None]) -> None:
         del self._tasks[flight]
         self._forget(name, flight)
-        if isinstance(flight.error, DigestMismatch) and flight.digests:
-            now = self._means.clock.monotonic()
-            self._wrong = {key: each for key, each in self._wrong.items() if each[0] > now}
-            self._wrong[flight.url, flight.digests] = now + REMEMBERED_S, flight.error
+        self._remember(flight)
         if flight.waiters == 0:
             self._let_go(flight)
 
