@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from entrepot.cli.context import Context
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.guide import Door
-    from entrepot.server.child import Child
+    from entrepot.server.child import Running
     from entrepot.server.doorman import Dial
     from entrepot.server.doorstep import Doorstep
     from entrepot.server.house import Streams
@@ -60,31 +61,50 @@ def run(context: Context) -> int:
         raise UsageError(f"--report {args.report}: there is no directory {args.report.absolute().parent}")
     if _inside_another(context):
         return _exec(argv, context)
-    return _Session(context, argv).run()
+    wishes = Wishes(args.offline, args.no_store, args.refresh, tuple(args.host), args.report)
+    return Session(context, argv, wishes).run()
 
 
-class _Session:
-    """One run's parts, picked and put together."""
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user wants of a session, beyond the settings."""
 
-    def __init__(self, context: Context, argv: Sequence[str]) -> None:
+    offline: bool = False
+    no_store: bool = False
+    refresh: bool = False
+    hosts: tuple[str, ...] = ()
+    report: Path | None = None
+
+
+class Session:
+    """One run's parts, picked and put together: a door, a store behind it, and a child that is led to it.
+
+    Args:
+        context: settings and surroundings.
+        argv: the command.
+        wishes: what else is wanted.
+    """
+
+    def __init__(self, context: Context, argv: Sequence[str], wishes: Wishes) -> None:
         from entrepot.app.run import make_plan
         from entrepot.app.tally import Tally
         from entrepot.ports.guide import Command
         from entrepot.tools.registry import guides
 
         self._context = context
-        self._args = context.args
+        self._wishes = wishes
         self._settings = context.settings
-        self._offline = context.args.offline or self._settings.offline
+        self._offline = wishes.offline or self._settings.offline
         self._guides = guides()
         self._command = Command(tuple(argv), context.around)
-        self._hosts = (*self._settings.hosts, *context.args.host)
+        self._hosts = (*self._settings.hosts, *wishes.hosts)
         self._plan = make_plan(self._guides, self._command, None, hosts=self._hosts)
-        self._tally: Tally = Tally()
+        self.tally: Tally = Tally()
 
     def run(self) -> int:
+        """Carry it out; the child's exit status."""
         from entrepot.cli.wiring import open_store
-        from entrepot.server.child import CannotStart, Child
+        from entrepot.server.child import CannotStart
         from entrepot.server.doorstep import Doorstep
         from entrepot.server.scratch import scratch_directory
         from entrepot.upstreams.trust import merged_bundle
@@ -93,7 +113,7 @@ class _Session:
         read_resolve(environ.get(RESOLVE, ""))  # what is wrong with the settings is said before anything is started
         roots = merged_bundle(environ, map(Path, self._plan.bundles))
         for text in roots.warnings:
-            self._tally.warn(text)
+            self.tally.warn(text)
         store, catalogue = open_store(self._settings)
         with (
             scratch_directory() as scratch,
@@ -101,7 +121,7 @@ class _Session:
             Doorstep(scratch / "trusted.pem", roots.pem, offline=self._offline) as doorstep,
         ):
             try:
-                child = Child(*self._lead(doorstep.address))
+                child = self.start(doorstep.address)
             except CannotStart as exc:
                 self._context.out.say(f"entrepot: {exc.message}")
                 return exc.status
@@ -113,7 +133,7 @@ class _Session:
             except BaseException:
                 child.stop()
                 raise
-        self._finish(status)
+        self.finish(status)
         return status
 
     @contextmanager
@@ -127,10 +147,10 @@ class _Session:
         except OSError as exc:
             raise ConfigError(f"the log {self._settings.log} cannot be written: {exc.strerror}", name="log") from exc
         with file:
-            self._tally.log = lambda text: print(f"{rfc3339(time.time())} run[{os.getpid()}] {text}", file=file)
+            self.tally.log = lambda text: print(f"{rfc3339(time.time())} run[{os.getpid()}] {text}", file=file)
             yield
 
-    async def _serve(self, doorstep: Doorstep, child: Child, store: DirectoryStore, catalogue: SqliteCatalogue) -> int:
+    async def _serve(self, doorstep: Doorstep, child: Running, store: DirectoryStore, catalogue: SqliteCatalogue) -> int:
         import asyncio
 
         from entrepot.app.entries import Entries
@@ -149,8 +169,8 @@ class _Session:
         opened = Opened(self._plan, facts, offline=self._offline)
         rules = Rules(
             offline=self._offline,
-            refresh=self._args.refresh,
-            no_store=self._args.no_store,
+            refresh=self._wishes.refresh,
+            no_store=self._wishes.no_store,
             shared=store.shared,
             caches=opened.request,
         )
@@ -161,16 +181,16 @@ class _Session:
             facts=facts,
             clock=clock,
             rules=rules,
-            tally=self._tally,
+            tally=self.tally,
             donors=partial(donors, self._context.around),
         )
-        doorman = RunDoorman(opened, dialler(reach), self._tally, offline=self._offline)
+        doorman = RunDoorman(opened, dialler(reach), self.tally, offline=self._offline)
         try:
             return await serve_child(doorstep, child, service, doorman)
         finally:
             await upstream.aclose()
             if entries.trouble is not None:
-                self._tally.warn(f"the store failed: {entries.trouble.message}")
+                self.tally.warn(f"the store failed: {entries.trouble.message}")
             self._count(catalogue)
             await asyncio.to_thread(store.evict, catalogue)
             catalogue.close()
@@ -190,13 +210,25 @@ class _Session:
             resolve=read_resolve(environ.get(RESOLVE, "")),
         )
 
-    def _lead(self, door: Door) -> tuple[Sequence[str], Mapping[str, str]]:
+    def start(self, door: Door) -> Running:
+        """Start the child.
+
+        Raises:
+            CannotStart: it cannot be.
+        """
+        from entrepot.server.child import Child
+
+        return Child(*self.lead(door))
+
+    def lead(self, door: Door, argv: Sequence[str] | None = None) -> tuple[Sequence[str], Mapping[str, str]]:
+        """Words and environment that lead a command to the door; without ``argv`` the session's own."""
         from entrepot.app.run import child_environment, make_plan
         from entrepot.tools.common import common_environment
 
-        plan = make_plan(self._guides, self._command, door, hosts=self._hosts)
+        command = self._command if argv is None else replace(self._command, argv=tuple(argv))
+        plan = make_plan(self._guides, command, door, hosts=self._hosts)
         for text in plan.warnings:
-            self._tally.warn(text)
+            self.tally.warn(text)
         environ = self._context.around.environ
         common = common_environment(environ, door, loopback_open=plan.loopback, hosts=plan.hosts)
         return plan.argv, child_environment(environ, common, plan.environment)
@@ -214,24 +246,25 @@ class _Session:
 
     def _count(self, catalogue: Catalogue) -> None:
         """Add this run to the savings that ``status`` shows."""
-        counts = self._tally.counts()
+        counts = self.tally.counts()
         catalogue.count(
             runs=1,
             requests=sum(counts.values()),
             hits=counts["hit"] + counts["revalidated"] + counts["stale"],
-            bytes_from_cache=self._tally.bytes_from_cache,
-            bytes_downloaded=self._tally.bytes_downloaded,
+            bytes_from_cache=self.tally.bytes_from_cache,
+            bytes_downloaded=self.tally.bytes_downloaded,
         )
 
-    def _finish(self, status: int) -> None:
-        if self._args.report is not None:
-            report = self._tally.report(self._command.argv, status)
+    def finish(self, status: int) -> None:
+        """Say what came of it."""
+        if self._wishes.report is not None:
+            report = self.tally.report(self._command.argv, status)
             try:
-                self._args.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+                self._wishes.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
             except OSError as exc:
-                self._tally.warn(f"the report could not be written: {exc.strerror}")
-        if not self._args.quiet or self._tally.unseen:
-            self._context.out.say(f"entrepot: {self._tally.last_line(offline=self._offline)}")
+                self.tally.warn(f"the report could not be written: {exc.strerror}")
+        if not self._context.args.quiet or self.tally.unseen:
+            self._context.out.say(f"entrepot: {self.tally.last_line(offline=self._offline)}")
 
 
 def dialler(reach: UpstreamSettings) -> Dial:

@@ -48,6 +48,7 @@ COMMANDS = (
     Command("remove", "Free", "remove what matches a pattern"),
     Command("verify", "Trust", "check what is cached, and remove what is damaged"),
     Command("run", "Use", "run a command with its downloads going through the cache"),
+    Command("warm", "Use", "fetch packages into the store, so that a later install works offline"),
     Command("config", "Other", "show and change settings, entrepot's own or a tool's"),
 )
 

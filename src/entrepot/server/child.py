@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT", "SIGCONT")
 FROM_TERMINAL = ("SIGINT", "SIGQUIT", "SIGTSTP")
@@ -32,22 +32,64 @@ class CannotStart(Exception):
         self.message = message
 
 
+class Running(Protocol):
+    """What a run waits for: a child, or several one after another."""
+
+    async def wait(self) -> int:
+        """The exit status as a shell gives it."""
+        ...
+
+    def stop(self) -> None:
+        """End it, because nothing can be done for it."""
+        ...
+
+
+class Succession:
+    """Children that run one after another; the status is the last one's.
+
+    Args:
+        first: the one that runs already.
+        following: told how a child ended, it starts the next one; ``None``: there is none.
+    """
+
+    def __init__(self, first: Child, following: Callable[[int], Child | None]) -> None:
+        self._child = first
+        self._following = following
+
+    async def wait(self) -> int:
+        """See :class:`Running`."""
+        status = await self._child.wait()
+        while (child := self._following(status)) is not None:
+            self._child = child
+            status = await child.wait()
+        return status
+
+    def stop(self) -> None:
+        """See :class:`Running`."""
+        self._child.stop()
+
+
 class Child:
     """A running command that has our standard streams and our process group, so that the terminal is its own.
 
     Signals sent to us alone reach it too; Ctrl-C and Ctrl-Z of a terminal, which it has got already, do not a second time.
     A signal that we were started to ignore (``nohup``) stays ignored.
 
+    Args:
+        argv: the command.
+        environ: its whole environment.
+        output: a descriptor that gets its output; ``None``: it has ours.
+
     Raises:
         CannotStart: the command is not there or may not be executed.
     """
 
-    def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], *, output: int | None = None) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
         self._previous = self._take_signals()
         try:
-            self._process = subprocess.Popen(list(argv), env=dict(environ))
+            self._process = subprocess.Popen(list(argv), env=dict(environ), stdout=output, stderr=output)
         except OSError as exc:
             self._give_back_signals()
             raise _cannot_start(argv[0], exc) from exc

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from entrepot.app.serve import Service
-from entrepot.server.child import Child
+from entrepot.server.child import Running
 from entrepot.server.door import Door
 from entrepot.server.doorstep import BACKLOG, Doorstep
 from entrepot.server.house import Doorman, House
@@ -17,7 +17,7 @@ from entrepot.server.house import Doorman, House
 T = TypeVar("T")
 
 
-async def serve_child(doorstep: Doorstep, child: Child, service: Service, doorman: Doorman) -> int:
+async def serve_child(doorstep: Doorstep, child: Running, service: Service, doorman: Doorman) -> int:
     """Serve the doors until the child ends; then every connection is dropped and what is nearly done is finished.
 
     Returns:
