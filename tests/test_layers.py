@@ -27,6 +27,8 @@ SETTINGS = frozenset({"config", "config_file", "undo"})
 """Where settings are read: for those who put things together, nobody else."""
 ASSEMBLERS = ("cli", "server.asgi", "server.wiring")
 """The only ones that pick adapters and read settings."""
+SHARED_BY_TOOLS = frozenset({"condakit"})
+"""Folders beside the tools' rooms that hold what several of them share; they know no room."""
 FRONT = frozenset({"", "__main__"})
 
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
@@ -128,7 +130,7 @@ def _tool_complaint(arrow: Import) -> str | None:
 
 def _room(module: str) -> str | None:
     parts = module.split(".")
-    is_room = len(parts) > 1 and (SOURCE / PACKAGE / "tools" / parts[1]).is_dir()
+    is_room = len(parts) > 1 and parts[1] not in SHARED_BY_TOOLS and (SOURCE / PACKAGE / "tools" / parts[1]).is_dir()
     return parts[1] if is_room else None
 
 
@@ -169,6 +171,7 @@ BAD = {
     "a store knows an upstream": ("stores.directory", "def late():\n    from entrepot.upstreams import client"),
     "a tool knows another tool": ("tools.pip.child", "from entrepot.tools.uv import child"),
     "what all tools share knows one of them": ("tools.common", "import entrepot.tools.pip.child"),
+    "a kit of several tools knows one of them": ("tools.condakit.known", "from entrepot.tools.conda import places"),
     "a tool knows the command line": ("tools.pip.cache", "from entrepot.cli.output import Output"),
     "the server picks a client outside its wiring": ("server.door", "from entrepot.upstreams.client import open_upstream"),
     "the server knows the command line": ("server.runner", "from entrepot.cli.context import Context"),
@@ -196,6 +199,7 @@ GOOD = {
         "tools.pip.child",
         "from entrepot.tools.pip import child\nimport entrepot.tools.common",
     ),
+    "a tool knows a kit": ("tools.conda.places", "from entrepot.tools.condakit import known"),
     "the registry knows every tool": ("tools.registry", "from entrepot.tools.pip.child import PipGuide"),
     "another package with a name alike": ("app.serve", "import entrepots.server"),
 }

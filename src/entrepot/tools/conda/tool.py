@@ -1,0 +1,61 @@
+"""conda as the verbs see it: :func:`tool` makes the object behind ``ports/tool.py``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
+from entrepot.tools.conda.places import TOOL, places
+from entrepot.tools.condakit.cache import World, scan_folders
+from entrepot.tools.condakit.removal import remove
+from entrepot.tools.reading import is_dir
+
+
+class CondaTool:
+    """conda.
+
+    Args:
+        now: the clock, seconds since the epoch.
+    """
+
+    name = TOOL
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+
+    def places(self, around: Surroundings) -> Sequence[Place]:
+        """Every entry of ``pkgs_dirs`` of every conda found, the first writable one first, then caches conda has left."""
+        return places(around)
+
+    def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+        """What lies in one cache, its first level; mamba's nested folders are mamba's."""
+        if place.path is not None and is_dir(place.path):
+            yield from scan_folders(TOOL, place.path, [place.path], World(around), self._now(), progress=progress)
+
+    def remove(
+        self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+    ) -> Removed:
+        """Remove entries; ``force`` takes packages that were unpacked within ten minutes, and nothing else that is pinned."""
+        return remove(entries, around, force=force, progress=progress)
+
+    def verify(
+        self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
+    ) -> Iterator[Finding]:
+        """Check archives, unpacked packages and records; see :mod:`entrepot.tools.condakit.verify`."""
+        from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
+
+        if place.path is not None and is_dir(place.path):
+            verifier = Verifier(TOOL, place.path, place.path, around, self._now(), repair=repair, full=full, progress=progress)
+            yield from verifier.findings()
+
+    def settings(self, around: Surroundings) -> Settings | None:
+        """Condarc."""
+        from entrepot.tools.conda.settings import CondaSettings  # noqa: PLC0415  # only for `config`
+
+        return CondaSettings(around)
+
+
+def tool(now: Callable[[], float] = time.time) -> CondaTool:
+    """The factory the verbs call."""
+    return CondaTool(now)

@@ -1,0 +1,1 @@
+"""What the rooms of conda, mamba and rattler share: the layout of package caches, condarc, environments. It is no tool itself."""

@@ -1,0 +1,146 @@
+"""Files counted by inode: what a tree takes of the disk, what removing it gives back, and whether something else links to it.
+
+A hard link is seen by its count alone: a file is used elsewhere when it has more links than are found inside all known caches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BLOCK = 512
+
+
+@dataclass(slots=True)
+class Tree:
+    """What lies below one directory, or one file."""
+
+    files: int = 0
+    size: int = 0
+    """Bytes of content of the files."""
+    disk: int = 0
+    """Bytes of disk, directories included, each inode once."""
+    single: int = 0
+    """Of these, of inodes that have no other link."""
+    changed: float = 0.0
+    """Latest change of an inode in the tree (ctime); seconds since the epoch."""
+    device: int = 0
+    linked: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    """Inode -> (links found here, links it has, bytes of disk), of files with more than one link."""
+
+    @property
+    def freeable(self) -> int:
+        """Bytes of disk that removing the tree alone gives back."""
+        return self.single + sum(disk for here, links, disk in self.linked.values() if here >= links)
+
+    @property
+    def links(self) -> int:
+        """Links of all its files, wherever they lie: it grows when somebody links to the tree."""
+        own = sum(here for here, _, _ in self.linked.values())
+        return self.files - own + sum(links for _, links, _ in self.linked.values())
+
+
+def measure(top: str) -> Tree:
+    """Walk a tree; what disappears meanwhile is left out. Symbolic links are counted, never followed.
+
+    This loop sees every file of a cache: it is written for speed.
+    """
+    tree = Tree()
+    try:
+        about = os.lstat(top)
+    except OSError:
+        return tree
+    tree.device = about.st_dev
+    tree.disk = tree.single = _disk(about)
+    tree.changed = about.st_ctime
+    if not os.path.isdir(top) or os.path.islink(top):  # noqa: PTH112, PTH114  # strings are quicker
+        tree.files, tree.size = 1, about.st_size
+        if about.st_nlink > 1:
+            tree.single, tree.linked = 0, {about.st_ino: (1, about.st_nlink, tree.disk)}
+        return tree
+    _below(top, tree)
+    return tree
+
+
+def _below(top: str, tree: Tree) -> None:
+    scandir, linked, has_blocks = os.scandir, tree.linked, hasattr(os.stat_result, "st_blocks")
+    files = size = disk = shared = 0
+    changed = tree.changed
+    waiting = [top]
+    while waiting:
+        try:
+            found = scandir(waiting.pop())
+        except OSError:
+            continue
+        with found:
+            for each in found:
+                try:
+                    about = each.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                takes = about.st_blocks * 512 if has_blocks else about.st_size
+                if about.st_ctime > changed:
+                    changed = about.st_ctime
+                if about.st_mode & 0o170000 == 0o040000:
+                    waiting.append(each.path)
+                    disk += takes
+                    continue
+                files += 1
+                size += about.st_size
+                links = about.st_nlink
+                if links == 1:
+                    disk += takes
+                    continue
+                inode = about.st_ino
+                if inode in linked:
+                    here, links, takes = linked[inode]
+                    linked[inode] = (here + 1, links, takes)
+                else:
+                    linked[inode] = (1, links, takes)
+                    shared += takes
+    tree.files += files
+    tree.size += size
+    tree.disk += disk + shared
+    tree.single += disk
+    tree.changed = changed
+
+
+def _disk(about: os.stat_result) -> int:
+    blocks: int | None = getattr(about, "st_blocks", None)
+    return blocks * BLOCK if blocks is not None else about.st_size
+
+
+class Census:
+    """How many links of each inode lie inside the caches that were counted.
+
+    Args:
+        folders: every known package cache; those not counted by :meth:`add` are walked when a question needs them.
+    """
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self._waiting = {os.path.realpath(folder) for folder in folders}
+        self._links: dict[int, dict[int, int]] = {}
+
+    def add(self, tree: Tree) -> None:
+        """Count one tree."""
+        links = self._links.setdefault(tree.device, {})
+        for inode, (here, _, _) in tree.linked.items():
+            links[inode] = links.get(inode, 0) + here
+
+    def counted(self, folder: Path) -> None:
+        """This folder's trees were added one by one: it is not walked again."""
+        self._waiting.discard(os.path.realpath(folder))
+
+    def is_linked_outside(self, tree: Tree) -> bool:
+        """Whether a file of the tree has a link that lies in no known cache."""
+        if not self._open(tree):
+            return False
+        while self._waiting:
+            self.add(measure(self._waiting.pop()))
+        return self._open(tree)
+
+    def _open(self, tree: Tree) -> bool:
+        links = self._links.get(tree.device, {})
+        return any(has > links.get(inode, 0) for inode, (_, has, _) in tree.linked.items())

@@ -1,0 +1,406 @@
+"""What lies in one folder of packages, whoever filled it: conda, mamba (each leaf of its nested layout) or rattler.
+
+Nothing is changed and nothing is locked for longer than a look. Source of the layout: conda 26.7 and py-rattler 0.28, by
+experiment; mamba 2.8 by its source.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from entrepot.digests import Digest
+from entrepot.errors import FormatError
+from entrepot.heads import redacted_url
+from entrepot.ports.tool import Entry, Kind, Progress
+from entrepot.tools.condakit.census import Census, Tree, measure
+from entrepot.tools.condakit.environments import Mention, Mentions, has_link_into, load_json
+from entrepot.tools.condakit.indexes import index_entries
+from entrepot.tools.condakit.locked import is_locked
+from entrepot.tools.condakit.mamba_dirs import SCHEMES
+from entrepot.tools.condakit.urls import EXTENSIONS, Urls, read_urls, stem
+from entrepot.tools.condakit.writable import MAGIC
+
+BUSY_S = 600.0
+"""A package that was unpacked less than this ago may be about to be linked: nobody locks it."""
+STALE_TEMPORARY_S = 3600.0
+"""A left-over that was not changed for so long is nobody's any more."""
+FRESH = "unpacked within the last ten minutes"
+BEING_WRITTEN = "being written"
+OUTSIDE = "a hard link outside the caches"
+UNKNOWN_LAYOUT = "unknown layout: sizes only"
+
+_HASHED = re.compile(r"(.+)-[0-9a-f]{64}")
+_LEFTOVER = re.compile(r".+\.c~|.+\.(?:conda_trash|mamba_trash|trash)(?:_\d+)?|\.cph_tmp.*|\.trash|\.urls\..+\.tmp")
+_HIDDEN_UNPACKING = re.compile(r"\.[A-Za-z0-9_].*-[^-]+-[^-]+")
+_RATTLER_LOCK = re.compile(r".+-[^-]+-[^-]+\.lock")
+
+
+@dataclass(slots=True)
+class Look:
+    """What a scan of one folder is asked, and what it needs to know of the world."""
+
+    tool: str
+    place: Path
+    folder: Path
+    now: float
+    census: Census
+    mentions: Mentions
+    known: frozenset[str] = frozenset()
+    """Names of top-level folders that belong to another part of the cache and are not looked at."""
+    progress: Progress | None = None
+    urls: Urls = field(default_factory=lambda: Urls({}))
+
+
+@dataclass(slots=True)
+class _Listing:
+    folders: list[str] = field(default_factory=list)
+    files: list[tuple[str, os.stat_result]] = field(default_factory=list)
+    links: list[tuple[str, os.stat_result]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a package is, by its record."""
+
+    name: str | None = None
+    version: str | None = None
+    build: str = ""
+    subdir: str = ""
+    channel: str = ""
+    url: str = ""
+    filename: str | None = None
+    digest: Digest | None = None
+    recorded: bool = False
+    """A record of the channel's is there, not the package's own ``index.json`` alone."""
+
+
+def entries(look: Look) -> Iterator[Entry]:
+    """Every entry of one folder; an unreadable one has none."""
+    with quick_allocation():
+        found = list(_entries(look))
+    yield from found
+
+
+@contextmanager
+def quick_allocation() -> Iterator[None]:
+    """Without the cycle collector, which would walk hundreds of thousands of new values again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _entries(look: Look) -> Iterator[Entry]:
+    found = _list(look.folder)
+    names = [*found.folders, *(name for name, _ in found.files)]
+    look.urls = read_urls(look.folder, names)
+    identities: dict[str, Identity] = {}
+    trees = _trees(look, found)
+    for number, (name, tree) in enumerate(trees):
+        if look.progress and not number % 50:
+            look.progress(number, len(trees), "entries")
+        if name == "cache" and not _has_info(look.folder / name):
+            yield from index_entries(look.tool, look.place, look.folder / name, look.now)
+            continue
+        if name == ".logs":
+            yield _plain(look, name, tree, Kind.LOG)
+        elif _LEFTOVER.fullmatch(name):
+            yield _leftover(look, name, tree)
+        elif _has_info(look.folder / name):
+            identities[stem(name)] = who = identify(look.folder / name, name, look.urls)
+            yield _unpacked(look, name, tree, who)
+        else:
+            yield _strange(look, name, tree, found)
+    yield from _files(look, found, identities)
+
+
+def _trees(look: Look, found: _Listing) -> list[tuple[str, Tree]]:
+    """Measure every folder before a question is asked: a package may share files with one that comes later."""
+    trees = []
+    for number, name in enumerate(found.folders):
+        if name in look.known:
+            continue
+        tree = measure(f"{look.folder}/{name}")
+        look.census.add(tree)
+        trees.append((name, tree))
+        if look.progress and not number % 50:
+            look.progress(number, len(found.folders), "packages")
+    for name, about in found.files:
+        if about.st_nlink > 1:
+            look.census.add(measure(f"{look.folder}/{name}"))
+    look.census.counted(look.folder)
+    return trees
+
+
+def _list(folder: Path) -> _Listing:
+    found = _Listing()
+    try:
+        with os.scandir(folder) as names:
+            for each in sorted(names, key=lambda entry: entry.name):
+                if each.is_dir(follow_symlinks=False):
+                    found.folders.append(each.name)
+                    continue
+                try:
+                    about = each.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                (found.files if stat.S_ISREG(about.st_mode) else found.links).append((each.name, about))
+    except OSError:
+        pass
+    return found
+
+
+def _has_info(folder: Path) -> bool:
+    return os.path.isdir(f"{folder}/info")  # noqa: PTH112  # a thousand of these
+
+
+# -- packages ---------------------------------------------------------------------------------------------------------
+
+
+def identify(folder: Path, name: str, urls: Urls) -> Identity:
+    """Who an unpacked package is: by the record, else its ``index.json``, else its folder's name."""
+    record = load_json(f"{folder}/info/repodata_record.json")
+    data = record or load_json(f"{folder}/info/index.json")
+    if not data.get("name"):
+        return named(name, urls)
+    filename = _text(data, "fn") or next((stem(name) + e for e in EXTENSIONS if stem(name) + e in urls.by_name), None)
+    url = _text(data, "url") or urls.by_name.get(filename or "", "")
+    channel = _text(data, "channel")
+    return Identity(
+        _text(data, "name").lower(),
+        _text(data, "version") or None,
+        _text(data, "build") or _text(data, "build_string"),
+        _text(data, "subdir"),
+        redacted_url(channel) if "://" in channel else channel,
+        redacted_url(url) if "://" in url else url,
+        filename if filename and filename.endswith(EXTENSIONS) else None,
+        _digest(data),
+        recorded=bool(record),
+    )
+
+
+def named(name: str, urls: Urls) -> Identity:
+    """Who an archive or a folder is by its name alone: the last two dashes part name, version and build."""
+    hashed = _HASHED.fullmatch(name)
+    parts = stem(hashed[1] if hashed else name).rsplit("-", 2)
+    url = urls.by_name.get(name, "")
+    filename = name if name.endswith(EXTENSIONS) else None
+    if len(parts) < 3:
+        return Identity(filename=filename, url=redacted_url(url) if url else "")
+    channel, _, subdir = url.rpartition("/")[0].rpartition("/")
+    channel = f"{channel}/{subdir}" if channel else ""
+    return Identity(
+        parts[0].lower(),
+        parts[1],
+        parts[2],
+        subdir,
+        redacted_url(channel) if channel else "",
+        redacted_url(url) if url else "",
+        filename,
+    )
+
+
+def _text(data: dict[str, Any], key: str) -> str:
+    value = data.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _digest(data: dict[str, Any]) -> Digest | None:
+    for algorithm in ("sha256", "md5"):
+        try:
+            return Digest(algorithm, _text(data, algorithm).lower())
+        except FormatError:
+            continue
+    return None
+
+
+def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
+    path = look.folder / name
+    if not os.path.isfile(f"{path}/info/index.json"):  # noqa: PTH113
+        return _half(look, name, tree, who)
+    base = _HASHED.fullmatch(name)
+    mentions = look.mentions.of(base[1] if base else name)
+    outside = look.census.is_linked_outside(tree)
+    users = tuple(dict.fromkeys(str(mention.prefix) for mention in mentions))
+    pinned = "" if outside else _symbolic(mentions, path)
+    if not pinned and look.now - tree.changed < BUSY_S:
+        pinned = FRESH
+    used, used_from = _last_use(path, tree, mentions)
+    entry = _plain(look, name, tree, Kind.UNPACKED)
+    return replace(
+        _identified(entry, who),
+        used=used,
+        used_from=used_from,  # type: ignore[arg-type]  # one of the words
+        used_by=users or ((OUTSIDE,) if outside else ()),
+        pinned=pinned,
+        certainty="proven" if who.recorded and who.url else "content" if who.name else "unknown",
+        paths=(path, *_lock_beside(path)),
+        extra={**_facts(who), **entry.extra, "linked": "hard" if outside else "no", "links": str(tree.links)},
+    )
+
+
+def _symbolic(mentions: list[Mention], path: Path) -> str:
+    package = os.path.realpath(path)
+    for mention in mentions:
+        if has_link_into(mention, package):
+            return f"{mention.prefix} links to it symbolically: it would break"
+    return ""
+
+
+def _last_use(path: Path, tree: Tree, mentions: list[Mention]) -> tuple[float, str]:
+    """The latest installation that is known, else when it was unpacked: nobody notes more."""
+    if mentions:
+        return max(mention.written for mention in mentions), "record"
+    for name in ("info/repodata_record.json", "info/index.json"):
+        try:
+            return (path / name).stat().st_mtime if name.endswith("record.json") else tree.changed, "mtime"
+        except OSError:
+            continue
+    return tree.changed, "mtime"
+
+
+def _half(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
+    """An ``info`` folder without ``index.json``: unpacking was interrupted, or it was damaged."""
+    entry = _identified(_plain(look, name, tree, Kind.UNPACKED), who)
+    if look.census.is_linked_outside(tree):
+        return replace(entry, used_by=(OUTSIDE,), extra={**entry.extra, **_facts(who), "linked": "hard"})
+    if look.now - tree.changed < STALE_TEMPORARY_S:
+        return replace(entry, kind=Kind.TEMP, pinned=BEING_WRITTEN)
+    return replace(entry, kind=Kind.TEMP, litter="half unpacked", extra={**entry.extra, **_facts(who)})
+
+
+def _lock_beside(path: Path) -> tuple[Path, ...]:
+    """Rattler's lock file beside a package goes with it."""
+    lock = path.with_name(path.name + ".lock")
+    return (lock,) if lock.is_file() else ()
+
+
+def _facts(who: Identity) -> dict[str, str]:
+    return {key: value for key in ("build", "subdir", "channel") if (value := getattr(who, key))}
+
+
+def _identified(entry: Entry, who: Identity) -> Entry:
+    return replace(
+        entry,
+        project=who.name,
+        version=who.version,
+        filename=who.filename,
+        origin=who.url,
+        digest=who.digest,
+        tags=" ".join(part for part in (who.subdir, who.build) if part),
+    )
+
+
+# -- everything else --------------------------------------------------------------------------------------------------
+
+
+def stamp(about: os.stat_result) -> str:
+    """What changes when a file or folder is replaced or written to."""
+    return f"{about.st_ino}:{about.st_mtime_ns}:{about.st_size}"
+
+
+def _plain(look: Look, name: str, tree: Tree, kind: Kind) -> Entry:
+    path = look.folder / name
+    try:
+        about = path.lstat()
+    except OSError:
+        about = None
+    return Entry(
+        look.tool,
+        look.place,
+        path.relative_to(look.place).as_posix(),
+        kind,
+        size=tree.size,
+        disk=tree.disk,
+        freeable=tree.freeable,
+        files=tree.files,
+        used=about.st_mtime if about else None,
+        used_from="mtime" if about else "",
+        paths=(path,),
+        extra={"stamp": stamp(about)} if about else {},
+    )
+
+
+def _leftover(look: Look, name: str, tree: Tree) -> Entry:
+    entry = _plain(look, name, tree, Kind.TEMP)
+    if look.now - tree.changed < STALE_TEMPORARY_S:
+        return replace(entry, pinned="it may still be in use")
+    return replace(entry, litter="stale temporary")
+
+
+def _strange(look: Look, name: str, tree: Tree, found: _Listing) -> Entry:
+    """A folder without ``info``: rattler's hidden unpacking, an empty or half-made package, or nothing of ours."""
+    if name.startswith(".") and _HIDDEN_UNPACKING.fullmatch(name):
+        return _leftover(look, name, tree)
+    entry = _plain(look, name, tree, Kind.OTHER)
+    archived = {stem(file) for file, _ in found.files}
+    if (name in archived or _is_bare(look.folder / name, tree)) and not look.census.is_linked_outside(tree):
+        busy = look.now - tree.changed < STALE_TEMPORARY_S
+        who = _identified(replace(entry, kind=Kind.TEMP), named(name, look.urls))
+        return replace(who, pinned=BEING_WRITTEN) if busy else replace(who, litter="half unpacked")
+    reason = "mamba's part of a shared folder" if name in SCHEMES else UNKNOWN_LAYOUT
+    return replace(entry, pinned=reason, freeable=0)
+
+
+def _is_bare(path: Path, tree: Tree) -> bool:
+    """An empty folder with a package's name."""
+    return tree.files == 0 and len(path.name.rsplit("-", 2)) == 3
+
+
+def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iterator[Entry]:
+    for name, _ in found.files:
+        tree = measure(f"{look.folder}/{name}")
+        if name.endswith(EXTENSIONS):
+            yield _archive(look, name, tree, identities)
+        elif name.endswith(".partial"):
+            yield _partial(look, name, tree)
+        elif name in {MAGIC, "urls"}:
+            yield replace(_plain(look, name, tree, Kind.OTHER), pinned="it makes the folder a cache", freeable=0)
+            if name == MAGIC and look.urls.stale:
+                yield _stale_lines(look)
+        elif _LEFTOVER.fullmatch(name):
+            yield _leftover(look, name, tree)
+        elif _RATTLER_LOCK.fullmatch(name):
+            if not (look.folder / name[:-5]).is_dir():
+                yield _leftover(look, name, tree)
+        elif name != ".cache.lock":
+            yield replace(_plain(look, name, tree, Kind.OTHER), pinned="not a package", freeable=0)
+    for name, _ in found.links:
+        tree = measure(f"{look.folder}/{name}")
+        yield replace(_plain(look, name, tree, Kind.OTHER), pinned="a symbolic link: conda ignores it", freeable=0)
+
+
+def _archive(look: Look, name: str, tree: Tree, identities: dict[str, Identity]) -> Entry:
+    who = named(name, look.urls)
+    record = identities.get(stem(name))
+    if record and record.filename == name:
+        who = record
+    entry = _identified(_plain(look, name, tree, Kind.ARCHIVE), replace(who, filename=name))
+    certainty = "proven" if who.recorded and who.url else "hash" if who.url else "content"
+    pinned = FRESH.replace("unpacked", "downloaded") if look.now - tree.changed < BUSY_S else ""
+    return replace(entry, certainty=certainty, pinned=pinned, extra={**entry.extra, **_facts(who)})  # type: ignore[arg-type]
+
+
+def _partial(look: Look, name: str, tree: Tree) -> Entry:
+    entry = _identified(_plain(look, name, tree, Kind.TEMP), named(name[: -len(".partial")], look.urls))
+    if is_locked(look.folder / name) or look.now - tree.changed < STALE_TEMPORARY_S:
+        return replace(entry, pinned=BEING_WRITTEN)
+    return replace(entry, litter="stale temporary")
+
+
+def _stale_lines(look: Look) -> Entry:
+    entry = _plain(look, MAGIC, Tree(size=look.urls.stale_bytes), Kind.OTHER)
+    extra = {"lines": str(look.urls.stale), "prune": "urls"}
+    key = (look.folder.relative_to(look.place) / f"{MAGIC}#stale").as_posix()
+    return replace(entry, key=key, litter="stale lines of urls.txt", extra=extra)

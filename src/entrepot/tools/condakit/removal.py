@@ -1,0 +1,254 @@
+"""Removing entries of a package cache so that no known environment breaks, and counting what the disk really gets back.
+
+A package's folder is first renamed into ``.trash`` of the same cache, in one step: no client ever sees half of it. There it is
+looked at once more: when somebody has begun to link to it meanwhile it is put back. Files that environments hold as hard links
+live on under their other names. What environments reach by symbolic links stays.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
+from entrepot.tools.condakit.census import BLOCK, measure
+from entrepot.tools.condakit.environments import links_into
+from entrepot.tools.condakit.folder import FRESH, stamp
+from entrepot.tools.condakit.known import environments, package_folders
+from entrepot.tools.condakit.locked import byte_lock, folder_lock, is_locked
+from entrepot.tools.condakit.urls import prune
+from entrepot.tools.condakit.writable import MAGIC
+
+TRASH = ".trash"
+FORCEABLE = frozenset((FRESH, FRESH.replace("unpacked", "downloaded")))
+"""Reasons that ``force`` overrides."""
+
+
+class Freed:
+    """Bytes and files given back: an inode's blocks count when its last link goes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.files = 0
+
+    def unlink(self, path: str) -> None:
+        """Remove one file.
+
+        Raises:
+            OSError: it could not be removed.
+        """
+        about = os.lstat(path)
+        os.unlink(path)  # noqa: PTH108  # strings are quicker
+        self.files += 1
+        if about.st_nlink <= 1:
+            self.bytes += _disk(about)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory.
+
+        Raises:
+            OSError: it could not be removed.
+        """
+        about = os.lstat(path)
+        os.rmdir(path)  # noqa: PTH106
+        self.bytes += _disk(about)
+
+    def tree(self, top: str) -> None:
+        """Remove a directory and all in it; a symbolic link is removed, never followed.
+
+        Raises:
+            OSError: something could not be removed; the rest may be gone.
+        """
+        with suppress(OSError):  # a package may bring folders that not even their owner may write to
+            about = os.lstat(top)
+            if about.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+                os.chmod(top, stat.S_IMODE(about.st_mode) | stat.S_IRWXU)  # noqa: PTH101
+        with os.scandir(top) as found:
+            inside = [(each.path, each.is_dir(follow_symlinks=False)) for each in found]
+        for path, is_folder in inside:
+            if is_folder:
+                self.tree(path)
+            else:
+                self.unlink(path)
+        self.rmdir(top)
+
+
+def _disk(about: os.stat_result) -> int:
+    blocks: int | None = getattr(about, "st_blocks", None)
+    return blocks * BLOCK if blocks is not None else about.st_size
+
+
+def remove(entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None) -> Removed:
+    """Remove entries; what may not go is kept with its reason.
+
+    Args:
+        entries: as listed.
+        around: where to look for environments.
+        force: also packages that were unpacked or downloaded within ten minutes; nothing else that is pinned goes by force.
+        progress: told after each ten.
+    """
+    work = _Work(around, force=force)
+    if any(entry.kind is Kind.UNPACKED or "links" in entry.extra for entry in entries):
+        work.look_for_links()
+    folders: dict[Path, list[Entry]] = {}
+    for entry in entries:
+        folders.setdefault(_folder_of(entry), []).append(entry)
+    done = 0
+    for folder, mine in folders.items():
+        with folder_lock(folder) as free:
+            for entry in mine:
+                work.take(entry, folder, "" if free else "an installation holds the lock of this cache")
+                done += 1
+                if progress and not done % 10:
+                    progress(done, len(entries), "entries")
+            work.finish(folder)
+    return Removed(tuple(work.gone), work.freed.bytes, work.freed.files, tuple(work.kept))
+
+
+def _folder_of(entry: Entry) -> Path:
+    first = entry.paths[0].parent if entry.paths else entry.place
+    return first.parent if entry.extra.get("index") and first.name == "cache" else first
+
+
+class _Work:
+    """One removal."""
+
+    def __init__(self, around: Surroundings, *, force: bool) -> None:
+        self._around = around
+        self._force = force
+        self._linked: dict[str, Path] = {}
+        self._pruned: set[Path] = set()
+        self.freed = Freed()
+        self.gone: list[Entry] = []
+        self.kept: list[tuple[Entry, str]] = []
+
+    def look_for_links(self) -> None:
+        """Find every symbolic link of a known environment into a known cache, records or not."""
+        self._linked = links_into(environments(self._around), package_folders(self._around))
+
+    def take(self, entry: Entry, folder: Path, busy: str) -> None:
+        """Remove one entry or keep it with a reason."""
+        why = busy or self._refusal(entry)
+        if not why:
+            try:
+                why = self._remove(entry, folder)
+            except OSError as exc:
+                why = reason(exc, entry.paths[0])
+        if why:
+            self.kept.append((entry, why))
+        else:
+            self.gone.append(entry)
+
+    def finish(self, folder: Path) -> None:
+        """Drop the lines of ``urls.txt`` that nothing needs any more, and an empty trash."""
+        if folder in self._pruned and (folder / MAGIC).is_file():
+            with suppress(OSError):
+                prune(folder, os.listdir(folder))  # noqa: PTH208
+        with suppress(OSError):
+            (folder / TRASH).rmdir()
+
+    def _refusal(self, entry: Entry) -> str:
+        if entry.pinned and not (self._force and entry.pinned in FORCEABLE):
+            return entry.pinned
+        if not entry.paths:
+            return "it has no place"
+        try:
+            about = entry.paths[0].lstat()
+        except FileNotFoundError:
+            return "it is gone already"
+        except OSError as exc:
+            return reason(exc, entry.paths[0])
+        if "stamp" in entry.extra and stamp(about) != entry.extra["stamp"]:
+            return "it changed since it was listed"
+        user = self._linked.get(os.path.realpath(entry.paths[0]))
+        return f"{user} links to it symbolically: it would break" if user else ""
+
+    def _remove(self, entry: Entry, folder: Path) -> str:
+        if entry.extra.get("prune") == "urls":
+            before = measure(str(folder / MAGIC)).disk
+            prune(folder, os.listdir(folder))  # noqa: PTH208
+            self.freed.bytes += before - measure(str(folder / MAGIC)).disk
+            return ""
+        if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE, Kind.TEMP):
+            self._pruned.add(folder)
+        if entry.paths[0].is_dir() and not entry.paths[0].is_symlink():
+            return self._remove_folder(entry, folder)
+        return self._remove_files(entry, folder)
+
+    def _remove_folder(self, entry: Entry, folder: Path) -> str:
+        path = entry.paths[0]
+        if path.name == TRASH:
+            self._empty(path)
+            return ""
+        if self._is_being_written(path.name, folder):
+            return "being written"
+        trash = folder / TRASH
+        trash.mkdir(exist_ok=True)
+        aside = trash / f"entrepot-{secrets.token_hex(4)}-{path.name}"[:200]
+        path.rename(aside)
+        expected = int(entry.extra.get("links", "0"))
+        if expected and measure(str(aside)).links > expected:
+            aside.rename(path)
+            return "an installation began to link to it"
+        for beside in entry.paths[1:]:
+            with suppress(FileNotFoundError):
+                self.freed.unlink(str(beside))
+        try:
+            self.freed.tree(str(aside))
+        except OSError as exc:
+            return f"part of it is left in {trash}: {exc.strerror}"
+        return ""
+
+    def _empty(self, trash: Path) -> None:
+        """What is in a trash folder, then the folder."""
+        with os.scandir(trash) as found:
+            inside = [(each.path, each.is_dir(follow_symlinks=False)) for each in found]
+        for each, is_folder in inside:
+            if is_folder:
+                self.freed.tree(each)
+            else:
+                self.freed.unlink(each)
+        self.freed.rmdir(str(trash))
+
+    def _is_being_written(self, name: str, folder: Path) -> bool:
+        return any(is_locked(folder / f"{name}{end}.partial") for end in ("", ".conda", ".tar.bz2"))
+
+    def _remove_files(self, entry: Entry, folder: Path) -> str:
+        """Files one after the other, under the lock that their writer would take."""
+        if self._is_being_written(entry.paths[0].name, folder):
+            return "being written"
+        with ExitStack() as locks:
+            lockable = [path for path in entry.paths if path.name.endswith((".info.json", ".partial"))]
+            if not all(locks.enter_context(byte_lock(path)) for path in lockable):
+                return "being written"
+            for path in entry.paths:
+                with suppress(FileNotFoundError):
+                    if path.is_dir() and not path.is_symlink():
+                        self.freed.tree(str(path))
+                    else:
+                        self.freed.unlink(str(path))
+        return ""
+
+
+def reason(exc: OSError, path: Path) -> str:
+    """Why a file could not be removed, as a sentence."""
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission to remove it: {_owner(path.parent)}"
+    if exc.errno == errno.EROFS:
+        return "the file system is read-only"
+    return f"it could not be removed: {exc.strerror}"
+
+
+def _owner(folder: Path) -> str:
+    try:
+        import pwd  # noqa: PLC0415  # there is none on Windows
+
+        about = folder.lstat()
+        return f"{folder} belongs to {pwd.getpwuid(about.st_uid).pw_name} ({stat.filemode(about.st_mode)})"
+    except (OSError, ImportError, KeyError):
+        return str(folder)

@@ -1,0 +1,133 @@
+"""Root prefixes of conda and mamba, found without running them: from variables, PATH, the usual folders and known environments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrepot.ports.tool import Surroundings
+from entrepot.tools.condakit.flavour import expand_user, pathmod
+from entrepot.tools.reading import is_dir, is_file, read_text
+
+INSTALLERS = tuple("miniconda3 anaconda3 miniforge3 mambaforge miniforge-pypy3 mambaforge-pypy3 miniconda anaconda conda".split())
+"""What the installers call their folder, lower case: Miniconda, Anaconda, Miniforge, Mambaforge."""
+MAMBA_FOLDERS = ("micromamba", ".local/share/mamba", "AppData/Roaming/mamba")
+"""Where micromamba puts its root prefix: 1.x, 2.x, and that of Windows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """One root prefix."""
+
+    path: Path
+    why: str
+    """How it was found: a variable, PATH, the folder's name."""
+    is_conda: bool
+    """Whether conda itself is in it; else only mamba uses it."""
+
+
+def usual_folders(around: Surroundings) -> list[str]:
+    """Where the installers put conda on a platform, most usual first; none is looked at."""
+    flavour, home = pathmod(around), str(around.home)
+    if around.platform == "win32":
+        local = around.environ.get("LOCALAPPDATA") or flavour.join(home, "AppData", "Local")
+        shared = around.environ.get("PROGRAMDATA", "C:\\ProgramData")
+        bases = [home, local, flavour.join(local, "Continuum"), shared, "C:\\", "C:\\tools"]
+        return [flavour.join(base, name) for base in bases for name in INSTALLERS[:4]]
+    bases = [home, f"{home}/opt", "/opt", "/usr/local", "/usr/share"]
+    found = [f"{base}/{name}" for base in bases for name in INSTALLERS]
+    found += [f"{home}/Miniconda3", f"{home}/Anaconda3", f"{home}/.conda-root", f"{home}/.local/share/conda"]
+    if around.platform == "darwin":
+        found += ["/opt/homebrew/Caskroom/miniconda/base", "/opt/homebrew/Caskroom/miniforge/base", "/opt/homebrew/anaconda3"]
+        found += ["/usr/local/Caskroom/miniconda/base", "/usr/local/Caskroom/miniforge/base"]
+    return found
+
+
+def conda_roots(around: Surroundings) -> list[Root]:
+    """Every root prefix with conda in it; the one whose conda would run comes first."""
+    found: dict[str, Root] = {}
+    for path, why in _candidates(around):
+        if has_conda(path) and (key := os.path.realpath(path)) not in found:
+            found[key] = Root(path, why, is_conda=True)
+    return list(found.values())
+
+
+def mamba_roots(around: Surroundings) -> list[Root]:
+    """Every root prefix that mamba or micromamba uses, the one in force first; conda's are among them when mamba is in them."""
+    found: dict[str, Root] = {}
+    named = around.environ.get("MAMBA_ROOT_PREFIX")
+    if named:
+        path = around.cwd / expand_user(named, around)
+        found[os.path.realpath(path)] = Root(path, "MAMBA_ROOT_PREFIX", is_conda=has_conda(path))
+    candidates = [(around.home / folder, "the usual folder") for folder in MAMBA_FOLDERS]
+    data = around.environ.get("XDG_DATA_HOME")
+    candidates += [(Path(data) / "mamba", "XDG_DATA_HOME")] if data else []
+    for path, why in [*candidates, *_candidates(around)]:
+        if has_mamba(path) and (key := os.path.realpath(path)) not in found:
+            found[key] = Root(path, why, is_conda=has_conda(path))
+    return list(found.values())
+
+
+def has_conda(path: Path) -> bool:
+    """Whether a folder is a root prefix of conda: ``conda-meta`` and the command are there."""
+    commands = ("bin/conda", "condabin/conda", "Scripts/conda.exe", "condabin/conda.bat")
+    return is_dir(path / "conda-meta") and any(is_file(path / command) for command in commands)
+
+
+def has_mamba(path: Path) -> bool:
+    """Whether mamba made packages or environments in a folder, or is installed there."""
+    if any(is_file(path / name) for name in ("bin/mamba", "bin/micromamba", "Scripts/mamba.exe", "condabin/mamba")):
+        return True
+    return not has_conda(path) and (is_file(path / "pkgs/urls.txt") or (is_dir(path / "envs") and is_dir(path / "pkgs")))
+
+
+def _candidates(around: Surroundings) -> Iterator[tuple[Path, str]]:
+    environ = around.environ
+    for name in ("_CONDA_EXE", "CONDA_EXE", "MAMBA_EXE"):
+        if environ.get(name):
+            yield Path(environ[name]).parent.parent, name
+    for name in ("_CONDA_ROOT", "CONDA_ROOT", "CONDA_PREFIX", *(f"CONDA_PREFIX_{n}" for n in range(1, 4))):
+        if environ.get(name):
+            yield from _around(Path(environ[name]), name)
+    yield from _on_path(environ.get("PATH", ""), around)
+    for folder in usual_folders(around):
+        yield Path(folder), "the usual folder"
+    for prefix in registered(around.home):
+        yield from _around(prefix, "environments.txt")
+
+
+def _around(prefix: Path, why: str) -> Iterator[tuple[Path, str]]:
+    """A prefix, and the root it belongs to when it lies in a root's ``envs``."""
+    yield prefix, why
+    if prefix.parent.name == "envs":
+        yield prefix.parent.parent, why
+
+
+def _on_path(path: str, around: Surroundings) -> Iterator[tuple[Path, str]]:
+    names = ("conda.exe", "mamba.exe", "conda.bat") if around.platform == "win32" else ("conda", "mamba", "micromamba")
+    for folder in path.split(";" if around.platform == "win32" else ":"):
+        for name in names if folder else ():
+            command = Path(folder) / name
+            if is_file(command):
+                yield command.parent.parent, "PATH"
+                real = Path(os.path.realpath(command))
+                if real != command:
+                    yield real.parent.parent, "PATH"
+
+
+def registered(home: Path) -> list[Path]:
+    """Prefixes in ``~/.conda/environments.txt``, dead ones too.
+
+    Source: conda 26.7: one prefix a line, appended by ``conda create``; mamba writes it too.
+    """
+    return [Path(line.strip()) for line in read_text(home / ".conda/environments.txt").splitlines() if line.strip()]
+
+
+def unique(paths: Iterable[Path]) -> list[Path]:
+    """Each directory once, under the name it has first; symbolic links count as what they lead to."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        found.setdefault(os.path.realpath(path), path)
+    return list(found.values())

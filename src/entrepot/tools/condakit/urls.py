@@ -1,0 +1,119 @@
+"""``urls.txt``, the log of where archives came from: read for origins, and pruned of lines that no file needs.
+
+conda appends to it without a lock and takes the last line with the right base name.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrepot.tools.condakit.writable import MAGIC
+
+LIMIT_BYTES = 256 << 20
+EXTENSIONS = (".conda", ".tar.bz2")
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """The file taken apart."""
+
+    by_name: dict[str, str]
+    """Archive's file name -> URL of the last line that has it."""
+    lines: int = 0
+    stale: int = 0
+    """Lines that nothing in the folder needs: of what is gone, and earlier ones of the same name."""
+    stale_bytes: int = 0
+
+
+def stem(name: str) -> str:
+    """An archive's name without its extension.
+
+    >>> stem("numpy-1.26-py311_0.tar.bz2"), stem("numpy-1.26-py311_0")
+    ('numpy-1.26-py311_0', 'numpy-1.26-py311_0')
+    """
+    return next((name[: -len(e)] for e in EXTENSIONS if name.endswith(e)), name)
+
+
+def read_urls(folder: Path, names: Iterable[str]) -> Urls:
+    """Read the file.
+
+    Args:
+        folder: the cache.
+        names: what lies in it: archives and unpacked packages.
+    """
+    try:
+        with (folder / MAGIC).open("rb") as file:
+            raw = file.read(LIMIT_BYTES)
+    except OSError:
+        return Urls({})
+    wanted = {stem(name) for name in names}
+    lines = raw.splitlines(keepends=True)
+    keep = _needed(lines, wanted)
+    by_name = {_name(line): line.strip().decode("utf-8", "replace").partition("#")[0] for line in lines if line.strip()}
+    gone = [line for line, kept in zip(lines, keep, strict=True) if not kept]
+    return Urls(by_name, len(lines), len(gone), sum(map(len, gone)))
+
+
+def _name(line: bytes) -> str:
+    """The base name as conda sees it; one without an extension is a ``.tar.bz2``."""
+    name = line.strip().decode("utf-8", "replace").partition("#")[0].rpartition("/")[2]
+    return name if name.endswith(EXTENSIONS) or not name else f"{name}.tar.bz2"
+
+
+def _needed(lines: list[bytes], wanted: set[str]) -> list[bool]:
+    seen: set[str] = set()
+    keep = []
+    for line in reversed(lines):
+        name = _name(line)
+        keep.append(bool(name) and name not in seen and stem(name) in wanted)
+        seen.add(name)
+    return keep[::-1]
+
+
+def prune(folder: Path, names: Iterable[str]) -> int:
+    """Drop the lines that nothing in the folder needs; how many went.
+
+    The new file replaces the old one in one step. What a running conda appends to the old one meanwhile is carried over.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = folder / MAGIC
+    with path.open("rb") as old:
+        lines = old.read().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            return 0  # somebody is writing this line
+        keep = _needed(lines, {stem(name) for name in names})
+        left = [line for line, kept in zip(lines, keep, strict=True) if kept]
+        if len(left) == len(lines):
+            return 0
+        _replace(path, b"".join(left))
+        if late := old.read():
+            with path.open("ab") as new:
+                new.write(late)
+    return len(lines) - len(left)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    about = path.stat()
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=".urls.", suffix=".tmp")
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if hasattr(os, "chown"):
+            with suppress(PermissionError):
+                os.chown(name, about.st_uid, about.st_gid)
+        Path(name).chmod(stat.S_IMODE(about.st_mode))
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise

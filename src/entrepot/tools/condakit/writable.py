@@ -1,0 +1,78 @@
+"""Whether conda would write to a cache, by its own test, and which of several it would take. Nothing is created."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrepot.ports.tool import Surroundings
+
+MAGIC = "urls.txt"
+"""The file that makes a directory a package cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What conda makes of one directory."""
+
+    exists: bool
+    """Something is there."""
+    is_cache: bool
+    """There is a ``urls.txt``."""
+    writable: bool
+    """conda would take it: ``urls.txt`` can be appended to, or it can be created."""
+    why_not: str = ""
+    trap: str = ""
+
+
+def judge(path: Path, around: Surroundings) -> Verdict:
+    """Conda's verdict: a ``urls.txt`` that can be opened for appending; or none, and one could be made.
+
+    Source: conda 26.7, ``core/package_cache_data.py``, ``_check_writable`` and ``first_writable``.
+    """
+    magic = path / MAGIC
+    here = _lookable(path)
+    if here is None:
+        parent = next((p for p in path.parents if _lookable(p) is not None), None)
+        can = parent is not None and may_write(parent, around)
+        return Verdict(exists=False, is_cache=False, writable=can, why_not="" if can else f"{parent or path} may not be written to")
+    if not stat.S_ISDIR(here.st_mode):
+        return Verdict(exists=True, is_cache=False, writable=False, why_not="it is no directory")
+    about = _lookable(magic)
+    if about is not None and stat.S_ISREG(about.st_mode):
+        if may_write(magic, around):
+            return Verdict(exists=True, is_cache=True, writable=True)
+        why = "its urls.txt may not be written to: conda takes packages from it and puts none in"
+        return Verdict(exists=True, is_cache=True, writable=False, why_not=why)
+    can = may_write(path, around)
+    trap = "there is no urls.txt: packages in it make conda fail; create an empty one" if _holds_packages(path) else ""
+    return Verdict(exists=True, is_cache=False, writable=can, why_not="" if can else "it may not be written to", trap=trap)
+
+
+def first_writable(paths: Iterable[Path], around: Surroundings) -> Path | None:
+    """The cache that conda downloads into: the first that is writable or can be made."""
+    return next((path for path in paths if judge(path, around).writable), None)
+
+
+def may_write(path: Path, around: Surroundings) -> bool:
+    """Whether this process's user could write there (``access(2)``, which knows of read-only mounts and lists of rights)."""
+    del around
+    return os.access(path, os.W_OK)
+
+
+def _lookable(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (OSError, ValueError):
+        return None
+
+
+def _holds_packages(path: Path) -> bool:
+    try:
+        with os.scandir(path) as found:
+            return any(each.is_dir() and os.path.isfile(f"{each.path}/info/index.json") for each in found)  # noqa: PTH113
+    except OSError:
+        return False
