@@ -10,7 +10,6 @@ import clients
 from entrepot.testing.origin import Origin
 from running import Desk
 
-
 pytestmark = pytest.mark.slow
 
 

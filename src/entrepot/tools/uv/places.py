@@ -1,8 +1,8 @@
-"""Where uv's cache is, why it is there, and whether uv could use it: the answer to ``where uv``.
+r"""Where uv's cache is, why it is there, and whether uv could use it: the answer to ``where uv``.
 
 Strongest first: ``--no-cache``; ``UV_NO_CACHE`` (true: off for good; false: uv 0.13 lets it beat the files, older ones do not);
 ``no-cache = true`` in a file; ``--cache-dir``; ``UV_CACHE_DIR``; ``cache-dir`` in a file; ``~/Library/Caches/uv`` on macOS if it is
-there; ``$XDG_CACHE_HOME/uv`` (absolute only), ``~/.cache/uv``; ``%LOCALAPPDATA%\\uv\\cache``. An empty ``UV_CACHE_DIR`` or
+there; ``$XDG_CACHE_HOME/uv`` (absolute only), ``~/.cache/uv``; ``%LOCALAPPDATA%\uv\cache``. An empty ``UV_CACHE_DIR`` or
 ``UV_NO_CACHE`` makes uv stop with an error. "Off" is a temporary directory for each run.
 
 Source: ``uv cache dir`` of 0.5.31, 0.8.24 and 0.13.8 in some forty settings; ``crates/uv-cache/src/cli.rs``.
