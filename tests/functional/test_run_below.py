@@ -17,6 +17,7 @@ from entrepot.testing.origin import Origin
 from entrepot.testing.tls import TestAuthority
 from running import Desk
 
+pytestmark = pytest.mark.slow
 AUTHORITY = TestAuthority("the tests' own")
 PIP = "download -q -d out -i"
 SUITE = """

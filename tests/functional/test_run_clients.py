@@ -73,7 +73,7 @@ CLIENTS: dict[str, tuple[str, dict[str, str]]] = {
 NO_FILES = ("uv lock",)
 """Clients that fetch pages and metadata alone."""
 
-SLOW = ("pip in nox",)
+SLOW = ("pip in nox", "pip in tox")
 """They make environments for many seconds; what runs below them is pip, which is tried over http by itself."""
 CASES = [(scheme, name) for name in CLIENTS for scheme in ("http", "https") if scheme == "https" or name not in SLOW]
 

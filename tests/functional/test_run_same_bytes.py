@@ -14,10 +14,13 @@ from running import Desk, Ran
 DEPENDENCIES = '["synth-0000", "synth-0003"]'
 PROJECT = f'[project]\nname = "mine"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = {DEPENDENCIES}\n'
 POETRY = '[tool.poetry]\npackage-mode = false\n[tool.poetry.dependencies]\npython = ">=3.11"\nsynth-0000 = "*"\nsynth-0003 = "*"\n'
+BOTH = pytest.mark.parametrize("origin", ["http", "https"], indirect=True)
+HTTPS = pytest.mark.parametrize("origin", ["https"], indirect=True)
+pytestmark = pytest.mark.slow
 TIMES = frozenset(("upload_time", "upload-time", "time", "date", "created_at"))
 
 
-@pytest.fixture(params=["http", "https"])
+@pytest.fixture
 def origin(request):
     """An index that a client can reach without entrepot too: on loopback, its files on another port.
 
@@ -63,19 +66,26 @@ def locks(tmp_path, origin, files, *command) -> tuple[Desk, Ran]:
     return desk, ran
 
 
+@BOTH
 def test_uv_lock_is_the_same(tmp_path, origin):
     index = f'[[tool.uv.index]]\nurl = "{origin.index_url}"\ndefault = true\n'
     desk, _ran = locks(tmp_path, origin, {"pyproject.toml": PROJECT + index}, *clients.uv(), "lock", "-q")
     assert origin.files_base in (desk.project / "uv.lock").read_text()
 
 
-@pytest.mark.parametrize("options", [(), ("--static-urls",)], ids=["names", "URLs"])
+@pytest.mark.parametrize(
+    ("origin", "options"),
+    [("http", ()), ("https", ()), ("https", ("--static-urls",))],
+    ids=["http", "https", "https, URLs"],
+    indirect=["origin"],
+)
 def test_pdm_lock_is_the_same(tmp_path, origin, options):
     index = f'[[tool.pdm.source]]\nname = "pypi"\nurl = "{origin.index_url}"\n'
     desk, _ran = locks(tmp_path, origin, {"pyproject.toml": PROJECT + index}, *clients.pdm(), "lock", "-q", *options)
     assert "synth-0003" in (desk.project / "pdm.lock").read_text()
 
 
+@HTTPS
 def test_poetry_lock_is_the_same(tmp_path, origin):
     index = f'[[tool.poetry.source]]\nname = "own"\nurl = "{origin.index_url}"\npriority = "primary"\n'
     command = (*clients.poetry(), "lock", "-q")
@@ -90,7 +100,11 @@ def without_times(value):
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("version", ["23.2.1", "24.3.1", "25.3", "26.3"])
+@pytest.mark.parametrize(
+    ("origin", "version"),
+    [("http", "26.3"), *(("https", version) for version in ("23.2.1", "24.3.1", "25.3", "26.3"))],
+    indirect=["origin"],
+)
 def test_the_report_of_pip_is_the_same(tmp_path, origin, version):
     words = ("install", "-q", "--dry-run", "--ignore-installed", "--report", "pip.json", "-i", origin.index_url)
     desk = desk_for(origin, tmp_path / "desk")
@@ -105,6 +119,7 @@ def test_the_report_of_pip_is_the_same(tmp_path, origin, version):
     assert without_times(reports[0]) == without_times(reports[1]) == without_times(reports[2])
 
 
+@HTTPS
 @pytest.mark.parametrize("client", ["pip 20.3.4", "pip 26.3", "uv"])
 def test_direct_url_json_is_the_same(tmp_path, origin, client):
     desk = desk_for(origin, tmp_path / "desk")

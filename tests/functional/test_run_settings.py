@@ -17,6 +17,7 @@ from running import Desk
 DEAD = "http://127.0.0.1:9"
 HIDDEN = "curl -sS $(echo https:)//other.test/hello"
 """A URL that nobody can read beforehand: its host is tunnelled."""
+pytestmark = pytest.mark.slow
 AUTHORITY = TestAuthority("a company's own")
 
 
