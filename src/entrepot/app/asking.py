@@ -65,3 +65,13 @@ async def ask_again(upstream: Upstream, request: RequestHead, clock: Clock) -> A
             await answer.aclose()
         await asyncio.sleep(pause or 0)
     raise AssertionError("the last try returns or raises")
+
+
+class _NoAnswer:
+    """Stands where an answer was handed on: closing it is the new owner's business."""
+
+    async def aclose(self) -> None:
+        pass
+
+
+NO_ANSWER: Answer = _NoAnswer()  # type: ignore[assignment]

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 from entrepot.app.facts import Expectation
 from entrepot.app.flight import Flight
-from entrepot.app.partials import continues, range_validator
+from entrepot.app.partials import as_it_is, continues, range_validator
 from entrepot.app.policy import HELD_BACK
 from entrepot.digests import Hasher
 from entrepot.errors import DigestMismatch, TruncatedBody
@@ -56,11 +56,6 @@ async def verified(
         )
     for piece in held:
         yield piece
-
-
-def as_it_is(request: RequestHead) -> RequestHead:
-    """The request for the file itself: digests are of that, not of what a server makes of it on the way (RFC 9110 §12.5.3)."""
-    return dataclasses.replace(request, headers=request.headers.replaced("Accept-Encoding", "identity"))
 
 
 async def rest_of(

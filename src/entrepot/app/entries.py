@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 from entrepot.errors import Busy, InvalidHead, StoreError
 from entrepot.heads import Head, body_key, cache_key, variant_name
+from entrepot.httpcache.messages import StoredResponse
 from entrepot.ports.catalogue import Catalogue
 from entrepot.ports.clock import Clock
-from entrepot.ports.store import Blob, Store
+from entrepot.ports.store import Blob, Growing, Store
 
 MAX_HEAD = 1 << 20
 """Bytes a head may have; a larger object under ``heads/`` is not one of ours."""
@@ -62,6 +64,30 @@ class Entries:
         else:
             self._catalogue.record(key, head, used=self._clock.now(), disk=body.disk if body is not None else 0)
         return head
+
+    async def keep(self, url: str, head: Head, growing: Growing, *, replaces: Iterable[StoredResponse] = ()) -> Head:
+        """Make a download an entry: body first, then head, so that whoever finds the head finds the body.
+
+        Args:
+            url: of the entry.
+            head: complete.
+            growing: the body, led by the caller; dropped when the head has none.
+            replaces: older variants to drop afterwards.
+
+        Raises:
+            StoreError, Busy: the body could not be kept.
+        """
+        if head.body is not None:
+            with self.hold(head):
+                await growing.commit(body_key(head.body))
+                entry = await self.save(url, head)
+        else:
+            growing.discard()
+            entry = await self.save(url, head)
+        for old in replaces:
+            if old.key != entry.response.key:
+                await self.drop(old.key)
+        return entry
 
     async def drop(self, key: str) -> None:
         """Remove a head by its key; its body goes with the next sweep unless another head names it."""

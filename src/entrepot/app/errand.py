@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum
 
 from entrepot.app.entries import Entries
 from entrepot.app.facts import Expectation, Facts
+from entrepot.app.partials import as_it_is
 from entrepot.errors import FormatError
 from entrepot.heads import Head, canonical_url
-from entrepot.httpcache import Decision
+from entrepot.httpcache import Decision, Hit, Miss, unconditional
 from entrepot.httpcache.messages import RequestHead, StoredResponse
 from entrepot.ports.clock import Clock
 from entrepot.ports.upstream import Upstream
 from entrepot.simple.worker import PageReader
+
+
+class State(Enum):
+    """Where a flight is; the transitions stand in ``flight.py``."""
+
+    ASKING = "asking"
+    STREAMING = "streaming"
+    VERIFIED = "verified"
+    LANDED = "landed"
+    PASSED = "passed"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,24 @@ class Errand:
             fields += ["accept", "accept-encoding", "accept-language", "if-none-match", "if-modified-since"]
         parts = [canonical_url(self.request.url), *(f"{f}={self.forward.headers.get(f)}" for f in fields)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
+
+
+def errand_for(request: RequestHead, decision: Decision, heads: Iterable[Head], expectation: Expectation) -> Errand:
+    """What upstream is asked for on behalf of this request, and of all who ask the same.
+
+    Args:
+        request: the client's.
+        decision: of the core; not a hit, which asks for nothing.
+        heads: what is stored of the URL.
+        expectation: what is known of its body.
+    """
+    assert not isinstance(decision, Hit)
+    if isinstance(decision, Miss) and not decision.variants:
+        # What the client has of its own does not help the next one, nor this one without a network: ask for the whole.
+        # Its condition is evaluated against what is stored then.
+        decision = dataclasses.replace(decision, forward=unconditional(decision.forward))
+    forward = as_it_is(decision.forward) if expectation.checks else decision.forward
+    return Errand(request, forward, decision, expectation, tuple(h.response for h in heads))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,21 +18,29 @@ import asyncio
 import dataclasses
 import secrets
 from contextlib import suppress
-from enum import Enum
 from urllib.parse import urlsplit
 
-from entrepot.app.asking import ask
+from entrepot.app.asking import NO_ANSWER, ask
+from entrepot.app.checks import check_digest, check_length, finished, is_file, known_size
 from entrepot.app.drafts import draft_head
-from entrepot.app.errand import Errand, Means, Note
+from entrepot.app.errand import Errand, Means, Note, State
 from entrepot.app.following import Follower
 from entrepot.app.pages import holds_secrets, page_reader
-from entrepot.app.partials import announced, as_kept, content_length, continues, hash_partial, range_validator, starts_alike
+from entrepot.app.partials import (
+    announced,
+    as_kept,
+    content_length,
+    continues,
+    hash_partial,
+    range_validator,
+    resuming,
+    starts_alike,
+)
 from entrepot.app.policy import (
     BACKOFF_S,
     HELD_BACK,
     MAX_ATTEMPTS,
     RETRIED,
-    VERIFIED_STATUSES,
     agrees,
     immutable,
     keeps,
@@ -49,7 +57,7 @@ from entrepot.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from entrepot.heads import Head, body_key, canonical_url, redacted_url
+from entrepot.heads import Head, canonical_url, redacted_url
 from entrepot.httpcache import (
     Action,
     Discard,
@@ -60,23 +68,12 @@ from entrepot.httpcache import (
     on_response,
     unconditional,
 )
-from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
+from entrepot.httpcache.messages import ResponseHead, StoredResponse
 from entrepot.ports.store import Blob, Growing
 from entrepot.ports.upstream import Answer as UpstreamAnswer
 
 FOLLOW_S = 0.01
 """Seconds between looks at a download that another process leads."""
-
-
-class State(Enum):
-    """Where a flight is."""
-
-    ASKING = "asking"
-    STREAMING = "streaming"
-    VERIFIED = "verified"
-    LANDED = "landed"
-    PASSED = "passed"
-    FAILED = "failed"
 
 
 class Flight:
@@ -341,7 +338,7 @@ class Flight:
         by_range = have > 0 and self._by_range
         answer, self._elsewhere = await ask(
             self._means.upstream,
-            self._resuming(have) if by_range else self._forward,
+            resuming(self._errand.forward, self.draft, have) if by_range and self.draft is not None else self._forward,
             fresh=again,
             follow=self._errand.expectation.proves,
         )
@@ -362,7 +359,7 @@ class Flight:
                 if self._contradicts(answer, sent):
                     return False
                 if not await self._decide(growing, answer, sent):
-                    answer = _NO_ANSWER
+                    answer = NO_ANSWER
                     return True
             if self.state is not State.LANDED:
                 await self._land(growing)
@@ -420,7 +417,7 @@ class Flight:
         stored = action.entry if isinstance(action, Store) else as_kept(errand.forward, answer.head, sent, now)
         self._replaces = action.replaces if isinstance(action, Store) else ()
         self.draft = draft_head(errand.request, stored, errand.expectation, shared=self._means.shared, reserve=not storable)
-        self.total, self._mark = announced(answer.head, self._known_size), secrets.token_hex(8)
+        self.total, self._mark = announced(answer.head, known_size(answer.head, errand.expectation)), secrets.token_hex(8)
         self._holds = errand.expectation.checks and self._is_ok
         growing.describe(Note(self.draft, self.total, self._mark, self._holds).to_bytes())
         self.state = State.STREAMING
@@ -430,7 +427,8 @@ class Flight:
 
     async def _receive(self, growing: Growing, answer: UpstreamAnswer, *, skip: int) -> None:
         """Write what comes. With ``skip``, upstream began again at 0: what we have must come again, and is compared."""
-        prefix = Hasher()
+        assert self.draft is not None
+        prefix, draft, known = Hasher(), self.draft, known_size(self.draft.response.head, self._errand.expectation)
         self.state = State.STREAMING if not skip else self.state
         async for piece in answer.chunks():
             self._means.downloaded(len(piece))
@@ -445,47 +443,20 @@ class Flight:
                 self._hasher.feed(new)
                 self.state = State.STREAMING
                 self._tell()
-            if self._known_size is not None and content_length(answer.head) is None and self._hasher.size > self._known_size:
+            if known is not None and content_length(answer.head) is None and self._hasher.size > known:
                 break  # nothing but this would ever end it
         if skip:
             raise DigestMismatch("upstream sent less when it was asked again", url=self._redacted)
-        self._check_length(content_length(answer.head) if answer.head.status == 200 else None)
-
-    def _check_length(self, length: int | None) -> None:
-        """A known size must be met, unless the digest says that it is the index that errs about the size."""
-        have, wanted = self._hasher.size, self._known_size
-        if wanted is None:
-            wanted = self.total if self.total is not None else length
-        if wanted is None or have == wanted or (self._holds and self._wrong() is None):
-            return
-        if have < wanted:
-            raise TruncatedBody(f"the body ended after {have} of {wanted} bytes", url=self._redacted, received=have)
-        raise DigestMismatch(f"{self._redacted} is longer than the {wanted} bytes it should have", url=self._redacted)
-
-    def _wrong(self) -> Digest | None:
-        return self._errand.expectation.mismatch(self._hasher) if self._is_ok else None
+        length = content_length(answer.head) if answer.head.status == 200 else None
+        announced_ = self.total if self.total is not None else length
+        check_length(draft.response.head, self._errand.expectation, self._hasher, announced=announced_, url=self._redacted)
 
     async def _land(self, growing: Growing) -> None:
         """Check, let go of the held-back end, make durable."""
         assert self.draft is not None
-        ok, wrong = self._is_ok, self._wrong()
-        if wrong is not None:
-            actual = self._hasher.digest(wrong.algorithm)
-            raise DigestMismatch(
-                f"{redacted_url(self._errand.request.url)} has {actual}, its index says {wrong}",
-                url=self._redacted,
-                expected=str(wrong),
-                actual=str(actual),
-            )
-        size = self._hasher.size
-        proven = self._errand.expectation.proven_by(self._hasher) if ok else ()
-        head = dataclasses.replace(
-            self.draft,
-            body=self._hasher.digest() if size else None,
-            response=dataclasses.replace(self.draft.response, size=size),
-            proven=proven,
-            reserve=self.draft.reserve or (self._elsewhere and not proven),  # another address' freshness is not this one's
-        )
+        expectation, size = self._errand.expectation, self._hasher.size
+        check_digest(self.draft.response.head, expectation, self._hasher, url=self._redacted)
+        head, ok = finished(self.draft, expectation, self._hasher, elsewhere=self._elsewhere), self._is_ok
         if ok:
             self._read_page(growing, head)
         self.state, self.total = State.VERIFIED, size
@@ -495,25 +466,11 @@ class Flight:
             growing.discard()
             return
         try:
-            await self._keep(growing, head)
+            self.entry = await self._means.entries.keep(self._errand.request.url, head, growing, replaces=self._replaces)
         except (StoreError, Busy) as exc:
             self._means.entries.failed(exc)  # the clients have it all the same
         else:
             self.state = State.LANDED
-
-    async def _keep(self, growing: Growing, head: Head) -> None:
-        """Body first, then head: whoever finds the head finds the body."""
-        entries, url = self._means.entries, self._errand.request.url
-        if head.body is not None:
-            with entries.hold(head):
-                await growing.commit(body_key(head.body))
-                self.entry = await entries.save(url, head)
-        else:
-            growing.discard()
-            self.entry = await entries.save(url, head)
-        for old in self._replaces:
-            if old.key != self.entry.response.key:
-                await entries.drop(old.key)
 
     async def _refresh(self, action: Refresh) -> None:
         heads = await self._means.entries.load(self._errand.request.url)
@@ -533,37 +490,8 @@ class Flight:
 
     @property
     def _is_ok(self) -> bool:
-        return self.draft is not None and self.draft.response.head.status in VERIFIED_STATUSES
-
-    @property
-    def _known_size(self) -> int | None:
-        """Bytes that the index says the body has; of a coded body it says nothing."""
-        if not self._is_ok or self.draft is None or "content-encoding" in self.draft.response.head.headers:
-            return None
-        return self._errand.expectation.size
+        return self.draft is not None and is_file(self.draft.response.head)
 
     @property
     def _redacted(self) -> str:
         return redacted_url(canonical_url(self._errand.request.url))
-
-    # asking upstream
-
-    def _resuming(self, have: int) -> RequestHead:
-        """The request for the rest (RFC 9110 §14.2), on condition that it is still the same (§13.1.5)."""
-        assert self.draft is not None
-        headers = self._errand.forward.headers.without("range", "if-range", "if-none-match", "if-modified-since")
-        headers = headers.added("Range", f"bytes={have}-")
-        validator = range_validator(self.draft.response.head)
-        if validator:
-            headers = headers.added("If-Range", validator)
-        return dataclasses.replace(self._errand.forward, headers=headers)
-
-
-class _NoAnswer:
-    """Stands where an answer was handed on: closing it is the new owner's business."""
-
-    async def aclose(self) -> None:
-        pass
-
-
-_NO_ANSWER: UpstreamAnswer = _NoAnswer()  # type: ignore[assignment]

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 
-from entrepot.app.errand import Errand, Means
+from entrepot.app.errand import Errand, Means, State
 from entrepot.app.facts import Expectation
-from entrepot.app.flight import Flight, State
+from entrepot.app.flight import Flight
 from entrepot.app.partials import READ
 from entrepot.app.policy import REMEMBERED_S
 from entrepot.digests import Digest

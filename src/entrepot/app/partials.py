@@ -5,9 +5,11 @@ Source: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.4 (redirects).
 
 from __future__ import annotations
 
+import dataclasses
 from urllib.parse import urljoin, urlsplit
 
 from entrepot.digests import Hasher
+from entrepot.heads import Head
 from entrepot.httpcache import entity_tag, http_date, selecting_values
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.ports.store import Blob, Growing
@@ -80,6 +82,21 @@ def continues(head: ResponseHead, have: int, total: int | None, began: ResponseH
         return False
     whole = text.rpartition("/")[2]
     return total is None or whole in {"*", str(total)}
+
+
+def as_it_is(request: RequestHead) -> RequestHead:
+    """The request for the file itself: digests are of that, not of what a server makes of it on the way (RFC 9110 §12.5.3)."""
+    return dataclasses.replace(request, headers=request.headers.replaced("Accept-Encoding", "identity"))
+
+
+def resuming(request: RequestHead, draft: Head, have: int) -> RequestHead:
+    """The request for the rest (RFC 9110 §14.2), on condition that it is still the same (§13.1.5)."""
+    headers = request.headers.without("range", "if-range", "if-none-match", "if-modified-since")
+    headers = headers.added("Range", f"bytes={have}-")
+    validator = range_validator(draft.response.head)
+    if validator:
+        headers = headers.added("If-Range", validator)
+    return dataclasses.replace(request, headers=headers)
 
 
 def redirected(request: RequestHead, location: str) -> RequestHead:

@@ -158,6 +158,12 @@ def stand_in(request: RequestHead, heads: Sequence[Head]) -> Head | None:
     return readable if cured else mine
 
 
+def newer(heads: Iterable[Head], than: Head | None) -> list[Head]:
+    """What was stored after this one, all of it without one; absences left out."""
+    since = than.response.response_time if than is not None else float("-inf")
+    return [h for h in heads if h.response.response_time > since and h.response.head.status not in NEGATIVES]
+
+
 def _newest(heads: Iterable[Head]) -> Head | None:
     return max(heads, key=lambda h: h.response.response_time, default=None)
 

@@ -17,19 +17,19 @@ from urllib.parse import urlsplit
 
 from entrepot.app.answers import Answer, BlobBody, Body, BytesBody, Request, StreamBody
 from entrepot.app.asking import ask_again
-from entrepot.app.direct import as_it_is, rest_of, verified
+from entrepot.app.direct import rest_of, verified
 from entrepot.app.donors import take_over
 from entrepot.app.entries import Entries
-from entrepot.app.errand import Errand, Means
+from entrepot.app.errand import Errand, Means, State, errand_for
 from entrepot.app.facts import NOTHING, Expectation, Facts
-from entrepot.app.flight import Flight, State
+from entrepot.app.flight import Flight
 from entrepot.app.flights import FlightBody, Flights
 from entrepot.app.loopback import is_loopback
 from entrepot.app.metadata import made_from_wheel
 from entrepot.app.older import written_as_html
 from entrepot.app.pages import Learned, may_be_page, page_reader
-from entrepot.app.partials import content_length
-from entrepot.app.policy import NEGATIVES, RETRIED, agrees, immutable, provable, refreshing, stand_in, to_be_admitted, usable
+from entrepot.app.partials import as_it_is, content_length
+from entrepot.app.policy import NEGATIVES, RETRIED, agrees, immutable, newer, provable, refreshing, stand_in, to_be_admitted, usable
 from entrepot.app.tally import Tally
 from entrepot.errors import EntrepotError, StoreError, UpstreamError, UpstreamProtocolError
 from entrepot.heads import Head, canonical_url, redacted_url
@@ -49,7 +49,6 @@ from entrepot.httpcache import (
     on_failure,
     reply,
     revalidation,
-    unconditional,
 )
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 from entrepot.names import classify, filename_of
@@ -182,7 +181,7 @@ class Service:
             return await self._after_failure(request, error, others)
         if request.method == "HEAD":
             return await self._passed_on_or_stale(request, others)
-        errand = _errand(request, decision, heads, expectation)
+        errand = errand_for(request, decision, heads, expectation)
         if isinstance(decision, Bypass):
             return self._part_of_growing(request, errand) or await self._passed_on_or_stale(decision.forward, others)
         if isinstance(decision, Stale) and decision.may_serve is StaleUse.WHILE_REVALIDATE:
@@ -357,10 +356,13 @@ class Service:
             entry = on_failure(others.decision, status=status)
             head = next((h for h in others.heads if entry is not None and h.response.key == entry.key and not h.credentialed), None)
         else:
-            head = stand_in(request, [h for h in others.heads if agrees(h, others.expectation)])
-        if head is None:
-            return None if self._rules.shared else await self._as_html(request, others.heads)
-        return await self._stored(request, head, "stale") if head.response.head.status not in NEGATIVES else None
+            heads = [h for h in others.heads if agrees(h, others.expectation)]
+            head = stand_in(request, heads)
+            if head is None or head.response.head.status in NEGATIVES:
+                return await self._as_html(request, newer(heads, head))
+        if head is None or head.response.head.status in NEGATIVES:
+            return None
+        return await self._stored(request, head, "stale")
 
     def _rest(self, request: RequestHead, flight: Flight, expectation: Expectation) -> Callable[[int], AsyncIterator[bytes]]:
         async def rest(at: int) -> AsyncIterator[bytes]:
@@ -451,18 +453,6 @@ class _Others:
     decision: Decision
     heads: list[Head]
     expectation: Expectation
-
-
-def _errand(request: RequestHead, decision: Stale | Miss | Bypass, heads: list[Head], expectation: Expectation) -> Errand:
-    """What upstream is asked for on behalf of this request, and of all who ask the same."""
-    if isinstance(decision, Miss) and not decision.variants:
-        # What the client has of its own does not help the next one, nor this one without a network: ask for the whole.
-        # Its condition is evaluated against what is stored then.
-        decision = dataclasses.replace(decision, forward=unconditional(decision.forward))
-    forward = decision.forward
-    if expectation.checks:
-        forward = as_it_is(forward)
-    return Errand(request, forward, decision, expectation, tuple(h.response for h in heads))
 
 
 _CONDITIONS = frozenset({"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range", "range"})
