@@ -357,13 +357,10 @@ class Service:
             entry = on_failure(others.decision, status=status)
             head = next((h for h in others.heads if entry is not None and h.response.key == entry.key and not h.credentialed), None)
         else:
-            present = [h for h in others.heads if agrees(h, others.expectation) and h.response.head.status not in NEGATIVES]
-            head = stand_in(request, present)
-            if head is None:
-                return await self._as_html(request, present)
-        if head is None or head.response.head.status in NEGATIVES:
-            return None
-        return await self._stored(request, head, "stale")
+            head = stand_in(request, [h for h in others.heads if agrees(h, others.expectation)])
+        if head is None:
+            return None if self._rules.shared else await self._as_html(request, others.heads)
+        return await self._stored(request, head, "stale") if head.response.head.status not in NEGATIVES else None
 
     def _rest(self, request: RequestHead, flight: Flight, expectation: Expectation) -> Callable[[int], AsyncIterator[bytes]]:
         async def rest(at: int) -> AsyncIterator[bytes]:
