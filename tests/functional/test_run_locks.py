@@ -13,6 +13,7 @@ from entrepot.testing import profiles
 from entrepot.testing.origin import Origin
 
 COUNT = 6
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=["http", "https"])

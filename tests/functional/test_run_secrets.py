@@ -17,6 +17,7 @@ from acceptance import FILES, Lab, expected, install_command
 from entrepot.testing import profiles
 from entrepot.testing.origin import Origin
 
+pytestmark = pytest.mark.slow
 USER, PASSWORD = "some.one@work", "pa55 w0rd/+&=%s3cret"
 PLAIN_USER, PLAIN_PASSWORD = "someone", "s3cret-pa55word"
 
