@@ -1,4 +1,4 @@
-"""A conda made by hand: a root with a cache, archives and unpacked packages as conda lays them out, and environments of every kind."""
+"""A conda made by hand: a root, a cache as conda lays it out, and environments of every kind."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_damage_is_found_and_gone_after_the_repair(lab, word, damage):
     assert problems(lab, full=True) == []
 
 
-@pytest.mark.parametrize("damage", [d for d in DAMAGE if d not in ("no urls.txt",)])
+@pytest.mark.parametrize("damage", [d for d in DAMAGE if d != "no urls.txt"])
 def test_without_repair_nothing_changes(lab, damage):
     DAMAGE[damage][1](lab)
     before = contents(lab.home)
