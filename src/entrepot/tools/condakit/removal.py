@@ -93,7 +93,7 @@ def remove(entries: Sequence[Entry], around: Surroundings, *, force: bool = Fals
         progress: told after each ten.
     """
     work = _Work(around, force=force)
-    if any(entry.kind is Kind.UNPACKED or "links" in entry.extra for entry in entries):
+    if any(entry.kind is Kind.UNPACKED or entry.litter == "half unpacked" for entry in entries):
         work.look_for_links()
     folders: dict[Path, list[Entry]] = {}
     for entry in entries:
@@ -148,9 +148,15 @@ class _Work:
         """Drop the lines of ``urls.txt`` that nothing needs any more, and an empty trash."""
         if folder in self._pruned and (folder / MAGIC).is_file():
             with suppress(OSError):
-                prune(folder, os.listdir(folder))  # noqa: PTH208
+                self._prune(folder)
         with suppress(OSError):
             (folder / TRASH).rmdir()
+
+    def _prune(self, folder: Path) -> None:
+        magic = str(folder / MAGIC)
+        before = measure(magic).disk
+        prune(folder, os.listdir(folder))  # noqa: PTH208  # names are what is wanted
+        self.freed.bytes += before - measure(magic).disk
 
     def _refusal(self, entry: Entry) -> str:
         if entry.pinned and not (self._force and entry.pinned in FORCEABLE):
@@ -170,9 +176,7 @@ class _Work:
 
     def _remove(self, entry: Entry, folder: Path) -> str:
         if entry.extra.get("prune") == "urls":
-            before = measure(str(folder / MAGIC)).disk
-            prune(folder, os.listdir(folder))  # noqa: PTH208
-            self.freed.bytes += before - measure(str(folder / MAGIC)).disk
+            self._prune(folder)
             return ""
         if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE, Kind.TEMP):
             self._pruned.add(folder)

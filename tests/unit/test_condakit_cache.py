@@ -1,0 +1,311 @@
+"""What lies in a cache, who uses it, and how it goes: no environment loses a file, and the disk gives back what is said."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from conda_lab import LATER, Lab, contents
+from entrepot.app.clean import Wish, plan_cleaning
+from entrepot.app.inventory import is_unused
+from entrepot.ports.tool import Kind
+from entrepot.tools.condakit.folder import FRESH
+from entrepot.tools.condakit.urls import prune
+
+
+@pytest.fixture
+def lab(tmp_path) -> Lab:
+    return Lab(tmp_path)
+
+
+def clean(lab: Lab, **wish: object):
+    """Plan and carry out, as the command does."""
+    entries = lab.entries()
+    plan = plan_cleaning(entries, Wish(**wish), now=time.time() + LATER)
+    return plan, lab.tool().remove(plan.entries, lab.around)
+
+
+def test_a_package_is_listed_with_all_that_its_record_says(lab):
+    lab.package("demo")
+    unpacked, archive = lab.entry("demo-1.0-h0_0"), lab.entry("demo-1.0-h0_0.conda")
+    for entry in (unpacked, archive):
+        assert (entry.project, entry.version, entry.filename) == ("demo", "1.0", "demo-1.0-h0_0.conda")
+        assert entry.extra["subdir"] == "noarch"
+        assert entry.extra["channel"] == "https://channel.test/c/noarch"
+        assert entry.extra["build"] == "h0_0"
+        assert entry.origin == "https://channel.test/c/noarch/demo-1.0-h0_0.conda"
+        assert entry.certainty == "proven"
+    assert (unpacked.kind, archive.kind) == (Kind.UNPACKED, Kind.ARCHIVE)
+
+
+def test_a_token_in_urls_txt_is_masked(lab):
+    (lab.cache / "demo-1.0-0.conda").write_bytes(b"x")
+    (lab.cache / "urls.txt").write_text("https://me:pw@channel.test/t/tk-secret/c/noarch/demo-1.0-0.conda\n")
+    entry = lab.entry("demo-1.0-0.conda")
+    assert "secret" not in str(entry)
+    assert "pw" not in str(entry)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "litter"),
+    [
+        ("demo-1.0-0.conda.partial", Kind.TEMP, "stale temporary"),
+        ("demo-1.0-0.c~", Kind.TEMP, "stale temporary"),
+        (".cph_tmpabc", Kind.TEMP, "stale temporary"),
+        ("x.conda_trash", Kind.TEMP, "stale temporary"),
+        ("demo-1.0-0.conda_trash_1", Kind.TEMP, "stale temporary"),
+        ("notes.txt", Kind.OTHER, ""),
+    ],
+)
+def test_left_overs_are_litter_once_they_are_old(lab, name, kind, litter):
+    (lab.cache / name).write_text("x")
+    entry = lab.entry(name)
+    assert (entry.kind, entry.litter) == (kind, litter)
+    fresh = next(e for e in lab.entries(ahead=0) if e.key == name)
+    assert fresh.pinned
+    assert not fresh.litter
+
+
+def test_a_folder_of_unknown_layout_is_a_size_and_never_goes(lab):
+    (lab.cache / "mine").mkdir()
+    (lab.cache / "mine/file").write_text("x" * 5000)
+    entry = lab.entry("mine")
+    assert entry.pinned
+    assert entry.size == 5000
+    lab.tool().remove([entry], lab.around, force=True)
+    assert (lab.cache / "mine/file").exists()
+
+
+def test_lines_of_urls_txt_that_nothing_needs_are_litter_and_pruned(lab):
+    lab.package("demo")
+    urls = lab.cache / "urls.txt"
+    right = urls.read_text()
+    urls.write_text(f"https://channel.test/c/noarch/gone-1-0.conda\n{right}{right}")
+    assert lab.entry("urls.txt#stale").extra["lines"] == "2"
+    clean(lab)
+    assert urls.read_text() == right
+    assert [e for e in lab.entries() if e.litter] == []
+
+
+def test_an_unfinished_last_line_is_not_pruned_away(lab):
+    urls = lab.cache / "urls.txt"
+    urls.write_text("https://channel.test/c/noarch/gone-1-0.conda\nhttps://channel.te")
+    assert prune(lab.cache, []) == 0
+    assert urls.read_text().endswith("channel.te")
+
+
+def test_removing_a_package_drops_its_line(lab):
+    lab.package("demo")
+    lab.package("other")
+    lab.tool().remove([e for e in lab.entries() if e.project == "demo"], lab.around)
+    assert "demo" not in (lab.cache / "urls.txt").read_text()
+    assert "other" in (lab.cache / "urls.txt").read_text()
+    assert not (lab.cache / ".trash").exists()
+
+
+@pytest.mark.parametrize("registered", [True, False])
+def test_a_hard_linked_package_is_in_use_even_when_nobody_knows_the_environment(lab, registered):
+    used, unused = lab.package("demo"), lab.package("other")
+    lab.environment(lab.home / "env", [used], "hard", registered=registered)
+    by_key = {e.key: e for e in lab.entries()}
+    assert by_key[used.name].used_by
+    assert is_unused(by_key[unused.name])
+    assert by_key[used.name].freeable < by_key[unused.name].freeable
+
+
+def test_packages_that_share_files_among_themselves_are_unused(lab):
+    one, two = lab.package("demo"), lab.package("other")
+    (two / "share/other/data.bin").unlink()
+    os.link(one / "share/demo/data.bin", two / "share/other/data.bin")
+    assert all(is_unused(e) for e in lab.entries() if e.kind is Kind.UNPACKED)
+
+
+def test_files_shared_with_another_known_cache_are_no_use(lab):
+    one = lab.package("demo")
+    other = lab.home / ".conda/pkgs/demo-1.0-h0_0/info"
+    other.mkdir(parents=True)
+    os.link(one / "info/index.json", other / "index.json")
+    assert is_unused(lab.entry(one.name))
+
+
+def test_what_an_environment_links_to_symbolically_is_pinned(lab):
+    folder = lab.package("demo")
+    env = lab.environment(lab.home / "env", [folder], "symbolic")
+    entry = lab.entry(folder.name)
+    assert str(env) in entry.pinned
+    lab.tool().remove([entry], lab.around, force=True)
+    assert folder.exists()
+
+
+def test_a_symbolic_link_without_a_record_is_seen_before_anything_is_removed(lab):
+    folder = lab.package("demo")
+    env = lab.environment(lab.home / "env", [folder], "symbolic")
+    (env / "conda-meta/demo-1.0-h0_0.json").unlink()
+    before = contents(env)
+    removed = lab.tool().remove([lab.entry(folder.name)], lab.around)
+    assert removed.kept
+    assert contents(env) == before
+
+
+def test_clean_unused_and_to_leave_every_file_of_every_environment(lab):
+    packages = [lab.package(f"demo{n}") for n in range(6)]
+    linked, symbolic, copied = packages[0], packages[1], packages[2]
+    prefixes = [
+        lab.environment(lab.home / "unregistered", [linked], "hard", registered=False),
+        lab.environment(lab.home / "symbolic", [symbolic], "symbolic"),
+        lab.environment(lab.home / "copied", [copied], "copy"),
+    ]
+    before = {prefix: contents(prefix) for prefix in prefixes}
+    clean(lab, unused=True)
+    assert sorted(p.name for p in lab.cache.glob("demo*_0")) == sorted(p.name for p in (linked, symbolic, copied))
+    clean(lab, to_bytes=0)
+    assert symbolic.exists()
+    clean(lab, everything=True)
+    assert {prefix: contents(prefix) for prefix in prefixes} == before
+
+
+def test_the_plan_says_what_the_removal_frees(lab):
+    folder = lab.package("demo", size=300_000)
+    lab.package("other", size=200_000)
+    lab.environment(lab.home / "env", [folder], "hard", registered=False)
+    urls = (lab.cache / "urls.txt").stat().st_blocks * 512
+    plan, removed = clean(lab, everything=True)
+    assert not removed.kept
+    assert 0 <= removed.freed - plan.freed <= urls, "but for the lines of urls.txt that went with them"
+
+
+def test_a_fresh_package_stays_unless_it_is_forced(lab):
+    folder = lab.package("demo")
+    entry = next(e for e in lab.entries(ahead=0) if e.key == folder.name)
+    assert entry.pinned == FRESH
+    assert lab.tool().remove([entry], lab.around).kept
+    assert lab.tool().remove([entry], lab.around, force=True).entries
+    assert not folder.exists()
+
+
+def test_what_somebody_begins_to_link_to_is_put_back(lab):
+    folder = lab.package("demo")
+    entry = lab.entry(folder.name)
+    os.link(folder / "share/demo/data.bin", lab.home / "linked")
+    removed = lab.tool().remove([entry], lab.around)
+    assert [why for _, why in removed.kept] == ["an installation began to link to it"]
+    assert (folder / "share/demo/data.bin").exists()
+
+
+def test_what_was_replaced_since_the_listing_stays(lab):
+    folder = lab.package("demo")
+    entry = lab.entry(folder.name)
+    (folder / "new").touch()
+    os.utime(folder, ns=(1, 1))
+    assert lab.tool().remove([entry], lab.around).kept
+
+
+_HOLD = """
+import fcntl, os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+fcntl.lockf(file, fcntl.LOCK_EX, 1, 21)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("name", ["demo-1.0-0.conda.partial", "cache/0123abcd.info.json"])
+def test_a_file_whose_writer_holds_the_lock_stays(lab, name):
+    path = lab.cache / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"url": "https://channel.test/c/noarch"}))
+    entry = next(e for e in lab.entries() if path in e.paths)
+    assert not entry.pinned
+    with subprocess.Popen([sys.executable, "-c", _HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"held\n"
+        assert next(e for e in lab.entries() if path in e.paths).pinned
+        removed = lab.tool().remove([entry], lab.around)
+        writer.stdin.close()
+    assert [why for _, why in removed.kept] == ["being written"]
+    assert lab.tool().remove([entry], lab.around).entries
+    assert not path.exists()
+
+
+def test_while_rattler_installs_nothing_goes(lab):
+    folder = lab.package("demo")
+    (lab.cache / ".cache.lock").touch()
+    entry = lab.entry(folder.name)
+    with (lab.cache / ".cache.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert lab.tool().remove([entry], lab.around).kept
+    assert lab.tool().remove([entry], lab.around).entries
+
+
+def test_the_index_cache_is_listed_by_channel(lab):
+    (lab.cache / "cache").mkdir()
+    (lab.cache / "cache/0123abcd.json").write_text("{}")
+    state = {"url": "https://channel.test/c/noarch", "cache_control": "max-age=60", "refresh_ns": time.time_ns()}
+    (lab.cache / "cache/0123abcd.info.json").write_text(json.dumps(state))
+    entry = lab.entry("cache/0123abcd")
+    assert (entry.kind, entry.origin, entry.state, entry.files) == (Kind.PAGE, "https://channel.test/c/noarch", "stale", 2)
+    assert next(e for e in lab.entries(ahead=0) if e.kind is Kind.PAGE).state == "fresh"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root to mount a tmpfs")
+def test_an_environment_on_another_file_system_keeps_its_files_and_the_freed_bytes_are_the_disks(tmp_path):
+    with mounted(tmp_path / "home") as home, mounted(tmp_path / "far") as far:
+        lab = Lab(home / "me")
+        packages = [lab.package(f"demo{n}", size=500_000) for n in range(4)]
+        prefixes = [
+            lab.environment(far / "env", [packages[0]], "copy"),
+            lab.environment(home / "hard", [packages[1]], "hard", registered=False),
+        ]
+        before = [contents(prefix) for prefix in prefixes]
+        was = free(home)
+        _plan, removed = clean(lab, everything=True)
+        assert not removed.kept
+        assert removed.freed == free(home) - was
+        assert [contents(prefix) for prefix in prefixes] == before
+
+
+def free(path: Path) -> int:
+    about = os.statvfs(path)
+    return about.f_bfree * about.f_frsize
+
+
+class mounted:  # noqa: N801
+    """A small tmpfs for the length of a block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> Path:
+        self._path.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", self._path], capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip("a tmpfs cannot be mounted here")
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", "-l", self._path], check=False)
+
+
+def test_the_trash_of_a_killed_removal_is_litter(lab):
+    (lab.cache / ".trash/entrepot-x/info").mkdir(parents=True)
+    entry = lab.entry(".trash")
+    assert entry.litter == "stale temporary"
+    assert lab.tool().remove([entry], lab.around).entries
+    assert not (lab.cache / ".trash").exists()
+
+
+def test_a_read_only_folder_inside_a_package_is_removed_too():
+    with tempfile.TemporaryDirectory() as place:
+        lab = Lab(Path(place) / "me")
+        folder = lab.package("demo")
+        (folder / "share/demo").chmod(0o555)
+        assert lab.tool().remove([lab.entry(folder.name)], lab.around).entries
+        assert not folder.exists()
