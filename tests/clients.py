@@ -65,8 +65,10 @@ def python(first: tuple[int, int] = (3, 11), last: tuple[int, int] = (3, 15)) ->
     return _or_skip(_interpreter, first, last)
 
 
-def uv() -> list[str]:
-    """The uv that the tests' own requirements bring, else one of its own."""
+def uv(version: str = "") -> list[str]:
+    """uv of exactly this version; without one the uv that the tests' own requirements bring, else one of its own."""
+    if version:
+        return [str(_or_skip(_tool, "uv", (f"uv=={version}",), f"uv-{version}"))]
     beside = Path(sys.prefix, "bin", "uv")
     return [str(beside)] if beside.exists() else [str(_or_skip(_tool, "uv", ("uv",)))]
 

@@ -3,7 +3,8 @@
 Since 0.8.19 every uv holds a shared lock (``flock``; ``LockFileEx`` on Windows) on ``.lock`` in the cache's root as long as it
 runs, ``uv run`` for as long as its command does, and ``uv cache clean`` and ``prune`` take it exclusively: seen in ``/proc/locks``
 with 0.8.24 and 0.13.8. A uv that comes while we hold it waits (five minutes, ``UV_LOCK_TIMEOUT``). Older ones take none: a process
-called ``uv`` that has no ``.lock`` open is one of those and keeps everything from being removed; that is seen on Linux only.
+called ``uv`` that has no cache's ``.lock`` open is one of those and keeps everything from being removed; that is seen on Linux
+only, and of one's own processes.
 """
 
 from __future__ import annotations
@@ -32,14 +33,12 @@ def exclusive(root: Path, *, wait_s: float = 5.0) -> Iterator[None]:
         wait_s: how long to wait for a uv to end.
 
     Raises:
-        Busy: somebody else holds it, or an older uv runs.
+        Busy: somebody else holds it.
         OSError: the lock file cannot be opened. A file system without locks is no error: uv goes on without, too.
     """
     number = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         _acquire(number, root, wait_s)
-        if (pid := _without_lock()) is not None:
-            raise Busy(f"the cache may be in use by process {pid} ({_command(pid)}), a uv that takes no lock")
         yield
     finally:
         os.close(number)
@@ -93,8 +92,8 @@ def _command(pid: int) -> str:
     return " ".join(shown).strip()
 
 
-def _without_lock() -> int | None:
-    """A running uv that has no lock file open; ``None`` when there is none or the system does not tell."""
+def lockless_uv() -> str | None:
+    """The sentence that names a running uv which has no lock file open; ``None`` when there is none or nobody can tell."""
     try:
         numbers = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
     except OSError:
@@ -106,6 +105,11 @@ def _without_lock() -> int | None:
             opened = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]  # noqa: PTH115, PTH208
         except OSError:
             continue
-        if opened and not any(path.endswith(f"/{LOCK}") for path in opened):
-            return int(name)
+        if opened and not any(path.endswith(f"/{LOCK}") and _is_cache(path.removesuffix(LOCK)) for path in opened):
+            return f"the cache may be in use by process {name} ({_command(int(name))}), a uv that takes no lock"
     return None
+
+
+def _is_cache(folder: str) -> bool:
+    """Whether a lock lies in a cache's root: uv locks environments and source distributions by the same name."""
+    return os.path.lexists(f"{folder}CACHEDIR.TAG") and not os.path.lexists(f"{folder}pyvenv.cfg")

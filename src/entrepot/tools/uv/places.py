@@ -1,8 +1,8 @@
-r"""Where uv's cache is, why it is there, and whether uv could use it: the answer to ``where uv``.
+"""Where uv's cache is, why it is there, and whether uv could use it: the answer to ``where uv``.
 
 Strongest first: ``--no-cache``; ``UV_NO_CACHE`` (true: off for good; false: uv 0.13 lets it beat the files, older ones do not);
 ``no-cache = true`` in a file; ``--cache-dir``; ``UV_CACHE_DIR``; ``cache-dir`` in a file; ``~/Library/Caches/uv`` on macOS if it is
-there; ``$XDG_CACHE_HOME/uv`` (absolute only), ``~/.cache/uv``; ``%LOCALAPPDATA%\uv\cache``. An empty ``UV_CACHE_DIR`` or
+there; ``$XDG_CACHE_HOME/uv`` (absolute only), ``~/.cache/uv``; ``%LOCALAPPDATA%/uv/cache``. An empty ``UV_CACHE_DIR`` or
 ``UV_NO_CACHE`` makes uv stop with an error. "Off" is a temporary directory for each run.
 
 Source: ``uv cache dir`` of 0.5.31, 0.8.24 and 0.13.8 in some forty settings; ``crates/uv-cache/src/cli.rs``.
@@ -36,7 +36,19 @@ def places(around: Surroundings, *, options: Sequence[str] = ()) -> list[Place]:
     winner = next(layer for layer in layers if layer.wins)
     path = None if _is_switch(winner) else _real(_value(winner, around), around)
     standard = _real(default(around)[0], around)
-    found = [_place(path, layers, error, notes, tuple(sources(around, used)), around)]
+    why_not = error or ("caching is turned off" if path is None else _not_writable(path, around))
+    found = [
+        Place(
+            tool="uv",
+            path=path,
+            layers=layers,
+            exists=path is not None and is_dir(path),
+            usable=not why_not,
+            why_not=why_not,
+            notes=notes,
+            sources=tuple(sources(around, used)),
+        )
+    ]
     if standard != path and _is_cache(standard):
         layer = Layer("default", "default", str(standard), wins=True)
         note = "the default place is not in use and still holds a cache"
@@ -143,27 +155,6 @@ def _real(text: str, around: Surroundings) -> Path:
     return path if around.platform == "win32" else Path(os.path.realpath(path))
 
 
-def _place(
-    path: Path | None,
-    layers: tuple[Layer, ...],
-    error: str,
-    notes: tuple[str, ...],
-    found: tuple[str, ...],
-    around: Surroundings,
-) -> Place:
-    why_not = error or ("caching is turned off" if path is None else _not_writable(path, around))
-    return Place(
-        tool="uv",
-        path=path,
-        layers=layers,
-        exists=path is not None and is_dir(path),
-        usable=not why_not,
-        why_not=why_not,
-        notes=notes,
-        sources=found,
-    )
-
-
 def _not_writable(path: Path, around: Surroundings) -> str:
     """Why uv could not use a directory: it writes its marks and its lock at every start and stops when it may not."""
     if around.platform == "win32" or around.euid < 0:
@@ -218,6 +209,5 @@ def sources(around: Surroundings, used: Sequence[File]) -> Iterator[str]:
 
 
 def _texts(value: object) -> list[str]:
-    return (
-        [value] if isinstance(value, str) else [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
-    )
+    every = value if isinstance(value, list) else [value]
+    return [text for text in every if isinstance(text, str)]

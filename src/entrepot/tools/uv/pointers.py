@@ -151,7 +151,7 @@ def _digest(hashes: Any) -> Digest | None:
 
 
 def origin(data: bytes, filename: str | None) -> str:
-    """The URL in a pointer's policy, redacted. Strings stand there without a separator: only one that holds the file's name is cut right.
+    """The URL in a pointer's policy, redacted. Strings stand there without a separator: what follows the file's name is cut off.
 
     >>> origin(b'aabhttp://index.test/a/b-1.0-py3-none-any.whl"etag"gzip', "b-1.0-py3-none-any.whl")
     'http://index.test/a/b-1.0-py3-none-any.whl'

@@ -1,8 +1,9 @@
 """Removing entries so that uv and every environment survive it, and counting what the disk really gets back.
 
-Under uv's own lock, and in this order: pointer files first (uv without a pointer fetches again; a pointer without its archive it
-takes for absent, too), then the directory is renamed out of its place, then its files go. What a hard-linked environment uses
-keeps its inode; an archive that a known environment links to symbolically stays, and environments are asked again at this moment.
+Under uv's own lock, and in this order: pointer files are renamed into a trash directory, then what they lead to (uv without a
+pointer fetches again; a pointer without its archive it takes for absent, too), then all of that is deleted. Uvs before 0.8.19 take
+no lock: when one has come while things were moved, they are put back. What a hard-linked environment uses keeps its inode; an
+archive that a known environment links to symbolically stays, and environments are asked again at this moment.
 A removal that is cut short leaves at worst an orphaned archive or a ``.entrepot-trash-`` directory, which the next ``clean`` (and
 ``uv cache prune``) takes.
 """
@@ -21,9 +22,12 @@ from entrepot.ports.tool import Entry, Progress, Removed
 from entrepot.tools.uv.cache import folders_above
 from entrepot.tools.uv.environments import References
 from entrepot.tools.uv.layout import MARKS, TRASH
-from entrepot.tools.uv.lock import LOCK, Busy, exclusive
+from entrepot.tools.uv.lock import LOCK, Busy, exclusive, lockless_uv
 from entrepot.tools.uv.rows import SYMLINKS, stamp
 from entrepot.tools.uv.trees import disk_of
+
+BATCH = 32
+"""Entries that are moved away before they are deleted."""
 
 
 class Freed:
@@ -118,38 +122,77 @@ class _Work:
         self._progress = progress
         self._freed = Freed()
         self._trash = f"{self._root}/{TRASH}{secrets.token_hex(8)}"
+        self._gone: list[Entry] = []
+        self._kept: list[tuple[Entry, str]] = []
         self._left: dict[str, int] = {}
         """How many of the entries that share an archive have not gone yet."""
 
     def done(self, entries: Sequence[Entry]) -> Removed:
-        gone: list[Entry] = []
-        kept: list[tuple[Entry, str]] = []
         try:
-            for number, entry in enumerate(entries):
-                why = self._one(entry)
-                if why:
-                    kept.append((entry, why))
-                else:
-                    gone.append(entry)
+            for first in range(0, len(entries), BATCH):
+                batch = entries[first : first + BATCH]
+                if (why := self._older_uv()) is not None:
+                    self._kept += [(entry, why) for entry in entries[first:]]
+                    break
+                self._batch(batch)
                 if self._progress:
-                    self._progress(number + 1, len(entries), "entries")
+                    self._progress(first + len(batch), len(entries), "entries")
         finally:
             with suppress(OSError):
                 os.rmdir(self._trash)  # noqa: PTH106  # made by us: neither took nor gives anything
-        return Removed(tuple(gone), self._freed.bytes, self._freed.files, tuple(kept))
+        return Removed(tuple(self._gone), self._freed.bytes, self._freed.files, tuple(self._kept))
 
-    def _one(self, entry: Entry) -> str:
+    def _older_uv(self) -> str | None:
+        return None if self._force else lockless_uv()
+
+    def _batch(self, entries: Sequence[Entry]) -> None:
+        """Move out of the way, look whether an older uv has come meanwhile, and only then delete."""
+        staged: list[tuple[Entry, list[tuple[str, str]]]] = []
+        for entry in entries:
+            why, moved = self._stage(entry)
+            if why:
+                self._kept.append((entry, why))
+            else:
+                staged.append((entry, moved))
+        if staged and (why_not := self._older_uv()) is not None:
+            for entry, moved in staged:
+                _put_back(moved)
+                self._kept.append((entry, why_not))
+            return
+        for entry, moved in staged:
+            self._delete(entry, moved)
+
+    def _stage(self, entry: Entry) -> tuple[str, list[tuple[str, str]]]:
+        """Rename an entry's files into the trash, pointers first; the reason when it may not go."""
+        paths = [str(path) for path in entry.paths]
+        if why := self._may_not(entry, paths):
+            return why, []
+        moved: list[tuple[str, str]] = []
+        try:
+            os.makedirs(self._trash, 0o700, exist_ok=True)  # noqa: PTH103
+            for path in self._without_shared(entry, paths):
+                away = f"{self._trash}/{secrets.token_hex(8)}"
+                try:
+                    os.rename(path, away)  # noqa: PTH104  # from now on no uv finds half of it
+                except FileNotFoundError:
+                    continue
+                moved.append((path, away))
+        except OSError as exc:
+            _put_back(moved)
+            return _why(exc, Path(exc.filename or paths[0])), []
+        return "", moved
+
+    def _may_not(self, entry: Entry, paths: list[str]) -> str:
         if entry.pinned and not (self._force and entry.pinned == SYMLINKS):
             return entry.pinned
         for archive in entry.extra.get("archive", "").split():
             if users := self._refs.archives.get(archive):
                 return f"{users[0]} links to it symbolically"
-        paths = [str(path) for path in entry.paths]
         if not any(map(os.path.lexists, paths)):
             return "it is gone already"
         if stamp(paths) != entry.extra.get("stamp", ""):
             return "it changed since it was listed"
-        return self._take(entry, self._without_shared(entry, paths))
+        return ""
 
     def _without_shared(self, entry: Entry, paths: list[str]) -> list[str]:
         """Leave an archive that other entries lead to as well until the last of them goes."""
@@ -160,30 +203,18 @@ class _Work:
         self._left[shared] = left
         return paths if left <= 0 else [path for path in paths if not path.endswith(f"/{shared}")]
 
-    def _take(self, entry: Entry, paths: list[str]) -> str:
-        for number, path in enumerate(paths):
-            try:
-                self._path(path)
-            except OSError as exc:
-                return _why(exc, Path(path)) + (" (its pointer is gone)" if number else "")
-        self._tidy(entry, paths)
-        return ""
-
-    def _path(self, path: str) -> None:
+    def _delete(self, entry: Entry, moved: Sequence[tuple[str, str]]) -> None:
         try:
-            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
-        except FileNotFoundError:
+            for _, away in moved:
+                if stat.S_ISDIR(os.lstat(away).st_mode):
+                    self._freed.tree(away)
+                else:
+                    self._freed.unlink(away)
+        except OSError as exc:
+            self._kept.append((entry, f"{_why(exc, Path(exc.filename or self._trash))}; what is left of it lies in {self._trash}"))
             return
-        if not is_folder:
-            self._freed.unlink(path)
-            return
-        if os.path.basename(path).startswith(TRASH):  # noqa: PTH119
-            self._freed.tree(path)
-            return
-        os.makedirs(self._trash, 0o700, exist_ok=True)  # noqa: PTH103
-        away = f"{self._trash}/{secrets.token_hex(4)}"
-        os.rename(path, away)  # noqa: PTH104  # from now on no uv finds half of it
-        self._freed.tree(away)
+        self._tidy(entry, [path for path, _ in moved])
+        self._gone.append(entry)
 
     def _tidy(self, entry: Entry, paths: Iterable[str]) -> None:
         """Take the directories that became empty; of a bucket left behind also uv's marks and the bucket itself."""
@@ -201,6 +232,14 @@ class _Work:
                 for name in names:
                     self._freed.unlink(f"{bucket}/{name}")
                 self._freed.rmdir(bucket)
+
+
+def _put_back(moved: Sequence[tuple[str, str]]) -> None:
+    """Undo renames, the last first; where something new has come meanwhile it stays."""
+    for path, away in reversed(moved):
+        with suppress(OSError):
+            if not os.path.lexists(path):
+                os.rename(away, path)  # noqa: PTH104
 
 
 def _why(exc: OSError, path: Path) -> str:

@@ -85,12 +85,9 @@ class UvTool:
         del full
         entries = list(self.scan(place, around))
         for entry, damage in damages(entries, progress=progress):
-            repaired = ""
-            if repair and damage.is_removable:
-                done = self.remove([entry], around)
-                repaired = "removed: uv fetches or builds it again" if done.entries else ""
-                damage = damage if done.entries else replace(damage, text=f"{damage.text}; it stays: {done.kept[0][1]}")
-            yield finding(entry, damage, repaired)
+            done = self.remove([entry], around) if repair and damage.is_removable else Removed()
+            told = replace(damage, text=f"{damage.text}; it stays: {done.kept[0][1]}") if done.kept else damage
+            yield finding(entry, told, "removed: uv fetches or builds it again" if done.entries else "")
 
     def settings(self, around: Surroundings) -> Settings | None:
         """Uv's configuration."""
