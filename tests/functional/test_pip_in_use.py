@@ -61,7 +61,7 @@ def test_another_user_sees_true_words_and_changes_nothing(tmp_path):
             folder.chmod(folder.stat().st_mode | 0o055)
     before = {p: p.lstat().st_mtime_ns for p in lab.place.path.rglob("*")}
     code = (
-        "import os, sys, pwd; from pathlib import Path; import entrepot.tools.pip.verify, pip._internal.models.index\n"
+        "import os, sys, pwd; from pathlib import Path; import entrepot.tools.pip.cache, entrepot.tools.pip.removal, entrepot.tools.pip.verify\n"
         "from entrepot.ports.tool import Surroundings; from entrepot.tools.pip.tool import tool\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         f"python = Path({str(pip_python('26.3'))!r})\n"

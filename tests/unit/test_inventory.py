@@ -155,3 +155,17 @@ def test_a_scan_skips_places_that_do_not_exist_and_reads_a_place_once(tmp_path):
     around = Surroundings({}, tmp_path, tmp_path)
     one = entry()
     assert list(scan_all([Twice(entries=[one]), FakeTool("uv", [entry()], exists=False)], around)) == [one]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (("Foo_Bar",), {"foo-bar"}),
+        (("foo>=2,<3", "bar==1.*"), {"foo", "bar"}),
+        (("foo", "torch*"), None),
+        (("foo-1.0-py3-none-any.whl",), None),
+        ((), None),
+    ],
+)
+def test_the_projects_of_a_filter_are_known_when_every_pattern_names_one(patterns, names):
+    assert Filter(patterns=patterns).names() == (None if names is None else frozenset(names))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -116,18 +116,30 @@ def holding(place: Place, entries: Iterable[Entry]) -> Holding:
     return Holding(place, total, {name: groups[name] for name in GROUPS if name in groups}, litter)
 
 
-def scan_all(tools: Iterable[Tool], around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
-    """Every entry of every existing place of some tools, each place once."""
+def scan_all(
+    tools: Iterable[Tool], around: Surroundings, *, names: Collection[str] | None = None, progress: Progress | None = None
+) -> Iterator[Entry]:
+    """Every entry of every existing place of some tools, each place once.
+
+    Args:
+        tools: whose.
+        around: the world.
+        names: normalized projects that are all that matters: a tool that can (``scan_named``) then reads no more than these.
+        progress: told now and then.
+    """
     for tool in tools:
         seen = set()
         for place in tool.places(around):
             if place.path is not None and place.exists and place.path not in seen:
                 seen.add(place.path)
-                yield from tool.scan(place, around, progress=progress)
+                named = getattr(tool, "scan_named", None) if names is not None else None
+                found = named(place, around, names, progress=progress) if named else tool.scan(place, around, progress=progress)
+                yield from found
 
 
 # -- picking --------------------------------------------------------------------------------------------------------
 
+_FILENAME = re.compile(r"\.(whl|zip|conda|metadata|json|tar\.\w+|tgz|bz2)$")
 _PATTERN = re.compile(r"\s*([A-Za-z0-9._*?-]*[A-Za-z0-9*?])\s*(?:\[[^\]]*\])?\s*((?:===|[=!~<>]=|[<>]).*)?")
 _CLAUSE = re.compile(r"\s*(===|[=!~<>]=|[<>])\s*([^\s=!~<>]\S*)\s*")
 
@@ -146,7 +158,7 @@ def matcher(pattern: str) -> Callable[[Entry], bool]:
     Raises:
         UsageError: none of these.
     """
-    if re.search(r"\.(whl|zip|conda|metadata|json|tar\.\w+|tgz|bz2)$", pattern):
+    if _FILENAME.search(pattern):
         return lambda entry: entry.filename is not None and fnmatch.fnmatchcase(entry.filename, pattern)
     found = _PATTERN.fullmatch(pattern)
     if found is None or not found[1]:
@@ -204,6 +216,12 @@ class Filter:
     """Unused for that many seconds; an entry whose last use is unknown is not older than anything."""
     stale: bool = False
     unused: bool = False
+
+    def names(self) -> frozenset[str] | None:
+        """The normalized projects that the patterns name; ``None`` when one is a glob or a file name, or there is none."""
+        found = [_PATTERN.fullmatch(pattern) for pattern in self.patterns if not _FILENAME.search(pattern)]
+        named = [each[1] for each in found if each and not re.search(r"[*?\[]", each[1])]
+        return frozenset(map(normalized, named)) if named and len(named) == len(self.patterns) else None
 
     def apply(self, entries: Iterable[Entry], *, now: float) -> Iterator[Entry]:
         """Those of the entries that are meant.

@@ -42,7 +42,8 @@ def run(context: Context) -> int:
     """List; exit 1 when patterns were given and nothing matches."""
     wanted = make_filter(context.args)
     meter = context.out.meter()
-    found = list(wanted.apply(scan_all(context.tools, context.around, progress=meter), now=context.now))
+    everything = scan_all(context.tools, context.around, names=wanted.names(), progress=meter)
+    found = list(wanted.apply(everything, now=context.now))
     meter.close()
     if context.args.duplicates:
         _duplicates(context, found)

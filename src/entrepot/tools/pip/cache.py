@@ -10,10 +10,12 @@ from __future__ import annotations
 import gc
 import os
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from entrepot.names import normalize
 from entrepot.ports.tool import Kind, Progress
 from entrepot.tools.pip.examine import Known, apply_proofs, examine_bodies, examine_heads, name_of
 from entrepot.tools.pip.httpentry import LAYOUTS, V1, V2
@@ -51,8 +53,12 @@ RECHECK_S = 3600.0
 MANY = 20_000
 """So many entries to read are worth a second process."""
 CHUNK = 500
+SHARDS = 128
+"""So many shards are worth a copy of this process; a cache of some thousand entries fills all 256 of them."""
 
 Files = list[tuple[str, os.stat_result]]
+Looked = tuple[str, "tuple[dict[str, int], list[Row], float, list[int]] | None", int]
+"""A shard's name, what :meth:`Scan._shard` said of it, and the directories that were listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +101,11 @@ class Scan:
         self._new: dict[str, Shard] = {}
         self._changed: set[str] = set()
         self._fresh: list[tuple[str, Row]] = []
+        self._names: list[str] = []
         self.tally = Tally()
 
-    def rows(self) -> list[Row]:
-        """Every entry's row.
+    def rows(self, projects: Collection[str] | None = None) -> list[Row]:
+        """Every entry's row; with ``projects`` (normalized names) those of these projects alone, which is much less to read.
 
         Raises:
             OSError: the root cannot be listed.
@@ -106,11 +113,38 @@ class Scan:
         with quick_allocation():
             self._old = self._index.load(self._root)
             loose = self._top()
+            self._look_at_shards()
             self._read_new()
             gone = [name for name in self._old if name not in self._new]
             if self._changed or gone:
                 self._index.save(self._root, ((name, self._new[name]) for name in self._changed), gone)
-            return [row for shard in self._new.values() for row in shard.rows] + loose
+            if projects is None:
+                return [row for shard in self._new.values() for row in shard.rows] + loose
+            wanted = self._index.shards_of(self._root, projects)
+            shards = [shard for name, shard in self._new.items() if wanted is None or name in wanted]
+            return [row for shard in shards for row in shard.rows if row[PROJECT] and normalize(row[PROJECT]) in projects]
+
+    def _look_at_shards(self) -> None:
+        """See which shards have changed, and walk those: half of them in a second process when there are many."""
+        for name, result, walked in in_two(self._look_at_all, self._names):
+            if result is None:
+                self._new[name] = self._old[name]
+                continue
+            folders, rows, checked, fresh = result
+            self._new[name] = Shard(folders, rows, checked)
+            self._fresh += [(name, rows[number]) for number in fresh]
+            self._changed.add(name)
+            self.tally.walked += walked
+
+    def _look_at_all(self, names: Sequence[str]) -> list[Looked]:
+        done: list[Looked] = []
+        for number, name in enumerate(names):
+            before = self.tally.walked
+            done.append((name, self._shard(name), self.tally.walked - before))
+            if self._progress and number % 4 == 0:
+                self._progress(number, len(names), "directories")
+        self.tally.walked -= sum(walked for _, _, walked in done)
+        return done
 
     def _top(self) -> list[Row]:
         """The root's own names; everything below the known ones becomes shards."""
@@ -142,24 +176,25 @@ class Scan:
     def _shards_below(self, folder: str) -> None:
         files, folders = self._list(folder)
         self._odd_files(folder, files)
-        for name in folders:
-            self._shard(f"{folder}/{name}")
+        self._names += [f"{folder}/{name}" for name in folders]
 
     def _odd_files(self, folder: str, files: Files) -> None:
         if files:
             shard = Shard(rows=self._rows_of(folder, files), checked=self._scope.now)
             self._new[f"{folder}/."] = shard
 
-    def _shard(self, name: str) -> None:
+    def _shard(self, name: str) -> tuple[dict[str, int], list[Row], float, list[int]] | None:
+        """Folders, rows, time and the positions of the rows still to be read; ``None`` when all is as it was."""
         old = self._old.get(name)
         if old is not None and self._unchanged(old):
-            if self._scope.recheck or not 0 <= self._scope.now - old.checked <= RECHECK_S:
-                old = self._looked_at_again(name, old)
-            if old is not None:
-                self._new[name] = old
-                return
+            if not self._scope.recheck and 0 <= self._scope.now - old.checked <= RECHECK_S:
+                return None
+            again = self._looked_at_again(old)
+            if again is not None:
+                return again.folders, again.rows, again.checked, []
         shard = Shard(checked=self._scope.now)
         known = {row[KEY]: row for row in old.rows} if old else {}
+        fresh = []
         for folder, files in self._walk(name, shard.folders):
             for row in self._rows_of(folder, files):
                 before = known.get(row[KEY])
@@ -167,14 +202,9 @@ class Scan:
                     _carry(before, row)
                 elif row[KIND] is None:
                     row[KIND] = str(Kind.OTHER)
-                    self._fresh.append((name, row))
+                    fresh.append(len(shard.rows))
                 shard.rows.append(row)
-        self._new[name] = shard
-        self._changed.add(name)
-        if self._progress:
-            self._progress(
-                sum(len(s.rows) for s in self._new.values()) if not len(self._new) % 16 else len(self._fresh), None, "entries"
-            )
+        return shard.folders, shard.rows, shard.checked, fresh
 
     def _unchanged(self, shard: Shard) -> bool:
         look, root = os.stat, self._root
@@ -183,7 +213,7 @@ class Scan:
         except OSError:
             return False
 
-    def _looked_at_again(self, name: str, shard: Shard) -> Shard | None:
+    def _looked_at_again(self, shard: Shard) -> Shard | None:
         """The same shard with its files' times; ``None`` when one was written to in place."""
         for row in shard.rows:
             try:
@@ -198,7 +228,6 @@ class Scan:
             measure(row, infos)
             row[SIZE] = max(size, row[SIZE])
         shard.checked = self._scope.now
-        self._changed.add(name)
         return shard
 
     def _walk(self, folder: str, folders: dict[str, int]) -> Iterator[tuple[str, Files]]:
@@ -269,7 +298,7 @@ class Scan:
         if not new:
             return
         self.tally.read += len(new)
-        http = [row for shard in self._new.values() for row in shard.rows if str(row[KEY]).startswith("http")]
+        http = [row for shard in self._new.values() for row in shard.rows if row[KEY].startswith("http")]
         known = Known(self._root, self._scope.bases, frozenset(name_of(row) for row in http if NAME.fullmatch(name_of(row))))
         done = self._in_parallel(examine_heads, new, known)
         apply_proofs(http, done)
@@ -307,6 +336,39 @@ class Scan:
             if self._progress:
                 self._progress(min(at + CHUNK, len(rows)), len(rows), "entries")
         return found
+
+
+def in_two(work: Callable[[list[str]], list[Looked]], names: list[str]) -> list[Looked]:
+    """The results of the work on some names, half of it done by a copy of this process where that is safe and worth it.
+
+    A copy of a process with several threads may hang, so such a process does all of it itself.
+    """
+    half = len(names) // 2
+    import pickle  # noqa: PLC0415  # only for large caches
+
+    alone = threading.active_count() > 1 or (os.cpu_count() or 1) < 2 or not hasattr(os, "fork")
+    if alone or len(names) < SHARDS:
+        return work(names)
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(receiver)
+            with open(sender, "wb") as file:  # noqa: PTH123  (a descriptor)
+                pickle.dump(work(names[:half]), file, pickle.HIGHEST_PROTOCOL)
+            status = 0
+        finally:
+            os._exit(status)  # nothing of the parent's may be closed or flushed twice
+    os.close(sender)
+    with open(receiver, "rb") as file:  # noqa: PTH123  (a descriptor)
+        try:
+            mine = work(names[half:])
+            theirs = file.read()
+        finally:
+            _, status = os.waitpid(child, 0)
+    done: list[Looked] = pickle.loads(theirs) if status == 0 else work(names[:half])  # noqa: S301  # our own copy wrote it
+    return done + mine
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,21 @@ class PipTool:
         """What lies in one place; an absent or unreadable directory has no entries."""
         yield from self._scan(place, around, progress, recheck=False)
 
-    def _scan(self, place: Place, around: Surroundings, progress: Progress | None, *, recheck: bool) -> Iterator[Entry]:
+    def scan_named(
+        self, place: Place, around: Surroundings, projects: Collection[str], *, progress: Progress | None = None
+    ) -> Iterator[Entry]:
+        """As :meth:`scan`, but only what belongs to these projects (normalized names): little of what is remembered is read."""
+        yield from self._scan(place, around, progress, recheck=False, projects=projects)
+
+    def _scan(
+        self,
+        place: Place,
+        around: Surroundings,
+        progress: Progress | None,
+        *,
+        recheck: bool,
+        projects: Collection[str] | None = None,
+    ) -> Iterator[Entry]:
         if place.path is None or not is_folder(place.path):
             return
         from entrepot.tools.pip.cache import Scan, Scope, quick_allocation  # noqa: PLC0415
@@ -60,7 +74,7 @@ class PipTool:
         index = Index(self._index_path(around))
         scan = Scan(Scope(str(place.path), self._bases(around), now, recheck), index, progress)
         try:
-            rows = scan.rows()
+            rows = scan.rows(projects)
         except OSError:
             return
         finally:
@@ -84,9 +98,27 @@ class PipTool:
         superseded = is_superseded(place.path, around)
         index = Index(self._index_path(around))
         with quick_allocation():
-            shards = index.load(root)
+            rows = [row for shard in index.load(root).values() for row in shard.rows]
             index.close()
-            return [entry(row, place.path, root, now, superseded=superseded) for shard in shards.values() for row in shard.rows]
+            return [entry(row, place.path, root, now, superseded=superseded) for row in rows]
+
+    def sums(self, place: Place, around: Surroundings) -> tuple[float, str] | None:
+        """When a place was summed up last, and the text of :meth:`keep_sums`; forgotten as soon as a look saw a change."""
+        from entrepot.tools.pip.index import Index  # noqa: PLC0415
+
+        index = Index(self._index_path(around))
+        try:
+            return index.sums(str(place.path))
+        finally:
+            index.close()
+
+    def keep_sums(self, place: Place, around: Surroundings, text: str) -> None:
+        """Keep what a place came to, for a ``status`` that must be quick."""
+        from entrepot.tools.pip.index import Index  # noqa: PLC0415
+
+        index = Index(self._index_path(around))
+        index.keep_sums(str(place.path), self._now(), text)
+        index.close()
 
     def remove(
         self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
