@@ -92,8 +92,8 @@ def _command(pid: int) -> str:
     return " ".join(shown).strip()
 
 
-def lockless_uv() -> str | None:
-    """The sentence that names a running uv which has no lock file open; ``None`` when there is none or nobody can tell."""
+def lockless_uv(root: Path) -> str | None:
+    """The sentence that names a running uv which may use this cache and has no lock file open; ``None`` when there is none or nobody can tell."""
     try:
         numbers = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
     except OSError:
@@ -106,6 +106,8 @@ def lockless_uv() -> str | None:
         except OSError:
             continue
         if opened and not any(path.endswith(f"/{LOCK}") and _is_cache(path.removesuffix(LOCK)) for path in opened):
+            if not _may_use(name, root):
+                continue
             return f"the cache may be in use by process {name} ({_command(int(name))}), a uv that takes no lock"
     return None
 
@@ -113,3 +115,18 @@ def lockless_uv() -> str | None:
 def _is_cache(folder: str) -> bool:
     """Whether a lock lies in a cache's root: uv locks environments and source distributions by the same name."""
     return os.path.lexists(f"{folder}CACHEDIR.TAG") and not os.path.lexists(f"{folder}pyvenv.cfg")
+
+
+def _may_use(pid: str, root: Path) -> bool:
+    """Whether a uv may use this cache: not when its variables name another one or none. Files that it reads are not looked at."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        raw = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        cwd = os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115
+    except OSError:
+        return True
+    if any(word.startswith(b"--cache-dir") for word in words):
+        return True
+    environ = dict(pair.partition(b"=")[::2] for pair in raw)
+    named = environ.get(b"UV_CACHE_DIR", b"").decode(errors="surrogateescape")
+    return not named or os.path.realpath(Path(cwd, named)) == os.path.realpath(root)

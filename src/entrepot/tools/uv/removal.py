@@ -143,7 +143,7 @@ class _Work:
         return Removed(tuple(self._gone), self._freed.bytes, self._freed.files, tuple(self._kept))
 
     def _older_uv(self) -> str | None:
-        return None if self._force else lockless_uv()
+        return None if self._force else lockless_uv(Path(self._root))
 
     def _batch(self, entries: Sequence[Entry]) -> None:
         """Move out of the way, look whether an older uv has come meanwhile, and only then delete."""
