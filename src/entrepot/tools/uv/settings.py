@@ -152,17 +152,26 @@ def _variable(key: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as people write it."""
+    """A value as people write it; a table as its parts."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
         return " ".join(shown(item) for item in value)
+    if isinstance(value, MutableMapping):
+        return " ".join(f"{key} = {shown(item)}" for key, item in value.items())
     return str(value)
 
 
 def masked(value: str) -> str:
-    """A value for people: credentials in the URLs it holds are masked."""
-    return " ".join(redacted_url(word) if "://" in word and has_secret(word) else word for word in value.split(" "))
+    """A value for people: credentials in the URLs it holds are masked, a name before one (``name=URL``) stays."""
+    return " ".join(_masked(word) for word in value.split(" "))
+
+
+def _masked(word: str) -> str:
+    name, equals, url = word.partition("=")
+    if not equals or "://" in name:
+        name, equals, url = "", "", word
+    return f"{name}{equals}{redacted_url(url)}" if "://" in url and has_secret(url) else word
 
 
 def typed(key: str, value: str) -> Any:
