@@ -93,7 +93,7 @@ def _command(pid: int) -> str:
 
 
 def lockless_uv(root: Path) -> str | None:
-    """The sentence that names a running uv which may use this cache and has no lock file open; ``None`` when there is none or nobody can tell."""
+    """The sentence that names a running uv which may use this cache and has no lock open; ``None``: none is seen."""
     try:
         numbers = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
     except OSError:
