@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,7 +163,7 @@ def test_a_running_uv_keeps_its_cache(lab: Lab):
         process.communicate()
 
 
-def test_installs_survive_a_hundred_removals(lab: Lab):
+def test_installs_survive_constant_removal(lab: Lab):
     lab.environment("first", "beta", "big-one")
     command = [
         *lab.words,
@@ -178,18 +177,14 @@ def test_installs_survive_a_hundred_removals(lab: Lab):
         "beta",
         "big-one",
     ]
-    end = time.monotonic() + 4
-    removed, installs = 0, 0
-    while time.monotonic() < end and installs < 12:
+    removed = 0
+    for _ in range(5):
         process = subprocess.Popen(command, env=lab.environ, cwd=lab.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         while process.poll() is None:
             removed += len(lab.tool.remove(lab.entries(), lab.around).entries)
         _, told = process.communicate()
         assert process.returncode == 0, told.decode()
-        installs += 1
-        if lab.tool.remove(lab.entries(), lab.around).entries:
-            removed += 1
-    assert installs > 1
+        removed += len(lab.tool.remove(lab.entries(), lab.around).entries)
     assert removed
 
 

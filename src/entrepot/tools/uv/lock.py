@@ -12,9 +12,11 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from entrepot.tools.reading import read_toml
 
 LOCK = ".lock"
 STEP_S = 0.05
@@ -118,7 +120,7 @@ def _is_cache(folder: str) -> bool:
 
 
 def _may_use(pid: str, root: Path) -> bool:
-    """Whether a uv may use this cache: not when its variables name another one or none. Files that it reads are not looked at."""
+    """Whether a uv may use this cache: not when its variables and its user's file name another one."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         raw = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -127,6 +129,19 @@ def _may_use(pid: str, root: Path) -> bool:
         return True
     if any(word.startswith(b"--cache-dir") for word in words):
         return True
-    environ = dict(pair.partition(b"=")[::2] for pair in raw)
-    named = environ.get(b"UV_CACHE_DIR", b"").decode(errors="surrogateescape")
-    return not named or os.path.realpath(Path(cwd, named)) == os.path.realpath(root)
+    environ = {name.decode(): os.fsdecode(value) for name, _, value in (pair.partition(b"=") for pair in raw) if name.isascii()}
+    return os.path.realpath(root) in {os.path.realpath(path) for path in _caches(environ, cwd)}
+
+
+def _caches(environ: Mapping[str, str], cwd: str) -> Iterator[Path]:
+    """Caches that a process with these variables may use; a project's own file is not looked for above its directory."""
+    home = environ.get("HOME", "/")
+    if named := environ.get("UV_CACHE_DIR"):
+        yield Path(cwd, named)
+        return
+    xdg = environ.get("XDG_CACHE_HOME", "")
+    yield Path(xdg if xdg.startswith("/") else f"{home}/.cache", "uv")
+    config = environ.get("XDG_CONFIG_HOME", "")
+    for path in (Path(config if config.startswith("/") else f"{home}/.config", "uv", "uv.toml"), Path(cwd, "uv.toml")):
+        if isinstance(value := read_toml(path).get("cache-dir"), str):
+            yield Path(cwd, value)
