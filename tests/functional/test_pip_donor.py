@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -67,3 +68,20 @@ def test_offline_from_pips_cache_alone_with_stale_pages_and_the_origin_gone(scen
     report, files, result = through(scene, "--offline")
     assert report["exit"] == 0, result.stderr
     assert len(files) == 2
+
+
+def test_offline_pip_installs_from_its_own_cache_alone_with_expired_pages(scene):
+    """`pip install` into a fresh environment: the store is empty, the origin gone, and the pages' time is over."""
+    origin, _arguments, environment, tmp_path = scene
+    for path in Path(environment["HOME"]).rglob("http-v2/?/?/?/?/?/*"):
+        if not path.name.endswith(".body"):  # pip wrote max-age=600 or nothing: with the clock a year on, no page is fresh
+            data = path.read_bytes()
+            path.write_bytes(re.sub(rb"(\w{3}) 20\d\d (?=\d\d:)", rb"\1 2020 ", data))
+    origin.stop()
+    target = tmp_path / "installed"
+    report = tmp_path / "install.json"
+    run = [sys.executable, "-m", "entrepot", "run", "--store", tmp_path / "store", "--report", report, "--offline", "--"]
+    install = [*clients.pip("26.3"), "install", "-q", "--disable-pip-version-check", "--target", target, "root"]
+    result = clients.run([*run, *install], {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))})
+    assert result.returncode == 0, result.stderr
+    assert {"leaf", "root"} <= {path.name.partition("-")[0] for path in target.iterdir()}

@@ -10,7 +10,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings, Tool
@@ -52,14 +52,15 @@ class Sum:
         seen, pinned = self._shared.get(shares, (body, 0))
         self._shared[shares] = (seen, pinned + bool(entry.pinned))
 
-    def add_bare(self, entries: int, *, files: int, size: int, disk: int, used: float) -> None:
-        """Count more entries, which share nothing with others and may go, by their numbers alone."""
+    def add_bare(self, entries: int, *, files: int, size: int, disk: int, used: float | None, freeable: int | None = None) -> None:
+        """Count more entries, which share nothing with others, by their numbers alone; all of them may go unless it is said."""
         self.entries += entries
         self.files += files
         self.size += size
         self._own_disk += disk
-        self._own_freeable += disk
-        self.used = max(self.used or 0.0, used)
+        self._own_freeable += disk if freeable is None else freeable
+        if used is not None:
+            self.used = max(self.used or 0.0, used)
 
     def merge(self, other: Sum) -> None:
         """Count all that another sum has; the two must share no files."""
@@ -103,6 +104,8 @@ class Holding:
     """By heading, those that occur."""
     litter: Mapping[str, Sum]
     """What plain ``clean`` would take, by reason."""
+    counted: float | None = None
+    """When it was counted, if that was not just now; seconds since the epoch."""
 
 
 def holding(place: Place, entries: Iterable[Entry]) -> Holding:
@@ -114,6 +117,35 @@ def holding(place: Place, entries: Iterable[Entry]) -> Holding:
         if entry.litter and not entry.pinned:
             litter.setdefault(entry.litter, Sum()).add(entry)
     return Holding(place, total, {name: groups[name] for name in GROUPS if name in groups}, litter)
+
+
+def packed(held: Holding) -> str:
+    """The sums of a holding as a line of text, for :func:`unpacked`."""
+    import json  # noqa: PLC0415  (only for large caches)
+
+    def numbers(total: Sum) -> list[float | None]:
+        return [total.entries, total.files, total.size, total.disk, total.freeable, total.used]
+
+    named = [{name: numbers(each) for name, each in sums.items()} for sums in (held.groups, held.litter)]
+    return json.dumps([numbers(held.total), *named])
+
+
+def unpacked(place: Place, text: str, counted: float) -> Holding | None:
+    """A holding from its text; ``None`` when it is none."""
+    import json  # noqa: PLC0415
+
+    def total(numbers: list[Any]) -> Sum:
+        entries, files, size, disk, freeable, used = numbers
+        whole = Sum()
+        whole.add_bare(entries, files=files, size=size, disk=disk, freeable=freeable, used=used)
+        return whole
+
+    try:
+        whole, groups, litter = json.loads(text)
+        named = [{name: total(each) for name, each in sums.items()} for sums in (groups, litter)]
+        return Holding(place, total(whole), named[0], named[1], counted)
+    except (ValueError, TypeError, AttributeError):
+        return None
 
 
 def scan_all(

@@ -271,22 +271,10 @@ class OwnCache:
     def summary(self, place: Place, around: Surroundings) -> Holding:
         """What :func:`~entrepot.app.inventory.holding` makes of a scan, without making the entries: for ``status``."""
         del around
-        head_disk, bodies, tallies = 0, set[str](), dict[str, list[float]]()
-        for row in self._open().ledger.listing():  # this loop is what `status` takes with a large store
-            kind, size, disk, body, used = row.kind, row.size, row.disk, row.body, row.used
-            tally = tallies.get(kind)
-            if tally is None:
-                tally = tallies[kind] = [0, 0, 0, 0, 0.0]
-                head_disk = head_disk or self._disk_of_a_head(row.key)
-            tally[0] += 1
-            if body is not None and body not in bodies:
-                bodies.add(body)
-                tally[1] += 1
-                tally[2] += size or 0
-                tally[3] += disk
-            tally[4] = max(tally[4], used)
+        tallies = self._tallies()
+        head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
         total, groups = Sum(), dict[str, Sum]()
-        for kind, (heads, own, content, blocks, last) in tallies.items():
+        for kind, (_, (heads, own, content, blocks, last)) in tallies.items():
             for each in (total, groups.setdefault(_kind(kind).group, Sum())):
                 whole = int(blocks + heads * head_disk)
                 each.add_bare(int(heads), files=int(heads + own), size=int(content), disk=whole, used=last)
@@ -295,6 +283,22 @@ class OwnCache:
             groups.setdefault(name, Sum()).merge(partial)
         total.merge(found.total)
         return Holding(place, total, {name: groups[name] for name in GROUPS if name in groups}, found.litter)
+
+    def _tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
+        """Kind -> a key of it, and heads, distinct bodies, bytes of content and of disk, last use; by the catalogue if it can."""
+        ledger = self._open().ledger
+        quick = getattr(ledger, "tallies", None)
+        if quick:
+            found: Mapping[str, tuple[str, tuple[int, int, int, int, float]]] = quick()
+            return found
+        bodies, tallies = set[str](), dict[str, tuple[str, tuple[int, int, int, int, float]]]()
+        for row in ledger.listing():
+            key, (heads, own, size, disk, used) = tallies.get(row.kind, (row.key, (0, 0, 0, 0, 0.0)))
+            if row.body is not None and row.body not in bodies:
+                bodies.add(row.body)
+                own, size, disk = own + 1, size + (row.size or 0), disk + row.disk
+            tallies[row.kind] = key, (heads + 1, own, size, disk, max(used, row.used))
+        return tallies
 
     def _partials(self, place: Place) -> Iterator[Entry]:
         """Downloads that did not end and files of writers that died: they are no objects of the store, so the directory tells."""

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrepot.app.inventory import GROUPS, Holding, Sum, holding
+from entrepot.app.inventory import GROUPS, Holding, Sum, duplicates, holding, packed, scan_all, unpacked, wasted
 from entrepot.app.own_cache import NAME, OwnCache
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY, Align, explained
 from entrepot.cli.records import place_record, sum_record
 from entrepot.errors import EntrepotError
-from entrepot.ports.tool import Place, Progress, Surroundings, Tool
+from entrepot.ports.tool import Place, Progress, Tool
 from entrepot.sizes import show_age, show_count, show_size
 
 COLUMNS: tuple[tuple[str, Align], ...] = (
@@ -31,10 +31,18 @@ COLUMNS: tuple[tuple[str, Align], ...] = (
     ("CAP", ">"),
 )
 
+MANY = 20_000
+"""Entries from which on a cache is not counted again each time."""
+COUNTED_S = 3600.0
+"""Seconds for which its sums are shown as they were counted."""
+FEW = 5_000
+"""Entries up to which `status` looks for what is stored twice."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``status`` has only the options of every command and one more."""
+    """``status`` has only the options of every command and two more."""
     parser.add_argument("--kinds", action="store_true", help="show downloads, pages, built wheels ... of each cache apart")
+    parser.add_argument("--scan", action="store_true", help="count large caches again, however lately they were counted")
 
 
 def run(context: Context) -> int:
@@ -45,11 +53,17 @@ def run(context: Context) -> int:
     holdings, failed = _look(context)
     disks = _disks([h.place.path for h in holdings if h.place.path])
     savings = _savings(context)
+    twice = _twice(context, holdings)
     _table(context, holdings, kinds=context.args.kinds or out.verbose > 0)
     _below(context, holdings, disks, savings)
+    if twice[0]:
+        text = f"{show_size(twice[0])} is stored twice ({' and '.join(twice[2])} hold {show_count(twice[1])} equal files)"
+        out.warn("stored-twice", text, "entrepot list --duplicates", shown=False)
+        out.line(f"! {text}      entrepot list --duplicates")
     out.document(
         caches=[_cache_record(context, h) for h in holdings],
-        disks=[{"path": str(d.path), "size": d.size, "free": d.free} for d in disks],
+        disks=[{"path": str(d.path), "size": d.size, "free": d.free, "files": d.files, "files_free": d.files_free} for d in disks],
+        duplicates={"wasted": twice[0], "files": twice[1], "tools": twice[2]},
         savings=savings,
     )
     return PARTLY if failed else DONE
@@ -67,7 +81,7 @@ def _look(context: Context) -> tuple[list[Holding], bool]:
                     context.out.warn("not-usable", f"{tool.name}: {place.why_not}")
                 if place.path and place.exists and place.path not in seen:
                     seen.add(place.path)
-                    holdings.append(_sum_up(tool, place, context.around, meter))
+                    holdings.append(_sum_up(context, tool, place, meter))
         except (EntrepotError, OSError) as exc:
             _, text, fix = explained(exc)
             context.out.warn("unreadable", f"{tool.name}: {text}", fix)
@@ -76,11 +90,39 @@ def _look(context: Context) -> tuple[list[Holding], bool]:
     return sorted(holdings, key=lambda h: -h.total.freeable), failed
 
 
-def _sum_up(tool: Tool, place: Place, around: Surroundings, meter: Progress) -> Holding:
-    """By the tool itself where it can do so without making its entries (``summary``), else from a scan."""
+def _sum_up(context: Context, tool: Tool, place: Place, meter: Progress) -> Holding:
+    """By the tool itself where it can do so without making its entries (``summary``), from what was counted lately, or a scan."""
+    around = context.around
     summary = getattr(tool, "summary", None)
-    held: Holding = summary(place, around) if summary else holding(place, tool.scan(place, around, progress=meter))
+    if summary:
+        held: Holding = summary(place, around)
+        return held
+    remembered = _remembered(context, tool, place)
+    if remembered is not None:
+        return remembered
+    held = holding(place, tool.scan(place, around, progress=meter))
+    keep = getattr(tool, "keep_sums", None)
+    if keep and held.total.entries >= MANY:
+        keep(place, around, packed(held))
     return held
+
+
+def _remembered(context: Context, tool: Tool, place: Place) -> Holding | None:
+    """The sums of a large cache that was counted within the hour; a look that saw a change has dropped them."""
+    sums = getattr(tool, "sums", None)
+    found = sums(place, context.around) if sums and not context.args.scan else None
+    if found is None or not 0 <= context.now - found[0] <= COUNTED_S:
+        return None
+    return unpacked(place, found[1], found[0])
+
+
+def _twice(context: Context, holdings: Sequence[Holding]) -> tuple[int, int, list[str]]:
+    """Bytes that several caches hold the same files in, how many files, and whose; only looked for where that is quick."""
+    if len(holdings) < 2 or sum(h.total.entries for h in holdings) > FEW:
+        return 0, 0, []
+    groups = duplicates(scan_all(context.tools, context.around))
+    tools = sorted({entry.tool for same in groups for entry in same})
+    return sum(wasted(same) for same in groups), len(groups), tools
 
 
 def _cap(context: Context, held: Holding) -> int | None:
@@ -123,7 +165,8 @@ def _below(context: Context, holdings: Sequence[Holding], disks: Sequence[_Disk]
     out.line() if holdings else None
     for disk in disks:
         where = out.place(disk.path, context.around.home)
-        out.line(f"Disk of {where}: {show_size(disk.free)} free of {show_size(disk.size)}")
+        inodes = f", {show_count(disk.files_free)} of {show_count(disk.files)} files" if disk.files else ""
+        out.line(f"Disk of {where}: {show_size(disk.free)} free of {show_size(disk.size)}{inodes}")
         if disk.free < disk.size // 20:
             out.warn("disk-nearly-full", f"the disk of {where} is nearly full", "entrepot clean --dry-run", shown=False)
             out.line(f"! less than 5 % of the disk of {where} is free{' ' * 6}entrepot clean")
@@ -131,6 +174,8 @@ def _below(context: Context, holdings: Sequence[Holding], disks: Sequence[_Disk]
         hits = savings.get("hits", 0)
         out.line(f"Spared so far: {show_size(savings['bytes_from_cache'])} of downloads, {show_count(hits)} answers from the store")
     for held in holdings:
+        if held.counted is not None:
+            out.hint(f"{held.place.tool}: as counted {ago(held.counted, context.now)}; entrepot status --scan counts again")
         for reason, total in held.litter.items():
             text = f"{held.place.tool}: {reason} ({show_size(total.freeable)})"
             out.warn("litter", text, "entrepot clean", shown=False)
@@ -148,6 +193,9 @@ class _Disk:
     size: int
     free: int
     """Bytes that this user may still write."""
+    files: int
+    """Inodes there are; 0 where the file system does not count them."""
+    files_free: int
 
 
 def _disks(paths: Sequence[Path]) -> list[_Disk]:
@@ -158,7 +206,9 @@ def _disks(paths: Sequence[Path]) -> list[_Disk]:
             device, room = path.stat().st_dev, os.statvfs(path)
         except (OSError, AttributeError):
             continue
-        found.setdefault(device, _Disk(path, room.f_frsize * room.f_blocks, room.f_frsize * room.f_bavail))
+        found.setdefault(
+            device, _Disk(path, room.f_frsize * room.f_blocks, room.f_frsize * room.f_bavail, room.f_files, room.f_favail)
+        )
     return list(found.values())
 
 

@@ -24,7 +24,9 @@ from entrepot.stores.database import Database, Mode
 from entrepot.stores.layout import host_name, is_network
 from entrepot.stores.schema import (
     ADD_COUNTER,
+    BODIES_BY_KIND,
     DISK_BY_KIND,
+    HEADS_BY_KIND,
     INSERT_HEAD,
     INSERT_JSON,
     INSERT_LINK,
@@ -147,6 +149,15 @@ class SqliteCatalogue:
     def listing(self) -> Iterator[Listed]:
         """Every head known, light, by key: what ``list``, ``status`` and eviction need."""
         return map(Listed._make, self._pages(LISTING))
+
+    def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
+        """Kind -> a key of it, and heads, distinct bodies, their bytes of content and of disk, last use: for sums at once.
+
+        A body that heads of several kinds name counts under that of its first key.
+        """
+        bodies = {kind: (count, size or 0, disk or 0) for kind, count, size, disk in self._ask(BODIES_BY_KIND)}
+        heads = self._ask(HEADS_BY_KIND)
+        return {kind: (key, (count, *bodies.get(kind, (0, 0, 0)), used or 0.0)) for kind, count, used, key in heads}
 
     def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, page by page: no transaction stays open while the caller thinks."""

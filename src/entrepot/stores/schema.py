@@ -41,6 +41,12 @@ ROWS = "SELECT h.key, h.used, h.disk, j.json FROM heads h JOIN head_json j ON j.
 DISK_BY_KIND = (
     "SELECT kind, sum(disk) FROM (SELECT min(kind) kind, max(disk) disk FROM heads WHERE body NOT NULL GROUP BY body) GROUP BY kind"
 )
+HEADS_BY_KIND = "SELECT kind, count(*), max(used), min(key) FROM heads GROUP BY kind"
+BODIES_BY_KIND = (
+    "SELECT kind, count(*), sum(size), sum(disk) FROM "
+    "(SELECT kind, size, disk, min(key) FROM heads WHERE body NOT NULL GROUP BY body) GROUP BY kind"
+)
+"""With ``min``, SQLite takes the other columns from the same row: a body counts under the kind of its first key."""
 LINK = (
     "SELECT digests, size, project, version, filename, kind, upload_time, text "
     "FROM links LEFT JOIN sources ON id = source WHERE url = ?"

@@ -126,8 +126,15 @@ class PipTool:
         """Remove entries; ``force`` takes built wheels that may be in use, and nothing else that is pinned."""
         from entrepot.tools.pip import removal  # noqa: PLC0415
 
-        del around  # the entries say where they are
-        return removal.remove(entries, force=force, progress=progress, now=self._now())
+        done = removal.remove(entries, force=force, progress=progress, now=self._now())
+        if done.entries:
+            from entrepot.tools.pip.index import Index  # noqa: PLC0415
+
+            index = Index(self._index_path(around))
+            for place in {entry.place for entry in done.entries}:
+                index.keep_sums(str(place), 0.0, "")  # they are of what was there before
+            index.close()
+        return done
 
     def verify(
         self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
