@@ -58,7 +58,7 @@ class MambaTool:
     def settings(self, around: Surroundings) -> Settings | None:
         """None: condarc is edited as conda's."""
         del around
-        return None  # noqa: RET501  # an answer, not the lack of one
+        return None  # an answer, not the lack of one
 
 
 def _folders(path: Path, around: Surroundings) -> list[Path]:

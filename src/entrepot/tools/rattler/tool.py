@@ -54,7 +54,7 @@ class RattlerTool:
     def settings(self, around: Surroundings) -> Settings | None:
         """None: pixi's configuration is not edited."""
         del around
-        return None  # noqa: RET501  # an answer, not the lack of one
+        return None  # an answer, not the lack of one
 
 
 def tool(now: Callable[[], float] = time.time) -> RattlerTool:
