@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from pathlib import Path
@@ -93,7 +92,7 @@ def test_damage_that_rattler_does_not_see_is_found_and_the_package_taken_away(wo
     right = found.read_bytes()
     data = world.base / "copy"
     data.write_bytes(b"x" + right[1:])
-    os.replace(data, found)
+    data.replace(found)
     place = world.tool.places(world.around)[0]
     assert [f.problem for f in world.tool.verify(place, world.around, full=True, repair=True)] == ["digest-mismatch"]
     env = world.install(world.base / "new", "demo0")
