@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
 from entrepot.tools.conda.places import TOOL, places
 from entrepot.tools.condakit.cache import World, scan_folders
+from entrepot.tools.condakit.mamba_dirs import SCHEMES
 from entrepot.tools.condakit.removal import remove
 from entrepot.tools.reading import is_dir
 
@@ -31,7 +32,9 @@ class CondaTool:
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
         """What lies in one cache, its first level; mamba's nested folders are mamba's."""
         if place.path is not None and is_dir(place.path):
-            yield from scan_folders(TOOL, place.path, [place.path], World(around), self._now(), progress=progress)
+            yield from scan_folders(
+                TOOL, place.path, [place.path], World(around), self._now(), known=frozenset(SCHEMES), progress=progress
+            )
 
     def remove(
         self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None

@@ -115,7 +115,7 @@ def _entries(look: Look) -> Iterator[Entry]:
             continue
         if name == ".logs":
             yield _plain(look, name, tree, Kind.LOG)
-        elif _LEFTOVER.fullmatch(name):
+        elif _LEFTOVER.fullmatch(name) or _HIDDEN_UNPACKING.fullmatch(name):
             yield _leftover(look, name, tree)
         elif _has_info(look.folder / name):
             identities[stem(name)] = who = identify(look.folder / name, name, look.urls)
@@ -340,9 +340,7 @@ def _leftover(look: Look, name: str, tree: Tree) -> Entry:
 
 
 def _strange(look: Look, name: str, tree: Tree, found: _Listing) -> Entry:
-    """A folder without ``info``: rattler's hidden unpacking, an empty or half-made package, or nothing of ours."""
-    if name.startswith(".") and _HIDDEN_UNPACKING.fullmatch(name):
-        return _leftover(look, name, tree)
+    """A folder without ``info``: an empty or half-made package, or nothing of ours."""
     entry = _plain(look, name, tree, Kind.OTHER)
     archived = {stem(file) for file, _ in found.files}
     if (name in archived or _is_bare(look.folder / name, tree)) and not look.census.is_linked_outside(tree):

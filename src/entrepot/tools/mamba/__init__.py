@@ -1,0 +1,1 @@
+"""mamba and micromamba: where their packages are and what lies there."""

@@ -1,0 +1,72 @@
+"""mamba and micromamba as the verbs see them: :func:`tool` makes the object behind ``ports/tool.py``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
+from entrepot.tools.condakit.cache import World, scan_folders
+from entrepot.tools.condakit.known import conda_caches
+from entrepot.tools.condakit.mamba_dirs import SCHEMES, nested_folders
+from entrepot.tools.condakit.removal import remove
+from entrepot.tools.mamba.places import TOOL, places
+from entrepot.tools.reading import is_dir
+
+
+class MambaTool:
+    """mamba.
+
+    Args:
+        now: the clock, seconds since the epoch.
+    """
+
+    name = TOOL
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+
+    def places(self, around: Surroundings) -> Sequence[Place]:
+        """Every cache of mamba's, the first writable one first."""
+        return places(around)
+
+    def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+        """What lies in one cache: the nested folders, and the flat part unless conda lists that."""
+        if place.path is not None and is_dir(place.path):
+            known = frozenset(SCHEMES)
+            folders = _folders(place.path, around)
+            yield from scan_folders(TOOL, place.path, folders, World(around), self._now(), known=known, progress=progress)
+
+    def remove(
+        self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+    ) -> Removed:
+        """Remove entries; ``force`` takes packages that were unpacked within ten minutes, and nothing else that is pinned."""
+        return remove(entries, around, force=force, progress=progress)
+
+    def verify(
+        self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
+    ) -> Iterator[Finding]:
+        """Check every folder with packages; see :mod:`entrepot.tools.condakit.verify`."""
+        from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
+
+        for folder in _folders(place.path, around) if place.path is not None else ():
+            verifier = Verifier(TOOL, folder, folder, around, self._now(), repair=repair, full=full, progress=progress)
+            yield from verifier.findings()
+
+    def settings(self, around: Surroundings) -> Settings | None:
+        """None: condarc is edited as conda's."""
+        del around
+        return None  # an answer, not the lack of one
+
+
+def _folders(path: Path, around: Surroundings) -> list[Path]:
+    nested = list(nested_folders(path))
+    is_condas = os.path.realpath(path) in {os.path.realpath(each) for each in conda_caches(around)}
+    return nested if is_condas else [path, *nested]
+
+
+def tool(now: Callable[[], float] = time.time) -> MambaTool:
+    """The factory the verbs call."""
+    return MambaTool(now)

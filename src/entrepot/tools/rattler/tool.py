@@ -1,0 +1,62 @@
+"""rattler and pixi as the verbs see them: :func:`tool` makes the object behind ``ports/tool.py``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
+from entrepot.tools.condakit.removal import remove
+from entrepot.tools.rattler.cache import package_folder, scan
+from entrepot.tools.rattler.places import TOOL, places
+from entrepot.tools.reading import is_dir
+
+
+class RattlerTool:
+    """rattler, pixi and programs that use py-rattler.
+
+    Args:
+        now: the clock, seconds since the epoch.
+    """
+
+    name = TOOL
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+
+    def places(self, around: Surroundings) -> Sequence[Place]:
+        """Every cache folder, pixi's first."""
+        return places(around)
+
+    def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+        """What lies in one folder."""
+        if place.path is not None and is_dir(place.path):
+            yield from scan(TOOL, place, around, self._now(), progress)
+
+    def remove(
+        self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+    ) -> Removed:
+        """Remove entries while no installation holds rattler's lock; ``force`` takes what was unpacked within ten minutes."""
+        return remove(entries, around, force=force, progress=progress)
+
+    def verify(
+        self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
+    ) -> Iterator[Finding]:
+        """Check the unpacked packages; there are no archives to mend them from, so what is damaged is taken away."""
+        from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
+
+        folder = package_folder(place, around)
+        if folder is not None and is_dir(folder):
+            now = self._now()
+            check = Verifier(TOOL, folder, folder, around, now, with_records=False, repair=repair, full=full, progress=progress)
+            yield from check.findings()
+
+    def settings(self, around: Surroundings) -> Settings | None:
+        """None: pixi's configuration is not edited."""
+        del around
+        return None  # an answer, not the lack of one
+
+
+def tool(now: Callable[[], float] = time.time) -> RattlerTool:
+    """The factory the verbs call."""
+    return RattlerTool(now)
