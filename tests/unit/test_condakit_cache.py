@@ -155,6 +155,24 @@ def test_a_symbolic_link_without_a_record_is_seen_before_anything_is_removed(lab
     assert contents(env) == before
 
 
+def test_links_inside_a_package_do_not_pin_it_however_the_root_is_reached(lab):
+    folder = lab.package("demo")
+    (folder / "share/demo/short").symlink_to("data.bin")
+    (lab.home / "other-name").symlink_to(lab.root)
+    (lab.home / ".conda").mkdir()
+    (lab.home / ".conda/environments.txt").write_text(f"{lab.home}/other-name\n")
+    entry = lab.entry(folder.name)
+    assert not entry.pinned
+    assert lab.tool().remove([entry], lab.around).entries
+
+
+def test_an_environment_inside_another_is_looked_at(lab):
+    folder = lab.package("demo")
+    lab.environment(lab.root / "envs/inner", [folder], "symbolic")
+    (lab.root / "envs/inner/conda-meta/demo-1.0-h0_0.json").unlink()
+    assert lab.tool().remove([lab.entry(folder.name)], lab.around).kept
+
+
 def test_clean_unused_and_to_leave_every_file_of_every_environment(lab):
     packages = [lab.package(f"demo{n}") for n in range(6)]
     linked, symbolic, copied = packages[0], packages[1], packages[2]

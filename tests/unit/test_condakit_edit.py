@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 
 import pytest
 from hypothesis import given
@@ -169,7 +170,7 @@ def test_a_prepended_cache_is_in_force_and_the_native_command_is_told(settings, 
     change = settings.set("pkgs_dirs.prepend", "/n")
     assert (change.before, change.after) == ("/a,/b", "/n,/a,/b")
     assert change.native == "conda config --prepend pkgs_dirs /n"
-    assert change.verified == "/a,/n,/b", "the marker still wins"
+    assert settings.get("pkgs_dirs") == "/a,/n,/b", "the marker still wins"
     diff = [line for line in difflib.ndiff(FULL.splitlines(), (tmp_path / ".condarc").read_text().splitlines()) if line[0] in "+-"]
     assert diff == ["+   - /n"]
 
@@ -222,9 +223,68 @@ def test_secrets_are_masked(settings, tmp_path):
 def test_a_broken_file_is_named_and_mended(settings, tmp_path):
     path = tmp_path / ".condarc"
     path.write_text("channels: [x]\npkgs_dirs:\n\t- /a\n")
-    assert f"{path}:3" in settings.problems()[0]
+    ((broken, why),) = settings.problems()
+    assert broken == path
+    assert why.startswith("3:")
     with pytest.raises(ConfigError, match="line 3"):
         settings.set("pkgs_dirs.prepend", "/n")
     assert settings.mend() == [(path, ["line 3: blanks for the tab"])]
     assert settings.get("pkgs_dirs") == "/a"
     assert not settings.problems()
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("", "pkgs_dirs.prepend", "/n"),
+        ("pkgs_dirs:\n  - /a\n  - /b\n", "pkgs_dirs.prepend", "/b"),
+        ("pkgs_dirs:\n  - /a\n  - /b\n", "pkgs_dirs.remove", "/a"),
+        ("pkgs_dirs:\n  - /a\n  - /b\n", "pkgs_dirs", "/c"),
+        ("x: 1\nssl_verify: true\n", "ssl_verify", "false"),
+        ("x: 1\n", "ssl_verify", "false"),
+    ],
+)
+def test_every_change_can_be_taken_back(settings, tmp_path, text, key, value):
+    path = tmp_path / ".condarc"
+    path.write_text(text)
+    change = settings.set(key, value)
+    back = settings.restore(change)
+    assert (back.before, back.after) == (change.after, change.before)
+    assert path.read_text() == text
+
+
+def test_what_was_changed_since_is_not_taken_back(settings):
+    change = settings.set("pkgs_dirs.prepend", "/n")
+    settings.set("pkgs_dirs.prepend", "/m")
+    with pytest.raises(ConfigError, match="changed since"):
+        settings.restore(change)
+
+
+FAKE = """#!/bin/sh
+echo '{"pkgs_dirs": ["'"$ANSWER"'"]}'
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script stands for conda")
+@pytest.mark.parametrize(("answer", "differs"), [("/n", False), ("/other", True)])
+def test_conda_is_asked_and_its_answer_compared(tmp_path, answer, differs):
+    fake = tmp_path / "bin/conda"
+    fake.parent.mkdir()
+    fake.write_text(FAKE)
+    fake.chmod(0o755)
+    settings = CondaSettings(
+        Surroundings({"PATH": os.environ["PATH"], "CONDA_EXE": str(fake), "ANSWER": answer}, tmp_path, tmp_path)
+    )
+    change = settings.ask(settings.set("pkgs_dirs.prepend", "/n"))
+    assert (change.verified, change.differs) == (answer, differs)
+
+
+def test_where_no_conda_is_nobody_is_asked(settings):
+    assert settings.ask(settings.set("pkgs_dirs.prepend", "/n")).verified == ""
+
+
+def test_the_variable_of_a_key_is_told(settings):
+    variable, change = settings.export("pkgs_dirs", "/a,/b")
+    assert (variable, change.after, change.path) == ("CONDA_PKGS_DIRS", "/a,/b", None)
+    with pytest.raises(ConfigError):
+        settings.export("pkgs_dirs.prepend", "/a")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from entrepot.errors import ConfigError
 from entrepot.heads import has_secret, redacted_url
 from entrepot.ports.tool import Change, Surroundings
+from entrepot.tools.conda.asking import shown
 from entrepot.tools.condakit.condarc import Document, read_plainly, read_yaml
 from entrepot.tools.condakit.edit import mend, with_item, with_scalar, without_item, without_key
 from entrepot.tools.condakit.files import write_atomically
@@ -74,9 +76,13 @@ class CondaSettings:
             return ",".join(dict.fromkeys(value for value, _ in reversed(found)))
         return found[-1][0]
 
-    def problems(self) -> list[str]:
-        """What keeps conda from reading a file, or from working at all; each names the file and its line."""
-        return list(self._resolved().problems)
+    def problems(self) -> list[tuple[Path, str]]:
+        """Files that conda skips or stops at, each with a sentence that names the line."""
+        found = []
+        for document in self._resolved().documents:
+            texts = [document.problem, *(value.problem for value in document.lists.values())]
+            found += [(document.path, text.removeprefix(f"{document.path}:")) for text in texts if text]
+        return found
 
     def file(self) -> Path:
         """The file that ``set`` writes."""
@@ -147,6 +153,47 @@ class CondaSettings:
                     write_atomically(document.path, text.encode("utf-8", "surrogateescape"))
                     done.append((document.path, sentences))
         return done
+
+    def restore(self, change: Change) -> Change:
+        """Put back what a change replaced, in the file that it changed; a list gets its entries back in their order.
+
+        Raises:
+            ConfigError: the key holds something else by now, or the file is broken or may not be written.
+        """
+        path, key, before = change.path, change.key, change.before
+        assert path is not None  # no variable is ever changed
+        if _value(path, self._read(path), key) != change.after:
+            raise ConfigError(f"{key} in {path} has been changed since: it is left alone", name=key, source=str(path))
+        if before is None:
+            return self._change(
+                path, key, lambda text: without_key(text, key), f"conda config {self._flag(path)}--remove-key {key}"
+            )
+        if key in LISTS:
+            return CondaSettings(self.around, path).set(key, before)
+        native = f"conda config {self._flag(path)}--set {key} {shlex.quote(before)}"
+        return self._change(path, key, lambda text: with_scalar(text, key, before), native)
+
+    def export(self, key: str, value: str | None) -> tuple[str, Change]:
+        """The variable that stands for a key; for ``pkgs_dirs`` it stands in front of what files say and separates by commas.
+
+        Raises:
+            ConfigError: an entry of a list is meant, and a variable holds all of it.
+        """
+        name, _, verb = key.partition(".")
+        if verb:
+            raise ConfigError(f"a variable holds all of {name}, not one entry", name=key)
+        variable = f"CONDA_{name.upper()}"
+        return variable, Change(None, name, self.around.environ.get(variable), value, "")
+
+    def ask(self, change: Change) -> Change:
+        """Ask conda what the key is now, and compare with our own working out; nothing is said where no conda answers."""
+        said, ours = shown(change.key, self.around), self.get(change.key)
+        if said is None:
+            return change
+        if change.key == "pkgs_dirs":
+            return replace(change, verified=_shown(change.key, said), differs=said != ours)
+        missing = change.key not in LISTS and change.after is not None and said.lower() != change.after.lower()
+        return replace(change, verified=_shown(change.key, said), differs=missing)
 
     def _resolved(self) -> Resolved:
         return resolve(self.around, self._root)
@@ -224,8 +271,7 @@ class CondaSettings:
             raise ConfigError(f"{path}: {exc.message}", name=exc.name, value=exc.value, source=str(path), hint=exc.hint) from exc
         if after != text:
             write_atomically(path, after.encode("utf-8", "surrogateescape"))
-        verified = self.get(key) or "" if key in LISTS else ""
-        return Change(path, key, before, _value(path, after, key), native, verified)
+        return Change(path, key, before, _value(path, after, key), native)
 
 
 def _rows(document: Document, key: str, value: Any) -> Iterator[tuple[str, str, str]]:

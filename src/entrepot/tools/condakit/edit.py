@@ -66,6 +66,8 @@ def with_item(text: str, key: str, value: str, where: Literal["first", "last"] =
     before = _entries(text, key)
     rest = [each for each in before if each != value]
     expected = [value, *rest] if where == "first" else [*rest, value]
+    if expected == before:
+        return text
     return _checked(text, lambda lines: _insert(lines, key, value, where, known=value in before), key, expected)
 
 

@@ -89,8 +89,11 @@ def links_into(prefixes: Iterable[Path], folders: Iterable[Path]) -> dict[str, P
     """
     roots = tuple(os.path.realpath(folder) + os.sep for folder in folders)
     found: dict[str, Path] = {}
-    for prefix in prefixes:
-        for target in _symbolic_links(str(prefix), frozenset(root.rstrip(os.sep) for root in roots)):
+    # each prefix is walked once, also where one lies in another; links inside a package are the package's own
+    tops = {os.path.realpath(prefix): prefix for prefix in prefixes}
+    but = frozenset([*(root.rstrip(os.sep) for root in roots), *tops])
+    for top, prefix in tops.items():
+        for target in _symbolic_links(top, but):
             for root in roots:
                 if target.startswith(root):
                     found.setdefault(root + target[len(root) :].partition(os.sep)[0], prefix)
