@@ -106,6 +106,40 @@ class TestHeads:
         assert catalogue.totals() == {"wheel": (3, 8192), "page": (2, 4096)}
         assert catalogue.sizes() == (5, 12_288)
 
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, 7), st.sampled_from([None, b"x", b"y", b"z"]), st.sampled_from("ab"), st.integers(0, 9)),
+            max_size=40,
+        )
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_the_sums_that_are_kept_up_are_those_of_a_count(self, steps):
+        """Whatever is recorded, recorded again, forgotten or used: the sums and the order of bodies are never counted anew."""
+        catalogue = SqliteCatalogue(None)
+        for number, data, kind, used in steps:
+            key = f"heads/ab/{number}/0"
+            if used == 0:
+                catalogue.forget([key])
+            elif used == 9:
+                catalogue.note_used([(key, 99.0)])
+            else:
+                head = head_of(f"https://files.test/{number}", data, kind=kind)
+                catalogue.record(key, head, used=used, disk=4096 * data[0] if data else 0)
+        rows = list(catalogue.listing())
+        bodies = {}
+        for row in rows:
+            if row.body:
+                bodies.setdefault(row.body, []).append(row)
+        expected = {kind: [sum(r.kind == kind for r in rows), 0] for kind in {r.kind for r in rows}}
+        for each in bodies.values():
+            expected[min(r.kind for r in each)][1] += each[0].disk
+        assert catalogue.totals() == {kind: tuple(sums) for kind, sums in expected.items()}
+        order = sorted((max(r.used for r in each), bytes.fromhex(body[7:]), each[0].disk) for body, each in bodies.items())
+        assert catalogue.oldest_bodies(99) == order
+        assert catalogue.oldest_bodies(99, order[0][:2] if order else None) == order[1:]
+        assert catalogue.oldest_alone(99) == sorted((r.used, r.key) for r in rows if not r.body)
+        catalogue.close()
+
     def test_only_sha256_names_bodies(self, catalogue):
         assert catalogue.heads_of(Digest("md5", "0" * 32)) == []
 

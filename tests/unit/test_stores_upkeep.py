@@ -188,6 +188,39 @@ class TestEvict:
         assert run(store.head(filled[0])) is not None
         assert run(store.head(filled[1])) is None
 
+    def test_it_goes_on_over_many_windows_and_in_the_files_order(self, store, catalogue, filled, monkeypatch):
+        """The catalogue knows of none of the uses, and looks at two bodies at a time."""
+        from entrepot.stores import upkeep
+
+        monkeypatch.setattr(upkeep, "WINDOW", 2)
+        base = time.time() - 5000
+        for i, key in enumerate(filled):
+            os.utime(store.root / key, (base - 10 * i, base - 10 * i))
+        done = self.small(store, store.usage(catalogue).total - 350_000).evict(catalogue)
+        assert 4 <= done.bodies <= 5
+        assert [run(store.head(k)) is None for k in filled] == [i >= 10 - done.bodies for i in range(10)]
+        assert done.room >= 0
+
+    def test_many_old_bodies_in_use_do_not_hide_the_others(self, store, catalogue, filled, monkeypatch):
+        from entrepot.stores import upkeep
+
+        monkeypatch.setattr(upkeep, "WINDOW", 2)
+        blobs = [run(store.get(body(data))) for data in self.data[:5]]
+        small = self.small(store, store.usage(catalogue).total - 350_000)
+        done = small.evict(catalogue)
+        assert done.room >= 0
+        assert [run(store.head(k)) is None for k in filled[:5]] == [False] * 5
+        for blob in blobs:
+            blob.close()
+
+    def test_when_all_is_in_use_it_says_how_much_too_big_the_store_is(self, store, catalogue, filled):
+        blobs = [run(store.get(body(data))) for data in self.data]
+        done = self.small(store, 100_000).evict(catalogue)
+        assert (done.bodies, done.kept) == (0, 10)
+        assert done.room < -900_000
+        for blob in blobs:
+            blob.close()
+
     def test_an_open_body_is_not_taken_and_goes_when_it_is_closed(self, store, catalogue, filled):
         blob = run(store.get(body(self.data[0])))
         small = self.small(store, store.usage(catalogue).total - 50_000)
@@ -271,3 +304,48 @@ class TestEvict:
         assert store.usage().total <= 2_000_000
         swept = store.sweep(time.time() + 2 * HOUR)
         assert (swept.heads, swept.bodies) == (0, 0)
+
+
+class TestDailySweep:
+    def orphan(self, store, name):
+        run(store.put(body(name), name))
+        age(store.root / body(name), 3 * HOUR)
+
+    def test_it_is_done_once_a_day(self, tmp_path, catalogue, store):
+        now = time.time()
+        clock = [now]
+        store = DirectoryStore(store.root, cap=10**9, now=lambda: clock[0])
+        self.orphan(store, b"a")
+        assert store.sweep_when_due(catalogue).bodies == 1
+        self.orphan(store, b"b")
+        for later in (10, 23 * HOUR):
+            clock[0] = now + later
+            assert store.sweep_when_due(catalogue) is None
+        clock[0] = now + 25 * HOUR
+        assert store.sweep_when_due(catalogue).bodies == 1
+        store.close()
+
+    def test_a_clock_that_was_set_back_does_not_put_it_off(self, catalogue, store):
+        assert store.sweep_when_due(catalogue) is not None
+        later = time.time() + 40 * 86400
+        os.utime(store.root / "locks" / "swept", (later, later))
+        self.orphan(store, b"a")
+        assert store.sweep_when_due(catalogue).bodies == 1
+
+    def test_one_that_is_broken_off_is_begun_again_in_an_hour(self, catalogue, store):
+        clock = [time.time()]
+        store = DirectoryStore(store.root, cap=10**9, now=lambda: clock[0])
+        stored(store, catalogue, url("a"), b"a")
+        self.orphan(store, b"orphan")
+        assert store.sweep_when_due(catalogue, is_over=lambda: True) is None
+        assert run(store.head(body(b"orphan"))) is not None
+        clock[0] += 600
+        assert store.sweep_when_due(catalogue) is None
+        clock[0] += HOUR
+        assert store.sweep_when_due(catalogue).bodies == 1
+        store.close()
+
+    def test_only_one_process_sweeps(self, catalogue, store):
+        with store._disk.lock("sweep", exclusive=True, wait_s=0):
+            assert store.sweep_when_due(catalogue) is None
+        assert store.sweep_when_due(catalogue) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 from entrepot.errors import Busy, InvalidHead, StoreError
@@ -21,10 +21,17 @@ class Entries:
     """Stored responses by URL.
 
     A failing store never fails a client: reading gives "not there", writing is left out, and ``trouble`` says why.
+
+    Args:
+        store, catalogue, clock: the world.
+        landed: told the bytes of disk of each body that an entry was written for.
     """
 
-    def __init__(self, store: Store, catalogue: Catalogue, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, catalogue: Catalogue, clock: Clock, landed: Callable[[int], None] = lambda _size: None
+    ) -> None:
         self.store = store
+        self._landed = landed
         self._catalogue = catalogue
         self._clock = clock
         self.trouble: StoreError | Busy | None = None
@@ -63,6 +70,8 @@ class Entries:
             self.failed(exc)
         else:
             self._catalogue.record(key, head, used=self._clock.now(), disk=body.disk if body is not None else 0)
+            if body is not None:
+                self._landed(body.disk)
         return head
 
     async def keep(self, url: str, head: Head, growing: Growing, *, replaces: Iterable[StoredResponse] = ()) -> Head:

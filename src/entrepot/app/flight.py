@@ -74,6 +74,8 @@ from entrepot.ports.upstream import Answer as UpstreamAnswer
 
 FOLLOW_S = 0.01
 """Seconds between looks at a download that another process leads."""
+PACE_S = 0.01
+"""Seconds between two times that waiters are told of growth."""
 
 
 class Flight:
@@ -96,7 +98,10 @@ class Flight:
         self._replaces: tuple[StoredResponse, ...] = ()
         self._blob: Blob | None = None
         self._finished = False
+        self._tell_later: asyncio.TimerHandle | None = None
+        self._told = 0.0
         self._leads = False
+        self._doubted = False
         self._answer: UpstreamAnswer | None = None
         self._began = means.clock.now()
         self.state = State.ASKING
@@ -188,8 +193,20 @@ class Flight:
         return answer
 
     def _tell(self) -> None:
+        if self._tell_later is not None:
+            self._tell_later.cancel()
+            self._tell_later = None
+        self._told = asyncio.get_running_loop().time()
         change, self._change = self._change, asyncio.Event()
         change.set()
+
+    def _tell_growth(self) -> None:
+        """Wake those who wait for more, but not fifty of them for every piece that a network delivers."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._told >= PACE_S:
+            self._tell()
+        elif self._tell_later is None:
+            self._tell_later = loop.call_later(PACE_S, self._tell)
 
     # the work
 
@@ -218,7 +235,7 @@ class Flight:
     def _tidy(self, growing: Growing) -> None:
         """Leave a partial behind only if somebody can make sense of it later."""
         resumable = self.draft is not None and (self._holds or range_validator(self.draft.response.head))
-        if self._leads and not (resumable and growing.size()):
+        if self._leads and not (resumable and growing.size() and not self._doubted):
             with suppress(StoreError):
                 growing.discard()
 
@@ -283,6 +300,7 @@ class Flight:
                     return
             except DigestMismatch:
                 mismatches += 1
+                self._doubted = True
                 self._start_over(growing)
                 if last or mismatches > 1:
                     raise
@@ -442,7 +460,7 @@ class Flight:
                 growing.write(new)
                 self._hasher.feed(new)
                 self.state = State.STREAMING
-                self._tell()
+                self._tell_growth()
             if known is not None and content_length(answer.head) is None and self._hasher.size > known:
                 break  # nothing but this would ever end it
         if skip:

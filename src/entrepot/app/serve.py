@@ -81,6 +81,7 @@ class Service:
         rules: how.
         tally: where it is counted.
         donors: finds other tools' caches; called at the first miss, in a thread.
+        grown: told how many bytes came from upstream, piece by piece.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class Service:
         rules: Rules,
         tally: Tally,
         donors: Callable[[], Sequence[Donor]] = tuple,
+        grown: Callable[[int], None] = lambda _count: None,
     ) -> None:
+        self._grown = grown
         self._find_donors = donors
         self._donors: Sequence[Donor] | None = None
         self._entries = entries
@@ -444,6 +447,7 @@ class Service:
 
     def _downloaded(self, count: int) -> None:
         self._tally.bytes_downloaded += count
+        self._grown(count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from entrepot.app.facts import Facts
     from entrepot.app.tally import Tally
     from entrepot.cli.context import Context
+    from entrepot.cli.wiring import RunStore
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.guide import Door
     from entrepot.server.child import Running
     from entrepot.server.doorman import Dial
     from entrepot.server.doorstep import Doorstep
     from entrepot.server.house import Streams
-    from entrepot.stores.catalogue import SqliteCatalogue
-    from entrepot.stores.directory import DirectoryStore
     from entrepot.upstreams.client import UpstreamSettings
 
 TAKES_COMMAND = True
@@ -103,7 +102,7 @@ class Session:
 
     def run(self) -> int:
         """Carry it out; the child's exit status."""
-        from entrepot.cli.wiring import open_store
+        from entrepot.cli.wiring import open_run_store
         from entrepot.server.child import CannotStart
         from entrepot.server.doorstep import Doorstep
         from entrepot.server.scratch import scratch_directory
@@ -114,7 +113,9 @@ class Session:
         roots = merged_bundle(environ, map(Path, self._plan.bundles))
         for text in roots.warnings:
             self.tally.warn(text)
-        store, catalogue = open_store(self._settings)
+        kept = open_run_store(self._settings)
+        if kept.trouble is not None:
+            self.tally.warn(f"nothing is kept: {kept.trouble.message}")
         with (
             scratch_directory() as scratch,
             self._log(),
@@ -129,7 +130,7 @@ class Session:
             try:
                 from entrepot.server.runner import run_loop
 
-                status = run_loop(self._serve(doorstep, child, store, catalogue))
+                status = run_loop(self._serve(doorstep, child, kept))
             except BaseException:
                 child.stop()
                 raise
@@ -150,9 +151,8 @@ class Session:
             self.tally.log = lambda text: print(f"{rfc3339(time.time())} run[{os.getpid()}] {text}", file=file)
             yield
 
-    async def _serve(self, doorstep: Doorstep, child: Running, store: DirectoryStore, catalogue: SqliteCatalogue) -> int:
-        import asyncio
-
+    async def _serve(self, doorstep: Doorstep, child: Running, kept: RunStore) -> int:
+        from entrepot.app.bounds import Bounds
         from entrepot.app.entries import Entries
         from entrepot.app.run import Opened
         from entrepot.app.serve import Rules, Service
@@ -164,14 +164,15 @@ class Session:
 
         reach = self._reach()
         clock = SystemClock()
-        entries = Entries(store, catalogue, clock)
-        facts = self._facts(catalogue)
+        bounds = Bounds(kept.make_room, kept.sweep)
+        entries = Entries(kept.store, kept.catalogue, clock, bounds.landed)
+        facts = self._facts(kept.catalogue)
         opened = Opened(self._plan, facts, offline=self._offline)
         rules = Rules(
             offline=self._offline,
             refresh=self._wishes.refresh,
-            no_store=self._wishes.no_store,
-            shared=store.shared,
+            no_store=self._wishes.no_store or (kept.trouble is not None and not self._offline),
+            shared=kept.store.shared,
             caches=opened.request,
         )
         upstream = open_upstream(reach)
@@ -183,6 +184,7 @@ class Session:
             rules=rules,
             tally=self.tally,
             donors=partial(donors, self._context.around),
+            grown=bounds.grown,
         )
         doorman = RunDoorman(opened, dialler(reach), self.tally, offline=self._offline)
         try:
@@ -191,10 +193,9 @@ class Session:
             await upstream.aclose()
             if entries.trouble is not None:
                 self.tally.warn(f"the store failed: {entries.trouble.message}")
-            self._count(catalogue)
-            await asyncio.to_thread(store.evict, catalogue)
-            catalogue.close()
-            store.close()
+            self._count(kept.catalogue)
+            await bounds.aclose()
+            kept.close()
 
     def _reach(self) -> UpstreamSettings:
         """How upstream is reached: by the user's own proxy and CA settings."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrepot.errors import UsageError
+from entrepot.errors import StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
     from entrepot.app.own_cache import Opened, OwnCache
     from entrepot.config import Settings
+    from entrepot.ports.catalogue import Catalogue
+    from entrepot.ports.store import Store
     from entrepot.ports.tool import Progress, Surroundings, Tool
     from entrepot.stores.catalogue import SqliteCatalogue
     from entrepot.stores.directory import DirectoryStore
@@ -36,6 +40,71 @@ def open_store(settings: Settings, *, create: bool = True) -> tuple[DirectorySto
     cap = sys.maxsize if settings.limit_total is None else settings.limit_total
     store = DirectoryStore(settings.store, cap=cap, create=create)
     return store, open_catalogue(settings.store)
+
+
+@dataclass(frozen=True, slots=True)
+class RunStore:
+    """What a run keeps things in, and how that is looked after."""
+
+    store: Store
+    catalogue: Catalogue
+    make_room: Callable[[], int | None]
+    """Brings the store below its cap; bytes that are free below it then. For threads, one at a time."""
+    sweep: Callable[[Callable[[], bool]], object]
+    """Removes litter once a day; asks whether it shall stop. For a thread."""
+    close: Callable[[], None]
+    trouble: StoreUnavailable | None = None
+    """Why this is no store on disk but one that keeps nothing."""
+
+
+def open_run_store(settings: Settings) -> RunStore:
+    """The store that the settings name, for a run; one that keeps nothing where that cannot be opened.
+
+    A command must not fail because its cache cannot be had. But a ``--store`` that is no place for a store is a mistake in the
+    command line, and said at once.
+
+    Raises:
+        StoreUnavailable: ``--store`` names what is and will be no store.
+    """
+    from entrepot.stores.catalogue import SqliteCatalogue, open_catalogue
+    from entrepot.stores.memory import MemoryStore
+
+    try:
+        store, catalogue = open_store(settings)
+    except StoreUnavailable as exc:
+        if settings.said["store"][0].kind == "option" and not _is_circumstance(exc.__cause__):
+            raise
+        lost = SqliteCatalogue(None)
+        return RunStore(MemoryStore(), lost, lambda: None, lambda _is_over: None, lost.close, exc)
+    # A connection of its own: the loop's shall never wait for what a thread has begun.
+    aside = open_catalogue(settings.store)
+
+    def close() -> None:
+        for each in (aside, catalogue, store):
+            each.close()
+
+    return RunStore(
+        store,
+        catalogue,
+        lambda: store.evict(aside).room,
+        lambda is_over: store.sweep_when_due(aside, is_over=is_over),
+        close,
+    )
+
+
+def _is_circumstance(cause: BaseException | None) -> bool:
+    """Whether the system refused for a reason that has nothing to do with which place was named."""
+    return isinstance(cause, OSError) and cause.errno in {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.ESTALE,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
 
 
 def own_cache(settings: Settings, around: Surroundings, progress: Progress | None = None) -> OwnCache:

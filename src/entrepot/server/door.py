@@ -32,8 +32,8 @@ PEEK_S = 10.0
 """Seconds a client has to send its first byte into an opened tunnel; then it is relayed blindly, for the server may speak first."""
 RELAY = 1 << 16
 """Bytes relayed at a time."""
-WRITE_HIGH = 1 << 20
-"""Bytes queued to a client before its source is held back."""
+WRITE_HIGH = 1 << 18
+"""Bytes queued to a client before its source is held back: with fifty slow clients it is this that memory goes into."""
 
 LINGER_S = 2.0
 """Seconds that a client may go on sending after it was answered for the last time, so that no reset destroys the answer

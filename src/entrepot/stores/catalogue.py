@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,14 +27,17 @@ from entrepot.stores.layout import host_name, is_network
 from entrepot.stores.schema import (
     ADD_COUNTER,
     BODIES_BY_KIND,
-    DISK_BY_KIND,
+    DELETE_HEAD,
     HEADS_BY_KIND,
     INSERT_HEAD,
     INSERT_JSON,
     INSERT_LINK,
     LINK,
     LISTING,
+    OLDEST_ALONE,
+    OLDEST_BODIES,
     ROWS,
+    SUMS,
     Listed,
     head_row,
     link_row,
@@ -44,7 +49,9 @@ if TYPE_CHECKING:
     import sqlite3
 
 BATCH = 2_000
-"""Rows read or written at a time: others get their turn in between."""
+"""Rows read at a time: others get their turn in between."""
+WRITTEN = 500
+"""Rows written in one transaction, some 50 ms: who has to write a single one meanwhile waits no longer."""
 _COUNT_CALLS = 64
 
 
@@ -118,6 +125,7 @@ class SqliteCatalogue:
         texts = [(key, head.to_bytes()) for key, head, _, _ in heads]
 
         def work(db: sqlite3.Connection) -> None:
+            db.executemany(DELETE_HEAD, [(key,) for key, *_ in rows])
             db.executemany(INSERT_HEAD, rows)
             db.executemany(INSERT_JSON, texts)
 
@@ -125,14 +133,9 @@ class SqliteCatalogue:
 
     def forget(self, keys: Iterable[str]) -> None:
         """Heads are gone."""
-        rows = [(key,) for key in keys]
-
-        def work(db: sqlite3.Connection) -> None:
-            db.executemany("DELETE FROM heads WHERE key = ?", rows)
-            db.executemany("DELETE FROM head_json WHERE key = ?", rows)
-
-        if rows:
-            self._write(work)
+        rest = iter(keys)
+        while rows := [(key,) for key in islice(rest, WRITTEN)]:
+            self._write(partial(_forget, rows))
 
     def note_used(self, uses: Iterable[tuple[str, float]]) -> None:
         """Later last uses of heads, as their files' times say."""
@@ -176,14 +179,25 @@ class SqliteCatalogue:
 
     def sizes(self) -> tuple[int, int]:
         """Number of heads, and bytes of disk of distinct bodies."""
-        ((heads,),) = self._ask("SELECT count(*) FROM heads") or [(0,)]
-        return heads, sum(disk for _, disk in self.totals().values())
+        totals = self.totals().values()
+        return sum(heads for heads, _ in totals), sum(disk for _, disk in totals)
 
     def totals(self) -> Mapping[str, tuple[int, int]]:
         """Kind -> (entries, bytes of disk of distinct bodies); a body of several kinds counts under the first by name."""
-        counts = self._ask("SELECT kind, count(*) FROM heads GROUP BY kind")
-        disk = dict(self._ask(DISK_BY_KIND))
-        return {kind: (count, disk.get(kind, 0)) for kind, count in counts}
+        return {kind: (heads, disk) for kind, heads, disk in self._ask(SUMS)}
+
+    def oldest_bodies(self, count: int, after: tuple[float, str | bytes] | None = None) -> list[tuple[float, bytes, int]]:
+        """The least recently used bodies: last use, sha256 and bytes of disk of each.
+
+        Args:
+            count: how many.
+            after: last use and sha256 of the body to go on behind.
+        """
+        return self._ask(OLDEST_BODIES, *(after or (float("-inf"), b"")), count)
+
+    def oldest_alone(self, count: int, after: tuple[float, str | bytes] | None = None) -> list[tuple[float, str]]:
+        """The least recently used heads without a body: last use and key."""
+        return self._ask(OLDEST_ALONE, *(after or (float("-inf"), "")), count)
 
     def heads_of(self, body: Digest) -> list[str]:
         """Keys of the heads that name this body."""
@@ -255,28 +269,27 @@ class SqliteCatalogue:
             full: do not believe what is there.
             progress: called with the number of heads looked at, now and then.
         """
-        known = set() if full else {row.key for row in self.listing()}
-        gone = {row.key for row in self.listing()}
-        disk: dict[str, int] | None = None
+        unseen = {key for (key,) in self._ask("SELECT key FROM heads")}
         batch: list[tuple[str, Head, float, int]] = []
         read = 0
         for looked, meta in enumerate(store.list("heads")):
-            gone.discard(meta.key)
             if progress and looked % 1000 == 0:
                 progress(looked)
-            head = None if meta.key in known else _read_head(store, meta.key)
+            if meta.key in unseen:
+                unseen.discard(meta.key)
+                if not full:
+                    continue
+            head = _read_head(store, meta.key)
             if head is None:
                 continue
-            if disk is None:
-                disk = {each.key: each.disk for each in store.list("bodies")}
-            batch.append((meta.key, head, meta.modified, disk.get(body_key(head.body), 0) if head.body else 0))
+            batch.append((meta.key, head, meta.modified, _disk_of(store, head)))
             read += 1
-            if len(batch) >= BATCH:
+            if len(batch) >= WRITTEN:
                 self._record(batch)
                 batch = []
         if batch:
             self._record(batch)
-        self.forget(gone)
+        self.forget(unseen)
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES ('complete', '1')"))
         return read
 
@@ -288,12 +301,22 @@ class SqliteCatalogue:
             self._hosts.clear()
 
 
+def _forget(rows: list[tuple[str]], db: sqlite3.Connection) -> None:
+    db.executemany(DELETE_HEAD, rows)
+    db.executemany("DELETE FROM head_json WHERE key = ?", rows)
+
+
 def _source(db: sqlite3.Connection, text: str) -> int | None:
     """The number of a source, which 3,000 links of one page share."""
     if not text:
         return None
     db.execute("INSERT OR IGNORE INTO sources (text) VALUES (?)", (text,))
     return int(db.execute("SELECT id FROM sources WHERE text = ?", (text,)).fetchone()[0])
+
+
+def _disk_of(store: HeadSource, head: Head) -> int:
+    """Bytes of disk of a head's body."""
+    return sum(each.disk for each in store.list(body_key(head.body))) if head.body else 0
 
 
 def _read_head(store: HeadSource, key: str) -> Head | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from entrepot.errors import Busy
 from entrepot.stores.layout import Modes
 from entrepot.stores.locks import NoLocks, open_lock_file, wait_lock
-from entrepot.stores.schema import SCHEMA, TABLES
+from entrepot.stores.schema import SCHEMA, TABLES, TRIGGERS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -235,7 +235,7 @@ def _set_up(db: sqlite3.Connection, *, wal: bool) -> None:
             return
         for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").fetchall():
             db.execute(f'DROP TABLE "{name}"')
-        for statement in TABLES:
+        for statement in (*TABLES, *TRIGGERS):
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {SCHEMA}")
 

@@ -266,6 +266,26 @@ class DirectoryStore:
             catalogue.rebuild(self)
         return swept
 
+    def sweep_when_due(self, catalogue: SqliteCatalogue, *, is_over: Callable[[], bool] = lambda: False) -> upkeep.Swept | None:
+        """Sweep if nobody has for a day; ``None`` when it is not time, another process is at it, or it was broken off.
+
+        Args:
+            catalogue: put right as well.
+            is_over: asked now and then whether to break off.
+        """
+
+        def go_on() -> None:
+            if is_over():
+                raise upkeep.BrokenOffError
+
+        swept: upkeep.Swept | None = None
+        with upkeep.turn_to_sweep(self._disk) as due:
+            if due:
+                done = upkeep.sweep(self._disk, self._disk.now(), grace_s=3600, catalogue=catalogue, go_on=go_on)
+                catalogue.rebuild(self, progress=lambda _: go_on())
+                swept = done
+        return swept
+
     def evict(self, catalogue: SqliteCatalogue, *, needed: int = 0) -> upkeep.Evicted:
         """Make room; see :func:`entrepot.stores.upkeep.evict`. Slow: call it from a thread."""
         if catalogue.needs_rebuild:

@@ -238,7 +238,7 @@ class Disk:
             yield
             return
         try:
-            fd = open_lock_file(os.path.join(self._lock_folder, name), self.modes.file)
+            fd = open_lock_file(self.lock_path(name), self.modes.file)
         except OSError as exc:
             raise translated(exc, "a lock was taken") from exc
         try:
@@ -247,6 +247,10 @@ class Disk:
             yield
         finally:
             os.close(fd)
+
+    def lock_path(self, name: str) -> str:
+        """The path of a lock file."""
+        return os.path.join(self._lock_folder, name)
 
     @contextmanager
     def hold(self, key: str, *, exclusive: bool) -> Iterator[None]:

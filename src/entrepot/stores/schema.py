@@ -10,7 +10,7 @@ from entrepot.digests import LENGTHS, Digest
 from entrepot.heads import Head
 from entrepot.ports.catalogue import Link
 
-SCHEMA = 1
+SCHEMA = 2
 """Kept in ``user_version``; a catalogue of another schema is emptied and made again."""
 
 TABLES = (
@@ -21,7 +21,13 @@ TABLES = (
         upload_time TEXT
     ) WITHOUT ROWID""",
     "CREATE INDEX heads_body ON heads (body, disk, kind)",
+    "CREATE INDEX heads_alone ON heads (used, key) WHERE body IS NULL",
     "CREATE TABLE head_json (key TEXT PRIMARY KEY, json BLOB)",
+    # Sums that are kept up by the triggers below: the cap is looked after while downloads land, and must not count a million
+    # heads each time. `used` is the newest of a body's heads, `kind` the first by name.
+    "CREATE TABLE bodies (body BLOB PRIMARY KEY, disk INTEGER, heads INTEGER, used REAL, kind TEXT) WITHOUT ROWID",
+    "CREATE INDEX bodies_used ON bodies (used, body)",
+    "CREATE TABLE sums (kind TEXT PRIMARY KEY, heads INTEGER, disk INTEGER) WITHOUT ROWID",
     # one row a file that a page or a lock file named: found by 16 bytes of the URL's hash, so that a URL is not kept
     """CREATE TABLE links (
         url BLOB PRIMARY KEY, digests BLOB, size INTEGER, project TEXT, version TEXT, filename TEXT, kind TEXT,
@@ -32,27 +38,59 @@ TABLES = (
     "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID",
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
 )
+TRIGGERS = (
+    """CREATE TRIGGER heads_insert AFTER INSERT ON heads BEGIN
+        INSERT INTO sums VALUES (NEW.kind, 1, 0) ON CONFLICT (kind) DO UPDATE SET heads = heads + 1;
+        INSERT INTO bodies SELECT NEW.body, NEW.disk, 1, NEW.used, NEW.kind WHERE NEW.body NOT NULL
+            ON CONFLICT (body) DO UPDATE SET disk = max(disk, excluded.disk), heads = heads + 1,
+            used = max(used, excluded.used), kind = min(kind, excluded.kind);
+    END""",
+    # What remains of a body's heads is looked at again, unless there are so many that it would take long: then its use and
+    # kind stay what they were, which errs on the side of keeping it.
+    """CREATE TRIGGER heads_delete AFTER DELETE ON heads BEGIN
+        UPDATE sums SET heads = heads - 1 WHERE kind = OLD.kind;
+        UPDATE bodies SET heads = heads - 1 WHERE body = OLD.body;
+        DELETE FROM bodies WHERE body = OLD.body AND heads = 0;
+        UPDATE bodies SET (disk, used, kind) = (SELECT max(disk), max(used), min(kind) FROM heads WHERE body = OLD.body)
+            WHERE body = OLD.body AND heads < 50;
+    END""",
+    """CREATE TRIGGER heads_used AFTER UPDATE OF used ON heads BEGIN
+        UPDATE bodies SET used = max(used, NEW.used) WHERE body = NEW.body;
+    END""",
+    """CREATE TRIGGER bodies_insert AFTER INSERT ON bodies BEGIN
+        INSERT INTO sums VALUES (NEW.kind, 0, NEW.disk) ON CONFLICT (kind) DO UPDATE SET disk = disk + excluded.disk;
+    END""",
+    """CREATE TRIGGER bodies_delete AFTER DELETE ON bodies BEGIN
+        UPDATE sums SET disk = disk - OLD.disk WHERE kind = OLD.kind;
+    END""",
+    """CREATE TRIGGER bodies_update AFTER UPDATE OF disk, kind ON bodies WHEN NEW.disk <> OLD.disk OR NEW.kind <> OLD.kind BEGIN
+        UPDATE sums SET disk = disk - OLD.disk WHERE kind = OLD.kind;
+        INSERT INTO sums VALUES (NEW.kind, 0, NEW.disk) ON CONFLICT (kind) DO UPDATE SET disk = disk + excluded.disk;
+    END""",
+)
 LISTING = (
     "SELECT key, url, kind, project, version, filename, size, disk, "
     "CASE WHEN body NOT NULL THEN 'sha256:' || lower(hex(body)) END, "
     "used, response_time, status, proven, credentialed, shared, upload_time FROM heads WHERE key > ? ORDER BY key LIMIT ?"
 )
 ROWS = "SELECT h.key, h.used, h.disk, j.json FROM heads h JOIN head_json j ON j.key = h.key WHERE h.key > ? ORDER BY h.key LIMIT ?"
-DISK_BY_KIND = (
-    "SELECT kind, sum(disk) FROM (SELECT min(kind) kind, max(disk) disk FROM heads WHERE body NOT NULL GROUP BY body) GROUP BY kind"
-)
 HEADS_BY_KIND = "SELECT kind, count(*), max(used), min(key) FROM heads GROUP BY kind"
 BODIES_BY_KIND = (
     "SELECT kind, count(*), sum(size), sum(disk) FROM "
     "(SELECT kind, size, disk, min(key) FROM heads WHERE body NOT NULL GROUP BY body) GROUP BY kind"
 )
 """With ``min``, SQLite takes the other columns from the same row: a body counts under the kind of its first key."""
+SUMS = "SELECT kind, heads, disk FROM sums WHERE heads > 0 OR disk > 0"
+OLDEST_BODIES = "SELECT used, body, disk FROM bodies WHERE (used, body) > (?, ?) ORDER BY used, body LIMIT ?"
+OLDEST_ALONE = "SELECT used, key FROM heads WHERE body IS NULL AND (used, key) > (?, ?) ORDER BY used, key LIMIT ?"
 LINK = (
     "SELECT digests, size, project, version, filename, kind, upload_time, text "
     "FROM links LEFT JOIN sources ON id = source WHERE url = ?"
 )
 ADD_COUNTER = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
-INSERT_HEAD = "INSERT OR REPLACE INTO heads VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+DELETE_HEAD = "DELETE FROM heads WHERE key = ?"
+INSERT_HEAD = "INSERT INTO heads VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+"""After :data:`DELETE_HEAD`: the triggers do not see what ``INSERT OR REPLACE`` removes."""
 INSERT_JSON = "INSERT OR REPLACE INTO head_json VALUES (?,?)"
 INSERT_LINK = "INSERT OR REPLACE INTO links VALUES (?,?,?,?,?,?,?,?,?)"
 

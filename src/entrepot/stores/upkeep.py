@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from entrepot.eviction import Use, Victim, victims
 from entrepot.heads import FORMAT, body_key
 from entrepot.ports.store import ObjectMeta
 from entrepot.stores.disk import Disk
-from entrepot.stores.layout import is_own
+from entrepot.stores.layout import is_own, translated
 from entrepot.stores.locks import Lead, NoLocks, try_lock
 
 if TYPE_CHECKING:
@@ -30,8 +30,14 @@ DEFAULT_CAP = 20 * 10**9
 """Bytes: the most that a store takes unless it is told otherwise."""
 PARTIAL_S = 7 * 86400
 """Age at which a partial download that nobody leads is swept, in seconds."""
+SWEEP_EACH_S = 86400
+"""Seconds between two sweeps."""
+SWEEP_AGAIN_S = 3600
+"""Seconds after which one that was broken off is begun again."""
 IDLE_HEAD_S = 180 * 86400
 """Age at which a head without a body goes when room is needed, in seconds."""
+WINDOW = 500
+"""Bodies, or heads without one, that eviction looks at together."""
 LOW_WATER = 0.95
 """Eviction goes down to this part of the cap, so that it does not run at every put."""
 
@@ -75,6 +81,8 @@ class Evicted:
     heads: int = 0
     kept: int = 0
     """Bodies whose turn it was but that are in use."""
+    room: int | None = None
+    """Bytes below the cap afterwards; negative when too much is in use; ``None``: another process was at it."""
 
 
 def default_cap(root: Path) -> int:
@@ -133,7 +141,41 @@ def _own_files(disk: Disk) -> tuple[int, int]:
 # -- sweeping ------------------------------------------------------------------------------------------------------
 
 
-def sweep(disk: Disk, now: float, *, grace_s: float, catalogue: SqliteCatalogue | None = None) -> Swept:
+class BrokenOffError(Exception):
+    """The sweep is to stop; raised by its ``go_on``. Never leaves the adapters of this folder."""
+
+
+@contextmanager
+def turn_to_sweep(disk: Disk) -> Iterator[bool]:
+    """Whether it is this process's turn to sweep: once a day, and one at a time. The block may then raise BrokenOffError.
+
+    ``locks/swept`` has the time of the last one; a time in the future counts as long ago: the clock was set back.
+    """
+    now, path = disk.now(), disk.lock_path("swept")
+    try:
+        with disk.lock("sweep", exclusive=True, wait_s=0.0):
+            due = not os.path.exists(path) or abs(now - os.stat(path).st_mtime) >= SWEEP_EACH_S
+            if due:
+                os.close(disk.new_file(path, os.O_WRONLY))
+                os.utime(path, (now, now))
+            try:
+                yield due
+            except BrokenOffError:
+                os.utime(path, (now, now - SWEEP_EACH_S + SWEEP_AGAIN_S))
+    except Busy:
+        yield False
+    except OSError as exc:
+        raise translated(exc, "it was swept") from exc
+
+
+def sweep(
+    disk: Disk,
+    now: float,
+    *,
+    grace_s: float,
+    catalogue: SqliteCatalogue | None = None,
+    go_on: Callable[[], object] = lambda: None,
+) -> Swept:
     """Remove what nothing needs: what crashes, kills and lost races leave.
 
     Bodies that no head names; heads that cannot be read or whose body is gone; temporary files; all of these only when they
@@ -145,12 +187,13 @@ def sweep(disk: Disk, now: float, *, grace_s: float, catalogue: SqliteCatalogue 
         now: seconds since the epoch.
         grace_s: seconds during which something may be unfinished without being litter.
         catalogue: told of the heads that went.
+        go_on: called for every head; may raise to stop.
     """
     done = Swept()
     disk.begin()
     before = now - grace_s
     bodies = {each.key for each in disk.walk("bodies")}
-    orphans, lame = _compare(disk, bodies)
+    orphans, lame = _compare(disk, bodies, go_on)
     for key in orphans:
         if _is_idle(disk, key, before):
             freed = _remove_idle(disk, key, before)
@@ -169,11 +212,12 @@ def sweep(disk: Disk, now: float, *, grace_s: float, catalogue: SqliteCatalogue 
     return done
 
 
-def _compare(disk: Disk, bodies: set[str]) -> tuple[set[str], list[tuple[ObjectMeta, str | None]]]:
+def _compare(disk: Disk, bodies: set[str], go_on: Callable[[], object]) -> tuple[set[str], list[tuple[ObjectMeta, str | None]]]:
     """Bodies that no head names, and heads that are broken or whose body is missing (with its key)."""
     named: set[str] = set()
     lame: list[tuple[ObjectMeta, str | None]] = []
     for head in disk.walk("heads"):
+        go_on()
         try:
             readable, body = _body_of(disk.path(head.key))
         except OSError:
@@ -280,48 +324,109 @@ def evict(disk: Disk, catalogue: SqliteCatalogue, *, cap: int, needed: int = 0) 
     """Remove least recently used bodies, with their heads, until the store and ``needed`` more bytes fit into ``cap``.
 
     Only one process evicts at a time; another gets nothing done and need not: the first sees what both have written.
-    The catalogue proposes; a head's own file time, another head that came meanwhile and an open body each save a body.
+    The catalogue proposes, some hundred bodies at a time, so that the work goes with what has to go and not with what is
+    there; a head's own file time, another head that came meanwhile and an open body each save a body.
     """
-    done = Evicted()
-    started = time.time()
+    eviction = _Eviction(disk, catalogue)
+    done = eviction.done
     try:
         with disk.lock("evict", exclusive=True, wait_s=0.0):
-            total = usage(disk, catalogue)
-            if total.total + needed <= cap:
-                return done
-            budget = max(0, int(cap * LOW_WATER) - needed - total.flights)
-            for _ in range(4):
-                if not _evict_round(disk, catalogue, budget, started, done):
-                    break
+            total = usage(disk, catalogue).total
+            if total + needed > cap:
+                eviction.free(total + needed - int(cap * LOW_WATER))
+                total = usage(disk, catalogue).total
+            done.room = cap - total
     except Busy:
         pass
     return done
 
 
-def _evict_round(disk: Disk, catalogue: SqliteCatalogue, budget: int, started: float, done: Evicted) -> bool:
-    """One choice and its execution; whether it is worth choosing again, because uses were found to be newer."""
-    uses = (Use(row.key, row.body, row.used, row.disk) for row in catalogue.listing())
+Window = tuple[list[Use], int, tuple[float, str | bytes] | None]
+"""Heads, the bytes of disk of their bodies, and behind what to go on."""
 
-    def in_use(body: str) -> bool:
-        busy = _is_open(disk, body_key(Digest.parse(body)))
-        done.kept += busy
+
+def _alone(catalogue: SqliteCatalogue, before: float, after: tuple[float, str | bytes] | None) -> Window:
+    """Heads without a body that were last used before a moment, least recently used first."""
+    found = [each for each in catalogue.oldest_alone(WINDOW, after) if each[0] < before]
+    return [Use(key, None, used, 0) for used, key in found], 0, found[-1] if found else None
+
+
+def _bodies(catalogue: SqliteCatalogue, after: tuple[float, str | bytes] | None) -> Window:
+    """Bodies with all their heads, least recently used first."""
+    found = catalogue.oldest_bodies(WINDOW, after)
+    uses = []
+    for used, body, disk in found:
+        digest = Digest("sha256", body.hex())
+        uses += [Use(key, str(digest), used, disk) for key in catalogue.heads_of(digest)]
+    return uses, sum(disk for _, _, disk in found), found[-1][:2] if found else None
+
+
+class _Eviction:
+    """One process's turn at making room."""
+
+    def __init__(self, disk: Disk, catalogue: SqliteCatalogue) -> None:
+        self._disk = disk
+        self._catalogue = catalogue
+        self._started = time.time()
+        self._head_disk = 2 * _block(disk)
+        self._idle = disk.now() - IDLE_HEAD_S
+        self.done = Evicted()
+
+    def free(self, excess: int) -> None:
+        """Free so many bytes: old heads without a body, then bodies, then other heads without one."""
+        goal = self.done.freed + excess
+        limit = 8 + 3 * self._catalogue.sizes()[0] // WINDOW  # others use and store things meanwhile: not for ever
+        for before in (self._idle, None, float("inf")):
+            after: tuple[float, str | bytes] | None = None
+            while limit and (self.done.freed < goal or before == self._idle):
+                limit -= 1
+                window, size, last = _bodies(self._catalogue, after) if before is None else _alone(self._catalogue, before, after)
+                if not window:
+                    break
+                size += len(window) * self._head_disk
+                # Uses that the catalogue did not know of have changed the order: from the start again.
+                after = None if self._shrink(window, max(0, size - (goal - self.done.freed))) else last
+                self.done.kept = 0 if after is None else self.done.kept
+
+    def _shrink(self, window: list[Use], budget: int) -> bool:
+        """One choice and its execution; whether uses were found to be newer, so that the order is another one now."""
+        renewed: list[tuple[str, float]] = []
+        removed: list[str] = []
+        chosen = victims(window, budget, in_use=self._in_use, head_disk=self._head_disk, idle_before=self._idle)
+        try:
+            for each in chosen:
+                newer = _newer_uses(self._disk, each)
+                if newer:
+                    renewed += newer
+                elif self._remove(each):
+                    removed += each.heads
+        finally:
+            self._catalogue.forget(removed)
+            self._catalogue.note_used(renewed)
+        return bool(renewed)
+
+    def _in_use(self, body: str) -> bool:
+        busy = _is_open(self._disk, body_key(Digest.parse(body)))
+        self.done.kept += busy
         return busy
 
-    head_disk, idle = 2 * _block(disk), disk.now() - IDLE_HEAD_S
-    renewed: list[tuple[str, float]] = []
-    removed: list[str] = []
-    done.kept = 0
-    try:
-        for each in victims(uses, budget, in_use=in_use, head_disk=head_disk, idle_before=idle):
-            newer = _newer_uses(disk, each)
-            if newer:
-                renewed += newer
-            elif _evict_one(disk, catalogue, each, started, done):
-                removed += each.heads
-    finally:
-        catalogue.forget(removed)
-        catalogue.note_used(renewed)
-    return bool(renewed)
+    def _remove(self, victim: Victim) -> bool:
+        disk, done = self._disk, self.done
+        key = body_key(Digest.parse(victim.body)) if victim.body else ""
+        try:
+            with disk.hold(key or victim.heads[0], exclusive=True):
+                if key and (_is_open(disk, key) or not _is_idle_or_gone(disk, key, self._started)):
+                    done.kept += 1
+                    return False
+                if victim.body and not set(self._catalogue.heads_of(Digest.parse(victim.body))) <= set(victim.heads):
+                    return False
+                for each in [*victim.heads, *([key] if key else [])]:  # heads first: a body without one is only litter
+                    done.freed += disk.remove(disk.path(each)) or 0
+        except Busy:
+            return False
+        done.bodies += bool(key)
+        done.heads += len(victim.heads)
+        return True
 
 
 def _newer_uses(disk: Disk, victim: Victim) -> list[tuple[str, float]]:
@@ -333,24 +438,6 @@ def _newer_uses(disk: Disk, victim: Victim) -> list[tuple[str, float]]:
             if modified > victim.used + 1:
                 newer.append((key, modified))
     return newer
-
-
-def _evict_one(disk: Disk, catalogue: SqliteCatalogue, victim: Victim, started: float, done: Evicted) -> bool:
-    key = body_key(Digest.parse(victim.body)) if victim.body else ""
-    try:
-        with disk.hold(key or victim.heads[0], exclusive=True):
-            if key and (_is_open(disk, key) or not _is_idle_or_gone(disk, key, started)):
-                done.kept += 1
-                return False
-            if victim.body and not set(catalogue.heads_of(Digest.parse(victim.body))) <= set(victim.heads):
-                return False
-            for each in [*victim.heads, *([key] if key else [])]:  # heads first: a body without one is only litter
-                done.freed += disk.remove(disk.path(each)) or 0
-    except Busy:
-        return False
-    done.bodies += bool(key)
-    done.heads += len(victim.heads)
-    return True
 
 
 def _is_idle_or_gone(disk: Disk, key: str, before: float) -> bool:

@@ -1,0 +1,63 @@
+"""kill -9 at random instants, in a short form; bench/kill9.py and bench/powercut.py are the long ones."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from crash_world import (
+    UPKEEP,
+    CrashWorld,
+    check_after_power_cut,
+    kill_upkeep,
+    killed_at_random,
+    power_cut,
+    when_begun,
+)
+
+
+@pytest.fixture
+def world(tmp_path, origin):
+    return CrashWorld(tmp_path, origin)
+
+
+def test_whenever_four_installs_are_killed_the_store_is_right_and_the_next_install_resumes(world):
+    instants = random.Random(7)
+    caught = 0
+    for _ in range(3):
+        processes = [world.install() for _ in range(4)]
+        when_begun(world, processes)
+        caught += killed_at_random(processes, instants, 1.2)
+        world.check_store()
+    assert caught >= 6, "the instants missed"
+    world.installs()
+    world.check_store()
+    assert any(seen.ranged for seen in world.origin.seen("whl$")), "nothing was resumed"
+    world.check_sweep()
+    for seen in world.origin.seen("whl$"):
+        assert seen.status in {200, 206, 0}
+
+
+@pytest.mark.parametrize("name", UPKEEP)
+def test_whenever_upkeep_is_killed_the_store_is_right_and_the_next_install_succeeds(world, name):
+    world.half_full()
+    caught, kills = kill_upkeep(world, name, random.Random(5), 3)
+    assert (kills, caught >= 1) == (3, True)
+    world.installs()
+    world.check_store()
+    world.check_sweep()
+
+
+def test_after_a_power_cut_the_store_gives_right_bytes_or_none(world):
+    chance = random.Random(3)
+    refused = 0
+    for _ in range(3):
+        processes = [world.install() for _ in range(2)]
+        when_begun(world, processes)
+        killed_at_random(processes, chance, 1.5)
+        power_cut(world.store, chance)
+        refused += check_after_power_cut(world)
+        power_cut(world.store, chance)
+        refused += check_after_power_cut(world)
+    assert refused, "no body was damaged"

@@ -1,0 +1,231 @@
+"""Those who follow a download that another process leads, whatever becomes of it. Two services on two stores of one directory."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from entrepot.app.answers import Request
+from entrepot.errors import UpstreamError
+from entrepot.httpcache.messages import RequestHead
+from entrepot.stores.catalogue import SqliteCatalogue
+from entrepot.stores.directory import DirectoryStore
+from entrepot.testing.upstream import Script, ranged
+from service_world import FILE, INDEX, World, get, run
+
+GOOD = bytes(range(256)) * 2000
+OTHER = GOOD[::-1]
+
+
+class Two:
+    """A leader and a follower: processes as far as the store can tell."""
+
+    def __init__(self, tmp_path, *routes, page: bool = True):
+        self.worlds = [World(store=DirectoryStore(tmp_path / "s", cap=10**9), catalogue=SqliteCatalogue(tmp_path / "c")) for _ in "ab"]
+        for world, route in zip(self.worlds, routes, strict=True):
+            if page:
+                world.add_project(GOOD)
+            world.upstream.route(FILE, route)
+        self.leader, self.follower = (world.service() for world in self.worlds)
+        self.page = page
+
+    def asked(self) -> list[int]:
+        return [world.upstream.count(FILE) for world in self.worlds]
+
+    async def learn(self):
+        for service in (self.leader, self.follower) if self.page else ():
+            await get(service, INDEX)
+
+    async def close(self):
+        await self.leader.aclose()
+        await self.follower.aclose()
+        for world in self.worlds:
+            world.store.close()
+
+
+class Reader:
+    """A client that reads as far as it is told to."""
+
+    def __init__(self, service):
+        self.service = service
+        self.got = b""
+        self.answer = None
+
+    async def read(self, upto: int | None = None) -> bytes:
+        """Bytes so far; raises what the body raises."""
+        if self.answer is None:
+            self.answer = await self.service.handle(Request(RequestHead("GET", FILE)))
+            self.chunks = self.answer.body.chunks()
+        while upto is None or len(self.got) < upto:
+            piece = await anext(self.chunks, None)
+            if piece is None:
+                break
+            self.got += piece
+        return self.got
+
+    async def close(self):
+        await self.answer.body.aclose()
+
+
+async def patient(service) -> bytes:
+    """A client that takes no byte before the whole is there, so that the leader goes on whatever happens."""
+    return (await get(service, FILE, if_none_match='"another"'))[1]
+
+
+async def until(claim):
+    for _ in range(500):
+        if claim():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it did not come to that")
+
+
+@pytest.mark.parametrize("page", [True, False], ids=["proven", "unproven"])
+def test_a_follower_reads_along_and_on_when_the_leader_has_landed(tmp_path, page):
+    gate = asyncio.Event()
+    fields = {"ETag": '"1"', "Cache-Control": "max-age=600"}
+    two = Two(tmp_path, Script(200, fields, GOOD, gate=gate), Script(200, fields, GOOD), page=page)
+
+    async def go():
+        await two.learn()
+        leading = asyncio.create_task(get(two.leader, FILE))
+        await until(lambda: two.asked()[0])
+        await asyncio.sleep(0.05)
+        reader = Reader(two.follower)
+        assert await reader.read(100_000)
+        gate.set()
+        assert await reader.read() == GOOD
+        await reader.close()
+        assert (await leading)[1] == GOOD
+        await two.close()
+
+    run(go())
+    assert two.asked() == [1, 0]
+
+
+def test_a_follower_stops_when_the_leader_begins_again_and_the_next_one_gets_the_right_bytes(tmp_path):
+    """The first bytes were wrong, as the digest told: nobody may go on from them."""
+    first, second = asyncio.Event(), asyncio.Event()
+    two = Two(tmp_path, [Script(200, {}, OTHER, gate=first), Script(200, {}, GOOD, gate=second)], Script(200, {}, GOOD))
+
+    async def go():
+        await two.learn()
+        leading = asyncio.create_task(patient(two.leader))
+        await until(lambda: two.asked()[0])
+        await asyncio.sleep(0.05)
+        reader = Reader(two.follower)
+        assert (await reader.read(100_000))[:50_000] == OTHER[:50_000]
+        first.set()
+        with pytest.raises(UpstreamError):
+            await reader.read()
+        late = Reader(two.follower)
+        assert (await late.read(100_000))[:50_000] == GOOD[:50_000]
+        second.set()
+        assert await late.read() == GOOD
+        for each in (reader, late):
+            await each.close()
+        assert await leading == GOOD
+        await two.close()
+
+    run(go())
+    assert two.asked() == [2, 0]
+
+
+def test_a_leader_that_begins_and_lands_between_two_looks_does_not_mix_bytes(tmp_path, monkeypatch):
+    """The follower sees neither the new file nor its note, only the entry: what was read must be its start."""
+    gate = asyncio.Event()
+    two = Two(tmp_path, [Script(200, {}, OTHER, gate=gate), Script(200, {}, GOOD)], Script(200, {}, GOOD))
+
+    async def go():
+        await two.learn()
+        leading = asyncio.create_task(patient(two.leader))
+        await until(lambda: two.asked()[0])
+        await asyncio.sleep(0.05)
+        reader = Reader(two.follower)
+        await reader.read(100_000)
+        monkeypatch.setattr("entrepot.app.flight.FOLLOW_S", 0.5)
+        await asyncio.sleep(0.05)
+        gate.set()
+        assert await leading == GOOD
+        with pytest.raises(UpstreamError):
+            await reader.read()
+        await reader.close()
+        late = Reader(two.follower)
+        assert await late.read() == GOOD
+        await late.close()
+        await two.close()
+
+    run(go())
+    assert two.asked() == [2, 0]
+
+
+@pytest.mark.parametrize("page", [True, False], ids=["proven", "unproven"])
+def test_a_follower_takes_over_from_a_leader_that_has_gone_and_its_readers_notice_nothing(tmp_path, page):
+    two = Two(tmp_path, Script(200, {"ETag": '"v1"'}, GOOD, gate=asyncio.Event()), ranged(GOOD), page=page)
+
+    async def go():
+        await two.learn()
+        leading = asyncio.create_task(get(two.leader, FILE))
+        await until(lambda: two.asked()[0])
+        await asyncio.sleep(0.05)
+        readers = [Reader(two.follower) for _ in range(3)]
+        for reader in readers:
+            await reader.read(100_000)
+        leading.cancel()
+        await two.leader.aclose()
+        assert [await reader.read() for reader in readers] == [GOOD] * 3
+        for reader in readers:
+            await reader.close()
+        await two.close()
+
+    run(go())
+    assert two.asked() == [1, 1]
+    request = two.worlds[1].upstream.requests[-1]
+    assert (request.headers.get("range") or "").startswith("bytes="), "resumed, not begun again"
+
+
+def test_a_follower_whose_leader_dropped_what_nobody_can_continue_never_joins_two_answers(tmp_path):
+    """Without digest and validator a partial is worthless: its readers end in an error, the next one gets the new answer."""
+    two = Two(tmp_path, Script(200, {}, OTHER, gate=asyncio.Event()), Script(200, {}, GOOD), page=False)
+
+    async def go():
+        leading = asyncio.create_task(get(two.leader, FILE))
+        await until(lambda: two.asked()[0])
+        await asyncio.sleep(0.05)
+        reader = Reader(two.follower)
+        await reader.read(100_000)
+        leading.cancel()
+        await two.leader.aclose()
+        with pytest.raises(UpstreamError):
+            await reader.read()
+        await reader.close()
+        late = Reader(two.follower)
+        assert await late.read() == GOOD
+        await late.close()
+        await two.close()
+
+    run(go())
+
+
+def test_a_killed_leaders_unusable_partial_is_not_continued_for_those_who_have_read_it(tmp_path):
+    """As kill -9 leaves it: part and note are there, but upstream gave no validator and nobody knows the digest."""
+    two = Two(tmp_path, Script(200, {}, OTHER, gate=asyncio.Event()), Script(200, {}, GOOD), page=False)
+
+    async def go():
+        leading = asyncio.create_task(get(two.leader, FILE))
+        await until(lambda: two.asked()[0])
+        await asyncio.sleep(0.05)
+        reader = Reader(two.follower)
+        await reader.read(100_000)
+        (flight,) = two.leader._flights._tasks
+        flight._seat.release()  # the system takes a dead process's lock, and nothing else
+        with pytest.raises(UpstreamError):
+            await reader.read()
+        await reader.close()
+        leading.cancel()
+        with contextlib.suppress(BaseException):
+            await leading
+        flight._leads = False
+        await two.close()
+
+    run(go())
