@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from entrepot.app.answers import Request
 from entrepot.digests import Digest, sha256_of
 from entrepot.errors import DigestMismatch, EntrepotError, UpstreamTimeout
 from entrepot.httpcache.messages import RequestHead
@@ -77,10 +78,25 @@ class TestDigests:
         world = World()
         world.add_project(BODY)
         flipped = BODY[:1000] + bytes([BODY[1000] ^ 1]) + BODY[1001:]
-        world.upstream.route(FILE, [Script(200, {}, flipped), Script(200, {}, BODY)])
-        _, cut, again = ask(world, INDEX, FILE, FILE)
-        assert isinstance(cut, EntrepotError)
-        assert again[1] == BODY
+        gate = asyncio.Event()
+        world.upstream.route(FILE, [Script(200, {}, flipped, gate=gate), Script(200, {}, BODY)])
+
+        async def go():
+            service = world.service()
+            await get(service, INDEX)
+            answer = await service.handle(Request(RequestHead("GET", FILE)))
+            pieces = answer.body.chunks()
+            await anext(pieces)  # the wrong byte is out
+            gate.set()
+            with pytest.raises(EntrepotError):
+                async for _ in pieces:
+                    pass
+            await answer.body.aclose()
+            again = await get(service, FILE)
+            await service.aclose()
+            return again[1]
+
+        assert run(go()) == BODY
         assert world.upstream.count(FILE) == 2
 
     @pytest.mark.parametrize("right", [True, False])
