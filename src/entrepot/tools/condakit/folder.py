@@ -57,6 +57,8 @@ class Look:
     """Names of top-level folders that belong to another part of the cache and are not looked at."""
     progress: Progress | None = None
     urls: Urls = field(default_factory=lambda: Urls({}))
+    busy: str = ""
+    """Why unused packages stay for now."""
 
 
 @dataclass(slots=True)
@@ -236,6 +238,8 @@ def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     pinned = "" if outside else _symbolic(mentions, path)
     if not pinned and look.now - tree.changed < BUSY_S:
         pinned = FRESH
+    if not pinned and not outside:
+        pinned = look.busy
     used, used_from = _last_use(path, tree, mentions)
     entry = _plain(look, name, tree, Kind.UNPACKED)
     return replace(
