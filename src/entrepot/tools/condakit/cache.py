@@ -21,7 +21,7 @@ class World:
         self._mentions: Mentions | None = None
         self._census: Census | None = None
         self.busy = ""
-        """Why unused packages stay for now: a client is running."""
+        """Why packages stay for now: a client is running."""
         if (number := running.client(around.euid)) is not None:
             self.busy = running.reason(number)
 

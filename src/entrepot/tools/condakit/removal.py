@@ -177,14 +177,14 @@ class _Work:
             return reason(exc, entry.paths[0])
         if "stamp" in entry.extra and stamp(about) != entry.extra["stamp"]:
             return "it changed since it was listed"
-        if entry.kind is Kind.UNPACKED and not self._force and (busy := self._client(entry)):
+        if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE) and not self._force and (busy := self._client(entry)):
             return busy
         user = self._linked.get(os.path.realpath(entry.paths[0]))
         return f"{user} links to it symbolically: it would break" if user else ""
 
     def _client(self, entry: Entry) -> str:
         """Whether conda or mamba runs, looked at four times a second; rattler's lock was taken already."""
-        if entry.tool == "rattler" or entry.extra.get("linked") == "hard":
+        if entry.tool == "rattler":
             return ""
         if time.monotonic() - self._looked_s > LOOK_EVERY_S:
             number = running.client(self._around.euid)
