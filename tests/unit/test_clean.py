@@ -54,6 +54,14 @@ def test_keep_latest_counts_versions_not_files_and_each_cache_apart():
     assert len(plan_cleaning(entries, Wish(keep_latest=0), now=NOW).going) == 5
 
 
+def test_to_takes_what_is_linked_elsewhere_last_and_never_what_gives_nothing_back():
+    linked = entry("a", days=90, kind=Kind.UNPACKED, freeable=4096)
+    held = entry("b", days=90, kind=Kind.UNPACKED, freeable=0)
+    loose = entry("c", days=1)
+    assert plan_cleaning([linked, held, loose], Wish(to_bytes=2 * 12_288), now=NOW).entries == [loose]
+    assert plan_cleaning([linked, held, loose], Wish(to_bytes=0), now=NOW).entries == [loose, linked]
+
+
 def test_to_takes_the_least_recently_used_until_the_rest_fits():
     entries = [entry("a", days=1), entry("b", days=30), entry("c", days=10), entry("d", days=None)]
     plan = plan_cleaning(entries, Wish(to_bytes=2 * 12_288), now=NOW)

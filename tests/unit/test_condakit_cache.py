@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from entrepot.app.clean import Wish, plan_cleaning
 from entrepot.app.inventory import is_unused
 from entrepot.ports.tool import Kind
 from entrepot.tools.condakit.folder import FRESH
+from entrepot.tools.condakit.running import is_client
 from entrepot.tools.condakit.urls import prune
 
 
@@ -327,3 +329,36 @@ def test_a_read_only_folder_inside_a_package_is_removed_too():
         (folder / "share/demo").chmod(0o555)
         assert lab.tool().remove([lab.entry(folder.name)], lab.around).entries
         assert not folder.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_while_conda_installs_its_packages_stay(lab, tmp_path):
+    folder = lab.package("demo")
+    mine = replace(lab.around, euid=os.geteuid())
+    (tmp_path / "conda").write_text("import sys; print(1, flush=True); sys.stdin.read()")
+    listed = [e for e in lab.entries() if e.kind in (Kind.UNPACKED, Kind.ARCHIVE)]
+    command = [sys.executable, tmp_path / "conda", "create", "-n", "x"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as conda:
+        conda.stdout.readline()
+        assert all("is running" in e.pinned for e in lab.tool().scan(lab.place(), mine) if e.project == "demo")
+        assert [entry for entry, _ in lab.tool().remove(listed, mine).kept] == listed
+        assert lab.tool().remove(listed, mine, force=True).entries
+        conda.stdin.close()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("conda create -n x", True),
+        ("/opt/conda/bin/python /opt/conda/bin/conda install numpy", True),
+        ("micromamba -y install x", True),
+        ("python -m conda update --all", True),
+        ("conda info", False),
+        ("conda shell.posix activate base", False),
+        ("python train.py conda create", False),
+        ("", False),
+    ],
+)
+def test_which_command_lines_link_packages(words, expected):
+    assert is_client(words.split()) is expected

@@ -49,7 +49,7 @@ def test_there_are_more_than_forty_cases():
 
 def around(platform: str = "linux", **environ: str) -> Surroundings:
     home = {"win32": "C:\\Users\\me", "darwin": "/Users/me"}.get(platform, "/home/me")
-    return Surroundings(environ=environ, home=Path(home), cwd=Path("/work"), platform=platform)  # type: ignore[arg-type]
+    return Surroundings(environ=environ, home=Path(home), cwd=Path("/here"), platform=platform)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_the_defaults_of_each_platform(platform, root, environ, expected):
     ("platform", "text", "environ", "expected"),
     [
         ("linux", "~/x", {}, "/home/me/x"),
-        ("linux", "~other/x", {}, "/work/~other/x"),
+        ("linux", "~other/x", {}, "/here/~other/x"),
         ("linux", "$A/x", {"A": "/a"}, "/a/x"),
         ("linux", "${A}x", {"A": "/a"}, "/ax"),
-        ("linux", "%A%/x", {"A": "/a"}, "/work/%A%/x"),
-        ("linux", "", {}, "/work"),
+        ("linux", "%A%/x", {"A": "/a"}, "/here/%A%/x"),
+        ("linux", "", {}, "/here"),
         ("linux", "/a/../b/./c/", {}, "/b/c"),
         ("win32", "%A%\\x", {"A": "D:\\a"}, "D:\\a\\x"),
         ("win32", "$A/x", {"A": "D:\\a"}, "D:\\a\\x"),

@@ -151,11 +151,11 @@ def _shrink(entries: Sequence[Entry], chosen: dict[int, str], to_bytes: int) -> 
     for number, entry in enumerate(entries):
         if (key := share_key(entry)) and number not in chosen:
             sharers[key] = sharers.get(key, 0) + 1
-    for number in sorted((n for n in range(len(entries)) if n not in chosen), key=lambda n: _last_use(entries[n])):
+    for number in sorted((n for n in range(len(entries)) if n not in chosen), key=lambda n: _order(entries[n])):
         if left <= to_bytes:
             return
         entry = entries[number]
-        if entry.pinned or not entry.disk:
+        if entry.pinned or not (entry.freeable or share_key(entry)):
             continue
         chosen[number] = f"least recently used, to get down to {show_size(to_bytes)}"
         key = share_key(entry)
@@ -163,6 +163,12 @@ def _shrink(entries: Sequence[Entry], chosen: dict[int, str], to_bytes: int) -> 
         if key:
             sharers[key] -= 1
             left -= 0 if sharers[key] else shared_disk(entry)
+
+
+def _order(entry: Entry) -> tuple[bool, tuple[float, str]]:
+    """What environments hold by hard links comes last: it is to be fetched again, and the disk gets little of it back."""
+    gives_little = share_key(entry) is None and entry.freeable * 2 < entry.disk
+    return gives_little, _last_use(entry)
 
 
 def _last_use(entry: Entry) -> tuple[float, str]:

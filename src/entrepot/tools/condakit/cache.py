@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Progress, Surroundings
+from entrepot.tools.condakit import running
 from entrepot.tools.condakit.census import Census
 from entrepot.tools.condakit.environments import Mentions, mentions
 from entrepot.tools.condakit.folder import Look, entries
@@ -19,6 +20,10 @@ class World:
         self._around = around
         self._mentions: Mentions | None = None
         self._census: Census | None = None
+        self.busy = ""
+        """Why packages stay for now: a client is running."""
+        if (number := running.client(around.euid)) is not None:
+            self.busy = running.reason(number)
 
     @property
     def census(self) -> Census:
@@ -57,5 +62,6 @@ def scan_folders(
         progress: told now and then.
     """
     for folder in folders:
-        look = Look(tool, place, folder, now, world.census, world.mentions, known if folder == place else frozenset(), progress)
+        mine = known if folder == place else frozenset()
+        look = Look(tool, place, folder, now, world.census, world.mentions, mine, progress, busy=world.busy)
         yield from entries(look)

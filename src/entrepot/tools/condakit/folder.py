@@ -57,6 +57,8 @@ class Look:
     """Names of top-level folders that belong to another part of the cache and are not looked at."""
     progress: Progress | None = None
     urls: Urls = field(default_factory=lambda: Urls({}))
+    busy: str = ""
+    """Why packages stay for now."""
 
 
 @dataclass(slots=True)
@@ -236,6 +238,7 @@ def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     pinned = "" if outside else _symbolic(mentions, path)
     if not pinned and look.now - tree.changed < BUSY_S:
         pinned = FRESH
+    pinned = pinned or look.busy
     used, used_from = _last_use(path, tree, mentions)
     entry = _plain(look, name, tree, Kind.UNPACKED)
     return replace(
@@ -386,7 +389,7 @@ def _archive(look: Look, name: str, tree: Tree, identities: dict[str, Identity])
         who = record
     entry = _identified(_plain(look, name, tree, Kind.ARCHIVE), replace(who, filename=name))
     certainty = "proven" if who.recorded and who.url else "hash" if who.url else "content"
-    pinned = FRESH.replace("unpacked", "downloaded") if look.now - tree.changed < BUSY_S else ""
+    pinned = FRESH.replace("unpacked", "downloaded") if look.now - tree.changed < BUSY_S else look.busy
     return replace(entry, certainty=certainty, pinned=pinned, extra={**entry.extra, **_facts(who)})  # type: ignore[arg-type]
 
 

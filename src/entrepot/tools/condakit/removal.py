@@ -11,11 +11,13 @@ import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
+from entrepot.tools.condakit import running
 from entrepot.tools.condakit.census import BLOCK, measure
 from entrepot.tools.condakit.environments import links_into
 from entrepot.tools.condakit.folder import FRESH, stamp
@@ -25,6 +27,7 @@ from entrepot.tools.condakit.urls import prune
 from entrepot.tools.condakit.writable import MAGIC
 
 TRASH = ".trash"
+LOOK_EVERY_S = 0.25
 FORCEABLE = frozenset((FRESH, FRESH.replace("unpacked", "downloaded")))
 """Reasons that ``force`` overrides."""
 
@@ -123,6 +126,8 @@ class _Work:
         self._force = force
         self._linked: dict[str, Path] = {}
         self._pruned: set[Path] = set()
+        self._looked_s = 0.0
+        self._running = ""
         self.freed = Freed()
         self.gone: list[Entry] = []
         self.kept: list[tuple[Entry, str]] = []
@@ -159,7 +164,8 @@ class _Work:
         self.freed.bytes += before - measure(magic).disk
 
     def _refusal(self, entry: Entry) -> str:
-        if entry.pinned and not (self._force and entry.pinned in FORCEABLE):
+        forced = self._force and (entry.pinned in FORCEABLE or entry.pinned.startswith("conda or mamba is running"))
+        if entry.pinned and not forced:
             return entry.pinned
         if not entry.paths:
             return "it has no place"
@@ -171,8 +177,20 @@ class _Work:
             return reason(exc, entry.paths[0])
         if "stamp" in entry.extra and stamp(about) != entry.extra["stamp"]:
             return "it changed since it was listed"
+        if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE) and not self._force and (busy := self._client(entry)):
+            return busy
         user = self._linked.get(os.path.realpath(entry.paths[0]))
         return f"{user} links to it symbolically: it would break" if user else ""
+
+    def _client(self, entry: Entry) -> str:
+        """Whether conda or mamba runs, looked at four times a second; rattler's lock was taken already."""
+        if entry.tool == "rattler":
+            return ""
+        if time.monotonic() - self._looked_s > LOOK_EVERY_S:
+            number = running.client(self._around.euid)
+            self._running = running.reason(number) if number is not None else ""
+            self._looked_s = time.monotonic()
+        return self._running
 
     def _remove(self, entry: Entry, folder: Path) -> str:
         if entry.extra.get("prune") == "urls":

@@ -45,6 +45,7 @@ def scan(tool: str, place: Place, around: Surroundings, now: float, progress: Pr
     packages = package_folder(place, around)
     if packages is not None and packages.is_dir():
         world = World(around)
+        world.busy = ""  # rattler takes a lock: see removal
         for entry in scan_folders(tool, place.path, [packages], world, now, progress=progress):
             yield _told(entry, world) if entry.kind is Kind.UNPACKED else entry
     part = part_of(place, around)
