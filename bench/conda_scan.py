@@ -54,4 +54,6 @@ with tempfile.TemporaryDirectory() as place:
         found = list(conda.scan(first, around))
         used = sum(bool(entry.used_by) for entry in found)
         total = sum(entry.files for entry in found)
-        print(f"{len(found)} entries, {total} files, {used} in use: {time.perf_counter() - start:.2f} s, {time.process_time() - spent:.2f} s of one core")
+        print(
+            f"{len(found)} entries, {total} files, {used} in use: {time.perf_counter() - start:.2f} s, {time.process_time() - spent:.2f} s of one core"
+        )

@@ -67,7 +67,8 @@ def responses(number: int) -> Iterator[tuple[str, str, bytes]]:
     files.append((f"{name}-1.0.tar.gz", sdist(name, "1.0")))
     yield f"{INDEX}/files/{name}-1.0.tar.gz", plain, files[-1][1]
     rows = [
-        {"filename": f, "url": f"../files/{f}", "hashes": {"sha256": hashlib.sha256(d).hexdigest()}, "size": len(d)} for f, d in files
+        {"filename": f, "url": f"../files/{f}", "hashes": {"sha256": hashlib.sha256(d).hexdigest()}, "size": len(d)}
+        for f, d in files
     ]
     page = json.dumps({"meta": {"api-version": "1.1"}, "name": name, "files": rows}).encode()
     yield f"{INDEX}/{name}/", "application/vnd.pypi.simple.v1+json", gzip.compress(page, 1, mtime=0)
@@ -75,7 +76,12 @@ def responses(number: int) -> Iterator[tuple[str, str, bytes]]:
 
 def write(root: Path, url: str, kind: str, body: bytes) -> None:
     """One entry as pip would write it."""
-    headers = {"Date": formatdate(usegmt=True), "Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "max-age=600"}
+    headers = {
+        "Date": formatdate(usegmt=True),
+        "Content-Type": kind,
+        "Content-Length": str(len(body)),
+        "Cache-Control": "max-age=600",
+    }
     if "json" in kind:
         headers["Content-Encoding"] = "gzip"
     response = {"body": b"", "headers": headers, "status": 200, "version": 11, "reason": "OK", "decode_content": False}

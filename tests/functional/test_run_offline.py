@@ -65,7 +65,8 @@ def test_offline_pages_that_came_with_no_store_or_must_revalidate_serve_as_well(
 
 
 @pytest.mark.parametrize(
-    ("first", "then"), [("26.3", "uv"), ("uv", "26.3"), ("23.2.1", "uv"), ("uv", "23.2.1"), ("20.3.4", "uv"), ("20.3.4", "26.3"), ("uv", "20.3.4")]
+    ("first", "then"),
+    [("26.3", "uv"), ("uv", "26.3"), ("23.2.1", "uv"), ("uv", "23.2.1"), ("20.3.4", "uv"), ("20.3.4", "26.3"), ("uv", "20.3.4")],
 )
 def test_offline_another_tool_than_the_one_that_filled_the_store_installs_the_same_set(tmp_path, origin, first, then):
     lab, names = Lab(tmp_path, (origin,)), origin.synth(6)

@@ -21,7 +21,9 @@ class Two:
     """A leader and a follower: processes as far as the store can tell."""
 
     def __init__(self, tmp_path, *routes, page: bool = True):
-        self.worlds = [World(store=DirectoryStore(tmp_path / "s", cap=10**9), catalogue=SqliteCatalogue(tmp_path / "c")) for _ in "ab"]
+        self.worlds = [
+            World(store=DirectoryStore(tmp_path / "s", cap=10**9), catalogue=SqliteCatalogue(tmp_path / "c")) for _ in "ab"
+        ]
         for world, route in zip(self.worlds, routes, strict=True):
             if page:
                 world.add_project(GOOD)
