@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +15,12 @@ import pytest
 import clients
 import loopback
 from entrepot.testing.origin import Origin
+
+# A shell that starts the tests in the background has them ignore Ctrl-C and Ctrl-\, and every command they start inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 FOREIGN = ("ENTREPOT_", "PIP_", "UV_", "CONDA_", "XDG_", "POETRY_", "PDM_", "NPM_CONFIG_", "npm_config_")
 """Variables that a developer's machine may have set, and that would change what a test sees."""
