@@ -114,7 +114,8 @@ def test_ctrl_c_of_a_terminal_reaches_the_child_once():
 
 
 def test_stopping_us_stops_the_child_and_continuing_continues_both():
-    process = parent("sleep", "30", stdout=subprocess.PIPE, text=True)
+    # A group of its own with us as parent: in an orphaned group, as of a background job, SIGTSTP does nothing (POSIX XSH 2.4.3).
+    process = parent("sleep", "30", stdout=subprocess.PIPE, text=True, process_group=0)
     try:
         process.stdout.readline()
         (child,) = _children(process.pid)
