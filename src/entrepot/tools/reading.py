@@ -7,10 +7,8 @@ value: a guide must not stop a command that the tool itself would have run. Pipe
 
 from __future__ import annotations
 
-import configparser
 import os
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -52,6 +50,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _toml(text: str) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415  # 8 ms that a start without such files does not pay
+
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError):
@@ -68,6 +68,8 @@ def read_ini(path: Path) -> list[tuple[str, str]]:
 
     Source: pip 26.3, ``configuration.py``: ``RawConfigParser``, leading dashes dropped from keys.
     """
+    import configparser  # noqa: PLC0415  # 8 ms that a start without such files does not pay
+
     parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
     try:
         parser.read_string(read_text(path))
@@ -119,7 +121,7 @@ def strings(value: Any, skip: frozenset[str] = frozenset()) -> Iterator[str]:
 def is_file(path: Path | str) -> bool:
     """Whether a regular file is there; False for names no file can have."""
     try:
-        return stat.S_ISREG(Path(path).stat().st_mode)
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116  # asked hundreds of times at each start
     except (OSError, ValueError):
         return False
 
@@ -127,6 +129,6 @@ def is_file(path: Path | str) -> bool:
 def is_dir(path: Path | str) -> bool:
     """Whether a directory is there; False for names no file can have."""
     try:
-        return stat.S_ISDIR(Path(path).stat().st_mode)
+        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116
     except (OSError, ValueError):
         return False

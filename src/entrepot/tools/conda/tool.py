@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
 from entrepot.tools.conda.places import TOOL, places
-from entrepot.tools.condakit.cache import World, scan_folders
-from entrepot.tools.condakit.mamba_dirs import SCHEMES
-from entrepot.tools.condakit.removal import remove
 from entrepot.tools.reading import is_dir
 
 
@@ -32,6 +29,9 @@ class CondaTool:
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
         """What lies in one cache, its first level; mamba's nested folders are mamba's."""
         if place.path is not None and is_dir(place.path):
+            from entrepot.tools.condakit.cache import World, scan_folders  # noqa: PLC0415  # only for caches that are there
+            from entrepot.tools.condakit.mamba_dirs import SCHEMES  # noqa: PLC0415
+
             yield from scan_folders(
                 TOOL, place.path, [place.path], World(around), self._now(), known=frozenset(SCHEMES), progress=progress
             )
@@ -40,6 +40,8 @@ class CondaTool:
         self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
     ) -> Removed:
         """Remove entries; ``force`` takes packages that were unpacked within ten minutes, and nothing else that is pinned."""
+        from entrepot.tools.condakit.removal import remove  # noqa: PLC0415
+
         return remove(entries, around, force=force, progress=progress)
 
     def verify(

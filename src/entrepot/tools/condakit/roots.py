@@ -78,6 +78,8 @@ def has_conda(path: Path) -> bool:
 
 def has_mamba(path: Path) -> bool:
     """Whether mamba made packages or environments in a folder, or is installed there."""
+    if not is_dir(path):
+        return False  # most of the usual folders are not there: one look each
     if any(is_file(path / name) for name in ("bin/mamba", "bin/micromamba", "Scripts/mamba.exe", "condabin/mamba")):
         return True
     return not has_conda(path) and (is_file(path / "pkgs/urls.txt") or (is_dir(path / "envs") and is_dir(path / "pkgs")))

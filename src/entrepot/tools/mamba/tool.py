@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
-from entrepot.tools.condakit.cache import World, scan_folders
 from entrepot.tools.condakit.known import conda_caches
 from entrepot.tools.condakit.mamba_dirs import SCHEMES, nested_folders
-from entrepot.tools.condakit.removal import remove
 from entrepot.tools.mamba.places import TOOL, places
 from entrepot.tools.reading import is_dir
 
@@ -35,6 +33,8 @@ class MambaTool:
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
         """What lies in one cache: the nested folders, and the flat part unless conda lists that."""
         if place.path is not None and is_dir(place.path):
+            from entrepot.tools.condakit.cache import World, scan_folders  # noqa: PLC0415  # only for caches that are there
+
             known = frozenset(SCHEMES)
             folders = _folders(place.path, around)
             yield from scan_folders(TOOL, place.path, folders, World(around), self._now(), known=known, progress=progress)
@@ -43,6 +43,8 @@ class MambaTool:
         self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
     ) -> Removed:
         """Remove entries; ``force`` takes packages that were unpacked within ten minutes, and nothing else that is pinned."""
+        from entrepot.tools.condakit.removal import remove  # noqa: PLC0415
+
         return remove(entries, around, force=force, progress=progress)
 
     def verify(

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
-from entrepot.tools.condakit.removal import remove
-from entrepot.tools.rattler.cache import package_folder, scan
 from entrepot.tools.rattler.places import TOOL, places
 from entrepot.tools.reading import is_dir
 
@@ -31,12 +29,16 @@ class RattlerTool:
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
         """What lies in one folder."""
         if place.path is not None and is_dir(place.path):
+            from entrepot.tools.rattler.cache import scan  # noqa: PLC0415  # only for caches that are there
+
             yield from scan(TOOL, place, around, self._now(), progress)
 
     def remove(
         self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
     ) -> Removed:
         """Remove entries while no installation holds rattler's lock; ``force`` takes what was unpacked within ten minutes."""
+        from entrepot.tools.condakit.removal import remove  # noqa: PLC0415
+
         return remove(entries, around, force=force, progress=progress)
 
     def verify(
@@ -44,6 +46,7 @@ class RattlerTool:
     ) -> Iterator[Finding]:
         """Check the unpacked packages; there are no archives to mend them from, so what is damaged is taken away."""
         from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
+        from entrepot.tools.rattler.cache import package_folder  # noqa: PLC0415
 
         folder = package_folder(place, around)
         if folder is not None and is_dir(folder):

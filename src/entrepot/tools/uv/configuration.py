@@ -13,7 +13,6 @@ from __future__ import annotations
 import fnmatch
 import ntpath
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +61,14 @@ def files(around: Surroundings) -> list[File]:
 
 def _read(level: Level, path: Path) -> File:
     text = read_text(path)
+    if not text and not is_file(path):
+        return File(level, path, {}, f"{path} is not there")
+    import tomllib  # noqa: PLC0415  # 8 ms that a start without such files does not pay
+
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as exc:
         return File(level, path, {}, f"{path} cannot be read: {exc}")
-    if not text and not is_file(path):
-        return File(level, path, {}, f"{path} is not there")
     return File(level, path, table(data, "tool", "uv") if path.name == "pyproject.toml" else data)
 
 
@@ -86,8 +87,13 @@ def project(around: Surroundings) -> File | None:
 
 def _tool_table(path: Path) -> dict[str, Any] | None:
     """``[tool.uv]``, even an empty one; ``None`` without it. A broken ``pyproject.toml`` uv warns of and passes by."""
+    text = read_text(path)
+    if "uv" not in text:
+        return None  # no need to parse it
+    import tomllib  # noqa: PLC0415  # 8 ms that a start without such files does not pay
+
     try:
-        data = tomllib.loads(read_text(path))
+        data = tomllib.loads(text)
     except (ValueError, RecursionError):
         return None
     tool = table(data, "tool")

@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings, Tool
 from entrepot.tools.reading import is_dir
 from entrepot.tools.uv.configuration import files
-from entrepot.tools.uv.environments import References, known_environments, references, remember, remembered
 from entrepot.tools.uv.places import places
-from entrepot.tools.uv.settings import UvSettings
+
+if TYPE_CHECKING:
+    from entrepot.tools.uv.environments import References
 
 
 class UvTool:
@@ -49,6 +51,8 @@ class UvTool:
 
     def _references(self, root: Path, around: Surroundings) -> References:
         """What environments need of a cache; those that link to it are kept in mind."""
+        from entrepot.tools.uv.environments import known_environments, references, remember, remembered  # noqa: PLC0415
+
         memory = self._memory(around)
         every = dict.fromkeys([*known_environments(around), *remembered(memory)])
         real = Path(os.path.realpath(root))
@@ -91,6 +95,8 @@ class UvTool:
 
     def settings(self, around: Surroundings) -> Settings | None:
         """Uv's configuration."""
+        from entrepot.tools.uv.settings import UvSettings  # noqa: PLC0415
+
         return UvSettings(around)
 
 
