@@ -58,7 +58,18 @@ def measure(index: str, ca: str, names: list[str], folder: Path, tls: bool) -> N
         environ |= {"SSL_CERT_FILE": ca, "PIP_CERT": ca}
     uv = str(Path(sys.prefix, "bin", "uv"))
     clients = {
-        "pip": [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile", "-i", index, "--no-cache-dir"],
+        "pip": [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "--no-compile",
+            "-i",
+            index,
+            "--no-cache-dir",
+        ],
         "uv": [uv, "pip", "install", "-q", "--index-url", index, "--no-cache", "--python", sys.executable],
     }
     run = [sys.executable, "-m", "entrepot", "run", "-q", "--store"]
@@ -86,7 +97,10 @@ def measure(index: str, ca: str, names: list[str], folder: Path, tls: bool) -> N
     for client, times in rows.items():
         medians = {row: statistics.median(values) for row, values in times.items()}
         line = {row: f"{value:.2f} s, {value / medians['direct']:.2f} of direct" for row, value in medians.items()}
-        print(json.dumps({"scheme": "https" if tls else "http", "link": LINK, "client": client, "rounds": ROUNDS, **line}, indent=1), flush=True)
+        print(
+            json.dumps({"scheme": "https" if tls else "http", "link": LINK, "client": client, "rounds": ROUNDS, **line}, indent=1),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
