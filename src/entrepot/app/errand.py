@@ -13,7 +13,7 @@ from entrepot.app.entries import Entries
 from entrepot.app.facts import Expectation, Facts
 from entrepot.app.partials import as_it_is
 from entrepot.errors import FormatError
-from entrepot.heads import Head, canonical_url
+from entrepot.heads import Head, canonical_url, redacted_url
 from entrepot.httpcache import Decision, Hit, Miss, unconditional
 from entrepot.httpcache.messages import RequestHead, StoredResponse
 from entrepot.ports.clock import Clock
@@ -72,6 +72,11 @@ class Errand:
             fields += ["accept", "accept-encoding", "accept-language", "if-none-match", "if-modified-since"]
         parts = [canonical_url(self.request.url), *(f"{f}={self.forward.headers.get(f)}" for f in fields)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
+
+    @property
+    def redacted(self) -> str:
+        """The URL as it may be shown and stored."""
+        return redacted_url(canonical_url(self.request.url))
 
 
 def errand_for(request: RequestHead, decision: Decision, heads: Iterable[Head], expectation: Expectation) -> Errand:
