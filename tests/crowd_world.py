@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from entrepot.digests import Hasher
@@ -18,6 +20,7 @@ from entrepot.testing.origin import Origin
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src"
 LINK = 25_000_000
+"""Bytes a second of the way to the origin."""
 LATENCY_S = 0.03
 
 
@@ -38,23 +41,39 @@ class CrowdWorld:
         self.page = f"{origin.index_url}big/"
         self.body = directory / "right"
         self.body.write_bytes(self.file.content.whole())
+        self.gate = directory / "gate"
         self.numbers = iter(range(1000))
         origin.latency, origin.link.rate = LATENCY_S, LINK
 
-    def start(self, clients: int, *, leave: int = 0, direct: bool = False, store: Path | None = None, **environ: str) -> Party:
-        """Start one run with a crowd as its child (or a crowd alone)."""
+    def start(self, clients: int, *, leave: int = 0, direct: bool = False, waits: bool = False, **environ: str) -> Party:
+        """Start one run with a crowd as its child (or a crowd alone); with ``waits`` it sets out at :meth:`let_go`."""
         base = self.directory / f"party{next(self.numbers)}"
         plan = {"url": self.url, "page": self.page, "body": str(self.body), "clients": clients, "leave": leave, "direct": direct}
+        plan |= {"ready": f"{base}.ready", "gate": str(self.gate) if waits else "", "flowing": f"{base}.flowing"}
         base.with_suffix(".json").write_text(json.dumps(plan))
         command = [sys.executable, str(TESTS / "crowd.py"), f"{base}.json", f"{base}.result"]
         if not direct:
-            run = [sys.executable, "-m", "entrepot", "--store", str(store or self.store), "run", "--report", f"{base}.report"]
+            run = [sys.executable, "-m", "entrepot", "--store", str(self.store), "run", "--report", f"{base}.report"]
             command = [*run, "--host", self.origin.address, "--", *command]
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
         environment = {**keep, "PYTHONPATH": str(SOURCE), **environ}
         with Path(f"{base}.log").open("wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         return Party(process, base)
+
+    def let_go(self, parties: Sequence[Party]) -> None:
+        """Let those who wait set out, once all of them are ready; they do so within a hundredth of a second."""
+        for party in parties:
+            party.comes_to("ready")
+        self.gate.touch()
+
+    def arrived(self) -> int:
+        """Bytes of the file that are in the store's growing file."""
+        total = 0
+        for part in (self.store / "flights").glob("*.part"):
+            with suppress(FileNotFoundError):
+                total += part.stat().st_size
+        return total
 
     def direct(self) -> dict:
         """One client without a cache."""
@@ -104,12 +123,16 @@ class Party:
 
     def result(self, timeout_s: float = 30) -> dict:
         """The crowd's result, also when the run was killed."""
+        return json.loads(self.comes_to("result", timeout_s).read_text())
+
+    def comes_to(self, stage: str, timeout_s: float = 60) -> Path:
+        """Wait until the crowd is ``ready``, ``flowing`` or has its ``result``; the file that says so."""
         end = time.monotonic() + timeout_s
-        path = Path(f"{self.base}.result")
+        path = Path(f"{self.base}.{stage}")
         while not path.exists():
             assert time.monotonic() < end, self.log()
-            time.sleep(0.02)
-        return json.loads(path.read_text())
+            time.sleep(0.005)
+        return path
 
     def log(self) -> str:
         """What it wrote to its standard output and error."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 
@@ -24,21 +23,13 @@ def world(tmp_path, origin):
     return CrowdWorld(tmp_path, origin, SIZE)
 
 
-def half_way(world: CrowdWorld) -> bool:
-    return (
-        any(seen.sent > world.file.content.size // 2 for seen in world.fetches())
-        or sum(p.stat().st_size for p in (world.store / "flights").glob("*.part")) > SIZE // 2
-    )
-
-
 def test_fifty_clients_of_one_run_share_one_transfer(world):
     result = world.start(50).wait()
     rows = result["rows"]
     assert [row["right"] for row in rows] == [True] * 50
     assert len(world.fetches()) == 1
     assert statistics.median(row["first"] for row in rows) < 0.5 * max(row["total"] for row in rows), "it streams"
-    if result["before_kb"]:
-        assert result["peak_kb"] - result["before_kb"] < 60_000
+    assert (result["peak_kb"] or 0) < 60_000
 
 
 def test_ten_runs_share_one_transfer(world):
@@ -49,19 +40,20 @@ def test_ten_runs_share_one_transfer(world):
     assert world.bodies() == 1
 
 
-@pytest.mark.skipif("CI" in os.environ, reason="one run in three the measuring itself fails; bench/crowds.py shows the same scene")
-def test_when_the_leading_run_is_killed_another_resumes_and_no_client_of_the_others_notices(world):
-    leader = world.start(2)
-    wait_until(world.fetches)
-    parties = [world.start(2) for _ in range(5)]
-    wait_until(lambda: half_way(world))
+def test_when_the_leading_run_is_killed_another_resumes_and_no_client_of_the_others_notices(world, origin):
+    origin.fault(r"big-.*whl$", "stall")  # half-way, until its client is gone
+    leader, *others = parties = [world.start(2, waits=n > 0) for n in range(6)]
+    leader.comes_to("flowing")
+    world.let_go(others)
+    for party in parties:
+        party.comes_to("flowing")
+    wait_until(lambda: world.arrived() >= SIZE // 2, timeout_s=60)
     leader.kill()
-    rows = [row for party in parties for row in party.wait()["rows"]]
+    rows = [row for party in others for row in party.wait()["rows"]]
     assert [row["right"] for row in rows] == [True] * 10
     assert not any(row["complete"] or row["wrong"] for row in leader.result()["rows"])
-    _, *more = world.fetches()
-    assert len(more) == 1
-    assert more[0].ranged, "resumed, not begun again"
+    _, more = world.fetches()
+    assert more.ranged, "resumed, not begun again"
     assert world.wrong_bodies() == []
 
 
