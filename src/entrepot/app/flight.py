@@ -35,7 +35,6 @@ class Flight(Progress):
         self._seat: Growing | None = None
         self._leader: Leader | None = None
         self._began = means.clock.now()
-        self.waiters = 0
 
     @property
     def name(self) -> str:
@@ -98,15 +97,18 @@ class Flight(Progress):
         follower: Follower | None = None
         while not seat.lead():
             follower = follower or Follower(self._means.entries.store, self._errand.name)
-            if follower.look():
+            while follower.look():  # as long as it grows its leader lives
                 self._show(follower)
+                await asyncio.sleep(FOLLOW_S)
             await asyncio.sleep(FOLLOW_S)
 
     def _show(self, follower: Follower) -> None:
         note = follower.note
-        if note is not None and note.mark != self.mark:
-            self.begin(note)
-            self.growing = follower.view
+        if note is None or note.mark == self.mark:
+            self.tell_growth()
+            return
+        self.begin(note)
+        self.growing = follower.view
         self.tell()
 
     async def _done_by_others(self) -> bool:

@@ -7,8 +7,10 @@ Whoever does the work (``flight.py``, ``leading.py``) writes the attributes and 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from entrepot.app.errand import Note, State
+from entrepot.app.partials import READ
 from entrepot.app.policy import HELD_BACK
 from entrepot.digests import Hasher
 from entrepot.errors import StoreError, UpstreamError
@@ -18,7 +20,11 @@ from entrepot.ports.store import Blob, Growing
 from entrepot.ports.upstream import Answer
 
 PACE_S = 0.01
-"""Seconds between two times that waiters are told of growth."""
+"""Seconds between two times that a waiter or a few are told of growth."""
+WAITERS = 25
+"""So many waiters more are told a :data:`PACE_S` more seldom: what each is sent is larger then, and waking them costs less."""
+PIECES = 4
+"""Pieces of the growing file that are kept for those who read the same a moment later."""
 
 
 class Progress:
@@ -56,6 +62,8 @@ class Progress:
         self.error: UpstreamError | StoreError | None = None
         self.failed_status: ResponseHead | None = None
         """The last answer of an upstream that kept failing with a status."""
+        self.waiters = 0
+        self._pieces: deque[tuple[int, bytes]] = deque(maxlen=PIECES)
         self._change = asyncio.Event()
         self._tell_later: asyncio.TimerHandle | None = None
         self._told = 0.0
@@ -94,10 +102,22 @@ class Progress:
         return max(0, self.growing.size() - (HELD_BACK if self.holds else 1))
 
     def read(self, start: int, count: int) -> bytes:
-        """Bytes that are available."""
+        """At most ``count`` of the bytes that are available, from ``start``; some, if there are any.
+
+        A crowd reads the same bytes at nearly the same time: it shares one read of the file, and one copy in memory.
+        """
         if self.blob is not None:
             return self.blob.read(start, count)
-        return self.growing.read(start, count) if self.growing is not None else b""
+        if self.growing is None:
+            return b""
+        for at, piece in self._pieces:
+            if at <= start < at + len(piece):
+                return piece if at == start and len(piece) <= count else piece[start - at : start - at + count]
+        # Up to the next of the file's own marks: whoever has fallen behind comes to read what others read, too.
+        piece = self.growing.read(start, min(count, READ - start % READ))
+        if piece and self.waiters > 1:
+            self._pieces.append((start, piece))
+        return piece
 
     def close(self) -> None:
         """Nobody reads any more."""
@@ -118,6 +138,7 @@ class Progress:
             self.generation += 1
         self.draft, self.total, self.mark, self.state = note.head, note.total, note.mark, State.STREAMING
         self.holds = note.holds
+        self._pieces.clear()
 
     def forget(self, hasher: Hasher, *, holds: bool) -> None:
         """What was shown so far is worth nothing: who has sent any of it must stop."""
@@ -125,6 +146,7 @@ class Progress:
             self.generation += 1
         self.hasher, self.mark, self.holds = hasher, "", holds
         self.draft, self.total, self.state = None, None, State.ASKING
+        self._pieces.clear()
 
     def tell(self) -> None:
         """Wake those who wait: something is new."""
@@ -138,7 +160,8 @@ class Progress:
     def tell_growth(self) -> None:
         """Wake those who wait for more, but not fifty of them for every piece that a network delivers."""
         loop = asyncio.get_running_loop()
-        if loop.time() - self._told >= PACE_S:
+        pace = PACE_S * (1 + self.waiters // WAITERS)
+        if loop.time() - self._told >= pace:
             self.tell()
         elif self._tell_later is None:
-            self._tell_later = loop.call_later(PACE_S, self.tell)
+            self._tell_later = loop.call_later(pace, self.tell)

@@ -26,7 +26,7 @@ class FileGrowing:
         lead: the lock on it; both from :meth:`Disk.flight`.
     """
 
-    __slots__ = ("_base", "_disk", "_fd", "_lead", "_size", "_writable")
+    __slots__ = ("_base", "_disk", "_fd", "_lead", "_note", "_note_of", "_size", "_writable")
 
     def __init__(self, disk: Disk, base: str, lead: Lead) -> None:
         self._disk = disk
@@ -35,6 +35,8 @@ class FileGrowing:
         self._fd = -1
         self._size = 0
         self._writable = False
+        self._note = b""
+        self._note_of: tuple[int, ...] = ()
 
     # -- leading ---------------------------------------------------------------------------------------------------
 
@@ -153,14 +155,19 @@ class FileGrowing:
             raise translated(exc, "a download was described") from exc
 
     def description(self) -> bytes | None:
-        """The latest note."""
+        """The latest note; read only when its file is another one than at the last look, for followers look often."""
+        path = self._base + ".note"
         try:
-            with open(self._base + ".note", "rb") as file:
-                return file.read()
+            found = os.stat(path)
+            file_is = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+            if file_is != self._note_of:
+                with open(path, "rb") as file:
+                    self._note, self._note_of = file.read(), file_is
         except FileNotFoundError:
             return None
         except OSError as exc:
             raise translated(exc, "a download's note was read") from exc
+        return self._note
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
