@@ -94,6 +94,8 @@ class Place:
     """Strongest first; exactly one ``wins`` unless several parts add up (conda's list)."""
     label: str = ""
     """Tells places of one tool apart: an interpreter, ``first writable``, ``orphaned``."""
+    rank: int = 0
+    """Its number in the tool's own list, from 1; 0 where the order of the list is not the tool's."""
     exists: bool = False
     usable: bool = True
     """Whether the tool itself would use it as it is (ownership, permissions)."""
@@ -150,6 +152,8 @@ class Entry:
     """Its files or top directory, absolute, in the order in which they must be removed."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Facts of this tool alone, shown by ``list --json``."""
+    yields: bool = False
+    """Whether ``force`` overrides what it is ``pinned`` for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Paths as a platform's own Python would expand them, whatever platform this is: pure functions of :class:`Surroundings`.
 
-No file is looked at here.
+No file is looked at here but the system's list of users, for ``~NAME``.
 """
 
 from __future__ import annotations
@@ -36,10 +36,25 @@ def expand_variables(text: str, around: Surroundings) -> str:
 
 
 def expand_user(text: str, around: Surroundings) -> str:
-    """A leading ``~`` replaced by the home directory; ``~other`` is left alone."""
+    """A leading ``~`` replaced by the home directory, ``~NAME`` by that user's; an unknown user's is left as it is written.
+
+    Source: ``os.path.expanduser``.
+    """
     if text == "~" or text.startswith("~/") or (around.platform == "win32" and text.startswith("~\\")):
         return str(around.home) + text[1:]
+    if text.startswith("~") and around.platform != "win32":
+        name, slash, rest = text[1:].partition("/")
+        return _home_of(name).rstrip("/") + slash + rest if _home_of(name) else text
     return text
+
+
+def _home_of(user: str) -> str:
+    try:
+        import pwd  # noqa: PLC0415  # there is none on Windows
+
+        return pwd.getpwnam(user).pw_dir
+    except (ImportError, KeyError, ValueError):
+        return ""
 
 
 def expand(text: str, around: Surroundings) -> str:
@@ -51,5 +66,4 @@ def expand(text: str, around: Surroundings) -> str:
     flavour = pathmod(around)
     done = expand_user(expand_variables(text, around), around)
     absolute: str = flavour.normpath(flavour.join(str(around.cwd), done))
-
     return absolute
