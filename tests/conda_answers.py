@@ -22,6 +22,7 @@ from pathlib import Path
 
 from conda_cases import CASES, Case, filled
 
+_SCRIPT = "import sys\nif __name__ == '__main__':\n    from conda.cli import main\n    sys.exit(main())\n"
 RC_FOLDERS = (Path("/etc/conda"), Path("/var/lib/conda"))
 
 
@@ -35,6 +36,10 @@ def make_root(folder: Path, python: str) -> Path:
     (site,) = root.glob("lib/python*/site-packages")
     (site / "borrowed.pth").write_text(found.stdout)
     (root / "conda-meta").mkdir()
+    (root / "conda-meta/history").touch()
+    script = root / "bin/conda"
+    script.write_text(f"#!{root}/bin/python\n{_SCRIPT}")
+    script.chmod(0o755)
     return root
 
 

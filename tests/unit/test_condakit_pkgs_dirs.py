@@ -24,7 +24,11 @@ def test_the_list_of_caches_is_the_one_that_conda_itself_gives(case: Case, tmp_p
     for path in (tmp_path / "root/bin/conda", tmp_path / "root/conda-meta/history"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    environ = {"PATH": f"{tmp_path}/root/bin", **{name: filled(value, words) for name, value in case.environ.items()}}
+    environ = {
+        "HOME": words["{home}"],
+        "PATH": f"{tmp_path}/root/bin",
+        **{name: filled(value, words) for name, value in case.environ.items()},
+    }
     around = Surroundings(environ=environ, home=tmp_path / "home", cwd=tmp_path / "home/cwd")
 
     found = resolve(around, f"{tmp_path}/root")

@@ -94,8 +94,6 @@ class Place:
     """Strongest first; exactly one ``wins`` unless several parts add up (conda's list)."""
     label: str = ""
     """Tells places of one tool apart: an interpreter, ``first writable``, ``orphaned``."""
-    rank: int = 0
-    """Its number in the tool's own list, from 1; 0 where the order of the list is not the tool's."""
     exists: bool = False
     usable: bool = True
     """Whether the tool itself would use it as it is (ownership, permissions)."""
@@ -105,6 +103,8 @@ class Place:
     """Traps worth telling: ``PIP_NO_CACHE_DIR=0 turns the cache off``."""
     sources: tuple[str, ...] = ()
     """Indexes or channels in force, redacted."""
+    rank: int = 0
+    """Its number in the tool's own list, from 1; 0 where the order of the list is not the tool's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,10 +60,10 @@ def _home_of(user: str) -> str:
 def expand(text: str, around: Surroundings) -> str:
     """Variables, ``~``, then absolute against the working directory and normalised; symbolic links are not followed.
 
-    Source: conda 26.7, ``common/path``: ``abspath(expanduser(expandvars(path)))``. Two traps are kept: an empty text and an
-    unknown variable give something below the working directory.
+    Source: conda 26.7, ``common/path``: ``abspath(expanduser(expandvars(path)))``, of a value whose variables were expanded once
+    before. Two traps are kept: an empty text and an unknown variable give something below the working directory.
     """
     flavour = pathmod(around)
-    done = expand_user(expand_variables(text, around), around)
+    done = expand_user(expand_variables(expand_variables(text, around), around), around)
     absolute: str = flavour.normpath(flavour.join(str(around.cwd), done))
     return absolute
