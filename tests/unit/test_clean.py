@@ -29,6 +29,16 @@ def test_what_is_pinned_stays_with_its_reason_whatever_was_asked():
     assert plan.freed == 0
 
 
+def test_what_yields_to_force_goes_by_force_and_is_named_without_it():
+    fresh = entry(kind=Kind.UNPACKED, pinned="fresh", yields=True)
+    linked = entry(kind=Kind.UNPACKED, pinned="linked symbolically")
+    for wish in ({"unused": True}, {"everything": True}):
+        assert plan_cleaning([fresh, linked], Wish(**wish), now=NOW).staying[0] == (fresh, "fresh")
+        assert plan_cleaning([fresh, linked], Wish(**wish, force=True), now=NOW).entries == [fresh]
+    assert plan_cleaning([fresh, linked], Wish(to_bytes=0), now=NOW).entries == []
+    assert plan_cleaning([fresh, linked], Wish(to_bytes=0, force=True), now=NOW).entries == [fresh]
+
+
 @pytest.mark.parametrize(("days", "goes"), [(89, False), (91, True), (None, False), (-1, False)])
 def test_older_takes_what_was_not_used_for_that_long(days, goes):
     plan = plan_cleaning([entry(days=days)], Wish(older_s=90 * DAY), now=NOW)

@@ -29,16 +29,28 @@ EDITS = [
     (
         "one that is there moves",
         lambda t: with_item(t, K, "/b"),
-        FULL,
-        FULL.replace("  - /b\n", "").replace("  - /a", "  - /b\n  - /a"),
+        FULL.replace("  - /b\n", "  - /b\n  - /c\n"),
+        FULL.replace("  - /a", "  - /b\n  - /a").replace("  - /b\n\n", "  - /c\n\n"),
     ),
     (
         "and takes its marker along",
         lambda t: with_item(t, K, "/a", "last"),
-        FULL,
-        FULL.replace("  - /a  #!top\n", "").replace("  - /b\n", "  - /b\n  - /a  #!top\n"),
+        "pkgs_dirs:\n  - /a  #!top\n  - /b\nx: 1\n",
+        "pkgs_dirs:\n  - /b\n  - /a  #!top\nx: 1\n",
     ),
-    ("out of a list", lambda t: without_item(t, K, "/b"), FULL, FULL.replace("  - /b\n", "")),
+    (
+        "a comment that would hide a marker",
+        lambda t: without_item(t, K, "/b"),
+        "pkgs_dirs:\n  - /a  #!top\n  - /b\n  # slow\n  - /c\n",
+        "pkgs_dirs:\n  # slow\n  - /a  #!top\n  - /c\n",
+    ),
+    (
+        "a comment that would hide the key's marker",
+        lambda t: without_item(t, K, "/b"),
+        "pkgs_dirs:  #!final\n  - /b\n  # slow\n  - /c\n",
+        "pkgs_dirs:  #!final\n  - /c\n  # slow\n",
+    ),
+    ("out of a list", lambda t: without_item(t, K, "/b"), FULL.replace("/b", "/b\n  - /c"), FULL.replace("/b", "/c")),
     ("out of a list, with its marker", lambda t: without_item(t, K, "/a"), FULL, FULL.replace("  - /a  #!top\n", "")),
     ("the last one", lambda t: without_item(t, K, "/a"), "pkgs_dirs:\n  - /a\n", "pkgs_dirs: []\n"),
     ("the last one under final", lambda t: without_item(t, K, "/a"), "pkgs_dirs:  #!final\n  - /a\n", "pkgs_dirs: []  #!final\n"),
@@ -98,6 +110,8 @@ def test_only_what_was_asked_for_changes(change, before, after):
         (lambda t: without_key(t, "y"), "x: 1\n", "not set"),
         (lambda t: with_item(t, K, "/n"), "pkgs_dirs: *x\n", "broken"),
         (lambda t: with_item(t, K, "/n"), "x: &a [/a]\npkgs_dirs: *a\n", "no list"),
+        (lambda t: with_item(t, K, "/a", "last"), FULL, "hides it from conda"),
+        (lambda t: without_item(t, K, "/b"), "pkgs_dirs:\n  - /a  #!top\n  - /b\n\n# end\n", "hides it from conda"),
     ],
 )
 def test_what_cannot_be_edited_is_refused_with_its_reason(change, text, words):

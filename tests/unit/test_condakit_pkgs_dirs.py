@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conda_cases import CASES, Case
+from conda_cases import CASES, Case, filled
 from entrepot.ports.tool import Surroundings
+from entrepot.tools.conda.places import ORPHANED, places
 from entrepot.tools.condakit.condarc import Item, ListValue, read, read_plainly, read_yaml, search_path
 from entrepot.tools.condakit.flavour import expand
 from entrepot.tools.condakit.pkgs_dirs import default_caches, merge, resolve, variable_traps
@@ -17,30 +19,33 @@ from entrepot.tools.condakit.pkgs_dirs import default_caches, merge, resolve, va
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_list_of_caches_is_the_one_that_conda_itself_gives(case: Case, tmp_path: Path):
-    words = {"{home}": tmp_path / "home", "{root}": tmp_path / "root", "{cwd}": tmp_path / "home/cwd"}
-    for folder in words.values():
-        folder.mkdir(parents=True)
-
-    def filled(text: str) -> str:
-        for word, path in words.items():
-            text = text.replace(word, str(path))
-        return text
-
-    for name, text in case.files.items():
-        path = Path(filled(name))
+    words = {"{home}": f"{tmp_path}/home", "{root}": f"{tmp_path}/root", "{cwd}": f"{tmp_path}/home/cwd"}
+    case.lay_out(words)
+    for path in (tmp_path / "root/bin/conda", tmp_path / "root/conda-meta/history"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(filled(text))
-    environ = {name: filled(value) for name, value in case.environ.items()}
-    around = Surroundings(environ=environ, home=words["{home}"], cwd=words["{cwd}"])
+        path.touch()
+    environ = {
+        "HOME": words["{home}"],
+        "PATH": f"{tmp_path}/root/bin",
+        **{name: filled(value, words) for name, value in case.environ.items()},
+    }
+    around = Surroundings(environ=environ, home=tmp_path / "home", cwd=tmp_path / "home/cwd")
 
-    found = resolve(around, str(words["{root}"]))
+    found = resolve(around, f"{tmp_path}/root")
+    # `where` as people see it: conda's order, and a folder that is listed under two names once
+    listed = sorted((place for place in places(around) if place.label != ORPHANED), key=lambda place: place.rank)
 
     if case.expected is None:
         assert found.stops
         assert found.problems
-    else:
-        assert not found.stops
-        assert [cache.path for cache in found.caches] == [filled(path) for path in case.expected]
+        assert any("stops" in note for note in listed[0].notes)
+        return
+    expected = [filled(path, words) for path in case.expected]
+    assert not found.stops
+    assert [cache.path for cache in found.caches] == expected
+    assert [str(place.path) for place in listed] == list({os.path.realpath(path): path for path in reversed(expected)}.values())[
+        ::-1
+    ]
 
 
 def test_there_are_more_than_forty_cases():

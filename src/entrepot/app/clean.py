@@ -6,7 +6,7 @@ Which entries may go is the tools' word (``pinned``, ``litter``, ``used_by``); w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from entrepot.app.inventory import Filter, Sum, is_older, is_unused, normalized, share_key, shared_disk, version_order
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, Tool
@@ -24,6 +24,8 @@ class Wish:
     """Versions of each project to keep in each cache."""
     to_bytes: int | None = None
     """Disk that all the caches together may take afterwards."""
+    force: bool = False
+    """Also what is pinned for a reason that yields to force: fresh, most of the time."""
 
 
 @dataclass(slots=True)
@@ -99,15 +101,19 @@ def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float) -> Plan:
         reason = entry.litter or _reason(entry, wish, number in old_versions, now=now)
         if not reason:
             continue
-        if entry.pinned:
+        if _stays(entry, wish):
             plan.staying.append((entry, entry.pinned))
         else:
             chosen[number] = reason
     if wish.to_bytes is not None:
-        _shrink(entries, chosen, wish.to_bytes)
+        _shrink(entries, chosen, wish)
     plan.going = [(entries[number], reason) for number, reason in chosen.items()]
     plan.freed = freed_by(plan.entries, entries)
     return plan
+
+
+def _stays(entry: Entry, wish: Wish) -> bool:
+    return bool(entry.pinned) and not (wish.force and entry.yields)
 
 
 def _reason(entry: Entry, wish: Wish, is_old_version: bool, *, now: float) -> str:
@@ -115,7 +121,7 @@ def _reason(entry: Entry, wish: Wish, is_old_version: bool, *, now: float) -> st
         return entry.kind.group
     if wish.older_s is not None and is_older(entry, wish.older_s, now=now):
         return f"{entry.kind.group} unused for {max(1, round(wish.older_s / 86_400))} days"
-    if wish.unused and is_unused(entry):
+    if wish.unused and (is_unused(entry) or (entry.yields and is_unused(replace(entry, pinned="")))):
         return "unpacked, no environment links to it"
     if is_old_version:
         return "older versions"
@@ -141,8 +147,9 @@ def _project(entry: Entry) -> tuple[str, str, str]:
     return entry.tool, str(entry.place), normalized(entry.project or "")
 
 
-def _shrink(entries: Sequence[Entry], chosen: dict[int, str], to_bytes: int) -> None:
-    """Choose least recently used entries until what is left takes at most ``to_bytes`` of disk."""
+def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish) -> None:
+    """Choose least recently used entries until what is left takes at most ``wish.to_bytes`` of disk."""
+    to_bytes = wish.to_bytes or 0
     total = Sum()
     for entry in entries:
         total.add(entry)
@@ -155,7 +162,7 @@ def _shrink(entries: Sequence[Entry], chosen: dict[int, str], to_bytes: int) -> 
         if left <= to_bytes:
             return
         entry = entries[number]
-        if entry.pinned or not (entry.freeable or share_key(entry)):
+        if _stays(entry, wish) or not (entry.freeable or share_key(entry)):
             continue
         chosen[number] = f"least recently used, to get down to {show_size(to_bytes)}"
         key = share_key(entry)

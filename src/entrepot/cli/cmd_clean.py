@@ -62,6 +62,7 @@ def _wish(args: argparse.Namespace) -> Wish:
         unused=args.unused,
         keep_latest=int(keep) if keep is not None else None,
         to_bytes=size(args.to),
+        force=args.force,
     )
 
 

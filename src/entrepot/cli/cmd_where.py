@@ -26,12 +26,14 @@ def run(context: Context) -> int:
     args = context.args
     args.tool += args.name
     around = replace(context.around, python=Path(args.python)) if args.python else context.around
-    places = [(tool.name, tool.places(around)) for tool in context.tools]
+    places: list[tuple[str, Sequence[Place]]] = [(tool.name, tool.places(around)) for tool in context.tools]
     if args.path and not context.out.as_json:
         found = [mine[0].path for _, mine in places if mine]
         for path in found:
             context.out.line(str(path) if path else "")
         return DONE if found and all(found) else FAILED
+    # the one in use comes first, but a list that the tool goes through is shown in the tool's own order
+    places = [(name, sorted(mine, key=lambda place: place.rank)) for name, mine in places]
     for complaint in context.settings.complaints:
         context.out.warn(complaint.id, complaint.text, complaint.fix)
     for number, (_, mine) in enumerate(places):

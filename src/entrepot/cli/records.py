@@ -57,6 +57,7 @@ def place_record(place: Place) -> dict[str, Any]:
         "tool": place.tool,
         "path": str(place.path) if place.path else None,
         "label": place.label,
+        "rank": place.rank,
         "exists": place.exists,
         "usable": place.usable,
         "why_not": place.why_not,

@@ -103,6 +103,8 @@ class Place:
     """Traps worth telling: ``PIP_NO_CACHE_DIR=0 turns the cache off``."""
     sources: tuple[str, ...] = ()
     """Indexes or channels in force, redacted."""
+    rank: int = 0
+    """Its number in the tool's own list, from 1; 0 where the order of the list is not the tool's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,8 @@ class Entry:
     """Its files or top directory, absolute, in the order in which they must be removed."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Facts of this tool alone, shown by ``list --json``."""
+    yields: bool = False
+    """Whether ``force`` overrides what it is ``pinned`` for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,17 +42,23 @@ def places(around: Surroundings) -> Sequence[Place]:
             key = os.path.realpath(cache.path)
             if key not in found and _holds_something(Path(cache.path)) and not _is_mambas(cache.path, around):
                 found[key] = _orphan(cache, answer, around)
-    return sorted(found.values(), key=lambda place: (place.label == ORPHANED, not place.label.startswith("first writable")))
+    ranked = [replace(place, rank=number) for number, place in enumerate(found.values(), 1)]
+    return sorted(ranked, key=lambda place: (place.label == ORPHANED, not place.label.startswith("first writable")))
 
 
 def _listed(root: Root | None, answer: Resolved, around: Surroundings, *, several: bool, notes: bool) -> list[Place]:
     paths = [Path(cache.path) for cache in answer.caches]
     first = first_writable(paths, around)
     of_root = f" of {root.path}" if root and several else ""
-    return [
-        _place(cache, answer, around, label=f"{'first writable' if path == first else f'number {n}'}{of_root}", notes=notes)
-        for n, (cache, path) in enumerate(zip(answer.caches, paths, strict=True), start=1)
-    ]
+    found = []
+    for number, (cache, path) in enumerate(zip(answer.caches, paths, strict=True), start=1):
+        place = _place(
+            cache, answer, around, label=f"{'first writable' if path == first else f'number {number}'}{of_root}", notes=notes
+        )
+        twins = [each for each in answer.caches if each != cache and os.path.realpath(each.path) == os.path.realpath(cache.path)]
+        told = [f"{twin.source} names the same folder once more, as {twin.text}" for twin in twins]
+        found.append(replace(place, notes=(*place.notes, *told)))
+    return found
 
 
 def _place(cache: Cache, answer: Resolved, around: Surroundings, *, label: str, notes: bool) -> Place:

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.condakit.flavour import expand_user, expand_variables, pathmod
-from entrepot.tools.reading import is_dir, is_file, read_text
+from entrepot.tools.condakit.flavour import expand_user, pathmod
+from entrepot.tools.reading import is_dir, is_file
 
 NAMES = (".condarc", "condarc")
 SUFFIXES = (".yml", ".yaml")
 Flag = Literal["final", "top", "bottom", ""]
 
-_MARKER = re.compile(r"#[!#]*(?:final|top|bottom)[!#]*[ \t]*$", re.MULTILINE)
-_PLAIN = r"[A-Za-z/$~_](?:[^\s:#'\"\[\]{},&*!|>%@`\\]|:(?=[^\s]))*"
+MARKER = re.compile(r"#[!#]*(?:final|top|bottom)[!#]*[ \t\r]*$", re.MULTILINE)
+"""A comment that is a marker, at the end of a line; the next line may still hide it."""
+_PLAIN = r"[A-Za-z/$~_](?:[^\s\x00-\x1f\x7f:#'\"\[\]{},&*!|>%@`\\]|:(?=[^\s]))*"
 _PLAIN_LINE = re.compile(
     r"(?:[ ]*|[ ]*#.*"
     rf"|(?P<key>[A-Za-z_][\w-]*):(?:[ ]+(?P<value>{_PLAIN}|\[\]))?"
@@ -100,9 +101,10 @@ def search_path(around: Surroundings, root: str = "", prefix: str = "", *, names
 def files_of(path: str, around: Surroundings, names: tuple[str, ...] = NAMES) -> Iterator[Path]:
     """The files that one entry of the search path stands for: itself, or those of a directory by name.
 
-    Source: conda 26.7: a file counts by its exact name or by ``.yml``/``.yaml``; in a directory only the latter do.
+    Source: conda 26.7: variables in the value of ``CONDARC`` are not expanded; a file counts by its exact name or by
+    ``.yml``/``.yaml``; in a directory only the latter do.
     """
-    place = around.cwd / expand_user(expand_variables(path, around), around)
+    place = around.cwd / expand_user(path, around)
     if is_file(place) and (place.name in names or place.suffix in SUFFIXES):
         yield place
     elif is_dir(place):
@@ -132,10 +134,12 @@ def documents(around: Surroundings, root: str = "", prefix: str = "", *, names: 
 def read(path: Path) -> Document:
     """What one file says; never raises."""
     try:
-        path.open("rb").close()
+        text = path.read_bytes().decode("utf-8")
     except OSError as exc:
         return Document(path, problem=f"{path} cannot be read: {exc.strerror}")
-    text = read_text(path)
+    except UnicodeDecodeError as exc:
+        line = exc.object.count(b"\n", 0, exc.start) + 1
+        return Document(path, problem=f"{path}:{line}: it is not in UTF-8: conda stops at it", fatal=True)
     return read_plainly(path, text) or read_yaml(path, text)
 
 
@@ -145,7 +149,7 @@ def read_plainly(path: Path, text: str) -> Document | None:
     Understood are top-level keys with a plain scalar, with ``[]``, and with a list of plain scalars. A marker needs the parser:
     where ruamel.yaml puts a comment is a science.
     """
-    if _MARKER.search(text):
+    if MARKER.search(text):
         return None
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
@@ -176,9 +180,13 @@ def _scalar(text: str | None) -> Any:
 
 
 def _list(path: Path, key: str, line: int, value: Any, items: list[Item], *, flag: Flag = "") -> ListValue | None:
-    if isinstance(value, list) and any(isinstance(each, Mapping | list) for each in value) and key in _LISTS:
-        text = f"{path}:{line}: {key} has a mapping or a list for an entry: conda stops at it"
-        return ListValue(str(path), (), line, flag, text)
+    if (
+        isinstance(value, list)
+        and key in _LISTS
+        and (odd := next((each for each in value if not _is_scalar(each)), None)) is not None
+    ):
+        what = "mapping" if isinstance(odd, Mapping) else "list" if isinstance(odd, list) else type(odd).__name__
+        return ListValue(str(path), (), line, flag, f"{path}:{line}: {key} has a {what} for an entry: conda stops at it")
     if value is None or isinstance(value, list):
         return ListValue(str(path), tuple(items), line, flag)
     if key not in _LISTS:
@@ -186,6 +194,11 @@ def _list(path: Path, key: str, line: int, value: Any, items: list[Item], *, fla
     what = "mapping" if isinstance(value, Mapping) else "string" if isinstance(value, str) else type(value).__name__
     text = f"{path}:{line}: {key} is a {what} where conda wants a list: conda stops at it"
     return ListValue(str(path), (), line, flag, text)
+
+
+def _is_scalar(value: Any) -> bool:
+    """Whether conda takes it for an entry; a date or a tagged value it does not."""
+    return value is None or isinstance(value, str | int | float)
 
 
 def read_yaml(path: Path, text: str) -> Document:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from entrepot.errors import ConfigError
-from entrepot.tools.condakit.condarc import Document, read_yaml
+from entrepot.tools.condakit.condarc import MARKER, Document, read_yaml
 
 _KEY = re.compile(r"""(?P<quote>["']?)(?P<key>[A-Za-z_][\w-]*)(?P=quote)[ \t]*:(?P<rest>(?:[ \t].*)?)$""")
 _ITEM = re.compile(r"(?P<indent>[ ]*)-(?P<rest>[ \t]+.*|)$")
@@ -355,4 +355,35 @@ def _checked(text: str, change: Callable[[list[str]], list[str]], key: str, expe
     was = {name: value for name, value in _raw(text).values.items() if name != key}
     if found.problem or _entries(after, key) != expected or was != {n: v for n, v in found.values.items() if n != key}:
         raise ConfigError(f"{key} is written in a way that cannot be edited by lines", name=key, hint="entrepot config edit")
-    return after
+    return after if _flags(after, key, expected) == _flags(text, key, expected) else _unhidden(text, after, key, expected)
+
+
+def _flags(text: str, key: str, entries: list[str]) -> dict[str, str]:
+    """The markers that conda sees: of the key under an empty name, and of those entries of the list that are marked."""
+    value = _raw(text).lists.get(key)
+    if value is None:
+        return {}
+    found = {"": value.flag, **{item.text: item.flag for item in value.items}}
+    return {name: flag for name, flag in found.items() if flag and (not name or name in entries)}
+
+
+def _unhidden(text: str, after: str, key: str, expected: list[str]) -> str:
+    """The text with comment lines put before the entry whose marker they hide: conda wants the next entry right below a marker."""
+    lines = _lines(after)
+    block = _find(lines, key)
+    for number in reversed([block.start, *block.items] if block else []):
+        end = number + 1
+        while end < len(lines) and lines[end].lstrip().startswith("#"):
+            end += 1
+        if block and end > number + 1 and end in block.items and MARKER.search(_body(lines[number])):
+            marked, comments, following = lines[number], lines[number + 1 : end], lines[end]
+            swapped = [marked, following, *comments] if number == block.start else [*comments, marked, following]
+            lines[number : end + 1] = swapped
+    done = "".join(lines)
+    if _entries(done, key) != expected or _flags(done, key, expected) != _flags(text, key, expected):
+        raise ConfigError(
+            f"{key}: a marker such as #!top would change its effect: a comment line below it hides it from conda",
+            name=key,
+            hint="entrepot config edit",
+        )
+    return done

@@ -25,6 +25,7 @@ from entrepot.tools.condakit.environments import Mention, Mentions, has_link_int
 from entrepot.tools.condakit.indexes import index_entries
 from entrepot.tools.condakit.locked import is_locked
 from entrepot.tools.condakit.mamba_dirs import SCHEMES
+from entrepot.tools.condakit.running import is_for_client
 from entrepot.tools.condakit.urls import EXTENSIONS, Urls, read_urls, stem
 from entrepot.tools.condakit.writable import MAGIC
 
@@ -33,6 +34,7 @@ BUSY_S = 600.0
 STALE_TEMPORARY_S = 3600.0
 """A left-over that was not changed for so long is nobody's any more."""
 FRESH = "unpacked within the last ten minutes"
+FRESH_ARCHIVE = "downloaded within the last ten minutes"
 BEING_WRITTEN = "being written"
 OUTSIDE = "a hard link outside the caches"
 UNKNOWN_LAYOUT = "unknown layout: sizes only"
@@ -82,6 +84,11 @@ class Identity:
     digest: Digest | None = None
     recorded: bool = False
     """A record of the channel's is there, not the package's own ``index.json`` alone."""
+
+
+def yields_to_force(pinned: str) -> bool:
+    """Whether ``force`` overrides a reason: what is fresh, or kept for a client that happens to run."""
+    return pinned in (FRESH, FRESH_ARCHIVE) or is_for_client(pinned)
 
 
 def entries(look: Look) -> Iterator[Entry]:
@@ -247,6 +254,7 @@ def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
         used_from=used_from,  # type: ignore[arg-type]  # one of the words
         used_by=users or ((OUTSIDE,) if outside else ()),
         pinned=pinned,
+        yields=yields_to_force(pinned),
         certainty="proven" if who.recorded and who.url else "content" if who.name else "unknown",
         paths=(path, *_lock_beside(path)),
         extra={**_facts(who), **entry.extra, "linked": "hard" if outside else "no", "links": str(tree.links)},
@@ -389,8 +397,14 @@ def _archive(look: Look, name: str, tree: Tree, identities: dict[str, Identity])
         who = record
     entry = _identified(_plain(look, name, tree, Kind.ARCHIVE), replace(who, filename=name))
     certainty = "proven" if who.recorded and who.url else "hash" if who.url else "content"
-    pinned = FRESH.replace("unpacked", "downloaded") if look.now - tree.changed < BUSY_S else look.busy
-    return replace(entry, certainty=certainty, pinned=pinned, extra={**entry.extra, **_facts(who)})  # type: ignore[arg-type]
+    pinned = FRESH_ARCHIVE if look.now - tree.changed < BUSY_S else look.busy
+    return replace(
+        entry,
+        certainty=certainty,  # type: ignore[arg-type]  # one of the words
+        pinned=pinned,
+        yields=yields_to_force(pinned),
+        extra={**entry.extra, **_facts(who)},
+    )
 
 
 def _partial(look: Look, name: str, tree: Tree) -> Entry:

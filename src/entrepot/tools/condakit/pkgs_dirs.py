@@ -125,6 +125,9 @@ def resolve(around: Surroundings, root: str, prefix: str = "") -> Resolved:
     variable = from_variable(around)
     sources = [value for value in listed if not value.problem] + ([variable] if variable else [])
     merged, cut = merge(sources)
+    # conda lists it and fails at the first look: no file system has such a name
+    problems += [f"{source.source}:{item.line}: an entry holds a NUL" for item, source in merged if "\0" in item.text]
+    merged = [(item, source) for item, source in merged if "\0" not in item.text]
     configured_root = _scalar(around, usable, "root_prefix") or _scalar(around, usable, "root_dir")
     effective = expand(configured_root, around) if configured_root else root
     force = _scalar(around, usable, "force_32bit").lower() in ("true", "yes", "on", "1")

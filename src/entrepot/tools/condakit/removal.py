@@ -20,7 +20,7 @@ from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
 from entrepot.tools.condakit import running
 from entrepot.tools.condakit.census import BLOCK, measure
 from entrepot.tools.condakit.environments import links_into
-from entrepot.tools.condakit.folder import FRESH, stamp
+from entrepot.tools.condakit.folder import stamp
 from entrepot.tools.condakit.known import environments, package_folders
 from entrepot.tools.condakit.locked import byte_lock, folder_lock, is_locked
 from entrepot.tools.condakit.urls import prune
@@ -28,8 +28,6 @@ from entrepot.tools.condakit.writable import MAGIC
 
 TRASH = ".trash"
 LOOK_EVERY_S = 0.25
-FORCEABLE = frozenset((FRESH, FRESH.replace("unpacked", "downloaded")))
-"""Reasons that ``force`` overrides."""
 
 
 class Freed:
@@ -164,8 +162,7 @@ class _Work:
         self.freed.bytes += before - measure(magic).disk
 
     def _refusal(self, entry: Entry) -> str:
-        forced = self._force and (entry.pinned in FORCEABLE or entry.pinned.startswith("conda or mamba is running"))
-        if entry.pinned and not forced:
+        if entry.pinned and not (self._force and entry.yields):
             return entry.pinned
         if not entry.paths:
             return "it has no place"

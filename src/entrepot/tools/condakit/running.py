@@ -13,6 +13,7 @@ from pathlib import Path
 _PROGRAM = re.compile(r"(?:conda|mamba|micromamba|conda-env|mamba-exe)(?:\.exe)?")
 _VERBS = frozenset("create install update upgrade remove uninstall env rename build clean self".split())
 """Subcommands that read packages for longer than a moment."""
+_RUNNING = "conda or mamba is running"
 
 
 def is_client(argv: list[str]) -> bool:
@@ -52,4 +53,9 @@ def client(euid: int, proc: Path = Path("/proc")) -> int | None:
 
 def reason(number: int) -> str:
     """Why a package stays while a client runs."""
-    return f"conda or mamba is running (process {number}) and may be about to link to it"
+    return f"{_RUNNING} (process {number}) and may be about to link to it"
+
+
+def is_for_client(pinned: str) -> bool:
+    """Whether a package stays because a client runs."""
+    return pinned.startswith(_RUNNING)

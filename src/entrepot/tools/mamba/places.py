@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from entrepot.ports.tool import Layer, Place, Surroundings
@@ -34,7 +35,8 @@ def places(around: Surroundings) -> Sequence[Place]:
             layer = Layer("default", "default", str(path), wins=True)
             notes = ("mamba's nested folders lie in a cache of conda's",)
             found[os.path.realpath(path)] = Place(TOOL, path, (layer,), label="nested", exists=True, notes=notes)
-    return sorted(found.values(), key=lambda place: not place.label.startswith("first writable"))
+    ranked = [replace(place, rank=number) for number, place in enumerate(found.values(), 1)]
+    return sorted(ranked, key=lambda place: not place.label.startswith("first writable"))
 
 
 def _shared_with_conda(around: Surroundings) -> list[Path]:

@@ -16,10 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Kind, Progress, Removed
-from entrepot.tools.pip.rows import BUSY_WHEEL_S, STALE_TEMPORARY_S, disk_of, stamp
+from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, disk_of, stamp
 from entrepot.tools.pip.wheels import ORIGIN_FILE
-
-FORCEABLE = "made or used within the last ten minutes"
 
 
 class Freed:

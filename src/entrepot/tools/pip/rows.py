@@ -19,6 +19,8 @@ KIND, PROJECT, VERSION, FILENAME, CERTAINTY, TAGS, ORIGIN = range(9, 16)
 FRESH_UNTIL, DIGEST, TRUST, LITTER, PINNED, EXTRA, LAYOUT, NEWEST = range(16, 24)
 WIDTH = 24
 
+FORCEABLE = "made or used within the last ten minutes"
+"""The one reason that ``force`` overrides."""
 STALE_TEMPORARY_S = 3600.0
 """Seconds after which nobody writes to a temporary file any more; pip itself never says when it is done."""
 BUSY_WHEEL_S = 600.0
@@ -125,7 +127,7 @@ def entry(row: Row, place: Path, root: str, now: float, *, superseded: bool) -> 
     elif kind is Kind.PAGE and not litter and until is not None and now - until > EXPIRED_PAGE_S:
         litter = "expired page"
     elif kind is Kind.BUILT and now - max(row[NEWEST], row[USED]) < BUSY_WHEEL_S:
-        pinned = "made or used within the last ten minutes"
+        pinned = FORCEABLE
     elif row[LAYOUT] == "selfcheck" and now - row[NEWEST] > SELFCHECK_S:
         litter = "stale self-check"
     extra = row[EXTRA]
@@ -155,4 +157,5 @@ def entry(row: Row, place: Path, root: str, now: float, *, superseded: bool) -> 
         row[TAGS],
         Paths(f"{root}/{path}" for path in row[PATHS]),
         extra,
+        pinned == FORCEABLE,
     )

@@ -93,6 +93,7 @@ class Rows:
             used_from=used_from,  # type: ignore[arg-type]  # one of the port's words
             used_by=used_by,
             pinned=pinned,
+            yields=pinned == SYMLINKS,
             litter="" if pinned else litter,
             origin=(pointer.origin if pointer else "") or (_repository(part) if part.what == "git" else ""),
             digest=pointer.digest if pointer else None,

@@ -1,0 +1,75 @@
+"""conda's caches through the command line: what is cleaned, what stays, and what people are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import clients
+from conda_lab import Lab, contents
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
+SOURCE = str(clients.ROOT / "src")
+
+
+class Shell:
+    """A home with a conda in it, and the command.
+
+    Args:
+        home: an empty folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.lab = Lab(home)
+        self.environ = clients.clean_environment(home, PYTHONPATH=SOURCE, ENTREPOT_STORE=str(home / "no-store"))
+
+    def run(self, *words: str, status: int = 0, **environ: str) -> str:
+        """What a command printed on both streams."""
+        done = clients.run([sys.executable, "-m", "entrepot", *words], self.environ | environ, cwd=self.lab.home)
+        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        assert "entrepot itself failed" not in done.stderr
+        return done.stdout + done.stderr
+
+    def asked(self, *words: str, status: int = 0) -> dict[str, Any]:
+        """A command's JSON."""
+        said = self.run(*words, "--tool", "conda", "--json", status=status)
+        document: dict[str, Any] = json.loads(said[said.index("{") : said.rindex("}") + 1])
+        return document
+
+
+def free(path: Path) -> int:
+    about = os.statvfs(path)
+    return about.f_bfree * about.f_frsize
+
+
+@pytest.mark.root
+def test_four_kinds_of_environment_keep_every_file_and_the_disk_gets_back_what_is_said(tmp_path):
+    with clients.tmpfs(tmp_path / "disk") as disk, clients.tmpfs(tmp_path / "far") as far:
+        shell = Shell(disk / "me")
+        lab = shell.lab
+        linked, symbolic, copied, away, *unused = [lab.package(f"demo{n}", size=300_000) for n in range(7)]
+        prefixes = [
+            lab.environment(lab.home / "linked", [linked], "hard", registered=False),
+            lab.environment(lab.home / "symbolic", [symbolic], "symbolic"),
+            lab.environment(lab.home / "copied", [copied], "copy", registered=False),
+            lab.environment(far / "away", [away], "copy"),
+        ]
+        before = [contents(prefix) for prefix in prefixes]
+        for wish, left in (
+            (["--unused"], {linked, symbolic, away}),  # nobody knows of the copies, and they need nothing
+            (["--to", "700kB"], {linked, symbolic}),
+            (["--to", "0"], {symbolic}),
+        ):
+            was, plan = free(disk), shell.asked("clean", *wish, "--force", "-n")
+            done = shell.asked("clean", *wish, "--force", "-y")
+            gained = free(disk) - was
+            assert abs(done["freed"] - gained) <= gained / 100, wish
+            assert abs(plan["freed"] - gained) <= max(gained / 100, 4096), wish  # urls.txt gets shorter, too
+            assert {path for path in (linked, symbolic, copied, away, *unused) if path.exists()} == left, wish
+            assert [contents(prefix) for prefix in prefixes] == before, wish

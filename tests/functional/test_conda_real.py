@@ -1,0 +1,178 @@
+"""entrepot beside a real conda. Runs where ENTREPOT_TEST_CONDA names a Python that runs conda, and nowhere else: no index has one.
+
+    ENTREPOT_TEST_CONDA=~/miniconda3/bin/python pytest tests/functional/test_conda_real.py
+
+Its root is never touched: each test has a root prefix of its own that borrows its packages. See ``tests/conda_answers.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import clients
+from conda_answers import RC_FOLDERS, make_root
+from conda_lab import contents
+from entrepot.testing.channel import Channel
+from entrepot.testing.origin import Origin
+
+PYTHON = os.environ.get("ENTREPOT_TEST_CONDA", "")
+pytestmark = [
+    pytest.mark.skipif(not PYTHON, reason="ENTREPOT_TEST_CONDA names no Python that runs conda"),
+    pytest.mark.skipif(any(folder.is_dir() for folder in RC_FOLDERS), reason="this machine has a condarc for everybody"),
+]
+SOURCE = str(clients.ROOT / "src")
+
+
+class Real:
+    """A home with a real conda in it, and a channel."""
+
+    def __init__(self, folder: Path, origin: Origin) -> None:
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.root = make_root(folder, PYTHON)
+        self.condarc = self.home / ".condarc"
+        self.environ = clients.clean_environment(
+            self.home,
+            path=f"{self.root}/bin:/usr/bin:/bin",
+            PYTHONPATH=SOURCE,
+            CONDA_SOLVER="classic",
+            CONDA_OVERRIDE_CUDA="",
+            CONDA_NUMBER_CHANNEL_NOTICES="0",
+            ENTREPOT_STORE=str(folder / "no-store"),
+        )
+        self.channel = Channel(origin)
+        for number in range(4):
+            self.channel.add(f"demo{number}", size=300_000, extension=".conda" if number % 2 else ".tar.bz2")
+        self.channel.publish()
+
+    def conda(self, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = clients.run([self.root / "bin/conda", *words], self.environ | {"PYTHONPATH": ""}, cwd=self.home)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def creation(self, name: str, *specs: str) -> list[str]:
+        return [
+            f"{self.root}/bin/conda",
+            "create",
+            "-y",
+            "-p",
+            f"{self.home}/{name}",
+            "--override-channels",
+            "-c",
+            self.channel.url,
+            *specs,
+        ]
+
+    def create(self, name: str, *specs: str) -> Path:
+        self.conda(*self.creation(name, *specs)[1:])
+        return self.home / name
+
+    def pkgs_dirs(self) -> list[str]:
+        found: dict[str, list[str]] = json.loads(self.conda("config", "--show", "pkgs_dirs", "--json").stdout)
+        return found["pkgs_dirs"]
+
+    def entrepot(self, *words: str, status: int = 0) -> str:
+        done = clients.run([sys.executable, "-m", "entrepot", *words], self.environ, cwd=self.home)
+        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def places(self) -> list[dict[str, Any]]:
+        said = self.entrepot("where", "conda", "--json")
+        return [place for place in json.loads(said)["places"] if place["label"] != "orphaned"]
+
+
+@pytest.fixture
+def real(tmp_path, origin) -> Real:
+    return Real(tmp_path, origin)
+
+
+KEPT = "# of the lab\npkgs_dirs:  # where the disk is\n  - /a  #!bottom\n  - /b\n  # slow\n  - /d\n\n# proxies\nssl_verify: true  # really\n"
+
+
+def test_conda_reads_back_what_was_set_and_every_comment_stays(real):
+    real.condarc.write_text(KEPT)
+    said = real.entrepot("config", "--tool", "conda", "set", "pkgs_dirs.prepend", f"{real.home}/new")
+    assert f"conda says: {real.home}/new,/b,/d,/a" in said
+    assert f"conda config --prepend pkgs_dirs {real.home}/new" in said
+    real.entrepot("config", "--tool", "conda", "set", "pkgs_dirs.append", "/c")
+    real.entrepot("config", "--tool", "conda", "set", "pkgs_dirs.remove", "/b")
+    real.entrepot("config", "--tool", "conda", "set", "always_copy", "true")
+    assert real.pkgs_dirs() == [f"{real.home}/new", "/d", "/c", "/a"]
+    assert json.loads(real.conda("config", "--show", "always_copy", "--json").stdout) == {"always_copy": True}
+    text = real.condarc.read_text()
+    assert [
+        word for word in ("# of the lab", "# where the disk is", "#!bottom", "# slow", "# proxies", "# really") if word not in text
+    ] == []
+    for _ in range(4):
+        real.entrepot("config", "--tool", "conda", "--undo")
+    assert real.condarc.read_text() == KEPT
+    assert real.pkgs_dirs() == ["/b", "/d", "/a"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "line"),
+    [("x: 1\npkgs_dirs: /a  # big\n", 2), ("x: 1\npkgs_dirs:\n\t- /a\n", 3), ("x: 1\npkgs_dirs: [/a\nssl_verify: true\n", 3)],
+    ids=["string", "tab", "bracket"],
+)
+def test_a_file_that_conda_cannot_read_is_named_with_its_line_and_mended(real, broken, line):
+    real.condarc.write_text(broken)
+    before = real.conda("config", "--show", "pkgs_dirs", "--json", check=False)
+    assert before.returncode or "/a" not in before.stdout
+    assert f".condarc: {line}: " in real.entrepot("config", "--tool", "conda", "list")
+    real.entrepot("config", "--tool", "conda", "--mend")
+    assert real.pkgs_dirs() == ["/a"]
+
+
+def test_conda_downloads_into_the_cache_that_is_marked(real):
+    real.condarc.write_text(f"pkgs_dirs:\n  - /proc/none\n  - {real.home}/b\n  - {real.home}/c\n")
+    assert [place["path"] for place in real.places()] == real.pkgs_dirs()
+    (marked,) = [place["path"] for place in real.places() if place["label"].startswith("first writable")]
+    real.create("env", "demo0")
+    assert marked == f"{real.home}/b"
+    assert Path(marked, "demo0-1.0-h0_0.tar.bz2").is_file()
+    assert not Path(real.home, "c").exists()
+
+
+def test_the_trap_of_a_cache_without_urls_txt_is_named_and_its_cure_cures(real):
+    real.create("env", "demo0")
+    cache = Path(real.places()[0]["path"])
+    shutil.move(cache, real.home / "old")
+    (real.home / "old/urls.txt").unlink()
+    real.condarc.write_text(f"pkgs_dirs: [{real.home}/new, {real.home}/old]\n")
+    failed = real.conda(*real.creation("second", "demo0")[1:], check=False)
+    assert failed.returncode
+    assert "No package" in failed.stdout + failed.stderr
+    (note,) = [note for place in real.places() for note in place["notes"] if "urls.txt" in note]
+    subprocess.run(["/bin/sh", "-c", note.rpartition("cure: ")[2]], check=True, cwd=real.home)
+    real.create("third", "demo0")
+
+
+def test_clean_and_verify_in_a_loop_disturb_no_installation(real):
+    kept = real.create("kept", "demo0", "demo1")
+    before = contents(kept)
+    runs = []
+    started = time.monotonic()
+    # conda itself fails when two of it download one package (their own race on .partial): one after the other, in two caches
+    for number in range(4):
+        with subprocess.Popen(
+            real.creation(f"env{number}", "demo0", "demo1", "demo2", "demo3"),
+            env=real.environ | {"PYTHONPATH": ""}, cwd=real.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ) as conda:  # fmt: skip
+            rounds = 0
+            while conda.poll() is None:
+                for words in (["clean", "--unused", "--force", "-y"], ["verify", "--repair"], ["clean", "--to", "0", "-y"]):
+                    real.entrepot(*words, "--tool", "conda")
+                rounds += 1
+            runs.append((conda.returncode, rounds, conda.stdout.read()))
+    assert [status for status, _, _ in runs] == [0, 0, 0, 0], runs
+    assert contents(kept) == before
+    print([rounds for _, rounds, _ in runs], time.monotonic() - started)
