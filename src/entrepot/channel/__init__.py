@@ -1,1 +1,1 @@
-"""conda channels: repodata, shards (CEP 16), rewriting."""
+"""Conda channels: their indexes read (repodata, shards), and what each says of the archives it lists. Pure; no I/O."""
