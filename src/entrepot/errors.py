@@ -6,7 +6,8 @@
       ConfigError                   a setting is wrong: its name, its value and where it came from
       UsageError                    the command line asks for something that cannot be
       FormatError(ValueError)       bytes or a name that do not follow their format
-        InvalidFilename, InvalidPage, InvalidRepodata, InvalidHead
+        InvalidFilename, InvalidPage, InvalidHead
+        InvalidRepodata, RepodataTooLarge
       UpstreamError                 the other side failed; carries a redacted URL and `status_hint`
         UpstreamTimeout             504
         UpstreamUnreachable, UpstreamProtocolError, TruncatedBody, DigestMismatch    502
@@ -85,6 +86,12 @@ class InvalidRepodata(FormatError):
     """A channel's repodata or shard that cannot be read."""
 
     reference = "bad-repodata"
+
+
+class RepodataTooLarge(InvalidRepodata):
+    """Repodata of more bytes, records or nesting than are read."""
+
+    reference = "too-large-repodata"
 
 
 class InvalidHead(FormatError):

@@ -1,6 +1,7 @@
 """Channels' indexes, read."""
 
 import bz2
+import gzip
 import json
 
 import msgpack
@@ -10,6 +11,7 @@ import zstandard
 from entrepot.channel.forms import index_name, resolved, shard_digest
 from entrepot.channel.repodata import LONGEST, read_repodata
 from entrepot.channel.shards import base_of, read_shard, read_shard_index, relative
+from entrepot.channel.unpack import content_codings
 from entrepot.errors import InvalidRepodata
 from entrepot.testing.channel import Channel
 
@@ -36,6 +38,15 @@ def repodata(channel, **more):
 
 def read(data, name="repodata.json", step=10_000):
     return read_repodata([data[i : i + step] for i in range(0, len(data), step)], url=C + name)
+
+
+def test_what_was_packed_for_the_transfer_is_unpacked_first(channel):
+    data = gzip.compress(PACK[".zst"](repodata(channel)))
+    found = read_repodata([data[:9], data[9:]], url=f"{C}repodata.json.zst", codings=content_codings("GZIP, identity"))
+    assert len(found.table) == 2
+    for wrong, coding in ((data[:-1], "gzip"), (b"no", "gzip"), (data, "br")):
+        with pytest.raises(InvalidRepodata):
+            read_repodata([wrong], url=f"{C}repodata.json.zst", codings=[coding])
 
 
 @pytest.mark.parametrize("coding", PACK)

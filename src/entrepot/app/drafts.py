@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from urllib.parse import urlsplit
 
+from entrepot.app.channels import tells_of_archives
 from entrepot.app.facts import Expectation
 from entrepot.app.policy import has_credentials, without_private_fields
 from entrepot.heads import Head, canonical_url, redacted_url
@@ -28,7 +29,9 @@ def draft_head(request: RequestHead, stored: StoredResponse, expectation: Expect
     link, named = expectation.link, classify(filename_of(request.url))
     kind = named.kind if named is not None else (link.kind if link is not None else "other")
     project = (link and link.project) or (named and named.project) or None
-    if kind == "other" and is_index_page(request.url, stored.head.headers.get("content-type") or ""):
+    if kind == "other" and tells_of_archives(request.url):
+        kind = "page"
+    elif kind == "other" and is_index_page(request.url, stored.head.headers.get("content-type") or ""):
         kind, project = "page", project or page_project(request.url)
     return Head(
         url=redacted_url(canonical_url(request.url)),

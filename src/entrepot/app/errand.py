@@ -11,6 +11,7 @@ from enum import Enum
 
 from entrepot.app.entries import Entries
 from entrepot.app.facts import Expectation, Facts
+from entrepot.app.pages import Readers
 from entrepot.app.partials import as_it_is
 from entrepot.errors import FormatError
 from entrepot.heads import Head, canonical_url, redacted_url
@@ -18,7 +19,6 @@ from entrepot.httpcache import Decision, Hit, Miss, unconditional
 from entrepot.httpcache.messages import RequestHead, StoredResponse
 from entrepot.ports.clock import Clock
 from entrepot.ports.upstream import Upstream
-from entrepot.simple.worker import PageReader
 
 
 class State(Enum):
@@ -40,7 +40,7 @@ class Means:
     upstream: Upstream
     clock: Clock
     facts: Facts
-    pages: PageReader
+    readers: Readers
     shared: bool
     downloaded: Callable[[int], None]
     """Told how many bytes came from upstream."""

@@ -7,13 +7,17 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from entrepot.app.pages import Reader
+from entrepot.channel.forms import shard_digest
 from entrepot.digests import Digest, Hasher
 from entrepot.heads import canonical_url
 from entrepot.links import Link
 from entrepot.locks import Known, Pins
 from entrepot.names import classify, filename_of
 from entrepot.ports.catalogue import Catalogue
+
+Learned = tuple[Iterable[Link], Iterable[str]]
+"""Links, and hosts as ``HOST:PORT``."""
+Reader = Callable[[], Coroutine[None, None, Learned]]
 
 SETTLE_S = 10.0
 """Seconds a request waits at most for pages that are still being read."""
@@ -72,7 +76,7 @@ class Facts:
     """
 
     def __init__(self, catalogue: Catalogue, path_rule: Callable[[str], Digest | None] = lambda _url: None) -> None:
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._path_rule = path_rule
         self._reading: set[asyncio.Task[None]] = set()
         self._pins = Pins(())
@@ -96,7 +100,8 @@ class Facts:
     async def expect(self, url: str) -> Expectation:
         """What the body of this URL must be, once the pages that are being read have been."""
         found = self._known(url)
-        if found is None and self._reading:
+        is_open = found is None or (found.link is None and shard_digest(url) is not None)
+        if is_open and self._reading:
             await self.settled()
             found = self._known(url)
         return found or NOTHING
@@ -105,10 +110,10 @@ class Facts:
         url = canonical_url(url)
         link = self._beforehand.get(url)
         if link is None or not link.digests:
-            link = self._catalogue.link(url) or link
+            link = self.catalogue.link(url) or link
         digests = link.digests if link is not None else ()
         if not digests:
-            by_path = self._path_rule(url)
+            by_path = self._path_rule(url) or shard_digest(url)
             digests = (by_path,) if by_path is not None else ()
         if digests:
             return Expectation(link, digests)
@@ -126,7 +131,7 @@ class Facts:
 
     def is_read(self, url: str, body: Digest) -> bool:
         """Whether this very page was read before, in this run or an earlier one."""
-        mark = self._catalogue.link(_mark(url))
+        mark = self.catalogue.link(_mark(url))
         return mark is not None and mark.source == str(body)
 
     def read(self, url: str, body: Digest, reader: Reader) -> None:
@@ -143,14 +148,14 @@ class Facts:
         for host in hosts:
             if host not in self.hosts:
                 self.hosts.add(host)
-                self._catalogue.learn_host(host)
+                self.catalogue.learn_host(host)
         await self._learn(links)
-        self._catalogue.learn([Link(_mark(url), source=str(body), kind="page")])
+        self.catalogue.learn([Link(_mark(url), source=str(body), kind="page")])
 
     async def _learn(self, links: Iterable[Link]) -> None:
         rest = iter(links)
         while batch := list(islice(rest, SLICE)):
-            self._catalogue.learn(batch)
+            self.catalogue.learn(batch)
             await asyncio.sleep(0)
 
     async def settled(self) -> None:

@@ -35,6 +35,7 @@ from entrepot.app.partials import (
 )
 from entrepot.app.policy import BACKOFF_S, MAX_ATTEMPTS, RETRIED, keeps, pause_s, without_private_fields
 from entrepot.app.progress import Progress
+from entrepot.beside import Span
 from entrepot.digests import Hasher
 from entrepot.errors import Busy, DigestMismatch, StoreError, TruncatedBody, UpstreamError, UpstreamProtocolError, UpstreamTimeout
 from entrepot.heads import Head
@@ -234,6 +235,8 @@ class Leader:
         shown.draft = draft_head(errand.request, stored, errand.expectation, shared=self._means.shared, reserve=not storable)
         shown.total, shown.mark = announced(answer.head, known_size(answer.head, errand.expectation)), secrets.token_hex(8)
         shown.holds = errand.expectation.checks and self._is_ok
+        if answer.head.status == 200:
+            await self._means.readers.channels.changed(errand.request.url)
         self._growing.describe(Note(shown.draft, shown.total, shown.mark, shown.holds).to_bytes())
         shown.state = State.STREAMING
         shown.tell()
@@ -280,7 +283,7 @@ class Leader:
             self._read_page(head)
         shown.state, shown.total = State.VERIFIED, size
         shown.tell()
-        if ok and await holds_secrets(self._errand.request.url, head, lambda: growing.read(0, size)):
+        if ok and await holds_secrets(self._errand.request.url, head, Span(growing.read, size), self._means.readers):
             host = urlsplit(self._errand.redacted).hostname
             self._means.warn(f"pages of {host} hold tokens or signed links, so they are not kept")
             growing.discard()
@@ -305,8 +308,8 @@ class Leader:
 
     def _read_page(self, head: Head) -> None:
         """Have an index page read; known before anybody has its last byte, so that requests for its files wait for it."""
-        url, size = self._errand.request.url, self._have
-        reader = page_reader(url, head, lambda: self._growing.read(0, size), self._means.pages)
+        url, body = self._errand.request.url, Span(self._growing.read, self._have)
+        reader = page_reader(url, head, body, self._means.readers, self._errand.expectation.link)
         if reader is not None and head.body is not None:
             self._means.facts.read(url, head.body, reader)
 

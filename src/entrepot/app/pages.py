@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from functools import partial
 
+from entrepot.app.channels import Channels, tells_of_archives
+from entrepot.app.entries import Entries
+from entrepot.app.facts import Learned, Reader
+from entrepot.beside import Span
 from entrepot.errors import FormatError
 from entrepot.heads import SECRET_QUERY, Head, tokens_in
 from entrepot.links import Link
@@ -13,28 +18,50 @@ from entrepot.simple.negotiate import decode
 from entrepot.simple.page import is_simple_type
 from entrepot.simple.worker import SMALL_CODED, PageReader
 
-Learned = tuple[Iterable[Link], Iterable[str]]
-Reader = Callable[[], Coroutine[None, None, Learned]]
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """What reads the bodies that tell of others."""
+
+    pages: PageReader
+    channels: Channels
+
+    async def aclose(self) -> None:
+        """End what reads beside."""
+        await self.pages.aclose()
+        await self.channels.aclose()
 
 
-def page_reader(url: str, head: Head, read: Callable[[], bytes], pages: PageReader) -> Reader | None:
+def teaches(url: str, head: Head) -> bool:
+    """Whether a body is worth reading for what it says of other files: an index page, an index of a channel, a shard."""
+    return tells_of_archives(url) or may_be_page(head.response.head.headers.get("content-type") or "")
+
+
+def page_reader(url: str, head: Head, body: Span, readers: Readers, link: Link | None = None) -> Reader | None:
     """A function that reads the page in a body, or ``None`` when the body can be no index page.
 
     Args:
         url: the page's own, to resolve its links against.
         head: of the response the body belongs to.
-        read: gives the whole body as stored; called at once, because the body may move afterwards.
-        pages: reads large ones aside.
+        body: as stored. A page is taken out of it at once, because it may move afterwards; an index of a channel, which may have
+            hundreds of megabytes, is read bit by bit and must stay where it is until then.
+        readers: read large ones aside.
+        link: what is known of the URL itself.
     """
     headers = head.response.head.headers
     content_type = headers.get("content-type") or ""
+    if tells_of_archives(url):
+        readers.channels.arrived(url, head)
+        return partial(readers.channels.learn, url, head, body, link)
     if not may_be_page(content_type):
         return None
-    raw = read()
+    raw = body.whole()
 
     async def reader() -> Learned:
         try:
-            page = await pages.read(raw, content_type=content_type, url=url, content_encoding=headers.get("content-encoding"))
+            page = await readers.pages.read(
+                raw, content_type=content_type, url=url, content_encoding=headers.get("content-encoding")
+            )
         except FormatError:
             return (), ()  # not ours to complain about: the client gets it as it is
         return (page.links, page.hosts) if page is not None else ((), ())
@@ -42,17 +69,31 @@ def page_reader(url: str, head: Head, read: Callable[[], bytes], pages: PageRead
     return reader
 
 
+async def read_stored(url: str, head: Head, entries: Entries, readers: Readers, link: Link | None) -> Learned:
+    """What a stored body teaches."""
+    blob = await entries.open_body(head)
+    if blob is None:
+        return (), ()
+    try:
+        reader = page_reader(url, head, Span(blob.read, blob.size), readers, link)
+        return await reader() if reader is not None else ((), ())
+    finally:
+        blob.close()
+
+
 def may_be_page(content_type: str) -> bool:
     """Whether a body of this type is worth reading as an index page: a simple API type, or HTML (find-links, old indexes)."""
     return is_simple_type(content_type) or "html" in content_type.lower()
 
 
-async def holds_secrets(url: str, head: Head, read: Callable[[], bytes]) -> bool:
-    """Whether a body is a page with credentials in it; ``read`` gives the whole body as stored."""
+async def holds_secrets(url: str, head: Head, body: Span, readers: Readers) -> bool:
+    """Whether a body is a page, or a channel's index, with credentials in it."""
     headers = head.response.head.headers
+    if tells_of_archives(url):
+        return await readers.channels.holds_secrets(url, head, body)
     if not may_be_page(headers.get("content-type") or ""):
         return False
-    raw, coding = read(), headers.get("content-encoding")
+    raw, coding = body.whole(), headers.get("content-encoding")
     if len(raw) < SMALL_CODED:
         return tells_secrets(url, raw, coding)
     return await asyncio.to_thread(tells_secrets, url, raw, coding)

@@ -13,10 +13,12 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from entrepot.app.answers import Answer, BlobBody, Body, BytesBody, Request, StreamBody
 from entrepot.app.asking import ask_again
+from entrepot.app.channels import Channels
 from entrepot.app.direct import rest_of, verified
 from entrepot.app.donors import take_over
 from entrepot.app.entries import Entries
@@ -27,7 +29,7 @@ from entrepot.app.flights import FlightBody, Flights
 from entrepot.app.loopback import is_loopback
 from entrepot.app.metadata import made_from_wheel
 from entrepot.app.older import written_as_html
-from entrepot.app.pages import Learned, may_be_page, page_reader
+from entrepot.app.pages import Readers, read_stored, teaches
 from entrepot.app.partials import as_it_is, content_length
 from entrepot.app.policy import NEGATIVES, RETRIED, agrees, immutable, newer, provable, refreshing, stand_in, to_be_admitted, usable
 from entrepot.app.tally import Tally
@@ -105,8 +107,9 @@ class Service:
         self._clock = clock
         self._rules = rules
         self._tally = tally
-        self._pages = PageReader()
-        self._flights = Flights(Means(entries, upstream, clock, facts, self._pages, rules.shared, self._downloaded, tally.warn))
+        self._channels = Channels(entries, facts.catalogue)
+        self._readers = Readers(PageReader(), self._channels)
+        self._flights = Flights(Means(entries, upstream, clock, facts, self._readers, rules.shared, self._downloaded, tally.warn))
 
     async def handle(self, request: Request) -> Answer:
         """The answer to one request; never raises for what upstream or the store do."""
@@ -125,12 +128,13 @@ class Service:
         """Finish what is nearly done, stop the rest, learn the pages that were seen."""
         await self._flights.aclose()
         await self._facts.settled()
-        await self._pages.aclose()
+        await self._readers.aclose()
 
     # the store first
 
     async def _look_up(self, request: RequestHead) -> Answer:
-        expectation = await self._facts.expect(request.url)
+        self._channels.asked(request.url)
+        expectation = await self._channels.expect(request.url, await self._facts.expect(request.url))
         heads = await self._entries.load(request.url)
         open_to_all = [h for h in heads if not (self._rules.shared and h.credentialed)]
         fixed = immutable(open_to_all, expectation) or await self._proven_now(request, open_to_all, expectation)
@@ -244,19 +248,10 @@ class Service:
 
     def _learn_again(self, request: RequestHead, head: Head) -> None:
         """Read a page, however it is served, whose links this catalogue has not seen (it was lost, or is another host's)."""
-        page = head.response.head.status == 200 and may_be_page(head.response.head.headers.get("content-type") or "")
+        page = head.response.head.status == 200 and teaches(request.url, head)
         if page and head.body is not None and not self._facts.is_read(request.url, head.body):
-            self._facts.read(request.url, head.body, lambda: self._read_stored(request.url, head))
-
-    async def _read_stored(self, url: str, head: Head) -> Learned:
-        blob = await self._entries.open_body(head)
-        if blob is None:
-            return (), ()
-        try:
-            reader = page_reader(url, head, lambda: blob.read(0, blob.size), self._pages)
-        finally:
-            blob.close()
-        return await reader() if reader is not None else ((), ())
+            link = self._facts.catalogue.link(request.url)
+            self._facts.read(request.url, head.body, partial(read_stored, request.url, head, self._entries, self._readers, link))
 
     # offline
 

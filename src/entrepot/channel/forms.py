@@ -36,10 +36,10 @@ class IndexName:
         return self.directory + self.name
 
     @property
-    def coding(self) -> str:
-        """How it is packed: ``zst``, ``bz2`` or empty."""
+    def codings(self) -> tuple[str, ...]:
+        """How it is packed: by ``zst``, ``bz2`` or not at all."""
         suffix = self.name.rpartition(".")[2]
-        return "" if suffix == "json" else suffix
+        return () if suffix == "json" else (suffix,)
 
     @property
     def lists_shards(self) -> bool:
@@ -54,8 +54,8 @@ class IndexName:
 def index_name(url: str) -> IndexName | None:
     """Which index a URL is; ``None`` when it is none. A query makes it another resource.
 
-    >>> index_name("https://channel.test/c/noarch/repodata.json.zst").coding
-    'zst'
+    >>> index_name("https://channel.test/c/noarch/repodata.json.zst").codings
+    ('zst',)
     """
     directory, name = split(canonical_url(url))
     return IndexName(directory, name) if name in INDEXES else None

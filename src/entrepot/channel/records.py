@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from entrepot.digests import Digest
-from entrepot.errors import InvalidRepodata
+from entrepot.errors import RepodataTooLarge
 from entrepot.links import Link
 from entrepot.names import classify
 
@@ -35,8 +35,8 @@ class Record:
         known = isinstance(size, int) and not isinstance(size, bool) and 0 < size < 1 << 63
         return cls(_digest(said.get("sha256"), _SHA256), _digest(said.get("md5"), _MD5), size if known else None)
 
-    def link(self, url: str, filename: str) -> Link:
-        """What it says of the archive at a URL."""
+    def link(self, url: str, filename: str, *, source: str = "") -> Link:
+        """What it says of the archive at a URL; ``source``: who says so."""
         digests = []
         if self.sha256:
             digests.append(Digest("sha256", self.sha256.hex()))
@@ -44,7 +44,7 @@ class Record:
             digests.append(Digest("md5", self.md5.hex()))
         named = classify(filename)
         project, version = (named.project, named.version) if named is not None else (None, None)
-        return Link(url, tuple(digests), self.size, project, version, filename, "archive")
+        return Link(url, tuple(digests), self.size, project, version, filename, "archive", source=source)
 
 
 def _digest(value: object, size: int) -> bytes:
@@ -77,10 +77,10 @@ class Table:
         """Take one record; of two for one name the later counts.
 
         Raises:
-            InvalidRepodata: there are too many.
+            RepodataTooLarge: there are too many.
         """
         if len(self._keys) >= MOST:
-            raise InvalidRepodata(f"an index of more than {MOST} records")
+            raise RepodataTooLarge(f"an index of more than {MOST} records")
         self._keys.append(hash(filename))
         size = (record.size or 0).to_bytes(_SIZE, "little")
         self._rows += (record.md5 or _NO_MD5) + (record.sha256 or _NO_SHA256) + size

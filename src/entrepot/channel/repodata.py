@@ -12,13 +12,13 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from entrepot.channel.forms import IndexName, index_name, resolved
 from entrepot.channel.records import Record, Table
-from entrepot.channel.unpack import unpacked
+from entrepot.channel.unpack import LARGEST, unpacked
 from entrepot.errors import InvalidRepodata
 from entrepot.heads import authority_of, has_secret, tokens_in
 from entrepot.links import Link
@@ -51,19 +51,21 @@ class Repodata:
         return record.link(self.base + filename, filename) if record is not None else None
 
 
-def read_repodata(pieces: Iterable[bytes], *, url: str) -> Repodata:
+def read_repodata(pieces: Iterable[bytes], *, url: str, codings: Sequence[str] = (), limit: int = LARGEST) -> Repodata:
     """An index of archives, read from its packed bytes.
 
     Args:
-        pieces: as transferred, content codings removed.
+        pieces: as transferred.
         url: its own; its name says how it is packed.
+        codings: in what it was packed besides for the transfer, the outermost first.
+        limit: bytes of text; more are refused.
 
     Raises:
         InvalidRepodata: it is none, is damaged, cut off or too large.
     """
     name = index_name(url) or IndexName("", "repodata.json")
     table, base = Table(), None
-    for key, value in _said(unpacked(pieces, name.coding)):
+    for key, value in _said(unpacked(pieces, [*codings, *name.codings], limit=limit)):
         if key == "base_url":
             base = value
         elif isinstance(value, dict):

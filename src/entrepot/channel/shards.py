@@ -8,7 +8,7 @@ Source: CEP 16.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +28,7 @@ LARGEST = 64 << 20
 LONGEST = 1 << 20
 """Bytes of one record, or of what an index says of itself."""
 SHARD = "shard"
-"""The kind of a :class:`~entrepot.links.Link` to a shard; its ``source`` is the directory of the archives, as seen from it."""
+"""The ``source`` of what shards say of archives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,18 @@ class ShardIndex:
         return frozenset(filter(None, map(authority_of, (self.base, self.shards_base))))
 
     def links(self) -> Iterator[Link]:
-        """A link for each shard: its digest, and where its archives lie unless that would tell a secret."""
+        """A link for each shard: its digest, and as ``source`` where its archives lie, unless that would tell a secret."""
         if not self.shards_base:
             return
         source = relative(self.base, self.shards_base)
         for project, sha256 in self.shards.items():
             value = sha256.hex()
             url = f"{self.shards_base}{value}.msgpack.zst"
-            yield Link(url, (Digest("sha256", value),), project=project, kind=SHARD, source=source)
+            yield Link(url, (Digest("sha256", value),), project=project, kind="page", source=source)
 
 
-def read_shard_index(pieces: Iterable[bytes], *, url: str) -> ShardIndex:
-    """A shard index, read from its packed bytes.
+def read_shard_index(pieces: Iterable[bytes], *, url: str, codings: Sequence[str] = ()) -> ShardIndex:
+    """A shard index, read from its packed bytes; ``codings`` as for repodata.
 
     Raises:
         InvalidRepodata: it is none, is damaged, cut off or too large.
@@ -70,7 +70,7 @@ def read_shard_index(pieces: Iterable[bytes], *, url: str) -> ShardIndex:
     info: dict[str, Any] = {}
     shards: dict[str, bytes] = {}
     known = False
-    for keys, value in _members(_whole(pieces), {"shards"}):
+    for keys, value in _members(_whole(pieces, codings), {"shards"}):
         if keys == ("info",) and isinstance(value, dict):
             info = value
         elif keys[0] == "shards":
@@ -84,19 +84,20 @@ def read_shard_index(pieces: Iterable[bytes], *, url: str) -> ShardIndex:
     return ShardIndex(url, base, shards_base, shards, any(is_secret(each, url) for each in said))
 
 
-def read_shard(pieces: Iterable[bytes], *, base: str) -> list[Link]:
+def read_shard(pieces: Iterable[bytes], *, base: str, codings: Sequence[str] = ()) -> list[Link]:
     """The archives that a shard lists.
 
     Args:
         pieces: the shard as transferred.
         base: the directory of the archives, from the index that named the shard.
+        codings: as for repodata.
 
     Raises:
         InvalidRepodata: it is none, is damaged, cut off or too large.
     """
     return [
-        Record.of(value).link(base + keys[1], keys[1])
-        for keys, value in _members(_whole(pieces), {"packages", "packages.conda"})
+        Record.of(value).link(base + keys[1], keys[1], source=SHARD)
+        for keys, value in _members(_whole(pieces, codings), {"packages", "packages.conda"})
         if len(keys) > 1 and isinstance(value, dict) and is_plain_filename(keys[1])
     ]
 
@@ -141,8 +142,8 @@ def _sha256(value: object) -> bytes:
     return Record.of({"sha256": value}).sha256
 
 
-def _whole(pieces: Iterable[bytes]) -> bytes:
-    return b"".join(unpacked(pieces, "zst", limit=LARGEST))
+def _whole(pieces: Iterable[bytes], codings: Sequence[str]) -> bytes:
+    return b"".join(unpacked(pieces, [*codings, "zst"], limit=LARGEST))
 
 
 def _members(data: bytes, opened: set[str]) -> Iterator[tuple[tuple[str, ...], Any]]:

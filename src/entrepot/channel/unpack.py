@@ -6,9 +6,10 @@ A frame of zstd may ask for a window of 128 MiB, which its own command line take
 from __future__ import annotations
 
 import bz2
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from entrepot.errors import InvalidRepodata
+from entrepot.errors import InvalidRepodata, RepodataTooLarge
 
 LARGEST = 2 << 30
 """Bytes an index may unpack to: several times the largest there is."""
@@ -17,22 +18,40 @@ PIECE = 256 << 10
 """Bytes given out at a time."""
 
 
-def unpacked(pieces: Iterable[bytes], coding: str, *, limit: int = LARGEST) -> Iterator[bytes]:
+def unpacked(pieces: Iterable[bytes], codings: Sequence[str], *, limit: int = LARGEST) -> Iterator[bytes]:
     """The content of a packed file.
 
     Args:
         pieces: the file.
-        coding: ``zst``, ``bz2`` or empty.
+        codings: what it is packed with, the outermost first: ``zst``, ``bz2``, or a content coding of HTTP.
         limit: bytes; more are refused.
 
     Raises:
-        InvalidRepodata: damaged or cut off, or more than ``limit``.
+        InvalidRepodata: damaged or cut off, more than ``limit``, or packed by something unknown.
     """
+    for coding in codings:
+        unpack = _UNPACK.get(coding)
+        if unpack is None:
+            raise InvalidRepodata(f"coding {coding[:40]!r} is not understood", text=coding[:40])
+        pieces = _within(unpack(pieces), limit)
+    return _within(pieces, limit)
+
+
+def content_codings(field: str | None) -> list[str]:
+    """What a ``Content-Encoding`` field says was done to a body, the last first (RFC 9110 §8.4)."""
+    names = [name.strip().lower() for name in (field or "").split(",")]
+    return [name for name in reversed(names) if name not in {"", "identity"}][:_MOST]
+
+
+_MOST = 4
+
+
+def _within(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
     size = 0
-    for piece in {"zst": _unzstd, "bz2": _bunzip}.get(coding, iter)(pieces):
+    for piece in pieces:
         size += len(piece)
         if size > limit:
-            raise InvalidRepodata(f"an index of more than {limit} bytes")
+            raise RepodataTooLarge(f"an index of more than {limit} bytes")
         yield piece
 
 
@@ -81,3 +100,28 @@ def _bunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
         raise InvalidRepodata(f"damaged compressed data: {exc}") from exc
     if decoder is not None:
         raise InvalidRepodata("compressed data that breaks off")
+
+
+def _inflate(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # with gzip's frame or zlib's
+    try:
+        for piece in pieces:
+            data = piece
+            while data and not decoder.eof:
+                yield decoder.decompress(data, PIECE)
+                data = decoder.unconsumed_tail
+        yield decoder.flush()
+    except zlib.error as exc:
+        raise InvalidRepodata(f"damaged compressed data: {exc}") from exc
+    if not decoder.eof:
+        raise InvalidRepodata("compressed data that breaks off")
+
+
+_UNPACK: dict[str, Callable[[Iterable[bytes]], Iterator[bytes]]] = {
+    "zst": _unzstd,
+    "zstd": _unzstd,
+    "bz2": _bunzip,
+    "gzip": _inflate,
+    "x-gzip": _inflate,
+    "deflate": _inflate,
+}
