@@ -9,34 +9,55 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TypeVar
 
+from entrepot.app.drafts import draft_head
 from entrepot.app.entries import Entries
-from entrepot.app.facts import Expectation, Learned
+from entrepot.app.facts import NOTHING, Expectation, Learned
+from entrepot.app.policy import NEGATIVES
 from entrepot.beside import Span
-from entrepot.channel.forms import INDEXES, SHARD_INDEX, IndexName, index_name, resolved, shard_digest, split
+from entrepot.channel.forms import INDEXES, SHARD_INDEX, IndexName, index_name, resolved, split
 from entrepot.channel.shards import SHARD, read_shard, read_shard_index, relative
 from entrepot.channel.unpack import content_codings
 from entrepot.channel.worker import IndexReader, Summary
 from entrepot.errors import InvalidRepodata
-from entrepot.heads import Head, canonical_url
+from entrepot.heads import Head, authority_of, canonical_url
+from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.links import Link
 from entrepot.names import filename_of
 from entrepot.ports.catalogue import Catalogue
+from entrepot.ports.clock import Clock
 
 T = TypeVar("T")
 ARCHIVES = (".conda", ".tar.bz2")
 PATIENCE_S = 30.0
 """Seconds that an archive waits at most for the index that tells its digest: clients give up after twice that."""
+ANSWER_S = 5.0
+"""Seconds that an index waits for upstream's answer before the stored one is served, stale."""
+TROUBLED_S = 30.0
+"""How long after that the host's other indexes are served without waiting."""
+RESUMED = 256 << 20
+"""Bytes that are fetched at most ahead of those that a client asks for, to have an archive whole."""
 SMALL = 8 << 10
 """Bytes; a shard or a shard index below this is read at once."""
 
 
-def tells_of_archives(url: str) -> bool:
-    """Whether a URL is an index or a shard of a channel."""
-    return index_name(url) is not None or shard_digest(url) is not None
+def resumed_from(request: RequestHead) -> int | None:
+    """Where a client that has the beginning of an archive goes on (conda: ``Range: bytes=N-``); ``None``: it does not.
+
+    >>> from entrepot.httpcache.messages import Headers
+    >>> resumed_from(RequestHead("GET", "https://channel.test/c/noarch/one-1.0-0.conda", Headers({"Range": "bytes=100-"})))
+    100
+    """
+    match = _OPEN_RANGE((request.headers.get("range") or "").strip().lower())
+    is_archive = request.method == "GET" and split(request.url)[1].endswith(ARCHIVES)
+    return int(match[1]) if match and is_archive and int(match[1]) <= RESUMED else None
+
+
+_OPEN_RANGE = re.compile(r"bytes=([0-9]{1,12})-").fullmatch
 
 
 class Channels:
@@ -45,15 +66,18 @@ class Channels:
     Args:
         entries: where indexes are kept.
         catalogue: remembers what was found.
+        clock: tells how long ago a host was in trouble.
     """
 
-    def __init__(self, entries: Entries, catalogue: Catalogue) -> None:
+    def __init__(self, entries: Entries, catalogue: Catalogue, clock: Clock) -> None:
+        self._clock = clock
         self._entries = entries
         self._catalogue = catalogue
         self._indexes = IndexReader()
         self._asked: set[str] = set()
         self._arrived: dict[str, Head] = {}
         self._bases: dict[str, str] = {}
+        self._troubled: dict[str, float] = {}
 
     async def aclose(self) -> None:
         """End what reads beside."""
@@ -188,6 +212,33 @@ class Channels:
             return await self._summary(name, head, Span(blob.read, blob.size)) is not None
         finally:
             blob.close()
+
+    # when upstream fails
+
+    @staticmethod
+    def is_index(url: str) -> bool:
+        """Whether a URL is a channel's index."""
+        return index_name(url) is not None
+
+    def failed(self, url: str) -> None:
+        """Note that the host of an index fails, or is silent."""
+        self._troubled[authority_of(url)] = self._clock.monotonic() + TROUBLED_S
+
+    def is_troubled(self, url: str) -> bool:
+        """Whether an index need not wait for its host, which failed a moment ago."""
+        return self._troubled.get(authority_of(url), 0.0) > self._clock.monotonic() and self.is_index(url)
+
+    async def keep_absence(self, request: RequestHead, response: ResponseHead, heads: Iterable[Head]) -> None:
+        """Note, for when there is no network, that a HEAD has shown an index not to be there (rattler looks so for forms).
+
+        As it answers no GET it is never used otherwise.
+        """
+        absent = request.method == "HEAD" and response.status in NEGATIVES and self.is_index(request.url)
+        if absent and not any(heads) and not self._entries.store.shared:
+            now = self._clock.now()
+            stored = StoredResponse(response, (), now, now)
+            head = draft_head(request, stored, NOTHING, shared=False, reserve=True)
+            await self._entries.save(request.url, head)
 
     # in step
 

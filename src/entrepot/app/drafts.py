@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from urllib.parse import urlsplit
 
-from entrepot.app.channels import tells_of_archives
 from entrepot.app.facts import Expectation
 from entrepot.app.policy import has_credentials, without_private_fields
+from entrepot.channel.forms import tells_of_archives
 from entrepot.heads import Head, canonical_url, redacted_url
 from entrepot.httpcache.messages import RequestHead, StoredResponse
 from entrepot.names import classify, filename_of, normalize

@@ -100,6 +100,8 @@ class Leader:
                 if timeouts > 1 or (last and not (progress and attempt < MAX_ATTEMPTS - 1)):
                     raise
                 tries = 0 if progress else tries
+            self._progress.troubled = True
+            self._progress.tell()
             pause, self._pause_s = self._pause_s, None
             await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)] if pause is None else pause)
             tries += 1

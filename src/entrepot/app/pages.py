@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass
 from functools import partial
 
-from entrepot.app.channels import Channels, tells_of_archives
+from entrepot.app.channels import Channels
 from entrepot.app.entries import Entries
 from entrepot.app.facts import Learned, Reader
 from entrepot.beside import Span
+from entrepot.channel.forms import tells_of_archives
 from entrepot.errors import FormatError
 from entrepot.heads import SECRET_QUERY, Head, tokens_in
 from entrepot.links import Link

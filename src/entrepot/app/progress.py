@@ -62,6 +62,8 @@ class Progress:
         self.error: UpstreamError | StoreError | None = None
         self.failed_status: ResponseHead | None = None
         """The last answer of an upstream that kept failing with a status."""
+        self.troubled = False
+        """Whether a try has failed; others follow."""
         self.waiters = 0
         self._pieces: deque[tuple[int, bytes]] = deque(maxlen=PIECES)
         self._change = asyncio.Event()

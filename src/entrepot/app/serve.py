@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
 from entrepot.app.answers import Answer, BlobBody, Body, BytesBody, Request, StreamBody
 from entrepot.app.asking import ask_again
-from entrepot.app.channels import Channels
+from entrepot.app.channels import ANSWER_S, Channels, resumed_from
 from entrepot.app.direct import rest_of, verified
 from entrepot.app.donors import take_over
 from entrepot.app.entries import Entries
@@ -107,7 +108,7 @@ class Service:
         self._clock = clock
         self._rules = rules
         self._tally = tally
-        self._channels = Channels(entries, facts.catalogue)
+        self._channels = Channels(entries, facts.catalogue, clock)
         self._readers = Readers(PageReader(), self._channels)
         self._flights = Flights(Means(entries, upstream, clock, facts, self._readers, rules.shared, self._downloaded, tally.warn))
 
@@ -186,11 +187,16 @@ class Service:
         error = self._flights.refused(request, expectation)
         if error is not None:
             return await self._after_failure(request, error, others)
+        if self._channels.is_troubled(request.url) and (stale := await self._stale(request, others, None)) is not None:
+            if request.method == "GET" and not isinstance(decision, Bypass):
+                self._flights.refresh(errand_for(request, decision, heads, expectation))
+            return stale
         if request.method == "HEAD":
             return await self._passed_on_or_stale(request, others)
         errand = errand_for(request, decision, heads, expectation)
         if isinstance(decision, Bypass):
-            return self._part_of_growing(request, errand) or await self._passed_on_or_stale(decision.forward, others)
+            part = self._part_of_growing(request, errand) or await self._rest_of_archive(request, others)
+            return part or await self._passed_on_or_stale(decision.forward, others)
         if isinstance(decision, Stale) and decision.may_serve is StaleUse.WHILE_REVALIDATE:
             found = next(h for h in heads if h.response.key == decision.entry.key)
             if (answer := await self._stored(request, found, "stale")) is not None:
@@ -207,20 +213,41 @@ class Service:
         if answer.head.status in RETRIED and (stale := await self._stale(request, others, answer.head.status)) is not None:
             await answer.aclose()
             return stale
+        await self._channels.keep_absence(request, answer.head, others.heads)
         return self._streamed(request, answer, "bypass")
 
-    def _part_of_growing(self, request: RequestHead, errand: Errand) -> Answer | None:
-        """A range that is there already of a body that is coming; never of its held-back end (design.md §3)."""
+    def _part_of_growing(self, request: RequestHead, errand: Errand, *, waits: bool = False) -> Answer | None:
+        """A range that is there already of a body that is coming; never of its held-back end (design.md §3).
+
+        ``waits``: one whose beginning is there will do; the body then comes as far as it is known to be right.
+        """
         flight = self._flights.growing(errand) if "range" in request.headers else None
         if flight is None or flight.draft is None or flight.total is None or flight.draft.response.head.status != 200:
             return None
         made = reply(request, flight.draft.response, age=0, size=flight.total)
-        if made.span is None or made.head.status != 206 or made.span[1] > flight.available():
+        if made.span is None or made.head.status != 206 or made.span[0 if waits else 1] > flight.available() - waits:
             return None
         flight.waiters += 1
         body = FlightBody(flight, *made.span, leave=self._flights.leave, rest=self._rest(request, flight, errand.expectation))
         self._note(request, 206, "miss", body.length or 0, flight.draft)
         return Answer(_stamped(made.head, cache_status(hit=False, fwd="partial", collapsed=True)), body)
+
+    async def _rest_of_archive(self, request: RequestHead, others: _Others) -> Answer | None:
+        """The rest of an archive whose beginning a client has: the whole is fetched, so that it can be checked and kept."""
+        start = resumed_from(request) if others.expectation.checks else None
+        if start is None:
+            return None
+        whole = dataclasses.replace(request, headers=request.headers.without("range", "if-range"))
+        decision = lookup(whole, [], now=self._clock.now(), shared=self._rules.shared)
+        assert not isinstance(decision, Hit)
+        errand = errand_for(whole, decision, others.heads, others.expectation)
+        flight = self._flights.join(errand)
+        try:
+            while not flight.over and flight.available() <= start:
+                await flight.changed()
+            return self._part_of_growing(request, errand, waits=True) or await self._ride(request, flight, others)
+        finally:
+            self._flights.leave(flight)
 
     async def _stored(self, request: RequestHead, head: Head, outcome: str) -> Answer | None:
         """The answer out of the store; ``None`` when the body is not there as the head says."""
@@ -287,13 +314,30 @@ class Service:
     async def _fly(self, errand: Errand, others: _Others) -> Answer:
         flight = self._flights.join(errand)
         try:
-            answer = await self._ride(errand.request, flight, others)
+            answer = await self._at_once(errand, flight, others) or await self._ride(errand.request, flight, others)
         except BaseException:
             self._flights.leave(flight)
             raise
         if not isinstance(answer.body, FlightBody):
             self._flights.leave(flight)
         return answer
+
+    async def _at_once(self, errand: Errand, flight: Flight, others: _Others) -> Answer | None:
+        """What is stored of a channel's index when upstream fails or is silent; it is asked again behind the client's back."""
+        request = errand.request
+        if self._rules.refresh or not self._channels.is_index(request.url) or not others.heads:
+            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                while flight.state is State.ASKING and not (flight.troubled or flight.over):
+                    await flight.changed()
+        if flight.state is not State.ASKING:
+            return None
+        stale = await self._stale(request, others, None)
+        if stale is not None:
+            self._channels.failed(request.url)
+            self._flights.refresh(errand)
+        return stale
 
     async def _ride(self, request: RequestHead, flight: Flight, others: _Others) -> Answer:
         """Wait for what there is to say, then say it: stored, growing, passed on, or failed."""

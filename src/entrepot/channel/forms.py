@@ -71,6 +71,11 @@ def shard_digest(url: str) -> Digest | None:
     return Digest("sha256", match[1]) if match else None
 
 
+def tells_of_archives(url: str) -> bool:
+    """Whether a URL is an index or a shard of a channel."""
+    return index_name(url) is not None or shard_digest(url) is not None
+
+
 def split(url: str) -> tuple[str, str]:
     """A URL's directory, with its slash, and its last segment, as written."""
     path = url.partition("?")[0]
