@@ -7,6 +7,7 @@ Its root is never touched: each test has a root prefix of its own that borrows i
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -174,13 +175,16 @@ def test_clean_and_verify_in_a_loop_disturb_no_installation(real):
     ]  # fmt: skip
     around = Surroundings(real.environ, real.home, real.home, euid=os.geteuid())
     later = tool(now=lambda: time.time() + LATER)  # nothing is fresh to it
+    verbs = itertools.cycle(
+        (["clean", "--unused", "-y"], ["verify", "--repair"], ["clean", "--to", "0", "-y"], ["clean", "--all", "-y"])
+    )
     rounds = 0
     while any(each.poll() is None for each in running):
-        for words in (["clean", "--unused"], ["verify", "--repair"], ["clean", "--to", "0"], ["clean", "--all"]):
-            real.entrepot(*words, "--tool", "conda", *(["-y"] if words[0] == "clean" else []))
+        real.entrepot(*next(verbs), "--tool", "conda")
         for place in later.places(around):
             entries = list(later.scan(place, around))
             later.remove([entry for entry in entries if not entry.pinned], around)
+            list(later.verify(place, around, repair=True))
         rounds += 1
     said = [each.communicate()[0] for each in running]
     assert [each.returncode for each in running] == [0, 0, 0, 0], said

@@ -43,14 +43,14 @@ def judge(path: Path, around: Surroundings) -> Verdict:
         can = parent is not None and may_write(parent, around)
         return Verdict(exists=False, is_cache=False, writable=can, why_not="" if can else f"{parent or path} may not be written to")
     if not stat.S_ISDIR(here.st_mode):
-        return Verdict(exists=True, is_cache=False, writable=False, why_not="it is no directory")
+        return Verdict(exists=True, is_cache=False, writable=False, why_not=f"{path} is no directory")
     if not os.access(path, os.R_OK | os.X_OK):
-        return Verdict(exists=True, is_cache=False, writable=False, why_not="it may not be looked into")
+        return Verdict(exists=True, is_cache=False, writable=False, why_not=f"{path} may not be looked into")
     about = _lookable(magic)
     if about is not None and stat.S_ISREG(about.st_mode):
         if may_write(magic, around):
             return Verdict(exists=True, is_cache=True, writable=True)
-        why = "its urls.txt may not be written to: conda takes packages from it and puts none in"
+        why = f"{magic} may not be written to: conda takes packages from it and puts none in"
         return Verdict(exists=True, is_cache=True, writable=False, why_not=why)
     can = may_write(path, around)
     trap = (
@@ -58,7 +58,7 @@ def judge(path: Path, around: Surroundings) -> Verdict:
         if _holds_packages(path)
         else ""
     )
-    return Verdict(exists=True, is_cache=False, writable=can, why_not="" if can else "it may not be written to", trap=trap)
+    return Verdict(exists=True, is_cache=False, writable=can, why_not="" if can else f"{path} may not be written to", trap=trap)
 
 
 def first_writable(paths: Iterable[Path], around: Surroundings) -> Path | None:
