@@ -85,6 +85,7 @@ class UndoJournal:
             "before": None if secret else change.before,
             "after": None if secret else change.after,
             "secret": secret,
+            "lines": "" if secret or holds_secret(change.lines) else change.lines,
         }
         self._write([*self._records()[-KEPT + 1 :], record])
 
@@ -92,7 +93,8 @@ class UndoJournal:
         """The latest change of one tool's settings that was not undone."""
         for record in reversed(self._records()):
             if record["tool"] == tool:
-                change = Change(Path(record["path"]), record["key"], record["before"], record["after"], "")
+                lines = str(record.get("lines") or "")
+                change = Change(Path(record["path"]), record["key"], record["before"], record["after"], "", lines=lines)
                 return Undone(tool, change, bool(record["secret"]))
         return None
 

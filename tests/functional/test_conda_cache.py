@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ from conda_lab import Lab, contents
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
 SOURCE = str(clients.ROOT / "src")
+
+AS_USER = """
+import importlib, os, pkgutil, pwd, sys
+import entrepot
+for found in pkgutil.walk_packages(entrepot.__path__, "entrepot."):
+    if found.name.startswith(("entrepot.cli", "entrepot.app", "entrepot.tools", "entrepot.stores", "entrepot.config")):
+        importlib.import_module(found.name)  # what is imported later may be out of the other user's reach
+from entrepot.cli.main import main
+os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
+sys.exit(main(sys.argv[2:]))
+"""
 
 
 class Shell:
@@ -28,9 +40,10 @@ class Shell:
         self.lab = Lab(home)
         self.environ = clients.clean_environment(home, PYTHONPATH=SOURCE, ENTREPOT_STORE=str(home / "no-store"))
 
-    def run(self, *words: str, status: int = 0, **environ: str) -> str:
-        """What a command printed on both streams."""
-        done = clients.run([sys.executable, "-m", "entrepot", *words], self.environ | environ, cwd=self.lab.home)
+    def run(self, *words: str, status: int = 0, user: int | None = None) -> str:
+        """What a command printed on both streams; as another user where one is named."""
+        command = [sys.executable, "-m", "entrepot"] if user is None else [sys.executable, "-c", AS_USER, str(user)]
+        done = clients.run([*command, *words], self.environ, cwd=self.lab.home)
         assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         assert "entrepot itself failed" not in done.stderr
@@ -73,3 +86,19 @@ def test_four_kinds_of_environment_keep_every_file_and_the_disk_gets_back_what_i
             assert abs(plan["freed"] - gained) <= max(gained / 100, 4096), wish  # urls.txt gets shorter, too
             assert {path for path in (linked, symbolic, copied, away, *unused) if path.exists()} == left, wish
             assert [contents(prefix) for prefix in prefixes] == before, wish
+
+
+@pytest.mark.root
+def test_a_cache_that_may_not_be_looked_into_is_named_by_every_verb(other_user):
+    with tempfile.TemporaryDirectory() as place:  # the folders of pytest are root's alone
+        Path(place).chmod(0o755)
+        shell = Shell(Path(place, "me"))
+        shell.lab.package("demo")
+        os.chown(shell.lab.home, other_user.uid, other_user.gid)
+        shell.lab.cache.chmod(0o700)
+        for words in (["status"], ["list"], ["clean", "-n"], ["remove", "demo", "-n", "--ignore-missing"]):
+            said = shell.run(*words, "--tool", "conda", status=3, user=other_user.uid)
+            assert f"{shell.lab.cache}: Permission denied" in said
+        told = shell.run("where", "conda", user=other_user.uid)
+        assert f"{shell.lab.cache} may not be looked into" in told
+        assert ".conda/pkgs   first writable" in told

@@ -7,6 +7,7 @@ Its root is never touched: each test has a root prefix of its own that borrows i
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -20,9 +21,11 @@ import pytest
 
 import clients
 from conda_answers import RC_FOLDERS, make_root
-from conda_lab import contents
+from conda_lab import LATER, contents
+from entrepot.ports.tool import Surroundings
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
+from entrepot.tools.conda.tool import tool
 
 PYTHON = os.environ.get("ENTREPOT_TEST_CONDA", "")
 pytestmark = [
@@ -114,7 +117,7 @@ def test_conda_reads_back_what_was_set_and_every_comment_stays(real):
     ] == []
     for _ in range(4):
         real.entrepot("config", "--tool", "conda", "--undo")
-    assert real.condarc.read_text() == KEPT
+    assert real.condarc.read_text() == KEPT  # to the byte
     assert real.pkgs_dirs() == ["/b", "/d", "/a"]
 
 
@@ -132,14 +135,16 @@ def test_a_file_that_conda_cannot_read_is_named_with_its_line_and_mended(real, b
     assert real.pkgs_dirs() == ["/a"]
 
 
-def test_conda_downloads_into_the_cache_that_is_marked(real):
-    real.condarc.write_text(f"pkgs_dirs:\n  - /proc/none\n  - {real.home}/b\n  - {real.home}/c\n")
-    assert [place["path"] for place in real.places()] == real.pkgs_dirs()
-    (marked,) = [place["path"] for place in real.places() if place["label"].startswith("first writable")]
-    real.create("env", "demo0")
-    assert marked == f"{real.home}/b"
-    assert Path(marked, "demo0-1.0-h0_0.tar.bz2").is_file()
-    assert not Path(real.home, "c").exists()
+def test_conda_downloads_into_the_cache_that_is_marked(real, tmp_path):
+    with clients.tmpfs(tmp_path / "locked") as locked:
+        subprocess.run(["mount", "-o", "remount,ro", locked], check=True)
+        real.condarc.write_text(f"pkgs_dirs:\n  - {locked}/none\n  - {real.home}/b\n  - {real.home}/c\n")
+        assert [place["path"] for place in real.places()] == real.pkgs_dirs()
+        (marked,) = [place["path"] for place in real.places() if place["label"].startswith("first writable")]
+        real.create("env", "demo0")
+        assert marked == f"{real.home}/b"
+        assert Path(marked, "demo0-1.0-h0_0.tar.bz2").is_file()
+        assert not Path(real.home, "c").exists()
 
 
 def test_the_trap_of_a_cache_without_urls_txt_is_named_and_its_cure_cures(real):
@@ -151,28 +156,52 @@ def test_the_trap_of_a_cache_without_urls_txt_is_named_and_its_cure_cures(real):
     failed = real.conda(*real.creation("second", "demo0")[1:], check=False)
     assert failed.returncode
     assert "No package" in failed.stdout + failed.stderr
-    (note,) = [note for place in real.places() for note in place["notes"] if "urls.txt" in note]
-    subprocess.run(["/bin/sh", "-c", note.rpartition("cure: ")[2]], check=True, cwd=real.home)
+    (why,) = [place["why_not"] for place in real.places() if not place["usable"]]
+    assert why in real.entrepot("status")
+    subprocess.run(["/bin/sh", "-c", why.rpartition("cure: ")[2]], check=True, cwd=real.home)
     real.create("third", "demo0")
 
 
 def test_clean_and_verify_in_a_loop_disturb_no_installation(real):
+    """conda fails by itself when two of it download one package (its own race on ``.partial``): the packages are there already."""
     kept = real.create("kept", "demo0", "demo1")
+    shutil.rmtree(real.create("gone", "demo2", "demo3"))
     before = contents(kept)
-    runs = []
-    started = time.monotonic()
-    # conda itself fails when two of it download one package (their own race on .partial): one after the other, in two caches
-    for number in range(4):
-        with subprocess.Popen(
+    running = [
+        subprocess.Popen(
             real.creation(f"env{number}", "demo0", "demo1", "demo2", "demo3"),
             env=real.environ | {"PYTHONPATH": ""}, cwd=real.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        ) as conda:  # fmt: skip
-            rounds = 0
-            while conda.poll() is None:
-                for words in (["clean", "--unused", "--force", "-y"], ["verify", "--repair"], ["clean", "--to", "0", "-y"]):
-                    real.entrepot(*words, "--tool", "conda")
-                rounds += 1
-            runs.append((conda.returncode, rounds, conda.stdout.read()))
-    assert [status for status, _, _ in runs] == [0, 0, 0, 0], runs
+        ) for number in range(4)
+    ]  # fmt: skip
+    around = Surroundings(real.environ, real.home, real.home, euid=os.geteuid())
+    later = tool(now=lambda: time.time() + LATER)  # nothing is fresh to it
+    verbs = itertools.cycle(
+        (["clean", "--unused", "-y"], ["verify", "--repair"], ["clean", "--to", "0", "-y"], ["clean", "--all", "-y"])
+    )
+    rounds = 0
+    while any(each.poll() is None for each in running):
+        real.entrepot(*next(verbs), "--tool", "conda")
+        for place in later.places(around):
+            entries = list(later.scan(place, around))
+            later.remove([entry for entry in entries if not entry.pinned], around)
+            list(later.verify(place, around, repair=True))
+        rounds += 1
+    said = [each.communicate()[0] for each in running]
+    assert [each.returncode for each in running] == [0, 0, 0, 0], said
+    assert rounds > 1
     assert contents(kept) == before
-    print([rounds for _, rounds, _ in runs], time.monotonic() - started)
+    files = [real.home / f"env{number}/share/demo{name}/data.bin" for number in range(4) for name in range(4)]
+    assert {file.stat().st_size for file in files} == {300_000}
+
+
+def test_what_clean_removed_conda_fetches_again(real):
+    kept = real.create("kept", "demo0", "demo1")
+    shutil.rmtree(real.create("gone", "demo2", "demo3"))
+    before = contents(kept)
+    real.entrepot("clean", "--tool", "conda", "--unused", "--force", "-y")
+    real.create("second", "demo0", "demo2")
+    real.entrepot("clean", "--tool", "conda", "--all", "--force", "-y")
+    real.create("third", "demo1", "demo3")
+    assert contents(kept) == before
+    assert "demo2" not in Path(real.places()[0]["path"], "urls.txt").read_text()
+    real.conda("clean", "--all", "-y")

@@ -142,7 +142,9 @@ def test_secrets_of_channels_are_masked(lab):
 def test_packages_without_urls_txt_are_a_trap(lab):
     lab.package("demo")
     (lab.cache / "urls.txt").unlink()
-    assert any("urls.txt" in note for note in conda.places(lab.around)[0].notes)
+    place = conda.places(lab.around)[0]
+    assert not place.usable
+    assert place.why_not.endswith(f"cure: touch {lab.cache}/urls.txt")
 
 
 @pytest.mark.skipif(ROOT, reason="root may write anywhere")

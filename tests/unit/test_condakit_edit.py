@@ -256,6 +256,9 @@ def test_a_broken_file_is_named_and_mended(settings, tmp_path):
         ("pkgs_dirs:\n  - /a\n  - /b\n", "pkgs_dirs", "/c"),
         ("x: 1\nssl_verify: true\n", "ssl_verify", "false"),
         ("x: 1\n", "ssl_verify", "false"),
+        ("x: 1\npkgs_dirs:  # mine\n  # fast\n  - /a  #!top\n  - '/b'  # old\ny: 2\n", "pkgs_dirs.remove", "/b"),
+        ("pkgs_dirs: [ '/a' , /b ]  # flow\n", "pkgs_dirs", "/c"),
+        ("pkgs_dirs:\n- /a\n  # inside\n- /b", "pkgs_dirs.prepend", "/b"),
     ],
 )
 def test_every_change_can_be_taken_back(settings, tmp_path, text, key, value):
@@ -265,6 +268,13 @@ def test_every_change_can_be_taken_back(settings, tmp_path, text, key, value):
     back = settings.restore(change)
     assert (back.before, back.after) == (change.after, change.before)
     assert path.read_text() == text
+
+
+def test_a_removed_key_comes_back_with_its_comments(settings, tmp_path):
+    path = tmp_path / ".condarc"
+    path.write_text("pkgs_dirs:  # mine\n  - /a  #!top\n  - /b\n")
+    settings.restore(settings.unset("pkgs_dirs"))
+    assert path.read_text() == "pkgs_dirs:  # mine\n  - /a  #!top\n  - /b\n"
 
 
 def test_what_was_changed_since_is_not_taken_back(settings):

@@ -149,7 +149,12 @@ def unpacked(place: Place, text: str, counted: float) -> Holding | None:
 
 
 def scan_all(
-    tools: Iterable[Tool], around: Surroundings, *, names: Collection[str] | None = None, progress: Progress | None = None
+    tools: Iterable[Tool],
+    around: Surroundings,
+    *,
+    names: Collection[str] | None = None,
+    progress: Progress | None = None,
+    complain: Callable[[str, OSError], None] | None = None,
 ) -> Iterator[Entry]:
     """Every entry of every existing place of some tools, each place once.
 
@@ -158,6 +163,10 @@ def scan_all(
         around: the world.
         names: normalized projects that are all that matters: a tool that can (``scan_named``) then reads no more than these.
         progress: told now and then.
+        complain: told the tool and the reason of a place that may not be looked into; without it that ends the scan.
+
+    Raises:
+        OSError: a place may not be looked into, and there is nobody to tell.
     """
     for tool in tools:
         seen = set()
@@ -166,7 +175,12 @@ def scan_all(
                 seen.add(place.path)
                 named = getattr(tool, "scan_named", None) if names is not None else None
                 found = named(place, around, names, progress=progress) if named else tool.scan(place, around, progress=progress)
-                yield from found
+                try:
+                    yield from found
+                except OSError as exc:
+                    if complain is None:
+                        raise
+                    complain(tool.name, exc)
 
 
 # -- picking --------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def run(context: Context) -> int:
     """Plan, show, ask, do; nothing to do is exit 0."""
     wish = _wish(context.args)
     meter = context.out.meter()
-    entries = list(scan_all(context.tools, context.around, progress=meter))
+    entries = list(scan_all(context.tools, context.around, progress=meter, complain=context.complain))
     meter.close()
     plan = plan_cleaning(entries, wish, now=context.now)
     if not plan.going and not plan.staying:

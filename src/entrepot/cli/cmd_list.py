@@ -42,7 +42,7 @@ def run(context: Context) -> int:
     """List; exit 1 when patterns were given and nothing matches."""
     wanted = make_filter(context.args)
     meter = context.out.meter()
-    everything = scan_all(context.tools, context.around, names=wanted.names(), progress=meter)
+    everything = scan_all(context.tools, context.around, names=wanted.names(), progress=meter, complain=context.complain)
     found = list(wanted.apply(everything, now=context.now))
     meter.close()
     if context.args.duplicates:

@@ -27,7 +27,7 @@ def run(context: Context) -> int:
     """Plan, show, ask, do; exit 1 when nothing matches."""
     wanted = make_filter(context.args)
     meter = context.out.meter()
-    entries = list(scan_all(context.tools, context.around, names=wanted.names(), progress=meter))
+    entries = list(scan_all(context.tools, context.around, names=wanted.names(), progress=meter, complain=context.complain))
     meter.close()
     plan = plan_removal(entries, wanted, now=context.now, force=context.args.force)
     if not plan.going and not plan.staying:

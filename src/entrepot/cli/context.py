@@ -32,6 +32,16 @@ class Context:
         self.args = args
         self.out = out
         self.around = around
+        self.incomplete = False
+        """Whether a cache could not be read: the command is then partly done."""
+
+    def complain(self, tool: str, exc: OSError) -> None:
+        """Name a cache that could not be read; the others are gone through all the same."""
+        from entrepot.cli.output import explained
+
+        _, text, fix = explained(exc)
+        self.out.warn("unreadable", f"{tool}: {text}", fix)
+        self.incomplete = True
 
     @cached_property
     def settings(self) -> Settings:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
-from entrepot.cli.output import INTERRUPTED, Output
+from entrepot.cli.output import DONE, INTERRUPTED, PARTLY, Output
 from entrepot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _carry_out(module: ModuleType, context: Context, out: Output) -> int:
     try:
         status: int = module.run(context)
         out.flush()
-        return status
+        return PARTLY if status == DONE and context.incomplete else status
     finally:
         context.close()
 

@@ -206,6 +206,8 @@ class Change:
     """What the tool said when it was asked afterwards; empty: it was not asked."""
     differs: bool = False
     """Whether the tool, asked afterwards, sees something else: another layer is stronger."""
+    lines: str = ""
+    """The key as it stood in the file, comments included, for ``--undo``; empty: it was not there, or that is not needed."""
 
 
 class Settings(Protocol):

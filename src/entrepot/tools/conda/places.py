@@ -63,7 +63,7 @@ def _listed(root: Root | None, answer: Resolved, around: Surroundings, *, severa
 
 def _place(cache: Cache, answer: Resolved, around: Surroundings, *, label: str, notes: bool) -> Place:
     verdict = judge(Path(cache.path), around)
-    told = [verdict.trap] if verdict.trap else []
+    told = [verdict.why_not] if verdict.is_cache and not verdict.writable else []
     told += _path_notes(cache, around)
     if notes and cache == answer.caches[0]:
         told += [*answer.problems, *variable_traps(around), *_list_notes(answer, around)]
@@ -73,8 +73,8 @@ def _place(cache: Cache, answer: Resolved, around: Surroundings, *, label: str, 
         tuple(_layers(cache, answer)),
         label=label,
         exists=is_dir(cache.path),
-        usable=verdict.writable or verdict.is_cache,
-        why_not=verdict.why_not,
+        usable=(verdict.writable or verdict.is_cache) and not verdict.trap,
+        why_not=verdict.trap or verdict.why_not,
         notes=tuple(told),
         sources=_channels(answer),
     )

@@ -16,8 +16,8 @@ from entrepot.errors import ConfigError
 from entrepot.heads import has_secret, redacted_url
 from entrepot.ports.tool import Change, Surroundings
 from entrepot.tools.conda.asking import shown
-from entrepot.tools.condakit.condarc import Document, read_plainly, read_yaml
-from entrepot.tools.condakit.edit import mend, with_item, with_scalar, without_item, without_key
+from entrepot.tools.condakit.condarc import UNREADABLE, Document, read_plainly, read_yaml
+from entrepot.tools.condakit.edit import lines_of, mend, with_item, with_lines, with_scalar, without_item, without_key
 from entrepot.tools.condakit.files import write_atomically
 from entrepot.tools.condakit.pkgs_dirs import Resolved, resolve
 from entrepot.tools.condakit.roots import conda_roots
@@ -81,7 +81,7 @@ class CondaSettings:
         found = []
         for document in self._resolved().documents:
             texts = [document.problem, *(value.problem for value in document.lists.values())]
-            found += [(document.path, text.removeprefix(f"{document.path}:")) for text in texts if text]
+            found += [(document.path, text.removeprefix(f"{document.path}:").strip()) for text in texts if text]
         return found
 
     def file(self) -> Path:
@@ -147,7 +147,7 @@ class CondaSettings:
         """Make every broken file readable; what was done to each, a sentence a thing. One that cannot be mended is left alone."""
         done = []
         for document in self._resolved().documents:
-            if document.problem or any(value.problem for value in document.lists.values()):
+            if UNREADABLE not in document.problem and (document.problem or any(v.problem for v in document.lists.values())):
                 text, sentences = mend(self._read(document.path))
                 if sentences and _is_whole(text):
                     write_atomically(document.path, text.encode("utf-8", "surrogateescape"))
@@ -168,6 +168,9 @@ class CondaSettings:
             return self._change(
                 path, key, lambda text: without_key(text, key), f"conda config {self._flag(path)}--remove-key {key}"
             )
+        if change.lines:
+            native = f"conda config {self._flag(path)}--remove-key {key}, then what was there, entry by entry"
+            return self._change(path, key, lambda text: with_lines(text, key, change.lines), native)
         if key in LISTS:
             return CondaSettings(self.around, path).set(key, before)
         native = f"conda config {self._flag(path)}--set {key} {shlex.quote(before)}"
@@ -268,10 +271,12 @@ class CondaSettings:
         try:
             after = edit(text)
         except ConfigError as exc:
-            raise ConfigError(f"{path}: {exc.message}", name=exc.name, value=exc.value, source=str(path), hint=exc.hint) from exc
+            hint = "entrepot config --tool conda --mend" if exc.hint.startswith("mend it") else exc.hint
+            hint = hint.replace("entrepot config edit", "entrepot config --tool conda edit")
+            raise ConfigError(f"{path}: {exc.message}", name=exc.name, value=exc.value, source=str(path), hint=hint) from exc
         if after != text:
             write_atomically(path, after.encode("utf-8", "surrogateescape"))
-        return Change(path, key, before, _value(path, after, key), native)
+        return Change(path, key, before, _value(path, after, key), native, lines=lines_of(text, key))
 
 
 def _rows(document: Document, key: str, value: Any) -> Iterator[tuple[str, str, str]]:

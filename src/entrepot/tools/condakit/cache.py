@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -60,7 +61,11 @@ def scan_folders(
         now: seconds since the epoch.
         known: top-level names that another part of the place takes care of.
         progress: told now and then.
+
+    Raises:
+        OSError: the place itself may not be looked into.
     """
+    os.scandir(place).close()
     for folder in folders:
         mine = known if folder == place else frozenset()
         look = Look(tool, place, folder, now, world.census, world.mentions, mine, progress, busy=world.busy)

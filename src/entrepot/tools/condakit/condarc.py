@@ -17,6 +17,7 @@ from entrepot.tools.condakit.flavour import expand_user, pathmod
 from entrepot.tools.reading import is_dir, is_file
 
 NAMES = (".condarc", "condarc")
+UNREADABLE = "it cannot be read"
 SUFFIXES = (".yml", ".yaml")
 Flag = Literal["final", "top", "bottom", ""]
 
@@ -136,7 +137,7 @@ def read(path: Path) -> Document:
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as exc:
-        return Document(path, problem=f"{path} cannot be read: {exc.strerror}")
+        return Document(path, problem=f"{path}: {UNREADABLE}: {exc.strerror}: conda skips the file")
     except UnicodeDecodeError as exc:
         line = exc.object.count(b"\n", 0, exc.start) + 1
         return Document(path, problem=f"{path}:{line}: it is not in UTF-8: conda stops at it", fatal=True)

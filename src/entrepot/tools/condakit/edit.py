@@ -127,6 +127,36 @@ def without_key(text: str, key: str) -> str:
     return after
 
 
+def lines_of(text: str, key: str) -> str:
+    """A key as it stands in the text, with what is below it; empty when it is not there."""
+    lines = _lines(text)
+    block = _find(lines, key)
+    return "".join(lines[block.start : block.end]) if block else ""
+
+
+def with_lines(text: str, key: str, block: str) -> str:
+    """The text with a key as it stood before, in the place where it stands now, else at the end.
+
+    Raises:
+        ConfigError: the file is broken, or another key would change.
+    """
+    document = _parsed(text)
+    lines = _lines(text)
+    now = _find(lines, key)
+    if now is None:
+        after = "".join([*_appended(lines, []), block])
+    else:
+        end, was = now.end, _lines(block)
+        while end < len(lines) and lines[end].lstrip().startswith("#") and lines[end] in was:
+            end += 1  # a comment that stood among the entries and stands below them now
+        rest = lines[end:]
+        after = "".join([*lines[: now.start], block + (_ending(lines, 0) if rest and not _NEWLINE.search(block) else ""), *rest])
+    others = {name: value for name, value in document.values.items() if name != key}
+    if {name: value for name, value in _parsed(after).values.items() if name != key} != others:
+        raise ConfigError(f"{key} cannot be put back by lines", name=key, hint="entrepot config edit")
+    return after
+
+
 def mend(text: str) -> tuple[str, list[str]]:
     """The text made readable: tabs for blanks, unclosed brackets, strings where lists belong; and what was done, with lines."""
     done: list[str] = []

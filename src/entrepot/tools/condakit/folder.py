@@ -385,9 +385,10 @@ def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iter
                 yield _leftover(look, name, tree)
         elif name != ".cache.lock":
             yield replace(_plain(look, name, tree, Kind.OTHER), pinned="not a package", freeable=0)
-    for name, _ in found.links:
+    for name, about in found.links:
         tree = measure(f"{look.folder}/{name}")
-        yield replace(_plain(look, name, tree, Kind.OTHER), pinned="a symbolic link: conda ignores it", freeable=0)
+        what = "a symbolic link" if stat.S_ISLNK(about.st_mode) else "no plain file"
+        yield replace(_plain(look, name, tree, Kind.OTHER), pinned=f"{what}: conda ignores it", freeable=0)
 
 
 def _archive(look: Look, name: str, tree: Tree, identities: dict[str, Identity]) -> Entry:

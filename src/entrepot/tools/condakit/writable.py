@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,19 +38,27 @@ def judge(path: Path, around: Surroundings) -> Verdict:
     here = _lookable(path)
     if here is None:
         parent = next((p for p in path.parents if _lookable(p) is not None), None)
+        if parent is not None and not parent.is_dir():
+            return Verdict(exists=False, is_cache=False, writable=False, why_not=f"{parent} is no directory")
         can = parent is not None and may_write(parent, around)
         return Verdict(exists=False, is_cache=False, writable=can, why_not="" if can else f"{parent or path} may not be written to")
     if not stat.S_ISDIR(here.st_mode):
-        return Verdict(exists=True, is_cache=False, writable=False, why_not="it is no directory")
+        return Verdict(exists=True, is_cache=False, writable=False, why_not=f"{path} is no directory")
+    if not os.access(path, os.R_OK | os.X_OK):
+        return Verdict(exists=True, is_cache=False, writable=False, why_not=f"{path} may not be looked into")
     about = _lookable(magic)
     if about is not None and stat.S_ISREG(about.st_mode):
         if may_write(magic, around):
             return Verdict(exists=True, is_cache=True, writable=True)
-        why = "its urls.txt may not be written to: conda takes packages from it and puts none in"
+        why = f"{magic} may not be written to: conda takes packages from it and puts none in"
         return Verdict(exists=True, is_cache=True, writable=False, why_not=why)
     can = may_write(path, around)
-    trap = "there is no urls.txt: packages in it make conda fail; create an empty one" if _holds_packages(path) else ""
-    return Verdict(exists=True, is_cache=False, writable=can, why_not="" if can else "it may not be written to", trap=trap)
+    trap = (
+        f"no urls.txt: conda stops at packages that lie here; cure: touch {shlex.quote(str(magic))}"
+        if _holds_packages(path)
+        else ""
+    )
+    return Verdict(exists=True, is_cache=False, writable=can, why_not="" if can else f"{path} may not be written to", trap=trap)
 
 
 def first_writable(paths: Iterable[Path], around: Surroundings) -> Path | None:
