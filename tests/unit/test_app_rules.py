@@ -344,15 +344,15 @@ class TestRangesOfGrowingBodies:
     def test_a_range_of_a_growing_body_never_includes_the_held_end(self, span, asked):
         world = World(piece=10_000)
         world.add_project(BODY)
-        gate = asyncio.Event()
-        world.upstream.route(FILE, [Script(200, {"ETag": '"v1"'}, BODY, gate=gate), ranged(BODY)])
+        gate, half = asyncio.Event(), asyncio.Event()
+        world.upstream.route(FILE, [Script(200, {"ETag": '"v1"'}, BODY, gate=gate, half=half), ranged(BODY)])
 
         async def go():
             service = world.service()
             await get(service, INDEX)
             whole = asyncio.create_task(get(service, FILE))
-            await asyncio.sleep(0.05)
-            part = await asyncio.wait_for(get(service, FILE, range=f"bytes={span[0]}-{span[1] - 1}"), 2)
+            await half.wait()
+            part = await asyncio.wait_for(get(service, FILE, range=f"bytes={span[0]}-{span[1] - 1}"), 20)
             gate.set()
             result = await whole
             await service.aclose()

@@ -1,6 +1,7 @@
 """Taking over what another tool's cache holds, in place of asking upstream for it once more.
 
-Online only what a digest proves is taken; offline also pages, because a stale page that a tool has seen beats none.
+Online only what a digest proves is taken; offline also pages, because a stale page that a tool has seen beats none. What was found
+by its name alone is never taken without a digest.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ async def take_over(
     for donor in donors:
         donation = donor(request.url)
         if donation is None or donation.head.status != 200 or (shared and donation.credentialed):
+            continue
+        if donation.needs_proof and not expectation.proves:
             continue
         try:
             head = await _take(request, entries, donation, expectation, shared=shared)

@@ -262,6 +262,8 @@ class Filter:
     """Unused for that many seconds; an entry whose last use is unknown is not older than anything."""
     stale: bool = False
     unused: bool = False
+    used_by: frozenset[str] = frozenset()
+    """The names that tools may have for one environment that needs it."""
 
     def names(self) -> frozenset[str] | None:
         """The normalized projects that the patterns name; ``None`` when one is a glob or a file name, or there is none."""
@@ -284,6 +286,8 @@ class Filter:
             if self.stale and entry.state != "stale":
                 continue
             if self.unused and not is_unused(entry):
+                continue
+            if self.used_by and self.used_by.isdisjoint(entry.used_by):
                 continue
             if not tests or any(test(entry) for test in tests):
                 yield entry

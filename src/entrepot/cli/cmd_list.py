@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
+from entrepot.app.environments import find_environment
 from entrepot.app.inventory import Filter, Sum, duplicates, ordered, scan_all, versions, wasted
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``list``."""
     parser.add_argument("pattern", nargs="*", metavar="PATTERN", help="only what matches one of these")
     add_filter_arguments(parser)
+    parser.add_argument("--used-by", metavar="ENV", help="only what this environment needs: its path, or its name")
     parser.add_argument("--sort", choices=("name", "size", "age"), default="name", help="order of the rows (default: name)")
     parser.add_argument("--duplicates", action="store_true", help="what lies on disk more than once")
     parser.add_argument("--versions", action="store_true", help="one row a project, with its versions")
@@ -40,9 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     """List; exit 1 when patterns were given and nothing matches."""
-    wanted = make_filter(context.args)
+    wanted, around = make_filter(context.args), context.around
+    if context.args.used_by is not None:
+        used_by = find_environment(context.tools, around, context.args.used_by)
+        wanted = replace(wanted, used_by=used_by.spellings)
+        around = replace(around, environments=(used_by.path,))
     meter = context.out.meter()
-    everything = scan_all(context.tools, context.around, names=wanted.names(), progress=meter, complain=context.complain)
+    everything = scan_all(context.tools, around, names=wanted.names(), progress=meter, complain=context.complain)
     found = list(wanted.apply(everything, now=context.now))
     meter.close()
     if context.args.duplicates:
@@ -69,7 +76,8 @@ def _entries(context: Context, entries: Sequence[Entry]) -> None:
         text = f"{show_size(total.disk)} in {show_count(len(entries))} {many}, {show_size(total.freeable)} freeable"
         out.hint(text + ("; * unproven" if any(e.trust == "unproven" for e in entries) else ""))
     else:
-        out.note("Nothing is cached." if make_filter(context.args) == Filter() else "Nothing matches.")
+        is_narrowed = make_filter(context.args) != Filter() or context.args.used_by is not None
+        out.note("Nothing matches." if is_narrowed else "Nothing is cached.")
     if out.as_json:
         out.document(entries=[entry_record(entry) for entry in entries], total=sum_record(total))
 

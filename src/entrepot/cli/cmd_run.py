@@ -20,6 +20,7 @@ from entrepot.cli.output import rfc3339
 from entrepot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
+    from entrepot.app.answers import Handler
     from entrepot.app.facts import Facts
     from entrepot.app.tally import Tally
     from entrepot.cli.context import Context
@@ -166,7 +167,7 @@ class Session:
         clock = SystemClock()
         bounds = Bounds(kept.make_room, kept.sweep)
         entries = Entries(kept.store, kept.catalogue, clock, bounds.landed)
-        facts = self._facts(kept.catalogue)
+        facts = self.facts(kept.catalogue)
         opened = Opened(self._plan, facts, offline=self._offline)
         rules = Rules(
             offline=self._offline,
@@ -186,6 +187,7 @@ class Session:
             donors=partial(donors, self._context.around),
             grown=bounds.grown,
         )
+        self.behind(service.handle)
         doorman = RunDoorman(opened, dialler(reach), self.tally, offline=self._offline)
         try:
             return await serve_child(doorstep, child, service, doorman)
@@ -221,6 +223,9 @@ class Session:
 
         return Child(*self.lead(door))
 
+    def behind(self, handle: Handler) -> None:
+        """Told what answers behind the door, before the child is waited for: a session may have questions of its own."""
+
     def lead(self, door: Door, argv: Sequence[str] | None = None) -> tuple[Sequence[str], Mapping[str, str]]:
         """Words and environment that lead a command to the door; without ``argv`` the session's own."""
         from entrepot.app.run import child_environment, make_plan
@@ -234,7 +239,8 @@ class Session:
         common = common_environment(environ, door, loopback_open=plan.loopback, hosts=plan.hosts)
         return plan.argv, child_environment(environ, common, plan.environment)
 
-    def _facts(self, catalogue: Catalogue) -> Facts:
+    def facts(self, catalogue: Catalogue) -> Facts:
+        """What is known of files beforehand: of lock files and the command line."""
         from entrepot.app.facts import Facts
         from entrepot.app.run import read_beforehand
         from entrepot.simple.paths import path_digest

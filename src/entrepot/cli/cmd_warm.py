@@ -1,6 +1,7 @@
 """Fill the store before it is needed: fetch packages, and what builds them, so that a later install works offline.
 
-A real pip downloads them through the door of a run, so what is kept is what an install asks for. Nothing is installed.
+A real pip downloads them through the door of a run, so what is kept is what an install asks for; archives that conda's lists and
+locks name are fetched through the same door, with their digests checked. Nothing is installed.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrepot.cli.cmd_run import Session, Wishes
-from entrepot.cli.output import DONE, FAILED, INTERRUPTED, PARTLY, Align
+from entrepot.cli.conda_warming import CondaOrder, CondaWarming
+from entrepot.cli.output import INTERRUPTED
+from entrepot.cli.warmed import Result, Warmed
 from entrepot.errors import UsageError
+from entrepot.tools.condakit.warming import is_platform
 from entrepot.tools.pip.warming import NO_CACHE, Item, Order, pin_of, pip_words, reason, sdist_words
 
 if TYPE_CHECKING:
@@ -30,38 +34,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``warm``."""
     parser.add_argument("name", nargs="*", metavar="NAME", help="what to fetch, as pip is told: NAME, 'NAME>=2', a URL")
     parser.add_argument("-r", "--requirement", action="append", default=[], metavar="FILE", help="fetch what FILE lists")
+    parser.add_argument("--env", action="append", default=[], metavar="FILE", help="fetch what an environment.yml asks for")
+    parser.add_argument("--explicit", action="append", default=[], metavar="FILE", help="fetch the archives of an @EXPLICIT list")
+    parser.add_argument(
+        "--lock", action="append", default=[], metavar="FILE", help="fetch what a conda-lock.yml or pixi.lock names"
+    )
+    parser.add_argument("-f", "--file", action="append", default=[], metavar="FILE", help="one of these, told by its content")
     parser.add_argument("--python", metavar="PATH", help="the interpreter whose pip is used, and that it is fetched for")
-    parser.add_argument("--platform", action="append", default=[], metavar="TAG", help="fetch wheels for that platform")
+    parser.add_argument(
+        "--platform", action="append", default=[], metavar="TAG", help="fetch for that platform: a wheel tag, or conda's linux-64"
+    )
     parser.add_argument("--with-sdists", action="store_true", help="also the source archives of what comes as wheels")
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of one item."""
-
-    text: str
-    status: str
-    """``ready``, ``failed`` or ``not needed`` (its marker excludes it here)."""
-    project: str | None = None
-    version: str | None = None
-    filename: str | None = None
-    why: str = ""
 
 
 def run(context: Context) -> int:
     """Fetch everything, say what came of each; 3 when some failed, 1 when all did."""
     args = context.args
-    order = Order(tuple(args.name), tuple(Path(file).absolute() for file in args.requirement), tuple(args.platform))
-    items = order.items()
-    if not items:
-        raise UsageError("warm needs something to fetch", hint="entrepot warm -r requirements.txt, or entrepot warm NAME")
-    if context.settings.offline:
-        raise UsageError("warm asks upstream, and offline is set", hint="entrepot config list --origin")
-    around = replace(context.around, python=Path(args.python)) if args.python else context.around
-    with tempfile.TemporaryDirectory(prefix="entrepot-warm-") as folder:
-        warming = Warming(context, order, items, pip_words(around), Path(folder))
-        warming.run()
-        return INTERRUPTED if warming.interrupted else _conclude(context, warming)
+    with tempfile.TemporaryDirectory(prefix="entrepot-warm-") as name:
+        folder = Path(name)
+        conda = CondaOrder.of(args, context.around)
+        files = (*conda.requirements, *(Path(file).absolute() for file in conda.pip_section(folder)))
+        platforms = tuple(tag for tag in args.platform if not is_platform(tag))
+        order = Order(tuple(args.name), files, platforms)
+        items = order.items()
+        if not items and not conda:
+            raise UsageError("warm needs something to fetch", hint="entrepot warm -r requirements.txt, or entrepot warm NAME")
+        if context.settings.offline:
+            raise UsageError("warm asks upstream, and offline is set", hint="entrepot config list --origin")
+        warmed = Warmed()
+        if items:
+            around = replace(context.around, python=Path(args.python)) if args.python else context.around
+            warming = Warming(context, order, items, pip_words(around), folder)
+            warming.run()
+            warmed.add(warming.results, warming.files, warming.tally, warming.without_sdist)
+            if warming.interrupted:
+                return INTERRUPTED
+        if conda:
+            fetching = CondaWarming(context, conda, folder)
+            fetching.run()
+            warmed.add(fetching.results, fetching.files, fetching.tally)
+            if fetching.interrupted:
+                return INTERRUPTED
+        return warmed.conclude(context.out)
 
 
 class Warming(Session):
@@ -157,28 +171,3 @@ class Warming(Session):
     def _failed(self, item: Item) -> Result:
         log = self._log_file.read_text("utf-8", "replace") if self._log_file.exists() else ""
         return Result(item.text, "failed", item.project, why=reason(log) if log else "pip says why above")
-
-
-def _conclude(context: Context, warming: Warming) -> int:
-    out, results, tally = context.out, warming.results, warming.tally
-    columns: tuple[tuple[str, Align], ...] = (("ITEM", "<"), ("RESULT", "<"), ("FILE", "<"))
-    out.table(columns, [[r.text, r.status, r.filename or r.why or "-"] for r in results])
-    files = len(warming.files)
-    out.hint(f"{files} file{'' if files == 1 else 's'} in the store; {tally.last_line(offline=False)}")
-    for text in warming.without_sdist:
-        out.warn("no-sdist", f"{text}: its source archive cannot be had")
-    for text in tally.warnings:
-        out.warn("run", text, shown=False)
-    out.document(
-        items=[
-            {"item": r.text, "status": r.status, "project": r.project, "version": r.version, "filename": r.filename, "why": r.why}
-            for r in results
-        ],
-        files=warming.files,
-        bytes_downloaded=tally.bytes_downloaded,
-        bytes_from_cache=tally.bytes_from_cache,
-    )
-    failed = sum(r.status == "failed" for r in results)
-    if failed == len(results):
-        return FAILED
-    return PARTLY if failed or warming.without_sdist else DONE

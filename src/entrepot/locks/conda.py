@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from entrepot.heads import canonical_url
+from entrepot.links import Link
 from entrepot.locks.files import Collector, digest_or_none
 from entrepot.locks.pins import Known
 from entrepot.names import normalize
@@ -20,10 +23,9 @@ def read_yaml_lock(text: str, source: str) -> Known:
     """The archives and wheels of a conda-lock.yml or pixi.lock, with all the digests given for each."""
     found = Collector(source)
     for item in _items(text):
-        url = next((item[key] for key in _URL_KEYS if item.get(key, "").startswith(("http://", "https://"))), "")
+        url, _, fragment = _url(item).partition("#")
         if not url:
             continue
-        url, _, fragment = url.partition("#")
         given = [item.get("sha256"), item.get("md5")]
         texts = [f"{name}:{value}" for name, value in zip(("sha256", "md5"), given, strict=True) if value] or [fragment]
         is_python = "pypi" in item or item.get("manager") == "pip"
@@ -35,6 +37,51 @@ def read_yaml_lock(text: str, source: str) -> Known:
             size=int(item["size"]) if item.get("size", "").isdecimal() else None,
         )
     return found.known()
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """One file of a lock for several platforms."""
+
+    link: Link
+    platforms: frozenset[str]
+    """conda's names of the platforms that need it (``linux-64``); empty: the lock does not say."""
+
+
+def read_locked(text: str, source: str) -> list[Locked]:
+    """The files of a conda-lock.yml or pixi.lock, each once, with the platforms that need it.
+
+    Source: conda-lock 3 (``platform`` of each package); pixi.lock 4 to 6 (``environments``, then platforms, then URLs).
+    """
+    platforms: dict[str, set[str]] = {}
+    for item in _items(text):
+        if url := canonical_url(_url(item).partition("#")[0]):
+            platforms.setdefault(url, set()).update(filter(None, [item.get("platform")]))
+    for platform, url in _environments(text):
+        platforms.setdefault(canonical_url(url), set()).add(platform)
+    links = read_yaml_lock(text, source).links
+    return [Locked(link, frozenset(platforms[link.url])) for link in links if link.url in platforms]
+
+
+def _environments(text: str) -> Iterator[tuple[str, str]]:
+    """Platform and URL of what a pixi.lock lists for each environment."""
+    platform, indent = "", -1
+    for line in text.splitlines():
+        depth = len(line) - len(line.lstrip())
+        if (named := _PLATFORM(line)) is not None:
+            platform, indent = named[1], depth
+        elif platform and (listed := _LISTED(line)) is not None and depth >= indent:
+            yield platform, listed[1]
+        elif depth <= indent:
+            platform, indent = "", -1
+
+
+_PLATFORM = re.compile(r"\s+(noarch|[a-z]+-[a-z0-9]+):\s*").fullmatch
+_LISTED = re.compile(r"\s*- (?:conda|pypi):\s+[\"']?(https?://[^\s#\"']+).*").fullmatch
+
+
+def _url(item: dict[str, str]) -> str:
+    return next((item[key] for key in _URL_KEYS if item.get(key, "").startswith(("http://", "https://"))), "")
 
 
 def _items(text: str) -> Iterator[dict[str, str]]:

@@ -53,6 +53,11 @@ class Donation(Protocol):
         """Whether it depended on credentials."""
         ...
 
+    @property
+    def needs_proof(self) -> bool:
+        """Whether it may be another body than the URL's, so that only a digest lets it be taken."""
+        ...
+
 
 Donor = Callable[[str], Donation | None]
 """What a cache has for an absolute URL. Cheap: a stat or two."""

@@ -68,6 +68,8 @@ class Surroundings:
     """Effective user id; -1 where there is none (Windows)."""
     python: Path | None = None
     """The interpreter whose pip is meant; ``None``: the one that runs ``pip`` on PATH, else ours."""
+    environments: tuple[Path, ...] = ()
+    """Environments that the user named: they are looked at beside those that are found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +303,15 @@ class Tool(Protocol):
 
     def settings(self, around: Surroundings) -> Settings | None:
         """The tool's configuration; ``None`` when entrepot cannot edit it."""
+        ...
+
+
+@runtime_checkable
+class Linking(Protocol):
+    """A tool that environments link to."""
+
+    def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
+        """The environments that are known, each with the name that people give it; never all that there are."""
         ...
 
 

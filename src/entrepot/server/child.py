@@ -79,17 +79,22 @@ class Child:
         argv: the command.
         environ: its whole environment.
         output: a descriptor that gets its output; ``None``: it has ours.
+        errors: one that gets its standard error; ``None``: the same.
 
     Raises:
         CannotStart: the command is not there or may not be executed.
     """
 
-    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], *, output: int | None = None) -> None:
+    def __init__(
+        self, argv: Sequence[str], environ: Mapping[str, str], *, output: int | None = None, errors: int | None = None
+    ) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
         self._previous = self._take_signals()
         try:
-            self._process = subprocess.Popen(list(argv), env=dict(environ), stdout=output, stderr=output)
+            self._process = subprocess.Popen(
+                list(argv), env=dict(environ), stdout=output, stderr=output if errors is None else errors
+            )
         except OSError as exc:
             self._give_back_signals()
             raise _cannot_start(argv[0], exc) from exc

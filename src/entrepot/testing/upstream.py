@@ -23,6 +23,8 @@ class Script:
     """Raise this in place of answering."""
     gate: asyncio.Event | None = None
     """Send the second half of the body only when this is set."""
+    half: asyncio.Event | None = None
+    """Set when the first half has been taken and the gate is reached."""
     lengthless: bool = False
     """Announce no Content-Length."""
 
@@ -50,6 +52,8 @@ class ScriptedAnswer:
         script, sent = self._script, 0
         while sent < len(script.body):
             if script.gate is not None and sent >= len(script.body) // 2:
+                if script.half is not None:
+                    script.half.set()
                 await script.gate.wait()
             end = min(sent + self._piece, len(script.body), script.cut if script.cut is not None else len(script.body))
             if end > sent:

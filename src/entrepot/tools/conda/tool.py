@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
 from entrepot.tools.conda.places import TOOL, places
@@ -53,6 +54,12 @@ class CondaTool:
         if place.path is not None and is_dir(place.path):
             verifier = Verifier(TOOL, place.path, place.path, around, self._now(), repair=repair, full=full, progress=progress)
             yield from verifier.findings()
+
+    def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
+        """Prefixes of conda, mamba, rattler and pixi: each may have packages of any of their caches."""
+        from entrepot.tools.condakit.known import named_environments  # noqa: PLC0415  # `where` does without
+
+        return named_environments(around)
 
     def settings(self, around: Surroundings) -> Settings | None:
         """Condarc."""

@@ -53,6 +53,12 @@ def environments(around: Surroundings) -> list[Path]:
     return [prefix for prefix in unique(_prefixes(around)) if is_dir(prefix / "conda-meta")]
 
 
+def named_environments(around: Surroundings) -> list[tuple[str, Path]]:
+    """Every existing prefix with its name: ``base`` for a root, else its folder's."""
+    roots = {os.path.realpath(root.path) for root in (*conda_roots(around), *mamba_roots(around))}
+    return [("base" if os.path.realpath(prefix) in roots else prefix.name, prefix) for prefix in environments(around)]
+
+
 def _prefixes(around: Surroundings) -> Iterator[Path]:
     yield from registered(around.home)
     for root in (*conda_roots(around), *mamba_roots(around)):
@@ -72,6 +78,7 @@ def _prefixes(around: Surroundings) -> Iterator[Path]:
                 yield from _inside(each.path / rattler_dirs.KINDS[kind][1])
         elif each.part.endswith("environments"):
             yield from _inside(each.path)
+    yield from around.environments
     if around.euid == 0:
         for home in _inside(Path("/home")):
             yield from registered(home)

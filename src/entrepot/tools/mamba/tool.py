@@ -57,6 +57,12 @@ class MambaTool:
             verifier = Verifier(TOOL, folder, folder, around, self._now(), repair=repair, full=full, progress=progress)
             yield from verifier.findings()
 
+    def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
+        """Prefixes of conda, mamba, rattler and pixi: each may have packages of any of their caches."""
+        from entrepot.tools.condakit.known import named_environments  # noqa: PLC0415  # `where` does without
+
+        return named_environments(around)
+
     def settings(self, around: Surroundings) -> Settings | None:
         """None: condarc is edited as conda's."""
         del around

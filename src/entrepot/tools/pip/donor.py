@@ -38,6 +38,8 @@ class Donation:
     fresh_until: float | None
     credentialed: bool
     """Whether the answer depended on credentials: never for others."""
+    needs_proof: bool = False
+    """Its entry is the URL's own."""
 
     @property
     def is_whole_file(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
 from entrepot.tools.rattler.places import TOOL, places
@@ -53,6 +54,12 @@ class RattlerTool:
             now = self._now()
             check = Verifier(TOOL, folder, folder, around, now, with_records=False, repair=repair, full=full, progress=progress)
             yield from check.findings()
+
+    def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
+        """Prefixes of conda, mamba, rattler and pixi: each may have packages of any of their caches."""
+        from entrepot.tools.condakit.known import named_environments  # noqa: PLC0415  # `where` does without
+
+        return named_environments(around)
 
     def settings(self, around: Surroundings) -> Settings | None:
         """None: pixi's configuration is not edited."""

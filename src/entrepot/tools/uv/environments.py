@@ -48,6 +48,15 @@ def known_environments(around: Surroundings) -> list[Path]:
     return list(found)
 
 
+def name_of(environment: Path) -> str:
+    """What people call an environment: a project's by the project's folder, others by their own.
+
+    >>> name_of(Path("/src/site/.venv")), name_of(Path("/tools/ruff"))
+    ('site', 'ruff')
+    """
+    return environment.parent.name if environment.name in {".venv", "venv"} else environment.name
+
+
 def _candidates(around: Surroundings) -> Iterator[Path]:
     environ, cwd = around.environ, Path(around.cwd)
     for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT"):
@@ -65,6 +74,7 @@ def _candidates(around: Surroundings) -> Iterator[Path]:
     pipx = environ.get("PIPX_HOME")
     yield from _below(Path(pipx, "venvs") if pipx else _data_home(around) / "pipx" / "venvs")
     yield from _below(Path(around.home, ".virtualenvs"))
+    yield from around.environments
 
 
 def _below(folder: Path) -> Iterator[Path]:

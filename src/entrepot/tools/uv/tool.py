@@ -93,6 +93,13 @@ class UvTool:
             told = replace(damage, text=f"{damage.text}; it stays: {done.kept[0][1]}") if done.kept else damage
             yield finding(entry, told, "removed: uv fetches or builds it again" if done.entries else "")
 
+    def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
+        """Those near, and those that were seen to link here earlier."""
+        from entrepot.tools.uv.environments import known_environments, name_of, remembered  # noqa: PLC0415
+
+        every = dict.fromkeys([*known_environments(around), *remembered(self._memory(around))])
+        return [(name_of(path), path) for path in every]
+
     def settings(self, around: Surroundings) -> Settings | None:
         """Uv's configuration."""
         from entrepot.tools.uv.settings import UvSettings  # noqa: PLC0415
