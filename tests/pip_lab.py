@@ -1,7 +1,7 @@
 """Real pips of several versions, a tiny https index, and distributions of every shape: what the tests of pip's room stand on.
 
-Virtual environments are made once, in ``ENTREPOT_TEST_CACHE`` or the user's cache directory, by the ordinary client; where
-that or a fitting interpreter is missing the tests are skipped with the reason.
+The pips are those of :mod:`clients`, each in a virtual environment of its own; where one cannot be had the tests are skipped
+with the reason.
 """
 
 from __future__ import annotations
@@ -12,75 +12,22 @@ import io
 import json
 import os
 import re
-import shutil
 import ssl
 import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
-import pytest
+from clients import PIPS, pip_python
 
-VERSIONS = {"20.3.4": "3.8 3.9", "22.0.4": "3.9 3.8 3.10", "23.2.1": "", "24.3.1": "", "25.3": "", "26.3": ""}
-"""pip version -> Pythons it runs on, best first; empty: the one that runs the tests."""
+VERSIONS = tuple(PIPS)
 
-
-def test_cache() -> Path:
-    named = os.environ.get("ENTREPOT_TEST_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "entrepot-tests"
-
-
-test_cache.__test__ = False
-
-
-@cache
-def interpreter(version: str) -> Path | None:
-    """An interpreter of one minor version, out of PATH or pyenv."""
-    found = shutil.which(f"python{version}")
-    if found and runs(Path(found)):
-        return Path(found)
-    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    for python in sorted(root.glob(f"versions/{version}.*/bin/python{version}")):
-        if runs(python):
-            return python
-    return None
-
-
-def runs(python: Path) -> bool:
-    return subprocess.run([str(python), "-c", "import venv, ensurepip"], capture_output=True, check=False).returncode == 0
-
-
-@cache
-def pip_python(version: str) -> Path:
-    """The interpreter of a virtual environment with exactly this pip; skips when there can be none."""
-    folder = test_cache() / "pips" / version
-    python = folder / "bin" / "python"
-    if (folder / "complete").exists() and python.exists():
-        return python
-    wanted = VERSIONS[version].split()
-    base = Path(sys.executable) if not wanted else next((p for v in wanted if (p := interpreter(v)) is not None), None)
-    if base is None:
-        pytest.skip(f"pip {version} needs Python {' or '.join(wanted)}, and there is none here")
-    shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([str(base), "-m", "venv", "--without-pip", str(folder)], check=True, capture_output=True)
-    wheels = folder / "wheels"
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels), f"pip=={version}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = list(wheels.glob("pip-*.whl"))
-    if not found:
-        pytest.skip(f"pip {version} cannot be had here: {done.stderr.strip().splitlines()[-1:]}")
-    site = next((folder / "lib").glob("python3*")) / "site-packages"
-    with zipfile.ZipFile(found[0]) as archive:
-        archive.extractall(site)
-    (folder / "complete").touch()
-    return python
+__all__ = ["pip_python"]
 
 
 # distributions

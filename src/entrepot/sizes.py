@@ -17,7 +17,16 @@ _HOUR = 3_600
 _DAY = 24 * _HOUR
 _AGE_UNITS = {"s": 1, "min": 60, "h": _HOUR, "d": _DAY, "w": 7 * _DAY, "mo": 30 * _DAY, "y": 365 * _DAY}
 
-_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+_NUMBER = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?|\.\d{1,20})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+
+
+def short(text: str) -> str:
+    """What somebody typed, for a message: its beginning when it is long.
+
+    >>> short("9" * 5_000)
+    '999999999999999999999999999999999999...'
+    """
+    return text if len(text) <= 40 else f"{text[:36]}..."
 
 
 def parse_size(text: str) -> int:
@@ -32,7 +41,7 @@ def parse_size(text: str) -> int:
     found = _NUMBER.fullmatch(text)
     unit = _SIZE_UNITS.get(found[2].lower()) if found else None
     if found is None or unit is None:
-        raise FormatError(f"{text!r} is no size", text=text, hint="write it like 500MB, 20GB or 20GiB")
+        raise FormatError(f"{short(text)!r} is no size", text=text, hint="write it like 500MB, 20GB or 20GiB")
     return int(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
 
 
@@ -48,7 +57,7 @@ def parse_age(text: str) -> float:
     found = _NUMBER.fullmatch(text)
     unit = _AGE_UNITS.get(found[2].lower()) if found else None
     if found is None or unit is None:
-        raise FormatError(f"{text!r} is no age", text=text, hint="write it like 36h, 90d, 12w, 6mo or 1y")
+        raise FormatError(f"{short(text)!r} is no age", text=text, hint="write it like 36h, 90d, 12w, 6mo or 1y")
     return float(found[1]) * unit
 
 

@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ import entrepot
 for found in pkgutil.walk_packages(entrepot.__path__, "entrepot."):
     if found.name.startswith(("entrepot.cli", "entrepot.app", "entrepot.tools.pip", "entrepot.stores", "entrepot.config")):
         importlib.import_module(found.name)  # what is imported later may be out of the other user's reach
-import encodings.idna, pwd, shlex
+import bz2, csv, email.parser, encodings.idna, gzip, html.parser, lzma, pwd, shlex, tarfile, zipfile
 from entrepot.cli.main import main
 user, lines = json.loads(sys.argv[1])
 if user is not None:
@@ -58,11 +60,17 @@ def entrepot(environ, *lines, user=None, check=True):
     return done.stdout, [int(status) for status in re.findall(r"^-> (\d+)$", done.stdout, re.MULTILINE)]
 
 
+def made(folder):
+    """A lab whose pip is the first one on PATH."""
+    python = pip_python("26.3")
+    lab = Lab("26.3", folder)
+    lab.environ["PATH"] = f"{python.parent}{os.pathsep}{lab.environ['PATH']}"
+    return lab
+
+
 @pytest.fixture
 def lab(tmp_path):
-    pip_python("26.3")
-    lab = Lab("26.3", tmp_path)
-    lab.environ["PATH"] = f"{pip_python('26.3').parent}{os.pathsep}{lab.environ['PATH']}"
+    lab = made(tmp_path)
     yield lab
     lab.origin.close()
 
@@ -154,58 +162,108 @@ def test_the_bytes_said_to_be_freed_are_the_file_systems_own_within_one_per_cent
 
 
 EVERY_VERB = (
-    ["status"], ["where"], ["list"], ["list", "--json"], ["verify"], ["verify", "--repair"], ["clean", "-n"],
-    ["clean", "--all", "-y"], ["remove", "pure", "-y"], ["config", "list"],
+    ["status"], ["where"], ["list"], ["list", "--json"], ["verify"], ["verify", "--repair"], ["clean", "-n", "--all"],
+    ["clean", "--all", "-y"], ["remove", "*", "-y"], ["config", "list"], ["config", "get", "timeout"],
+    ["config", "set", "timeout", "30"], ["config", "unset", "timeout"], ["config", "--mend"],
 )  # fmt: skip
-LOOKING = EVERY_VERB[:5] + EVERY_VERB[6:7]
+"""What anybody may try; ``--force`` apart."""
 
 
-def reachable(folder):
-    """Let others pass through the directories above."""
-    for path in (folder, *folder.parents):
-        if path != Path("/") and path.stat().st_uid == os.getuid():
-            path.chmod(path.stat().st_mode | 0o055)
+@pytest.fixture
+def foreign():
+    """A home that others may look into, with pip's cache, a damaged entry in it, and a pip.conf: all of it root's so far."""
+    with tempfile.TemporaryDirectory(prefix="entrepot-home-") as folder:  # tmp_path lies below what pytest closes to others
+        Path(folder).chmod(0o755)
+        lab = made(Path(folder))
+        try:
+            lab.download("pure")
+        finally:
+            lab.origin.close()
+        wheel = max(lab.place.path.rglob("*.body"), key=lambda path: path.stat().st_size)
+        wheel.write_bytes(wheel.read_bytes()[:-9] + b"damaged!!")
+        lab.settings = lab.home / ".config/pip/pip.conf"
+        lab.settings.parent.mkdir(parents=True)
+        lab.settings.write_text("[global]\ntimeout = 60\n")
+        yield lab
 
 
-def test_another_user_changes_nothing_and_is_told_why(lab, other_user, tmp_path):
-    lab.download("pure")
-    root = lab.place.path
-    for path in root.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o600)
-    reachable(root)
+def answers(environ, root, user=None):
+    """What each verb said and its exit status; ``root`` and all below it is the same afterwards."""
     before = snapshot(root)
-    environ = {**lab.environ, "PIP_CACHE_DIR": str(root), "HOME": "/nonexistent"}
-    said, statuses = entrepot(environ, *EVERY_VERB, user=other_user.uid)
+    said, statuses = entrepot(environ, *EVERY_VERB, user=user)
     assert snapshot(root) == before
     assert len(statuses) == len(EVERY_VERB), said
-    assert "no permission to remove it" in said
-    assert "may not write to it" in said
+    parts = re.split(r"^\$ --tool pip (.*)$", said, flags=re.MULTILINE)[1:]
+    return {verb: (text, status) for verb, text, status in zip(parts[::2], parts[1::2], statuses, strict=True)}
 
 
-def test_root_on_somebody_elses_cache_is_told_that_pip_would_not_use_it(lab, other_user, tmp_path):
-    lab.download("pure")
-    root = lab.place.path
-    for path in (root, *root.rglob("*")):
+def assert_nothing_may_be_removed(told, why):
+    """The plan says so before anything is tried, and the exit status that nothing was done."""
+    for verb, (text, status) in told.items():
+        if verb.startswith(("clean", "remove")):
+            assert why in text
+            assert "Frees" not in text
+            assert status == (0 if "-n" in verb else 3), verb
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644], ids=oct)
+def test_another_user_changes_nothing_and_is_told_why(foreign, other_user, mode):
+    """With mode 0600, as pip before 25 makes its files, entries are seen by their size and have no name."""
+    for path in foreign.place.path.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else mode)
+    told = answers(foreign.environ, foreign.home, other_user.uid)
+    assert "root (drwxr-xr-x) and" in told["where"][0]
+    for verb in ("where", "status"):
+        assert "may not write to it: pip neither reads nor writes the cache" in told[verb][0]
+    listed = json.loads(told["list --json"][0].partition("->")[0])["entries"]
+    assert [(entry["freeable"] > 0, entry["pinned"][:27]) for entry in listed] == [(True, "no permission to remove it:")] * 3
+    for verb in ("verify", "verify --repair"):
+        assert told[verb][0].count("cannot-be-read") == (3 if mode == 0o600 else 0)
+        assert ("digest-mismatch" in told[verb][0]) == (mode == 0o644)
+        assert told[verb][1] == 1
+    if mode == 0o600:
+        assert told.pop("remove * -y") == ("\nNothing matches.\n-> 1\n", 1)
+    assert_nothing_may_be_removed(told, "no permission to remove it: ")
+    assert told["config get timeout"][0].startswith("\n60\n")
+    for verb in ("config set timeout 30", "config unset timeout"):
+        assert f"{foreign.settings} cannot be written: Permission denied" in told[verb][0]
+        assert told[verb][1] == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_root_leaves_alone_what_belongs_to_somebody_else(foreign, other_user):
+    """Also nothing of root's is left in the home: a state directory, say, that its owner could not write to."""
+    for path in (foreign.home, *foreign.home.rglob("*")):
         os.chown(path, other_user.uid, other_user.gid)
-    before = snapshot(root)
-    environ = {**lab.environ, "PIP_CACHE_DIR": str(root)}
-    said, statuses = entrepot(environ, *LOOKING)
-    assert snapshot(root) == before
-    assert len(statuses) == len(LOOKING), said
-    assert other_user.name in said
-    assert "pure" in said  # root may read what pip would not use
+    told = answers(foreign.environ, foreign.home)
+    for verb in ("where", "status"):
+        assert f"{foreign.place.path} belongs to {other_user.name}; run pip as that user" in told[verb][0]
+    assert "pure" in told["list"][0]  # root may read what pip would not use
+    assert "digest-mismatch" in told["verify"][0]
+    assert f"(not repaired: it belongs to {other_user.name})" in told["verify --repair"][0]
+    assert_nothing_may_be_removed(
+        told, f"it belongs to {other_user.name}, and pip run by root would not use it: run entrepot as that"
+    )
+    for verb in ("config set timeout 30", "config unset timeout"):
+        assert f"pip.conf belongs to {other_user.name}\nfix: run entrepot as that user" in told[verb][0]
+        assert told[verb][1] == 1
+    said, statuses = entrepot(foreign.environ, ["clean", "--all", "-y", "--force"])
+    assert statuses == [0], said
+    assert not [path for path in foreign.place.path.rglob("*") if path.is_file()]
 
 
-def test_a_read_only_file_system_is_named(lab, tmp_path):
+def test_a_read_only_file_system_is_named(foreign, tmp_path):
     mount = tmp_path / "mounted"
     with clients.tmpfs(mount):
-        lab.environ["PIP_CACHE_DIR"] = str(mount / "pip")
-        lab.download("pure")
-        before = snapshot(mount)
+        shutil.copytree(foreign.home, mount / "home", copy_function=shutil.copy2)
+        foreign.environ["HOME"] = str(mount / "home")
         remounted = subprocess.run(["mount", "-o", "remount,ro", mount], capture_output=True, text=True, check=False)
         if remounted.returncode:
             pytest.skip(f"it cannot be made read-only: {remounted.stderr}")
-        said, statuses = entrepot(lab.environ, *EVERY_VERB)
-        assert snapshot(mount) == before
-    assert len(statuses) == len(EVERY_VERB), said
-    assert "the file system is read-only" in said
+        told = answers(foreign.environ, mount)
+    assert_nothing_may_be_removed(told, "the file system is read-only")
+    assert "digest-mismatch" in told["verify"][0]
+    assert "(not removed: the file system is read-only)" in told["verify --repair"][0]
+    for verb in ("config set timeout 30", "config unset timeout"):
+        assert "pip.conf cannot be written: Read-only file system" in told[verb][0]
+        assert told[verb][1] == 1

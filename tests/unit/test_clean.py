@@ -116,13 +116,17 @@ def test_the_cost_is_what_was_fetched_and_what_was_built_but_not_litter():
     assert len(plan.going) == 4
 
 
-def test_a_removal_takes_what_matches_and_force_takes_what_is_pinned_too():
-    fine, pinned, other = entry("demo"), entry("demo", "2.0", pinned="made a moment ago"), entry("other")
+def test_a_removal_takes_what_matches_and_by_force_what_yields_to_it():
+    """A plan that says it goes, and a tool that keeps it, would be a plan that lies."""
+    fine, other = entry("demo"), entry("other")
+    made, written = entry("demo", "2.0", pinned="made a moment ago", yields=True), entry("demo", "3.0", pinned="being written")
     wanted = Filter(patterns=("demo",))
-    plan = plan_removal([fine, pinned, other], wanted, now=NOW)
+    plan = plan_removal([fine, made, written, other], wanted, now=NOW)
     assert plan.entries == [fine]
-    assert plan.staying == [(pinned, "made a moment ago")]
-    assert plan_removal([fine, pinned, other], wanted, now=NOW, force=True).entries == [fine, pinned]
+    assert plan.staying == [(made, "made a moment ago"), (written, "being written")]
+    plan = plan_removal([fine, made, written, other], wanted, now=NOW, force=True)
+    assert plan.entries == [fine, made]
+    assert plan.staying == [(written, "being written")]
 
 
 def test_carrying_out_asks_each_tool_for_its_own_entries(tmp_path):

@@ -430,6 +430,61 @@ def test_config_of_a_tool_goes_through_its_own_settings(run, tools):
 # -- the edge
 
 
+@pytest.mark.parametrize("argv", [("--tool", ""), ("--tool", " , "), ("--tool=",)], ids=str)
+@pytest.mark.parametrize("verb", [("list",), ("clean", "--all", "-y"), ("config", "list")], ids=" ".join)
+def test_an_empty_tool_is_a_mistake_and_never_means_every_tool(run, tools, argv, verb):
+    """As ``clean --tool "$TOOL" --all -y`` with an unset variable: it must not clean everything."""
+    status, _, err = run(*verb, *argv)
+    assert (status, "names no tool" in err) == (2, True)
+    assert len(tools[0].entries) == 3
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--to", "9" * 5_000), ("--to", "1" * 400 + ".5GB"), ("--older", "9" * 5_000 + "y"), ("--to", "5 bananas"), ("--to", "1e9"),
+        ("--keep-latest", "9" * 5_000), ("--keep-latest", "0"), ("--keep-latest", "-1"), ("--keep-latest", "two"),
+    ],
+    ids=lambda argv: " ".join(argv)[:30],
+)  # fmt: skip
+def test_numbers_that_are_none_or_beyond_reason_are_named_shortly(run, argv):
+    status, _, err = run("clean", *argv)
+    assert status == 2
+    assert len(err.splitlines()[0]) < 120
+
+
+def test_what_is_named_and_has_to_stay_makes_removing_it_3(run, tools):
+    tools[0].entries[0] = replace(tools[0].entries[0], pinned="in use")
+    status, out, _ = run("remove", "demo", "-y")
+    assert status == 3
+    assert "in use" in out
+    assert run("remove", "demo", "-y", "--ignore-missing")[0] == 3
+    status, said = as_json(run("remove", "demo", "-y", "--json"))
+    assert (status, said["freed"], said["files"], said["removed"], len(said["staying"])) == (3, 0, 0, [], 1)
+
+
+def test_cleaning_that_may_take_nothing_is_3_and_that_has_nothing_to_take_is_0(run, tools):
+    tools[0].entries = [replace(entry, pinned="no permission") for entry in tools[0].entries]
+    assert run("clean", "--all", "-y", "--tool", "pip")[0] == 3
+    tools[0].entries = []
+    status, said = as_json(run("clean", "--all", "--tool", "pip", "--json"))
+    assert (status, said["dry_run"], said["removed"], said["staying"]) == (0, False, [], [])
+
+
+@pytest.mark.parametrize("verb", [("where",), ("config", "list")], ids=" ".join)
+def test_an_interpreter_that_is_none_is_a_usage_error(run, tmp_path, verb):
+    for wrong in ("/nonexistent", str(tmp_path), "/etc/passwd", "no-such-python", "~nobody-here/x", ""):
+        status, _, err = run(*verb, "--tool", "pip", "--python", wrong)
+        assert status == 2, wrong
+        assert "there is no interpreter" in err
+
+
+def test_a_tool_of_which_nothing_is_here_is_said_so(run, tools, monkeypatch):
+    monkeypatch.setattr(tools[1], "places", lambda around: [])
+    assert "uv: nothing of it is here." in run("where", "uv")[2]
+    assert not run("where")[1].endswith("\n\n")
+
+
 def test_ctrl_c_is_130_without_a_word(run, tools):
     tools[0].trouble = KeyboardInterrupt()
     assert run("list")[::2] == (130, "")

@@ -214,3 +214,22 @@ def test_a_coroutine_that_waits_is_a_mistake_where_there_is_no_loop():
 
     with pytest.raises(ProtocolMisuse):
         finish(waits())
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: path.write_text("x"), "is no directory; set another with --store"),
+        (lambda path: (path.mkdir(), (path / "notes.txt").touch()), "holds other things than a store; set another with --store"),
+        (lambda path: path.symlink_to("nowhere"), "cannot be read"),
+        (lambda path: path.mkdir(), ""),
+        (lambda path: None, ""),
+    ],
+    ids=["a file", "somebody's directory", "a dangling link", "an empty directory", "nothing yet"],
+)
+def test_a_place_that_cannot_become_a_store_is_said_so(tmp_path, make, why):
+    make(tmp_path / "store")
+    cache = OwnCache(tmp_path / "store", layers=(), open_store=pytest.fail, now=float)
+    (place,) = cache.places(Surroundings({}, tmp_path, tmp_path))
+    assert (place.exists, place.usable) == (False, not why)
+    assert why in place.why_not

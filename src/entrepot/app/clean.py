@@ -73,14 +73,14 @@ def _grouped(pairs: Iterable[tuple[Entry, str]]) -> list[tuple[str, str, Sum]]:
 
 
 def plan_removal(entries: Sequence[Entry], wanted: Filter, *, now: float, force: bool = False) -> Plan:
-    """A plan for ``remove``: what matches, but for what is pinned.
+    """A plan for ``remove``: what matches, but for what is pinned; with ``force`` also what yields to it.
 
     Raises:
         UsageError: a pattern that is none.
     """
     plan = Plan()
     for entry in wanted.apply(entries, now=now):
-        if entry.pinned and not force:
+        if entry.pinned and not (force and entry.yields):
             plan.staying.append((entry, entry.pinned))
         else:
             plan.going.append((entry, _title(entry)))

@@ -132,6 +132,17 @@ class Opened:
     ledger: Ledger
 
 
+def _no_store(path: Path) -> str:
+    """Why something that is there cannot be a store; empty when it may become one."""
+    try:
+        strange = [name for name in os.listdir(path) if not name.startswith(("entrepot-store", "CACHEDIR.TAG"))]  # noqa: PTH208
+    except NotADirectoryError:
+        return f"{path} is no directory"
+    except OSError as exc:
+        return f"{path} cannot be read: {exc.strerror}"
+    return f"{path} holds other things than a store" if strange else ""
+
+
 class OwnCache:
     """The store behind the tool port.
 
@@ -180,11 +191,15 @@ class OwnCache:
     def places(self, around: Surroundings) -> Sequence[Place]:
         """The one directory; only looked at, not opened and not made."""
         del around
-        exists = (self._root / "entrepot-store").exists() or (self._root / "heads").is_dir()
-        usable, why_not = True, ""
-        if exists and not os.access(self._root, os.W_OK | os.X_OK):
-            usable, why_not = False, f"{self._root} is not yours to write; set another with --store or ENTREPOT_STORE"
-        return (Place(NAME, self._root, self._layers, exists=exists, usable=usable, why_not=why_not),)
+        root = self._root
+        exists = os.path.exists(root / "entrepot-store") or os.path.isdir(root / "heads")  # noqa: PTH110, PTH112  (never raise)
+        why_not = ""
+        if exists and not os.access(root, os.W_OK | os.X_OK):
+            why_not = f"{root} is not yours to write"
+        elif not exists and os.path.lexists(root):
+            why_not = _no_store(root)
+        cure = "; set another with --store or ENTREPOT_STORE" if why_not else ""
+        return (Place(NAME, root, self._layers, exists=exists, usable=not why_not, why_not=f"{why_not}{cure}"),)
 
     def settings(self, around: Surroundings) -> Settings | None:
         """The settings of entrepot itself."""
@@ -333,6 +348,7 @@ class OwnCache:
             used=seen.st_mtime,
             used_from="mtime",
             pinned=means.busy if age < means.fresh_s else "",
+            yields=True,
             litter=means.litter if age > means.litter_s else "",
             paths=paths,
         )

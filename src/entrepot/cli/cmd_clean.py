@@ -7,6 +7,7 @@ it makes no install faster, and it never touches an environment.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
 from entrepot.app.clean import Plan, Wish, carry_out, plan_cleaning
 from entrepot.app.inventory import Sum, scan_all
@@ -15,7 +16,11 @@ from entrepot.cli.output import DONE, PARTLY
 from entrepot.cli.picking import age, size
 from entrepot.cli.records import entry_record, sum_record
 from entrepot.errors import UsageError
-from entrepot.sizes import show_count, show_size
+from entrepot.ports.tool import Entry, Removed
+from entrepot.sizes import short, show_count, show_size
+
+_DIGITS = 9
+"""Of a number of versions."""
 
 _LONG = 40
 """Rows of a plan beyond which the rest is summed up."""
@@ -47,30 +52,46 @@ def run(context: Context) -> int:
     plan = plan_cleaning(entries, wish, now=context.now)
     if not plan.going and not plan.staying:
         context.out.line("Nothing to clean.")
-        context.out.document(dry_run=context.args.dry_run, freed=0, going=[], staying=[])
+        document(context, plan)
         return DONE
     return conclude(context, plan)
 
 
 def _wish(args: argparse.Namespace) -> Wish:
-    keep = args.keep_latest
-    if keep is not None and not (keep.isascii() and keep.isdigit()):
-        raise UsageError(f"--keep-latest wants a number of versions, not {keep!r}", hint="entrepot clean --keep-latest 2")
     return Wish(
         everything=args.all,
         older_s=age(args.older),
         unused=args.unused,
-        keep_latest=int(keep) if keep is not None else None,
+        keep_latest=None if args.keep_latest is None else _versions(args.keep_latest),
         to_bytes=size(args.to),
         force=args.force,
     )
 
 
-def conclude(context: Context, plan: Plan) -> int:
+def _versions(text: str) -> int:
+    """Versions to keep. 0 would be all of them gone, which has a name of its own.
+
+    Raises:
+        UsageError: no number, or none that means something.
+    """
+    number = text.strip()
+    if not number.isascii() or not number.isdigit() or not number.strip("0") or len(number) > _DIGITS:
+        raise UsageError(
+            f"--keep-latest wants a number of versions, 1 or more, not {short(text)!r}", hint="entrepot clean --keep-latest 2"
+        )
+    return int(number)
+
+
+def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
     """Show a plan, ask, carry it out and say what came of it.
 
+    Args:
+        context: the invocation.
+        plan: what goes.
+        every: whether what stays because it is pinned counts as not done: it was named, not only met by a rule.
+
     Returns:
-        0 when all of it was done, 3 when something had to stay.
+        0 when it was done, 3 when something that was to go had to stay, or nothing could go.
 
     Raises:
         UsageError: there is nobody to ask and no ``--yes``.
@@ -87,11 +108,12 @@ def conclude(context: Context, plan: Plan) -> int:
         show_plan(context, plan, conditional=dry_run)
     if dry_run:
         out.hint("Nothing was changed. Run without --dry-run to do it.")
-        out.document(dry_run=True, **_planned(plan))
+        document(context, plan)
         return DONE
     if not plan.going:
-        out.document(dry_run=False, **_planned(plan))
-        return DONE
+        out.hint("Nothing was changed.")
+        document(context, plan)
+        return PARTLY if any(entry.freeable for entry, _ in plan.staying) else DONE
     if not (args.yes or context.settings.yes or out.confirm("Continue?")):
         out.note("Nothing was changed.")
         return DONE
@@ -99,18 +121,32 @@ def conclude(context: Context, plan: Plan) -> int:
     results = carry_out(plan, context.tools, context.around, force=args.force, progress=meter)
     meter.close()
     kept = [pair for result in results.values() for pair in result.kept]
-    freed, files = sum(r.freed for r in results.values()), sum(r.files for r in results.values())
     for entry, reason in kept[:_LONG]:
         out.note(f"kept {entry.filename or entry.project or entry.key} ({entry.tool}): {reason}")
-    out.line(f"Freed {show_size(freed)} ({show_count(files)} files)")
+    if len(kept) > _LONG:
+        out.note(f"and {show_count(len(kept) - _LONG)} more")
+    freed, files = sum(r.freed for r in results.values()), sum(r.files for r in results.values())
+    out.line(f"Freed {show_size(freed)} ({show_count(files)} file{'' if files == 1 else 's'})")
+    document(context, plan, results.values())
+    return PARTLY if kept or (every and plan.staying) else DONE
+
+
+def document(context: Context, plan: Plan, results: Iterable[Removed] = ()) -> None:
+    """The JSON of a plan, or of what came of it (docs/reference/json.md)."""
+    out = context.out
+    if not out.as_json:
+        return
+    if context.args.dry_run:
+        out.document(dry_run=True, **_planned(plan))
+        return
+    done = list(results)
     out.document(
         dry_run=False,
-        freed=freed,
-        files=files,
-        removed=[entry_record(entry) for result in results.values() for entry in result.entries],
-        staying=[{"entry": entry_record(e), "reason": why} for e, why in [*plan.staying, *kept]],
+        freed=sum(r.freed for r in done),
+        files=sum(r.files for r in done),
+        removed=[entry_record(entry) for r in done for entry in r.entries],
+        staying=[_verdict(e, why) for e, why in [*plan.staying, *(pair for r in done for pair in r.kept)]],
     )
-    return PARTLY if kept else DONE
 
 
 def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
@@ -147,6 +183,10 @@ def _planned(plan: Plan) -> dict[str, object]:
         "download": plan.download,
         "builds": plan.builds,
         "groups": [{"tool": tool, "reason": reason, **sum_record(total)} for tool, reason, total in plan.groups()],
-        "going": [{"entry": entry_record(entry), "reason": reason} for entry, reason in plan.going],
-        "staying": [{"entry": entry_record(entry), "reason": reason} for entry, reason in plan.staying],
+        "going": [_verdict(entry, reason) for entry, reason in plan.going],
+        "staying": [_verdict(entry, reason) for entry, reason in plan.staying],
     }
+
+
+def _verdict(entry: Entry, reason: str) -> dict[str, object]:
+    return {"entry": entry_record(entry), "reason": reason}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, PARTLY, Align
+from entrepot.cli.picking import interpreter
 from entrepot.cli.records import change_record
 from entrepot.config import KEYS, show_value
 from entrepot.config_file import TEMPLATE, OwnSettings, known_key, write_atomically
@@ -57,7 +58,7 @@ def _settings(context: Context) -> tuple[str, Settings]:
         raise UsageError("config changes one tool at a time", hint=f"entrepot config --tool {names[0]} ...")
     if not names or names == ["entrepot"]:
         return "", OwnSettings(context.around)
-    around = replace(context.around, python=Path(context.args.python)) if context.args.python else context.around
+    around = replace(context.around, python=interpreter(context.args.python, context.around))
     settings = context.tools[0].settings(around)
     if settings is None:
         raise UsageError(f"entrepot does not edit the configuration of {names[0]}")

@@ -9,7 +9,7 @@ import argparse
 
 from entrepot.app.clean import plan_removal
 from entrepot.app.inventory import scan_all
-from entrepot.cli.cmd_clean import add_plan_arguments, conclude
+from entrepot.cli.cmd_clean import add_plan_arguments, conclude, document
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED
 from entrepot.cli.picking import add_filter_arguments, make_filter
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(context: Context) -> int:
-    """Plan, show, ask, do; exit 1 when nothing matches."""
+    """Plan, show, ask, do; exit 1 when nothing matches, 3 when something that does had to stay."""
     wanted = make_filter(context.args)
     meter = context.out.meter()
     entries = list(scan_all(context.tools, context.around, names=wanted.names(), progress=meter, complain=context.complain))
@@ -32,6 +32,6 @@ def run(context: Context) -> int:
     plan = plan_removal(entries, wanted, now=context.now, force=context.args.force)
     if not plan.going and not plan.staying:
         context.out.note("Nothing matches.")
-        context.out.document(dry_run=context.args.dry_run, freed=0, going=[], staying=[])
+        document(context, plan)
         return DONE if context.args.ignore_missing else FAILED
-    return conclude(context, plan)
+    return conclude(context, plan, every=True)

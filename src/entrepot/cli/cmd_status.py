@@ -77,7 +77,7 @@ def _look(context: Context) -> tuple[list[Holding], bool]:
         seen: set[Path] = set()
         try:
             for place in tool.places(context.around):
-                if place.path and place.exists and not place.usable:
+                if place.path and not place.usable and (place.exists or os.path.lexists(place.path)):
                     context.out.warn("not-usable", f"{tool.name}: {place.why_not}")
                 if place.path and place.exists and place.path not in seen:
                     seen.add(place.path)

@@ -6,10 +6,10 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED
+from entrepot.cli.picking import interpreter
 from entrepot.cli.records import place_record
 from entrepot.ports.tool import Layer, Place
 
@@ -25,7 +25,7 @@ def run(context: Context) -> int:
     """Show the places; with ``--path`` exit 1 when a tool has caching switched off."""
     args = context.args
     args.tool += args.name
-    around = replace(context.around, python=Path(args.python)) if args.python else context.around
+    around = replace(context.around, python=interpreter(args.python, context.around))
     places: list[tuple[str, Sequence[Place]]] = [(tool.name, tool.places(around)) for tool in context.tools]
     if args.path and not context.out.as_json:
         found = [mine[0].path for _, mine in places if mine]
@@ -36,10 +36,14 @@ def run(context: Context) -> int:
     places = [(name, sorted(mine, key=lambda place: place.rank)) for name, mine in places]
     for complaint in context.settings.complaints:
         context.out.warn(complaint.id, complaint.text, complaint.fix)
-    for number, (_, mine) in enumerate(places):
-        if number:
+    shown = False
+    for name, mine in places:
+        if mine and shown:
             context.out.line()
+        shown = shown or bool(mine)
         _show(context, mine)
+        if not mine and name in args.tool:
+            context.out.note(f"{name}: nothing of it is here.")
     context.out.document(places=[place_record(place) for _, mine in places for place in mine])
     return DONE
 

@@ -176,8 +176,20 @@ def parse(argv: Sequence[str]) -> tuple[Command, ModuleType, argparse.Namespace]
         args.child = [*args.child, "--", *rest[cut + 1 :]] if args.child else rest[cut + 1 :]
     else:
         args = parser.parse_args(rest)
-    args.tool = [name for each in args.tool or () for name in each.split(",") if name]
+    args.tool = [name for each in args.tool or () for name in _tool_names(each)]
     return command, module, args
+
+
+def _tool_names(text: str) -> list[str]:
+    """The names in one ``--tool``. None is a mistake, ``--tool "$UNSET"`` for one, and must not come to mean *every tool*.
+
+    Raises:
+        UsageError: there is none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"--tool {text!r} names no tool", hint="leave it out to mean every tool")
+    return names
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 
 from entrepot.app.inventory import Filter
 from entrepot.errors import FormatError, UsageError
-from entrepot.ports.tool import Kind
+from entrepot.ports.tool import Kind, Surroundings
 from entrepot.sizes import parse_age, parse_size
 
 
@@ -64,3 +66,21 @@ def size(text: str | None) -> int | None:
         return None if text is None else parse_size(text)
     except FormatError as exc:
         raise UsageError(exc.message, hint=exc.hint) from exc
+
+
+def interpreter(text: str | None, around: Surroundings) -> Path | None:
+    """The interpreter that ``--python`` means: its path, a virtual environment's directory, or a name on PATH.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if text is None:
+        return None
+    path = around.cwd / os.path.expanduser(text)  # noqa: PTH111  (raises for a user that is not known)
+    tries = [path, path / "bin" / "python", path / "Scripts" / "python.exe"] if text else []
+    if text and os.sep not in text:
+        tries += [Path(folder, text) for folder in around.environ.get("PATH", "").split(os.pathsep) if folder]
+    for found in tries:
+        if os.path.isfile(found) and os.access(found, os.X_OK):  # noqa: PTH113  (never raises)
+            return found
+    raise UsageError(f"there is no interpreter at {text!r}", hint="--python wants one, or the directory of a virtual environment")

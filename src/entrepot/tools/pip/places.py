@@ -16,6 +16,7 @@ from pathlib import Path
 from entrepot.heads import redacted_url
 from entrepot.ports.tool import Layer, Place, Surroundings
 from entrepot.tools.defaults import default_index
+from entrepot.tools.pip.access import user_name
 from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips
 from entrepot.tools.pip.locations import Version, default_cache, expand_user, paths_of
@@ -210,14 +211,14 @@ def ownership_problem(path: Path, around: Surroundings) -> str:
             if info.st_uid == 0:
                 return ""
             return (
-                f"pip run by root uses only what root owns, and {folder} belongs to {_user(info.st_uid)}; "
+                f"pip run by root uses only what root owns, and {folder} belongs to {user_name(info.st_uid)}; "
                 f"run pip as that user, or set another cache-dir for root"
             )
         if _writable(folder, info, around.euid):
             return ""
         return (
-            f"{folder} belongs to {_user(info.st_uid)} ({mode}) and {_user(around.euid)} may not write to it: "
-            f"pip neither reads nor writes the cache; `sudo chown {_user(around.euid)} {folder}` or set another cache-dir"
+            f"{folder} belongs to {user_name(info.st_uid)} ({mode}) and {user_name(around.euid)} may not write to it: "
+            f"pip neither reads nor writes the cache; `sudo chown {user_name(around.euid)} {folder}` or set another cache-dir"
         )
     return f"nothing above {path} exists"
 
@@ -228,15 +229,6 @@ def _writable(folder: Path, info: os.stat_result, euid: int) -> bool:
     if info.st_uid == euid:
         return bool(info.st_mode & stat.S_IWUSR)
     return bool(info.st_mode & stat.S_IWOTH)
-
-
-def _user(uid: int) -> str:
-    try:
-        import pwd  # noqa: PLC0415  # there is none on Windows
-
-        return pwd.getpwuid(uid).pw_name
-    except (ImportError, KeyError):
-        return f"uid {uid}"
 
 
 def indexes(around: Surroundings, pip: Pip, *, command: str = "install") -> list[str]:

@@ -7,7 +7,6 @@ listed stays too.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
@@ -16,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Kind, Progress, Removed
+from entrepot.tools.pip.access import reason
 from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, disk_of, stamp
 from entrepot.tools.pip.wheels import ORIGIN_FILE
 
@@ -54,7 +54,7 @@ def remove(entries: Sequence[Entry], *, force: bool = False, progress: Progress 
 
     Args:
         entries: as listed.
-        force: take built wheels too that were made or used within ten minutes. Nothing else that is pinned goes by force.
+        force: take also what is pinned and yields. Nothing else that is pinned goes by force.
         progress: told after each hundred.
         now: seconds since the epoch, for tests.
     """
@@ -73,7 +73,7 @@ def remove(entries: Sequence[Entry], *, force: bool = False, progress: Progress 
 
 
 def _remove_one(entry: Entry, freed: Freed, *, force: bool, now: float) -> str:
-    if entry.pinned and not (force and entry.pinned == FORCEABLE):
+    if entry.pinned and not (force and entry.yields):
         return entry.pinned
     paths = list(entry.paths)
     try:
@@ -81,7 +81,7 @@ def _remove_one(entry: Entry, freed: Freed, *, force: bool, now: float) -> str:
     except FileNotFoundError:
         infos = []
     except OSError as exc:
-        return _why(exc, paths[0])
+        return reason(exc, paths[0].parent)
     if not infos:
         return "it is gone already, or was replaced while it was looked at"
     why = _changed(entry, infos) or ("" if force else _busy(entry, infos, now))
@@ -115,7 +115,7 @@ def _unlink_all(entry: Entry, paths: list[Path], infos: list[os.stat_result], fr
         except FileNotFoundError:
             continue
         except OSError as exc:
-            return _why(exc, path) + (" (its metadata is gone)" if number else "")
+            return reason(exc, path.parent) + (" (its metadata is gone)" if number else "")
     _tidy(entry, paths[0].parent, freed)
     return ""
 
@@ -131,24 +131,6 @@ def _tidy(entry: Entry, folder: Path, freed: Freed) -> None:
     top = entry.place / entry.key.partition("/")[0]
     while folder != top and top in folder.parents and freed.rmdir(folder):
         folder = folder.parent
-
-
-def _why(exc: OSError, path: Path) -> str:
-    if exc.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to remove it: {_owner(path)}"
-    if exc.errno == errno.EROFS:
-        return "the file system is read-only"
-    return f"it could not be removed: {exc.strerror}"
-
-
-def _owner(path: Path) -> str:
-    try:
-        info = path.parent.lstat()
-        import pwd  # noqa: PLC0415  # there is none on Windows
-
-        return f"{path.parent} belongs to {pwd.getpwuid(info.st_uid).pw_name} ({stat.filemode(info.st_mode)})"
-    except (OSError, ImportError, KeyError):
-        return str(path.parent)
 
 
 def empty_folders(root: Path, parts: Iterable[str]) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from entrepot.errors import ConfigError
 from entrepot.heads import has_secret, redacted_url
 from entrepot.ports.tool import Change, Surroundings
+from entrepot.tools.pip.access import foreign_owner
 from entrepot.tools.pip.conffile import check_writable, mend, normalize_key, parse, with_value, without_key
 from entrepot.tools.pip.configuration import Level, Value, config_files, encoding_of, load
 from entrepot.tools.pip.interpreters import Pip, pips
@@ -263,12 +264,19 @@ class PipSettings:
             raise ConfigError(f"{path}: {exc.message}", name=exc.name, value=exc.value, source=str(path), hint=exc.hint) from exc
         if after == before:
             return
+        self._check_owner(path)
         encoding = encoding_of(self.around.environ)
         try:
             data = after.encode(encoding, "surrogateescape")
         except UnicodeEncodeError as exc:
             raise ConfigError(f"{path} is written in {encoding}, which cannot hold this value", source=str(path)) from exc
         write_atomically(path, data, secret=secret)
+
+    def _check_owner(self, path: Path) -> None:
+        """Root leaves the files of others to them: a new one would be root's, and its user could not change it any more."""
+        owner = foreign_owner(path, self.around)
+        if owner:
+            raise ConfigError(f"{path} belongs to {owner}", source=str(path), hint="run entrepot as that user")
 
 
 def write_atomically(path: Path, data: bytes, *, secret: bool = False) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
 from entrepot.tools.defaults import default_index
+from entrepot.tools.pip.access import INSIST, foreign_owner, locked
 from entrepot.tools.pip.interpreters import Pip, pips
 from entrepot.tools.pip.locations import state_folder
 from entrepot.tools.pip.places import indexes, places, resolve
-from entrepot.tools.pip.presence import is_folder
+from entrepot.tools.pip.presence import exists, is_folder
 
 if TYPE_CHECKING:
     from entrepot.tools.pip.cache import Tally
@@ -47,13 +49,21 @@ class PipTool:
 
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
         """What lies in one place; an absent or unreadable directory has no entries."""
-        yield from self._scan(place, around, progress, recheck=False)
+        yield from self._held(place, around, self._scan(place, around, progress, recheck=False))
 
     def scan_named(
         self, place: Place, around: Surroundings, projects: Collection[str], *, progress: Progress | None = None
     ) -> Iterator[Entry]:
         """As :meth:`scan`, but only what belongs to these projects (normalized names): little of what is remembered is read."""
-        yield from self._scan(place, around, progress, recheck=False, projects=projects)
+        yield from self._held(place, around, self._scan(place, around, progress, recheck=False, projects=projects))
+
+    @staticmethod
+    def _held(place: Place, around: Surroundings, entries: Iterable[Entry]) -> Iterable[Entry]:
+        """The entries, those pinned that the one who asks may not remove."""
+        why_not = locked(place.path, around) if place.path is not None and exists(place.path) else None
+        if why_not is None:
+            return entries
+        return (replace(e, pinned=why, yields=why.endswith(INSIST)) if (why := why_not(e.paths[0].parent)) else e for e in entries)
 
     def _scan(
         self,
@@ -123,7 +133,7 @@ class PipTool:
     def remove(
         self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
     ) -> Removed:
-        """Remove entries; ``force`` takes built wheels that may be in use, and nothing else that is pinned."""
+        """Remove entries; ``force`` takes those that yield to it, and nothing else that is pinned."""
         from entrepot.tools.pip import removal  # noqa: PLC0415
 
         done = removal.remove(entries, force=force, progress=progress, now=self._now())
@@ -147,9 +157,12 @@ class PipTool:
             return
         entries = list(self._scan(place, around, None, recheck=True))
         index = Index(self._index_path(around))
+        foreign = foreign_owner(place.path, around)
+        mends = repair and not foreign
         try:
-            checker = Verifier(place.path, self._bases(around), repair=repair, full=full, progress=progress)
-            yield from checker.findings(entries)
+            checker = Verifier(place.path, self._bases(around), repair=mends, full=full, progress=progress)
+            for found in checker.findings(entries):
+                yield found if mends or not repair else replace(found, text=f"{found.text} (not repaired: it belongs to {foreign})")
             checker.remember(index)
         finally:
             index.close()
@@ -173,8 +186,10 @@ class PipTool:
     def _roots(self, around: Surroundings) -> Iterable[Path]:
         return [p.path for p in self.places(around) if p.path is not None]
 
-    def _index_path(self, around: Surroundings) -> Path:
-        return (self._state or Path(state_folder(around))) / "pip.sqlite"
+    def _index_path(self, around: Surroundings) -> Path | None:
+        """Where scans are remembered; nowhere when that is somebody else's home: its owner could not write the file again."""
+        folder = self._state or Path(state_folder(around))
+        return None if foreign_owner(folder, around) else folder / "pip.sqlite"
 
     def _bases(self, around: Surroundings) -> tuple[str, ...]:
         found = dict.fromkeys(url for pip in pips(around) for url in indexes(around, pip))

@@ -23,7 +23,7 @@ from entrepot.tools.uv.cache import folders_above
 from entrepot.tools.uv.environments import References
 from entrepot.tools.uv.layout import MARKS, TRASH
 from entrepot.tools.uv.lock import LOCK, Busy, exclusive, lockless_uv
-from entrepot.tools.uv.rows import SYMLINKS, stamp
+from entrepot.tools.uv.rows import stamp
 from entrepot.tools.uv.trees import disk_of
 
 BATCH = 32
@@ -183,7 +183,7 @@ class _Work:
         return "", moved
 
     def _may_not(self, entry: Entry, paths: list[str]) -> str:
-        if entry.pinned and not (self._force and entry.pinned == SYMLINKS):
+        if entry.pinned and not (self._force and entry.yields):
             return entry.pinned
         for archive in entry.extra.get("archive", "").split():
             if users := self._refs.archives.get(archive):

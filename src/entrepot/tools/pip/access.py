@@ -1,0 +1,80 @@
+"""Whether what lies in a cache may be taken away by whoever asks: foreign directories, permissions, read-only file systems.
+
+pip run by root uses no cache that root does not own, and neither do we change one: what a mistaken ``sudo`` leaves behind, files of
+root's among somebody's own, is worse than what it was to clean. Only looks, changes nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from entrepot.ports.tool import Surroundings
+
+INSIST = "run entrepot as that user, or add --force"
+"""How the reason ends when root may insist."""
+
+
+def locked(place: Path, around: Surroundings) -> Callable[[Path], str] | None:
+    """What tells of a folder below a cache directory why nothing in it may be removed; ``None`` when all of it may."""
+    if around.platform == "win32":
+        return None
+    foreign = foreign_owner(place, around)
+    if foreign:
+        return lambda _folder: f"it belongs to {foreign}, and pip run by root would not use it: {INSIST}"
+    if os.access(place, os.W_OK):
+        return None
+    return lambda folder: "" if os.access(folder, os.W_OK | os.X_OK) else refusal(folder)
+
+
+def foreign_owner(path: Path, around: Surroundings) -> str:
+    """Who owns a path, or the nearest directory above it that exists, when we are root and it is not root; else empty."""
+    if around.euid != 0:
+        return ""
+    for folder in (path, *path.parents):
+        try:
+            owner = folder.stat().st_uid
+        except OSError:
+            continue
+        return user_name(owner) if owner else ""
+    return ""
+
+
+def refusal(folder: Path) -> str:
+    """Why this directory may not be written, in a sentence."""
+    try:
+        read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        read_only = False
+    return reason(OSError(errno.EROFS if read_only else errno.EACCES, ""), folder)
+
+
+def reason(exc: OSError, folder: Path) -> str:
+    """Why something in a directory could not be removed, in a sentence."""
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission to remove it: {described(folder)}"
+    if exc.errno == errno.EROFS:
+        return "the file system is read-only"
+    return f"it could not be removed: {exc.strerror}"
+
+
+def described(folder: Path) -> str:
+    """A directory with its owner and mode, as far as they can be seen."""
+    try:
+        info = folder.lstat()
+    except OSError:
+        return str(folder)
+    return f"{folder} belongs to {user_name(info.st_uid)} ({stat.filemode(info.st_mode)})"
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or its number when it has none."""
+    try:
+        import pwd  # noqa: PLC0415  # there is none on Windows
+
+        return pwd.getpwuid(uid).pw_name
+    except (ImportError, KeyError):
+        return f"uid {uid}"
