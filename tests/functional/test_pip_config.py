@@ -90,22 +90,23 @@ def test_as_a_variable_only_the_line_for_the_shell_is_printed(machine):
         ("[global]\ntimeout = 60\n# keep me\n[global]\nretries = 2\n", "line 4"),
         ("\ufeff[global]\ntimeout = 60\n", "line 1"),
         ("timeout = 60\n", "line 1"),
+        ("[global]\ntimeout = 60\n# K\udce4se, keep me\n", "line 3"),
     ],
-    ids=["section twice", "byte order mark", "no section"],
+    ids=["section twice", "byte order mark", "no section", "bad encoding"],
 )
 def test_a_broken_file_is_named_with_its_line_and_mended_on_request(machine, text, line):
-    machine.file.write_text(text)
+    machine.file.write_bytes(text.encode("utf-8", "surrogateescape"))
     refused = machine.run("set", "timeout", "30")
     assert refused.returncode == 1
     assert line in refused.stderr
     assert "fix: entrepot config --tool pip --mend" in refused.stderr
-    assert machine.file.read_text() == text
+    assert machine.file.read_bytes() == text.encode("utf-8", "surrogateescape")
     named = machine.run("list")
     assert f"pip cannot read {machine.file}: {line}" in named.stderr
     mended = machine.run("--mend", "--json")
     assert mended.returncode == 0, mended.stderr
     assert json.loads(mended.stdout)["mended"][0]["done"]
-    assert "# keep me" in machine.file.read_text() or "keep me" not in text
+    assert "keep me" in machine.file.read_text() or "keep me" not in text
     pip = subprocess.run(
         [machine.python, "-m", "pip", "config", "get", "global.timeout"],
         env=clean_environ(machine.home),

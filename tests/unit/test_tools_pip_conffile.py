@@ -43,7 +43,6 @@ AWKWARD = {
     "section-with-comment": "[global] # mine\ntimeout = 3\n",
     "equals-in-value": "[global]\nconfig-settings = a=b:c=d\n",
     "comment-looks-like-key": "[global]\n#timeout = 9\ntimeout = 3\n;timeout = 10\n",
-    "not-utf-8": b"[global]\n# K\xe4se\ntimeout = 3\n".decode("utf-8", "surrogateescape"),
 }
 
 
@@ -124,6 +123,7 @@ BROKEN = {
     "no-section": ("# mine\na = 1\n", "no-section", 2),
     "bad-line": ("[global]\na = 1\nwhat is this\n", "bad-line", 3),
     "no-key": ("[global]\n= 1\n", "bad-line", 2),
+    "not-utf-8": (b"[global]\n# K\xe4se\ntimeout = 3\n".decode("utf-8", "surrogateescape"), "encoding", 2),
 }
 
 

@@ -215,7 +215,7 @@ def without_key(text: str, section: str, key: str) -> str:
     file = _sound(text)
     gone = {row for o in file.options if o.section == section and o.key == key for row in o.rows}
     result = "".join(line for number, line in enumerate(file.lines) if number not in gone)
-    broken = [p for p in parse(result).problems if p.kind != "encoding"]
+    broken = parse(result).problems
     if broken:  # a continuation line's owner cannot change by removing a whole option, but never write what was not checked
         raise ConfigError(f"taking {key} out would leave a file that pip cannot read: {broken[0]}", name=key)
     return result
@@ -223,12 +223,11 @@ def without_key(text: str, section: str, key: str) -> str:
 
 def _sound(text: str) -> ConfFile:
     file = parse(text)
-    bad = [p for p in file.problems if p.kind != "encoding"]
-    if bad:
+    if file.problems:
         raise ConfigError(
-            f"pip cannot read the file as it is: {bad[0]}",
+            f"pip cannot read the file as it is: {file.problems[0]}",
             hint="entrepot config --tool pip --mend",
-            source=f"line {bad[0].line}",
+            source=f"line {file.problems[0].line}",
         )
     return file
 

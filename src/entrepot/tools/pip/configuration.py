@@ -40,9 +40,16 @@ class Value:
     path: Path | None = None
 
 
+PASSES_OVER_EMPTY = (25, 2), (26,)
+"""From the first pip to before the second an empty value is as good as absent, where in others it hides weaker files' values."""
+
+
 @dataclass(slots=True)
 class Configuration:
     """What was read. ``broken`` is not empty when pip itself would refuse to start."""
+
+    passes_over_empty: bool = False
+    """Whether this pip drops empty values before the files are merged."""
 
     values: list[Value] = field(default_factory=list)
     """Weakest level first; within a file in the order of its lines."""
@@ -55,11 +62,14 @@ class Configuration:
         """Values of one key, a list per section, strongest section first and strongest value first within it.
 
         Within a section only the first value counts; when it is empty the whole section is passed over (pip drops empty values
-        after the files are merged).
+        after the files are merged, but for :data:`PASSES_OVER_EMPTY`).
         """
         groups = []
         for section in (":env:", command, "global"):
             found = [v for v in reversed(self.values) if v.key == key and v.section == section]
+            if self.passes_over_empty:
+                in_file = {v.path or v.source: v for v in reversed(found)}  # within a file the strongest counts, empty or not
+                found = [v for v in found if v.value and in_file[v.path or v.source] is v]
             if found:
                 groups.append(found)
         return groups
@@ -126,7 +136,8 @@ def _mac_folders(around: Surroundings) -> frozenset[str]:
 
 def load(around: Surroundings, pip: Pip) -> Configuration:
     """Read every file and variable that this pip would read."""
-    result = Configuration()
+    first, end = PASSES_OVER_EMPTY
+    result = Configuration(passes_over_empty=first <= pip.version < end)
     for level, path in config_files(around, pip):
         try:
             file = read_file(path, around.environ)
