@@ -20,7 +20,10 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
 SOURCE = Path(__file__).parents[2] / "src"
 ROUNDS = 100
 DRIVER = """
-import importlib, json, os, pkgutil, sys, traceback
+import importlib, json, os, pkgutil, sys, time, traceback
+now, later = time.time, float(os.environ.get("LAB_LATER", "0"))
+time.time = lambda: now() + later
+sys.executable = os.environ.get("LAB_PYTHON", sys.executable)
 import entrepot
 for found in pkgutil.walk_packages(entrepot.__path__, "entrepot."):
     if found.name.startswith(("entrepot.cli", "entrepot.app", "entrepot.tools.pip", "entrepot.stores", "entrepot.config")):
@@ -35,7 +38,8 @@ for argv in lines:
     print("->", main(argv), flush=True)
     sys.stderr.flush()
 """
-"""Runs commands one after another in one process, after it has become another user."""
+"""Runs commands one after another in one process, after it has become another user; with ``LAB_LATER`` seconds later than it is, and
+with ``LAB_PYTHON`` as if it ran there."""
 
 
 def entrepot(environ, *lines, user=None, check=True):

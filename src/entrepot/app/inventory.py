@@ -155,6 +155,7 @@ def scan_all(
     names: Collection[str] | None = None,
     progress: Progress | None = None,
     complain: Callable[[str, OSError], None] | None = None,
+    anew: bool = False,
 ) -> Iterator[Entry]:
     """Every entry of every existing place of some tools, each place once.
 
@@ -163,6 +164,7 @@ def scan_all(
         around: the world.
         names: normalized projects that are all that matters: a tool that can (``scan_named``) then reads no more than these.
         progress: told now and then.
+        anew: last uses decide over removal: a tool that remembers them looks again (``scan_anew``).
         complain: told the tool and the reason of a place that may not be looked into; without it that ends the scan.
 
     Raises:
@@ -174,7 +176,8 @@ def scan_all(
             if place.path is not None and place.exists and place.path not in seen:
                 seen.add(place.path)
                 named = getattr(tool, "scan_named", None) if names is not None else None
-                found = named(place, around, names, progress=progress) if named else tool.scan(place, around, progress=progress)
+                scan = getattr(tool, "scan_anew", tool.scan) if anew else tool.scan
+                found = named(place, around, names, progress=progress) if named else scan(place, around, progress=progress)
                 try:
                     yield from found
                 except OSError as exc:

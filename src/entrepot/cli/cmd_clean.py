@@ -47,7 +47,8 @@ def run(context: Context) -> int:
     """Plan, show, ask, do; nothing to do is exit 0."""
     wish = _wish(context.args)
     meter = context.out.meter()
-    entries = list(scan_all(context.tools, context.around, progress=meter, complain=context.complain))
+    by_use = wish.older_s is not None or wish.to_bytes is not None
+    entries = list(scan_all(context.tools, context.around, progress=meter, complain=context.complain, anew=by_use))
     meter.close()
     plan = plan_cleaning(entries, wish, now=context.now)
     if not plan.going and not plan.staying:

@@ -88,7 +88,7 @@ def _list(context: Context) -> int:
 def _list_of_tool(context: Context, settings: Settings) -> int:
     _complain(context, settings)
     items = list(settings.items())
-    _show(context, [[f"{key} = {value}", source] for key, value, source in items])
+    _show(context, [[f"{key} = {' '.join(value.split())}", source] for key, value, source in items])
     records = [
         {"key": key, "value": value, "origin": {"kind": "", "source": source}, "shadowed": []} for key, value, source in items
     ]

@@ -170,9 +170,8 @@ def place_of(around: Surroundings, pip: Pip, *, command: str = "install", option
     notes = list(answer.notes)
     printed = resolve(around, pip, command="cache", options=options)
     if command != "cache" and printed.path != answer.path:
-        notes.append(
-            f"`pip cache dir` says {printed.path or 'that the cache is off'}: its section [cache] does not concern installs"
-        )
+        said = printed.path or "that the cache is off"
+        notes.append(f"`pip cache dir` says {said}: it reads [cache] where `pip {command}` reads [{command}]")
     default = _absolute(default_cache(around, pip.version)[0], around, pip.version)
     if default != answer.path and is_folder(default) and path != Path(os.path.realpath(default)):
         notes.append(f"the default place {default} is not in use and still holds files")

@@ -57,6 +57,10 @@ class PipTool:
         """As :meth:`scan`, but only what belongs to these projects (normalized names): little of what is remembered is read."""
         yield from self._held(place, around, self._scan(place, around, progress, recheck=False, projects=projects))
 
+    def scan_anew(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+        """As :meth:`scan`, but with last uses as they are; a scan may have them from an hour ago."""
+        yield from self._held(place, around, self._scan(place, around, progress, recheck=True))
+
     @staticmethod
     def _held(place: Place, around: Surroundings, entries: Iterable[Entry]) -> Iterable[Entry]:
         """The entries, those pinned that the one who asks may not remove."""
