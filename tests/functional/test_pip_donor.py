@@ -12,12 +12,12 @@ import clients
 
 
 @pytest.fixture
-def scene(origin_tls, home, tmp_path):
-    """An https origin with a project, a pip whose cache holds it all, and an empty store."""
+def scene(request, origin_tls, home, tmp_path):
+    """An https origin with a project, a pip whose cache holds it all (26.3 unless the test says otherwise), and an empty store."""
     origin = origin_tls
     origin.add_project("leaf", size=200_000)
     origin.add_project("root", requires=["leaf"], size=120_000)
-    pip = clients.pip("26.3")
+    pip = clients.pip(getattr(request, "param", "26.3"))
     environment = clients.clean_environment(home, PIP_CERT=str(origin.ca_file), PIP_INDEX_URL=origin.index_url)
     arguments = [*pip, "download", "-q", "--disable-pip-version-check", "root", "-d"]
     done = clients.run([*arguments, tmp_path / "direct"], environment)
@@ -70,18 +70,23 @@ def test_offline_from_pips_cache_alone_with_stale_pages_and_the_origin_gone(scen
     assert len(files) == 2
 
 
-def test_offline_pip_installs_from_its_own_cache_alone_with_expired_pages(scene):
+@pytest.mark.parametrize(("scene", "layout"), [("26.3", "http-v2"), ("23.2.1", "http")], indirect=["scene"])
+def test_offline_pip_installs_from_its_own_cache_alone_with_expired_pages(scene, layout):
     """`pip install` into a fresh environment: the store is empty, the origin gone, and the pages' time is over."""
-    origin, _arguments, environment, tmp_path = scene
-    for path in Path(environment["HOME"]).rglob("http-v2/?/?/?/?/?/*"):
-        if not path.name.endswith(".body"):  # pip wrote max-age=600 or nothing: with the clock a year on, no page is fresh
-            data = path.read_bytes()
-            path.write_bytes(re.sub(rb"(\w{3}) 20\d\d (?=\d\d:)", rb"\1 2020 ", data))
+    origin, arguments, environment, tmp_path = scene
+    entries = [path for path in Path(environment["HOME"]).rglob(f"{layout}/?/?/?/?/?/*") if not path.name.endswith(".body")]
+    assert len(entries) >= 4
+    for path in entries:  # pip wrote max-age=600 or nothing: with the clock six years on, no page is fresh
+        data = path.read_bytes()
+        path.write_bytes(re.sub(rb"(\w{3}) 20\d\d (?=\d\d:)", rb"\1 2020 ", data))
     origin.stop()
-    target = tmp_path / "installed"
+    python = clients.venv(tmp_path / "fresh")
     report = tmp_path / "install.json"
     run = [sys.executable, "-m", "entrepot", "run", "--store", tmp_path / "store", "--report", report, "--offline", "--"]
-    install = [*clients.pip("26.3"), "install", "-q", "--disable-pip-version-check", "--target", target, "root"]
+    pip = arguments[: arguments.index("download")]
+    target = next((tmp_path / "fresh").glob("lib/python3*/site-packages"))
+    install = [*pip, "install", "-q", "--disable-pip-version-check", "--target", target, "root"]
     result = clients.run([*run, *install], {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))})
     assert result.returncode == 0, result.stderr
-    assert {"leaf", "root"} <= {path.name.partition("-")[0] for path in target.iterdir()}
+    assert clients.run([python, "-c", "import root, leaf"], environment).returncode == 0
+    assert not [entry for entry in json.loads(report.read_text())["entries"] if entry["outcome"] == "miss"]
