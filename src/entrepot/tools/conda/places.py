@@ -103,6 +103,8 @@ def _path_notes(cache: Cache, around: Surroundings) -> list[str]:
     start = os.path.normpath(str(around.cwd))
     if not text.startswith(("/", "~", "$", "%")) and not (around.platform == "win32" and text[1:2] == ":"):
         return [f"{cache.source}: {text!r} is relative: another cache for every directory that conda is started in"]
+    if around.platform != "win32" and ":/" in text and _kind(cache.source) == "file":
+        return [f"{cache.source}: {text!r} is one directory with a colon in its name: each directory is an entry of its own"]
     if "$" in cache.path and cache.path.startswith(start) and text.startswith("$"):
         return [f"{cache.source}: {text!r} names a variable that is not set: conda makes a directory of that name"]
     return []
