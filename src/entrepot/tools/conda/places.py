@@ -122,6 +122,8 @@ def _list_notes(answer: Resolved, around: Surroundings) -> list[str]:
         full = [path for path in gone if _holds_something(Path(path))]
         if full:
             told.append(f"still full but out of conda's sight since pkgs_dirs is set: {', '.join(full)}")
+    if first_writable([Path(cache.path) for cache in answer.caches], around) is None:
+        told.append("none of its caches may be written to: conda stops as soon as it has to download something")
     if answer.stops:
         told.append("conda itself stops at this configuration; shown is what it would do without the broken part")
     return told
