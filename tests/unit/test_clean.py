@@ -45,6 +45,13 @@ def test_older_takes_what_was_not_used_for_that_long(days, goes):
     assert bool(plan.going) is goes
 
 
+def test_of_the_kinds_that_are_named_and_of_no_other():
+    page, log, litter = entry(kind=Kind.PAGE), entry(kind=Kind.LOG), entry(kind=Kind.TEMP, litter="stale temporary")
+    assert plan_cleaning([page, log, litter], Wish(everything=True, kinds=frozenset((Kind.PAGE,))), now=NOW).entries == [page]
+    assert plan_cleaning([page, log, litter], Wish(to_bytes=0, kinds=frozenset((Kind.LOG,))), now=NOW).entries == [log]
+    assert plan_cleaning([page, log, litter], Wish(kinds=frozenset((Kind.TEMP,))), now=NOW).entries == [litter]
+
+
 def test_unused_takes_only_what_environments_could_link_to_and_do_not():
     loose = entry(kind=Kind.UNPACKED)
     plan = plan_cleaning([entry(), entry(kind=Kind.UNPACKED, used_by=("train",)), loose], Wish(unused=True), now=NOW)

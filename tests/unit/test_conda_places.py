@@ -48,6 +48,20 @@ def test_the_conda_in_use_comes_first(tmp_path):
     assert [root.path for root in found] == [active, on_path, usual]
 
 
+def test_a_root_anywhere_is_found_by_what_conda_init_wrote_for_the_shell(tmp_path):
+    root = make_root(tmp_path / "data/forge")
+    (tmp_path / ".bashrc").write_text(f"""# >>> conda initialize >>>
+__conda_setup="$('{root}/bin/conda' 'shell.bash' 'hook' 2> /dev/null)"
+if [ $? -eq 0 ]; then
+    eval "$__conda_setup"
+else
+    export PATH="{root}/bin:$PATH"
+fi
+# <<< conda initialize <<<
+""")
+    assert [(found.path, found.why) for found in conda_roots(around(tmp_path))] == [(root, "~/.bashrc")]
+
+
 def test_a_root_is_found_through_an_environment_of_its(tmp_path):
     root = make_root(tmp_path / "far/away")
     (tmp_path / ".conda").mkdir()
@@ -123,6 +137,7 @@ def test_a_final_marker_shows_what_it_cuts_off(lab):
         ({}, "pkgs_dirs: ['']\n", "empty entry"),
         ({}, "pkgs_dirs: [$NOBODY/x]\n", "not set"),
         ({}, "pkgs_dirs: /a\n", "a string"),
+        ({}, "pkgs_dirs:\n  - /a:/b\n", "colon in its name"),
         ({}, "pkgs_dirs: [/a\nx: 1\n", ":2"),
         ({}, "pkgs_dirs:\n\t- /a\n", ":2"),
     ],

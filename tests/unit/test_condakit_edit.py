@@ -277,6 +277,14 @@ def test_a_removed_key_comes_back_with_its_comments(settings, tmp_path):
     assert path.read_text() == "pkgs_dirs:  # mine\n  - /a  #!top\n  - /b\n"
 
 
+@pytest.mark.parametrize("key", ["pkgs_dir", "pkgs-dirs.prepend", "ssl_verfy"])
+def test_a_misspelt_setting_is_refused_with_the_right_one(settings, tmp_path, key):
+    with pytest.raises(ConfigError, match="no setting") as caught:
+        settings.set(key, "/n")
+    assert caught.value.hint in ("pkgs_dirs is one", "ssl_verify is one")
+    assert not (tmp_path / ".condarc").exists()
+
+
 def test_what_was_changed_since_is_not_taken_back(settings):
     change = settings.set("pkgs_dirs.prepend", "/n")
     settings.set("pkgs_dirs.prepend", "/m")

@@ -26,6 +26,8 @@ class Wish:
     """Disk that all the caches together may take afterwards."""
     force: bool = False
     """Also what is pinned for a reason that yields to force: fresh, most of the time."""
+    kinds: frozenset[Kind] = frozenset()
+    """Nothing but these; empty: all kinds."""
 
 
 @dataclass(slots=True)
@@ -99,7 +101,7 @@ def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float) -> Plan:
     old_versions = _superseded(entries, wish.keep_latest)
     for number, entry in enumerate(entries):
         reason = entry.litter or _reason(entry, wish, number in old_versions, now=now)
-        if not reason:
+        if not reason or not _is_meant(entry, wish):
             continue
         if _stays(entry, wish):
             plan.staying.append((entry, entry.pinned))
@@ -110,6 +112,10 @@ def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float) -> Plan:
     plan.going = [(entries[number], reason) for number, reason in chosen.items()]
     plan.freed = freed_by(plan.entries, entries)
     return plan
+
+
+def _is_meant(entry: Entry, wish: Wish) -> bool:
+    return not wish.kinds or entry.kind in wish.kinds
 
 
 def _stays(entry: Entry, wish: Wish) -> bool:
@@ -162,7 +168,7 @@ def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish) -> Non
         if left <= to_bytes:
             return
         entry = entries[number]
-        if _stays(entry, wish) or not (entry.freeable or share_key(entry)):
+        if not _is_meant(entry, wish) or _stays(entry, wish) or not (entry.freeable or share_key(entry)):
             continue
         chosen[number] = f"least recently used, to get down to {show_size(to_bytes)}"
         key = share_key(entry)

@@ -13,10 +13,10 @@ from entrepot.app.clean import Plan, Wish, carry_out, plan_cleaning
 from entrepot.app.inventory import Sum, scan_all
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY
-from entrepot.cli.picking import age, size
+from entrepot.cli.picking import age, kinds, size
 from entrepot.cli.records import entry_record, sum_record
 from entrepot.errors import UsageError
-from entrepot.ports.tool import Entry, Removed
+from entrepot.ports.tool import Entry, Kind, Removed
 from entrepot.sizes import short, show_count, show_size
 
 _DIGITS = 9
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="SIZE", help="also the least recently used until all caches together take SIZE")
     parser.add_argument("--unused", action="store_true", help="also what no environment links to")
     parser.add_argument("--all", action="store_true", help="everything")
+    parser.add_argument("--kind", action="append", default=[], metavar="KIND", help=f"of all this only one kind: {', '.join(Kind)}")
     add_plan_arguments(parser)
 
 
@@ -66,6 +67,7 @@ def _wish(args: argparse.Namespace) -> Wish:
         keep_latest=None if args.keep_latest is None else _versions(args.keep_latest),
         to_bytes=size(args.to),
         force=args.force,
+        kinds=kinds(args.kind),
     )
 
 

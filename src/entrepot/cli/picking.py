@@ -27,14 +27,22 @@ def make_filter(args: argparse.Namespace) -> Filter:
     Raises:
         UsageError: a kind or an age that is none.
     """
-    kinds = {_kind(word) for each in args.kind for word in each.split(",")}
     return Filter(
         patterns=tuple(args.pattern),
-        kinds=frozenset(kinds | ({Kind.BUILT} if args.built else set())),
+        kinds=kinds(args.kind) | ({Kind.BUILT} if args.built else set()),
         older_s=age(args.older),
         stale=args.stale,
         unused=args.unused,
     )
+
+
+def kinds(words: list[str]) -> frozenset[Kind]:
+    """The kinds that ``--kind`` names, repeated or with commas.
+
+    Raises:
+        UsageError: one that is none.
+    """
+    return frozenset(_kind(word) for each in words for word in each.split(","))
 
 
 def _kind(word: str) -> Kind:

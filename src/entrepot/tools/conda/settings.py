@@ -16,20 +16,13 @@ from entrepot.errors import ConfigError
 from entrepot.heads import has_secret, redacted_url
 from entrepot.ports.tool import Change, Surroundings
 from entrepot.tools.conda.asking import shown
+from entrepot.tools.conda.keys import LISTS, meant
 from entrepot.tools.condakit.condarc import UNREADABLE, Document, read_plainly, read_yaml
 from entrepot.tools.condakit.edit import lines_of, mend, with_item, with_lines, with_scalar, without_item, without_key
 from entrepot.tools.condakit.files import write_atomically
 from entrepot.tools.condakit.pkgs_dirs import Resolved, resolve
 from entrepot.tools.condakit.roots import conda_roots
 
-LISTS = frozenset(
-    (
-        "pkgs_dirs envs_dirs channels default_channels allowlist_channels denylist_channels aggressive_update_packages "
-        "create_default_packages disallowed_packages pinned_packages track_features migrated_channel_aliases "
-        "export_platforms subdirs add_pip_as_python_dependency_packages"
-    ).split()
-)
-"""Keys that hold a list of texts."""
 _VERBS = frozenset(("prepend", "append", "remove"))
 _SHELL = frozenset(
     (
@@ -95,6 +88,8 @@ class CondaSettings:
             ConfigError: the file is broken or may not be written, or the key holds something else.
         """
         name, _, verb = key.partition(".")
+        if right := meant(name):
+            raise ConfigError(f"conda has no setting {name}", name=name, hint=f"{right} is one")
         if verb in _VERBS:
             return {"prepend": self.prepend, "append": self.append, "remove": self.remove}[verb](name, value)
         if verb:
@@ -212,10 +207,9 @@ class CondaSettings:
                 text = without_item(text, key, each)
             return text
 
+        first = f"conda config {self._flag(path)}--remove-key {key}; " if _value(path, self._read(path), key) is not None else ""
         added = " ".join(f"--append {key} {shlex.quote(value)}" for value in values)
-        return self._change(
-            path, key, change, f"conda config {self._flag(path)}--remove-key {key}; conda config {self._flag(path)}{added}"
-        )
+        return self._change(path, key, change, f"{first}conda config {self._flag(path)}{added}")
 
     def _add(self, key: str, value: str, where: Any) -> Change:
         if key == "pkgs_dirs" and not value.strip():

@@ -1,8 +1,12 @@
-"""Root prefixes of conda and mamba, found without running them: from variables, PATH, the usual folders and known environments."""
+"""Root prefixes of conda and mamba, found without running them.
+
+Where it is looked: variables, PATH, the usual folders, known environments and what ``conda init`` wrote into shell files.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +19,9 @@ INSTALLERS = tuple("miniconda3 anaconda3 miniforge3 mambaforge miniforge-pypy3 m
 """What the installers call their folder, lower case: Miniconda, Anaconda, Miniforge, Mambaforge."""
 MAMBA_FOLDERS = ("micromamba", ".local/share/mamba", "AppData/Roaming/mamba")
 """Where micromamba puts its root prefix: 1.x, 2.x, and that of Windows."""
+SHELL_FILES = (".bashrc", ".bash_profile", ".profile", ".zshrc", ".config/fish/config.fish", ".tcshrc", ".xonshrc")
+"""Where ``conda init`` writes, below the home."""
+_INITIALIZED = re.compile(r"(?P<root>/[^'\"\s:;=]+)/(?:bin|condabin)/(?:conda|mamba|micromamba)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,17 @@ def _candidates(around: Surroundings) -> Iterator[tuple[Path, str]]:
         yield Path(folder), "the usual folder"
     for prefix in registered(around.home):
         yield from _around(prefix, "environments.txt")
+    yield from _in_shells(around)
+
+
+def _in_shells(around: Surroundings) -> Iterator[tuple[Path, str]]:
+    """What ``conda init`` and ``mamba shell init`` wrote for shells: a script or a timer has no PATH with conda on it.
+
+    Source: conda 26.7, ``core/initialize.py``: ``__conda_setup="$('/ROOT/bin/conda' 'shell.bash' 'hook' ...)"``.
+    """
+    for name in SHELL_FILES:
+        for match in _INITIALIZED.finditer(read_text(around.home / name)):
+            yield Path(match["root"]), f"~/{name}"
 
 
 def _around(prefix: Path, why: str) -> Iterator[tuple[Path, str]]:
