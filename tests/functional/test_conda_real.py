@@ -210,6 +210,9 @@ def test_an_environment_file_is_solved_by_conda_and_creates_offline_afterwards(r
 def test_what_conda_lists_explicitly_is_taken_from_its_cache_and_creates_offline_afterwards(real, origin):
     real.environ["ENTREPOT_STORE"] = f"{real.home}/store"
     real.create("first", "demo0", "demo1")
+    real.create("other", "demo1", "demo2")
+    used = json.loads(real.entrepot("list", "--used-by", "first", "--json"))
+    assert sorted(entry["project"] for entry in used["entries"]) == ["demo0", "demo1"]
     listed = real.home / "list.txt"
     listed.write_text(real.conda("list", "-p", real.home / "first", "--explicit", "--sha256").stdout)
     assert "@EXPLICIT" in listed.read_text()
