@@ -21,6 +21,7 @@ import pytest
 
 import clients
 from conda_answers import RC_FOLDERS, make_root
+from conda_damage import DAMAGE, Victim
 from conda_lab import LATER, contents
 from entrepot.ports.tool import Surroundings
 from entrepot.testing.channel import Channel
@@ -205,3 +206,71 @@ def test_what_clean_removed_conda_fetches_again(real):
     assert contents(kept) == before
     assert "demo2" not in Path(real.places()[0]["path"], "urls.txt").read_text()
     real.conda("clean", "--all", "-y")
+
+
+def test_an_environment_file_is_solved_by_conda_and_creates_offline_afterwards(real, origin):
+    """conda's own caches hold one package already: it is fetched all the same, by the record beside it."""
+    real.environ["ENTREPOT_STORE"] = f"{real.home}/store"
+    real.create("first", "demo0")
+    kept = real.places()[0]["path"]
+    real.condarc.write_text(f"pkgs_dirs: [{kept}]\n")
+    file = real.home / "environment.yml"
+    file.write_text(f"channels: [{real.channel.url}, nodefaults]\ndependencies: [demo0, demo1=1.0, 'demo2>=1']\n")
+    origin.reset()
+    said = json.loads(real.entrepot("warm", "--env", str(file), "--json").partition("}\nconda solves")[0] + "}")
+    assert [(item["item"], item["status"]) for item in said["items"]] == [
+        ("demo0-1.0-h0_0.tar.bz2", "ready"),
+        ("demo1-1.0-h0_0.conda", "ready"),
+        ("demo2-1.0-h0_0.tar.bz2", "ready"),
+    ]
+    assert origin.count(r"demo\d-1\.0.*(bz2|conda)$", status=200) == 2  # the third came out of conda's cache
+    assert sorted(path.name for path in Path(kept).glob("demo*-h0_0")) == ["demo0-1.0-h0_0"]
+    origin.stop()
+    real.condarc.unlink()
+    shutil.rmtree(kept)
+    real.entrepot("run", "--offline", "--", *real.creation("second", "demo0", "demo1", "demo2"))
+    assert (real.home / "second/share/demo2/data.bin").stat().st_size == 300_000
+    record = json.loads((real.home / "second/conda-meta/demo1-1.0-h0_0.json").read_text())
+    assert record["url"] == f"{real.channel.url}/noarch/demo1-1.0-h0_0.conda"
+
+
+def test_what_conda_lists_explicitly_is_taken_from_its_cache_and_creates_offline_afterwards(real, origin):
+    real.environ["ENTREPOT_STORE"] = f"{real.home}/store"
+    real.create("first", "demo0", "demo1")
+    real.create("other", "demo1", "demo2")
+    used = json.loads(real.entrepot("list", "--used-by", "first", "--json"))
+    assert sorted(entry["project"] for entry in used["entries"]) == ["demo0", "demo1"]
+    listed = real.home / "list.txt"
+    listed.write_text(real.conda("list", "-p", real.home / "first", "--explicit", "--sha256").stdout)
+    assert "@EXPLICIT" in listed.read_text()
+    origin.reset()
+    real.entrepot("warm", "-f", str(listed))
+    assert origin.count() == 0
+    origin.stop()
+    shutil.rmtree(real.places()[0]["path"])
+    words = [f"{real.root}/bin/conda", "create", "-y", "-p", f"{real.home}/second", "--file", str(listed)]
+    real.entrepot("run", "--offline", "--", *words)
+    assert (real.home / "second/share/demo1/data.bin").stat().st_size == 300_000
+
+
+def test_after_every_kind_of_damage_and_its_repair_conda_installs_every_package(real, origin):
+    """Between the two conda installs wrong bytes without a word, or stops (the words are told by conda's own safety checks)."""
+    names = [f"much{number}" for number in range(len(DAMAGE))]
+    packages = [real.channel.add(name, size=20_000, extension=".conda" if i % 2 else ".tar.bz2") for i, name in enumerate(names)]
+    real.channel.publish()
+    first = real.create("first", *names)
+    right = {name: (first / f"share/{name}/data.bin").read_bytes() for name in names}
+    shutil.rmtree(first)
+    cache = Path(real.places()[0]["path"])
+    for package, (kind, (_, damage)) in zip(packages, DAMAGE.items(), strict=True):
+        if kind != "emptied dependencies":  # these depend on nothing
+            damage(Victim(cache, cache / package.filename, real.home / "aside" / package.filename))
+    around = Surroundings(real.environ, real.home, real.home)
+    conda = tool(now=lambda: time.time() + LATER)
+    (place,) = [place for place in conda.places(around) if place.path == cache]
+    found = list(conda.verify(place, around, full=True, repair=True))
+    words = {word for kind, (word, _) in DAMAGE.items() if kind != "emptied dependencies"}
+    assert {finding.problem for finding in found} == words
+    assert [finding.text for finding in found if not finding.repaired] == []
+    second = real.create("second", *names)
+    assert {name: (second / f"share/{name}/data.bin").read_bytes() for name in names} == right

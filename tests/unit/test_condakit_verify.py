@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from conda_damage import DAMAGE, Victim, flip
 from conda_lab import Lab, contents
 
 DATA = "share/demo/data.bin"
@@ -30,15 +29,8 @@ def demo(lab: Lab) -> Path:
     return lab.cache / "demo-1.0-h0_0"
 
 
-def edit_record(folder: Path, **changes: object) -> None:
-    path = folder / "info/repodata_record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+def victim(lab: Lab) -> Victim:
+    return Victim(lab.cache, lab.cache / "demo-1.0-h0_0.conda", lab.home / "aside")
 
 
 def edit_through_a_link(lab: Lab) -> None:
@@ -47,26 +39,9 @@ def edit_through_a_link(lab: Lab) -> None:
         file.write(b"edited")
 
 
-DAMAGE: dict[str, tuple[str, Callable[[Lab], object]]] = {
-    "an archive with a flipped byte": ("digest-mismatch", lambda lab: flip(lab.cache / "demo-1.0-h0_0.conda")),
-    "a short archive": ("truncated-archive", lambda lab: os.truncate(lab.cache / "demo-1.0-h0_0.conda", 100)),
-    "an empty archive": ("empty-archive", lambda lab: os.truncate(lab.cache / "other-1.0-h0_0.tar.bz2", 0)),
-    "a missing file": ("missing-file", lambda lab: (demo(lab) / DATA).unlink()),
-    "a file of another size": ("wrong-size", lambda lab: os.truncate(demo(lab) / DATA, 10)),
-    "an empty file": ("zero-length-file", lambda lab: os.truncate(demo(lab) / DATA, 0)),
-    "a file with a flipped byte": ("digest-mismatch", lambda lab: flip(demo(lab) / DATA)),
-    "a file edited in an environment": ("edited-through-a-link", edit_through_a_link),
-    "half unpacked, with its archive": ("half-unpacked", lambda lab: (demo(lab) / "info/index.json").unlink()),
-    "a junk record": ("junk-record", lambda lab: edit_record(demo(lab), channel="<unknown>", url=None)),
-    "emptied dependencies": ("emptied-depends", lambda lab: edit_record(demo(lab), depends=[])),
-    "a broken record": ("broken-record", lambda lab: (demo(lab) / "info/repodata_record.json").write_text("{")),
-    "no urls.txt": ("missing-urls-txt", lambda lab: (lab.cache / "urls.txt").unlink()),
-}
-
-
 @pytest.mark.parametrize(("word", "damage"), DAMAGE.values(), ids=DAMAGE)
 def test_damage_is_found_and_gone_after_the_repair(lab, word, damage):
-    damage(lab)
+    damage(victim(lab))
     assert problems(lab, full=True) == [word]
     assert [f.repaired != "" for f in lab.tool().verify(lab.place(), lab.around, repair=True, full=True)] == [True]
     assert problems(lab, full=True) == []
@@ -74,7 +49,7 @@ def test_damage_is_found_and_gone_after_the_repair(lab, word, damage):
 
 @pytest.mark.parametrize("damage", [d for d in DAMAGE if d != "no urls.txt"])
 def test_without_repair_nothing_changes(lab, damage):
-    DAMAGE[damage][1](lab)
+    DAMAGE[damage][1](victim(lab))
     before = contents(lab.home)
     problems(lab, full=True)
     assert contents(lab.home) == before

@@ -21,6 +21,7 @@ from entrepot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from entrepot.app.answers import Handler
+    from entrepot.app.entries import Entries
     from entrepot.app.facts import Facts
     from entrepot.app.tally import Tally
     from entrepot.cli.context import Context
@@ -189,14 +190,19 @@ class Session:
         )
         self.behind(service.handle)
         doorman = RunDoorman(opened, dialler(reach), self.tally, offline=self._offline)
+        ended = False
         try:
-            return await serve_child(doorstep, child, service, doorman)
+            status = await serve_child(doorstep, child, service, doorman)
+            ended = True
+            return status
         finally:
             await upstream.aclose()
             if entries.trouble is not None:
                 self.tally.warn(f"the store failed: {entries.trouble.message}")
             self._count(kept.catalogue)
             await bounds.aclose()
+            if ended:
+                await self.landed(entries)
             kept.close()
 
     def _reach(self) -> UpstreamSettings:
@@ -225,6 +231,9 @@ class Session:
 
     def behind(self, handle: Handler) -> None:
         """Told what answers behind the door, before the child is waited for: a session may have questions of its own."""
+
+    async def landed(self, entries: Entries) -> None:
+        """Told what is stored, once the child has ended, all that was fetched for it is there, and the store is below its cap."""
 
     def lead(self, door: Door, argv: Sequence[str] | None = None) -> tuple[Sequence[str], Mapping[str, str]]:
         """Words and environment that lead a command to the door; without ``argv`` the session's own."""

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from entrepot.tools.condakit.warming import Environment, Wanted
 
 if TYPE_CHECKING:
     from entrepot.app.answers import Handler
+    from entrepot.app.entries import Entries
     from entrepot.app.facts import Facts
     from entrepot.cli.context import Context
     from entrepot.locks import Known
@@ -37,6 +38,8 @@ AT_ONCE = 8
 
 TRIES = 4
 """Requests for one archive that is cut off each time: what is wrong with it is told before."""
+
+NOT_KEPT = "fetched, but not kept: the store cannot be written, or is capped below what was asked for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ class CondaWarming(Session):
         self._order, self._folder = order, folder
         self._door: Door | None = None
         self._handle: Handler | None = None
+        self._ready: dict[int, str] = {}
         self._known: Facts | None = None
         self._child: Child | None = None
 
@@ -137,6 +141,13 @@ class CondaWarming(Session):
     def behind(self, handle: Handler) -> None:
         """See :class:`Session`."""
         self._handle = handle
+
+    async def landed(self, entries: Entries) -> None:
+        """Take back what is not true by now: a store may refuse what was fetched, or evict it for what came later."""
+        for number, result in enumerate(self.results):
+            url = self._ready.get(number)
+            if url and not any(head.response.head.status == 200 for head in await entries.load(url)):
+                self.results[number] = replace(result, status="failed", filename=None, why=NOT_KEPT)
 
     def facts(self, catalogue: Catalogue) -> Facts:
         """See :class:`Session`."""
@@ -217,11 +228,15 @@ class CondaWarming(Session):
             async with turns:
                 result = await self._fetch(item)
             done += 1
-            if meter is not None:
-                meter(done, len(links), "archives")
+            meter(done, len(links), "archives")
             return result
 
-        self.results += await asyncio.gather(*(fetched(item) for item in each_once.values()))
+        results = await asyncio.gather(*(fetched(item) for item in each_once.values()))
+        meter.close()
+        for result, link in zip(results, links, strict=True):
+            if result.status == "ready":
+                self._ready[len(self.results)] = link.url
+            self.results.append(result)
 
     async def _fetch(self, item: Wanted) -> Result:
         link = item.link

@@ -4,8 +4,8 @@ The user's own tool solves: mamba, micromamba and conda say as JSON what they wo
 lock. Without any of them py-rattler does, where it is installed. Their caches are put aside, so that they ask for every index
 and the store gets to see it.
 
-Source: conda 26.7 (``actions`` of ``--json``: FETCH are whole records, LINK may lack the URL); mamba 2.8 (both are whole);
-pixi 0.60, ``init --import`` and ``lock``. Run for it were py-rattler 0.28 and stand-ins for the others.
+Source: conda 26.7 (``actions`` of ``--json``: FETCH are whole records, LINK may lack the URL) and py-rattler 0.28, both run;
+mamba 2.8 (both are whole) and pixi 0.60 (``init --import`` and ``lock``), by their sources alone.
 """
 
 from __future__ import annotations

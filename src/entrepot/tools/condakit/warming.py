@@ -169,7 +169,8 @@ def _one_each(links: Iterable[Link]) -> list[Link]:
 
 def _some(path: Path, items: list[Wanted]) -> list[Wanted]:
     if not items:
-        raise UsageError(f"{path} names no archive that could be fetched")
+        hint = "conda-lock.yml, pixi.lock and @EXPLICIT lists are understood; for other tools: entrepot run -- COMMAND"
+        raise UsageError(f"{path} names no archive that could be fetched", hint=hint)
     return items
 
 
