@@ -200,8 +200,10 @@ for i in range(10**6):
         head = b'{"format":1,"body":"sha256:%s"}' % hashlib.sha256(data).hexdigest().encode()
         with store.hold(body(data)):
             asyncio.run(flight.commit(body(data)))
-            asyncio.run(store.put(f"heads/ab/{i}/0", head))
+            asyncio.run(store.put(f"heads/ab/{sys.argv[2]}{i:07}/0", head))
     flight.close()
+    if i == 0:
+        print("one", flush=True)
 """
 
 
@@ -211,7 +213,8 @@ def test_whatever_moment_a_writer_is_killed_at_no_wrong_byte_is_left(store, spaw
     for seed in range(12):
         writer = spawn(WRITER, str(seed))
         writer.stdout.readline()
-        time.sleep(instants.uniform(0.01, 0.15))
+        writer.stdout.readline()  # the first entry is there
+        time.sleep(instants.uniform(0, 0.1))
         writer.send_signal(signal.SIGKILL)
         writer.wait()
     for each in store.list("bodies"):

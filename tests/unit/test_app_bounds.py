@@ -42,7 +42,8 @@ def feed(store: Store, total: int, *, step: int = MB // 4, land: int = 0) -> lis
             kept.grown(step)
             if land and store.sent % land == 0:
                 kept.landed(land)
-            await asyncio.sleep(0.003)
+            while kept._looking is not None:
+                await asyncio.sleep(0.001)
         await kept.aclose()
 
     asyncio.run(go())
@@ -77,7 +78,8 @@ def test_what_comes_while_it_looks_is_looked_at_afterwards():
         await asyncio.sleep(0)
         assert time.perf_counter() - start < 0.05, "nobody waits for a look"
         gate.set()
-        await asyncio.sleep(0.1)
+        while kept._looking is not None:
+            await asyncio.sleep(0.001)
         seen = len(store.looks)
         await kept.aclose()
         return seen

@@ -28,9 +28,11 @@ seen = []
 for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGCONT"):
     signal.signal(getattr(signal, name), lambda number, frame: seen.append(signal.Signals(number).name))
 print("ready", flush=True)
-end = time.time() + float(sys.argv[1])
+end = time.time() + 15
 while time.time() < end and len(seen) < 2:
     time.sleep(0.02)
+    if seen:
+        end = min(end, time.time() + float(sys.argv[1]))
 print("seen", *seen, flush=True)
 """
 
@@ -87,7 +89,7 @@ def test_handlers_are_given_back():
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"])
 def test_a_signal_that_we_alone_were_sent_reaches_the_child_once(name):
-    process = parent(sys.executable, "-c", COUNTS, "1.5", stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = parent(sys.executable, "-c", COUNTS, "1", stdout=subprocess.PIPE, text=True, start_new_session=True)
     lines = {process.stdout.readline().split()[0], process.stdout.readline().split()[0]}
     assert lines == {"parent", "ready"}
     os.kill(process.pid, getattr(signal, name))
@@ -101,7 +103,7 @@ def test_ctrl_c_of_a_terminal_reaches_the_child_once():
     pid, terminal = pty.fork()
     if pid == 0:
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        os.execve(sys.executable, [sys.executable, "-c", PARENT, sys.executable, "-c", COUNTS, "1.5"], environ)
+        os.execve(sys.executable, [sys.executable, "-c", PARENT, sys.executable, "-c", COUNTS, "1"], environ)
     try:
         _read_until(terminal, b"ready", b"parent")
         os.write(terminal, b"\x03")

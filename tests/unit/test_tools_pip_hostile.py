@@ -64,7 +64,7 @@ def test_metadata_pages_and_the_rest_are_told_apart():
 def test_a_bomb_is_not_unpacked():
     """Ten megabytes of zeros claim a hundred gigabytes; nobody waits for them."""
     page = gzip.compress(b"<html>" + b"\0" * (80 << 20))
-    started = time.monotonic()
+    started = time.process_time()
     assert named_by_content(page, "gzip").kind is Kind.OTHER
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w:gz") as archive:
@@ -72,7 +72,7 @@ def test_a_bomb_is_not_unpacked():
         member.size = 400 << 20
         archive.addfile(member, Zeros(member.size))
     assert named_by_content(tar.getvalue()).kind is Kind.OTHER
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 class Zeros(io.RawIOBase):

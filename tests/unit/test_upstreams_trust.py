@@ -129,15 +129,15 @@ def test_openssl_accepts_the_bundle(write, made):
 
 
 def test_a_usual_bundle_takes_milliseconds():
-    """145 certificates in 10 ms on an idle core; the bound is wide because the core may not be idle."""
+    """145 certificates in 10 ms of processor time; the bound is wide because the core may be shared."""
     from pip._vendor import certifi
 
     environ = {"SSL_CERT_FILE": certifi.where()}
     best = min(_seconds(lambda: merged_bundle(environ)) for _ in range(5))
-    assert best < 0.03
+    assert best < 0.1
 
 
 def _seconds(call):
-    began = time.perf_counter()
+    began = time.process_time()
     call()
-    return time.perf_counter() - began
+    return time.process_time() - began
