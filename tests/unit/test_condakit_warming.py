@@ -243,3 +243,4 @@ def test_the_reason_is_of_the_json_or_the_last_lines():
     assert reason("conda", '{"message": "no such\\npackage"}', "log") == "conda: no such package"
     assert reason("mamba", "", "x\nerror: none\n") == "mamba: x error: none"
     assert reason("pixi", "{", "") == "pixi: it said nothing"
+    assert "SECRET" not in reason("mamba", "", "failed: https://ana:SECRET@channel.test/t/SECRET/lab/noarch\n")
