@@ -11,7 +11,8 @@ from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
 from running import Desk
 
-LOCKS = Path(__file__).resolve().parent.parent / "rattling_locks.py"
+HERE = Path(__file__).resolve().parent.parent
+SOLVE, LOCKS = HERE / "rattling.py", HERE / "rattling_locks.py"
 
 
 @pytest.fixture
@@ -75,6 +76,21 @@ def test_with_a_full_conda_cache_and_an_empty_store_no_archive_is_fetched(desk, 
     ran = install_offline(desk)
     assert ran.status == 0, ran.said
     assert (desk.root / "env/share/low/data.bin").stat().st_size == 200_000
+
+
+@pytest.mark.parametrize("forms", ["shards", "json zst"])
+def test_a_client_that_solves_for_itself_is_served_out_of_condas_cache(desk, origin, channel, forms):
+    """Here repodata or a shard tells the digest, and conda has the archives from another address."""
+    channel.path, channel.forms = f"/{forms.partition(' ')[0]}", frozenset(forms.split())
+    channel.publish()
+    keep(desk.home / ".conda/pkgs", *channel.packages)
+    words = [*clients.rattler(), SOLVE, channel.url, desk.root / "c", desk.root / "env", "demo", "old"]
+    ran = desk.run(*words, options=["--host", "channel.test"])
+    assert ran.status == 0, ran.said
+    assert origin.count(r"\.(conda|tar\.bz2)$", status=200, method="GET") == 0, ran.said
+    assert {p.name for p in (desk.root / "env/share").iterdir()} == {"demo", "low", "old"}
+    record = json.loads((desk.root / "env/conda-meta/low-1.0-h0_0.json").read_text())
+    assert record["url"] == channel.package_url(channel.packages[1])
 
 
 def test_a_damaged_archive_and_another_channels_of_that_name_are_fetched(desk, origin, channel):

@@ -173,7 +173,7 @@ def test_the_platform_has_condas_name(platform, machine, name):
 
 def test_an_environment_file_has_channels_specs_and_what_is_pips(tmp_path):
     text = """name: x
-channels: [lab, nodefaults]
+channels: [lab, "https://channel.test/t/$TOKEN/lab", nodefaults]
 dependencies:
 - python =3.12
 - lab::demo>=1
@@ -184,8 +184,8 @@ dependencies:
   - -c https://x.test/c.txt
 prefix: /elsewhere
 """
-    made = environment(write(tmp_path, "environment.yml", text))
-    assert made.channels == ("lab", "nodefaults")
+    made = environment(write(tmp_path, "environment.yml", text), around(TOKEN="secret"))
+    assert made.channels == ("lab", "https://channel.test/t/secret/lab", "nodefaults")
     assert made.specs == ("python =3.12", "lab::demo>=1")
     assert made.pip == (f"-r {tmp_path}/more.txt", f"{tmp_path}/here", "leaf==1", "-c https://x.test/c.txt")
 
@@ -243,3 +243,4 @@ def test_the_reason_is_of_the_json_or_the_last_lines():
     assert reason("conda", '{"message": "no such\\npackage"}', "log") == "conda: no such package"
     assert reason("mamba", "", "x\nerror: none\n") == "mamba: x error: none"
     assert reason("pixi", "{", "") == "pixi: it said nothing"
+    assert "SECRET" not in reason("mamba", "", "failed: https://ana:SECRET@channel.test/t/SECRET/lab/noarch\n")

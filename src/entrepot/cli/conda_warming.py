@@ -78,7 +78,7 @@ class CondaOrder:
         platforms = named or [warming.this_platform(around)]
         items = [item for name in files["explicit"] for item in warming.explicit_items(Path(name), named)]
         items += [item for name in files["lock"] for item in warming.locked_items(Path(name), platforms)]
-        environments = [warming.environment(Path(name).absolute()) for name in files["env"]]
+        environments = [warming.environment(Path(name).absolute(), around) for name in files["env"]]
         return cls(tuple(items), tuple(environments), tuple(platforms), tuple(path.absolute() for path in requirements))
 
     def __bool__(self) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 
 from entrepot.digests import Digest
 from entrepot.errors import UsageError
+from entrepot.heads import canonical_url, redacted_words
 from entrepot.links import Link
 from entrepot.locks.files import digest_or_none
 from entrepot.names import classify, filename_of
@@ -109,14 +110,15 @@ def solver(around: Surroundings, *, has_rattler: bool) -> Solver:
 
 
 def reason(name: str, answer: str, log: str) -> str:
-    """The sentence that says why it could not be solved: of its JSON, else the last line that it wrote."""
+    """The sentence that says why it could not be solved: of its JSON, else the last lines that it wrote; no credential in it."""
     try:
         told = json.loads(answer[answer.index("{") :])
     except ValueError:
         told = {}
     said = next((str(told[key]) for key in ("message", "error", "solver_problems") if told.get(key)), "")
     lines = [line.strip() for line in (said or log).splitlines() if line.strip()]
-    return f"{name}: {' '.join(lines[-3:])[:500] if lines else 'it said nothing'}"
+    (text,) = redacted_words([" ".join(lines[-3:])[:500] if lines else "it said nothing"])
+    return f"{name}: {text}"
 
 
 def _links(told: Mapping[str, Any], record_of: Callable[[str], Mapping[str, Any]]) -> Iterator[Link]:
@@ -143,8 +145,6 @@ def _stem(record: Mapping[str, Any]) -> str:
 
 
 def _link(record: Mapping[str, Any]) -> Link:
-    from entrepot.heads import canonical_url  # noqa: PLC0415
-
     url = canonical_url(str(record["url"]))
     digests: Sequence[Digest] = [d for key in ("sha256", "md5") if (d := digest_or_none(record.get(key)))]
     name, size = classify(filename_of(url)), record.get("size")

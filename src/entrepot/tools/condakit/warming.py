@@ -18,6 +18,7 @@ from entrepot.errors import UsageError
 from entrepot.links import Link
 from entrepot.locks import read_lock, read_locked
 from entrepot.ports.tool import Surroundings
+from entrepot.tools.condakit.flavour import expand_variables
 
 LARGEST = 64 << 20
 """Bytes of a file that is read."""
@@ -45,7 +46,7 @@ class Environment:
 
     path: Path
     channels: tuple[str, ...]
-    """As written, ``nodefaults`` included."""
+    """With variables replaced; ``nodefaults`` is one of them."""
     specs: tuple[str, ...]
     pip: tuple[str, ...] = ()
     """Lines of its ``pip:`` section, as in a requirement file; files that they name are absolute."""
@@ -107,8 +108,8 @@ def locked_items(path: Path, platforms: Iterable[str]) -> list[Wanted]:
     return _some(path, [_wanted(each.link, each.platforms, frozenset(platforms)) for each in locked])
 
 
-def environment(path: Path) -> Environment:
-    """What an environment.yml asks for.
+def environment(path: Path, around: Surroundings) -> Environment:
+    """What an environment.yml asks for. Variables in its channels are replaced, and nowhere else (conda 26.7, ``env/env.py``).
 
     Raises:
         UsageError: it cannot be read, or is none.
@@ -131,7 +132,8 @@ def environment(path: Path) -> Environment:
     for word in (*channels, *specs):
         if str(word).startswith("-"):
             raise UsageError(f"{path}: {str(word)[:80]!r} is no channel and no package")
-    return Environment(path, tuple(str(channel) for channel in channels), tuple(specs), tuple(pip))
+    expanded = tuple(expand_variables(str(channel), around) for channel in channels)
+    return Environment(path, expanded, tuple(specs), tuple(pip))
 
 
 def _dependencies(path: Path, listed: list[Any]) -> tuple[list[str], list[str]]:
