@@ -301,6 +301,27 @@ def other_user(name: str = "entrepot-test") -> Iterator[OtherUser]:
         subprocess.run([Path(useradd).with_name("userdel"), unique], capture_output=True, check=False)
 
 
+_LOOPBACK_UP = (
+    "import fcntl, os, socket, struct, sys\n"
+    "with socket.socket() as s: fcntl.ioctl(s, 0x8914, struct.pack('16sh22x', b'lo', 0x49))\n"  # SIOCSIFFLAGS: up, running
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+
+
+@functools.cache
+def can_unplug() -> bool:
+    """Whether a command can be given a network of its own, with loopback alone; that needs root and ``unshare``."""
+    if os.getuid() != 0 or shutil.which("unshare") is None:
+        return False
+    probe = subprocess.run(unplugged(["true"]), capture_output=True, check=False)
+    return probe.returncode == 0
+
+
+def unplugged(command: Sequence[str | Path]) -> list[str]:
+    """The words that run a command where there is no network but a loopback of its own; see :func:`can_unplug`."""
+    return ["unshare", "--net", "--", sys.executable, "-c", _LOOPBACK_UP, *map(str, command)]
+
+
 @contextlib.contextmanager
 def tmpfs(directory: Path, size: str = "16m") -> Iterator[Path]:
     """A file system of its own, with its own end, at this directory; needs root and the right to mount."""

@@ -104,11 +104,19 @@ class Desk:
         """The words of ``entrepot run`` for a command."""
         return [sys.executable, "-m", "entrepot", "run", *options, "--", *map(str, command)]
 
-    def run(self, *command: str | Path, options: Iterable[str] = (), timeout_s: float = PACE_S, **settings: Any) -> Ran:
-        """Run a command through the cache, to its end."""
+    def run(
+        self,
+        *command: str | Path,
+        options: Iterable[str] = (),
+        timeout_s: float = PACE_S,
+        unplugged: bool = False,
+        **settings: Any,
+    ) -> Ran:
+        """Run a command through the cache, to its end; ``unplugged`` in a network namespace with nothing but loopback."""
         path = self.root / "report.json"
         path.unlink(missing_ok=True)
         words = self.words(command, (*options, "--report", str(path)))
+        words = clients.unplugged(words) if unplugged else words
         done = clients.run(words, self.environ, timeout_s=timeout_s, cwd=self.project, **settings)
         report = json.loads(path.read_text()) if path.exists() else {}
         return Ran(done.returncode, done.stdout, done.stderr, report)

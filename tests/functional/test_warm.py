@@ -35,11 +35,11 @@ def warm(desk, *argv):
 
 
 def install_offline(desk, *names):
-    """Into a fresh virtual environment; what could then be imported."""
+    """Into a fresh virtual environment, with the cable out where this machine allows that (the origin is gone anyway)."""
     python = clients.venv(desk.root / f"fresh-{names[0]}")
     pip = [*clients.pip("26.3"), "--python", str(python), "install", "-q", *names]
     desk.environ["PIP_NO_CACHE_DIR"] = "1"
-    return desk.run(*pip, options=["--offline"])
+    return desk.run(*pip, options=["--offline"], unplugged=clients.can_unplug())
 
 
 def test_an_sdist_whose_back_end_needs_a_dependency_installs_offline_afterwards(desk, index):

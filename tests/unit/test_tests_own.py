@@ -53,6 +53,21 @@ def test_another_user_is_another_user(other_user, environment):
 
 
 @pytest.mark.root
+def test_with_the_cable_out_nobody_can_be_reached_but_oneself(environment):
+    if not clients.can_unplug():
+        pytest.skip("no command can be given a network of its own here")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        outside = listening.getsockname()
+        code = (
+            "import socket\nown = socket.create_server(('127.0.0.1', 0))\nsocket.create_connection(own.getsockname()).close()\n"
+            f"for there in [{outside!r}, ('192.0.2.1', 80)]:\n"
+            "    try: socket.create_connection(there, 2)\n    except OSError as exc: print(type(exc).__name__)\n"
+        )
+        done = clients.run(clients.unplugged([sys.executable, "-c", code]), environment)
+    assert done.stdout.split() == ["ConnectionRefusedError", "OSError"], done.stderr
+
+
+@pytest.mark.root
 def test_a_small_file_system_is_full_when_it_is_full(tmp_path):
     with clients.tmpfs(tmp_path / "small", "1m") as small, pytest.raises(OSError, match="No space left"):
         (small / "file").write_bytes(b"x" * 2_000_000)
