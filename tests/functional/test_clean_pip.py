@@ -6,70 +6,16 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 import clients
-from functional.test_pip_cache_real import Lab
-from pip_lab import pip_python
+from pip_verbs import entrepot, in_use, made
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
-SOURCE = Path(__file__).parents[2] / "src"
-ROUNDS = 100
-DRIVER = """
-import importlib, json, os, pkgutil, sys, time, traceback
-now, later = time.time, float(os.environ.get("LAB_LATER", "0"))
-time.time = lambda: now() + later
-sys.executable = os.environ.get("LAB_PYTHON", sys.executable)
-import entrepot
-for found in pkgutil.walk_packages(entrepot.__path__, "entrepot."):
-    if found.name.startswith(("entrepot.cli", "entrepot.app", "entrepot.tools.pip", "entrepot.stores", "entrepot.config")):
-        importlib.import_module(found.name)  # what is imported later may be out of the other user's reach
-import bz2, csv, email.parser, encodings.idna, gzip, html.parser, lzma, pwd, shlex, tarfile, zipfile
-from entrepot.cli.main import main
-user, lines = json.loads(sys.argv[1])
-if user is not None:
-    os.setgroups([]); os.setgid(user); os.setuid(user)
-for argv in lines:
-    print("$", *argv, flush=True)
-    print("->", main(argv), flush=True)
-    sys.stderr.flush()
-"""
-"""Runs commands one after another in one process, after it has become another user; with ``LAB_LATER`` seconds later than it is, and
-with ``LAB_PYTHON`` as if it ran there."""
-
-
-def entrepot(environ, *lines, user=None, check=True):
-    """Run commands; all that they printed, and their exit statuses."""
-    argument = json.dumps([user, [["--tool", "pip", *line] for line in lines]])
-    command = [sys.executable, "-c", DRIVER, argument]
-    environ = {**environ, "PYTHONPATH": str(SOURCE), "ENTREPOT_STORE": "/nonexistent/store"}
-    done = subprocess.run(
-        command,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        cwd="/",
-    )
-    if check:
-        assert done.returncode == 0, done.stdout
-        assert "Traceback" not in done.stdout
-        assert "entrepot itself failed" not in done.stdout
-    return done.stdout, [int(status) for status in re.findall(r"^-> (\d+)$", done.stdout, re.MULTILINE)]
-
-
-def made(folder):
-    """A lab whose pip is the first one on PATH."""
-    python = pip_python("26.3")
-    lab = Lab("26.3", folder)
-    lab.environ["PATH"] = f"{python.parent}{os.pathsep}{lab.environ['PATH']}"
-    return lab
+ROUNDS = 20
 
 
 @pytest.fixture
@@ -88,40 +34,14 @@ def snapshot(root):
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(280)
-def test_no_install_fails_while_the_cache_is_cleaned_a_hundred_times(lab, tmp_path):
-    """Four pips install into directories of their own, again and again, until the hundred runs are over."""
-    python, stop = pip_python("26.3"), tmp_path / "stop"
-    command = f"{python} -m pip install -q --no-deps --upgrade --target {tmp_path}/site$1 pure multi-tag source"
-    script = f"n=0; while [ ! -e {stop} ]; do {command} || exit 1; n=$((n+1)); done; echo $n"
-    workers = [
-        subprocess.Popen(
-            ["sh", "-c", script, "sh", str(n)],
-            env=lab.environ,
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for n in range(4)
-    ]
-    try:
-        kinds = [
-            ["clean", "--all", "-y"],
-            ["remove", "pure", "-y", "--ignore-missing"],
-            ["clean", "-y"],
-            ["remove", "*", "-y", "--ignore-missing"],
-        ]
-        said, statuses = entrepot(lab.environ, *(kinds[n % 4] for n in range(ROUNDS)))
-    finally:
-        stop.touch()
-        ended = [(w.communicate(timeout=120), w.returncode) for w in workers]
-    assert [code for _, code in ended] == [0] * 4, ended
-    assert sum(int(out) for (out, _), _ in ended) >= 4
-    assert len(statuses) == ROUNDS
-    assert set(statuses) <= {0, 3}  # 3: something was in use and stayed
-    assert said.count("Freed") > 5
+def test_no_install_fails_while_the_cache_is_cleaned_again_and_again(lab):
+    """Four pips install into directories of their own; `python bench/pip_in_use.py` is the long form."""
+    ended = in_use(lab, ROUNDS, pause_s=0.2)
+    assert ended.failed == []
+    assert ended.installs >= 4
+    assert len(ended.statuses) == ROUNDS
+    assert set(ended.statuses) <= {0, 3}, ended.said  # 3: something was in use and stayed
+    assert "Freed" in ended.said
 
 
 def test_wheels_just_built_go_only_by_force(lab):

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from functional.test_clean_pip import entrepot, made
 from pip_lab import pip_python, run_pip, wheel_bytes
+from pip_verbs import entrepot, made
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
 DAY = 86_400

@@ -270,6 +270,8 @@ class Verifier:
                 text = zip_problem(body, size, record=True)
                 body.seek(0)
                 inside = identify(body, size) if not text else None
+        except FileNotFoundError:
+            return
         except OSError as exc:
             yield Finding("pip", entry, "cannot-be-read", str(exc.strerror), path)
             return
