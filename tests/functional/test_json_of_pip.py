@@ -66,7 +66,7 @@ def test_every_verb_answers_with_the_members_that_are_documented(tmp_path):
     (lab.home / ".config/pip/pip.conf").write_text("[global]\ntimeout = 60\n")
     said, _ = entrepot(lab.environ, *([*verb.split(), "--json"] for verb in BY_VERB))
     parts = re.split(r"^\$ --tool pip .*$", said, flags=re.MULTILINE)[1:]
-    documented = set(re.findall(r"`([a-z_]+)`", REFERENCE.read_text(encoding="utf-8")))
+    documented = set(re.findall(r"[`\"]([a-z_]+)[`\"]", REFERENCE.read_text(encoding="utf-8")))
     wrong = []
     for verb, text in zip(BY_VERB, parts, strict=True):
         document = json.loads(text[text.index("{") : text.rindex("}") + 1])

@@ -110,7 +110,7 @@ def test_for_another_platform_its_wheels_are_fetched(desk, index):
     assert json.loads(done.stdout)["files"] == ["native-1.0-cp311-cp311-manylinux_2_17_aarch64.whl"]
 
 
-@pytest.mark.parametrize("argv", [[], ["-r", "none.txt"]])
+@pytest.mark.parametrize("argv", [[], ["-r", "none.txt"], ["demo", "--python", "/nonexistent"]])
 def test_nothing_to_fetch_is_a_usage_error(desk, argv):
     assert warm(desk, *argv).returncode == 2
 

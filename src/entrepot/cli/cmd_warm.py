@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from entrepot.cli.cmd_run import Session, Wishes
 from entrepot.cli.conda_warming import CondaOrder, CondaWarming
 from entrepot.cli.output import INTERRUPTED
+from entrepot.cli.picking import interpreter
 from entrepot.cli.warmed import Result, Warmed
 from entrepot.errors import UsageError
 from entrepot.tools.condakit.warming import is_platform
@@ -63,7 +64,7 @@ def run(context: Context) -> int:
             raise UsageError("warm asks upstream, and offline is set", hint="entrepot config list --origin")
         warmed = Warmed()
         if items:
-            around = replace(context.around, python=Path(args.python)) if args.python else context.around
+            around = replace(context.around, python=interpreter(args.python, context.around))
             warming = Warming(context, order, items, pip_words(around), folder)
             warming.run()
             warmed.add(warming.results, warming.files, warming.tally, warming.without_sdist)
