@@ -184,6 +184,13 @@ def test_where_shows_what_wins_and_what_is_shadowed(run, tmp_path):
     assert "uv" not in out
 
 
+def test_where_names_the_line_of_the_shells_file_that_sets_a_variable(run, tmp_path):
+    (tmp_path / ".profile").write_text("# mine\nexport PIP_CACHE_DIR=/c/pip\n")
+    assert "PIP_CACHE_DIR                    <- wins (set in ~/.profile:2)" in run("where", "pip")[1]
+    _, said = as_json(run("where", "pip", "--json"))
+    assert said["places"][0]["layers"][0]["note"] == f"set in {tmp_path}/.profile:2"
+
+
 def test_where_with_path_prints_the_path_alone(run, tools):
     assert run("where", "pip", "--path") == (0, "/c/pip\n", "")
     tools[0].places = lambda around: []

@@ -11,7 +11,7 @@ from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED
 from entrepot.cli.picking import interpreter
 from entrepot.cli.records import place_record
-from entrepot.ports.tool import Layer, Place
+from entrepot.ports.tool import Layer, Place, Surroundings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(context: Context) -> int:
             context.out.line(str(path) if path else "")
         return DONE if found and all(found) else FAILED
     # the one in use comes first, but a list that the tool goes through is shown in the tool's own order
-    places = [(name, sorted(mine, key=lambda place: place.rank)) for name, mine in places]
+    places = [(name, [_traced(around, p) for p in sorted(mine, key=lambda place: place.rank)]) for name, mine in places]
     for complaint in context.settings.complaints:
         context.out.warn(complaint.id, complaint.text, complaint.fix)
     shown = False
@@ -46,6 +46,19 @@ def run(context: Context) -> int:
             context.out.note(f"{name}: nothing of it is here.")
     context.out.document(places=[place_record(place) for _, mine in places for place in mine])
     return DONE
+
+
+def _traced(around: Surroundings, place: Place) -> Place:
+    """The place, its variables with the line of the shell's file that sets each, where one is found."""
+    if not any(layer.kind == "environment" for layer in place.layers):
+        return place
+    from entrepot.undo import set_where
+
+    def told(layer: Layer) -> Layer:
+        line = set_where(layer.source, around) if layer.kind == "environment" else ""
+        return replace(layer, note="; ".join(filter(None, (layer.note, f"set in {line}")))) if line else layer
+
+    return replace(place, layers=tuple(map(told, place.layers)))
 
 
 def _show(context: Context, places: Sequence[Place]) -> None:
@@ -72,7 +85,8 @@ def _condition(place: Place) -> str:
 def _layer(context: Context, number: int, layer: Layer) -> str:
     source, what = (_short(text, str(context.around.home)) for text in (layer.source, layer.value or "-"))
     result = "<- wins" if layer.wins else "shadowed"
-    note = f" ({layer.note})" if layer.note else ""
+    told = layer.note.replace(f"{context.around.home}{os.sep}", f"~{os.sep}")
+    note = f" ({told})" if told else ""
     return f"  {number}  {what:<38} {source:<32} {result}{note}".rstrip()
 
 
