@@ -4,12 +4,14 @@ import bz2
 import gzip
 import json
 import resource
+from unittest import mock
 
 import msgpack
 import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from entrepot.channel import repodata
 from entrepot.channel.forms import index_name, resolved, shard_digest, split
 from entrepot.channel.records import Record, Table
 from entrepot.channel.repodata import read_repodata
@@ -62,9 +64,10 @@ def packed(value):
 
 
 def read(data, name="repodata.json", step=1 << 20):
-    """The index, or ``None`` when it is none."""
+    """The index, or ``None`` when it is none; the text is looked at ``step`` characters at a time."""
     try:
-        return read_repodata([data[i : i + step] for i in range(0, len(data), step)], url=C + name)
+        with mock.patch.object(repodata, "CHUNK", step):
+            return read_repodata([data[i : i + step] for i in range(0, len(data), step)], url=C + name)
     except InvalidRepodata:
         return None
 
@@ -165,6 +168,14 @@ def test_bombs_of_msgpack_cost_little_memory(parts, times, record):
         except InvalidRepodata:
             pass
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 << 10, "KiB"
+
+
+def test_eight_million_small_things_in_a_record_are_not_made():
+    many = 8 << 20
+    whole = b"\x81\xaepackages.conda\x81\xada-1.0-0.conda\x81\xa1x\xdd" + many.to_bytes(4, "big") + b"\x80" * many
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read_shard([zstandard.ZstdCompressor(1).compress(whole)], base=C) == []
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 128 << 10, "KiB"
 
 
 @settings(max_examples=20, deadline=None)
