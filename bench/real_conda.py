@@ -81,6 +81,7 @@ class Scenes:
         self.say("warm", ran, ran.status == 0 and self.records() == self.made and spared)
         self.damaged()
         self.resumed()
+        self.searched()
         self.failing()
         self.forget()
         self.origin.stop()
@@ -106,6 +107,16 @@ class Scenes:
         right = ran.status == 0 and bool(partial) and head is not None and head.body.value == self.big.content.sha256
         self.say("resumed", ran, right and [line["status"] for line in lines] == [206])
         print(f"           conda had {partial[0].name if partial else 'nothing'}; it was answered {lines}")
+
+    def searched(self):
+        """By shards, cold and then warm."""
+        words = [self.conda, "search", "--override-channels", "-c", self.channel.url, "csynth-0000"]
+        for scene in ("search", "again"):
+            self.forget()
+            ran = self.desk.run(*words)
+            shards, index = self.origin.count("/shards/"), self.origin.count("repodata_shards")
+            self.say(scene, ran, ran.status == 0 and index == 2 and bool(shards) == (scene == "search"))
+            print(f"           asked for {index} shard indexes and {shards} shards")
 
     def failing(self):
         self.forget()
