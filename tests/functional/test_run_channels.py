@@ -126,8 +126,9 @@ def test_a_fault_that_passes_is_made_good_within_one_run(origin, desk):
     assert heads(desk)[package.filename].proven
 
 
-def test_a_channel_that_fails_serves_what_was_seen_and_one_that_changed_what_is_new(origin, desk):
-    channel = Channel(origin)
+@pytest.mark.parametrize("forms", FORMS[:2])
+def test_a_channel_that_fails_serves_what_was_seen_and_one_that_changed_what_is_new(origin, desk, forms):
+    channel = Channel(origin, forms=frozenset(forms.split()))
     channel.synth(3)
     assert create(desk, channel, "csynth-0000").status == 0
     origin.fault("repodata", "status", times=-1, value=503)

@@ -297,6 +297,20 @@ def test_an_absence_that_upstream_no_longer_confirms_is_no_answer(world):
     assert world.get(SHARDS)[0] == 503
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_absence_that_was_seen_leads_on_to_the_form_that_is_stored_for_a_week(world, method):
+    async def ask(service):
+        return (await get(service, SHARDS, method))[0]
+
+    world.get(SHARDS, JSON)
+    world.upstream.gone = True
+    assert world.do(ask) == 404
+    other = SHARDS.replace("noarch", "linux-64")
+    assert world.get(other)[0] == 502, "it was not seen there"
+    world.clock.advance(8 * 86_400)
+    assert world.do(ask) == 502
+
+
 FAILURES = {
     "gone": Script(fail=UpstreamTimeout("silent", url="x")),
     "busy": Script(503, {}, b"busy"),

@@ -39,6 +39,8 @@ ANSWER_S = 5.0
 """Seconds that an index waits for upstream's answer before the stored one is served, stale."""
 TROUBLED_S = 30.0
 """How long after that the host's other indexes are served without waiting."""
+ABSENT_S = 7 * 86_400.0
+"""How long clients remember that a channel has no shards (conda 26.7)."""
 RESUMED = 256 << 20
 """Bytes that are fetched at most ahead of those that a client asks for, to have an archive whole."""
 SMALL = 8 << 10
@@ -239,6 +241,22 @@ class Channels:
             stored = StoredResponse(response, (), now, now)
             head = draft_head(request, stored, NOTHING, shared=False, reserve=True)
             await self._entries.save(request.url, head)
+
+    async def may_be_absent(self, url: str, head: Head) -> bool:
+        """Whether an index that was not there may be told to be absent again when the channel fails.
+
+        Clients take any other error for the end, so they would never come to the form that is stored. The absence must have been
+        seen within :data:`ABSENT_S`: they remember it for as long.
+        """
+        name = index_name(url)
+        if name is None or head.response.head.status not in NEGATIVES:
+            return False
+        if self._clock.now() - head.response.response_time > ABSENT_S:
+            return False
+        for sibling in name.siblings():
+            if any(each.response.head.status == 200 for each in await self._entries.load(sibling)):
+                return True
+        return False
 
     # in step
 

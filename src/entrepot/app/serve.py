@@ -392,7 +392,8 @@ class Service:
     async def _stale(self, request: RequestHead, others: _Others, status: int | None) -> Answer | None:
         """What is served when upstream fails: by a private cache of packages whatever there is, by a shared one what HTTP allows.
 
-        Never an old absence: only a fresh 404 hands a project to the next index. Never what a known digest contradicts.
+        Never an old absence, but of one form of a channel's index while another one is here: only a fresh 404 hands a project to
+        the next index. Never what a known digest contradicts.
         """
         if self._rules.shared:
             entry = on_failure(others.decision, status=status)
@@ -400,6 +401,8 @@ class Service:
         else:
             heads = [h for h in others.heads if agrees(h, others.expectation)]
             head = stand_in(request, heads)
+            if head is not None and await self._channels.may_be_absent(request.url, head):
+                return await self._stored(request, head, "stale")
             if head is None or head.response.head.status in NEGATIVES:
                 return await self._as_html(request, newer(heads, head))
         if head is None or head.response.head.status in NEGATIVES:

@@ -198,12 +198,11 @@ class _Walk:
         return self._data[start : self._unpacker.tell()]
 
     def value(self) -> Any:
-        """The value that begins here; one that is too long is nothing."""
+        """The value that begins here; one that is too long is nothing.
+
+        It is gone through once before anything is made of it: no head then claims more than there is.
+        """
         raw = self.skip()
         if len(raw) > LONGEST:
             return None
-        return self._unpack(raw, strict_map_key=False, max_array_len=_MOST, max_map_len=_MOST)
-
-
-_MOST = 20_000
-"""Members of an array or a map inside a record: room is made for as many as its head claims before any is read."""
+        return self._unpack(raw, strict_map_key=False)
