@@ -401,6 +401,42 @@ class TestOtherMethods:
         assert run(go()) == 201
         assert world.upstream.count(INDEX) == 3
 
+    def test_a_get_with_content_is_passed_on_whole_and_neither_answered_from_the_store_nor_kept(self):
+        world = World()
+        world.add_project(BODY, page_headers={"Cache-Control": "max-age=600"})
+
+        async def pieces():
+            yield b"hello"
+
+        async def go():
+            service = world.service()
+            await get(service, INDEX)
+            status, content, _ = await get(service, INDEX, body=pieces(), content_length="5")
+            assert world.upstream.bodies[-1] == b"hello"
+            await get(service, FILE, body=pieces(), content_length="5")
+            await service.aclose()
+            return status, content
+
+        assert run(go()) == (200, page(BODY))
+        assert world.upstream.count(INDEX) == 2
+        assert [meta.size for meta in world.store.list("bodies")] == [len(page(BODY))]
+
+    def test_offline_nothing_is_sent_upstream_whatever_its_method(self):
+        world = World()
+        world.add_project(BODY)
+
+        async def pieces():
+            yield b"x"
+
+        async def go():
+            service = world.service(offline=True)
+            found = [(await get(service, INDEX, method=method, body=pieces()))[:2] for method in ("POST", "DELETE", "GET")]
+            await service.aclose()
+            return found
+
+        assert [status for status, _ in run(go())] == [504] * 3
+        assert world.upstream.requests == []
+
 
 class TestClientsOwnCaches:
     def test_a_clients_condition_is_answered_from_the_store(self):

@@ -55,6 +55,7 @@ def talk(data: bytes, *, handler=None, finish: bool = False, **doorman):
         b"CONNECT ::1::443 HTTP/1.1",
         b"CONNECT [::1:443 HTTP/1.1",
         b"CONNECT [::g]:443 HTTP/1.1",
+        b"CONNECT [2a]:8 HTTP/1.1",
         b"CONNECT []:443 HTTP/1.1",
         b"CONNECT index\xc3\xa9.test:443 HTTP/1.1",
         b"CONNECT index.test:443",

@@ -119,7 +119,8 @@ class Service:
         try:
             if not self._rules.caches(head):
                 return await self._past(Request(head, request.body))
-            if self._rules.no_store or head.method not in READ_METHODS:
+            # Content of a GET has no meaning that a cache could know (RFC 9110 §9.3.1).
+            if self._rules.no_store or head.method not in READ_METHODS or request.body is not None:
                 return await self._pass_on(Request(head, request.body))
             return await self._look_up(head)
         except UpstreamError as exc:
@@ -437,6 +438,8 @@ class Service:
 
     async def _pass_on(self, request: Request) -> Answer:
         """Straight to upstream, nothing kept."""
+        if self._rules.offline:
+            return self._gateway(request.head, 504, f"entrepot is offline, so this {request.head.method} goes nowhere", "error")
         answer = await self._send(request)
         await self._invalidate(request.head, answer.head)
         return self._streamed(request.head, answer, "bypass")

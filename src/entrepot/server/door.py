@@ -422,7 +422,7 @@ def _authority(first_line: str) -> tuple[str, int] | None:
     if found is None:
         return None
     host, port = found["host"].lower(), int(found["port"])
-    if ":" in host:
+    if ":" in host or host.startswith("["):
         host = host.removeprefix("[").removesuffix("]")
         try:
             IPv6Address(host)

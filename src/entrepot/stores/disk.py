@@ -272,7 +272,8 @@ class Disk:
     def _mark(self, *, clean: bool) -> None:
         state = BootState(self.boot.boot, clean, self.boot.suspect_before)
         self._boot = state
-        layout.write_small(os.path.join(self.root, layout.BOOT), state.to_bytes(), self.modes.file)
+        # An open marker is synced: were it lost, an older one would vouch for bytes that a power cut has made zeros.
+        layout.write_small(os.path.join(self.root, layout.BOOT), state.to_bytes(), self.modes.file, sync=not clean)
 
     def end(self) -> None:
         """Close: the last of the processes that wrote notes that all is well."""

@@ -233,6 +233,9 @@ class FileGrowing:
             with suppress(StoreError):
                 if self._writable and self._size == 0:
                     self.discard()
+            if self._writable and self._size:
+                with suppress(OSError):  # whoever closes the store marks it clean, which vouches for what is left here too
+                    os.fsync(self._fd)
             self._lead.release(remove=not self._writable)
         self._writable = False
 

@@ -165,7 +165,7 @@ def _make_root(root: str) -> None:
         os.mkdir(root, 0o700)
     except FileExistsError:
         # made by somebody else a moment ago, or left half made: then it holds nothing but our own names
-        strange = [n for n in os.listdir(root) if n not in _OURS and not n.startswith((_DERIVED, MARKER, TAG))]
+        strange = [n for n in os.listdir(root) if n not in _OURS and not n.startswith((_DERIVED, MARKER, TAG, BOOT))]
         if strange:
             raise StoreUnavailable(
                 f"{root} is not a store of entrepot and not empty ({min(strange)!r} lies in it)",
@@ -178,7 +178,7 @@ def _make_root(root: str) -> None:
 
 
 def write_small(path: str, data: bytes, mode: int, *, sync: bool = False) -> None:
-    """Replace one of the store's own small files, atomically."""
+    """Replace one of the store's own small files, atomically; with ``sync`` no power cut takes it back afterwards."""
     temp = f"{path}.{os.urandom(6).hex()}"
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -190,11 +190,23 @@ def write_small(path: str, data: bytes, mode: int, *, sync: bool = False) -> Non
         os.close(fd)
         fd = -1
         os.replace(temp, path)
+        if sync:
+            _sync_folder(os.path.dirname(path))
     except BaseException:
         if fd >= 0:
             os.close(fd)
         os.unlink(temp)
         raise
+
+
+def _sync_folder(path: str) -> None:
+    """Make the names in a directory durable, where the system can."""
+    with suppress(OSError):  # not every file system, and no Windows
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def _read_small(path: str) -> str | None:

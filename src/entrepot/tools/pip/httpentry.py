@@ -232,7 +232,7 @@ def decode(raw: bytes) -> Meta | Damage:
         return Damage("unreadable-entry", "it is empty" if not raw else "it does not start with cc=4,")
     try:
         top = msgpack.unpackb(raw[len(PREFIX) :], raw=False, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException, RecursionError) as exc:
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as exc:  # TypeError: a key that is a map
         return Damage("unreadable-entry", f"its msgpack is broken: {str(exc) or type(exc).__name__}")
     return _judge(top)
 
