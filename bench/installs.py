@@ -1,6 +1,6 @@
 """How long an install takes through entrepot, against the same install without it: cold, warm, offline; pip and uv.
 
-    python bench/installs.py [ROUNDS] [--loopback] [--http] [--small] [--many] [--expired] [--pip VERSION] [--only pip|uv]
+    python bench/installs.py [ROUNDS] [--loopback] [--http] [--small] [--many] [--expired] [--plain] [--pip VERSION] [--only pip|uv]
 
 Runs an origin of its own on loopback, in a process of its own: 10 requirements that pull 30 packages of together 10.7 MB, with
 metadata files (``--small``: 1.4 MB; ``--many``: 102 packages of 36 MB). It answers after 30 ms and shares 100 Mbit/s among all, or
@@ -56,6 +56,7 @@ def options():
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--pip", default="26.3")
     parser.add_argument("--only", choices=("pip", "uv"))
+    parser.add_argument("--plain", action="store_true", help="rows without asking ahead, too")
     parser.add_argument("--run", default="", help="more options of `entrepot run`")
     parser.add_argument("--log", help="append a line of each request that entrepot answered to this file")
     return parser.parse_args()
@@ -118,6 +119,10 @@ class Bench:
                 self.take("true", ["true"], installs=False)
                 self.take("start", [*self.launch, "--store", store, "--", "true"], installs=False)
                 self.take(f"{client} {row}", [*run, *more, "--", *command])
+                if self.args.plain and row != "offline":
+                    self.environ["ENTREPOT_AHEAD"] = "false"
+                    self.take(f"{client} {row} plain", [*self.launch, "--store", f"{store}-plain", "--", *command])
+                    del self.environ["ENTREPOT_AHEAD"]
 
     def report(self):
         median = {name: [statistics.median(column) for column in zip(*taken, strict=True)] for name, taken in self.rows.items()}
@@ -129,7 +134,7 @@ class Bench:
             if not row:
                 continue
             direct = median[f"{client} direct"][0]
-            through = row in {"cold", "warm", "offline"}
+            through = row.split()[0] in {"cold", "warm", "offline"}
             ratio = (wall - start if through else wall) / direct
             least = min(each[0] for each in self.rows[name])
             shown = f"{wall / direct:15.2f}" if through else ""
