@@ -5,6 +5,7 @@ import hashlib
 import json
 
 from entrepot.app.answers import Request
+from entrepot.app.company import Company
 from entrepot.app.entries import Entries
 from entrepot.app.facts import Facts
 from entrepot.app.serve import Rules, Service
@@ -38,8 +39,8 @@ class World:
         self.store = store or MemoryStore()
         self.catalogue = catalogue or SqliteCatalogue(None)
 
-    def service(self, **rules) -> Service:
-        """A new process on the same store."""
+    def service(self, *, ahead: bool = False, **rules) -> Service:
+        """A new process on the same store; ``ahead``: one that asks before its clients do."""
         self.tally = Tally()
         self.entries = Entries(self.store, self.catalogue, self.clock)
         self.facts = Facts(self.catalogue)
@@ -50,6 +51,7 @@ class World:
             clock=self.clock,
             rules=Rules(**rules),
             tally=self.tally,
+            company=Company(self.catalogue) if ahead else None,
         )
 
     def add_project(self, body: bytes, *, headers=None, page_headers=None, **fields) -> None:

@@ -47,6 +47,7 @@ KEYS = (
     Key("timeout", "seconds", "silence of an upstream after which it counts as failed", "30s"),
     Key("hosts", "words", "more HOST[:PORT] whose traffic `run` caches", "none", "--host"),
     Key("offline", "flag", "serve what is stored and ask no upstream", "false", "--offline"),
+    Key("ahead", "flag", "ask upstream for pages and metadata before the client does", "true"),
     Key("yes", "flag", "do without asking for confirmation", "false", "--yes"),
     Key("log", "path", "a file that log lines are appended to", "none"),
 )
@@ -98,6 +99,7 @@ class Settings:
     timeout_s: float
     hosts: tuple[str, ...]
     offline: bool
+    ahead: bool
     yes: bool
     log: Path | None
     said: Mapping[str, tuple[Said, ...]]
@@ -149,6 +151,7 @@ def _settled(said: dict[str, list[Said]], complaints: list[Complaint], around: S
     said["timeout"].append(Said("default", "default", "30s", DEFAULT_TIMEOUT_S))
     said["hosts"].append(Said("default", "default", "", ()))
     said["offline"].append(Said("default", "default", "false", value=False))
+    said["ahead"].append(Said("default", "default", "true", value=True))
     said["yes"].append(Said("default", "default", "false", value=False))
     said["log"].append(Said("default", "default", "", None))
     won = {name: layers[0].value for name, layers in said.items()}
@@ -158,6 +161,7 @@ def _settled(said: dict[str, list[Said]], complaints: list[Complaint], around: S
         timeout_s=won["timeout"],
         hosts=won["hosts"],
         offline=won["offline"],
+        ahead=won["ahead"],
         yes=won["yes"],
         log=won["log"],
         said={name: tuple(layers) for name, layers in said.items()},

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
@@ -170,6 +171,15 @@ def canonical_url(url: str) -> str:
     >>> canonical_url("HTTPS://u:p@Index.Example:443/simple/?a=B#x")
     'https://index.example/simple/?a=B'
     """
+    return _canonical(url) if len(url) <= _LONGEST_CACHED else _canonical.__wrapped__(url)
+
+
+_LONGEST_CACHED = 1024
+"""Characters; longer URLs are taken apart each time, so that hostile ones cannot fill the memory."""
+
+
+@lru_cache(maxsize=1024)  # one request asks twenty times
+def _canonical(url: str) -> str:
     scheme, _, authority, tail = _parts(url)
     scheme = scheme or "http"
     host, port = _host_and_port(authority)

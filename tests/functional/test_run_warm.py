@@ -116,3 +116,37 @@ def test_bodies_that_vanished_are_fetched_again(tmp_path):
         origin.reset()
         assert lab.install("uv", names).ok().installed() == expected(3)
         assert origin.count(FILES) == 3
+
+
+@pytest.mark.parametrize("ahead", ["true", "false"])
+def test_pages_that_were_wanted_together_are_asked_for_again_together_unless_it_is_turned_off(tmp_path, ahead):
+    """pip up to 26.1 asks for every page again, one after the other: nothing but asking ahead asks for two at once."""
+    with make_origin("http", profiles.index_like) as origin:
+        lab = Lab(tmp_path, (origin,), {"ENTREPOT_AHEAD": ahead})
+        names = origin.synth(12)
+        lab.install("23.2.1", names).ok()
+        origin.reset()
+        origin.latency = 0.1
+        second = lab.install("23.2.1", names).ok()
+        assert second.installed() == expected(12)
+        assert {seen.status for seen in origin.log} == {304}
+        assert len(origin.log) == 12
+        at_once = origin.most_at_once(PAGES)
+    assert at_once > 4 if ahead == "true" else at_once == 1
+    assert second.report["revalidated"] == 12
+    assert second.report["ahead"] == {"requests": 11 if ahead == "true" else 0, "unused": 0, "bytes_unused": 0}
+
+
+def test_what_pip_asks_for_next_is_on_its_way_already_the_first_time(tmp_path):
+    with make_origin("https", profiles.index_like) as origin:
+        lab = Lab(tmp_path, (origin,))
+        names = origin.synth(12)
+        origin.latency = 0.1
+        first = lab.install("26.3", names).ok()
+        assert first.installed() == expected(12)
+        assert len(origin.log) == 36  # a page, metadata and a wheel each, as without asking ahead
+        assert origin.most_at_once() > 1
+    assert first.report["misses"] == first.report["requests"] == 36
+    assert first.report["bytes_from_cache"] == 0
+    assert first.report["ahead"]["requests"] >= 16
+    assert first.report["ahead"]["unused"] == 0

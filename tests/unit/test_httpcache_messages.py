@@ -43,3 +43,21 @@ def test_the_core_has_no_other_names():
 
     with pytest.raises(AttributeError):
         _ = core.no_such_rule
+
+
+@pytest.mark.parametrize(
+    ("gone", "left"),
+    [
+        ({"b"}, [("A", "1"), ("a", "3")]),
+        ({"a"}, [("B", "2")]),
+        ({"a", "b"}, []),
+        ({"c"}, [("A", "1"), ("B", "2"), ("a", "3")]),
+    ],
+    ids=["one line", "one name in two lines", "all", "none"],
+)
+def test_less_leaves_lines_and_look_up_in_step(gone, left):
+    headers = Headers([("A", "1"), ("B", "2"), ("a", "3")]).less(frozenset(gone))
+    assert list(headers) == left
+    assert headers.names() == {name.lower() for name, _ in left}
+    assert all(name not in headers for name in gone)
+    assert headers.less(frozenset({"b"})) == Headers([line for line in left if line[0] != "B"])

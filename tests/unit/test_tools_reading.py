@@ -20,6 +20,12 @@ def test_no_more_is_read_than_the_limit(tmp_path):
     assert read_text(tmp_path / "big", limit_bytes=10) == "x" * 10
 
 
+def test_a_program_is_no_text(tmp_path):
+    """``entrepot run -- /usr/bin/uv ...`` names a file of fifty megabytes, which no guide needs to search for URLs."""
+    (tmp_path / "uv").write_bytes(b"\x7fELF\0\0" + b"https://index.test/simple/ " * 1000)
+    assert read_text(tmp_path / "uv") == ""
+
+
 def test_a_changed_file_is_read_again(tmp_path):
     path = tmp_path / "x"
     path.write_text("one")

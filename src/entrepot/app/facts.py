@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -83,6 +83,8 @@ class Facts:
         self._beforehand: dict[str, Link] = {}
         self.hosts: set[str] = set(catalogue.hosts())
         """``HOST:PORT`` named by pages, now or before."""
+        self.on_page: Callable[[str, Sequence[Link]], None] = lambda _url, _links: None
+        """Told of each page that was read: its canonical URL, and its links."""
 
     def learn_beforehand(self, known: Awaitable[Iterable[Known]]) -> None:
         """Learn what lock files and the command line say, in the background: big lock files take seconds to read.
@@ -150,6 +152,8 @@ class Facts:
                 self.hosts.add(host)
                 self.catalogue.learn_host(host)
         await self._learn(links)
+        if isinstance(links, list):  # an index page's; a channel's come as they are read, and there are too many to look through
+            self.on_page(canonical_url(url), links)
         self.catalogue.learn([Link(_mark(url), source=str(body), kind="page")])
 
     async def _learn(self, links: Iterable[Link]) -> None:

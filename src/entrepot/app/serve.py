@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
+from entrepot.app.ahead import Ahead
 from entrepot.app.answers import Answer, BlobBody, Body, BytesBody, Request, StreamBody
 from entrepot.app.asking import ask_again
 from entrepot.app.channels import ANSWER_S, Channels, resumed_from
+from entrepot.app.company import Company
 from entrepot.app.direct import rest_of, verified
 from entrepot.app.donors import take_over
 from entrepot.app.entries import Entries
@@ -85,6 +87,7 @@ class Service:
         tally: where it is counted.
         donors: finds other tools' caches; called at the first miss, in a thread.
         grown: told how many bytes came from upstream, piece by piece.
+        company: which pages were asked for together; ``None``: nothing is asked ahead.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Service:
         tally: Tally,
         donors: Callable[[], Sequence[Donor]] = tuple,
         grown: Callable[[int], None] = lambda _count: None,
+        company: Company | None = None,
     ) -> None:
         self._grown = grown
         self._find_donors = donors
@@ -110,7 +114,11 @@ class Service:
         self._tally = tally
         self._channels = Channels(entries, facts.catalogue, clock)
         self._readers = Readers(PageReader(), self._channels)
-        self._flights = Flights(Means(entries, upstream, clock, facts, self._readers, rules.shared, self._downloaded, tally.warn))
+        means = Means(entries, upstream, clock, facts, self._readers, rules.shared, self._downloaded, tally.warn)
+        self._flights = Flights(means)
+        self._ahead: Ahead | None = None
+        if company is not None and not (rules.offline or rules.no_store):
+            self._ahead = Ahead(means, self._flights, company, tally.ahead, refresh=rules.refresh)
 
     async def handle(self, request: Request) -> Answer:
         """The answer to one request; never raises for what upstream or the store do."""
@@ -128,6 +136,8 @@ class Service:
 
     async def aclose(self) -> None:
         """Finish what is nearly done, stop the rest, learn the pages that were seen."""
+        if self._ahead is not None:
+            await self._ahead.aclose()
         await self._flights.aclose()
         await self._facts.settled()
         await self._readers.aclose()
@@ -138,7 +148,12 @@ class Service:
         self._channels.asked(request.url)
         expectation = await self._channels.expect(request.url, await self._facts.expect(request.url))
         heads = await self._entries.load(request.url)
+        if self._ahead is not None and await self._ahead.landing(request.url):
+            heads = await self._entries.load(request.url)
         open_to_all = [h for h in heads if not (self._rules.shared and h.credentialed)]
+        foreseen = self._ahead.taken(request, open_to_all, expectation) if self._ahead is not None else None
+        if foreseen is not None and (answer := await self._stored(request, *foreseen)) is not None:
+            return answer
         fixed = immutable(open_to_all, expectation) or await self._proven_now(request, open_to_all, expectation)
         if fixed is None:
             fixed = await made_from_wheel(request.url, expectation, self._entries, self._clock.now(), shared=self._rules.shared)
@@ -195,6 +210,8 @@ class Service:
         if request.method == "HEAD":
             return await self._passed_on_or_stale(request, others)
         errand = errand_for(request, decision, heads, expectation)
+        if self._ahead is not None:
+            self._ahead.asked(errand)
         if isinstance(decision, Bypass):
             part = self._part_of_growing(request, errand) or await self._rest_of_archive(request, others)
             return part or await self._passed_on_or_stale(decision.forward, others)
@@ -467,6 +484,8 @@ class Service:
         """An unsafe request that succeeded makes what is stored of its target doubtful (RFC 9111 §4.4)."""
         if request.method in {"GET", "HEAD", "OPTIONS", "TRACE"} or not 200 <= response.status < 400:
             return
+        if self._ahead is not None:
+            self._ahead.forget()
         for url in invalidated_urls(request, response):
             await self._flights.landed(url)
             for head in await self._entries.load(url):

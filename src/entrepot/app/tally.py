@@ -28,6 +28,20 @@ class Line:
 
 
 @dataclass(slots=True)
+class Foresight:
+    """What was asked of upstream before the client did."""
+
+    asked: int = 0
+    """Requests; none of them is a line of the tally."""
+    used: int = 0
+    """Those that the client then made itself, and was answered from."""
+    bytes: int = 0
+    """Of content that came."""
+    bytes_unused: int = 0
+    """Those of it that no client has wanted."""
+
+
+@dataclass(slots=True)
 class Tally:
     """Counts of one run; not for threads."""
 
@@ -43,6 +57,7 @@ class Tally:
     unseen: dict[str, str] = field(default_factory=dict)
     """What was asked for offline and never seen: name -> redacted URL."""
     warnings: list[str] = field(default_factory=list)
+    ahead: Foresight = field(default_factory=Foresight)
 
     def note(
         self, url: str, status: int, outcome: str, *, size: int = 0, project: str | None = None, version: str | None = None
@@ -84,6 +99,11 @@ class Tally:
             "bytes_downloaded": self.bytes_downloaded,
             "uncached_hosts": dict(self.uncached_hosts),
             "warnings": list(self.warnings),
+            "ahead": {
+                "requests": self.ahead.asked,
+                "unused": self.ahead.asked - self.ahead.used,
+                "bytes_unused": self.ahead.bytes_unused,
+            },
             "entries": [_entry(line) for line in self.lines],
         }
 

@@ -155,6 +155,7 @@ class Session:
 
     async def _serve(self, doorstep: Doorstep, child: Running, kept: RunStore) -> int:
         from entrepot.app.bounds import Bounds
+        from entrepot.app.company import Company
         from entrepot.app.entries import Entries
         from entrepot.app.run import Opened
         from entrepot.app.serve import Rules, Service
@@ -187,6 +188,7 @@ class Session:
             tally=self.tally,
             donors=partial(donors, self._context.around),
             grown=bounds.grown,
+            company=Company(kept.catalogue) if self._settings.ahead else None,
         )
         self.behind(service.handle)
         doorman = RunDoorman(opened, dialler(reach), self.tally, offline=self._offline)

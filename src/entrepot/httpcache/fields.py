@@ -28,6 +28,8 @@ _LONG_DAYS = tuple("monday tuesday wednesday thursday friday saturday sunday".sp
 _MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
 _EPOCH = date(1970, 1, 1).toordinal()
 _LONGEST_DATE = 40
+_LONGEST_CONNECTION = 100
+"""Characters of a ``Connection`` value whose meaning is kept; hostile ones shall not fill the memory."""
 _MOST_DIGITS = 18
 _LARGEST = 1_000_000_000_000_000_000
 
@@ -259,10 +261,7 @@ def forwardable(headers: Headers) -> Headers:
 
     Source: RFC 9110 §7.6.1; RFC 9111 §3.1.
     """
-    gone = hop_by_hop(headers)
-    if gone.isdisjoint(headers.names()):
-        return headers
-    return Headers(line for line in headers if line[0].lower() not in gone)
+    return headers.less(hop_by_hop(headers))
 
 
 def hop_by_hop(headers: Headers) -> frozenset[str]:
@@ -270,4 +269,11 @@ def hop_by_hop(headers: Headers) -> frozenset[str]:
     connection = headers.get("connection")
     if connection is None:
         return HOP_BY_HOP
+    if len(connection) <= _LONGEST_CONNECTION:
+        return _ending_here(connection)
+    return _ending_here.__wrapped__(connection)
+
+
+@lru_cache(maxsize=256)
+def _ending_here(connection: str) -> frozenset[str]:
     return HOP_BY_HOP.union(name.lower() for name in list_members(connection))

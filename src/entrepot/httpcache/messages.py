@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import compress
 
 
 class Headers:
@@ -16,20 +17,27 @@ class Headers:
     Source: RFC 9110 §5.3 (lines of one name are one list, joined by a comma).
     """
 
-    __slots__ = ("_index", "_lines")
+    __slots__ = ("_index", "_lines", "_lower")
 
     def __init__(self, lines: Iterable[tuple[str, str]] | Mapping[str, str] = ()) -> None:
         items = lines.items() if isinstance(lines, Mapping) else lines
         self._lines: tuple[tuple[str, str], ...] = tuple(items)
+        self._lower: tuple[str, ...] = tuple([name.lower() for name, _ in self._lines])
+        """The names of the lines in lower case."""
         index: dict[str, list[str]] = {}
-        for name, value in self._lines:
-            index.setdefault(name.lower(), []).append(value)
+        for lower, (_, value) in zip(self._lower, self._lines, strict=True):
+            if lower in index:
+                index[lower].append(value)
+            else:
+                index[lower] = [value]
         self._index = index
 
     def get(self, name: str) -> str | None:
         """All values of one name joined by ``", "``; ``None`` when the field is absent."""
         values = self._index.get(name.lower())
-        return None if values is None else ", ".join(values)
+        if values is None:
+            return None
+        return values[0] if len(values) == 1 else ", ".join(values)
 
     def all(self, name: str) -> tuple[str, ...]:
         """The values of one name, a line each."""
@@ -53,14 +61,33 @@ class Headers:
     def __repr__(self) -> str:
         return f"Headers({list(self._lines)!r})"
 
+    def less(self, gone: frozenset[str]) -> Headers:
+        """Less all lines of these lower-case names; itself when it has none of them."""
+        present = gone.intersection(self._index)
+        if not present:
+            return self
+        lines, lower = self._lines, self._lower
+        if len(present) == 1 and len(self._index[one := next(iter(present))]) == 1:  # Connection alone, as a rule
+            at = lower.index(one)
+            lines, lower = lines[:at] + lines[at + 1 :], lower[:at] + lower[at + 1 :]
+        else:
+            kept = [name not in gone for name in lower]
+            lines, lower = tuple(compress(lines, kept)), tuple(compress(lower, kept))
+        made = Headers.__new__(Headers)
+        # its own kind: what is known is not made again
+        made._lines, made._lower = lines, lower  # noqa: SLF001
+        made._index = index = self._index.copy()  # noqa: SLF001
+        for name in present:
+            del index[name]
+        return made
+
     def names(self) -> frozenset[str]:
         """Every name present, in lower case."""
         return frozenset(self._index)
 
     def without(self, *names: str) -> Headers:
         """A copy less all lines of these names."""
-        gone = {n.lower() for n in names}
-        return Headers(line for line in self._lines if line[0].lower() not in gone)
+        return self.less(frozenset(n.lower() for n in names))
 
     def replaced(self, name: str, value: str) -> Headers:
         """A copy in which ``name`` has exactly this one value, at the end."""

@@ -161,12 +161,17 @@ def selecting_values(vary_value: str | None, headers: Headers) -> tuple[tuple[st
     return tuple((name, _selecting(name, headers.get(name))) for name in names)
 
 
-def _vary_names(value: str | None) -> list[str] | None:
+def _vary_names(value: str | None) -> tuple[str, ...] | None:
     """Lower-case, each once, sorted; ``None`` for a ``*`` among them."""
     if value is None:
-        return []
+        return ()
+    return _nominated(value) if len(value) <= _LONGEST_CACHED else _nominated.__wrapped__(value)
+
+
+@lru_cache(maxsize=256)
+def _nominated(value: str) -> tuple[str, ...] | None:
     names = {member.lower() for member in list_members(value)}
-    return None if "*" in names else sorted(names)
+    return None if "*" in names else tuple(sorted(names))
 
 
 def _selecting(name: str, value: str | None) -> str | None:
@@ -175,12 +180,13 @@ def _selecting(name: str, value: str | None) -> str | None:
     if name in CREDENTIAL_FIELDS:
         return f"sha256:{hashlib.sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()}"
     evened = _evened if len(value) <= _LONGEST_CACHED else _evened.__wrapped__
-    return evened(value, unordered=name in _UNORDERED)
+    return evened(name, value)
 
 
 @lru_cache(maxsize=1024)
-def _evened(value: str, *, unordered: bool) -> str:
-    """A value with the spaces around its commas made the same; ``unordered``: its members sorted, in lower case."""
+def _evened(name: str, value: str) -> str:
+    """A value with the spaces around its commas made the same; where order means nothing its members sorted, in lower case."""
+    unordered = name in _UNORDERED
     if '"' in value:  # a comma or space may be part of a quoted string
         return value.strip(" \t")
     members = list_members(value.lower() if unordered else value)

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+BEGINNING = 1 << 10
+"""Bytes in which a NUL shows that a file is no text: a command may well be the path of a program of fifty megabytes."""
 LIMIT_BYTES = 1 << 20
 """Of a file that people write."""
 LOCK_LIMIT_BYTES = 8 << 20
@@ -21,7 +23,7 @@ LOCK_LIMIT_BYTES = 8 << 20
 
 
 def read_text(path: Path | str, limit_bytes: int = LIMIT_BYTES) -> str:
-    """The first ``limit_bytes`` of a regular file as text; empty when it is absent, special or unreadable."""
+    """The first ``limit_bytes`` of a regular file as text; empty when it is absent, special, unreadable or a program's."""
     try:
         about = Path(path).stat()
     except (OSError, ValueError):
@@ -37,7 +39,10 @@ def _text(path: str, mtime_ns: int, size_bytes: int, limit_bytes: int) -> str:
     del mtime_ns, size_bytes
     try:
         with Path(path).open("rb") as file:
-            raw = file.read(limit_bytes)
+            raw = file.read(min(limit_bytes, BEGINNING))
+            if b"\0" in raw:
+                return ""
+            raw += file.read(limit_bytes - len(raw))
     except OSError:
         return ""
     return raw.decode("utf-8-sig", "replace")
