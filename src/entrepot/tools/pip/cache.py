@@ -54,6 +54,8 @@ CHUNK = 500
 SHARDS = 128
 """So many shards are worth a copy of this process; a cache of some thousand entries fills all 256 of them."""
 
+INODE = 0x7FFFFFFFFFFFFFFF
+
 Files = list[tuple[str, os.stat_result]]
 _OTHER, _PAGE = str(Kind.OTHER), str(Kind.PAGE)
 
@@ -92,7 +94,7 @@ class Scan:
     def __init__(self, scope: Scope, index: Index, progress: Progress | None = None) -> None:
         self._scope = scope
         self._root = scope.root
-        self._index = index
+        self.index = index
         self._progress = progress
         self._old: dict[str, Shard] = {}
         self._new: dict[str, Shard] = {}
@@ -110,14 +112,14 @@ class Scan:
         """
         if self._loose is None:
             with quick_allocation():
-                self._old = self._index.load(self._root)
+                self._old = self.index.load(self._root)
                 loose = self._top()
                 self._all_shards()
                 self._new = {name: self._new[name] for name in sorted(self._new)}
                 gone = [name for name in self._old if name not in self._new]
                 self._differs = bool(self._changed or gone)
                 if self._differs:
-                    self._index.save(self._root, ((name, self._new[name]) for name in self._changed), gone)
+                    self.index.save(self._root, ((name, self._new[name]) for name in self._changed), gone)
                 self._loose = loose
         return self._differs
 
@@ -137,7 +139,7 @@ class Scan:
         with quick_allocation():
             if projects is None:
                 return [row for shard in self._new.values() for row in shard.rows] + (self._loose or [])
-            wanted = self._index.shards_of(self._root, projects)
+            wanted = self.index.shards_of(self._root, projects)
             shards = [shard for name, shard in self._new.items() if wanted is None or name in wanted]
             return [row for shard in shards for row in shard.rows if row[PROJECT] and normalize(row[PROJECT]) in projects]
 
@@ -255,7 +257,8 @@ class Scan:
         try:
             with folder_at(f"{self._root}/{name}") as look:
                 for folder, mark in shard.folders.items():
-                    if _mark(look(folder or ".")) != mark:
+                    info = look(folder or ".")
+                    if info.st_mtime_ns ^ (info.st_ino & INODE) != mark:  # as _mark, without the call
                         return False
         except OSError:
             return False
@@ -414,7 +417,7 @@ def quick_allocation() -> Iterator[None]:
 
 def _mark(info: os.stat_result) -> int:
     """What changes when names come or go in a directory, and when it is another one, put back from a backup with its old time."""
-    return info.st_mtime_ns ^ (info.st_ino & 0x7FFFFFFFFFFFFFFF)
+    return info.st_mtime_ns ^ (info.st_ino & INODE)
 
 
 def _carry(before: Row, row: Row) -> None:
