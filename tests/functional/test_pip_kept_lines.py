@@ -71,7 +71,7 @@ def look(cache, tmp_path):
     around = Surroundings(
         {"HOME": str(tmp_path), "PIP_CACHE_DIR": str(cache), "PATH": ""}, tmp_path, tmp_path, "linux", os.geteuid()
     )
-    pip = tool(tmp_path / "state", now=lambda: time.time())
+    pip = tool(tmp_path / "state", now=lambda: time.time())  # noqa: PLW0108  (replaced in one test)
     made: list[object] = []
     keep, pip.keep_lines = pip.keep_lines, lambda *args: made.append(keep(*args))
     lines = kept_lines(pip, pip.places(around)[0], around, now=time.time())

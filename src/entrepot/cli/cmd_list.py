@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 from entrepot.app.environments import find_environment
 from entrepot.app.inventory import Filter, Sum, duplicates, existing, ordered, scan_all, versions, wasted
-from entrepot.app.listing import NEVER, UNPROVEN, Lines, by, kept_lines, lines_of, picked, summed, together
+from entrepot.app.listing import UNPROVEN, Lines, by, kept_lines, lines_of, picked, summed, together
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, Align, rfc3339
@@ -108,8 +109,8 @@ def _show(context: Context, lines: Lines, total: Sum) -> None:
 
 def _ages(used: Sequence[float], now: float) -> list[str]:
     """How long ago each was; said once for each day."""
-    days = [-1 if moment == NEVER else max(0, int((now - moment) // DAY)) for moment in used]
-    words = {day: "-" if day < 0 else ago(now - day * DAY, now) for day in set(days)}
+    days = [(now - moment) // DAY for moment in used]
+    words = {day: ago(None if day == inf else now - day * DAY, now) for day in set(days)}
     return list(map(words.__getitem__, days))
 
 
