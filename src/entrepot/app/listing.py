@@ -6,6 +6,7 @@ depend on the moment is in them, and only what the plain listing shows.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def _line(entry: Entry) -> tuple[Any, ...]:
     unproven = UNPROVEN if entry.trust == "unproven" else ""
     return (
         _key(entry),
-        _safe(entry.project or entry.filename or entry.origin or entry.key),
+        _safe(called(entry)),
         _safe(entry.version or "-"),
         f"{entry.kind}{unproven}",
         entry.tool,
@@ -165,6 +166,18 @@ def _line(entry: Entry) -> tuple[Any, ...]:
         0 if entry.pinned else entry.freeable,
         NEVER if entry.used is None else entry.used,
     )
+
+
+def called(entry: Entry) -> str:
+    """What to call an entry in a table: its project, else whatever says most of it."""
+    if entry.project or entry.filename or entry.origin:
+        return entry.project or entry.filename or entry.origin
+    location = entry.extra.get("location")
+    return f"redirect to {location}" if location else _DIGITS.sub(r"/\1..", entry.key)
+
+
+_DIGITS = re.compile(r"(?:/[0-9a-f])*/([0-9a-f]{12})[0-9a-f]{44}")
+"""An entry's name in pip's cache, and the directories that repeat its digits."""
 
 
 def _safe(text: str) -> str:

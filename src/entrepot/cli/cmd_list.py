@@ -13,7 +13,7 @@ from math import inf
 
 from entrepot.app.environments import find_environment
 from entrepot.app.inventory import Filter, Sum, duplicates, existing, ordered, scan_all, versions, wasted
-from entrepot.app.listing import UNPROVEN, Lines, by, kept_lines, lines_of, picked, summed, together
+from entrepot.app.listing import UNPROVEN, Lines, by, called, kept_lines, lines_of, picked, summed, together
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, Align, rfc3339
@@ -31,6 +31,19 @@ COLUMNS: tuple[tuple[str, Align], ...] = (
     ("LAST USED", "<"),
     ("USED BY", "<"),
 )
+
+
+DETAILS: tuple[tuple[str, Align], ...] = (
+    ("FILE", "<"),
+    ("KIND", "<"),
+    ("SIZE", ">"),
+    ("LAST USED", "<"),
+    ("STATE", "<"),
+    ("DIGEST", "<"),
+    ("NAME", "<"),
+    ("ORIGIN", "<"),
+)
+"""With ``-v``. DIGEST: whether the bytes were checked against one; NAME: how the name is known."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +65,7 @@ def run(context: Context) -> int:
         around = replace(around, environments=(used_by.path,))
     args = context.args
     apart = wanted.patterns or wanted.stale or wanted.unused or wanted.used_by or args.duplicates or args.versions
-    if not (apart or context.out.as_json):
+    if not (apart or context.out.verbose or context.out.as_json):
         _plain(context, wanted)
         return DONE
     meter = context.out.meter()
@@ -66,6 +79,8 @@ def run(context: Context) -> int:
     elif context.out.as_json:
         records = [entry_record(entry) for entry in ordered(found, context.args.sort)]
         context.out.document(entries=records, total=sum_record(_summed(found)))
+    elif context.out.verbose and found:
+        _details(context, ordered(found, context.args.sort))
     else:
         _show(context, by(lines_of(found), context.args.sort), _summed(found))
     return FAILED if wanted.patterns and not found else DONE
@@ -105,6 +120,26 @@ def _show(context: Context, lines: Lines, total: Sum) -> None:
     many = "entry" if total.entries == 1 else "entries"
     text = f"{show_size(total.disk)} in {show_count(total.entries)} {many}, {show_size(total.freeable)} freeable"
     out.hint(text + ("; * unproven" if any(kind.endswith(UNPROVEN) for kind in set(lines.kinds)) else ""))
+
+
+def _details(context: Context, entries: Sequence[Entry]) -> None:
+    """A row an entry, with its exact file name and all that is known of it."""
+    rows = [
+        [
+            entry.filename or called(entry),
+            str(entry.kind),
+            show_size(entry.disk),
+            ago(entry.used, context.now),
+            entry.state or "-",
+            entry.trust or "-",
+            entry.certainty,
+            entry.origin or "-",
+        ]
+        for entry in entries
+    ]
+    context.out.table(DETAILS, rows)
+    total = _summed(entries)
+    context.out.hint(f"{show_size(total.disk)} in {show_count(total.entries)} entries, {show_size(total.freeable)} freeable")
 
 
 def _ages(used: Sequence[float], now: float) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from entrepot.heads import redacted_url
+from entrepot.names import normalize
 from entrepot.ports.tool import Kind
 from entrepot.tools.pip.httpentry import V2, Damage, Meta, entry_name, fresh_until, open_body, read_meta
 from entrepot.tools.pip.identify import Identity, identify, kind_of_filename, named, tags_of
@@ -62,8 +63,7 @@ def examine_heads(rows: Sequence[Row], known: Known) -> list[Naming]:
         row[TRUST] = "unproven"
         _from_headers(row, meta)
         if meta.status in (301, 302, 307, 308):
-            row[EXTRA]["status"] = str(meta.status)
-            row[CERTAINTY] = "content"
+            _redirect(row, meta, known)
         elif _says_page(meta):
             found += _body(row, meta, known)
     return found
@@ -90,6 +90,20 @@ def _meta(row: Row, root: str) -> Meta | None:
         row[TRUST] = "bad"
         return None
     return meta
+
+
+def _redirect(row: Row, meta: Meta, known: Known) -> None:
+    """Where it leads; and its own address, when an index that is asked has a page of that name."""
+    row[EXTRA]["status"] = str(meta.status)
+    row[CERTAINTY] = "content"
+    target = (meta.headers.get("Location") or "").partition("#")[0]
+    if not target:
+        return
+    row[EXTRA]["location"] = redacted_url(target)
+    project = target.partition("?")[0].rstrip("/").rpartition("/")[2]
+    for url in page_urls(project, known.bases):
+        if project and entry_name(url) == name_of(row):
+            row[PROJECT], row[ORIGIN], row[CERTAINTY] = normalize(project), redacted_url(url), "proven"
 
 
 def _says_page(meta: Meta) -> bool:

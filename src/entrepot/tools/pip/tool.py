@@ -123,8 +123,9 @@ class PipTool:
                 changed = scan.look()
             except OSError:
                 return None
-            self._marks[place.path] = scan.mark
-            found = None if changed else scan.index.lines(str(place.path), scan.mark, self._now())
+            mark = f"{around.euid}\n{scan.mark}"  # who may remove what differs with who asks
+            self._marks[place.path] = mark
+            found = None if changed else scan.index.lines(str(place.path), mark, self._now())
             if found is None:
                 self._looked[place.path] = scan
             return found
