@@ -29,7 +29,7 @@ class Key:
     """One setting: its dotted name in the file, its variable, and how its value is read."""
 
     name: str
-    kind: Literal["path", "size", "seconds", "words", "flag"]
+    kind: Literal["path", "size", "seconds", "words", "flag", "command"]
     help: str
     default: str
     """In words, for the reference."""
@@ -50,6 +50,7 @@ KEYS = (
     Key("ahead", "flag", "ask upstream for pages and metadata before the client does", "true"),
     Key("yes", "flag", "do without asking for confirmation", "false", "--yes"),
     Key("log", "path", "a file that log lines are appended to", "none"),
+    Key("quota.command", "command", "prints your quota, for `status`", "none: the kernel is asked"),
 )
 """Every setting there is, in the order of the reference."""
 
@@ -61,6 +62,7 @@ type_names = {
     "seconds": "seconds, like 30 or 30s",
     "words": "a list of words",
     "flag": "true or false",
+    "command": "a command with its arguments",
 }
 
 _TRUE = frozenset(("1", "true", "yes", "on"))
@@ -102,6 +104,8 @@ class Settings:
     ahead: bool
     yes: bool
     log: Path | None
+    quota_command: tuple[str, ...]
+    """Empty: none."""
     said: Mapping[str, tuple[Said, ...]]
     """For each key what every layer says, strongest first; the first one wins."""
     complaints: tuple[Complaint, ...] = ()
@@ -154,6 +158,7 @@ def _settled(said: dict[str, list[Said]], complaints: list[Complaint], around: S
     said["ahead"].append(Said("default", "default", "true", value=True))
     said["yes"].append(Said("default", "default", "false", value=False))
     said["log"].append(Said("default", "default", "", None))
+    said["quota.command"].append(Said("default", "default", "", ()))
     won = {name: layers[0].value for name, layers in said.items()}
     return Settings(
         store=store,
@@ -164,6 +169,7 @@ def _settled(said: dict[str, list[Said]], complaints: list[Complaint], around: S
         ahead=won["ahead"],
         yes=won["yes"],
         log=won["log"],
+        quota_command=won["quota.command"],
         said={name: tuple(layers) for name, layers in said.items()},
         complaints=tuple(complaints),
     )
@@ -254,12 +260,20 @@ def _flag(raw: Any, _base: Path, _around: Surroundings) -> bool:
     return word in _TRUE
 
 
+def _command(raw: Any, base: Path, around: Surroundings) -> tuple[str, ...]:
+    """Text is split as a shell would, but no shell is ever asked."""
+    import shlex  # noqa: PLC0415  (few have such a setting)
+
+    return tuple(shlex.split(raw)) if isinstance(raw, str) else _words(raw, base, around)
+
+
 _READERS: Mapping[str, Callable[[Any, Path, Surroundings], Any]] = {
     "path": _path,
     "size": _size,
     "seconds": _seconds,
     "words": _words,
     "flag": _flag,
+    "command": _command,
 }
 
 
@@ -269,6 +283,10 @@ def show_value(key: Key, value: Any) -> str:
         return "true" if value else "false"
     if key.kind == "words":
         return ",".join(value)
+    if key.kind == "command":
+        import shlex  # noqa: PLC0415  (few have such a setting)
+
+        return shlex.join(value)
     if key.kind == "size":
         return "none" if value is None else _round_size(value)
     if key.kind == "seconds":

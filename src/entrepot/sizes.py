@@ -14,8 +14,8 @@ _SIZE_UNITS = {
 }
 
 _HOUR = 3_600
-_DAY = 24 * _HOUR
-_AGE_UNITS = {"s": 1, "min": 60, "h": _HOUR, "d": _DAY, "w": 7 * _DAY, "mo": 30 * _DAY, "y": 365 * _DAY}
+DAY = 24 * _HOUR
+_AGE_UNITS = {"s": 1, "min": 60, "h": _HOUR, "d": DAY, "w": 7 * DAY, "mo": 30 * DAY, "y": 365 * DAY}
 
 _NUMBER = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?|\.\d{1,20})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
 
@@ -95,7 +95,7 @@ def show_age(seconds: float) -> str:
     >>> [show_age(days * 86_400) for days in (0.5, 3, 13, 44, 130, 800)]
     ['today', '3 d', '13 d', '6 w', '4 mo', '2 y']
     """
-    days = int(seconds // _DAY)
+    days = int(seconds // DAY)
     if days < 1:
         return "today"
     if days < 14:

@@ -129,7 +129,8 @@ def test_every_name_is_right_and_removal_leaves_a_working_cache(lab):
             f"{n}.metadata" for n in lab.names if n.endswith(".whl")
         }
         assert {e.certainty for e in entries if e.kind is Kind.BUILT} == {"proven"}
-    assert any(e.extra.get("status") == "301" for e in entries)
+    [redirect] = [e for e in entries if e.extra.get("status") == "301"]
+    assert redirect.extra["location"] == f"{lab.origin.base}/simple/pure/"
     assert_sizes_are_those_of_pip(lab, entries)
     assert lab.scan() == entries
     assert lab.tool.tally.read == 0

@@ -27,7 +27,7 @@ def test_two_processes_read_what_one_reads(tmp_path, monkeypatch):
     alone, both = tool(tmp_path / "a", now=lambda: now), tool(tmp_path / "b", now=lambda: now)
     place = alone.places(world)[0]
     first = list(alone.scan(place, world))
-    monkeypatch.setattr(cache, "MANY", 2)
+    monkeypatch.setattr(cache, "SHARDS", 2)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     assert list(both.scan(place, world)) == first
     assert {e.filename for e in first} == {f"proj{n}-1.0-py3-none-any.whl" for n in range(30)}

@@ -1,6 +1,7 @@
 """The commands over tools that are lists, called as a process would call them but without one."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,6 +209,18 @@ def test_list_picks_sorts_and_sums_up(run):
 def test_list_marks_what_is_unproven(run, tools):
     tools[0].entries = [entry(trust="unproven")]
     assert "wheel*" in run("list", "--tool", "pip")[1]
+
+
+def test_list_with_v_shows_file_names_and_what_is_known_of_them(run, tools):
+    url = "https://index.test/demo-2.0-py3-none-any.whl"
+    tools[0].entries = [
+        entry("demo", "2.0", state="fresh", trust="proven", certainty="proven", origin=url),
+        entry(None, None, filename=None, key=f"http-v2/a/b/c/d/e/abcde{'0' * 51}.tmp", kind=Kind.TEMP),
+        entry(None, None, filename=None, kind=Kind.OTHER, extra={"location": "https://index.test/simple/demo/"}),
+    ]
+    rows = [re.split(r"  +", line) for line in run("list", "-v", "--tool", "pip")[1].splitlines()[1:-1]]
+    assert [rows[0][0], rows[0][1], *rows[0][4:]] == ["demo-2.0-py3-none-any.whl", "wheel", "fresh", "proven", "proven", url]
+    assert {row[0] for row in rows[1:]} == {"http-v2/abcde0000000...tmp", "redirect to https://index.test/simple/demo/"}
 
 
 def test_list_exits_1_when_patterns_match_nothing_and_0_when_there_is_nothing(run, tools):

@@ -170,20 +170,26 @@ def scan_all(
     Raises:
         OSError: a place may not be looked into, and there is nobody to tell.
     """
+    for tool, place in existing(tools, around):
+        named = getattr(tool, "scan_named", None) if names is not None else None
+        scan = getattr(tool, "scan_anew", tool.scan) if anew else tool.scan
+        found = named(place, around, names, progress=progress) if named else scan(place, around, progress=progress)
+        try:
+            yield from found
+        except OSError as exc:
+            if complain is None:
+                raise
+            complain(tool.name, exc)
+
+
+def existing(tools: Iterable[Tool], around: Surroundings) -> Iterator[tuple[Tool, Place]]:
+    """Every existing place of some tools, each place once."""
     for tool in tools:
         seen = set()
         for place in tool.places(around):
             if place.path is not None and place.exists and place.path not in seen:
                 seen.add(place.path)
-                named = getattr(tool, "scan_named", None) if names is not None else None
-                scan = getattr(tool, "scan_anew", tool.scan) if anew else tool.scan
-                found = named(place, around, names, progress=progress) if named else scan(place, around, progress=progress)
-                try:
-                    yield from found
-                except OSError as exc:
-                    if complain is None:
-                        raise
-                    complain(tool.name, exc)
+                yield tool, place
 
 
 # -- picking --------------------------------------------------------------------------------------------------------

@@ -155,12 +155,15 @@ def document(context: Context, plan: Plan, results: Iterable[Removed] = ()) -> N
 def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
     """Print what goes, what stays, what it gives and what it costs."""
     out = context.out
-    if plan.going:
+    going, staying = plan.groups(), plan.kept_groups()
+    shown = [group for groups in (going, staying) for group in (groups if out.verbose else groups[:_LONG])]
+    wide = max((len(tool) for tool, _, _ in shown), default=0), max((len(reason) for _, reason, _ in shown), default=0)
+    if going:
         out.line("Would remove" if conditional else "To remove")
-        _rows(context, plan.groups())
-    if plan.staying:
+        _rows(context, going, wide)
+    if staying:
         out.line("Would keep" if conditional else "To keep")
-        _rows(context, plan.kept_groups())
+        _rows(context, staying, wide)
     if not plan.going:
         return
     cost = [f"{show_size(plan.download)} download"] if plan.download else []
@@ -169,9 +172,8 @@ def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
     out.line(f"Frees {show_size(plan.freed)}.{back}")
 
 
-def _rows(context: Context, groups: list[tuple[str, str, Sum]]) -> None:
+def _rows(context: Context, groups: list[tuple[str, str, Sum]], wide: tuple[int, int]) -> None:
     shown = groups if context.out.verbose else groups[:_LONG]
-    wide = max(len(tool) for tool, _, _ in shown), max(len(reason) for _, reason, _ in shown)
     for tool, reason, total in shown:
         files = f"{show_count(total.files)} file{'' if total.files == 1 else 's'}"
         context.out.line(f"  {tool:<{wide[0]}}  {reason:<{wide[1]}}  {files:>14}  {show_size(total.disk):>8}")

@@ -9,16 +9,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 from entrepot.app.environments import find_environment
-from entrepot.app.inventory import Filter, Sum, duplicates, ordered, scan_all, versions, wasted
+from entrepot.app.inventory import Filter, Sum, duplicates, existing, ordered, scan_all, versions, wasted
+from entrepot.app.listing import UNPROVEN, Lines, by, called, kept_lines, lines_of, picked, summed, together
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, Align, rfc3339
 from entrepot.cli.picking import add_filter_arguments, make_filter
 from entrepot.cli.records import entry_record, sum_record
 from entrepot.ports.tool import Entry
-from entrepot.sizes import show_count, show_size
+from entrepot.sizes import DAY, show_count, show_size
 
 COLUMNS: tuple[tuple[str, Align], ...] = (
     ("PROJECT", "<"),
@@ -29,6 +31,19 @@ COLUMNS: tuple[tuple[str, Align], ...] = (
     ("LAST USED", "<"),
     ("USED BY", "<"),
 )
+
+
+DETAILS: tuple[tuple[str, Align], ...] = (
+    ("FILE", "<"),
+    ("KIND", "<"),
+    ("SIZE", ">"),
+    ("LAST USED", "<"),
+    ("STATE", "<"),
+    ("DIGEST", "<"),
+    ("NAME", "<"),
+    ("ORIGIN", "<"),
+)
+"""With ``-v``. DIGEST: whether the bytes were checked against one; NAME: how the name is known."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +63,11 @@ def run(context: Context) -> int:
         used_by = find_environment(context.tools, around, context.args.used_by)
         wanted = replace(wanted, used_by=used_by.spellings)
         around = replace(around, environments=(used_by.path,))
+    args = context.args
+    apart = wanted.patterns or wanted.stale or wanted.unused or wanted.used_by or args.duplicates or args.versions
+    if not (apart or context.out.verbose or context.out.as_json):
+        _plain(context, wanted)
+        return DONE
     meter = context.out.meter()
     everything = scan_all(context.tools, around, names=wanted.names(), progress=meter, complain=context.complain)
     found = list(wanted.apply(everything, now=context.now))
@@ -56,9 +76,77 @@ def run(context: Context) -> int:
         _duplicates(context, found)
     elif context.args.versions:
         _versions(context, found)
+    elif context.out.as_json:
+        records = [entry_record(entry) for entry in ordered(found, context.args.sort)]
+        context.out.document(entries=records, total=sum_record(_summed(found)))
+    elif context.out.verbose and found:
+        _details(context, ordered(found, context.args.sort))
     else:
-        _entries(context, ordered(found, context.args.sort))
+        _show(context, by(lines_of(found), context.args.sort), _summed(found))
     return FAILED if wanted.patterns and not found else DONE
+
+
+def _plain(context: Context, wanted: Filter) -> None:
+    """The plain listing, from what was kept of large caches that have not changed."""
+    meter, now = context.out.meter(), context.now
+    found, total = [], Sum()
+    for tool, place in existing(context.tools, context.around):
+        entries: list[Entry] = []
+        try:
+            lines = kept_lines(tool, place, context.around, now=now, progress=meter)
+            if isinstance(lines, Lines):
+                lines = picked(lines, wanted, now=now)
+                found.append(lines)
+                total.merge(summed(lines))
+            else:
+                entries.extend(wanted.apply(lines, now=now))
+        except OSError as exc:
+            context.complain(tool.name, exc)
+        if entries:
+            total.merge(_summed(entries))
+            found.append(lines_of(entries))
+    meter.close()
+    _show(context, by(together(found), context.args.sort), total)
+
+
+def _show(context: Context, lines: Lines, total: Sum) -> None:
+    out = context.out
+    if not lines.keys:
+        is_narrowed = make_filter(context.args) != Filter() or context.args.used_by is not None
+        out.note("Nothing matches." if is_narrowed else "Nothing is cached.")
+        return
+    used = _ages(lines.used, context.now)
+    out.columns(COLUMNS, [lines.names, lines.versions, lines.kinds, lines.tools, lines.sizes, used, lines.used_by])
+    many = "entry" if total.entries == 1 else "entries"
+    text = f"{show_size(total.disk)} in {show_count(total.entries)} {many}, {show_size(total.freeable)} freeable"
+    out.hint(text + ("; * unproven" if any(kind.endswith(UNPROVEN) for kind in set(lines.kinds)) else ""))
+
+
+def _details(context: Context, entries: Sequence[Entry]) -> None:
+    """A row an entry, with its exact file name and all that is known of it."""
+    rows = [
+        [
+            entry.filename or called(entry),
+            str(entry.kind),
+            show_size(entry.disk),
+            ago(entry.used, context.now),
+            entry.state or "-",
+            entry.trust or "-",
+            entry.certainty,
+            entry.origin or "-",
+        ]
+        for entry in entries
+    ]
+    context.out.table(DETAILS, rows)
+    total = _summed(entries)
+    context.out.hint(f"{show_size(total.disk)} in {show_count(total.entries)} entries, {show_size(total.freeable)} freeable")
+
+
+def _ages(used: Sequence[float], now: float) -> list[str]:
+    """How long ago each was; said once for each day."""
+    days = [(now - moment) // DAY for moment in used]
+    words = {day: ago(None if day == inf else now - day * DAY, now) for day in set(days)}
+    return list(map(words.__getitem__, days))
 
 
 def _summed(entries: Sequence[Entry]) -> Sum:
@@ -66,27 +154,6 @@ def _summed(entries: Sequence[Entry]) -> Sum:
     for entry in entries:
         total.add(entry)
     return total
-
-
-def _entries(context: Context, entries: Sequence[Entry]) -> None:
-    out, total = context.out, _summed(entries)
-    if entries:
-        out.table(COLUMNS, [_cells(entry, context.now) for entry in entries])
-        many = "entry" if len(entries) == 1 else "entries"
-        text = f"{show_size(total.disk)} in {show_count(len(entries))} {many}, {show_size(total.freeable)} freeable"
-        out.hint(text + ("; * unproven" if any(e.trust == "unproven" for e in entries) else ""))
-    else:
-        is_narrowed = make_filter(context.args) != Filter() or context.args.used_by is not None
-        out.note("Nothing matches." if is_narrowed else "Nothing is cached.")
-    if out.as_json:
-        out.document(entries=[entry_record(entry) for entry in entries], total=sum_record(total))
-
-
-def _cells(entry: Entry, now: float) -> list[str]:
-    used_by = entry.used_by[0] if len(entry.used_by) == 1 else (f"{len(entry.used_by)} environments" if entry.used_by else "-")
-    name = entry.project or entry.filename or entry.origin or entry.key
-    kind = f"{entry.kind}{'*' if entry.trust == 'unproven' else ''}"
-    return [name, entry.version or "-", kind, entry.tool, show_size(entry.disk), ago(entry.used, now), used_by]
 
 
 def _duplicates(context: Context, entries: Sequence[Entry]) -> None:

@@ -16,6 +16,7 @@ from entrepot.app.inventory import GROUPS, Holding, Sum, duplicates, holding, pa
 from entrepot.app.own_cache import NAME, OwnCache
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY, Align, explained
+from entrepot.cli.quota import NEARLY, Quota, told_by, told_by_kernel
 from entrepot.cli.records import place_record, sum_record
 from entrepot.errors import EntrepotError
 from entrepot.ports.tool import Place, Progress, Tool
@@ -52,10 +53,11 @@ def run(context: Context) -> int:
         out.warn(complaint.id, complaint.text, complaint.fix)
     holdings, failed = _look(context)
     disks = _disks([h.place.path for h in holdings if h.place.path])
+    quotas = _quotas(context, [h.place.path for h in holdings if h.place.path])
     savings = _savings(context)
     twice = _twice(context, holdings)
     _table(context, holdings, kinds=context.args.kinds or out.verbose > 0)
-    _below(context, holdings, disks, savings)
+    _below(context, holdings, disks, savings, quotas)
     if twice[0]:
         text = f"{show_size(twice[0])} is stored twice ({' and '.join(twice[2])} hold {show_count(twice[1])} equal files)"
         out.warn("stored-twice", text, "entrepot list --duplicates", shown=False)
@@ -63,6 +65,7 @@ def run(context: Context) -> int:
     out.document(
         caches=[_cache_record(context, h) for h in holdings],
         disks=[{"path": str(d.path), "size": d.size, "free": d.free, "files": d.files, "files_free": d.files_free} for d in disks],
+        quotas=[_quota_record(quota) for quota in quotas],
         duplicates={"wasted": twice[0], "files": twice[1], "tools": twice[2]},
         savings=savings,
     )
@@ -160,7 +163,13 @@ def ago(moment: float | None, now: float) -> str:
     return age if age == "today" else f"{age} ago"
 
 
-def _below(context: Context, holdings: Sequence[Holding], disks: Sequence[_Disk], savings: Mapping[str, int]) -> None:
+def _below(
+    context: Context,
+    holdings: Sequence[Holding],
+    disks: Sequence[_Disk],
+    savings: Mapping[str, int],
+    quotas: Sequence[Quota],
+) -> None:
     out = context.out
     out.line() if holdings else None
     for disk in disks:
@@ -170,6 +179,8 @@ def _below(context: Context, holdings: Sequence[Holding], disks: Sequence[_Disk]
         if disk.free < disk.size // 20:
             out.warn("disk-nearly-full", f"the disk of {where} is nearly full", "entrepot clean --dry-run", shown=False)
             out.line(f"! less than 5 % of the disk of {where} is free{' ' * 6}entrepot clean")
+    for quota in quotas:
+        _show_quota(context, quota)
     if savings.get("bytes_from_cache"):
         hits = savings.get("hits", 0)
         out.line(f"Spared so far: {show_size(savings['bytes_from_cache'])} of downloads, {show_count(hits)} answers from the store")
@@ -185,6 +196,34 @@ def _below(context: Context, holdings: Sequence[Holding], disks: Sequence[_Disk]
             text = f"{held.place.tool} takes {show_size(held.total.disk)}, its cap is {show_size(cap)}"
             out.warn("over-cap", text, f"entrepot clean --tool {held.place.tool} --to {cap}", shown=False)
             out.line(f"! {text}      entrepot clean --tool {held.place.tool} --to {cap}")
+
+
+def _quotas(context: Context, paths: Sequence[Path]) -> list[Quota]:
+    """The limits on the home directory and on the caches; a command that fails is told and does no other harm."""
+    command = context.settings.quota_command
+    if not command:
+        return told_by_kernel([context.around.home, *paths], context.around.euid)
+    try:
+        return told_by(command, context.around.environ)
+    except EntrepotError as exc:
+        context.out.warn(exc.reference, exc.message, "entrepot config get quota.command")
+        return []
+
+
+def _show_quota(context: Context, quota: Quota) -> None:
+    out = context.out
+    where = out.place(Path(quota.where), context.around.home) if quota.whose != "command" else quota.where
+    name = f"{'Group quota' if quota.whose == 'group' else 'Quota'}{f' of {where}' if where else ''}"
+    parts = []
+    if quota.limit:
+        parts.append(f"{show_size(quota.used)} of {show_size(quota.limit)} used ({100 * quota.used // quota.limit} %)")
+    if quota.files_limit and quota.files is not None:
+        parts.append(f"{show_count(quota.files)} of {show_count(quota.files_limit)} files")
+    out.line(f"{name}: {', '.join(parts)}")
+    if quota.share >= NEARLY:
+        text = f"{name[0].lower()}{name[1:]} is nearly used up ({100 * quota.share:.0f} %)"
+        out.warn("quota-nearly-full", text, "entrepot clean --dry-run", shown=False)
+        out.line(f"! {text}      entrepot clean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +259,17 @@ def _savings(context: Context) -> dict[str, int]:
             except EntrepotError as exc:
                 context.out.warn("unreadable", exc.message, exc.hint)
     return {}
+
+
+def _quota_record(quota: Quota) -> dict[str, Any]:
+    return {
+        "where": quota.where,
+        "whose": quota.whose,
+        "used": quota.used,
+        "limit": quota.limit,
+        "files": quota.files,
+        "files_limit": quota.files_limit,
+    }
 
 
 def _cache_record(context: Context, held: Holding) -> dict[str, Any]:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import gc
 import os
 import stat
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from entrepot.names import normalize
 from entrepot.ports.tool import Kind, Progress
-from entrepot.tools.pip.examine import Known, apply_proofs, examine_bodies, examine_heads, name_of
-from entrepot.tools.pip.httpentry import LAYOUTS, V1, V2
-from entrepot.tools.pip.index import Index, Row, Shard
-from entrepot.tools.pip.pages import Proof
+from entrepot.tools.pip.examine import Known, Naming, apply_naming, examine_bodies, examine_heads, name_of
+from entrepot.tools.pip.httpentry import LAYOUTS, NAME_LENGTH, V1, V2
+from entrepot.tools.pip.index import Index, Row, Shard, shard_of
+from entrepot.tools.pip.pair import Alone, Lost, Other, Peer, can_copy, copied
 from entrepot.tools.pip.rows import (
     CERTAINTY,
     DISK,
@@ -29,6 +29,7 @@ from entrepot.tools.pip.rows import (
     FREEABLE,
     KEY,
     KIND,
+    LAYOUT,
     LITTER,
     NAME,
     PATHS,
@@ -43,22 +44,20 @@ from entrepot.tools.pip.rows import (
     touch,
 )
 from entrepot.tools.pip.wheels import wheel_rows
-from entrepot.tools.pip.worker import Work, finish, start
 
 KNOWN_NAMES = frozenset((V2, V1, "wheels", "selfcheck", "selfcheck.json", "CACHEDIR.TAG"))
 TRUSTED_AGE_NS = 2_000_000_000
 """A directory changed less than this before it was read may change again without its time moving (coarse clocks)."""
 RECHECK_S = 3600.0
 """After this many seconds the files of an unchanged directory are looked at again: reading moves their access times only."""
-MANY = 20_000
-"""So many entries to read are worth a second process."""
 CHUNK = 500
 SHARDS = 128
 """So many shards are worth a copy of this process; a cache of some thousand entries fills all 256 of them."""
 
+INODE = 0x7FFFFFFFFFFFFFFF
+
 Files = list[tuple[str, os.stat_result]]
-Looked = tuple[str, "tuple[dict[str, int], list[Row], float, list[int]] | None", int]
-"""A shard's name, what :meth:`Scan._shard` said of it, and the directories that were listed."""
+_OTHER, _PAGE = str(Kind.OTHER), str(Kind.PAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +94,40 @@ class Scan:
     def __init__(self, scope: Scope, index: Index, progress: Progress | None = None) -> None:
         self._scope = scope
         self._root = scope.root
-        self._index = index
+        self.index = index
         self._progress = progress
         self._old: dict[str, Shard] = {}
         self._new: dict[str, Shard] = {}
         self._changed: set[str] = set()
-        self._fresh: list[tuple[str, Row]] = []
         self._names: list[str] = []
+        self._loose: list[Row] | None = None
+        self._differs = False
         self.tally = Tally()
+
+    def look(self) -> bool:
+        """See what has changed, read that, and remember it; ``False`` when nothing has changed since the last look.
+
+        Raises:
+            OSError: the root cannot be listed.
+        """
+        if self._loose is None:
+            with quick_allocation():
+                self._old = self.index.load(self._root)
+                loose = self._top()
+                self._all_shards()
+                self._new = {name: self._new[name] for name in sorted(self._new)}
+                gone = [name for name in self._old if name not in self._new]
+                self._differs = bool(self._changed or gone)
+                if self._differs:
+                    self.index.save(self._root, ((name, self._new[name]) for name in self._changed), gone)
+                self._loose = loose
+        return self._differs
+
+    @property
+    def mark(self) -> str:
+        """What changes with whatever lies outside the shards: it is looked at anew each time."""
+        rows = [*(self._loose or ()), *(row for name, shard in self._new.items() if name.endswith("/.") for row in shard.rows)]
+        return "\n".join(f"{row[KEY]} {row[STAMP]} {row[SIZE]}" for row in rows)
 
     def rows(self, projects: Collection[str] | None = None) -> list[Row]:
         """Every entry's row; with ``projects`` (normalized names) those of these projects alone, which is much less to read.
@@ -110,41 +135,61 @@ class Scan:
         Raises:
             OSError: the root cannot be listed.
         """
+        self.look()
         with quick_allocation():
-            self._old = self._index.load(self._root)
-            loose = self._top()
-            self._look_at_shards()
-            self._read_new()
-            gone = [name for name in self._old if name not in self._new]
-            if self._changed or gone:
-                self._index.save(self._root, ((name, self._new[name]) for name in self._changed), gone)
             if projects is None:
-                return [row for shard in self._new.values() for row in shard.rows] + loose
-            wanted = self._index.shards_of(self._root, projects)
+                return [row for shard in self._new.values() for row in shard.rows] + (self._loose or [])
+            wanted = self.index.shards_of(self._root, projects)
             shards = [shard for name, shard in self._new.items() if wanted is None or name in wanted]
             return [row for shard in shards for row in shard.rows if row[PROJECT] and normalize(row[PROJECT]) in projects]
 
-    def _look_at_shards(self) -> None:
-        """See which shards have changed, and walk those: half of them in a second process when there are many."""
-        for name, result, walked in in_two(self._look_at_all, self._names):
-            if result is None:
+    def _all_shards(self) -> None:
+        """Every shard, half of them in a second process when there are many."""
+        if len(self._names) >= SHARDS and can_copy():
+            half = len(self._names) // 2
+            try:
+                with copied(partial(self._for_the_other, self._names[:half])) as other:
+                    self._part(self._names[half:], other)
+                    self._take(self._names[:half], *other.receive())
+            except Lost:
+                self._changed.clear()
+                self.tally = Tally()
+            else:
+                return
+        self._part(self._names, Alone())
+
+    def _for_the_other(self, names: list[str], other: Other) -> None:
+        """In the second process: its half, and what came of it."""
+        self._progress, self.tally = None, Tally()
+        self._part(names, other)
+        other.send(([(name, *self._new[name].packed()) for name in self._changed], self.tally.read, self.tally.walked))
+
+    def _take(self, names: list[str], changed: list[tuple[str, bytes, float, str, bytes]], read: int, walked: int) -> None:
+        """What the second process found."""
+        shards = {name: shard_of(folders, checked, projects, data) for name, folders, checked, projects, data in changed}
+        self._new |= {name: shards.get(name) or self._old[name] for name in names}
+        self._changed |= set(shards)
+        self.tally.read += read
+        self.tally.walked += walked
+
+    def _part(self, names: list[str], other: Peer) -> None:
+        """Some of the shards: walk what has changed, read what is new."""
+        fresh: list[Row] = []
+        for number, name in enumerate(names):
+            found = self._shard(name)
+            if found is None:
                 self._new[name] = self._old[name]
                 continue
-            folders, rows, checked, fresh = result
-            self._new[name] = Shard(folders, rows, checked)
-            self._fresh += [(name, rows[number]) for number in fresh]
+            self._new[name] = found[0]
             self._changed.add(name)
-            self.tally.walked += walked
+            fresh += found[1]
+            self._tell(number, len(names), "directories")
+        if len(fresh) + other.exchange(len(fresh)):
+            self._read_new(names, fresh, other)
 
-    def _look_at_all(self, names: Sequence[str]) -> list[Looked]:
-        done: list[Looked] = []
-        for number, name in enumerate(names):
-            before = self.tally.walked
-            done.append((name, self._shard(name), self.tally.walked - before))
-            if self._progress and number % 4 == 0:
-                self._progress(number, len(names), "directories")
-        self.tally.walked -= sum(walked for _, _, walked in done)
-        return done
+    def _tell(self, done: int, total: int, what: str) -> None:
+        if self._progress:
+            self._progress(done, total, what)
 
     def _top(self) -> list[Row]:
         """The root's own names; everything below the known ones becomes shards."""
@@ -183,35 +228,41 @@ class Scan:
             shard = Shard(rows=self._rows_of(folder, files), checked=self._scope.now)
             self._new[f"{folder}/."] = shard
 
-    def _shard(self, name: str) -> tuple[dict[str, int], list[Row], float, list[int]] | None:
-        """Folders, rows, time and the positions of the rows still to be read; ``None`` when all is as it was."""
+    def _shard(self, name: str) -> tuple[Shard, list[Row]] | None:
+        """A shard that has changed and its rows still to be read; ``None`` when all is as it was."""
         old = self._old.get(name)
-        if old is not None and self._unchanged(old):
+        if old is not None and self._unchanged(name, old):
             if not self._scope.recheck and 0 <= self._scope.now - old.checked <= RECHECK_S:
                 return None
             again = self._looked_at_again(old)
             if again is not None:
-                return again.folders, again.rows, again.checked, []
-        shard = Shard(checked=self._scope.now)
+                return again, []
+        folders: dict[str, int] = {}
+        rows: list[Row] = []
         known = {row[KEY]: row for row in old.rows} if old else {}
         fresh = []
-        for folder, files in self._walk(name, shard.folders):
+        for folder, files in self._walk(name, folders):
             for row in self._rows_of(folder, files):
                 before = known.get(row[KEY])
                 if before is not None and before[STAMP] == row[STAMP]:
                     _carry(before, row)
                 elif row[KIND] is None:
-                    row[KIND] = str(Kind.OTHER)
-                    fresh.append(len(shard.rows))
-                shard.rows.append(row)
-        return shard.folders, shard.rows, shard.checked, fresh
+                    row[KIND] = _OTHER
+                    fresh.append(row)
+                rows.append(row)
+        return Shard({folder[len(name) + 1 :]: mark for folder, mark in folders.items()}, rows, self._scope.now), fresh
 
-    def _unchanged(self, shard: Shard) -> bool:
-        look, root = os.stat, self._root
+    def _unchanged(self, name: str, shard: Shard) -> bool:
+        """Whether every directory of a shard is as it was: files that come, go or are replaced move its time."""
         try:
-            return all(_mark(look(f"{root}/{folder}")) == mark for folder, mark in shard.folders.items())
+            with folder_at(f"{self._root}/{name}") as look:
+                for folder, mark in shard.folders.items():
+                    info = look(folder or ".")
+                    if info.st_mtime_ns ^ (info.st_ino & INODE) != mark:  # as _mark, without the call
+                        return False
         except OSError:
             return False
+        return bool(shard.folders)
 
     def _looked_at_again(self, shard: Shard) -> Shard | None:
         """The same shard with its files' times; ``None`` when one was written to in place."""
@@ -292,83 +343,64 @@ class Scan:
         row[PINNED] = "unknown layout: sizes only"
         return row
 
-    def _read_new(self) -> None:
+    def _read_new(self, names: list[str], new: list[Row], other: Peer) -> None:
         """Read what is new, prove what can be proved, and open what is left."""
-        new = [row for _, row in self._fresh]
-        if not new:
-            return
         self.tally.read += len(new)
-        http = [row for shard in self._new.values() for row in shard.rows if row[KEY].startswith("http")]
-        known = Known(self._root, self._scope.bases, frozenset(name_of(row) for row in http if NAME.fullmatch(name_of(row))))
-        done = self._in_parallel(examine_heads, new, known)
-        apply_proofs(http, done)
+        here = {name_of(row) for name in names if name.startswith("http") for row in self._new[name].rows}
+        here = {name for name in here if NAME.fullmatch(name)}
+        known = Known(self._root, self._scope.bases, frozenset(here | other.exchange(here)))
+        found = self._in_chunks(examine_heads, new, known)
+        self._apply(names, found + other.exchange([naming for naming in found if naming[0] not in here]))
         left = [row for row in new if row[CERTAINTY] == "unknown" and not row[LITTER]]
-        done = self._in_parallel(examine_bodies, left, known)
-        done += self._pages_again(new, http, known)
-        if apply_proofs(http, done):
-            self._changed |= set(self._new)  # an old page may have named a new file, and a new page an old one
+        found = self._in_chunks(examine_bodies, left, known)
+        wanted = {row[PROJECT] for row in new if row[CERTAINTY] == "content" and row[KIND] != _PAGE}
+        found += self._pages_again(names, new, wanted | other.exchange(wanted), known)
+        self._apply(names, found + other.exchange([naming for naming in found if naming[0] not in here]))
 
-    def _pages_again(self, new: list[Row], http: list[Row], known: Known) -> list[Proof]:
+    def _apply(self, names: list[str], found: list[Naming]) -> None:
+        """Name every entry that a page proves: an old page may name a new file, and a new page an old one."""
+        wanted: dict[str, dict[str, Naming]] = {}
+        for naming in found:
+            for layout in LAYOUTS:
+                wanted.setdefault(f"{layout}/{naming[0][0]}/{naming[0][1]}", {}).setdefault(naming[0], naming)
+        for shard in wanted.keys() & set(names):
+            named = wanted[shard]
+            for row in self._new[shard].rows:
+                if (naming_ := named.get(row[KEY][-NAME_LENGTH:])) and row[LAYOUT] in LAYOUTS and not row[LITTER]:
+                    apply_naming(row, naming_)
+                    self._changed.add(shard)
+
+    def _pages_again(self, names: list[str], new: list[Row], wanted: set[str], known: Known) -> list[Naming]:
         """Old pages of the projects of new files that no new page has proved: they are read once more."""
-        wanted = {row[PROJECT] for row in new if row[CERTAINTY] == "content" and row[KIND] != str(Kind.PAGE)}
+        if not self._old or not wanted:
+            return []
         fresh = {id(row) for row in new}
-        pages = [r for r in http if r[KIND] == str(Kind.PAGE) and r[PROJECT] in wanted and id(r) not in fresh]
-        return examine_bodies(pages, known).proofs if pages and self._old else []
+        rows = [row for name in names if name.startswith("http") for row in self._new[name].rows]
+        return examine_bodies([r for r in rows if r[KIND] == _PAGE and r[PROJECT] in wanted and id(r) not in fresh], known)
 
-    def _in_parallel(self, work: Work, rows: list[Row], known: Known) -> list[Proof]:
-        """Do the work, half of it in a second process when there is much; the rows are updated in place."""
-        half = len(rows) // 2 if len(rows) >= MANY and (os.cpu_count() or 1) > 1 else 0
-        process = start(work, rows[:half], known) if half else None
-        found = self._in_chunks(work, rows[half:] if process else rows, known)
-        done = finish(process) if process else None
-        if done is not None:
-            for row, read in zip(rows[:half], done.rows, strict=True):
-                row[:] = read
-            found += done.proofs
-        elif process:
-            found += self._in_chunks(work, rows[:half], known)
-        return found
-
-    def _in_chunks(self, work: Work, rows: list[Row], known: Known) -> list[Proof]:
-        found: list[Proof] = []
+    def _in_chunks(self, work: Callable[[list[Row], Known], list[Naming]], rows: list[Row], known: Known) -> list[Naming]:
+        found: list[Naming] = []
         for at in range(0, len(rows), CHUNK):
-            found += work(rows[at : at + CHUNK], known).proofs
-            if self._progress:
-                self._progress(min(at + CHUNK, len(rows)), len(rows), "entries")
+            found += work(rows[at : at + CHUNK], known)
+            self._tell(min(at + CHUNK, len(rows)), len(rows), "entries")
         return found
 
 
-def in_two(work: Callable[[list[str]], list[Looked]], names: list[str]) -> list[Looked]:
-    """The results of the work on some names, half of it done by a copy of this process where that is safe and worth it.
+@contextmanager
+def folder_at(path: str) -> Iterator[Callable[[str], os.stat_result]]:
+    """A quick ``lstat`` for what lies below a directory.
 
-    A copy of a process with several threads may hang, so such a process does all of it itself.
+    Raises:
+        OSError: it cannot be opened.
     """
-    half = len(names) // 2
-    import pickle  # noqa: PLC0415  # only for large caches
-
-    alone = threading.active_count() > 1 or (os.cpu_count() or 1) < 2 or not hasattr(os, "fork")
-    if alone or len(names) < SHARDS:
-        return work(names)
-    receiver, sender = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(receiver)
-            with open(sender, "wb") as file:  # noqa: PTH123  (a descriptor)
-                pickle.dump(work(names[:half]), file, pickle.HIGHEST_PROTOCOL)
-            status = 0
-        finally:
-            os._exit(status)  # nothing of the parent's may be closed or flushed twice
-    os.close(sender)
-    with open(receiver, "rb") as file:  # noqa: PTH123  (a descriptor)
-        try:
-            mine = work(names[half:])
-            theirs = file.read()
-        finally:
-            _, status = os.waitpid(child, 0)
-    done: list[Looked] = pickle.loads(theirs) if status == 0 else work(names[:half])  # noqa: S301  # our own copy wrote it
-    return done + mine
+    if os.stat not in os.supports_dir_fd:
+        yield lambda name: os.lstat(f"{path}/{name}")
+        return
+    number = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield partial(os.stat, dir_fd=number, follow_symlinks=False)
+    finally:
+        os.close(number)
 
 
 @contextmanager
@@ -385,7 +417,7 @@ def quick_allocation() -> Iterator[None]:
 
 def _mark(info: os.stat_result) -> int:
     """What changes when names come or go in a directory, and when it is another one, put back from a backup with its old time."""
-    return info.st_mtime_ns ^ (info.st_ino & 0x7FFFFFFFFFFFFFFF)
+    return info.st_mtime_ns ^ (info.st_ino & INODE)
 
 
 def _carry(before: Row, row: Row) -> None:

@@ -5,10 +5,11 @@ Nothing here knows the index or decides what may go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from entrepot.heads import redacted_url
+from entrepot.names import normalize
 from entrepot.ports.tool import Kind
 from entrepot.tools.pip.httpentry import V2, Damage, Meta, entry_name, fresh_until, open_body, read_meta
 from entrepot.tools.pip.identify import Identity, identify, kind_of_filename, named, tags_of
@@ -22,7 +23,6 @@ from entrepot.tools.pip.rows import (
     KEY,
     KIND,
     LAYOUT,
-    LITTER,
     ORIGIN,
     PATHS,
     PROJECT,
@@ -43,12 +43,8 @@ class Known:
     """The names of all entries of the cache."""
 
 
-@dataclass(slots=True)
-class Examined:
-    """What reading some entries gave."""
-
-    rows: list[Row] = field(default_factory=list)
-    proofs: list[Proof] = field(default_factory=list)
+Naming = tuple[str, str, str, bool, str]
+"""A proof in short, quick to hand to another process: the entry's name, URL, file name, whether it is the metadata, project."""
 
 
 def name_of(row: Row) -> str:
@@ -56,9 +52,9 @@ def name_of(row: Row) -> str:
     return str(row[KEY]).rpartition("/")[2]
 
 
-def examine_heads(rows: Sequence[Row], known: Known) -> Examined:
+def examine_heads(rows: Sequence[Row], known: Known) -> list[Naming]:
     """Read the metadata of entries, and the bodies of those that say they are pages: these may prove the others."""
-    done = Examined(rows=list(rows))
+    found: list[Naming] = []
     for row in rows:
         meta = _meta(row, known.root)
         if meta is None:
@@ -67,21 +63,20 @@ def examine_heads(rows: Sequence[Row], known: Known) -> Examined:
         row[TRUST] = "unproven"
         _from_headers(row, meta)
         if meta.status in (301, 302, 307, 308):
-            row[EXTRA]["status"] = str(meta.status)
-            row[CERTAINTY] = "content"
+            _redirect(row, meta, known)
         elif _says_page(meta):
-            done.proofs += _body(row, meta, known)
-    return done
+            found += _body(row, meta, known)
+    return found
 
 
-def examine_bodies(rows: Sequence[Row], known: Known) -> Examined:
+def examine_bodies(rows: Sequence[Row], known: Known) -> list[Naming]:
     """Name by content the entries that nothing has proved yet."""
-    done = Examined(rows=list(rows))
+    found: list[Naming] = []
     for row in rows:
         meta = _meta(row, known.root)
         if meta is not None and meta.status not in (301, 302, 307, 308):
-            done.proofs += _body(row, meta, known)
-    return done
+            found += _body(row, meta, known)
+    return found
 
 
 def _meta(row: Row, root: str) -> Meta | None:
@@ -97,6 +92,20 @@ def _meta(row: Row, root: str) -> Meta | None:
     return meta
 
 
+def _redirect(row: Row, meta: Meta, known: Known) -> None:
+    """Where it leads; and its own address, when an index that is asked has a page of that name."""
+    row[EXTRA]["status"] = str(meta.status)
+    row[CERTAINTY] = "content"
+    target = (meta.headers.get("Location") or "").partition("#")[0]
+    if not target:
+        return
+    row[EXTRA]["location"] = redacted_url(target)
+    project = target.partition("?")[0].rstrip("/").rpartition("/")[2]
+    for url in page_urls(project, known.bases):
+        if project and entry_name(url) == name_of(row):
+            row[PROJECT], row[ORIGIN], row[CERTAINTY] = normalize(project), redacted_url(url), "proven"
+
+
 def _says_page(meta: Meta) -> bool:
     said = (meta.headers.get("Content-Type") or "").lower()
     return "html" in said or "simple.v1" in said
@@ -109,7 +118,7 @@ def _from_headers(row: Row, meta: Meta) -> None:
         row[PROJECT], row[VERSION] = project[:200], version[:100]
 
 
-def _body(row: Row, meta: Meta, known: Known) -> list[Proof]:
+def _body(row: Row, meta: Meta, known: Known) -> list[Naming]:
     coding = (meta.headers.get("Content-Encoding") or "").strip().lower()
     path = row[PATHS][-1] if row[LAYOUT] == V2 else row[PATHS][0]
     try:
@@ -135,39 +144,32 @@ def _apply(row: Row, found: Identity) -> None:
         row[EXTRA]["name"] = "approximate"
 
 
-def _page(row: Row, page: CachedPage, known: Known) -> list[Proof]:
+def _page(row: Row, page: CachedPage, known: Known) -> list[Naming]:
     name, url = name_of(row), None
     for candidate in page_urls(page.project, [*known.bases, *guessed_bases(page)]) if page.project else ():
         if entry_name(candidate) == name:
             url = candidate
             row[CERTAINTY], row[ORIGIN] = "proven", redacted_url(candidate)
             break
-    return list(proofs(page, url, known.names))
-
-
-def apply_proofs(rows: Iterable[Row], found: Iterable[Proof]) -> int:
-    """Name every entry that a page proves; how many were named."""
-    by_name: dict[str, Proof] = {}
-    for proof in found:
-        by_name.setdefault(proof.name, proof)
-    if not by_name:
-        return 0
-    count = 0
-    for row in rows:
-        if row[LAYOUT] in ("http-v2", "http") and (proof_ := by_name.get(name_of(row))) is not None and not row[LITTER]:
-            count += 1
-            apply_proof(row, proof_)
-    return count
+    return [(p.name, p.url, p.file.filename, p.is_metadata, p.project) for p in proofs(page, url, known.names)]
 
 
 def apply_proof(row: Row, proof: Proof) -> None:
     """Write what a proof says into a row."""
-    filename = proof.file.filename
+    apply_naming(row, (proof.name, proof.url, proof.file.filename, proof.is_metadata, proof.project))
+
+
+def apply_naming(row: Row, naming: Naming) -> None:
+    """As :func:`apply_proof`."""
+    _, url, filename, is_metadata, said = naming
     project, version = named(filename)
-    row[PROJECT], row[VERSION] = project or proof.project or row[PROJECT], version or row[VERSION]
-    row[ORIGIN], row[CERTAINTY] = redacted_url(proof.url), "proven"
+    row[PROJECT], row[VERSION] = project or said or row[PROJECT], version or row[VERSION]
+    row[ORIGIN], row[CERTAINTY] = redacted_url(url), "proven"
     row[EXTRA].pop("name", None)
-    if proof.is_metadata:
-        row[KIND], row[FILENAME], row[TAGS] = str(Kind.METADATA), f"{filename}.metadata", ""
+    if is_metadata:
+        row[KIND], row[FILENAME], row[TAGS] = _METADATA, f"{filename}.metadata", ""
     else:
         row[KIND], row[FILENAME], row[TAGS] = str(kind_of_filename(filename)), filename, tags_of(filename)
+
+
+_METADATA = str(Kind.METADATA)

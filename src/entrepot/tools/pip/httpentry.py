@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +23,7 @@ import msgpack
 from entrepot.httpcache.messages import Headers
 
 PREFIX = b"cc=4,"
+NAME_LENGTH = 56
 V2, V1 = "http-v2", "http"
 LAYOUTS = (V2, V1)
 HEAD_LIMIT = 4 << 20
@@ -42,13 +45,21 @@ def entry_name(url: str) -> str:
     >>> entry_name("HTTPS://me:pw@Index.Test#x") == entry_name("https://index.test/")
     True
     """
+    return hashlib.sha224(key_of(url)).hexdigest()
+
+
+def key_of(url: str) -> bytes:
+    """The bytes whose digest names a URL's entry."""
     rest = url.partition("#")[0]
     scheme, found, tail = rest.partition("://")
     if found:
-        end = min((i for i in (tail.find(c) for c in "/?") if i >= 0), default=len(tail))
+        end = tail.find("/")
+        if end < 0 or "?" in tail[:end]:
+            end = tail.find("?")
+        end = len(tail) if end < 0 else end
         authority, path = tail[:end].rpartition("@")[2].lower(), tail[end:]
         rest = f"{scheme.lower()}://{authority}{path if path.startswith('/') else '/' + path}"
-    return hashlib.sha224(rest.encode("utf-8", "surrogatepass")).hexdigest()
+    return rest.encode("utf-8", "surrogatepass")
 
 
 def entry_path(root: Path, layout: str, name: str) -> Path:
@@ -245,13 +256,13 @@ def _judge(top: Any) -> Meta | Damage:
         return Damage("unreadable-entry", "it has no response")
     if "body" not in response:
         return Damage("crashes-pip", "its response has no body", crashes=True)
-    unknown = sorted(str(key) for key in response if key not in _RESPONSE_KEYS)
-    if unknown:
+    if not response.keys() <= _RESPONSE_KEYS:
+        unknown = sorted(str(key) for key in response if key not in _RESPONSE_KEYS)
         return Damage("crashes-pip", f"its response has the unknown key {unknown[0]!r}", crashes=True)
     headers, vary = response.get("headers"), top.get("vary", {})
     if not isinstance(headers, dict) or not isinstance(vary, dict):
         return Damage("crashes-pip", "its headers are no map", crashes=True)
-    if not all(isinstance(k, str) and isinstance(v, str) for k, v in headers.items()):
+    if {*map(type, headers), *map(type, headers.values())} - {str}:
         return Damage("crashes-pip", "a header is no text", crashes=True)
     status = response.get("status")
     return Meta(
@@ -291,8 +302,26 @@ def fresh_until(headers: Headers, status: int) -> float | None:
     return date if expires is None else max(date, expires)
 
 
+_FIXED_DATE = re.compile(r"[A-Z][a-z]{2}, (\d{2} [A-Z][a-z]{2} \d{4}) ([01]\d|2[0-3]):([0-5]\d):([0-5]\d) GMT", re.ASCII)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@lru_cache(maxsize=4096)
+def _day(text: str) -> float | None:
+    """Seconds since the epoch of the midnight of ``06 Nov 1994``; ``None`` when there is no such day."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    try:
+        return datetime(int(text[7:]), _MONTHS.index(text[3:6]) + 1, int(text[:2]), tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+
+
 def http_time(text: str | None) -> float | None:
     """An HTTP date as seconds since the epoch; ``None`` for anything else."""
+    found = _FIXED_DATE.fullmatch(text) if text else None
+    if found and (day := _day(found[1])) is not None:
+        return day + int(found[2]) * 3600.0 + int(found[3]) * 60 + int(found[4])
     from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415 -- 13 ms that `where` and `status` can do without
 
     try:

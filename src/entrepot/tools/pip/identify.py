@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import BinaryIO
 
 from packaging.utils import (
@@ -179,8 +180,12 @@ def core_metadata(text: bytes) -> Identity:
     return Identity(Kind.METADATA, canonicalize_name(project), version)
 
 
+@lru_cache(maxsize=1 << 16)
 def named(filename: str) -> tuple[str, str]:
     """Normalized project and version of a distribution's file name; empty when it is none."""
+    plain = _PLAIN_NAME.fullmatch(filename)
+    if plain:  # as `packaging` would say, in a tenth of the time
+        return re.sub(r"[-_.]+", "-", plain[1]).lower(), plain[2]
     try:
         if filename.endswith(".whl"):
             project, version, _, _ = parse_wheel_filename(filename)
@@ -189,6 +194,14 @@ def named(filename: str) -> tuple[str, str]:
     except (InvalidSdistFilename, InvalidWheelFilename, ValueError):
         return _roughly(filename)
     return project, str(version)
+
+
+_PLAIN_NAME = re.compile(
+    r"([A-Za-z0-9](?:[A-Za-z0-9_.]*[A-Za-z0-9])?)-((?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*)"
+    r"(?:(?:-\d[A-Za-z0-9_]*)?-[a-z0-9.]+-[a-z0-9._]+-[a-z0-9._]+\.whl|\.tar\.gz|\.zip)",
+    re.ASCII,
+)
+"""Names of wheels and sdists whose version is numbers and dots alone."""
 
 
 def _roughly(filename: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from entrepot.names import normalize
 
-FORMAT = 2
+FORMAT = 3
 """Changes with the meaning of a row; another number in the file empties it."""
 
 Row = list[Any]
@@ -30,20 +30,34 @@ class Shard:
     """One part of a cache as it was seen last.
 
     Args:
-        folders: relative path -> a mark of its time and inode; 0 when it was too young to be trusted.
+        folders: path below the shard's own -> a mark of its time and inode, 0 when it was too young to be trusted; or that packed.
         rows: its entries, or what gives them when somebody asks.
         checked: when its files were looked at last, seconds since the epoch.
+        packed: the projects and the entries as they are stored, when the entries are those.
     """
 
-    __slots__ = ("_read", "_rows", "checked", "folders")
+    __slots__ = ("_folders", "_packed", "_read", "_rows", "checked")
 
     def __init__(
-        self, folders: dict[str, int] | None = None, rows: list[Row] | Callable[[], list[Row]] | None = None, checked: float = 0.0
+        self,
+        folders: dict[str, int] | bytes = b"\x80",
+        rows: list[Row] | Callable[[], list[Row]] | None = None,
+        checked: float = 0.0,
+        packed: tuple[str, bytes] | None = None,
     ) -> None:
-        self.folders = {} if folders is None else folders
         self.checked = checked
+        self._folders = folders
+        self._packed = packed
         self._rows: list[Row] | None = None if callable(rows) else ([] if rows is None else rows)
         self._read = rows if callable(rows) else list
+
+    @property
+    def folders(self) -> dict[str, int]:
+        """The directories, unpacked at the first look; none when they cannot be."""
+        if isinstance(self._folders, bytes):
+            found: dict[str, int] = _unpacked(self._folders, {})
+            self._folders = found
+        return self._folders
 
     @property
     def rows(self) -> list[Row]:
@@ -51,6 +65,28 @@ class Shard:
         if self._rows is None:
             self._rows = self._read()
         return self._rows
+
+    def packed(self) -> tuple[bytes, float, str, bytes]:
+        """Folders, time, projects and entries as they are stored."""
+        import msgpack  # noqa: PLC0415
+
+        folders = self._folders if isinstance(self._folders, bytes) else msgpack.packb(self._folders)
+        return (folders, self.checked, *(self._packed or (_projects(self.rows), msgpack.packb(self.rows))))
+
+
+def shard_of(folders: bytes, checked: float, projects: str, data: bytes) -> Shard:
+    """A shard of what :meth:`Shard.packed` gave."""
+    return Shard(folders, partial(_unpacked, data, []), checked, (projects, data))
+
+
+def _unpacked(data: bytes, nothing: Any) -> Any:
+    import msgpack  # noqa: PLC0415
+
+    try:
+        found = msgpack.unpackb(data, strict_map_key=False)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return nothing
+    return found if isinstance(found, type(nothing)) else nothing
 
 
 class Index:
@@ -82,6 +118,8 @@ class Index:
                         place TEXT, name TEXT, checked REAL, folders BLOB, projects TEXT, data BLOB, PRIMARY KEY (place, name)
                     );
                     CREATE TABLE sums (place TEXT PRIMARY KEY, at REAL, text TEXT);
+                    DROP TABLE IF EXISTS lines;
+                    CREATE TABLE lines (place TEXT PRIMARY KEY, until REAL, mark TEXT, data BLOB);
                     PRAGMA user_version = {FORMAT};"""
                 )
         except (OSError, sqlite3.Error):
@@ -92,13 +130,11 @@ class Index:
         """Every remembered shard of one place; their rows are read when they are asked for."""
         if self._db is None:
             return {}
-        import msgpack  # noqa: PLC0415  # not for those who only want sums
-
         found: dict[str, Shard] = {}
         try:
             for name, checked, folders in self._db.execute("SELECT name, checked, folders FROM shard WHERE place = ?", (place,)):
-                found[name] = Shard(msgpack.unpackb(folders), partial(self._rows, place, name), checked)
-        except (sqlite3.Error, ValueError, TypeError, msgpack.UnpackException):
+                found[name] = Shard(folders, partial(self._rows, place, name), checked)
+        except sqlite3.Error:
             return {}
         return found
 
@@ -106,16 +142,14 @@ class Index:
         """One shard's rows; a database that failed since it was opened has none, and the next look reads the cache again."""
         if self._db is None or self._path is None:
             return []
-        import msgpack  # noqa: PLC0415
-
         try:
             if os.getpid() != self._pid:  # a copy of the process that opened it: SQLite wants a connection of its own there
                 self._inherited.append(self._db)
                 self._db, self._pid = sqlite3.connect(self._path, timeout=5, isolation_level=None), os.getpid()
             data = self._db.execute("SELECT data FROM shard WHERE place = ? AND name = ?", (place, name)).fetchone()
-            rows: list[Row] = msgpack.unpackb(data[0], strict_map_key=False) if data else []
-        except (sqlite3.Error, ValueError, TypeError, msgpack.UnpackException):
+        except sqlite3.Error:
             return []
+        rows: list[Row] = _unpacked(data[0], []) if data else []
         return rows
 
     def shards_of(self, place: str, projects: Collection[str]) -> frozenset[str] | None:
@@ -146,23 +180,35 @@ class Index:
             with suppress(sqlite3.Error):
                 self._db.execute("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (place, at, text))
 
+    def lines(self, place: str, mark: str, now: float) -> bytes | None:
+        """What :meth:`keep_lines` was given for a place, when it was for the same mark and still holds."""
+        if self._db is None:
+            return None
+        with suppress(sqlite3.Error):
+            query = "SELECT data FROM lines WHERE place = ? AND mark = ? AND until >= ?"
+            found = self._db.execute(query, (place, mark, now)).fetchone()
+            return bytes(found[0]) if found else None
+        return None
+
+    def keep_lines(self, place: str, mark: str, until: float, data: bytes) -> None:
+        """Keep a listing of a place, which :meth:`save` forgets; ``data`` is the caller's own."""
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?)", (place, until, mark, data))
+
     def save(self, place: str, shards: Iterable[tuple[str, Shard]], gone: Iterable[str] = ()) -> None:
         """Remember these shards and forget those that are gone, in one transaction."""
         if self._db is None:
             return
-        import msgpack  # noqa: PLC0415
-
         with suppress(sqlite3.Error):
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("DELETE FROM shard WHERE place = ? AND name = ?", [(place, name) for name in gone])
             self._db.executemany(
                 "INSERT OR REPLACE INTO shard VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    (place, name, s.checked, msgpack.packb(s.folders), _projects(s.rows), msgpack.packb(s.rows))
-                    for name, s in shards
-                ),
+                ((place, name, checked, folders, *rest) for name, s in shards for folders, checked, *rest in [s.packed()]),
             )
-            self._db.execute("DELETE FROM sums WHERE place = ?", (place,))  # they are of what was there before
+            for table in ("sums", "lines"):  # they are of what was there before
+                self._db.execute(f"DELETE FROM {table} WHERE place = ?", (place,))  # noqa: S608  (two words of ours)
             self._db.execute("COMMIT")
             return
         with suppress(sqlite3.Error):

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha224
 from html import unescape
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
@@ -19,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 from entrepot.digests import LENGTHS, Digest
 from entrepot.errors import FormatError
-from entrepot.tools.pip.httpentry import entry_name
+from entrepot.tools.pip.httpentry import key_of
 
 _ANCHOR = re.compile(r"<a\s+([^>]*)>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([a-zA-Z-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""")
@@ -34,10 +35,21 @@ class PageFile:
     url: str
     """As written, without the fragment: may be relative."""
     filename: str
-    digests: tuple[Digest, ...]
+    hashes: Any = None
+    """As the page has them, by algorithm, looked at by nobody yet; or digests."""
     size: int | None = None
-    metadata: tuple[Digest, ...] = ()
-    """Digests of the ``.metadata`` sibling."""
+    metadata_hashes: Any = None
+    """Those of the ``.metadata`` sibling."""
+
+    @property
+    def digests(self) -> tuple[Digest, ...]:
+        """The digests of the file that are well formed."""
+        return _digests(self.hashes)
+
+    @property
+    def metadata(self) -> tuple[Digest, ...]:
+        """Digests of the ``.metadata`` sibling."""
+        return _digests(self.metadata_hashes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +97,15 @@ def _json_file(entry: dict[str, Any]) -> PageFile:
     return PageFile(
         url=url,
         filename=str(entry.get("filename") or _last(url)),
-        digests=_digests(entry.get("hashes")),
+        hashes=entry.get("hashes"),
         size=entry["size"] if isinstance(entry.get("size"), int) else None,
-        metadata=_digests(metadata),
+        metadata_hashes=metadata,
     )
 
 
 def _digests(hashes: Any) -> tuple[Digest, ...]:
+    if isinstance(hashes, tuple):
+        return hashes
     if not isinstance(hashes, dict):
         return ()
     return tuple(d for name, value in hashes.items() if (d := _digest(str(name), str(value))) is not None)
@@ -117,10 +131,9 @@ def _html_file(attributes: str) -> PageFile | None:
     url, _, fragment = values.get("href", "").strip().partition("#")
     if not url or url.endswith("/"):
         return None
-    found = [d for part in fragment.split("&") if (d := _digest(*_pair(part))) is not None]
     told = values.get("data-core-metadata", values.get("data-dist-info-metadata", ""))
-    metadata = _digest(*_pair(told)) if "=" in told else None
-    return PageFile(url, _last(url), tuple(found), None, (metadata,) if metadata else ())
+    hashes = dict(map(_pair, reversed(fragment.split("&"))))  # of two with one name the first counts
+    return PageFile(url, _last(url), hashes, None, dict([_pair(told)]) if "=" in told else None)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -152,19 +165,40 @@ def proofs(page: CachedPage, url: str | None, names: Sequence[str] | set[str] | 
         url: its own URL, for relative links; ``None``: only absolute links are followed.
         names: the names of the entries in the cache.
     """
+    folders: dict[str, str] = {}
     for file in page.files:
-        absolute = file.url if "://" in file.url else urljoin(url, file.url) if url else ""
+        absolute = _absolute(file.url, url, folders)
         if not absolute:
             continue
+        tried = [absolute]
+        if not _PLAIN.fullmatch(absolute) and (cleaned := requested(absolute)) != absolute:
+            tried.append(cleaned)
         for is_metadata in (False, True):
-            target = absolute + ".metadata" if is_metadata else absolute
-            name = entry_name(target)
-            if name not in names and (cleaned := requested(target)) != target:
-                target, name = cleaned, entry_name(cleaned)
-            if name in names:
-                yield Proof(name, target, file, is_metadata, page.project)
+            for target in tried:
+                hasher = sha224(key_of(target))
+                if is_metadata:
+                    hasher.update(b".metadata")
+                if (name := hasher.hexdigest()) in names:
+                    yield Proof(name, target + ".metadata" if is_metadata else target, file, is_metadata, page.project)
+                    break
 
 
+def _absolute(link: str, base: str | None, folders: dict[str, str]) -> str:
+    """A link as an absolute URL, empty when it cannot be one; links into one directory are resolved once."""
+    if "://" in link:
+        return link
+    if not base:
+        return ""
+    folder, slash, last = link.rpartition("/")
+    if not slash or not _PLAIN.fullmatch(link) or last in ("", ".", ".."):
+        return urljoin(base, link)
+    if folder not in folders:
+        folders[folder] = urljoin(base, folder + "/")
+    return folders[folder] + last
+
+
+_PLAIN = re.compile(r"(?:https?://[A-Za-z0-9_.~:-]*)?[A-Za-z0-9_.~/-]*")
+"""A link that pip asks for as it stands."""
 _KEPT = re.compile(r"(@|%2F)", re.IGNORECASE)
 
 

@@ -39,10 +39,12 @@ def stamp(info: os.stat_result) -> str:
     return f"{info.st_ino}:{info.st_mtime_ns}:{info.st_size}"
 
 
+_HAS_BLOCKS = hasattr(os.stat_result, "st_blocks")
+
+
 def disk_of(info: os.stat_result) -> int:
     """Bytes of disk of one inode."""
-    blocks = getattr(info, "st_blocks", None)
-    return info.st_size if blocks is None else blocks * 512
+    return info.st_blocks * 512 if _HAS_BLOCKS else info.st_size
 
 
 def blank(key: str, layout: str, files: list[tuple[str, os.stat_result]]) -> Row:
@@ -58,22 +60,25 @@ def blank(key: str, layout: str, files: list[tuple[str, os.stat_result]]) -> Row
 def measure(row: Row, infos: list[os.stat_result]) -> None:
     """Fill in what ``stat`` says: sizes, stamps, last use."""
     row[STAMP] = ";".join(map(stamp, infos))
-    row[SIZE] = sum(info.st_size for info in infos)
+    row[SIZE] = sum([info.st_size for info in infos])
+    row[FILES] = len(infos)
+    touch(row, infos)
+    if not [1 for info in infos if info.st_nlink != 1]:
+        row[DISK] = row[FREEABLE] = sum(map(disk_of, infos))
+        return
     links: dict[tuple[int, int], list[os.stat_result]] = {}
     for info in infos:
         links.setdefault((info.st_dev, info.st_ino), []).append(info)
     row[DISK] = sum(disk_of(same[0]) for same in links.values())
     row[FREEABLE] = sum(disk_of(same[0]) for same in links.values() if same[0].st_nlink <= len(same))
-    row[FILES] = len(infos)
-    touch(row, infos)
 
 
 def touch(row: Row, infos: list[os.stat_result]) -> None:
     """Fill in the times: reading moves only the access time, and that not on every file system."""
-    read = max(info.st_atime for info in infos)
-    written = max(info.st_mtime for info in infos)
+    read = max([info.st_atime for info in infos])
+    written = max([info.st_mtime for info in infos])
     row[USED], row[USED_FROM] = (read, "atime") if read > written else (written, "mtime")
-    row[NEWEST] = max(max(info.st_mtime, info.st_ctime) for info in infos)
+    row[NEWEST] = max(written, *[info.st_ctime for info in infos])
 
 
 class Paths(tuple[Any, ...]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from entrepot.tools.pip.places import indexes, places, resolve
 from entrepot.tools.pip.presence import exists, is_folder
 
 if TYPE_CHECKING:
-    from entrepot.tools.pip.cache import Tally
+    from entrepot.tools.pip.cache import Scan, Tally
     from entrepot.tools.pip.donor import Donation
 
 # What reads a cache is imported where it is used: `where` and `status` ask every tool, and most are not there.
@@ -40,6 +41,8 @@ class PipTool:
     def __init__(self, state: Path | None = None, now: Callable[[], float] = time.time) -> None:
         self._state = state
         self._now = now
+        self._marks: dict[Path | None, str] = {}
+        self._looked: dict[Path, Scan] = {}
         self.tally: Tally | None = None
         """What the last scan had to do; ``None`` before there was one."""
 
@@ -80,25 +83,60 @@ class PipTool:
     ) -> Iterator[Entry]:
         if place.path is None or not is_folder(place.path):
             return
-        from entrepot.tools.pip.cache import Scan, Scope, quick_allocation  # noqa: PLC0415
-        from entrepot.tools.pip.index import Index  # noqa: PLC0415
+        from entrepot.tools.pip.cache import quick_allocation  # noqa: PLC0415
         from entrepot.tools.pip.rows import entry  # noqa: PLC0415
 
         now = self._now()
-        index = Index(self._index_path(around))
-        scan = Scan(Scope(str(place.path), self._bases(around), now, recheck), index, progress)
-        try:
-            rows = scan.rows(projects)
-        except OSError:
-            return
-        finally:
-            index.close()
-            self.tally = scan.tally
+        with self._looking(place.path, around, progress, recheck=recheck) as scan:
+            try:
+                rows = scan.rows(projects)
+            except OSError:
+                return
         superseded = is_superseded(place.path, around)
         root = str(place.path)
         with quick_allocation():
             entries = [entry(row, place.path, root, now, superseded=superseded) for row in rows]
         yield from entries
+
+    @contextmanager
+    def _looking(self, path: Path, around: Surroundings, progress: Progress | None, *, recheck: bool) -> Iterator[Scan]:
+        from entrepot.tools.pip.cache import Scan, Scope  # noqa: PLC0415
+        from entrepot.tools.pip.index import Index  # noqa: PLC0415
+
+        looked = self._looked.pop(path, None)
+        if looked is None or recheck:
+            scope = Scope(str(path), self._bases(around), self._now(), recheck)
+            looked = Scan(scope, Index(self._index_path(around)), progress)
+        try:
+            yield looked
+        finally:
+            if path not in self._looked:
+                looked.index.close()
+            self.tally = looked.tally
+
+    def lines(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> bytes | None:
+        """What :meth:`keep_lines` was given, when nothing has changed since; else the look at it is for the next :meth:`scan`."""
+        if place.path is None or not is_folder(place.path):
+            return None
+        with self._looking(place.path, around, progress, recheck=False) as scan:
+            try:
+                changed = scan.look()
+            except OSError:
+                return None
+            mark = f"{around.euid}\n{scan.mark}"  # who may remove what differs with who asks
+            self._marks[place.path] = mark
+            found = None if changed else scan.index.lines(str(place.path), mark, self._now())
+            if found is None:
+                self._looked[place.path] = scan
+            return found
+
+    def keep_lines(self, place: Place, around: Surroundings, until: float, data: bytes) -> None:
+        """Keep a listing of what was seen since :meth:`lines`, for as long as nothing changes; ``data`` is the caller's own."""
+        from entrepot.tools.pip.index import Index  # noqa: PLC0415
+
+        index = Index(self._index_path(around))
+        index.keep_lines(str(place.path), self._marks.get(place.path, ""), until, data)
+        index.close()
 
     def remembered(self, place: Place, around: Surroundings) -> list[Entry]:
         """What the last scan saw, without a look at the cache: for totals that must come at once; empty without a scan."""
