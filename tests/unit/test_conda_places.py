@@ -265,6 +265,24 @@ def test_the_cache_table_of_the_configuration(tmp_path):
     assert [str(each.path) for each in stronger if each.user == "pixi"] == ["/p", "/v"]
 
 
+@pytest.mark.parametrize(
+    ("platform", "environ", "expected"),
+    [
+        ("linux", {}, ["/etc/pixi", "/home/me/.config/pixi", "/home/me/.pixi", "/p/.pixi"]),
+        (
+            "linux",
+            {"XDG_CONFIG_HOME": "/x", "PIXI_HOME": "/ph"},
+            ["/etc/pixi", "/home/me/.config/pixi", "/x/pixi", "/home/me/.pixi", "/ph", "/p/.pixi"],
+        ),
+        ("darwin", {}, ["/etc/pixi", "/home/me/Library/Application Support/pixi", "/home/me/.pixi", "/p/.pixi"]),
+    ],
+)
+def test_pixis_configuration_files_weakest_first(platform, environ, expected):
+    here = Surroundings(environ, Path(HOME), Path("/p"), platform=platform)  # type: ignore[arg-type]
+    found = [str(path.parent) for path in rattler_dirs.configuration_files(here)]
+    assert [folder for folder in found if folder != "/.pixi"] == expected
+
+
 def test_what_is_unknown_in_pixis_cache_is_measured_and_stays(tmp_path):
     (tmp_path / "cache/uv-cache").mkdir(parents=True)
     (tmp_path / "cache/uv-cache/file").write_text("x" * 100)
