@@ -137,6 +137,8 @@ def test_a_final_marker_shows_what_it_cuts_off(lab):
         ({}, "pkgs_dirs: ['']\n", "empty entry"),
         ({}, "pkgs_dirs: [$NOBODY/x]\n", "not set"),
         ({}, "pkgs_dirs: /a\n", "a string"),
+        ({}, "pkgs_dirs:\n  - /a  #!bottom\n  # note\n  - /b\n", ".condarc:2: #!bottom has no effect"),
+        ({}, "pkgs_dirs:  #!final\n  # note\n  - /b\n", ".condarc:1: #!final has no effect"),
         ({}, "pkgs_dirs:\n  - /a:/b\n", "colon in its name"),
         ({}, "pkgs_dirs: [/a\nx: 1\n", ":2"),
         ({}, "pkgs_dirs:\n\t- /a\n", ":2"),

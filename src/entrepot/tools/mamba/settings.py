@@ -1,8 +1,9 @@
 """mamba's configuration: its own files beside conda's, edited line by line as condarc is.
 
 The file is ``~/.mambarc``, the strongest of the user's own: mamba's ``config`` writes ``mambarc`` in the configuration folder,
-which ``~/.condarc`` beats. Source: that command, read: ``mamba config prepend KEY VALUE --file FILE``; it rewrites a file whole and keeps
-no comment.
+which ``~/.condarc`` beats.
+
+Source: that command, read: ``mamba config prepend KEY VALUE --file FILE``; it rewrites a file whole and keeps no comment.
 """
 
 from __future__ import annotations
