@@ -285,6 +285,17 @@ def test_pixis_configuration_files_weakest_first(platform, environ, expected):
     assert [folder for folder in found if folder != "/.pixi"] == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(b"[cache\n", "cannot read it"), (b"\xff", "cannot read it"), (b"[cache]\nroot = 5\n", ":2: root is no text")],
+)
+def test_a_configuration_that_pixi_cannot_use_is_named(tmp_path, text, words):
+    (tmp_path / ".pixi").mkdir()
+    (tmp_path / ".pixi/config.toml").write_bytes(text)
+    first = rattler_tool().places(around(tmp_path, PIXI_CACHE_DIR="/p"))[0]
+    assert any(words in note for note in first.notes), first.notes
+
+
 def test_what_is_unknown_in_pixis_cache_is_measured_and_stays(tmp_path):
     (tmp_path / "cache/uv-cache").mkdir(parents=True)
     (tmp_path / "cache/uv-cache/file").write_text("x" * 100)

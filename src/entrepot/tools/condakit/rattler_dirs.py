@@ -81,6 +81,24 @@ def configured(around: Surroundings, key: str) -> Iterator[Layer]:
             yield Layer("file", line_of(path, key), value)
 
 
+def problems(around: Surroundings) -> Iterator[str]:
+    """Configuration files that pixi cannot read, or whose ``[cache]`` is not what it wants; a sentence each."""
+    for path in configuration_files(around):
+        if not is_file(path):
+            continue
+        import tomllib  # noqa: PLC0415  # only where there is a file
+
+        try:
+            data = tomllib.loads(path.read_bytes().decode())
+        except (OSError, ValueError) as exc:
+            yield f"{path}: pixi cannot read it: {getattr(exc, 'strerror', None) or exc}"
+            continue
+        found = table(data, "cache")
+        yield from (
+            f"{line_of(path, key)}: {key} is no text" for key in ("root", *KINDS) if not isinstance(found.get(key, ""), str)
+        )
+
+
 def folders(around: Surroundings) -> list[Folder]:
     """Every folder in force, pixi's first; a folder that both use is said once, with pixi's reasons."""
     found = [_pixi_root(around), *_parts(around), _rattler_root(around)]
