@@ -49,6 +49,10 @@ class Shell:
         assert "entrepot itself failed" not in done.stderr
         return done.stdout + done.stderr
 
+    def plan(self, *words: str) -> str:
+        """What would be done."""
+        return self.run("clean", *words, "--tool", "conda", "-n")
+
     def asked(self, *words: str, status: int = 0) -> dict[str, Any]:
         """A command's JSON."""
         said = self.run(*words, "--tool", "conda", "--json", status=status)
@@ -79,6 +83,7 @@ def test_four_kinds_of_environment_keep_every_file_and_the_disk_gets_back_what_i
             (["--to", "700kB"], {linked, symbolic}),
             (["--to", "0"], {symbolic}),
         ):
+            assert "No environment is touched" in shell.plan(*wish, "--force")
             was, plan = free(disk), shell.asked("clean", *wish, "--force", "-n")
             done = shell.asked("clean", *wish, "--force", "-y")
             gained = free(disk) - was

@@ -137,6 +137,8 @@ def test_a_final_marker_shows_what_it_cuts_off(lab):
         ({}, "pkgs_dirs: ['']\n", "empty entry"),
         ({}, "pkgs_dirs: [$NOBODY/x]\n", "not set"),
         ({}, "pkgs_dirs: /a\n", "a string"),
+        ({}, "pkgs_dirs:\n  - /a  #!bottom\n  # note\n  - /b\n", ".condarc:2: #!bottom has no effect"),
+        ({}, "pkgs_dirs:  #!final\n  # note\n  - /b\n", ".condarc:1: #!final has no effect"),
         ({}, "pkgs_dirs:\n  - /a:/b\n", "colon in its name"),
         ({}, "pkgs_dirs: [/a\nx: 1\n", ":2"),
         ({}, "pkgs_dirs:\n\t- /a\n", ":2"),
@@ -263,6 +265,35 @@ def test_the_cache_table_of_the_configuration(tmp_path):
     assert str(found["conda-packages"].path) == "/pkgs"
     stronger = rattler_dirs.folders(around(tmp_path, PIXI_CACHE_CONDA_PACKAGES_DIR="/v", PIXI_CACHE_DIR="/p"))
     assert [str(each.path) for each in stronger if each.user == "pixi"] == ["/p", "/v"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "environ", "expected"),
+    [
+        ("linux", {}, ["/etc/pixi", "/home/me/.config/pixi", "/home/me/.pixi", "/p/.pixi"]),
+        (
+            "linux",
+            {"XDG_CONFIG_HOME": "/x", "PIXI_HOME": "/ph"},
+            ["/etc/pixi", "/home/me/.config/pixi", "/x/pixi", "/home/me/.pixi", "/ph", "/p/.pixi"],
+        ),
+        ("darwin", {}, ["/etc/pixi", "/home/me/Library/Application Support/pixi", "/home/me/.pixi", "/p/.pixi"]),
+    ],
+)
+def test_pixis_configuration_files_weakest_first(platform, environ, expected):
+    here = Surroundings(environ, Path(HOME), Path("/p"), platform=platform)  # type: ignore[arg-type]
+    found = [str(path.parent) for path in rattler_dirs.configuration_files(here)]
+    assert [folder for folder in found if folder != "/.pixi"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(b"[cache\n", "cannot read it"), (b"\xff", "cannot read it"), (b"[cache]\nroot = 5\n", ":2: root is no text")],
+)
+def test_a_configuration_that_pixi_cannot_use_is_named(tmp_path, text, words):
+    (tmp_path / ".pixi").mkdir()
+    (tmp_path / ".pixi/config.toml").write_bytes(text)
+    first = rattler_tool().places(around(tmp_path, PIXI_CACHE_DIR="/p"))[0]
+    assert any(words in note for note in first.notes), first.notes
 
 
 def test_what_is_unknown_in_pixis_cache_is_measured_and_stays(tmp_path):

@@ -202,6 +202,20 @@ def test_the_plan_says_what_the_removal_frees(lab):
     assert 0 <= removed.freed - plan.freed <= urls, "but for the lines of urls.txt that went with them"
 
 
+def test_keep_latest_takes_archives_and_unpacked_packages_of_older_versions(lab):
+    for version in ("1.9", "1.10", "2.0"):
+        lab.package("demo", version)
+    lab.package("other", "0.1")
+    clean(lab, keep_latest=2)
+    left = {(e.project, e.version, e.kind) for e in lab.entries() if e.project}
+    assert left == {
+        (name, version, kind)
+        for name, version in (("demo", "1.10"), ("demo", "2.0"), ("other", "0.1"))
+        for kind in (Kind.ARCHIVE, Kind.UNPACKED)
+    }
+    assert "demo-1.9" not in (lab.cache / "urls.txt").read_text()
+
+
 def test_a_fresh_package_stays_unless_it_is_forced(lab):
     folder = lab.package("demo")
     entry = next(e for e in lab.entries(ahead=0) if e.key == folder.name)

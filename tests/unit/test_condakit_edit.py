@@ -14,6 +14,7 @@ from entrepot.errors import ConfigError
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.conda.settings import CondaSettings
 from entrepot.tools.condakit.edit import mend, quoted, with_item, with_scalar, without_item, without_key
+from entrepot.tools.mamba.settings import MambaSettings
 
 K = "pkgs_dirs"
 FULL = (
@@ -320,3 +321,26 @@ def test_the_variable_of_a_key_is_told(settings):
     assert (variable, change.after, change.path) == ("CONDA_PKGS_DIRS", "/a,/b", None)
     with pytest.raises(ConfigError):
         settings.export("pkgs_dirs.prepend", "/a")
+
+
+# -- mamba ------------------------------------------------------------------------------------------------------------
+
+
+def test_mambas_own_file_is_edited_and_its_list_is_in_force(tmp_path):
+    (tmp_path / ".condarc").write_text("pkgs_dirs: [/c]\n")
+    settings = MambaSettings(Surroundings({"PATH": ""}, tmp_path, tmp_path))
+    change = settings.set("pkgs_dirs.prepend", "/m")
+    path = tmp_path / ".mambarc"
+    assert (change.path, path.read_text()) == (path, "pkgs_dirs:\n  - /m\n")
+    assert change.native == f"mamba config prepend pkgs_dirs /m --file {path}"
+    assert settings.get("pkgs_dirs") == "/m,/c"
+    settings.restore(change)
+    assert settings.get("pkgs_dirs") == "/c"
+
+
+def test_what_a_stronger_file_of_mambas_says_is_changed_there(tmp_path):
+    (tmp_path / "rc.yml").write_text("always_copy: true  # why\n")
+    settings = MambaSettings(Surroundings({"PATH": "", "MAMBARC": f"{tmp_path}/rc.yml"}, tmp_path, tmp_path))
+    assert settings.set("always_copy", "false").path == tmp_path / "rc.yml"
+    assert (tmp_path / "rc.yml").read_text() == "always_copy: false  # why\n"
+    assert settings.get("always_copy") == "false"

@@ -170,6 +170,8 @@ def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
     cost += [f"{plan.builds} wheel{'' if plan.builds == 1 else 's'} to build"] if plan.builds else []
     back = f" To get it back: {', '.join(cost)}." if cost else ""
     out.line(f"Frees {show_size(plan.freed)}.{back}")
+    if any(entry.kind is Kind.UNPACKED for entry, _ in plan.going):
+        out.hint("No environment is touched: its files stay, as links or copies of its own.")
 
 
 def _rows(context: Context, groups: list[tuple[str, str, Sum]], wide: tuple[int, int]) -> None:

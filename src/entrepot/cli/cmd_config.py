@@ -61,7 +61,9 @@ def _settings(context: Context) -> tuple[str, Settings]:
     around = replace(context.around, python=interpreter(context.args.python, context.around))
     settings = context.tools[0].settings(around)
     if settings is None:
-        raise UsageError(f"entrepot does not edit the configuration of {names[0]}")
+        raise UsageError(
+            f"entrepot does not edit the configuration of {names[0]}", hint=f"entrepot where {names[0]} names what decides"
+        )
     return names[0], settings
 
 

@@ -111,7 +111,7 @@ def _path_notes(cache: Cache, around: Surroundings) -> list[str]:
 
 
 def _list_notes(answer: Resolved, around: Surroundings) -> list[str]:
-    told = []
+    told = [text for document in answer.documents for text in document.hidden]
     files = [cache for cache in answer.caches if _kind(cache.source) == "file"]
     if around.environ.get(VARIABLE) and files:
         told.append(f"{VARIABLE} does not replace pkgs_dirs of {files[0].source}: it stands in front of it")

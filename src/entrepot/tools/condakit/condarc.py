@@ -70,6 +70,8 @@ class Document:
     """Why conda skips the file, or stops at it; with the line."""
     fatal: bool = False
     """Whether conda stops at it."""
+    hidden: tuple[str, ...] = ()
+    """Markers that conda does not see, a sentence each with the line."""
 
 
 def search_path(around: Surroundings, root: str = "", prefix: str = "", *, names: tuple[str, ...] = NAMES) -> list[str]:
@@ -231,7 +233,19 @@ def read_yaml(path: Path, text: str) -> Document:
         found = _list(path, str(key), lines[str(key)], value, items, flag=_flag(_key_comment(data, key)))
         if found:
             lists[str(key)] = found
-    return Document(path, {str(key): value for key, value in data.items()}, lists, lines)
+    return Document(path, {str(key): value for key, value in data.items()}, lists, lines, hidden=tuple(_hidden(path, data, lists)))
+
+
+def _hidden(path: Path, data: Any, lists: Mapping[str, ListValue]) -> Iterator[str]:
+    """Markers with a comment line below them, which conda takes for one long comment that says nothing."""
+    for key in _LISTS & lists.keys():
+        found = lists[key]
+        comments = [(found.flag, found.line, _key_comment(data, key))]
+        comments += [(item.flag, item.line, _item_comment(data[key], number)) for number, item in enumerate(found.items)]
+        for flag, line, comment in comments:
+            first, _, rest = comment.partition("\n")
+            if not flag and rest.strip() and MARKER.fullmatch(first.strip()):
+                yield f"{path}:{line}: {first.strip()} has no effect: the comment line below it hides it from conda"
 
 
 def _line_of_key(data: Any, key: Any) -> int:

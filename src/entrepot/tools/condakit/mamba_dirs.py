@@ -28,6 +28,7 @@ class Resolved:
     caches: tuple[Cache, ...]
     defaults: tuple[Cache, ...]
     problems: tuple[str, ...] = ()
+    documents: tuple[Document, ...] = ()
 
 
 def search_path(around: Surroundings, root: str = "", prefix: str = "") -> list[str]:
@@ -89,7 +90,7 @@ def resolve(around: Surroundings, root: str) -> Resolved:
         found.setdefault(path, Cache(path, item.text, where))
     defaults = default_caches(around, root)
     problems = [d.problem for d in read_ if d.problem] + [value.problem for value in listed if value.problem]
-    return Resolved(tuple(found.values()) or tuple(defaults), tuple(defaults), tuple(problems))
+    return Resolved(tuple(found.values()) or tuple(defaults), tuple(defaults), tuple(problems), tuple(read_))
 
 
 def _unmarked(value: ListValue) -> ListValue:

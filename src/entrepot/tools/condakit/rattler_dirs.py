@@ -54,18 +54,21 @@ def rattler_default(around: Surroundings) -> str:
 
 
 def configuration_files(around: Surroundings) -> list[Path]:
-    """Pixi's files that may exist, weakest first; none is looked at."""
+    """Pixi's files that may exist, weakest first; none is looked at.
+
+    Source: pixi's reference of its configuration, August 2026: ``XDG_CONFIG_HOME`` and ``PIXI_HOME`` add a file each.
+    """
     flavour, home, environ = pathmod(around), str(around.home), around.environ
+    named = [flavour.join(environ["XDG_CONFIG_HOME"], "pixi")] if environ.get("XDG_CONFIG_HOME") else []
     if around.platform == "win32":
-        system, user = (
-            "C:\\ProgramData\\pixi",
-            flavour.join(environ.get("APPDATA") or flavour.join(home, "AppData", "Roaming"), "pixi"),
-        )
+        system = "C:\\ProgramData\\pixi"
+        users = [flavour.join(environ.get("APPDATA") or flavour.join(home, "AppData", "Roaming"), "pixi")]
     elif around.platform == "darwin":
-        system, user = "/etc/pixi", f"{home}/Library/Application Support/pixi"
+        system, users = "/etc/pixi", [*named, f"{home}/Library/Application Support/pixi"]
     else:
-        system, user = "/etc/pixi", flavour.join(environ.get("XDG_CONFIG_HOME") or f"{home}/.config", "pixi")
-    folders = [system, user, environ.get("PIXI_HOME") or flavour.join(home, ".pixi")]
+        system, users = "/etc/pixi", [f"{home}/.config/pixi", *named]
+    users.append(flavour.join(home, ".pixi"))
+    folders = [system, *users, *([environ["PIXI_HOME"]] if environ.get("PIXI_HOME") else [])]
     projects = [str(each / ".pixi") for each in reversed([around.cwd, *around.cwd.parents])]
     return [Path(flavour.join(folder, "config.toml")) for folder in dict.fromkeys([*folders, *projects])]
 
@@ -76,6 +79,24 @@ def configured(around: Surroundings, key: str) -> Iterator[Layer]:
         value = table(read_toml(path), "cache").get(key) if is_file(path) else None
         if isinstance(value, str) and value:
             yield Layer("file", line_of(path, key), value)
+
+
+def problems(around: Surroundings) -> Iterator[str]:
+    """Configuration files that pixi cannot read, or whose ``[cache]`` is not what it wants; a sentence each."""
+    for path in configuration_files(around):
+        if not is_file(path):
+            continue
+        import tomllib  # noqa: PLC0415  # only where there is a file
+
+        try:
+            data = tomllib.loads(path.read_bytes().decode())
+        except (OSError, ValueError) as exc:
+            yield f"{path}: pixi cannot read it: {getattr(exc, 'strerror', None) or exc}"
+            continue
+        found = table(data, "cache")
+        yield from (
+            f"{line_of(path, key)}: {key} is no text" for key in ("root", *KINDS) if not isinstance(found.get(key, ""), str)
+        )
 
 
 def folders(around: Surroundings) -> list[Folder]:

@@ -64,9 +64,10 @@ class MambaTool:
         return named_environments(around)
 
     def settings(self, around: Surroundings) -> Settings | None:
-        """None: condarc is edited as conda's."""
-        del around
-        return None  # an answer, not the lack of one
+        """Its own files; condarc, which it reads too, is edited as conda's."""
+        from entrepot.tools.mamba.settings import MambaSettings  # noqa: PLC0415  # only for `config`
+
+        return MambaSettings(around)
 
 
 def _folders(path: Path, around: Surroundings) -> list[Path]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from entrepot.ports.tool import Place, Surroundings
-from entrepot.tools.condakit.rattler_dirs import Folder, folders
+from entrepot.tools.condakit.rattler_dirs import Folder, folders, problems
 from entrepot.tools.condakit.writable import may_write
 from entrepot.tools.reading import is_dir
 
@@ -17,6 +18,7 @@ NO_SIGN = ("PIXI_CACHE_DIR", "RATTLER_CACHE_DIR")
 def places(around: Surroundings) -> Sequence[Place]:
     """Every folder in force, pixi's root first; without any sign of either nothing."""
     found = [_place(folder, around) for folder in folders(around)]
+    found[0] = replace(found[0], notes=(*found[0].notes, *problems(around)))
     if any(place.exists for place in found) or any(around.environ.get(name) for name in NO_SIGN):
         return found
     return []
