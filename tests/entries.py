@@ -37,6 +37,7 @@ class FakeTool:
         self.entries = list(entries)
         self.findings = list(findings)
         self.kept = dict(kept)
+        self.barred = False
         self.path = Path(path)
         self.exists = exists
         self.own_settings = settings
@@ -58,7 +59,7 @@ class FakeTool:
     def remove(self, entries, around, *, force=False, progress=None) -> Removed:
         gone = [e for e in entries if e.key not in self.kept]
         self.entries = [e for e in self.entries if e not in gone]
-        kept = tuple((e, self.kept[e.key]) for e in entries if e.key in self.kept)
+        kept = tuple((replace(e, barred=self.barred), self.kept[e.key]) for e in entries if e.key in self.kept)
         return Removed(tuple(gone), sum(e.freeable for e in gone), sum(e.files for e in gone), kept)
 
     def verify(self, place, around, *, repair=False, full=False, progress=None) -> Iterator[Finding]:

@@ -40,7 +40,7 @@ def test_no_install_fails_while_the_cache_is_cleaned_again_and_again(lab):
     assert ended.failed == []
     assert ended.installs >= 4
     assert len(ended.statuses) == ROUNDS
-    assert set(ended.statuses) <= {0, 3}, ended.said  # 3: something was in use and stayed
+    assert set(ended.statuses) <= {0, 3}, ended.said  # 3: something that `remove` named was in use and stayed
     assert "Freed" in ended.said
 
 

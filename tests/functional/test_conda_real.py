@@ -182,7 +182,7 @@ def test_clean_and_verify_in_a_loop_disturb_no_installation(real):
     rounds = 0
     try:
         while any(each.poll() is None for each in running):
-            real.entrepot(*next(verbs), "--tool", "conda", statuses=(0, 3))  # 3: all that it was to take is fresh or in use
+            real.entrepot(*next(verbs), "--tool", "conda")
             for place in later.places(around):
                 entries = list(later.scan(place, around))
                 later.remove([entry for entry in entries if not entry.pinned], around)

@@ -288,10 +288,17 @@ def test_the_setting_yes_does_without_asking_too(run, tools, monkeypatch):
 
 
 def test_what_had_to_stay_makes_the_status_3(run, tools):
-    tools[1].kept = {"l": "locked by process 1"}
+    tools[1].kept, tools[1].barred = {"l": "no permission"}, True
     status, _, err = run("clean", "-y")
     assert status == 3
-    assert "locked by process 1" in err
+    assert "no permission" in err
+
+
+def test_what_came_into_use_meanwhile_stays_and_is_no_failure(run, tools):
+    tools[1].kept = {"l": "an installation began to link to it"}
+    status, _, err = run("clean", "-y")
+    assert status == 0
+    assert "an installation began to link to it" in err
 
 
 def test_nothing_to_clean_is_done(run, tools):
@@ -483,9 +490,11 @@ def test_what_is_named_and_has_to_stay_makes_removing_it_3(run, tools):
     assert (status, said["freed"], said["files"], said["removed"], len(said["staying"])) == (3, 0, 0, [], 1)
 
 
-def test_cleaning_that_may_take_nothing_is_3_and_that_has_nothing_to_take_is_0(run, tools):
-    tools[0].entries = [replace(entry, pinned="no permission") for entry in tools[0].entries]
+def test_cleaning_that_may_take_nothing_is_3_and_that_finds_all_in_use_or_nothing_is_0(run, tools):
+    tools[0].entries = [replace(entry, pinned="no permission", barred=True) for entry in tools[0].entries]
     assert run("clean", "--all", "-y", "--tool", "pip")[0] == 3
+    tools[0].entries = [replace(entry, pinned="fresh", barred=False) for entry in tools[0].entries]
+    assert run("clean", "--all", "-y", "--tool", "pip")[0] == 0
     tools[0].entries = []
     status, said = as_json(run("clean", "--all", "--tool", "pip", "--json"))
     assert (status, said["dry_run"], said["removed"], said["staying"]) == (0, False, [], [])

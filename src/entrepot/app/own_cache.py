@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
@@ -371,10 +371,12 @@ class OwnCache:
                 try:
                     partial = entry.key.startswith("flights/")
                     outcome = self._remove_partial(entry, force=force) if partial else self._remove_one(opened, entry, loop)
-                except (StoreError, Busy) as exc:
+                except Busy as exc:
                     outcome = exc.message
+                except StoreError as exc:
+                    outcome, entry = exc.message, replace(entry, barred=True)  # noqa: PLW2901
                 except OSError as exc:  # of a temporary file; the store's own are translated
-                    outcome = exc.strerror or str(exc)
+                    outcome, entry = exc.strerror or str(exc), replace(entry, barred=True)  # noqa: PLW2901
                 if isinstance(outcome, str):
                     kept.append((entry, outcome))
                 else:

@@ -94,7 +94,7 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
         every: whether what stays because it is pinned counts as not done: it was named, not only met by a rule.
 
     Returns:
-        0 when it was done, 3 when something that was to go had to stay, or nothing could go.
+        0 when it was done, 3 when something that was to go had to stay.
 
     Raises:
         UsageError: there is nobody to ask and no ``--yes``.
@@ -116,7 +116,7 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
     if not plan.going:
         out.hint("Nothing was changed.")
         document(context, plan)
-        return PARTLY if any(entry.freeable for entry, _ in plan.staying) else DONE
+        return _outcome(plan.staying, every=every)
     if not (args.yes or context.settings.yes or out.confirm("Continue?")):
         out.note("Nothing was changed.")
         return DONE
@@ -131,7 +131,12 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
     freed, files = sum(r.freed for r in results.values()), sum(r.files for r in results.values())
     out.line(f"Freed {show_size(freed)} ({show_count(files)} file{'' if files == 1 else 's'})")
     document(context, plan, results.values())
-    return PARTLY if kept or (every and plan.staying) else DONE
+    return _outcome([*plan.staying, *kept], every=every)
+
+
+def _outcome(staying: Iterable[tuple[Entry, str]], *, every: bool) -> int:
+    """3 when what was to go had to stay: anything that was named; of what a rule chose only what may not be removed by us."""
+    return PARTLY if any(every or entry.barred for entry, _ in staying) else DONE
 
 
 def document(context: Context, plan: Plan, results: Iterable[Removed] = ()) -> None:

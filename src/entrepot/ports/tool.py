@@ -156,6 +156,8 @@ class Entry:
     """Facts of this tool alone, shown by ``list --json``."""
     yields: bool = False
     """Whether ``force`` overrides what it is ``pinned`` for."""
+    barred: bool = False
+    """Whether it is ``pinned`` because whoever asks may not remove it (owner, permissions, a read-only file system)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ class Removed:
     """Bytes of disk given back, measured by blocks and link counts while deleting."""
     files: int = 0
     kept: tuple[tuple[Entry, str], ...] = ()
-    """Entries that could not or may not go, with the reason."""
+    """Entries that could not or may not go, with the reason; those that the system would not let go are ``barred``."""
 
 
 @dataclass(frozen=True, slots=True)

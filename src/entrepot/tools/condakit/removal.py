@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
@@ -141,7 +142,7 @@ class _Work:
             try:
                 why = self._remove(entry, folder)
             except OSError as exc:
-                why = reason(exc, entry.paths[0])
+                why, entry = reason(exc, entry.paths[0]), replace(entry, barred=True)
         if why:
             self.kept.append((entry, why))
         else:

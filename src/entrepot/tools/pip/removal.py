@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Kind, Progress, Removed
@@ -62,7 +63,11 @@ def remove(entries: Sequence[Entry], *, force: bool = False, progress: Progress 
     gone: list[Entry] = []
     kept: list[tuple[Entry, str]] = []
     for number, entry in enumerate(entries):
-        why = _remove_one(entry, freed, force=force, now=time.time() if now is None else now)
+        try:
+            why = _remove_one(entry, freed, force=force, now=time.time() if now is None else now)
+        except _Barred as exc:
+            kept.append((replace(entry, barred=True), exc.why))
+            continue
         if why:
             kept.append((entry, why))
         else:
@@ -70,6 +75,14 @@ def remove(entries: Sequence[Entry], *, force: bool = False, progress: Progress 
         if progress and number % 100 == 0:
             progress(number, len(entries), "entries")
     return Removed(tuple(gone), freed.bytes, freed.files, tuple(kept))
+
+
+class _Barred(Exception):
+    """The system does not let it go."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 def _remove_one(entry: Entry, freed: Freed, *, force: bool, now: float) -> str:
@@ -81,7 +94,7 @@ def _remove_one(entry: Entry, freed: Freed, *, force: bool, now: float) -> str:
     except FileNotFoundError:
         infos = []
     except OSError as exc:
-        return reason(exc, paths[0].parent)
+        raise _Barred(reason(exc, paths[0].parent)) from exc
     if not infos:
         return "it is gone already, or was replaced while it was looked at"
     why = _changed(entry, infos) or ("" if force else _busy(entry, infos, now))
@@ -115,7 +128,7 @@ def _unlink_all(entry: Entry, paths: list[Path], infos: list[os.stat_result], fr
         except FileNotFoundError:
             continue
         except OSError as exc:
-            return reason(exc, path.parent) + (" (its metadata is gone)" if number else "")
+            raise _Barred(reason(exc, path.parent) + (" (its metadata is gone)" if number else "")) from exc
     _tidy(entry, paths[0].parent, freed)
     return ""
 

@@ -70,7 +70,10 @@ class PipTool:
         why_not = locked(place.path, around) if place.path is not None and exists(place.path) else None
         if why_not is None:
             return entries
-        return (replace(e, pinned=why, yields=why.endswith(INSIST)) if (why := why_not(e.paths[0].parent)) else e for e in entries)
+        return (
+            replace(e, pinned=why, yields=why.endswith(INSIST), barred=True) if (why := why_not(e.paths[0].parent)) else e
+            for e in entries
+        )
 
     def _scan(
         self,

@@ -16,6 +16,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Progress, Removed
@@ -109,9 +110,9 @@ def remove(
     except Busy as exc:
         if force:
             return work.done(entries)
-        return Removed(kept=tuple((entry, str(exc)) for entry in entries))
+        return Removed(kept=tuple((replace(entry, barred=True), str(exc)) for entry in entries))
     except OSError as exc:
-        return Removed(kept=tuple((entry, _why(exc, root / LOCK)) for entry in entries))
+        return Removed(kept=tuple((replace(entry, barred=True), _why(exc, root / LOCK)) for entry in entries))
 
 
 class _Work:
@@ -149,7 +150,11 @@ class _Work:
         """Move out of the way, look whether an older uv has come meanwhile, and only then delete."""
         staged: list[tuple[Entry, list[tuple[str, str]]]] = []
         for entry in entries:
-            why, moved = self._stage(entry)
+            try:
+                why, moved = self._stage(entry)
+            except OSError as exc:
+                self._kept.append((replace(entry, barred=True), _why(exc, Path(exc.filename))))
+                continue
             if why:
                 self._kept.append((entry, why))
             else:
@@ -163,7 +168,11 @@ class _Work:
             self._delete(entry, moved)
 
     def _stage(self, entry: Entry) -> tuple[str, list[tuple[str, str]]]:
-        """Rename an entry's files into the trash, pointers first; the reason when it may not go."""
+        """Rename an entry's files into the trash, pointers first; the reason when it may not go.
+
+        Raises:
+            OSError: it cannot; everything is where it was.
+        """
         paths = [str(path) for path in entry.paths]
         if why := self._may_not(entry, paths):
             return why, []
@@ -179,7 +188,8 @@ class _Work:
                 moved.append((path, away))
         except OSError as exc:
             _put_back(moved)
-            return _why(exc, Path(exc.filename or paths[0])), []
+            exc.filename = exc.filename or paths[0]
+            raise
         return "", moved
 
     def _may_not(self, entry: Entry, paths: list[str]) -> str:
@@ -211,7 +221,8 @@ class _Work:
                 else:
                     self._freed.unlink(away)
         except OSError as exc:
-            self._kept.append((entry, f"{_why(exc, Path(exc.filename or self._trash))}; what is left of it lies in {self._trash}"))
+            why = f"{_why(exc, Path(exc.filename or self._trash))}; what is left of it lies in {self._trash}"
+            self._kept.append((replace(entry, barred=True), why))
             return
         self._tidy(entry, [path for path, _ in moved])
         self._gone.append(entry)
