@@ -74,6 +74,9 @@ def read(data, name="repodata.json", step=1 << 20):
 
 @SOME
 @given(JSON | REPODATA, st.integers(1, 50), st.booleans())
+@example({"packages": {"a-1.0-0.conda": 0.5}}, 1, True)
+@example({"packages": {}, "info": {"base_url": None}, "v3": None}, 2, False)
+@example({"packages": {"a-1.0-0.conda": 1e300, "b-1.0-0.conda": {"size": 7}}}, 1, False)
 def test_repodata_says_what_a_plain_reading_of_it_says(data, step, spaced):
     text = json.dumps(data, indent=2 if spaced else None).encode()
     found = read(text, step=step)

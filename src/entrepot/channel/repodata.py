@@ -153,8 +153,8 @@ class _Text:
                 if isinstance(exc, RecursionError) or not self._more():
                     raise self._wrong("a value that cannot be read") from exc
                 continue
-            if end == len(self._text) and self._more():
-                continue  # a number may go on
+            if len(self._text) - end < _OF_A_NUMBER and self._more():
+                continue  # a number may go on, behind ``e+`` at most
             self._at = end
             return value
 
@@ -175,7 +175,10 @@ class _Text:
                 raise self._wrong("it breaks off")
 
     def _more(self) -> bool:
-        """Read on: as much again as there is, so that a long value is looked at few times. ``False`` at the end."""
+        """Read on: as much again as there is, so that a long value is looked at few times.
+
+        ``False`` at the end, and then nothing has moved.
+        """
         rest = self._text[self._at :]
         if self._ended:
             return False
@@ -190,11 +193,13 @@ class _Text:
             except UnicodeDecodeError as exc:
                 raise self._wrong("it is not UTF-8") from exc
             size += len(parts[-1])
-        self._text, self._at = "".join(parts), 0
+        if size:
+            self._text, self._at = "".join(parts), 0
         return bool(size)
 
     def _wrong(self, why: str) -> InvalidRepodata:
         return InvalidRepodata(f"not repodata: {why}", text=self._text[self._at : self._at + 80])
 
 
+_OF_A_NUMBER = 3
 _NEXT = re.compile(r"[^ \t\r\n]").search
