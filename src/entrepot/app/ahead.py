@@ -99,6 +99,7 @@ class Ahead:
         if (flight := self._flying.get(url)) is not None and flight.name == errand.name:
             del self._flying[url]
             self._tally.used += 1
+        foreseen = url in self._known  # then its company is known, too
         self._known.add(url)
         self._clients.add(url)
         self._hosts.add(authority_of(url))
@@ -108,7 +109,7 @@ class Ahead:
             self._start(self._read_metadata(errand))
         elif _is_page(request):
             self._note_page(request)
-            for other in self._company.of(url):
+            for other in () if foreseen else self._company.of(url):
                 self._wish(other, request)
 
     async def landing(self, url: str) -> bool:
@@ -193,8 +194,10 @@ class Ahead:
 
     def _wish(self, url: str, like: RequestHead) -> None:
         """Have this asked for as the client asked for another page: with its fields, its credentials only at the same origin."""
+        if self._is_over or url in self._known:
+            return
         authority = authority_of(url)
-        if self._is_over or url in self._known or authority not in self._hosts or authority in self._dropped or has_secret(url):
+        if authority not in self._hosts or authority in self._dropped or has_secret(url):
             return
         if self._tally.asked + len(self._queue) >= MOST:
             return
