@@ -26,12 +26,19 @@ FOLLOW_S = 0.01
 
 
 class Flight(Progress):
-    """One transfer. :meth:`fly` does the work; everybody else reads the attributes and waits for :meth:`changed`."""
+    """One transfer. :meth:`fly` does the work; everybody else reads the attributes and waits for :meth:`changed`.
 
-    def __init__(self, means: Means, errand: Errand) -> None:
+    Args:
+        means: what it works with.
+        errand: what for.
+        after: one of the same name in this process that came too early to answer this errand; it ends first.
+    """
+
+    def __init__(self, means: Means, errand: Errand, after: Flight | None = None) -> None:
         super().__init__(errand.expectation.hasher(), holds=errand.expectation.checks)
         self._means = means
         self._errand = errand
+        self._after = after
         self._seat: Growing | None = None
         self._leader: Leader | None = None
         self._began = means.clock.now()
@@ -67,6 +74,9 @@ class Flight(Progress):
     async def fly(self) -> None:
         """Do it all. Never raises but for cancellation: what went wrong is in ``error``."""
         try:
+            while self._after is not None and not self._after.finished:
+                await self._after.changed()
+            self._after = None
             seat = self._seat = self._means.entries.store.open_flight(self._errand.name)
             await self._follow(seat)
             self._leader = Leader(self._means, self._errand, self, seat)
@@ -107,6 +117,8 @@ class Flight(Progress):
         if note is None or note.mark == self.mark:
             self.tell_growth()
             return
+        if not (self._errand.expectation.checks or self._came_since(note.head)):
+            return  # upstream was asked before we were: it is no answer to this request, and we ask ourselves afterwards
         self.begin(note)
         self.growing = follower.view
         self.tell()

@@ -93,7 +93,7 @@ class Flights:
         """The flight for this errand, begun now if there is none. Leave it with :meth:`leave`."""
         flight = self.growing(errand)
         if flight is None:
-            flight = self._flying[errand.name] = Flight(self._means, errand)
+            flight = self._flying[errand.name] = Flight(self._means, errand, after=self._flying.get(errand.name))
             task = self._tasks[flight] = asyncio.get_running_loop().create_task(flight.fly())
             task.add_done_callback(partial(self._landed, errand.name, flight))
         flight.waiters += 1
