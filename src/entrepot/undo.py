@@ -108,8 +108,8 @@ class UndoJournal:
         }
         self._write([*self._records()[-KEPT + 1 :], record])
 
-    def add_mended(self, tool: str, path: Path, patch: Patch, kept: Path | None) -> None:
-        """Remember that a file was mended.
+    def add_file(self, tool: str, path: Path, patch: Patch, kept: Path | None = None) -> None:
+        """Remember that a file was mended or edited as a whole.
 
         Raises:
             ConfigError: the journal cannot be written.
@@ -234,17 +234,17 @@ class Mends:
             after, kept = read_exactly(path), self._kept.get(path)
             if after != before:
                 changed[path] = kept
-                journal.add_mended(tool, path, patch_of(before, after), kept)
+                journal.add_file(tool, path, patch_of(before, after), kept)
             elif kept:
                 kept.unlink(missing_ok=True)
         return changed
 
 
-def unmend(last: Undone) -> None:
-    """Bring a mended file back to the byte.
+def put_file_back(last: Undone) -> None:
+    """Bring a file that was mended or edited back to the byte.
 
     Raises:
-        ChangedSince: it is not as the mend left it.
+        ChangedSince: it is not as it was left.
         ConfigError: the copy of it is gone, or it may not be written.
     """
     path, patch = last.change.path, last.change.patch

@@ -121,7 +121,7 @@ def test_a_broken_file_is_named_with_its_line_and_mended_on_request(machine, tex
     assert pip.stdout == "60\n", pip.stderr
     assert "Nothing is broken." in machine.run("--mend").stderr
     back = machine.run("--undo")
-    assert (back.returncode, back.stdout) == (0, "~/.config/pip/pip.conf is what it was before it was mended\n")
+    assert (back.returncode, back.stdout) == (0, "~/.config/pip/pip.conf is as it was before\n")
     assert machine.file.read_bytes() == text.encode("utf-8", "surrogateescape")
 
 
@@ -141,3 +141,12 @@ def test_the_editor_gets_the_file_and_what_it_broke_is_named(machine):
     done = machine.run("edit", VISUAL='sh -c \'printf "[global]\\n" >> "$0"\'')
     assert done.returncode == 0, done.stderr
     assert "line 6" in done.stderr
+    assert machine.run("--undo").stdout == "~/.config/pip/pip.conf is as it was before\n"
+    assert machine.file.read_text() == BEFORE
+
+
+def test_an_edit_that_may_hold_a_credential_is_not_remembered_and_that_is_said(machine):
+    done = machine.run("edit", VISUAL="sed -i s!60!https://me:pw@index.test!")
+    assert "--undo will not take this back" in done.stderr
+    assert "There is no change" in machine.run("--undo").stderr
+    assert not (machine.home / ".local/state/entrepot/settings.jsonl").exists()

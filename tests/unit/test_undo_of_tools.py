@@ -12,7 +12,7 @@ from entrepot.tools.conda.settings import CondaSettings
 from entrepot.tools.mamba.settings import MambaSettings
 from entrepot.tools.pip.settings import PipSettings
 from entrepot.tools.uv.settings import UvSettings
-from entrepot.undo import Mends, UndoJournal, remove_made, unmend
+from entrepot.undo import Mends, UndoJournal, put_file_back, remove_made
 
 PIP = (
     "; mine\r\n[global]\r\ntimeout = 60   \r\nextra-index-url =\r\n  https://a.test\r\n  # why\r\n  https://b.test\r\n[install]\r\n"
@@ -173,9 +173,9 @@ def test_a_mend_is_taken_back_to_the_byte(scene, tool, secret):
     assert kept is None or (kept.stat().st_mode & 0o777, kept.read_bytes()) == (0o640, text.encode())
     made.file.write_bytes(mended + b"# more\n")
     with pytest.raises(ChangedSince):
-        unmend(made.journal.last(tool))
+        put_file_back(made.journal.last(tool))
     made.file.write_bytes(mended)
-    unmend(made.journal.last(tool))
+    put_file_back(made.journal.last(tool))
     assert made.file.read_bytes() == text.encode()
     assert made.file.stat().st_mode & 0o777 == 0o640
     assert sorted(os.listdir(made.file.parent)).count(f"{made.file.name}.before-mend") == 0
@@ -191,7 +191,7 @@ def test_a_copy_never_takes_the_place_of_a_file_and_one_that_is_gone_is_told(sce
     assert (theirs.read_text(), kept.name) == ("mine", "pip.conf.before-mend-2")
     kept.unlink()
     with pytest.raises(ConfigError, match="cannot be put back from"):
-        unmend(made.journal.last("pip"))
+        put_file_back(made.journal.last("pip"))
 
 
 def test_a_file_that_could_not_be_mended_has_no_copy(scene):

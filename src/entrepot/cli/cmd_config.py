@@ -16,8 +16,22 @@ from entrepot.config import KEYS, show_value
 from entrepot.config_file import TEMPLATE, OwnSettings, known_key
 from entrepot.errors import ChangedSince, ConfigError, UsageError
 from entrepot.files import write_atomically
+from entrepot.patches import patch_of
 from entrepot.ports.tool import Asking, Change, Exporting, Mending, Restoring, Settings
-from entrepot.undo import Mends, UndoJournal, Undone, holds_secret, remove_made, set_where, shell_files, shell_line, shown, unmend
+from entrepot.undo import (
+    Mends,
+    UndoJournal,
+    Undone,
+    holds_secret,
+    may_be_secret,
+    put_file_back,
+    read_exactly,
+    remove_made,
+    set_where,
+    shell_files,
+    shell_line,
+    shown,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -169,7 +183,7 @@ def _undo(context: Context) -> int:
         raise ConfigError(f"{last.change.key} in {last.change.path} cannot be put back: {why}", name=last.change.key)
     try:
         if not last.change.key:
-            return _unmend(context, last, journal)
+            return _put_file_back(context, last, journal)
         change = settings.restore(last.change)
     except ChangedSince as exc:
         journal.drop(name)  # else it would stand in the way of those before it
@@ -180,12 +194,13 @@ def _undo(context: Context) -> int:
     return _report(context, tool, settings, change, remember=False)
 
 
-def _unmend(context: Context, last: Undone, journal: UndoJournal) -> int:
-    unmend(last)
+def _put_file_back(context: Context, last: Undone, journal: UndoJournal) -> int:
+    put_file_back(last)
+    remove_made(last.change)
     journal.drop(last.tool)
     path = last.change.path
     assert path is not None
-    context.out.line(f"{context.out.place(path, context.around.home)} is what it was before it was mended")
+    context.out.line(f"{context.out.place(path, context.around.home)} is as it was before")
     context.out.document(change=change_record(last.change))
     return DONE
 
@@ -265,12 +280,18 @@ def _edit(context: Context) -> int:
 
     tool, settings = _settings(context)
     path = settings.file()
-    if not path.exists():
+    before, made = read_exactly(path), not path.exists()
+    if made:
         write_atomically(path, b"" if tool else TEMPLATE.encode())
     status = subprocess.run([*shlex.split(_editor(context.around.environ)), str(path)], check=False).returncode
     if status:
         context.out.note(f"The editor ended with status {status}.")
         return FAILED
+    patch = patch_of(before, read_exactly(path), made=made)
+    if may_be_secret(patch.before + patch.after):
+        context.out.note("--undo will not take this back: the lines may hold a credential, and credentials are stored nowhere.")
+    elif made or patch.before != patch.after:
+        UndoJournal(context.around).add_file(tool or "entrepot", path, patch)
     _complain(context, settings)
     if not tool:
         for complaint in context.settings.complaints:  # raises what is wrong in it

@@ -203,7 +203,7 @@ class Change:
     path: Path | None
     """The file; ``None`` when it is a variable that the user has to set."""
     key: str
-    """Empty: no key but the whole file was mended."""
+    """Empty: the whole file was mended or edited."""
     before: str | None
     after: str | None
     native: str

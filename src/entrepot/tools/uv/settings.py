@@ -34,6 +34,16 @@ _SWITCHES = frozenset(
     ("no-cache", "offline", "no-index", "native-tls", "system-certs", "no-build", "no-binary", "compile-bytecode")
 )
 
+_VARIABLES = frozenset(
+    (
+        "cache-dir no-cache offline link-mode compile-bytecode index-url extra-index-url find-links index-strategy "
+        "keyring-provider resolution prerelease fork-strategy exclude-newer no-sources no-build no-binary no-build- "
+        "isolation system-certs native-tls python-downloads python-preference python-install-mirror pypy-install-mirror "
+        "torch-backend concurrent-downloads concurrent-builds concurrent-installs"
+    ).split()
+)
+"""Keys that have a variable of their name. Source: ``uv help sync``, ``uv help pip install``, and the strings in uv 0.13.9."""
+
 
 class UvSettings:
     """The configuration of a uv started here.
@@ -111,6 +121,19 @@ class UvSettings:
             return self._edit(file, key, _value(change), change.before)
         write_atomically(path, text.encode())
         return Change(path, key, change.after, change.before, NATIVE)
+
+    def export(self, key: str, value: str | None) -> tuple[str, Change]:
+        """The variable that stands for a key, above every file, and what setting it would change.
+
+        Raises:
+            ConfigError: uv has none, or would stop at the value.
+        """
+        if key not in _VARIABLES:
+            raise ConfigError(f"uv has no variable for {key}", name=key, hint="--persist config")
+        if value is not None:
+            _check(key, value)
+        variable = _variable(key)
+        return variable, Change(None, key, self.around.environ.get(variable), value, "")
 
     def _holding(self, key: str) -> File | None:
         for file in files(self.around):
