@@ -30,16 +30,24 @@ NAME = "settings.jsonl"
 KEPT = 100
 """Changes that are remembered, of all tools together."""
 _URL = re.compile(r"""[A-Za-z][\w+.-]*://[^\s"',\[\]{}<>]+""")
+_SWITCHES = frozenset(("true", "false", "yes", "no", "on", "off"))
+"""Values that are no credential whatever their key is called."""
 _SECRET_KEY = re.compile(r"(?i)passw|token|secret|credential|api[-_]?key")
 
 
-def holds_secret(value: str | None) -> bool:
-    """Whether a value carries a credential in one of its URLs.
+def holds_secret(value: str | None, key: str = "") -> bool:
+    """Whether a value carries a credential: in one of its URLs, or because its key is a name for one.
 
-    >>> holds_secret("https://me:pw@index.test/simple"), holds_secret("https://index.test/simple"), holds_secret(None)
-    (True, False, False)
+    >>> holds_secret("https://me:pw@index.test/simple"), holds_secret("x=https://index.test/t/tk-1/x"), holds_secret(None)
+    (True, True, False)
+    >>> holds_secret("tk-1", "anaconda_token"), holds_secret("true", "add_anaconda_token")
+    (True, False)
     """
-    return any(_is_secret(word) for word in (value or "").replace(",", " ").split())
+    if not value:
+        return False
+    if _SECRET_KEY.search(key) and value.strip().lower() not in _SWITCHES:
+        return True
+    return any(_is_secret(word) for word in value.replace(",", " ").split()) or any(map(has_secret, _URL.findall(value)))
 
 
 def may_be_secret(text: str) -> bool:
@@ -48,16 +56,17 @@ def may_be_secret(text: str) -> bool:
     >>> may_be_secret('url = "https://me:pw@index.test/simple"'), may_be_secret("password: x"), may_be_secret("timeout = 60")
     (True, True, False)
     """
-    return holds_secret(text) or any(map(has_secret, _URL.findall(text))) or _SECRET_KEY.search(text) is not None
+    return holds_secret(text) or _SECRET_KEY.search(text) is not None
 
 
-def shown(value: str) -> str:
-    """A value for people: the credentials in its URLs are masked.
+def shown(value: str, key: str = "") -> str:
+    """A value for people: the credentials in its URLs are masked, and all of it where that does not help.
 
-    >>> shown("https://me:pw@index.test/simple /wheels")
-    'https://index.test/simple /wheels'
+    >>> shown("https://me:pw@index.test/simple /wheels"), shown("tk-1", "anaconda_token")
+    ('https://index.test/simple /wheels', '***')
     """
-    return " ".join(redacted_url(word) if _is_secret(word) else word for word in value.split(" "))
+    masked = " ".join(redacted_url(word) if _is_secret(word) else word for word in value.split(" "))
+    return "***" if holds_secret(masked, key) else masked
 
 
 def _is_secret(word: str) -> bool:
@@ -94,7 +103,7 @@ class UndoJournal:
         """
         if change.path is None or change.before == change.after:
             return
-        secret = _is_secret_change(change)
+        secret = any(holds_secret(value, change.key) for value in (change.before, change.after))
         record = {
             "at": int(time.time()),
             "tool": tool,
@@ -183,18 +192,6 @@ class UndoJournal:
             raise ConfigError(
                 f"the change cannot be remembered for --undo: {self.path}: {exc.strerror}", source=str(self.path)
             ) from exc
-
-
-def _is_secret_change(change: Change) -> bool:
-    named = _SECRET_KEY.search(change.key) is not None
-    return any(
-        value is not None and (holds_secret(value) or (named and not _is_plain(value))) for value in (change.before, change.after)
-    )
-
-
-def _is_plain(value: str) -> bool:
-    """Whether a value under a secret's name is none itself: a switch (``add_anaconda_token: true``) or empty."""
-    return value.strip().lower() in {"", "true", "false", "yes", "no", "on", "off"}
 
 
 def _remembered(patch: Patch | None) -> dict[str, Any] | None:

@@ -43,3 +43,15 @@ def test_a_file_comes_back_and_for_a_variable_the_line_is_printed(tmp_path, tool
     change = json.loads(said("--undo", "--json"))["change"]
     assert (Path(change["path"]), change["before"], change["after"]) == (file, "/c", None)
     assert file.read_text() == text
+
+
+def test_a_token_is_shown_nowhere_but_in_the_file(tmp_path):
+    file = tmp_path / ".condarc"
+    file.write_text("anaconda_token: s3cret\nalways_copy: true\n")
+    environ = clients.clean_environment(tmp_path, isolated=False, PYTHONPATH=str(clients.ROOT / "src"))
+    command = [sys.executable, "-m", "entrepot", "config", "--tool", "conda"]
+    for words in (["unset", "anaconda_token", "--json"], ["--undo"]):
+        done = clients.run([*command, *words], environ, cwd=tmp_path)
+        assert "s3cret" not in done.stdout + done.stderr
+    assert "credential" in done.stderr
+    assert "s3cret" not in (tmp_path / ".local/state/entrepot/settings.jsonl").read_text()

@@ -243,7 +243,7 @@ def _report(context: Context, tool: str, settings: Settings, change: Change, *, 
         UndoJournal(context.around).add(tool or "entrepot", change)
     if isinstance(settings, Asking) and change.before != change.after:
         change = settings.ask(change)
-    before, after = (f"{shown(value)!r}" if value is not None else "not set" for value in (change.before, change.after))
+    before, after = (f"{shown(value, change.key)!r}" if value is not None else "not set" for value in (change.before, change.after))
     if change.before == change.after:
         out.line(f"{change.key} was {before} already")
     else:
@@ -254,7 +254,7 @@ def _report(context: Context, tool: str, settings: Settings, change: Change, *, 
     if isinstance(settings, Asking):
         _say_answer(context, tool, change)
     elif change.after is not None and change.verified and change.verified != change.after:
-        out.hint(f"in force: {shown(change.verified)}")
+        out.hint(f"in force: {shown(change.verified, change.key)}")
     out.document(change=change_record(_masked(change)))
     return PARTLY if change.differs else DONE
 
@@ -268,9 +268,9 @@ def _say_answer(context: Context, tool: str, change: Change) -> None:
 
 def _masked(change: Change) -> Change:
     """The change as it may be shown: no credential."""
-    if not any(map(holds_secret, (change.before, change.after))):
+    if not any(holds_secret(value, change.key) for value in (change.before, change.after)):
         return change
-    before, after = (None if value is None else shown(value) for value in (change.before, change.after))
+    before, after = (None if value is None else shown(value, change.key) for value in (change.before, change.after))
     return replace(change, before=before, after=after, native="")
 
 
