@@ -279,6 +279,19 @@ class OtherUser:
         return run(command, environment, user=self.uid, group=self.gid, extra_groups=[], **options)
 
 
+AS_USER = """
+import importlib, os, pkgutil, pwd, sys
+import asyncio, concurrent.futures.thread, encodings.utf_8_sig, entrepot, sqlite3, tomlkit, tomllib
+for found in pkgutil.walk_packages(entrepot.__path__, "entrepot."):
+    if found.name.startswith(("entrepot.cli", "entrepot.app", "entrepot.tools", "entrepot.stores", "entrepot.config")):
+        importlib.import_module(found.name)  # what is imported later may be out of the other user's reach
+from entrepot.cli.main import main
+os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
+sys.exit(main(sys.argv[2:]))
+"""
+"""The command as the user of that number, who may not be able to start this interpreter: ``-c AS_USER UID WORDS``."""
+
+
 @contextlib.contextmanager
 def other_user(name: str = "entrepot-test") -> Iterator[OtherUser]:
     """A user that exists as long as the block; needs root and useradd."""

@@ -6,14 +6,15 @@ The TOML library is imported only when something is written.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from entrepot.config import BY_NAME, KEYS, Key, line_of, load_settings, nearest, read_toml, read_value, show_value, user_file
-from entrepot.errors import ConfigError, UsageError
+from entrepot.errors import ChangedSince, ConfigError, UsageError
+from entrepot.files import write_atomically
+from entrepot.patches import Patch, patch_of
 from entrepot.ports.tool import Change, Surroundings
 
 TEMPLATE = """\
@@ -83,18 +84,17 @@ class OwnSettings:
         """Put back what a change replaced.
 
         Raises:
-            ConfigError: the key holds something else by now, or the file cannot be read or written.
+            ChangedSince: the key holds something else by now.
+            ConfigError: the file cannot be read or written.
         """
         path = self.file()
         now = _look(read_toml(path)[0], change.key)
         if change.path != path or (None if now is None else _text(now)) != change.after:
-            raise ConfigError(
-                f"{change.key} in {change.path} has been changed since: it is left alone", name=change.key, source=str(path)
-            )
+            raise ChangedSince(change.key, change.path)
         if change.before is None:
-            return self._edit(change.key, None)
+            return self._edit(change.key, None, change.patch)
         spec = BY_NAME.get(change.key)
-        return self._edit(change.key, change.before if spec is None else _as_toml(spec, change.before))
+        return self._edit(change.key, change.before if spec is None else _as_toml(spec, change.before), change.patch)
 
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
         """The variable of a setting, and what setting it would change.
@@ -108,7 +108,7 @@ class OwnSettings:
             read_value(spec, value, source=spec.variable, base=self._around.cwd, around=self._around)
         return spec.variable, Change(None, key, self._around.environ.get(spec.variable), value, "")
 
-    def _edit(self, key: str, after: Any) -> Change:
+    def _edit(self, key: str, after: Any, undoing: Patch | None = None) -> Change:
         import tomlkit  # noqa: PLC0415  (29 ms that only a change pays)
 
         path = self.file()
@@ -123,9 +123,17 @@ class OwnSettings:
         )
         if before == after and type(before) is type(after):
             return change
-        document = tomlkit.parse(text)
-        _put(document, key.split("."), after)
-        write_atomically(path, tomlkit.dumps(document))
+        raw = _raw(path)
+        new = undoing.taken_back(raw) if undoing else None
+        if new is None:
+            document = tomlkit.parse(text)
+            _put(document, key.split("."), after)
+            new = tomlkit.dumps(document)
+        change = replace(change, patch=patch_of(raw, new, made=not path.exists()))
+        try:
+            write_atomically(path, new.encode("utf-8", "surrogateescape"))
+        except ConfigError as exc:
+            raise ConfigError(exc.message, source=str(path), hint="set ENTREPOT_CONFIG to a file of yours") from exc
         with contextlib.suppress(ConfigError, UsageError):  # another key of the file may be wrong still
             return replace(change, verified=self.get(key) or "")
         return change
@@ -144,33 +152,11 @@ def known_key(name: str) -> Key:
     return key
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's text, through a symbolic link too, keeping its mode.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    import tempfile  # noqa: PLC0415  (not for those who only read)
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        real = Path(os.path.realpath(path))
-        handle, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
-        try:
-            with open(handle, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123  (a descriptor)
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(real.stat().st_mode & 0o7777 if real.exists() else 0o644)
-            Path(name).replace(real)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
-    except OSError as exc:
-        raise ConfigError(
-            f"cannot write {path}: {exc.strerror}", source=str(path), hint="set ENTREPOT_CONFIG to a file of yours"
-        ) from exc
+def _raw(path: Path) -> str:
+    """A file's text with every byte that it has; empty when there is none."""
+    with contextlib.suppress(OSError):
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    return ""
 
 
 def _as_toml(key: Key, value: str) -> Any:

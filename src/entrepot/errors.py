@@ -4,6 +4,7 @@
 
     EntrepotError
       ConfigError                   a setting is wrong: its name, its value and where it came from
+        ChangedSince                what --undo should take back was changed by somebody else
       UsageError                    the command line asks for something that cannot be
       FormatError(ValueError)       bytes or a name that do not follow their format
         InvalidFilename, InvalidPage, InvalidHead
@@ -22,7 +23,10 @@ it is ``None`` or a ``Miss``. Nothing but this module may define an exception th
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class EntrepotError(Exception):
@@ -51,6 +55,19 @@ class ConfigError(EntrepotError):
         self.name = name
         self.value = value
         self.source = source
+
+
+class ChangedSince(ConfigError):
+    """What ``--undo`` should take back is not what the change had made any more; nothing was done.
+
+    Args:
+        what: the key; empty: the file as a whole.
+        path: the file.
+    """
+
+    def __init__(self, what: str, path: Path | None) -> None:
+        where = f"{what} in {path}" if what else str(path)
+        super().__init__(f"{where} has been changed since: it is left alone", name=what, source=str(path))
 
 
 class UsageError(EntrepotError):

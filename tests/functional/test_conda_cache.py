@@ -17,17 +17,6 @@ from conda_lab import Lab, contents
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
 SOURCE = str(clients.ROOT / "src")
 
-AS_USER = """
-import importlib, os, pkgutil, pwd, sys
-import entrepot
-for found in pkgutil.walk_packages(entrepot.__path__, "entrepot."):
-    if found.name.startswith(("entrepot.cli", "entrepot.app", "entrepot.tools", "entrepot.stores", "entrepot.config")):
-        importlib.import_module(found.name)  # what is imported later may be out of the other user's reach
-from entrepot.cli.main import main
-os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
-sys.exit(main(sys.argv[2:]))
-"""
-
 
 class Shell:
     """A home with a conda in it, and the command.
@@ -42,7 +31,7 @@ class Shell:
 
     def run(self, *words: str, status: int = 0, user: int | None = None) -> str:
         """What a command printed on both streams; as another user where one is named."""
-        command = [sys.executable, "-m", "entrepot"] if user is None else [sys.executable, "-c", AS_USER, str(user)]
+        command = [sys.executable, "-m", "entrepot"] if user is None else [sys.executable, "-c", clients.AS_USER, str(user)]
         done = clients.run([*command, *words], self.environ, cwd=self.lab.home)
         assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr

@@ -412,6 +412,8 @@ def test_config_edit_makes_the_file_and_opens_the_editor(run, tmp_path, monkeypa
     monkeypatch.setenv("VISUAL", "sed -i s/#.store/store/")
     assert run("config", "edit")[0] == 0
     assert (tmp_path / ".config/entrepot/config.toml").read_text().splitlines()[2] == 'store = "~/.cache/entrepot"'
+    assert run("config", "--undo")[0] == 0
+    assert not (tmp_path / ".config/entrepot/config.toml").exists()
     monkeypatch.setenv("VISUAL", "false")
     assert run("config", "edit")[0] == 1
 

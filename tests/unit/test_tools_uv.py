@@ -219,6 +219,16 @@ def test_a_variable_above_the_file_is_told(tmp_path):
     assert "UV_CACHE_DIR" in caught.value.hint
 
 
+def test_a_variable_can_take_the_place_of_a_setting_where_uv_has_one(tmp_path):
+    settings = UvSettings(around(tmp_path, UV_LINK_MODE="copy"))
+    variable, change = settings.export("link-mode", "symlink")
+    assert (variable, change.path, change.before, change.after) == ("UV_LINK_MODE", None, "copy", "symlink")
+    for key, value in (("pip.link-mode", "copy"), ("index", "x"), ("link-mode", "soft")):
+        with pytest.raises(ConfigError):
+            settings.export(key, value)
+    assert not (tmp_path / ".config").exists()
+
+
 def test_secrets_are_masked(tmp_path):
     write(tmp_path, 'index-url = "https://u:pa55@index.test/simple"\n[[index]]\nname = "x"\nurl = "https://v:pa55@b.test/"\n')
     shown = str(list(UvSettings(around(tmp_path, UV_INDEX_X_PASSWORD="pa55", UV_INDEX_URL="https://a:pa55@c.test/")).items()))

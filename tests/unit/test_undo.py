@@ -39,7 +39,7 @@ def test_it_holds_the_changed_key_alone_and_is_for_its_owner_only(around):
     assert journal.path.stat().st_mode & 0o777 == 0o600
     assert journal.path.parent.stat().st_mode & 0o777 == 0o700
     (record,) = map(json.loads, journal.path.read_text().splitlines())
-    assert record.keys() == {"at", "tool", "path", "key", "before", "after", "secret", "lines"}
+    assert record.keys() == {"at", "tool", "path", "key", "before", "after", "secret", "lines", "patch"}
 
 
 @pytest.mark.parametrize("values", [("https://me:pw@index.test/s", "x"), (None, "https://a.test https://me:pw@index.test/s")])

@@ -13,10 +13,25 @@ from entrepot.cli.output import DONE, FAILED, PARTLY, Align
 from entrepot.cli.picking import interpreter
 from entrepot.cli.records import change_record
 from entrepot.config import KEYS, show_value
-from entrepot.config_file import TEMPLATE, OwnSettings, known_key, write_atomically
-from entrepot.errors import ConfigError, UsageError
+from entrepot.config_file import TEMPLATE, OwnSettings, known_key
+from entrepot.errors import ChangedSince, ConfigError, UsageError
+from entrepot.files import write_atomically
+from entrepot.patches import patch_of
 from entrepot.ports.tool import Asking, Change, Exporting, Mending, Restoring, Settings
-from entrepot.undo import UndoJournal, holds_secret, set_where, shell_files, shell_line, shown
+from entrepot.undo import (
+    Mends,
+    UndoJournal,
+    Undone,
+    holds_secret,
+    may_be_secret,
+    put_file_back,
+    read_exactly,
+    remove_made,
+    set_where,
+    shell_files,
+    shell_line,
+    shown,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +54,8 @@ def run(context: Context) -> int:
     if args.undo or args.mend:
         if args.verb or (args.undo and args.mend):
             raise UsageError("--undo and --mend stand alone", hint="entrepot config --tool pip --undo")
+        if args.persist == "env":
+            raise UsageError("a variable is the shell's own to take back", hint="entrepot config unset KEY --persist env")
         return _undo(context) if args.undo else _mend(context)
     if args.verb is None:
         raise UsageError("config needs one of " + ", ".join(_VERBS), hint="entrepot config list --origin")
@@ -164,24 +181,50 @@ def _undo(context: Context) -> int:
         journal.drop(name)
         why = "a value held a credential, and credentials are stored nowhere" if last.secret else "this tool cannot"
         raise ConfigError(f"{last.change.key} in {last.change.path} cannot be put back: {why}", name=last.change.key)
-    change = settings.restore(last.change)
+    try:
+        if not last.change.key:
+            return _put_file_back(context, last, journal)
+        change = settings.restore(last.change)
+    except ChangedSince as exc:
+        journal.drop(name)  # else it would stand in the way of those before it
+        exc.hint = "--undo again takes back the change before it"
+        raise
+    remove_made(last.change)
     journal.drop(name)
     return _report(context, tool, settings, change, remember=False)
+
+
+def _put_file_back(context: Context, last: Undone, journal: UndoJournal) -> int:
+    put_file_back(last)
+    remove_made(last.change)
+    journal.drop(last.tool)
+    path = last.change.path
+    assert path is not None
+    context.out.line(f"{context.out.place(path, context.around.home)} is as it was before")
+    context.out.document(change=change_record(last.change))
+    return DONE
 
 
 def _mend(context: Context) -> int:
     tool, settings = _settings(context)
     if not isinstance(settings, Mending):
         raise UsageError(f"entrepot cannot mend the settings of {tool or 'entrepot'}", hint="entrepot config edit")
-    done, out = settings.mend(), context.out
+    out, home = context.out, context.around.home
+    mends = Mends(path for path, _ in settings.problems())
+    try:
+        done = settings.mend()
+    finally:
+        kept = mends.remember(tool, UndoJournal(context.around))
     for path, sentences in done:
         for sentence in sentences:
-            out.line(f"{out.place(path, context.around.home)}: {sentence}")
+            out.line(f"{out.place(path, home)}: {sentence}")
+        if copy := kept.get(path):
+            out.note(f"As it was it lies in {out.place(copy, home)}: it may hold a credential, which the journal never does.")
     left = settings.problems()
     if not done and not left:
         out.note("Nothing is broken.")
     _complain(context, settings)
-    out.document(mended=[{"path": path, "done": list(sentences)} for path, sentences in done])
+    out.document(mended=[{"path": path, "done": list(sentences), "kept": kept.get(path)} for path, sentences in done])
     return FAILED if left else DONE
 
 
@@ -200,7 +243,7 @@ def _report(context: Context, tool: str, settings: Settings, change: Change, *, 
         UndoJournal(context.around).add(tool or "entrepot", change)
     if isinstance(settings, Asking) and change.before != change.after:
         change = settings.ask(change)
-    before, after = (f"{shown(value)!r}" if value is not None else "not set" for value in (change.before, change.after))
+    before, after = (f"{shown(value, change.key)!r}" if value is not None else "not set" for value in (change.before, change.after))
     if change.before == change.after:
         out.line(f"{change.key} was {before} already")
     else:
@@ -211,7 +254,7 @@ def _report(context: Context, tool: str, settings: Settings, change: Change, *, 
     if isinstance(settings, Asking):
         _say_answer(context, tool, change)
     elif change.after is not None and change.verified and change.verified != change.after:
-        out.hint(f"in force: {shown(change.verified)}")
+        out.hint(f"in force: {shown(change.verified, change.key)}")
     out.document(change=change_record(_masked(change)))
     return PARTLY if change.differs else DONE
 
@@ -225,9 +268,9 @@ def _say_answer(context: Context, tool: str, change: Change) -> None:
 
 def _masked(change: Change) -> Change:
     """The change as it may be shown: no credential."""
-    if not any(map(holds_secret, (change.before, change.after))):
+    if not any(holds_secret(value, change.key) for value in (change.before, change.after)):
         return change
-    before, after = (None if value is None else shown(value) for value in (change.before, change.after))
+    before, after = (None if value is None else shown(value, change.key) for value in (change.before, change.after))
     return replace(change, before=before, after=after, native="")
 
 
@@ -237,12 +280,18 @@ def _edit(context: Context) -> int:
 
     tool, settings = _settings(context)
     path = settings.file()
-    if not path.exists():
-        write_atomically(path, "" if tool else TEMPLATE)
+    before, made = read_exactly(path), not path.exists()
+    if made:
+        write_atomically(path, b"" if tool else TEMPLATE.encode())
     status = subprocess.run([*shlex.split(_editor(context.around.environ)), str(path)], check=False).returncode
     if status:
         context.out.note(f"The editor ended with status {status}.")
         return FAILED
+    patch = patch_of(before, read_exactly(path), made=made)
+    if may_be_secret(patch.before + patch.after):
+        context.out.note("--undo will not take this back: the lines may hold a credential, and credentials are stored nowhere.")
+    elif made or patch.before != patch.after:
+        UndoJournal(context.around).add_file(tool or "entrepot", path, patch)
     _complain(context, settings)
     if not tool:
         for complaint in context.settings.complaints:  # raises what is wrong in it

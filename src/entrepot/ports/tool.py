@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from entrepot.digests import Digest
+from entrepot.patches import Patch
 
 
 class Kind(StrEnum):
@@ -202,6 +203,7 @@ class Change:
     path: Path | None
     """The file; ``None`` when it is a variable that the user has to set."""
     key: str
+    """Empty: the whole file was mended or edited."""
     before: str | None
     after: str | None
     native: str
@@ -212,6 +214,8 @@ class Change:
     """Whether the tool, asked afterwards, sees something else: another layer is stronger."""
     lines: str = ""
     """The key as it stood in the file, comments included, for ``--undo``; empty: it was not there, or that is not needed."""
+    patch: Patch | None = None
+    """The lines of the file that it replaced, for ``--undo``; ``None``: not known, then the key alone is put back."""
 
 
 class Settings(Protocol):
@@ -252,7 +256,10 @@ class Restoring(Protocol):
     """Settings that can put back what one change replaced."""
 
     def restore(self, change: Change) -> Change:
-        """Undo it in the file that it changed; refused when the key holds something else by now."""
+        """Undo it in the file that it changed, to the byte where the rest of the file is as the change left it.
+
+        Refused when the key holds something else by now.
+        """
         ...
 
 

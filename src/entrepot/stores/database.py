@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from entrepot.errors import Busy
+from entrepot.files import open_or_make
 from entrepot.stores.layout import Modes
 from entrepot.stores.locks import NoLocks, open_lock_file, wait_lock
 from entrepot.stores.schema import SCHEMA, TABLES, TRIGGERS
@@ -160,8 +161,8 @@ class Database:
         return Modes(stat.S_IMODE(os.stat(os.path.dirname(self.path)).st_mode)).file
 
     def _make_file(self) -> None:
-        """An empty file with the store's mode: SQLite would go by the umask, and its companions take the file's mode."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._file_mode())
+        """An empty file with the store's mode: SQLite would go by the umask, and its companions take the file's mode and owner."""
+        fd = open_or_make(self.path, os.O_RDWR | os.O_CLOEXEC, self._file_mode())
         with suppress(OSError):
             os.fchmod(fd, self._file_mode())
         os.close(fd)

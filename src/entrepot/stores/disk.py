@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Literal
 
 from entrepot.errors import AlreadyExists, Busy, StoreUnavailable
+from entrepot.files import make_folder, open_or_make
 from entrepot.ports.store import ObjectMeta
 from entrepot.stores import layout
 from entrepot.stores.layout import BootState, translated
@@ -103,7 +104,7 @@ class Disk:
 
     def new_file(self, path: str, flags: int) -> int:
         """Open a file for the store's own use with the store's mode, making it."""
-        fd = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, self.modes.file)
+        fd = open_or_make(path, flags | os.O_CLOEXEC, self.modes.file)
         if self.modes.is_wide:
             with suppress(PermissionError):  # another user's
                 os.fchmod(fd, self.modes.file)
@@ -115,7 +116,7 @@ class Disk:
             return
         self.make_folders(os.path.dirname(folder))
         try:
-            os.mkdir(folder, self.modes.folder)
+            make_folder(folder, self.modes.folder)
             if self.modes.is_wide:
                 os.chmod(folder, self.modes.folder)
         except FileExistsError:

@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from entrepot.errors import FormatError, StoreError, StoreFull, StoreUnavailable
+from entrepot.files import make_folder, make_folders, open_or_make
 
 FORMAT = 1
 """Version of the directory's layout; another one is left untouched."""
@@ -160,9 +161,9 @@ def _check_format(root: str, text: str) -> None:
 
 def _make_root(root: str) -> None:
     """Make the directory, the tag and, last, the marker; safe against others who do the same."""
-    os.makedirs(os.path.dirname(root) or ".", exist_ok=True)
+    make_folders(os.path.dirname(root) or ".")
     try:
-        os.mkdir(root, 0o700)
+        make_folder(root, 0o700)
     except FileExistsError:
         # made by somebody else a moment ago, or left half made: then it holds nothing but our own names
         strange = [n for n in os.listdir(root) if n not in _OURS and not n.startswith((_DERIVED, MARKER, TAG, BOOT))]
@@ -180,7 +181,7 @@ def _make_root(root: str) -> None:
 def write_small(path: str, data: bytes, mode: int, *, sync: bool = False) -> None:
     """Replace one of the store's own small files, atomically; with ``sync`` no power cut takes it back afterwards."""
     temp = f"{path}.{os.urandom(6).hex()}"
-    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    fd = open_or_make(temp, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         if mode & 0o077:
             os.fchmod(fd, mode)

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 
 from entrepot.errors import Busy
+from entrepot.files import open_or_make
 
 try:
     import fcntl
@@ -63,7 +64,7 @@ def wait_lock(fd: int, *, exclusive: bool, wait_s: float, what: str) -> None:
 def open_lock_file(path: str, mode: int) -> int:
     """A descriptor of a lock file, made when it is not there."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        fd = open_or_make(path, os.O_RDWR | os.O_CLOEXEC, mode)
     except PermissionError:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # another user's: a lock needs no right to write
     if mode & 0o077 and not os.fstat(fd).st_size:

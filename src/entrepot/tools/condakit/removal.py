@@ -17,6 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from entrepot.files import make_folders
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
 from entrepot.tools.condakit import running
 from entrepot.tools.condakit.census import BLOCK, measure
@@ -208,7 +209,7 @@ class _Work:
         if self._is_being_written(path.name, folder):
             return "being written"
         trash = folder / TRASH
-        trash.mkdir(exist_ok=True)
+        make_folders(trash)
         aside = trash / f"entrepot-{secrets.token_hex(4)}-{path.name}"[:200]
         path.rename(aside)
         expected = int(entry.extra.get("links", "0"))

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from entrepot.errors import ConfigError
+from entrepot.errors import ChangedSince, ConfigError
+from entrepot.files import write_atomically
 from entrepot.heads import has_secret, redacted_url
+from entrepot.patches import patch_of
 from entrepot.ports.tool import Change, Surroundings
 from entrepot.tools.condakit.condarc import UNREADABLE, Document, read_plainly, read_yaml
 from entrepot.tools.condakit.edit import lines_of, mend, with_item, with_lines, with_scalar, without_item, without_key
-from entrepot.tools.condakit.files import write_atomically
 from entrepot.tools.condakit.keys import LISTS, meant
 from entrepot.tools.condakit.pkgs_dirs import Cache
 
@@ -149,21 +150,26 @@ class RcSettings(ABC):
         """Put back what a change replaced, in the file that it changed; a list gets its entries back in their order.
 
         Raises:
-            ConfigError: the key holds something else by now, or the file is broken or may not be written.
+            ChangedSince: the key holds something else by now.
+            ConfigError: the file is broken or may not be written.
         """
         path, key, before = change.path, change.key, change.before
         assert path is not None  # no variable is ever changed
         if _value(path, self._read(path), key) != change.after:
-            raise ConfigError(f"{key} in {path} has been changed since: it is left alone", name=key, source=str(path))
+            raise ChangedSince(key, path)
+        edit: Callable[[str], str]
         if before is None:
-            return self._change(path, key, lambda text: without_key(text, key), self._native(path, "remove-key", key))
-        if change.lines:
+            native = self._native(path, "remove-key", key)
+            edit = lambda text: without_key(text, key)  # noqa: E731  # three ways, one name
+        elif change.lines:
             native = f"{self._native(path, 'remove-key', key)}, then what was there, entry by entry"
-            return self._change(path, key, lambda text: with_lines(text, key, change.lines), native)
-        if key in LISTS:
+            edit = lambda text: with_lines(text, key, change.lines)  # noqa: E731
+        elif key in LISTS:
             return type(self)(self.around, path).set(key, before)
-        native = self._native(path, "set", key, before)
-        return self._change(path, key, lambda text: with_scalar(text, key, before), native)
+        else:
+            native = self._native(path, "set", key, before)
+            edit = lambda text: with_scalar(text, key, before)  # noqa: E731
+        return self._change(path, key, change.patch.or_else(edit) if change.patch else edit, native)
 
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
         """The variable that stands for a key; for ``pkgs_dirs`` it stands in front of what files say and separates by commas.
@@ -263,9 +269,11 @@ class RcSettings(ABC):
             hint = f"entrepot config --tool {self.tool} --mend" if exc.hint.startswith("mend it") else exc.hint
             hint = hint.replace("entrepot config edit", f"entrepot config --tool {self.tool} edit")
             raise ConfigError(f"{path}: {exc.message}", name=exc.name, value=exc.value, source=str(path), hint=hint) from exc
+        patch = None
         if after != text:
+            patch = patch_of(text, after, made=not path.exists())
             write_atomically(path, after.encode("utf-8", "surrogateescape"))
-        return Change(path, key, before, _value(path, after, key), native, lines=lines_of(text, key))
+        return Change(path, key, before, _value(path, after, key), native, lines=lines_of(text, key), patch=patch)
 
 
 def _rows(document: Document, key: str, value: Any) -> Iterator[tuple[str, str, str]]:

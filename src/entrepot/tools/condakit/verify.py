@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from entrepot.files import leave_to_owner, make_folders
 from entrepot.ports.tool import Entry, Finding, Kind, Progress, Surroundings
 from entrepot.tools.condakit.archive import problem as archive_problem
 from entrepot.tools.condakit.archive import restore
@@ -232,7 +233,7 @@ def _write(package: Path, name: str, mode: int, data: bytes) -> None:
         OSError: it cannot be written.
     """
     path = package / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     if not os.path.realpath(path.parent).startswith(os.path.realpath(package)):
         raise OSError(f"{name} would lie outside {package}")
     umask = os.umask(0)
@@ -241,6 +242,7 @@ def _write(package: Path, name: str, mode: int, data: bytes) -> None:
     try:
         with os.fdopen(number, "wb") as file:
             file.write(data)
+            leave_to_owner(number, path.parent)
         Path(temporary).chmod(mode & 0o777 & ~umask)
         Path(temporary).replace(path)
     except BaseException:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from entrepot.files import make_folders, open_or_make
 from entrepot.names import normalize
 
 FORMAT = 3
@@ -106,9 +107,9 @@ class Index:
 
     def _open(self, path: Path) -> sqlite3.Connection | None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folders(path.parent, 0o700)
             if not path.exists():
-                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+                os.close(open_or_make(path, os.O_RDWR, 0o600))
             db = sqlite3.connect(path, timeout=5, isolation_level=None)
             if db.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
                 db.executescript(

@@ -6,18 +6,16 @@ Undo is the caller's: a :class:`~entrepot.ports.tool.Change` says what was there
 
 from __future__ import annotations
 
-import os
 import shlex
-import stat
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from entrepot.errors import ConfigError
+from entrepot.errors import ChangedSince, ConfigError
+from entrepot.files import write_atomically
 from entrepot.heads import has_secret, redacted_url
+from entrepot.patches import Patch, patch_of
 from entrepot.ports.tool import Change, Surroundings
 from entrepot.tools.pip.access import foreign_owner
 from entrepot.tools.pip.conffile import check_writable, mend, normalize_key, parse, with_value, without_key
@@ -155,9 +153,10 @@ class PipSettings:
         check_value(f"{section}.{name}", value)
         path = self._target(section, name)
         before = self._in_file(path, section, name)
-        self._edit(path, lambda text: with_value(text, section, name, value), secret=has_secret(value) if "://" in value else False)
+        secret = has_secret(value) if "://" in value else False
+        patch = self._edit(path, lambda text: with_value(text, section, name, value), secret=secret)
         native = f"pip config {self._flag(path)}set {section}.{name} {shlex.quote(value)}"
-        return Change(path, f"{section}.{name}", before, value, native)
+        return Change(path, f"{section}.{name}", before, value, native, patch=patch)
 
     def unset(self, key: str) -> Change:
         """Remove a key from the file that sets it (the strongest one).
@@ -173,27 +172,29 @@ class PipSettings:
             raise ConfigError(f"no configuration file sets {section}.{name}", name=f"{section}.{name}", hint=hint)
         last = holding[-1]
         assert last.path is not None
-        self._edit(last.path, lambda text: without_key(text, section, name))
+        patch = self._edit(last.path, lambda text: without_key(text, section, name))
         native = f"pip config {self._flag(last.path)}unset {section}.{name}"
-        return Change(last.path, f"{section}.{name}", last.value, None, native)
+        return Change(last.path, f"{section}.{name}", last.value, None, native, patch=patch)
 
     def restore(self, change: Change) -> Change:
         """Put back what a change replaced, in the file that it changed.
 
         Raises:
-            ConfigError: the key holds something else by now, or the file is broken or may not be written.
+            ChangedSince: the key holds something else by now.
+            ConfigError: the file is broken or may not be written.
         """
         section, name = split_name(change.key)
         path = change.path
         assert path is not None
         now = self._in_file(path, section, name)
         if now != change.after:
-            raise ConfigError(f"{change.key} in {path} has been changed since: it is left alone", name=change.key, source=str(path))
+            raise ChangedSince(change.key, path)
         before = change.before
-        if before is None:
-            self._edit(path, lambda text: without_key(text, section, name))
-        else:
-            self._edit(path, lambda text: with_value(text, section, name, before), secret=has_secret(before))
+
+        def put_back(text: str) -> str:
+            return without_key(text, section, name) if before is None else with_value(text, section, name, before)
+
+        self._edit(path, change.patch.or_else(put_back) if change.patch else put_back)
         words = f"unset {change.key}" if before is None else f"set {change.key} {shlex.quote(before)}"
         return Change(path, change.key, change.after, before, f"pip config {self._flag(path)}{words}")
 
@@ -256,14 +257,16 @@ class PipSettings:
         except OSError as exc:
             raise ConfigError(f"{path} cannot be read: {exc.strerror}", source=str(path)) from exc
 
-    def _edit(self, path: Path, change: Callable[[str], str], *, secret: bool = False) -> None:
+    def _edit(self, path: Path, change: Callable[[str], str], *, secret: bool = False) -> Patch | None:
+        """Change a file; what that replaced, ``None`` when nothing."""
         before = self._read(path)
         try:
             after = change(before)
         except ConfigError as exc:
             raise ConfigError(f"{path}: {exc.message}", name=exc.name, value=exc.value, source=str(path), hint=exc.hint) from exc
         if after == before:
-            return
+            return None
+        patch = patch_of(before, after, made=not exists(path))
         self._check_owner(path)
         encoding = encoding_of(self.around.environ)
         try:
@@ -271,56 +274,13 @@ class PipSettings:
         except UnicodeEncodeError as exc:
             raise ConfigError(f"{path} is written in {encoding}, which cannot hold this value", source=str(path)) from exc
         write_atomically(path, data, secret=secret)
+        return patch
 
     def _check_owner(self, path: Path) -> None:
         """Root leaves the files of others to them: a new one would be root's, and its user could not change it any more."""
         owner = foreign_owner(path, self.around)
         if owner:
             raise ConfigError(f"{path} belongs to {owner}", source=str(path), hint="run entrepot as that user")
-
-
-def write_atomically(path: Path, data: bytes, *, secret: bool = False) -> None:
-    """Replace a file's content in one step; its mode and owner stay, a symbolic link stays one and its target is written.
-
-    Args:
-        path: where; missing folders are made.
-        data: all of it.
-        secret: a new file is for its owner alone.
-
-    Raises:
-        ConfigError: it may not be written.
-    """
-    target = Path(os.path.realpath(path))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        info = target.stat() if exists(target) else None
-        number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            _like(Path(name), info, secret=secret)
-            Path(name).replace(target)
-        except BaseException:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
-    except OSError as exc:
-        raise ConfigError(f"{target} cannot be written: {exc.strerror}", source=str(target)) from exc
-
-
-def _like(path: Path, info: os.stat_result | None, *, secret: bool) -> None:
-    if info is None:
-        umask = os.umask(0)
-        os.umask(umask)
-        path.chmod(0o600 if secret else 0o666 & ~umask)
-        return
-    if hasattr(os, "chown"):
-        with suppress(PermissionError):  # only root may give a file away; the group alone often can be kept
-            os.chown(path, -1, info.st_gid)
-            os.chown(path, info.st_uid, -1)
-    path.chmod(stat.S_IMODE(info.st_mode))
 
 
 def ask_pip(pip: Pip, words: Iterable[str], environ: Mapping[str, str], *, cwd: Path | None = None, timeout_s: float = 60) -> str:

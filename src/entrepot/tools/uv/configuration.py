@@ -47,19 +47,20 @@ def files(around: Surroundings) -> list[File]:
     """Every file in force, strongest first."""
     named = around.environ.get("UV_CONFIG_FILE")
     if named:
-        return [_read("named", Path(around.cwd) / named)]
+        return [read("named", Path(around.cwd) / named)]
     if around.environ.get("UV_NO_CONFIG", "").lower() in TRUE:
         return []
     found = [project(around)]
     user = user_file(around)
-    found.append(_read("user", user) if is_file(user) else None)
+    found.append(read("user", user) if is_file(user) else None)
     if around.environ.get("UV_NO_SYSTEM_CONFIG", "").lower() not in TRUE:
         system = system_file(around)
-        found.append(_read("system", system) if system else None)
+        found.append(read("system", system) if system else None)
     return [file for file in found if file is not None]
 
 
-def _read(level: Level, path: Path) -> File:
+def read(level: Level, path: Path) -> File:
+    """One file; what is wrong with it is its ``error``."""
     text = read_text(path)
     if not text and not is_file(path):
         return File(level, path, {}, f"{path} is not there")
@@ -78,7 +79,7 @@ def project(around: Surroundings) -> File | None:
     for folder in (start, *start.parents):
         path = folder / "uv.toml"
         if is_file(path):
-            return _read("project", path)
+            return read("project", path)
         path = folder / "pyproject.toml"
         if is_file(path) and (options := _tool_table(path)) is not None:
             return File("project", path, options)

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from entrepot.files import leave_to_owner, make_folders
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.reading import is_dir, is_file, read_text
 from entrepot.tools.uv.trees import Tree, listed, measure
@@ -144,8 +145,9 @@ def remember(file: Path, found: Iterable[str]) -> None:
     if names == before:
         return
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(file.parent)
         number, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         with os.fdopen(number, "w", encoding="utf-8") as stream:
+            leave_to_owner(number, file.parent)
             json.dump(names, stream)
         Path(temporary).replace(file)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from entrepot.files import open_or_make
 from entrepot.tools.reading import read_toml
 
 LOCK = ".lock"
@@ -38,7 +39,7 @@ def exclusive(root: Path, *, wait_s: float = 5.0) -> Iterator[None]:
         Busy: somebody else holds it.
         OSError: the lock file cannot be opened. A file system without locks is no error: uv goes on without, too.
     """
-    number = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    number = open_or_make(root / LOCK, os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
         _acquire(number, root, wait_s)
         yield

@@ -5,20 +5,19 @@ Writes one file at a time, whole: a temporary file beside it, then a rename; mod
 
 from __future__ import annotations
 
-import os
-import stat
-import tempfile
 import tomllib
 from collections.abc import Iterable, MutableMapping
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from entrepot.errors import ConfigError
+from entrepot.errors import ChangedSince, ConfigError
+from entrepot.files import write_atomically
 from entrepot.heads import has_secret, redacted_url
+from entrepot.patches import patch_of
 from entrepot.ports.tool import Change, Surroundings
 from entrepot.tools.reading import is_file
-from entrepot.tools.uv.configuration import File, files, flat, line_of, user_file
+from entrepot.tools.uv.configuration import File, files, flat, line_of, read, user_file
 
 NATIVE = "none: uv has no command that edits uv.toml"
 _WORDS = frozenset(("cache-dir", "index-url", "python-install-mirror", "pypy-install-mirror", "required-version", "python-version"))
@@ -34,6 +33,16 @@ _CHOICES = {
 _SWITCHES = frozenset(
     ("no-cache", "offline", "no-index", "native-tls", "system-certs", "no-build", "no-binary", "compile-bytecode")
 )
+
+_VARIABLES = frozenset(
+    (
+        "cache-dir no-cache offline link-mode compile-bytecode index-url extra-index-url find-links index-strategy "
+        "keyring-provider resolution prerelease fork-strategy exclude-newer no-sources no-build no-binary no-build- "
+        "isolation system-certs native-tls python-downloads python-preference python-install-mirror pypy-install-mirror "
+        "torch-backend concurrent-downloads concurrent-builds concurrent-installs"
+    ).split()
+)
+"""Keys that have a variable of their name. Source: ``uv help sync``, ``uv help pip install``, and the strings in uv 0.13.9."""
 
 
 class UvSettings:
@@ -79,10 +88,7 @@ class UvSettings:
             ConfigError: a file is broken or may not be written, or uv would stop at the value.
         """
         _check(key, value)
-        file = self._holding(key) or self._usual()
-        before = dict(flat(file.options)).get(key)
-        self._edit(file, key, typed(key, value))
-        return Change(file.path, key, None if before is None else shown(before), value, NATIVE, self._shadowed(key, value))
+        return self._edit(self._holding(key) or self._usual(), key, typed(key, value), value)
 
     def unset(self, key: str) -> Change:
         """Remove a key from the strongest file that sets it.
@@ -95,9 +101,39 @@ class UvSettings:
             variable = _variable(key)
             hint = f"it comes from the variable {variable}: unset that" if variable in self.around.environ else ""
             raise ConfigError(f"no configuration file of uv sets {key}", name=key, hint=hint)
-        before = shown(dict(flat(file.options))[key])
-        self._edit(file, key, None)
-        return Change(file.path, key, before, None, NATIVE)
+        return self._edit(file, key, None, None)
+
+    def restore(self, change: Change) -> Change:
+        """Put back what a change replaced, in the file that it changed.
+
+        Raises:
+            ChangedSince: the key holds something else by now.
+            ConfigError: the file is broken or may not be written.
+        """
+        path, key = change.path, change.key
+        assert path is not None  # no variable is ever changed
+        file = self._at(path)
+        now = dict(flat(file.options)).get(key)
+        if now != (None if change.after is None else typed(key, change.after)):
+            raise ChangedSince(key, path)
+        text = change.patch.taken_back(_text(path)) if change.patch else None
+        if text is None:  # then the value alone, a new key at the end of its table
+            return self._edit(file, key, _value(change), change.before)
+        write_atomically(path, text.encode())
+        return Change(path, key, change.after, change.before, NATIVE)
+
+    def export(self, key: str, value: str | None) -> tuple[str, Change]:
+        """The variable that stands for a key, above every file, and what setting it would change.
+
+        Raises:
+            ConfigError: uv has none, or would stop at the value.
+        """
+        if key not in _VARIABLES:
+            raise ConfigError(f"uv has no variable for {key}", name=key, hint="--persist config")
+        if value is not None:
+            _check(key, value)
+        variable = _variable(key)
+        return variable, Change(None, key, self.around.environ.get(variable), value, "")
 
     def _holding(self, key: str) -> File | None:
         for file in files(self.around):
@@ -108,26 +144,33 @@ class UvSettings:
         return None
 
     def _usual(self) -> File:
-        path = self.file()
-        level = "named" if self.around.environ.get("UV_CONFIG_FILE") else "user"
-        try:
-            options = tomllib.loads(_text(path))
-        except ValueError as exc:
-            raise ConfigError(f"{path} cannot be read: {exc}", source=str(path)) from exc
-        return File(level, path, options)  # type: ignore[arg-type]  # one of the two words
+        return self._at(self.file())
+
+    def _at(self, path: Path) -> File:
+        """The file at a path, which need not be there.
+
+        Raises:
+            ConfigError: uv would stop at it.
+        """
+        found = read("named" if self.around.environ.get("UV_CONFIG_FILE") else "user", path)
+        if found.error and is_file(path):
+            raise ConfigError(found.error, source=str(path))
+        return found
 
     def _shadowed(self, key: str, value: str) -> str:
         """The value in force where it is another one: a variable stands above every file."""
         now = self.get(key)
         return now if now is not None and now != value else ""
 
-    def _edit(self, file: File, key: str, value: Any) -> None:
+    def _edit(self, file: File, key: str, value: Any, written: str | None) -> Change:
+        """Set a key of one file, ``None``: take it out; ``written`` is the value as people write it."""
         import tomlkit  # noqa: PLC0415  # late: only editing needs it
         from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
 
-        before = _text(file.path)
+        path, text = file.path, _text(file.path)
+        before = dict(flat(file.options)).get(key)
         try:
-            document = tomlkit.parse(before)
+            document = tomlkit.parse(text)
             holder: Any = document
             *above, last = (*file.prefix, *key.split("."))
             for name in above:
@@ -135,16 +178,35 @@ class UvSettings:
                     holder[name] = tomlkit.table()
                 holder = holder[name]
                 if not isinstance(holder, MutableMapping):
-                    raise ConfigError(f"{file.path}: {name} is no table", name=key, source=str(file.path))
+                    raise ConfigError(f"{path}: {name} is no table", name=key, source=str(path))
+            lines = tomlkit.item(before).as_string() if before is not None else ""
             if value is None:
                 del holder[last]
             else:
                 holder[last] = value
             after = tomlkit.dumps(document)
         except (TOMLKitError, ValueError, KeyError) as exc:
-            raise ConfigError(f"{file.path} cannot be edited: {exc}", name=key, source=str(file.path)) from exc
-        if after != before:
-            write_atomically(file.path, after, secret=isinstance(value, str) and "://" in value and has_secret(value))
+            raise ConfigError(f"{path} cannot be edited: {exc}", name=key, source=str(path)) from exc
+        change = Change(path, key, None if before is None else shown(before), written, NATIVE, lines=lines)
+        if after == text:
+            return change
+        change = replace(change, patch=patch_of(text, after, made=not is_file(path)))
+        write_atomically(path, after.encode(), secret=isinstance(value, str) and "://" in value and has_secret(value))
+        return replace(change, verified="" if written is None else self._shadowed(key, written))
+
+
+def _value(change: Change) -> Any:
+    """What a key was set to before, as TOML has it; ``None`` when it was not set.
+
+    Raises:
+        ChangedSince: it was no plain value (``[[index]]``, say), and the lines that it stood in are not where they were.
+    """
+    if change.before is None:
+        return None
+    try:
+        return tomllib.loads(f"x = {change.lines}")["x"]
+    except ValueError as exc:
+        raise ChangedSince(change.key, change.path) from exc
 
 
 def _variable(key: str) -> str:
@@ -214,31 +276,3 @@ def _text(path: Path) -> str:
         return ""
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path} cannot be read: {exc}", source=str(path)) from exc
-
-
-def write_atomically(path: Path, text: str, *, secret: bool = False) -> None:
-    """Replace a file's content in one step; its mode stays, a symbolic link stays one and its target is written.
-
-    Raises:
-        ConfigError: it may not be written.
-    """
-    target = Path(os.path.realpath(path))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        umask = os.umask(0)
-        os.umask(umask)
-        mode = stat.S_IMODE(target.stat().st_mode) if is_file(target) else 0o600 if secret else 0o666 & ~umask
-        number, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(number, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(mode)
-            Path(name).replace(target)
-        except BaseException:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
-    except OSError as exc:
-        raise ConfigError(f"{target} cannot be written: {exc.strerror}", source=str(target)) from exc
