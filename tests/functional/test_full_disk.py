@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -140,7 +141,13 @@ class TestMounts:
             status, last = world.run()
             assert (status, world.files_fetched()) == (0, before + 1), last
             assert "Read-only" in last
+            assert last.count("the store failed") == 1
             world.check_store()
+            plan, _ = world.entrepot("clean", "--tool", "entrepot", "--all", "-n").communicate(timeout=60)
+            assert plan.splitlines()[0] == "Would keep"
+            assert "the file system is read-only" in plan
+            shown, _ = world.entrepot("status", "--tool", "entrepot", "--json").communicate(timeout=60)
+            assert json.loads(shown)["caches"][0]["freeable"] == 0
 
     def test_a_place_that_may_not_be_written_needs_no_store(self, world, tmp_path):
         with tmpfs(tmp_path / "disk", "1m") as disk:

@@ -83,6 +83,8 @@ PARTIAL = _Unfinished(600, 7 * 86_400, "a download in progress", "unfinished dow
 
 TEMPORARY = _Unfinished(3_600, 3_600, "being written", "stale temporary")
 
+READ_ONLY = "the file system is read-only"
+
 T = TypeVar("T")
 
 
@@ -194,8 +196,9 @@ class OwnCache:
         root = self._root
         exists = os.path.exists(root / "entrepot-store") or os.path.isdir(root / "heads")  # noqa: PTH110, PTH112  (never raise)
         why_not = ""
-        if exists and not os.access(root, os.W_OK | os.X_OK):
-            why_not = f"{root} is not yours to write"
+        if exists:
+            why_not = self._refusal()
+            why_not = f"{root}: {why_not}" if why_not == READ_ONLY else why_not
         elif not exists and os.path.lexists(root):
             why_not = _no_store(root)
         cure = "; set another with --store or ENTREPOT_STORE" if why_not else ""
@@ -209,8 +212,22 @@ class OwnCache:
     # -- looking ------------------------------------------------------------------------------------------------
 
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
-        """One entry a head, from the catalogue, and one a partial download."""
+        """One entry a head, from the catalogue, and one a partial download; none may go where the store cannot be written."""
         del around
+        refusal = self._refusal()
+        for entry in self._entries(place, progress):
+            yield replace(entry, pinned=refusal, yields=False) if refusal else entry
+
+    def _refusal(self) -> str:
+        """Why nothing of the store may be removed; empty when it may."""
+        if os.access(self._root, os.W_OK | os.X_OK):
+            return ""
+        with contextlib.suppress(OSError, AttributeError):
+            if os.statvfs(self._root).f_flag & os.ST_RDONLY:
+                return READ_ONLY
+        return f"{self._root} is not yours to write"
+
+    def _entries(self, place: Place, progress: Progress | None) -> Iterator[Entry]:
         opened = self._open()
         rows = list(opened.ledger.listing())
         sharers: dict[str, int] = {}
@@ -289,11 +306,12 @@ class OwnCache:
         tallies = self._tallies()
         head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
         total, groups = Sum(), dict[str, Sum]()
+        refusal = self._refusal()
         for kind, (_, (heads, own, content, blocks, last)) in tallies.items():
             for each in (total, groups.setdefault(_kind(kind).group, Sum())):
                 whole = int(blocks + heads * head_disk)
-                each.add_bare(int(heads), files=int(heads + own), size=int(content), disk=whole, used=last)
-        found = holding(place, self._partials(place))
+                each.add_bare(int(heads), files=int(heads + own), size=int(content), disk=whole, used=last, freeable=0 if refusal else None)
+        found = holding(place, (replace(partial, pinned=refusal or partial.pinned) for partial in self._partials(place)))
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
         total.merge(found.total)

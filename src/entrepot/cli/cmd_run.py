@@ -202,7 +202,8 @@ class Session:
         finally:
             await upstream.aclose()
             if entries.trouble is not None:
-                self.tally.warn(f"the store failed: {entries.trouble.message}")
+                text = entries.trouble.message
+                self.tally.warn(text if text.startswith("the store failed") else f"the store failed: {text}")
             self._count(kept.catalogue)
             await bounds.aclose()
             if ended:
