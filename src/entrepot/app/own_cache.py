@@ -199,7 +199,7 @@ class OwnCache:
         if exists:
             why_not = self._refusal()
             why_not = f"{root}: {why_not}" if why_not == READ_ONLY else why_not
-        elif not exists and os.path.lexists(root):
+        elif os.path.lexists(root):
             why_not = _no_store(root)
         cure = "; set another with --store or ENTREPOT_STORE" if why_not else ""
         return (Place(NAME, root, self._layers, exists=exists, usable=not why_not, why_not=f"{why_not}{cure}"),)
@@ -310,7 +310,9 @@ class OwnCache:
         for kind, (_, (heads, own, content, blocks, last)) in tallies.items():
             for each in (total, groups.setdefault(_kind(kind).group, Sum())):
                 whole = int(blocks + heads * head_disk)
-                each.add_bare(int(heads), files=int(heads + own), size=int(content), disk=whole, used=last, freeable=0 if refusal else None)
+                each.add_bare(
+                    int(heads), files=int(heads + own), size=int(content), disk=whole, used=last, freeable=0 if refusal else None
+                )
         found = holding(place, (replace(partial, pinned=refusal or partial.pinned) for partial in self._partials(place)))
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
