@@ -223,6 +223,11 @@ def test_list_with_v_shows_file_names_and_what_is_known_of_them(run, tools):
     assert {row[0] for row in rows[1:]} == {"http-v2/abcde0000000...tmp", "redirect to https://index.test/simple/demo/"}
 
 
+def test_list_with_v_counts_one_entry_as_one(run, tools):
+    tools[0].entries, tools[1].entries = [entry("demo", "1.0")], []
+    assert "12 kB in 1 entry, 12 kB freeable" in run("list", "-v")[1]
+
+
 def test_list_exits_1_when_patterns_match_nothing_and_0_when_there_is_nothing(run, tools):
     assert run("list", "nosuch")[0] == 1
     for tool in tools:

@@ -216,6 +216,16 @@ def test_a_coroutine_that_waits_is_a_mistake_where_there_is_no_loop():
         finish(waits())
 
 
+def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_to_empty_it(world, tmp_path, around):
+    (world.root / "entrepot-store").touch()
+    layers = (Layer("file", "config.toml:1", str(tmp_path / "new"), wins=True), Layer("default", "default", str(world.root)))
+    (place,) = OwnCache(tmp_path / "new", layers=layers, open_store=pytest.fail, now=float).places(around)
+    (note,) = place.notes
+    assert note.endswith(f"entrepot clean --tool entrepot --all --store {world.root}")
+    (place,) = OwnCache(world.root, layers=layers[1:], open_store=pytest.fail, now=float).places(around)
+    assert place.notes == ()
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [

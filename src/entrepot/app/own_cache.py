@@ -202,7 +202,16 @@ class OwnCache:
         elif os.path.lexists(root):
             why_not = _no_store(root)
         cure = "; set another with --store or ENTREPOT_STORE" if why_not else ""
-        return (Place(NAME, root, self._layers, exists=exists, usable=not why_not, why_not=f"{why_not}{cure}"),)
+        notes = tuple(self._left_behind())
+        return (Place(NAME, root, self._layers, exists=exists, usable=not why_not, why_not=f"{why_not}{cure}", notes=notes),)
+
+    def _left_behind(self) -> Iterator[str]:
+        """A store at the default place, when another place was chosen since: nothing uses it, and it takes its room all the same."""
+        for layer in self._layers:
+            old = layer.value
+            if layer.kind == "default" and old and old != str(self._root) and os.path.exists(f"{old}/entrepot-store"):  # noqa: PTH110
+                cure = f"entrepot clean --tool entrepot --all --store {old}"
+                yield f"{old} is not in use and still holds a store; to empty it: {cure}"
 
     def settings(self, around: Surroundings) -> Settings | None:
         """The settings of entrepot itself."""
