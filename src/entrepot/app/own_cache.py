@@ -206,7 +206,7 @@ class OwnCache:
         return (Place(NAME, root, self._layers, exists=exists, usable=not why_not, why_not=f"{why_not}{cure}", notes=notes),)
 
     def _left_behind(self) -> Iterator[str]:
-        """A store at the default place, when another place was chosen since: nothing uses it, and it takes its room all the same."""
+        """A store at the default place, when another was chosen since: nothing uses it, and it takes its room all the same."""
         for layer in self._layers:
             old = layer.value
             if layer.kind == "default" and old and old != str(self._root) and os.path.exists(f"{old}/entrepot-store"):  # noqa: PTH110
