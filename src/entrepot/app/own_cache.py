@@ -361,9 +361,11 @@ class OwnCache:
     def _partial(self, place: Place, path: Path, seen: os.stat_result, means: _Unfinished) -> Entry:
         note = path.with_suffix(".note")
         disk = _blocks(path)
+        filename: str | None = None
         paths: tuple[Path, ...] = (path,)
         if means is PARTIAL and note.exists():
             disk, paths = disk + _blocks(note), (note, path)
+            filename = _noted_name(note)
         age = self._now() - seen.st_mtime
         return Entry(
             tool=NAME,
@@ -374,6 +376,7 @@ class OwnCache:
             disk=disk,
             freeable=disk,
             files=len(paths),
+            filename=filename,
             used=seen.st_mtime,
             used_from="mtime",
             pinned=means.busy if age < means.fresh_s else "",
@@ -487,6 +490,14 @@ def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> t
 
 def _blocks(path: Path) -> int:
     return getattr(path.stat(), "st_blocks", 0) * 512
+
+
+def _noted_name(note: Path) -> str | None:
+    """What a download was to become, by the note beside it; project and version are not told: it is neither yet."""
+    from entrepot.app.errand import Note  # noqa: PLC0415
+
+    told = Note.from_bytes(note.read_bytes())
+    return told.head.filename if told else None
 
 
 def _body_of(raw: bytes) -> Digest | None:
