@@ -12,7 +12,7 @@ from entrepot.ports.tool import Entry, Place, Surroundings
 from entrepot.testing.origin import Origin
 from entrepot.tools.uv.tool import UvTool
 
-VERSIONS = ("0.5.31", "0.8.24", "0.13.8")
+VERSIONS = ("0.5.31", "0.8.24", "0.13.9")
 """Before the lock; with the lock and short stems; with digests in every pointer."""
 MODES = ("hardlink", "symlink", "copy")
 LATER_S = 2 * 3600.0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -108,6 +110,24 @@ class TestMounts:
             if size != "4k":
                 world.check_store()
 
+    def test_a_store_on_a_full_disk_can_be_cleaned_with_what_a_broken_download_left(self, world, tmp_path):
+        with tmpfs(tmp_path / "disk", "64m") as disk:
+            world.store = disk / "store"
+            world.installs()
+            flights = world.store / "flights"
+            (flights / f"{'0' * 40}.part").write_bytes(b"x" * 100_000)
+            with suppress(OSError), (disk / "other").open("wb", buffering=0) as file:
+                while True:
+                    file.write(b"x" * 4096)
+            assert os.statvfs(disk).f_bavail == 0
+            cleaning = world.entrepot("clean", "--tool", "entrepot", "--all", "--force", "-y")
+            said, _ = cleaning.communicate(timeout=60)
+            assert cleaning.returncode == 0, said
+            left = [path for name in ("heads", "bodies", "flights") for path in (world.store / name).rglob("*") if path.is_file()]
+            assert not left
+            assert os.statvfs(disk).f_bavail > 0
+            world.check_store()
+
     def test_a_store_that_may_only_be_read_gives_what_it_has_and_the_rest_comes_from_upstream(self, world, tmp_path):
         with tmpfs(tmp_path / "disk", "64m") as disk:
             world.store = disk / "store"
@@ -121,7 +141,13 @@ class TestMounts:
             status, last = world.run()
             assert (status, world.files_fetched()) == (0, before + 1), last
             assert "Read-only" in last
+            assert last.count("the store failed") == 1
             world.check_store()
+            plan, _ = world.entrepot("clean", "--tool", "entrepot", "--all", "-n").communicate(timeout=60)
+            assert plan.splitlines()[0] == "Would keep"
+            assert "the file system is read-only" in plan
+            shown, _ = world.entrepot("status", "--tool", "entrepot", "--json").communicate(timeout=60)
+            assert json.loads(shown)["caches"][0]["freeable"] == 0
 
     def test_a_place_that_may_not_be_written_needs_no_store(self, world, tmp_path):
         with tmpfs(tmp_path / "disk", "1m") as disk:

@@ -143,6 +143,14 @@ def test_an_environment_file_is_solved_by_py_rattler_and_solves_and_installs_off
     assert [record["url"] for record in records] == [channel.package_url(channel.packages[0])]
 
 
+def test_an_environment_file_is_solved_for_another_platform_with_what_is_assumed_of_it(desk, channel):
+    desk.write({"environment.yml": environment_file(channel, "demo=1")})
+    done = warm(desk, "--env", "environment.yml", "--platform", "osx-arm64", "--json", **rattler_beside(desk))
+    (failed,) = json.loads(done.stdout)["items"]
+    # the channel has nothing for it, which is the solver's own word: it has got that far
+    assert "low" in failed["why"], failed
+
+
 def test_what_cannot_be_solved_is_one_failed_item_with_the_solvers_reason(desk, channel):
     desk.write({"environment.yml": environment_file(channel, "demo=7")})
     done = warm(desk, "--env", "environment.yml", "--json", **rattler_beside(desk))

@@ -171,7 +171,7 @@ def test_a_cache_that_cannot_be_read_is_named_and_the_others_are_shown(run, tool
 def test_a_cache_that_its_tool_would_not_use_is_warned_of(run, tools):
     place = replace(tools[0].places(SimpleNamespace(home=Path("/h")))[0], usable=False, why_not="it belongs to somebody else")
     tools[0].places = lambda around: [place]
-    assert "warning: pip: it belongs to somebody else" in run("status")[2]
+    assert "warning: pip: /c/pip: it belongs to somebody else" in run("status")[2]
 
 
 def test_where_shows_what_wins_and_what_is_shadowed(run, tmp_path):
@@ -221,6 +221,11 @@ def test_list_with_v_shows_file_names_and_what_is_known_of_them(run, tools):
     rows = [re.split(r"  +", line) for line in run("list", "-v", "--tool", "pip")[1].splitlines()[1:-1]]
     assert [rows[0][0], rows[0][1], *rows[0][4:]] == ["demo-2.0-py3-none-any.whl", "wheel", "fresh", "proven", "proven", url]
     assert {row[0] for row in rows[1:]} == {"http-v2/abcde0000000...tmp", "redirect to https://index.test/simple/demo/"}
+
+
+def test_list_with_v_counts_one_entry_as_one(run, tools):
+    tools[0].entries, tools[1].entries = [entry("demo", "1.0")], []
+    assert "12 kB in 1 entry, 12 kB freeable" in run("list", "-v")[1]
 
 
 def test_list_exits_1_when_patterns_match_nothing_and_0_when_there_is_nothing(run, tools):
@@ -607,3 +612,57 @@ def test_status_names_what_several_caches_hold(run):
     _, said = as_json(run("status", "--json"))
     assert said["duplicates"] == {"wasted": 12_288, "files": 1, "tools": ["pip", "uv"]}
     assert "! 12 kB is stored twice (pip and uv hold 1 equal files)      entrepot list --duplicates" in run("status")[1]
+
+
+def test_a_plan_in_which_nothing_goes_does_not_invite_to_do_it(run, tools):
+    tools[1].entries = [entry("demo", "2.0", tool="uv", place=Path("/c/uv"), litter="old layout", key="l", pinned="in use")]
+    status, out, _ = run("clean", "-n")
+    assert status == 0
+    assert out.splitlines()[-1] == "Nothing would be removed."
+
+
+@pytest.mark.parametrize("dry", [["-n"], ["-y"]])
+def test_a_size_that_cannot_be_reached_is_said_with_what_is_left(run, tools, dry):
+    tools[0].entries = [entry("demo", "1.0", pinned="in use"), entry("demo", "2.0")]
+    status, out, err = run("clean", "--to", "5kB", *dry)
+    assert status == 0
+    assert "least recently used" in out
+    assert "warning: 12 kB would be left, more than the 5.0 kB of --to: nothing more may go" in err
+
+
+def test_a_size_that_nothing_can_go_for_is_said_too(run, tools):
+    tools[0].entries, tools[1].entries = [entry("demo", "1.0", pinned="in use")], []
+    status, out, err = run("clean", "--to", "5kB")
+    assert (status, out) == (0, "Nothing to clean.\n")
+    assert "12 kB would be left" in err
+    assert "would be left" not in run("clean", "--to", "50kB")[2]
+
+
+def test_an_orphaned_cache_is_not_called_in_use(run, tools):
+    place = replace(tools[0].places(SimpleNamespace(home=Path("/h")))[0], label="orphaned")
+    tools[0].places = lambda around: [place]
+    assert run("where", "pip")[1].splitlines()[0] == "pip   /c/pip   orphaned"
+
+
+@pytest.mark.parametrize(("asked", "tool"), [("pixi", "rattler"), ("micromamba", "mamba")])
+def test_a_program_that_shares_the_caches_of_another_is_known_by_its_own_name(tmp_path, capsys, monkeypatch, asked, tool):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["where", asked]) == 0
+    assert f"{tool}: nothing of it is here." in capsys.readouterr().err
+    assert main(["list", "--tool", asked]) == 0
+
+
+def test_a_report_that_would_have_to_replace_a_directory_is_refused_before_the_command_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["run", "--report", str(tmp_path), "--", "touch", str(tmp_path / "ran")]) == 125
+    assert "that is a directory" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("argv", [["six"], ["-r", "r.txt"]])
+def test_condas_name_of_another_platform_is_not_taken_for_pips(tmp_path, capsys, monkeypatch, argv):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.txt").write_text("six\n")
+    assert main(["warm", *argv, "--platform", "osx-arm64"]) == 2
+    assert "osx-arm64" in capsys.readouterr().err

@@ -193,6 +193,20 @@ def test_only_a_clear_yes_is_one(answer, yes, monkeypatch):
     assert out.confirm("Continue?") is yes
 
 
+@pytest.mark.parametrize("ended", [EOFError(), KeyboardInterrupt()], ids=["end", "interrupt"])
+def test_what_follows_a_question_that_was_not_answered_starts_on_a_line_of_its_own(ended, monkeypatch):
+    out, _, stderr = make(terminal=True)
+    monkeypatch.setattr("sys.stdin", Screen(terminal=True))
+
+    def leave():
+        raise ended
+
+    monkeypatch.setattr("builtins.input", leave)
+    with pytest.raises(type(ended)):
+        out.confirm("Continue?")
+    assert stderr.getvalue() == "Continue? [y/N] \n"
+
+
 def test_the_home_directory_is_shown_as_a_tilde(tmp_path):
     out, _, _ = make()
     assert out.place(tmp_path / "x", tmp_path) == "~/x"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conda_cases import CASES, Case, filled
-from entrepot.ports.tool import Surroundings
-from entrepot.tools.conda.places import ORPHANED, places
+from entrepot.ports.tool import ORPHANED, Surroundings
+from entrepot.tools.conda.places import places
 from entrepot.tools.condakit.condarc import Item, ListValue, read, read_plainly, read_yaml, search_path
 from entrepot.tools.condakit.flavour import expand
 from entrepot.tools.condakit.pkgs_dirs import default_caches, merge, resolve, variable_traps

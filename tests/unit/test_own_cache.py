@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from entrepot.app.errand import Note
 from entrepot.app.inventory import holding
-from entrepot.app.own_cache import OwnCache, finish
+from entrepot.app.own_cache import OwnCache, finish, read_object
 from entrepot.errors import ProtocolMisuse
+from entrepot.heads import Head
 from entrepot.ports.tool import Kind, Layer, Surroundings
 from own_store import BLOCK, World
 
@@ -214,6 +216,26 @@ def test_a_coroutine_that_waits_is_a_mistake_where_there_is_no_loop():
 
     with pytest.raises(ProtocolMisuse):
         finish(waits())
+
+
+def test_an_unfinished_download_is_called_by_the_file_it_was_to_be(world, cache, around):
+    head = Head.from_bytes(read_object(world.opened.store, world.add()) or b"")
+    unfinished(world, "a.part", 9)
+    (world.root / "flights/a.note").write_bytes(Note(head, 7, "mark", False).to_bytes())
+    unfinished(world, "b.part", 9)
+    (world.root / "flights/b.note").write_bytes(b"no note")
+    names = {entry.key: entry.filename for entry in scan(cache, around) if entry.kind is Kind.TEMP}
+    assert names == {"flights/a.part": "demo-1.0-py3-none-any.whl", "flights/b.part": None}
+
+
+def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_to_empty_it(world, tmp_path, around):
+    (world.root / "entrepot-store").touch()
+    layers = (Layer("file", "config.toml:1", str(tmp_path / "new"), wins=True), Layer("default", "default", str(world.root)))
+    (place,) = OwnCache(tmp_path / "new", layers=layers, open_store=pytest.fail, now=float).places(around)
+    (note,) = place.notes
+    assert note.endswith(f"entrepot clean --tool entrepot --all --store {world.root}")
+    (place,) = OwnCache(world.root, layers=layers[1:], open_store=pytest.fail, now=float).places(around)
+    assert place.notes == ()
 
 
 @pytest.mark.parametrize(

@@ -443,6 +443,32 @@ class TestFailingDisks:
         assert files(store.root) == []
         assert content(store, "a") == b"old"
 
+    def test_no_room_to_note_the_boot_stops_writers_and_nobody_who_removes(self, tmp_path, monkeypatch):
+        before = DirectoryStore(tmp_path / "s")
+        run(before.put(body(b"old"), b"old"))
+        before.close()
+        clean = (tmp_path / "s/boot").read_bytes()
+        store = DirectoryStore(tmp_path / "s")
+
+        def full(*_args, **_more):
+            raise OSError(28, os.strerror(28))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(layout, "write_small", full)
+            with store.hold(body(b"old"), exclusive=True):
+                assert run(store.delete(body(b"old")))
+            flight = store.open_flight("f")
+            assert flight.lead()
+            with pytest.raises(StoreFull):
+                flight.write(b"new")
+            flight.close()
+            with pytest.raises(StoreFull):
+                run(store.put("a", b"new"))
+        assert (tmp_path / "s/boot").read_bytes() == clean
+        run(store.put("a", b"new"))
+        assert b" open " in (tmp_path / "s/boot").read_bytes()
+        store.close()
+
     @pytest.mark.parametrize("number", [5, 13, 30, 24], ids=["EIO", "EACCES", "EROFS", "EMFILE"])
     def test_anything_else_is_unavailable(self, store, monkeypatch, number):
         def fail(*_):

@@ -31,8 +31,8 @@ def around(home: Path | PurePosixPath, platform="linux", cwd=None, **environ) ->
 
 
 def test_a_bucket_newer_than_the_known_ones_is_not_understood():
-    assert bucket_of("wheels-v7").is_known
-    assert not bucket_of("wheels-v8").is_known
+    assert bucket_of("wheels-v8").is_known
+    assert not bucket_of("wheels-v9").is_known
     assert not bucket_of("novelties-v0").is_known
 
 
@@ -293,11 +293,11 @@ def test_an_unknown_layout_is_shown_by_size_and_never_touched(made):
 @POSIX
 def test_an_archive_that_a_bucket_of_the_future_may_lead_to_is_no_orphan(made):
     made.archive("one")
-    (made.root / "sdists-v11").mkdir()
+    (made.root / "sdists-v12").mkdir()
     made.age()
     (entry,) = [e for e in made.entries() if e.kind is Kind.UNPACKED]
     assert entry.pinned == "an unknown layout may lead to it"
-    (made.root / "sdists-v11").rmdir()
+    (made.root / "sdists-v12").rmdir()
     (entry,) = made.entries()
     assert (entry.pinned, entry.litter) == ("", "orphan")
 

@@ -38,6 +38,8 @@ class Plan:
     staying: list[tuple[Entry, str]] = field(default_factory=list)
     freed: int = 0
     """Bytes of disk that doing it gives back; files that others share are counted only when all of those go."""
+    left: int = 0
+    """Bytes of disk that everything takes afterwards; only said of a plan with a size to get down to."""
 
     @property
     def entries(self) -> list[Entry]:
@@ -111,6 +113,8 @@ def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float) -> Plan:
         _shrink(entries, chosen, wish)
     plan.going = [(entries[number], reason) for number, reason in chosen.items()]
     plan.freed = freed_by(plan.entries, entries)
+    if wish.to_bytes is not None:
+        plan.left = _disk_of(entries) - plan.freed
     return plan
 
 
@@ -156,10 +160,7 @@ def _project(entry: Entry) -> tuple[str, str, str]:
 def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish) -> None:
     """Choose least recently used entries until what is left takes at most ``wish.to_bytes`` of disk."""
     to_bytes = wish.to_bytes or 0
-    total = Sum()
-    for entry in entries:
-        total.add(entry)
-    left = total.disk - freed_by([entries[n] for n in chosen], entries)
+    left = _disk_of(entries) - freed_by([entries[n] for n in chosen], entries)
     sharers: dict[tuple[str, str, str], int] = {}
     for number, entry in enumerate(entries):
         if (key := share_key(entry)) and number not in chosen:
@@ -176,6 +177,13 @@ def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish) -> Non
         if key:
             sharers[key] -= 1
             left -= 0 if sharers[key] else shared_disk(entry)
+
+
+def _disk_of(entries: Iterable[Entry]) -> int:
+    total = Sum()
+    for entry in entries:
+        total.add(entry)
+    return total.disk
 
 
 def _order(entry: Entry) -> tuple[bool, tuple[float, str]]:

@@ -83,6 +83,8 @@ PARTIAL = _Unfinished(600, 7 * 86_400, "a download in progress", "unfinished dow
 
 TEMPORARY = _Unfinished(3_600, 3_600, "being written", "stale temporary")
 
+READ_ONLY = "the file system is read-only"
+
 T = TypeVar("T")
 
 
@@ -194,12 +196,22 @@ class OwnCache:
         root = self._root
         exists = os.path.exists(root / "entrepot-store") or os.path.isdir(root / "heads")  # noqa: PTH110, PTH112  (never raise)
         why_not = ""
-        if exists and not os.access(root, os.W_OK | os.X_OK):
-            why_not = f"{root} is not yours to write"
-        elif not exists and os.path.lexists(root):
+        if exists:
+            why_not = self._refusal()
+            why_not = f"{root}: {why_not}" if why_not == READ_ONLY else why_not
+        elif os.path.lexists(root):
             why_not = _no_store(root)
         cure = "; set another with --store or ENTREPOT_STORE" if why_not else ""
-        return (Place(NAME, root, self._layers, exists=exists, usable=not why_not, why_not=f"{why_not}{cure}"),)
+        notes = tuple(self._left_behind())
+        return (Place(NAME, root, self._layers, exists=exists, usable=not why_not, why_not=f"{why_not}{cure}", notes=notes),)
+
+    def _left_behind(self) -> Iterator[str]:
+        """A store at the default place, when another was chosen since: nothing uses it, and it takes its room all the same."""
+        for layer in self._layers:
+            old = layer.value
+            if layer.kind == "default" and old and old != str(self._root) and os.path.exists(f"{old}/entrepot-store"):  # noqa: PTH110
+                cure = f"entrepot clean --tool entrepot --all --store {old}"
+                yield f"{old} is not in use and still holds a store; to empty it: {cure}"
 
     def settings(self, around: Surroundings) -> Settings | None:
         """The settings of entrepot itself."""
@@ -209,8 +221,22 @@ class OwnCache:
     # -- looking ------------------------------------------------------------------------------------------------
 
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
-        """One entry a head, from the catalogue, and one a partial download."""
+        """One entry a head, from the catalogue, and one a partial download; none may go where the store cannot be written."""
         del around
+        refusal = self._refusal()
+        for entry in self._entries(place, progress):
+            yield replace(entry, pinned=refusal, yields=False) if refusal else entry
+
+    def _refusal(self) -> str:
+        """Why nothing of the store may be removed; empty when it may."""
+        if os.access(self._root, os.W_OK | os.X_OK):
+            return ""
+        with contextlib.suppress(OSError, AttributeError):
+            if os.statvfs(self._root).f_flag & os.ST_RDONLY:
+                return READ_ONLY
+        return f"{self._root} is not yours to write"
+
+    def _entries(self, place: Place, progress: Progress | None) -> Iterator[Entry]:
         opened = self._open()
         rows = list(opened.ledger.listing())
         sharers: dict[str, int] = {}
@@ -289,11 +315,14 @@ class OwnCache:
         tallies = self._tallies()
         head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
         total, groups = Sum(), dict[str, Sum]()
+        refusal = self._refusal()
         for kind, (_, (heads, own, content, blocks, last)) in tallies.items():
             for each in (total, groups.setdefault(_kind(kind).group, Sum())):
                 whole = int(blocks + heads * head_disk)
-                each.add_bare(int(heads), files=int(heads + own), size=int(content), disk=whole, used=last)
-        found = holding(place, self._partials(place))
+                each.add_bare(
+                    int(heads), files=int(heads + own), size=int(content), disk=whole, used=last, freeable=0 if refusal else None
+                )
+        found = holding(place, (replace(partial, pinned=refusal or partial.pinned) for partial in self._partials(place)))
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
         total.merge(found.total)
@@ -332,9 +361,11 @@ class OwnCache:
     def _partial(self, place: Place, path: Path, seen: os.stat_result, means: _Unfinished) -> Entry:
         note = path.with_suffix(".note")
         disk = _blocks(path)
+        filename: str | None = None
         paths: tuple[Path, ...] = (path,)
         if means is PARTIAL and note.exists():
             disk, paths = disk + _blocks(note), (note, path)
+            filename = _noted_name(note)
         age = self._now() - seen.st_mtime
         return Entry(
             tool=NAME,
@@ -345,6 +376,7 @@ class OwnCache:
             disk=disk,
             freeable=disk,
             files=len(paths),
+            filename=filename,
             used=seen.st_mtime,
             used_from="mtime",
             pinned=means.busy if age < means.fresh_s else "",
@@ -458,6 +490,14 @@ def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> t
 
 def _blocks(path: Path) -> int:
     return getattr(path.stat(), "st_blocks", 0) * 512
+
+
+def _noted_name(note: Path) -> str | None:
+    """What a download was to become, by the note beside it; project and version are not told: it is neither yet."""
+    from entrepot.app.errand import Note  # noqa: PLC0415
+
+    told = Note.from_bytes(note.read_bytes())
+    return told.head.filename if told else None
 
 
 def _body_of(raw: bytes) -> Digest | None:

@@ -52,6 +52,9 @@ def run(context: Context) -> int:
     entries = list(scan_all(context.tools, context.around, progress=meter, complain=context.complain, anew=by_use))
     meter.close()
     plan = plan_cleaning(entries, wish, now=context.now)
+    if wish.to_bytes is not None and plan.left > wish.to_bytes:
+        left, most = show_size(plan.left), show_size(wish.to_bytes)
+        context.out.warn("target-not-reached", f"{left} would be left, more than the {most} of --to: nothing more may go")
     if not plan.going and not plan.staying:
         context.out.line("Nothing to clean.")
         document(context, plan)
@@ -110,7 +113,7 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
     else:
         show_plan(context, plan, conditional=dry_run)
     if dry_run:
-        out.hint("Nothing was changed. Run without --dry-run to do it.")
+        out.hint("Nothing was changed. Run without --dry-run to do it." if plan.going else "Nothing would be removed.")
         document(context, plan)
         return DONE
     if not plan.going:

@@ -76,12 +76,13 @@ def _settings(context: Context) -> tuple[str, Settings]:
     if not names or names == ["entrepot"]:
         return "", OwnSettings(context.around)
     around = replace(context.around, python=interpreter(context.args.python, context.around))
-    settings = context.tools[0].settings(around)
+    tool = context.tools[0]  # whose name may be another than that which was asked for
+    settings = tool.settings(around)
     if settings is None:
         raise UsageError(
-            f"entrepot does not edit the configuration of {names[0]}", hint=f"entrepot where {names[0]} names what decides"
+            f"entrepot does not edit the configuration of {tool.name}", hint=f"entrepot where {tool.name} names what decides"
         )
-    return names[0], settings
+    return tool.name, settings
 
 
 def _list(context: Context) -> int:

@@ -117,9 +117,12 @@ def _show(context: Context, lines: Lines, total: Sum) -> None:
         return
     used = _ages(lines.used, context.now)
     out.columns(COLUMNS, [lines.names, lines.versions, lines.kinds, lines.tools, lines.sizes, used, lines.used_by])
+    out.hint(_sum_line(total) + ("; * unproven" if any(kind.endswith(UNPROVEN) for kind in set(lines.kinds)) else ""))
+
+
+def _sum_line(total: Sum) -> str:
     many = "entry" if total.entries == 1 else "entries"
-    text = f"{show_size(total.disk)} in {show_count(total.entries)} {many}, {show_size(total.freeable)} freeable"
-    out.hint(text + ("; * unproven" if any(kind.endswith(UNPROVEN) for kind in set(lines.kinds)) else ""))
+    return f"{show_size(total.disk)} in {show_count(total.entries)} {many}, {show_size(total.freeable)} freeable"
 
 
 def _details(context: Context, entries: Sequence[Entry]) -> None:
@@ -139,7 +142,7 @@ def _details(context: Context, entries: Sequence[Entry]) -> None:
     ]
     context.out.table(DETAILS, rows)
     total = _summed(entries)
-    context.out.hint(f"{show_size(total.disk)} in {show_count(total.entries)} entries, {show_size(total.freeable)} freeable")
+    context.out.hint(_sum_line(total))
 
 
 def _ages(used: Sequence[float], now: float) -> list[str]:

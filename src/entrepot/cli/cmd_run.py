@@ -60,6 +60,8 @@ def run(context: Context) -> int:
         raise UsageError("run needs a command", hint="entrepot run -- pip install NAME")
     if args.report is not None and not args.report.absolute().parent.is_dir():
         raise UsageError(f"--report {args.report}: there is no directory {args.report.absolute().parent}")
+    if args.report is not None and args.report.is_dir():
+        raise UsageError(f"--report {args.report}: that is a directory", hint=f"--report {args.report / 'report.json'}")
     if _inside_another(context):
         return _exec(argv, context)
     wishes = Wishes(args.offline, args.no_store, args.refresh, tuple(args.host), args.report)
@@ -200,7 +202,8 @@ class Session:
         finally:
             await upstream.aclose()
             if entries.trouble is not None:
-                self.tally.warn(f"the store failed: {entries.trouble.message}")
+                text = entries.trouble.message
+                self.tally.warn(text if text.startswith("the store failed") else f"the store failed: {text}")
             self._count(kept.catalogue)
             await bounds.aclose()
             if ended:

@@ -81,7 +81,8 @@ def _look(context: Context) -> tuple[list[Holding], bool]:
         try:
             for place in tool.places(context.around):
                 if place.path and not place.usable and (place.exists or os.path.lexists(place.path)):
-                    context.out.warn("not-usable", f"{tool.name}: {place.why_not}")
+                    named = "" if str(place.path) in place.why_not else f"{context.out.place(place.path, context.around.home)}: "
+                    context.out.warn("not-usable", f"{tool.name}: {named}{place.why_not}")
                 if place.path and place.exists and place.path not in seen:
                     seen.add(place.path)
                     holdings.append(_sum_up(context, tool, place, meter))

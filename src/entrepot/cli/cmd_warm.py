@@ -19,7 +19,7 @@ from entrepot.cli.output import INTERRUPTED
 from entrepot.cli.picking import interpreter
 from entrepot.cli.warmed import Result, Warmed
 from entrepot.errors import UsageError
-from entrepot.tools.condakit.warming import is_platform
+from entrepot.tools.condakit.warming import is_platform, this_platform
 from entrepot.tools.pip.warming import NO_CACHE, Item, Order, pin_of, pip_words, reason, sdist_words
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def run(context: Context) -> int:
             raise UsageError("warm asks upstream, and offline is set", hint="entrepot config list --origin")
         warmed = Warmed()
         if items:
+            _check_platforms(args.platform, platforms, this_platform(context.around))
             around = replace(context.around, python=interpreter(args.python, context.around))
             warming = Warming(context, order, items, pip_words(around), folder)
             warming.run()
@@ -77,6 +78,20 @@ def run(context: Context) -> int:
             if fetching.interrupted:
                 return INTERRUPTED
         return warmed.conclude(context.out)
+
+
+def _check_platforms(named: Sequence[str], tags: Sequence[str], here: str) -> None:
+    """Let nobody believe that pip has fetched for a platform that it was not told of.
+
+    Raises:
+        UsageError: there are conda's names of other platforms, and no wheel tag for what pip fetches.
+    """
+    others = [name for name in named if name != here]
+    if others and not tags:
+        raise UsageError(
+            f"--platform {others[0]} is conda's word, and what pip fetches needs a wheel's tag as well",
+            hint="add the tag, --platform macosx_11_0_arm64 for one",
+        )
 
 
 class Warming(Session):

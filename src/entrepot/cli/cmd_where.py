@@ -11,7 +11,7 @@ from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED
 from entrepot.cli.picking import interpreter
 from entrepot.cli.records import place_record
-from entrepot.ports.tool import Layer, Place, Surroundings
+from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def run(context: Context) -> int:
             context.out.line()
         shown = shown or bool(mine)
         _show(context, mine)
-        if not mine and name in args.tool:
+        if not mine and args.tool:
             context.out.note(f"{name}: nothing of it is here.")
     context.out.document(places=[place_record(place) for _, mine in places for place in mine])
     return DONE
@@ -79,6 +79,8 @@ def _condition(place: Place) -> str:
         return ", ".join(label)
     if not place.usable:
         return ", ".join([*label, place.why_not])
+    if place.label == ORPHANED:
+        return place.label
     return ", ".join([*label, "in use" if place.exists else "not there yet"])
 
 

@@ -149,13 +149,18 @@ class Output:
 
         Raises:
             UsageError: there is no terminal to ask on.
+            EOFError, KeyboardInterrupt: as ``input`` has it; what is written next starts on a new line.
         """
         if not self.can_ask():
             raise UsageError(
                 "this needs a confirmation, and there is no terminal to ask on", hint="add --yes, or --dry-run to look only"
             )
         self._write(self._stderr, f"{question} [y/N] ")
-        answer = input()
+        try:
+            answer = input()
+        except (EOFError, KeyboardInterrupt):
+            self._write(self._stderr, "\n")
+            raise
         return answer.strip().lower() in {"y", "yes"}
 
     def can_ask(self) -> bool:

@@ -96,12 +96,17 @@ def read(text: str) -> list[Quota] | None:
 
     >>> read("41.2GB 50GB")[0].limit
     50000000000
+    >>> read("95G 100G 900k 1M")[0].files_limit
+    1000000
     """
     plain = text.split()
     if len(plain) in (2, 4) and len(text.strip().splitlines()) == 1:
         with suppress(FormatError, ValueError):
             sizes = [parse_size(word) for word in plain[:2]]
-            files: list[int | None] = [int(word) for word in plain[2:]] or [None, None]
+            files = [_count(word) for word in plain[2:]]
+            if None in files:
+                return None
+            files = files or [None, None]
             return [Quota("", "command", sizes[0], sizes[1] or None, files[0], files[1] or None)]
     lines = text.splitlines()
     heads = [number for number, line in enumerate(lines) if line.split()[:1] == ["Filesystem"]]

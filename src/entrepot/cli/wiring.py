@@ -122,6 +122,10 @@ def own_cache(settings: Settings, around: Surroundings, progress: Progress | Non
     return OwnCache(settings.store, layers=layers, open_store=opened, settings=OwnSettings(around), now=time.time)
 
 
+_CALLED = {"micromamba": "mamba", "pixi": "rattler"}
+"""Programs whose caches are those of a tool with another name."""
+
+
 def tool_names() -> list[str]:
     """Every tool there is: the own cache, and each folder of ``entrepot.tools`` with a ``tool.py``."""
     from entrepot.app.own_cache import NAME
@@ -139,7 +143,7 @@ def tools(settings: Settings, around: Surroundings, names: Iterable[str] = (), p
     from entrepot.app.own_cache import NAME
 
     every = tool_names()
-    chosen = list(dict.fromkeys(names)) or every
+    chosen = list(dict.fromkeys(_CALLED.get(name, name) for name in names)) or every
     for name in chosen:
         if name not in every:
             raise UsageError(f"{name!r} is no tool entrepot knows", hint=f"one of {', '.join(every)}")

@@ -86,6 +86,10 @@ class Layer:
     note: str = ""
 
 
+ORPHANED = "orphaned"
+"""Label of a cache that its tool does not look at any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One cache directory of a tool and the reason why it is there."""

@@ -65,7 +65,7 @@ class Disk:
             FormatError: the name is no segment of a key. StoreUnavailable, StoreFull: the store cannot be written.
         """
         base = os.path.join(self.flights, layout.checked_segment(name))
-        self.begin()
+        self.begin(removing=True)  # who writes into the flight begins in earnest
         if self.locks:
             return base, Lead(base + ".lock")
         base = f"{base}.{layout.host_name()}-{os.getpid()}"
@@ -73,8 +73,12 @@ class Disk:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
+    def begin(self, *, removing: bool = False) -> None:
         """Before the first write of this process: note the boot, find out whether files can be locked.
+
+        Args:
+            removing: nothing will be written yet. Then a full disk is no obstacle: it is what removing is to help
+                against, and the note vouches for what is written alone. The next write tries to note it again.
 
         Raises:
             StoreUnavailable, StoreFull: the store cannot be written.
@@ -84,7 +88,8 @@ class Disk:
         try:
             for folder in (self.flights, self._lock_folder):
                 self.make_folders(folder)
-            self._users = open_lock_file(os.path.join(self._lock_folder, "users"), self.modes.file)
+            if self._users < 0:
+                self._users = open_lock_file(os.path.join(self._lock_folder, "users"), self.modes.file)
             try:
                 # the last one to close holds this exclusively for an instant
                 wait_lock(self._users, exclusive=False, wait_s=SHARED_WAIT_S, what="the store")
@@ -94,6 +99,8 @@ class Disk:
         except Busy as exc:
             raise StoreUnavailable(exc.message, hint=exc.hint) from exc
         except OSError as exc:
+            if removing and self._users >= 0 and exc.errno in layout.NO_ROOM:
+                return
             raise translated(exc, "it was opened for writing") from exc
         self._writing = True
 
@@ -234,7 +241,7 @@ class Disk:
         Raises:
             Busy: not to be had in ``wait_s`` seconds. StoreUnavailable: the store cannot be written.
         """
-        self.begin()
+        self.begin(removing=exclusive)
         if not self.locks:
             yield
             return

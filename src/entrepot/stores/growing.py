@@ -108,6 +108,7 @@ class FileGrowing:
         self._must_lead()
         if not self._writable:
             raise ProtocolMisuse("the flight was committed or discarded: restart it first")
+        self._disk.begin()
         try:
             write_all(self._fd, data, self._size)
         except OSError as exc:
@@ -149,6 +150,7 @@ class FileGrowing:
     def describe(self, note: bytes) -> None:
         """Write the note, atomically."""
         self._must_lead()
+        self._disk.begin()
         try:
             write_small(self._base + ".note", note, self._disk.modes.file)
         except OSError as exc:
@@ -184,6 +186,7 @@ class FileGrowing:
         self._must_lead()
         if not self._writable:
             raise ProtocolMisuse("the flight was committed or discarded already")
+        self._disk.begin()
         return await in_thread(self._commit, key)
 
     def _commit(self, key: str) -> ObjectMeta:

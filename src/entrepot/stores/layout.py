@@ -45,7 +45,7 @@ _NOT_KEYS = frozenset({MARKER, TAG, BOOT, FLIGHTS, LOCKS})
 _DERIVED = "catalogue"
 _OURS = _NOT_KEYS | {"bodies", "heads"}
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 """Answers of a file system that has no hard links; a directory that may not be written gives EACCES."""
 
@@ -92,7 +92,7 @@ def is_own(name: str) -> bool:
 
 def translated(exc: OSError, doing: str) -> StoreError:
     """The store's error for the system's: no space, inodes or quota is :class:`StoreFull`, all else ``StoreUnavailable``."""
-    if exc.errno in _NO_ROOM:
+    if exc.errno in NO_ROOM:
         return StoreFull(
             f"no room in the store while {doing}: {exc.strerror}",
             hint="free some space, or lower the cap of the store",

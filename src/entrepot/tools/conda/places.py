@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from entrepot.heads import has_secret, redacted_url
-from entrepot.ports.tool import Layer, Place, Surroundings
+from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 from entrepot.tools.condakit.known import conda_answers, mamba_caches
 from entrepot.tools.condakit.pkgs_dirs import VARIABLE, Cache, Resolved, variable_traps
 from entrepot.tools.condakit.roots import Root
@@ -21,8 +21,6 @@ from entrepot.tools.condakit.writable import first_writable, judge
 from entrepot.tools.reading import is_dir, is_file
 
 TOOL = "conda"
-ORPHANED = "orphaned"
-"""Label of a cache that conda does not look at any more."""
 
 
 def places(around: Surroundings) -> Sequence[Place]:

@@ -78,7 +78,8 @@ def _virtual(platform: str) -> list[Any]:
     if platform == str(rattler.Platform.current()):
         return list(rattler.VirtualPackage.detect())
     assumed = ASSUMED.get(platform.partition("-")[0], ())
-    return [rattler.GenericVirtualPackage(rattler.PackageName(n), rattler.Version(v), "0") for n, v in assumed]
+    build = getattr(rattler, "BuildString", str)("0")  # text alone up to py-rattler 0.27
+    return [rattler.GenericVirtualPackage(rattler.PackageName(n), rattler.Version(v), build) for n, v in assumed]
 
 
 if __name__ == "__main__":

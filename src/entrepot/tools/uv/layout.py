@@ -9,6 +9,7 @@ one behind until ``uv cache prune``. Seen in the source and in real caches:
     0.8.24  0        5       9                   18      2           4            2
     0.12.5  0        6       9                   24      4           4            2
     0.13.8  0        7       10                  27      7           5            2
+    0.13.9  0        8       11                  28      7           5            2
 
 ``builds-v0`` and ``git-v0`` never changed; ``python-v0`` and ``binaries-v0`` came before 0.8.24, ``osv-v0`` before 0.12.
 """
@@ -30,12 +31,12 @@ NEWEST = {
     "interpreter": 5,
     "osv": 0,
     "python": 0,
-    "sdists": 10,
-    "simple": 27,
+    "sdists": 11,
+    "simple": 28,
     "wheel-metadata": 0,
-    "wheels": 7,
+    "wheels": 8,
 }
-"""The highest number of each family whose layout is known (uv 0.13.8)."""
+"""The highest number of each family whose layout is known (uv 0.13.9)."""
 FOLLOWED_BY = {"built-wheels": "sdists", "wheel-metadata": "wheels"}
 """Families that another one took the place of."""
 POINTING = frozenset({"wheels", "sdists", "built-wheels", "environments"})

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from entrepot.heads import redacted_url
-from entrepot.ports.tool import Layer, Place, Surroundings
+from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 from entrepot.tools.reading import is_dir, tables
 from entrepot.tools.uv.configuration import FALSE, TRUE, File, files, line_of, resolved
 
@@ -50,9 +50,9 @@ def places(around: Surroundings, *, options: Sequence[str] = ()) -> list[Place]:
         )
     ]
     if standard != path and _is_cache(standard):
-        layer = Layer("default", "default", str(standard), wins=True)
+        layers = (Layer("default", "default", str(standard)), winner)
         note = "the default place is not in use and still holds a cache"
-        found.append(Place("uv", standard, (layer,), "orphaned", exists=True, notes=(note,)))
+        found.append(Place("uv", standard, layers, ORPHANED, exists=True, notes=(note,)))
     return found
 
 
