@@ -19,9 +19,9 @@ from entrepot.app.entries import Entries
 from entrepot.app.facts import NOTHING, Expectation, Learned
 from entrepot.app.policy import NEGATIVES
 from entrepot.beside import Span
+from entrepot.channel.coding import content_codings
 from entrepot.channel.forms import INDEXES, SHARD_INDEX, IndexName, index_name, resolved, split
 from entrepot.channel.shards import SHARD, read_shard, read_shard_index, relative
-from entrepot.channel.unpack import content_codings
 from entrepot.channel.worker import IndexReader, Summary
 from entrepot.errors import InvalidRepodata
 from entrepot.heads import Head, authority_of, canonical_url

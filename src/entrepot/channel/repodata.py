@@ -18,7 +18,7 @@ from typing import Any
 
 from entrepot.channel.forms import IndexName, index_name, resolved
 from entrepot.channel.records import Record, Table
-from entrepot.channel.unpack import LARGEST, unpacked
+from entrepot.channel.coding import LARGEST, unpacked
 from entrepot.errors import InvalidRepodata
 from entrepot.heads import authority_of, has_secret, tokens_in
 from entrepot.links import Link
