@@ -7,7 +7,6 @@ live on under their other names. What environments reach by symbolic links stays
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import stat
@@ -27,6 +26,7 @@ from entrepot.tools.condakit.known import environments, package_folders
 from entrepot.tools.condakit.locked import byte_lock, folder_lock, is_locked
 from entrepot.tools.condakit.urls import prune
 from entrepot.tools.condakit.writable import MAGIC
+from entrepot.tools.refusals import reason
 
 TRASH = ".trash"
 LOOK_EVERY_S = 0.25
@@ -143,7 +143,7 @@ class _Work:
             try:
                 why = self._remove(entry, folder)
             except OSError as exc:
-                why, entry = reason(exc, entry.paths[0]), replace(entry, barred=True)
+                why, entry = reason(exc, entry.paths[0].parent), replace(entry, barred=True)
         if why:
             self.kept.append((entry, why))
         else:
@@ -173,7 +173,7 @@ class _Work:
         except FileNotFoundError:
             return "it is gone already"
         except OSError as exc:
-            return reason(exc, entry.paths[0])
+            return reason(exc, entry.paths[0].parent)
         if "stamp" in entry.extra and stamp(about) != entry.extra["stamp"]:
             return "it changed since it was listed"
         if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE) and not self._force and (busy := self._client(entry)):
@@ -254,22 +254,3 @@ class _Work:
                     else:
                         self.freed.unlink(str(path))
         return ""
-
-
-def reason(exc: OSError, path: Path) -> str:
-    """Why a file could not be removed, as a sentence."""
-    if exc.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to remove it: {_owner(path.parent)}"
-    if exc.errno == errno.EROFS:
-        return "the file system is read-only"
-    return f"it could not be removed: {exc.strerror}"
-
-
-def _owner(folder: Path) -> str:
-    try:
-        import pwd  # noqa: PLC0415  # there is none on Windows
-
-        about = folder.lstat()
-        return f"{folder} belongs to {pwd.getpwuid(about.st_uid).pw_name} ({stat.filemode(about.st_mode)})"
-    except (OSError, ImportError, KeyError):
-        return str(folder)

@@ -20,10 +20,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Progress, Removed
+from entrepot.tools.refusals import reason
 from entrepot.tools.uv.cache import folders_above
 from entrepot.tools.uv.environments import References
 from entrepot.tools.uv.layout import MARKS, TRASH
-from entrepot.tools.uv.lock import LOCK, Busy, exclusive, lockless_uv
+from entrepot.tools.uv.lock import Busy, exclusive, lockless_uv
 from entrepot.tools.uv.rows import stamp
 from entrepot.tools.uv.trees import disk_of
 
@@ -112,7 +113,7 @@ def remove(
             return work.done(entries)
         return Removed(kept=tuple((replace(entry, barred=True), str(exc)) for entry in entries))
     except OSError as exc:
-        return Removed(kept=tuple((replace(entry, barred=True), _why(exc, root / LOCK)) for entry in entries))
+        return Removed(kept=tuple((replace(entry, barred=True), reason(exc, root)) for entry in entries))
 
 
 class _Work:
@@ -153,7 +154,7 @@ class _Work:
             try:
                 why, moved = self._stage(entry)
             except OSError as exc:
-                self._kept.append((replace(entry, barred=True), _why(exc, Path(exc.filename))))
+                self._kept.append((replace(entry, barred=True), reason(exc, Path(exc.filename).parent)))
                 continue
             if why:
                 self._kept.append((entry, why))
@@ -221,7 +222,7 @@ class _Work:
                 else:
                     self._freed.unlink(away)
         except OSError as exc:
-            why = f"{_why(exc, Path(exc.filename or self._trash))}; what is left of it lies in {self._trash}"
+            why = f"{reason(exc, Path(exc.filename or self._trash).parent)}; what is left of it lies in {self._trash}"
             self._kept.append((replace(entry, barred=True), why))
             return
         self._tidy(entry, [path for path, _ in moved])
@@ -251,21 +252,3 @@ def _put_back(moved: Sequence[tuple[str, str]]) -> None:
         with suppress(OSError):
             if not os.path.lexists(path):
                 os.rename(away, path)  # noqa: PTH104
-
-
-def _why(exc: OSError, path: Path) -> str:
-    if exc.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to remove it: {_owner(path)}"
-    if exc.errno == errno.EROFS:
-        return "the file system is read-only"
-    return f"it could not be removed: {exc.strerror}"
-
-
-def _owner(path: Path) -> str:
-    try:
-        info = path.parent.lstat()
-        import pwd  # noqa: PLC0415  # there is none on Windows
-
-        return f"{path.parent} belongs to {pwd.getpwuid(info.st_uid).pw_name} ({stat.filemode(info.st_mode)})"
-    except (OSError, ImportError, KeyError):
-        return str(path.parent)
