@@ -63,7 +63,7 @@ class Riding:
         return self._part_of_growing(errand.request, errand) or await self._rest_of_archive(errand.request, situation)
 
     def _part_of_growing(self, request: RequestHead, errand: Errand, *, waits: bool = False) -> Answer | None:
-        """A range that is there already of a body that is coming; never of its held-back end (design.md §3).
+        """A range that is there already of a body that is coming; never of its held-back end.
 
         ``waits``: one whose beginning is there will do; the body then comes as far as it is known to be right.
         """
