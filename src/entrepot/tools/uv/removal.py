@@ -10,7 +10,6 @@ A removal that is cut short leaves at worst an orphaned archive or a ``.entrepot
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import stat
@@ -20,69 +19,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Progress, Removed
+from entrepot.tools.freeing import Freed
 from entrepot.tools.refusals import reason
 from entrepot.tools.uv.cache import folders_above
 from entrepot.tools.uv.environments import References
 from entrepot.tools.uv.layout import MARKS, TRASH
 from entrepot.tools.uv.lock import Busy, exclusive, lockless_uv
 from entrepot.tools.uv.rows import stamp
-from entrepot.tools.uv.trees import disk_of
 
 BATCH = 32
 """Entries that are moved away before they are deleted."""
-
-
-class Freed:
-    """Bytes and files given back, by inode: a file's blocks count when its last link goes."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.files = 0
-
-    def unlink(self, path: str) -> None:
-        """Remove one file or symbolic link; one that is gone already counts nothing.
-
-        Raises:
-            OSError: it could not be removed.
-        """
-        try:
-            info = os.lstat(path)
-            os.unlink(path)  # noqa: PTH108  # strings are quicker
-        except FileNotFoundError:
-            return
-        self.files += 1
-        if info.st_nlink <= 1:
-            self.bytes += disk_of(info)
-
-    def rmdir(self, path: str) -> bool:
-        """Remove a directory if it is empty; whether it went."""
-        try:
-            info = os.lstat(path)
-            os.rmdir(path)  # noqa: PTH106
-        except OSError:
-            return False
-        self.bytes += disk_of(info)
-        return True
-
-    def tree(self, path: str) -> None:
-        """Remove a directory and all below it; symbolic links are not followed.
-
-        Raises:
-            OSError: something in it could not be removed.
-        """
-        with suppress(OSError):
-            mode = stat.S_IMODE(os.lstat(path).st_mode)
-            if mode & stat.S_IRWXU != stat.S_IRWXU:  # an unpacked archive may hold read-only directories
-                os.chmod(path, mode | stat.S_IRWXU)  # noqa: PTH101
-        with os.scandir(path) as found:
-            items = list(found)
-        for item in items:
-            if item.is_dir(follow_symlinks=False):
-                self.tree(item.path)
-            else:
-                self.unlink(item.path)
-        if not self.rmdir(path) and os.path.lexists(path):
-            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
 
 
 def remove(
@@ -235,7 +181,8 @@ class _Work:
                 if entry.litter == "superseded layout":
                     self._end(folder)
             else:
-                self._freed.rmdir(folder)
+                with suppress(OSError):  # something else is in it
+                    self._freed.rmdir(folder)
 
     def _end(self, bucket: str) -> None:
         with suppress(OSError):
