@@ -1,4 +1,4 @@
-"""What the store and the catalogue cost: `PYTHONPATH=src:tests python bench/stores.py [DIRECTORY]`. Figures in the order of design.md §4."""
+"""What the store and the catalogue cost: `PYTHONPATH=src:tests python bench/stores.py [DIRECTORY]`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from entrepot.cli.records import change_record, entry_record, finding_record, pl
 from entrepot.config import KEYS, type_names
 from entrepot.ports.tool import Change, Entry, Finding, Kind, Place
 
-REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+DOCS = Path(__file__).parents[1] / "docs"
+REFERENCE = DOCS / "reference"
 
 
 def read(name):
@@ -150,11 +151,21 @@ def test_the_schema_of_the_json_is_the_documented_one():
     assert f"`schema` is {output.SCHEMA}." in read("json")
 
 
-def test_links_within_the_reference_lead_somewhere():
-    for file in REFERENCE.glob("*.md"):
-        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (file.parent / target).exists(), (file.name, target)
+def targets(file):
+    """What a page links to, without what is elsewhere."""
+    found = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text(encoding="utf-8"))
+    return [file.parent / target for target in found if "://" not in target]
+
+
+def test_links_within_the_documentation_lead_somewhere():
+    for file in DOCS.rglob("*.md"):
+        assert [target for target in targets(file) if not target.exists()] == [], file.name
+
+
+def test_every_page_is_listed():
+    listed = {target.resolve() for target in targets(DOCS / "README.md")}
+    pages = {page.resolve() for page in DOCS.rglob("*.md")} - {(DOCS / "README.md").resolve()}
+    assert {page for page in pages if page not in listed and page.parent not in listed} == set()
 
 
 def test_the_example_of_a_configuration_file_is_one(tmp_path):

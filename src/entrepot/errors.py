@@ -13,7 +13,7 @@
         UpstreamTimeout             504
         UpstreamUnreachable, UpstreamProtocolError, TruncatedBody, DigestMismatch    502
       StoreError                    our side failed
-        StoreUnavailable (503), StoreFull, AlreadyExists, PreconditionFailed, InvalidSpan
+        StoreUnavailable (503), StoreFull, AlreadyExists
       Busy                          a lock was not to be had in time
       ProtocolMisuse                our own code asked for an illegal transition: a bug, never the user's fault
 
@@ -190,18 +190,6 @@ class AlreadyExists(StoreError):
     """A put with ``mode="create"`` found an object under its key."""
 
     reference = "already-exists"
-
-
-class PreconditionFailed(StoreError):
-    """The object changed since it was looked at."""
-
-    reference = "precondition-failed"
-
-
-class InvalidSpan(StoreError):
-    """A byte range that starts at or past the object's end."""
-
-    reference = "invalid-span"
 
 
 class Busy(EntrepotError):

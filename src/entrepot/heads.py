@@ -70,7 +70,7 @@ class Head:
 
     @property
     def is_immutable(self) -> bool:
-        """Content fixed by a digest that was known before it came: fresh for ever (design.md §3)."""
+        """Content fixed by a digest that was known before it came: fresh for ever."""
         return bool(self.proven) and self.body is not None and self.response.head.status == 200
 
     def to_bytes(self) -> bytes:

@@ -12,11 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from entrepot.channel import repodata
+from entrepot.channel.coding import content_codings, unpacked
 from entrepot.channel.forms import index_name, resolved, shard_digest, split
 from entrepot.channel.records import Record, Table
 from entrepot.channel.repodata import read_repodata
 from entrepot.channel.shards import base_of, read_shard, read_shard_index, relative
-from entrepot.channel.unpack import content_codings, unpacked
 from entrepot.digests import Digest
 from entrepot.errors import InvalidRepodata
 from entrepot.heads import authority_of, canonical_url, has_secret

@@ -8,7 +8,7 @@ import msgpack
 import pytest
 import zstandard
 
-from entrepot.app import serve
+from entrepot.app import riding
 from entrepot.errors import EntrepotError, UpstreamTimeout
 from entrepot.testing.channel import Channel
 from entrepot.testing.upstream import Script, ranged
@@ -334,7 +334,7 @@ def test_a_failing_channel_serves_the_stale_index_at_once_and_is_asked_again_beh
 
 
 def test_a_silent_channel_serves_the_stale_index_after_a_moment_and_the_next_without_one(world, monkeypatch):
-    monkeypatch.setattr(serve, "ANSWER_S", 0.2)
+    monkeypatch.setattr(riding, "ANSWER_S", 0.2)
     world.get(JSON, ZST)
     world.clock.advance(700)
     silent = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Flights: one transfer for all who wait, and what becomes of it when upstream or a leader fails (design.md §3)."""
+"""Flights: one transfer for all who wait, and what becomes of it when upstream or a leader fails."""
 
 import asyncio
 import hashlib

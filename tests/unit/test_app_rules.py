@@ -1,4 +1,4 @@
-"""Rules of design.md §3 that stand on what is stored and known: digests, conditions, stale answers, credentials, ranges."""
+"""The rules for packages that stand on what is stored and known: digests, conditions, stale answers, credentials, ranges."""
 
 import asyncio
 import hashlib

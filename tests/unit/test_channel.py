@@ -8,10 +8,10 @@ import msgpack
 import pytest
 import zstandard
 
+from entrepot.channel.coding import content_codings
 from entrepot.channel.forms import index_name, resolved, shard_digest
 from entrepot.channel.repodata import LONGEST, read_repodata
 from entrepot.channel.shards import base_of, read_shard, read_shard_index, relative
-from entrepot.channel.unpack import content_codings
 from entrepot.errors import InvalidRepodata
 from entrepot.testing.channel import Channel
 

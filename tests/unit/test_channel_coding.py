@@ -3,7 +3,8 @@
 import pytest
 import zstandard
 
-from entrepot.channel.coding import unzstd, zstd
+from entrepot.channel.coding import PIECE, unpacked, unzstd, zstd
+from entrepot.channel.repodata import read_repodata
 from entrepot.errors import InvalidRepodata
 
 TEXT = b'{"packages": {}}' * 500
@@ -55,3 +56,19 @@ def test_a_window_larger_than_clients_take_is_refused():
     assert unzstd(small) == b"x"
     with pytest.raises(InvalidRepodata, match="damaged"):
         unzstd(large)
+
+
+PACKED = zstd(bytes(range(256)) * 3000) + NO_DATA + zstd(b"more")
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_pieces_may_end_anywhere(size):
+    pieces = [PACKED[at : at + size] for at in range(0, len(PACKED), size)]
+    out = list(unpacked(pieces, ["zst"]))
+    assert b"".join(out) == unzstd(PACKED)
+    assert max(map(len, out)) <= PIECE
+
+
+def test_an_index_with_bytes_behind_it_is_refused():
+    with pytest.raises(InvalidRepodata, match="not zstd"):
+        read_repodata([zstd(TEXT[:16]), b"trailing"], url="https://channel.test/noarch/repodata.json.zst")

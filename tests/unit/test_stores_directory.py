@@ -1,4 +1,4 @@
-"""The store on a directory, as far as it is more than the contract (design.md §4)."""
+"""The store on a directory, as far as it is more than the contract."""
 
 from __future__ import annotations
 

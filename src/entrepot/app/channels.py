@@ -19,9 +19,9 @@ from entrepot.app.entries import Entries
 from entrepot.app.facts import NOTHING, Expectation, Learned
 from entrepot.app.policy import NEGATIVES
 from entrepot.beside import Span
+from entrepot.channel.coding import content_codings
 from entrepot.channel.forms import INDEXES, SHARD_INDEX, IndexName, index_name, resolved, split
-from entrepot.channel.shards import SHARD, read_shard, read_shard_index, relative
-from entrepot.channel.unpack import content_codings
+from entrepot.channel.shards import SHARD, base_of, read_shard, read_shard_index, relative
 from entrepot.channel.worker import IndexReader, Summary
 from entrepot.errors import InvalidRepodata
 from entrepot.heads import Head, authority_of, canonical_url
@@ -112,7 +112,7 @@ class Channels:
             if name is not None:
                 index = await _perhaps_beside(len(data), lambda: read_shard_index([data], url=url, codings=codings))
                 return index.links(), index.hosts
-            base = resolved(link.source, split(link.url)[0]) if link is not None and link.source else ""
+            base = base_of(link) if link is not None else ""
             return await _perhaps_beside(len(data), lambda: read_shard([data], base=base, codings=codings) if base else []), ()
         except InvalidRepodata:
             return (), ()  # not ours to complain about: the client gets it as it is

@@ -1,4 +1,4 @@
-"""Checks of a body against what its head announced and what is known of it: pure functions (design.md §3, Digests, Lengths)."""
+"""Checks of a body against what its head announced and what is known of it: pure functions."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ by its name alone is never taken without a digest.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Sequence
 
@@ -22,32 +23,47 @@ from entrepot.ports.donor import Donation, Donor
 CHUNK = 1 << 20
 
 
-async def take_over(
-    request: RequestHead, entries: Entries, donors: Sequence[Donor], expectation: Expectation, *, shared: bool
-) -> Head | None:
-    """The stored head of what a donor had for this URL; ``None`` when none had what is wanted.
+class Donations:
+    """What is taken over from other tools' caches.
 
     Args:
-        request: a GET or HEAD of a client.
+        find: finds them; called once, at the first miss, in a thread.
         entries: where it is kept.
-        donors: asked in this order.
-        expectation: what the body must be; when it proves nothing, any body will do.
         shared: whether the store serves several users: then nothing that needed credentials is taken.
     """
-    for donor in donors:
-        donation = donor(request.url)
-        if donation is None or donation.head.status != 200 or (shared and donation.credentialed):
-            continue
-        if donation.needs_proof and not expectation.proves:
-            continue
-        try:
-            head = await _take(request, entries, donation, expectation, shared=shared)
-        except (StoreError, Busy) as exc:
-            entries.failed(exc)
+
+    def __init__(self, find: Callable[[], Sequence[Donor]], entries: Entries, *, shared: bool) -> None:
+        self._find = find
+        self._donors: Sequence[Donor] | None = None
+        self._entries = entries
+        self._shared = shared
+
+    async def take_over(self, request: RequestHead, expectation: Expectation, *, unproven: bool = False) -> Head | None:
+        """The stored head of what a donor had for this URL; ``None`` when none had what is wanted.
+
+        Args:
+            request: a GET or HEAD of a client.
+            expectation: what the body must be; when it proves nothing, any body will do.
+            unproven: whether a donor is asked although nothing is known that would prove a body.
+        """
+        if not (expectation.proves or unproven):
             return None
-        if head is not None:
-            return head
-    return None
+        if self._donors is None:
+            self._donors = await asyncio.to_thread(self._find)
+        for donor in self._donors:
+            donation = donor(request.url)
+            if donation is None or donation.head.status != 200 or (self._shared and donation.credentialed):
+                continue
+            if donation.needs_proof and not expectation.proves:
+                continue
+            try:
+                head = await _take(request, self._entries, donation, expectation, shared=self._shared)
+            except (StoreError, Busy) as exc:
+                self._entries.failed(exc)
+                return None
+            if head is not None:
+                return head
+        return None
 
 
 async def _take(

@@ -108,7 +108,7 @@ class Entries:
             self._catalogue.forget([key])
 
     async def open_body(self, head: Head) -> Blob | None:
-        """The stored body, open; ``None`` when it is gone or its length is not what the head says (a miss, design.md §4)."""
+        """The stored body, open; ``None`` when it is gone or its length is not what the head says (a miss)."""
         if head.body is None:
             return None
         try:

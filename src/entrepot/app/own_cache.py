@@ -79,7 +79,7 @@ class _Unfinished:
 
 
 PARTIAL = _Unfinished(600, 7 * 86_400, "a download in progress", "unfinished download")
-"""A later run would resume it: for a week it goes only when it is asked for (design.md §4)."""
+"""A later run would resume it: for a week it goes only when it is asked for."""
 
 TEMPORARY = _Unfinished(3_600, 3_600, "being written", "stale temporary")
 

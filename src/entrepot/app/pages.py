@@ -103,7 +103,7 @@ async def holds_secrets(url: str, head: Head, body: Span, readers: Readers) -> b
 def tells_secrets(url: str, raw: bytes, content_encoding: str | None) -> bool:
     """Whether a page's text has credentials in it: the token of its own URL, signed queries, passwords in links.
 
-    Such a page is never stored, as a redirect to a signed URL is not (design.md §3). A page that cannot be decoded tells none.
+    Such a page is never stored, as a redirect to a signed URL is not. A page that cannot be decoded tells none.
 
     >>> tells_secrets("https://index.test/simple/x/", b'<a href="/x-1.0.tar.gz?X-Amz-Signature=ab">', None)
     True

@@ -1,4 +1,4 @@
-"""The policy for packages, on top of RFC 9111 and apart from it (design.md §3).
+"""The policy for packages, on top of RFC 9111 and apart from it (docs/explanation/how-run-works.md).
 
 Pure rules: what a private cache of packages keeps although HTTP would not let it be *reused*, what is fixed by its digest,
 which stored variant may stand in when there is no network, which failures are tried again.
@@ -49,7 +49,7 @@ def keeps(request: RequestHead, response: ResponseHead, *, storable: bool, share
     if response.status >= 400 and response.status not in NEGATIVES:
         return False  # a refusal or a failure is of this moment and this client, whatever it says of itself
     if response.status in REDIRECTS and has_secret(response.headers.get("location") or ""):
-        return False  # signed or temporary: useless and a secret (design.md §3)
+        return False  # signed or temporary: useless and a secret
     if shared:
         return storable or (response.status == 200 and expectation.checks and not has_credentials(request))
     return storable or response.status in KEPT
@@ -116,7 +116,7 @@ def usable(heads: Iterable[Head], expectation: Expectation, *, shared: bool) -> 
 
 
 def to_be_admitted(request: RequestHead, heads: Iterable[Head], expectation: Expectation) -> Head | None:
-    """What is in a shared store and needed credentials: used once upstream has accepted this client's own (design.md §3)."""
+    """What is in a shared store and needed credentials: used once upstream has accepted this client's own."""
     mine = [h for h in heads if h.credentialed and agrees(h, expectation) and can_reuse_for(request, h.response)]
     return max(mine, key=lambda h: h.response.response_time) if mine and has_credentials(request) else None
 

@@ -1,1 +1,4 @@
-"""Conda channels: their indexes read (repodata, shards), and what each says of the archives it lists. Pure; no I/O."""
+"""Conda channels: their indexes (repodata, shards) read and rewritten, and what each says of the archives it lists.
+
+Pure, but that ``worker.py`` reads large ones in a process beside.
+"""

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from entrepot.channel.coding import LARGEST, unpacked
 from entrepot.channel.forms import IndexName, index_name, resolved
 from entrepot.channel.records import Record, Table
-from entrepot.channel.unpack import LARGEST, unpacked
 from entrepot.errors import InvalidRepodata
 from entrepot.heads import authority_of, has_secret, tokens_in
 from entrepot.links import Link

@@ -21,7 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from entrepot.channel.coding import LARGEST, unzstd, zstd
+from entrepot.channel.coding import LARGEST_WHOLE, unzstd, zstd
 from entrepot.errors import InvalidRepodata
 from entrepot.simple.urls import Resolver
 
@@ -58,7 +58,7 @@ def rewrite_repodata(body: bytes, *, url: str, address: Address) -> bytes:
     return _spliced(body, [(span, new) for span, new in edits if new is not None])
 
 
-def rewrite_repodata_zst(body: bytes, *, url: str, address: Address, limit: int = LARGEST) -> bytes:
+def rewrite_repodata_zst(body: bytes, *, url: str, address: Address, limit: int = LARGEST_WHOLE) -> bytes:
     """The same for ``repodata.json.zst``, compressed before and after.
 
     Raises:
@@ -69,7 +69,7 @@ def rewrite_repodata_zst(body: bytes, *, url: str, address: Address, limit: int 
     return body if rewritten is plain else zstd(rewritten)
 
 
-def rewrite_shard_index(body: bytes, *, url: str, address: Address, limit: int = LARGEST) -> bytes:
+def rewrite_shard_index(body: bytes, *, url: str, address: Address, limit: int = LARGEST_WHOLE) -> bytes:
     """``repodata_shards.msgpack.zst`` with both base URLs led through the cache; the map of shards keeps its bytes.
 
     Args:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from entrepot.channel.coding import unpacked
 from entrepot.channel.forms import resolved, split
 from entrepot.channel.records import Record
 from entrepot.channel.repodata import is_secret
-from entrepot.channel.unpack import unpacked
 from entrepot.digests import Digest
 from entrepot.errors import InvalidRepodata
 from entrepot.heads import authority_of, canonical_url, has_secret

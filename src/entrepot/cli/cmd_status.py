@@ -16,11 +16,11 @@ from entrepot.app.inventory import GROUPS, Holding, Sum, duplicates, holding, pa
 from entrepot.app.own_cache import NAME, OwnCache
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY, Align, explained
-from entrepot.cli.quota import NEARLY, Quota, told_by, told_by_kernel
 from entrepot.cli.records import place_record, sum_record
 from entrepot.errors import EntrepotError
 from entrepot.ports.tool import Place, Progress, Tool
 from entrepot.sizes import show_age, show_count, show_size
+from entrepot.tools.quota import NEARLY, Quota, told_by, told_by_kernel
 
 COLUMNS: tuple[tuple[str, Align], ...] = (
     ("CACHE", "<"),

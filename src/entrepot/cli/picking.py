@@ -1,4 +1,4 @@
-"""The options by which ``list`` and ``remove`` pick entries."""
+"""Options that several commands read alike: what picks entries, sizes, ages, kinds, interpreters. Words in, values out."""
 
 from __future__ import annotations
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from entrepot.httpcache.messages import ResponseHead
-from entrepot.ports.tool import Surroundings
 
 
 class Donation(Protocol):
@@ -61,6 +60,3 @@ class Donation(Protocol):
 
 Donor = Callable[[str], Donation | None]
 """What a cache has for an absolute URL. Cheap: a stat or two."""
-
-Donors = Callable[[Surroundings], Iterable[Donor]]
-"""The caches of one tool: what ``tools/*/donor.py`` offers as ``donors``."""

@@ -7,7 +7,7 @@ already known. It changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -62,6 +62,3 @@ class Guide(Protocol):
     def guidance(self, command: Command, door: Door | None) -> Guidance:
         """Everything at once. With ``door=None`` only what does not depend on it (indexes, bundles, links)."""
         ...
-
-
-Guides = Iterable[Guide]

@@ -21,14 +21,6 @@ from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class ByteRange:
-    """A half-open span ``[start, end)`` in bytes; ``end=None`` means to the object's end."""
-
-    start: int
-    end: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ObjectMeta:
     """An object without its bytes."""
 

@@ -7,7 +7,7 @@ a new tool is a new folder under ``tools/`` and nothing else. Everything a tool 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -326,6 +326,3 @@ class Linking(Protocol):
     def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
         """The environments that are known, each with the name that people give it; never all that there are."""
         ...
-
-
-ToolFactory = Callable[[], Tool]

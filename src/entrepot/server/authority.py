@@ -29,7 +29,7 @@ DAY = dt.timedelta(days=1)
 class Authority:
     """One authority, one leaf key, and a TLS context for each host that was asked for.
 
-    The contexts offer HTTP/1.1 alone by ALPN (design.md §3).
+    The contexts offer HTTP/1.1 alone by ALPN.
     """
 
     def __init__(self) -> None:

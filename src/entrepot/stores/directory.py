@@ -1,4 +1,4 @@
-"""The store on a local directory: plain files that outlive this program (design.md §4).
+"""The store on a local directory: plain files that outlive this program.
 
 The methods of the port are here; files are in ``disk.py``, growing downloads in ``growing.py``, sweeping and eviction
 in ``upkeep.py``. Nothing slow happens when a store is opened, and nothing is written into one that exists until the

@@ -223,7 +223,7 @@ def _read_small(path: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class BootState:
-    """What the ``boot`` file says, and what follows for bodies (design.md §4: checked again after an unclean boot)."""
+    """What the ``boot`` file says, and what follows for bodies (checked again after an unclean boot)."""
 
     boot: str
     """The boot in which the store was last written; ``?`` where the system does not name its boots."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-BLOCK = 512
+from entrepot.tools.freeing import disk_of
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ def measure(top: str) -> Tree:
     except OSError:
         return tree
     tree.device = about.st_dev
-    tree.disk = tree.single = _disk(about)
+    tree.disk = tree.single = disk_of(about)
     tree.changed = about.st_ctime
     if not os.path.isdir(top) or os.path.islink(top):  # noqa: PTH112, PTH114  # strings are quicker
         tree.files, tree.size = 1, about.st_size
@@ -105,11 +105,6 @@ def _below(top: str, tree: Tree) -> None:
     tree.disk += disk + shared
     tree.single += disk
     tree.changed = changed
-
-
-def _disk(about: os.stat_result) -> int:
-    blocks: int | None = getattr(about, "st_blocks", None)
-    return blocks * BLOCK if blocks is not None else about.st_size
 
 
 class Census:

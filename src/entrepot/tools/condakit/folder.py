@@ -6,12 +6,10 @@ experiment; mamba 2.8 by its source.
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from entrepot.tools.condakit.mamba_dirs import SCHEMES
 from entrepot.tools.condakit.running import is_for_client
 from entrepot.tools.condakit.urls import EXTENSIONS, Urls, read_urls, stem
 from entrepot.tools.condakit.writable import MAGIC
+from entrepot.tools.quietly import quick_allocation
 
 BUSY_S = 600.0
 """A package that was unpacked less than this ago may be about to be linked: nobody locks it."""
@@ -96,18 +95,6 @@ def entries(look: Look) -> Iterator[Entry]:
     with quick_allocation():
         found = list(_entries(look))
     yield from found
-
-
-@contextmanager
-def quick_allocation() -> Iterator[None]:
-    """Without the cycle collector, which would walk hundreds of thousands of new values again and again."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _entries(look: Look) -> Iterator[Entry]:

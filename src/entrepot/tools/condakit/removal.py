@@ -7,10 +7,8 @@ live on under their other names. What environments reach by symbolic links stays
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
-import stat
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -20,70 +18,18 @@ from pathlib import Path
 from entrepot.files import make_folders
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
 from entrepot.tools.condakit import running
-from entrepot.tools.condakit.census import BLOCK, measure
+from entrepot.tools.condakit.census import measure
 from entrepot.tools.condakit.environments import links_into
 from entrepot.tools.condakit.folder import stamp
 from entrepot.tools.condakit.known import environments, package_folders
 from entrepot.tools.condakit.locked import byte_lock, folder_lock, is_locked
 from entrepot.tools.condakit.urls import prune
 from entrepot.tools.condakit.writable import MAGIC
+from entrepot.tools.freeing import Freed
+from entrepot.tools.refusals import reason
 
 TRASH = ".trash"
 LOOK_EVERY_S = 0.25
-
-
-class Freed:
-    """Bytes and files given back: an inode's blocks count when its last link goes."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.files = 0
-
-    def unlink(self, path: str) -> None:
-        """Remove one file.
-
-        Raises:
-            OSError: it could not be removed.
-        """
-        about = os.lstat(path)
-        os.unlink(path)  # noqa: PTH108  # strings are quicker
-        self.files += 1
-        if about.st_nlink <= 1:
-            self.bytes += _disk(about)
-
-    def rmdir(self, path: str) -> None:
-        """Remove an empty directory.
-
-        Raises:
-            OSError: it could not be removed.
-        """
-        about = os.lstat(path)
-        os.rmdir(path)  # noqa: PTH106
-        self.bytes += _disk(about)
-
-    def tree(self, top: str) -> None:
-        """Remove a directory and all in it; a symbolic link is removed, never followed.
-
-        Raises:
-            OSError: something could not be removed; the rest may be gone.
-        """
-        with suppress(OSError):  # a package may bring folders that not even their owner may write to
-            about = os.lstat(top)
-            if about.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-                os.chmod(top, stat.S_IMODE(about.st_mode) | stat.S_IRWXU)  # noqa: PTH101
-        with os.scandir(top) as found:
-            inside = [(each.path, each.is_dir(follow_symlinks=False)) for each in found]
-        for path, is_folder in inside:
-            if is_folder:
-                self.tree(path)
-            else:
-                self.unlink(path)
-        self.rmdir(top)
-
-
-def _disk(about: os.stat_result) -> int:
-    blocks: int | None = getattr(about, "st_blocks", None)
-    return blocks * BLOCK if blocks is not None else about.st_size
 
 
 def remove(entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None) -> Removed:
@@ -143,7 +89,7 @@ class _Work:
             try:
                 why = self._remove(entry, folder)
             except OSError as exc:
-                why, entry = reason(exc, entry.paths[0]), replace(entry, barred=True)
+                why, entry = reason(exc, entry.paths[0].parent), replace(entry, barred=True)
         if why:
             self.kept.append((entry, why))
         else:
@@ -173,7 +119,7 @@ class _Work:
         except FileNotFoundError:
             return "it is gone already"
         except OSError as exc:
-            return reason(exc, entry.paths[0])
+            return reason(exc, entry.paths[0].parent)
         if "stamp" in entry.extra and stamp(about) != entry.extra["stamp"]:
             return "it changed since it was listed"
         if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE) and not self._force and (busy := self._client(entry)):
@@ -217,8 +163,7 @@ class _Work:
             aside.rename(path)
             return "an installation began to link to it"
         for beside in entry.paths[1:]:
-            with suppress(FileNotFoundError):
-                self.freed.unlink(str(beside))
+            self.freed.unlink(str(beside))
         try:
             self.freed.tree(str(aside))
         except OSError as exc:
@@ -254,22 +199,3 @@ class _Work:
                     else:
                         self.freed.unlink(str(path))
         return ""
-
-
-def reason(exc: OSError, path: Path) -> str:
-    """Why a file could not be removed, as a sentence."""
-    if exc.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to remove it: {_owner(path.parent)}"
-    if exc.errno == errno.EROFS:
-        return "the file system is read-only"
-    return f"it could not be removed: {exc.strerror}"
-
-
-def _owner(folder: Path) -> str:
-    try:
-        import pwd  # noqa: PLC0415  # there is none on Windows
-
-        about = folder.lstat()
-        return f"{folder} belongs to {pwd.getpwuid(about.st_uid).pw_name} ({stat.filemode(about.st_mode)})"
-    except (OSError, ImportError, KeyError):
-        return str(folder)

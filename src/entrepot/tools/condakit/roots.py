@@ -31,8 +31,6 @@ class Root:
     path: Path
     why: str
     """How it was found: a variable, PATH, the folder's name."""
-    is_conda: bool
-    """Whether conda itself is in it; else only mamba uses it."""
 
 
 def usual_folders(around: Surroundings) -> list[str]:
@@ -57,7 +55,7 @@ def conda_roots(around: Surroundings) -> list[Root]:
     found: dict[str, Root] = {}
     for path, why in _candidates(around):
         if has_conda(path) and (key := os.path.realpath(path)) not in found:
-            found[key] = Root(path, why, is_conda=True)
+            found[key] = Root(path, why)
     return list(found.values())
 
 
@@ -67,13 +65,13 @@ def mamba_roots(around: Surroundings) -> list[Root]:
     named = around.environ.get("MAMBA_ROOT_PREFIX")
     if named:
         path = around.cwd / expand_user(named, around)
-        found[os.path.realpath(path)] = Root(path, "MAMBA_ROOT_PREFIX", is_conda=has_conda(path))
+        found[os.path.realpath(path)] = Root(path, "MAMBA_ROOT_PREFIX")
     candidates = [(around.home / folder, "the usual folder") for folder in MAMBA_FOLDERS]
     data = around.environ.get("XDG_DATA_HOME")
     candidates += [(Path(data) / "mamba", "XDG_DATA_HOME")] if data else []
     for path, why in [*candidates, *_candidates(around)]:
         if has_mamba(path) and (key := os.path.realpath(path)) not in found:
-            found[key] = Root(path, why, is_conda=has_conda(path))
+            found[key] = Root(path, why)
     return list(found.values())
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from entrepot.ports.tool import Surroundings
+from entrepot.tools.refusals import reason, user_name
 
 INSIST = "run entrepot as that user, or add --force"
 """How the reason ends when root may insist."""
@@ -50,31 +50,3 @@ def refusal(folder: Path) -> str:
     except OSError:
         read_only = False
     return reason(OSError(errno.EROFS if read_only else errno.EACCES, ""), folder)
-
-
-def reason(exc: OSError, folder: Path) -> str:
-    """Why something in a directory could not be removed, in a sentence."""
-    if exc.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to remove it: {described(folder)}"
-    if exc.errno == errno.EROFS:
-        return "the file system is read-only"
-    return f"it could not be removed: {exc.strerror}"
-
-
-def described(folder: Path) -> str:
-    """A directory with its owner and mode, as far as they can be seen."""
-    try:
-        info = folder.lstat()
-    except OSError:
-        return str(folder)
-    return f"{folder} belongs to {user_name(info.st_uid)} ({stat.filemode(info.st_mode)})"
-
-
-def user_name(uid: int) -> str:
-    """The name of a user, or its number when it has none."""
-    try:
-        import pwd  # noqa: PLC0415  # there is none on Windows
-
-        return pwd.getpwuid(uid).pw_name
-    except (ImportError, KeyError):
-        return f"uid {uid}"

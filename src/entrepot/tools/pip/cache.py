@@ -7,7 +7,6 @@ even a time of last use.
 
 from __future__ import annotations
 
-import gc
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
@@ -44,6 +43,7 @@ from entrepot.tools.pip.rows import (
     touch,
 )
 from entrepot.tools.pip.wheels import wheel_rows
+from entrepot.tools.quietly import quick_allocation
 
 KNOWN_NAMES = frozenset((V2, V1, "wheels", "selfcheck", "selfcheck.json", "CACHEDIR.TAG"))
 TRUSTED_AGE_NS = 2_000_000_000
@@ -401,18 +401,6 @@ def folder_at(path: str) -> Iterator[Callable[[str], os.stat_result]]:
         yield partial(os.stat, dir_fd=number, follow_symlinks=False)
     finally:
         os.close(number)
-
-
-@contextmanager
-def quick_allocation() -> Iterator[None]:
-    """Without the cycle collector, which would walk a hundred thousand new lists again and again."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _mark(info: os.stat_result) -> int:

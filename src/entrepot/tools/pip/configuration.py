@@ -22,9 +22,6 @@ Level = Literal["global", "user", "site", "env"]
 IGNORED = frozenset(("version", "help"))
 """``PIP_VERSION`` and ``PIP_HELP`` are no options."""
 
-LIST_KEYS = frozenset("extra-index-url find-links trusted-host no-binary only-binary use-feature use-deprecated".split())
-"""Keys whose value is split on white space."""
-
 
 @dataclass(frozen=True, slots=True)
 class Value:

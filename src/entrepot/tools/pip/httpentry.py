@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import msgpack
 
 from entrepot.httpcache.messages import Headers
+from entrepot.tools.quietly import open_quietly
 
 PREFIX = b"cc=4,"
 NAME_LENGTH = 56
@@ -33,8 +34,6 @@ SMALL = 1 << 18
 """Bytes up to which a body is read whole to see what it is."""
 
 _RESPONSE_KEYS = frozenset("body headers status version reason strict decode_content".split())
-_NOATIME = getattr(os, "O_NOATIME", 0)
-_SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def entry_name(url: str) -> str:
@@ -90,20 +89,6 @@ class Damage:
     problem: str
     text: str
     crashes: bool = False
-
-
-def open_quietly(path: Path | str) -> int:
-    """A file descriptor for reading that neither follows a link at the end of the path nor moves the time of last use.
-
-    Raises:
-        OSError: as ``os.open``.
-    """
-    try:
-        return os.open(path, os.O_RDONLY | _SAFE | _NOATIME)
-    except PermissionError:
-        if not _NOATIME:
-            raise
-        return os.open(path, os.O_RDONLY | _SAFE)  # only the owner may read without leaving a trace
 
 
 class Region(io.RawIOBase):

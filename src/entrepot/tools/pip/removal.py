@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Kind, Progress, Removed
-from entrepot.tools.pip.access import reason
 from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, disk_of, stamp
 from entrepot.tools.pip.wheels import ORIGIN_FILE
+from entrepot.tools.refusals import reason
 
 
 class Freed:
@@ -144,13 +144,3 @@ def _tidy(entry: Entry, folder: Path, freed: Freed) -> None:
     top = entry.place / entry.key.partition("/")[0]
     while folder != top and top in folder.parents and freed.rmdir(folder):
         folder = folder.parent
-
-
-def empty_folders(root: Path, parts: Iterable[str]) -> int:
-    """Remove directories with nothing in them below the named parts; how many went. pip makes them again when it needs them."""
-    freed, count = Freed(), 0
-    for part in parts:
-        for folder, _, _ in os.walk(root / part, topdown=False):
-            if Path(folder) != root / part and time.time() - Path(folder).lstat().st_mtime > BUSY_WHEEL_S:
-                count += freed.rmdir(Path(folder))
-    return count

@@ -86,8 +86,8 @@ class PipTool:
     ) -> Iterator[Entry]:
         if place.path is None or not is_folder(place.path):
             return
-        from entrepot.tools.pip.cache import quick_allocation  # noqa: PLC0415
         from entrepot.tools.pip.rows import entry  # noqa: PLC0415
+        from entrepot.tools.quietly import quick_allocation  # noqa: PLC0415
 
         now = self._now()
         with self._looking(place.path, around, progress, recheck=recheck) as scan:
@@ -145,9 +145,9 @@ class PipTool:
         """What the last scan saw, without a look at the cache: for totals that must come at once; empty without a scan."""
         if place.path is None:
             return []
-        from entrepot.tools.pip.cache import quick_allocation  # noqa: PLC0415
         from entrepot.tools.pip.index import Index  # noqa: PLC0415
         from entrepot.tools.pip.rows import entry  # noqa: PLC0415
+        from entrepot.tools.quietly import quick_allocation  # noqa: PLC0415
 
         root, now = str(place.path), self._now()
         superseded = is_superseded(place.path, around)

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from entrepot.heads import redacted_url
 from entrepot.ports.tool import Kind
-from entrepot.tools.pip.httpentry import open_quietly
 from entrepot.tools.pip.identify import named, tags_of
 from entrepot.tools.pip.index import Row
 from entrepot.tools.pip.rows import (
@@ -33,6 +32,7 @@ from entrepot.tools.pip.rows import (
     VERSION,
     blank,
 )
+from entrepot.tools.quietly import open_quietly
 
 ORIGIN_FILE = "origin.json"
 ORIGIN_LIMIT = 1 << 20

@@ -47,8 +47,6 @@ TRASH = ".entrepot-trash-"
 """How directories on their way out are called. ``uv cache prune`` takes them too, as it does all that it does not know."""
 TEMPORARY = ".tmp"
 """How uv's temporary directories begin."""
-SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
-"""What ``CACHEDIR.TAG`` holds."""
 
 _NAME = re.compile(r"([a-z][a-z-]*)-v(\d{1,5})")
 

@@ -25,11 +25,10 @@ from urllib.parse import quote
 from entrepot.digests import Digest
 from entrepot.errors import FormatError
 from entrepot.heads import redacted_url
+from entrepot.tools.quietly import open_quietly
 
 LIMIT_BYTES = 1 << 20
 TAIL_BYTES = 8
-_SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_NOATIME = getattr(os, "O_NOATIME", 0)
 _URL = re.compile(rb"https?://[!-~]+")
 
 
@@ -43,20 +42,6 @@ class Pointer:
     digest: Digest | None = None
     origin: str = ""
     """URL it came from, redacted."""
-
-
-def open_quietly(path: Path | str) -> int:
-    """A descriptor for reading that follows no link at the path's end and leaves no trace where the system allows that.
-
-    Raises:
-        OSError: as ``os.open``.
-    """
-    try:
-        return os.open(path, os.O_RDONLY | _SAFE | _NOATIME)
-    except PermissionError:
-        if not _NOATIME:
-            raise
-        return os.open(path, os.O_RDONLY | _SAFE)  # only the owner may read without leaving a trace
 
 
 def read_bytes(path: Path | str, limit: int = LIMIT_BYTES) -> bytes:

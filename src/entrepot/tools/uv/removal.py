@@ -10,7 +10,6 @@ A removal that is cut short leaves at worst an orphaned archive or a ``.entrepot
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import stat
@@ -20,68 +19,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Progress, Removed
+from entrepot.tools.freeing import Freed
+from entrepot.tools.refusals import reason
 from entrepot.tools.uv.cache import folders_above
 from entrepot.tools.uv.environments import References
 from entrepot.tools.uv.layout import MARKS, TRASH
-from entrepot.tools.uv.lock import LOCK, Busy, exclusive, lockless_uv
+from entrepot.tools.uv.lock import Busy, exclusive, lockless_uv
 from entrepot.tools.uv.rows import stamp
-from entrepot.tools.uv.trees import disk_of
 
 BATCH = 32
 """Entries that are moved away before they are deleted."""
-
-
-class Freed:
-    """Bytes and files given back, by inode: a file's blocks count when its last link goes."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.files = 0
-
-    def unlink(self, path: str) -> None:
-        """Remove one file or symbolic link; one that is gone already counts nothing.
-
-        Raises:
-            OSError: it could not be removed.
-        """
-        try:
-            info = os.lstat(path)
-            os.unlink(path)  # noqa: PTH108  # strings are quicker
-        except FileNotFoundError:
-            return
-        self.files += 1
-        if info.st_nlink <= 1:
-            self.bytes += disk_of(info)
-
-    def rmdir(self, path: str) -> bool:
-        """Remove a directory if it is empty; whether it went."""
-        try:
-            info = os.lstat(path)
-            os.rmdir(path)  # noqa: PTH106
-        except OSError:
-            return False
-        self.bytes += disk_of(info)
-        return True
-
-    def tree(self, path: str) -> None:
-        """Remove a directory and all below it; symbolic links are not followed.
-
-        Raises:
-            OSError: something in it could not be removed.
-        """
-        with suppress(OSError):
-            mode = stat.S_IMODE(os.lstat(path).st_mode)
-            if mode & stat.S_IRWXU != stat.S_IRWXU:  # an unpacked archive may hold read-only directories
-                os.chmod(path, mode | stat.S_IRWXU)  # noqa: PTH101
-        with os.scandir(path) as found:
-            items = list(found)
-        for item in items:
-            if item.is_dir(follow_symlinks=False):
-                self.tree(item.path)
-            else:
-                self.unlink(item.path)
-        if not self.rmdir(path) and os.path.lexists(path):
-            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
 
 
 def remove(
@@ -112,7 +59,7 @@ def remove(
             return work.done(entries)
         return Removed(kept=tuple((replace(entry, barred=True), str(exc)) for entry in entries))
     except OSError as exc:
-        return Removed(kept=tuple((replace(entry, barred=True), _why(exc, root / LOCK)) for entry in entries))
+        return Removed(kept=tuple((replace(entry, barred=True), reason(exc, root)) for entry in entries))
 
 
 class _Work:
@@ -153,7 +100,7 @@ class _Work:
             try:
                 why, moved = self._stage(entry)
             except OSError as exc:
-                self._kept.append((replace(entry, barred=True), _why(exc, Path(exc.filename))))
+                self._kept.append((replace(entry, barred=True), reason(exc, Path(exc.filename).parent)))
                 continue
             if why:
                 self._kept.append((entry, why))
@@ -221,7 +168,7 @@ class _Work:
                 else:
                     self._freed.unlink(away)
         except OSError as exc:
-            why = f"{_why(exc, Path(exc.filename or self._trash))}; what is left of it lies in {self._trash}"
+            why = f"{reason(exc, Path(exc.filename or self._trash).parent)}; what is left of it lies in {self._trash}"
             self._kept.append((replace(entry, barred=True), why))
             return
         self._tidy(entry, [path for path, _ in moved])
@@ -234,7 +181,8 @@ class _Work:
                 if entry.litter == "superseded layout":
                     self._end(folder)
             else:
-                self._freed.rmdir(folder)
+                with suppress(OSError):  # something else is in it
+                    self._freed.rmdir(folder)
 
     def _end(self, bucket: str) -> None:
         with suppress(OSError):
@@ -251,21 +199,3 @@ def _put_back(moved: Sequence[tuple[str, str]]) -> None:
         with suppress(OSError):
             if not os.path.lexists(path):
                 os.rename(away, path)  # noqa: PTH104
-
-
-def _why(exc: OSError, path: Path) -> str:
-    if exc.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to remove it: {_owner(path)}"
-    if exc.errno == errno.EROFS:
-        return "the file system is read-only"
-    return f"it could not be removed: {exc.strerror}"
-
-
-def _owner(path: Path) -> str:
-    try:
-        info = path.parent.lstat()
-        import pwd  # noqa: PLC0415  # there is none on Windows
-
-        return f"{path.parent} belongs to {pwd.getpwuid(info.st_uid).pw_name} ({stat.filemode(info.st_mode)})"
-    except (OSError, ImportError, KeyError):
-        return str(path.parent)

@@ -7,13 +7,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-BLOCK = 512
-
-
-def disk_of(info: os.stat_result) -> int:
-    """Bytes of disk of one inode."""
-    blocks = getattr(info, "st_blocks", None)
-    return info.st_size if blocks is None else blocks * BLOCK
+from entrepot.tools.freeing import disk_of
 
 
 @dataclass(slots=True)

@@ -63,7 +63,7 @@ def told_by(command: Sequence[str], environ: Mapping[str, str]) -> list[Quota]:
     Raises:
         QuotaUnknown: it failed, or took too long, or said what nobody understands.
     """
-    import subprocess
+    import subprocess  # noqa: PLC0415  # most users name no command
 
     shown = " ".join(command)
     try:
@@ -201,8 +201,8 @@ def _devices_with_quotas(table: str = "/proc/self/mountinfo") -> frozenset[int]:
 
 def _ask(folder: Path, whose: str, number: int) -> Quota | None:
     """One question to quotactl_fd(2); ``None`` when there is no limit, or no answer (no quotas, not allowed, an old kernel)."""
-    import ctypes
-    import struct
+    import ctypes  # noqa: PLC0415  # few file systems keep quotas
+    import struct  # noqa: PLC0415
 
     answer = ctypes.create_string_buffer(8 * 8 + 8)
     opened = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
