@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
 REFERENCE = Path(__file__).parents[2] / "docs/reference/json.md"
 COMMON = {"schema", "command", "warnings"}
 BY_VERB = {
-    "status": {"caches", "disks", "duplicates", "savings"},
+    "status": {"caches", "disks", "quotas", "duplicates", "savings"},
     "where pip": {"places"},
     "list": {"entries", "total"},
     "list --versions": {"projects"},
