@@ -34,7 +34,7 @@ class Donations:
 
     def __init__(self, find: Callable[[], Sequence[Donor]], entries: Entries, *, shared: bool) -> None:
         self._find = find
-        self._donors: Sequence[Donor] | None = None
+        self._finding: asyncio.Task[Sequence[Donor]] | None = None
         self._entries = entries
         self._shared = shared
 
@@ -48,9 +48,7 @@ class Donations:
         """
         if not (expectation.proves or unproven):
             return None
-        if self._donors is None:
-            self._donors = await asyncio.to_thread(self._find)
-        for donor in self._donors:
+        for donor in await self._found():
             donation = donor(request.url)
             if donation is None or donation.head.status != 200 or (self._shared and donation.credentialed):
                 continue
@@ -64,6 +62,12 @@ class Donations:
             if head is not None:
                 return head
         return None
+
+    async def _found(self) -> Sequence[Donor]:
+        """Find them once, however many ask at the same time: it takes longer than many a download."""
+        if self._finding is None:
+            self._finding = asyncio.create_task(asyncio.to_thread(self._find))
+        return await asyncio.shield(self._finding)
 
 
 async def _take(
