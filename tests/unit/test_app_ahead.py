@@ -176,6 +176,13 @@ def test_a_page_names_the_metadata_and_that_the_pages_which_are_looked_at_next(w
     assert world.tally.ahead.bytes_unused > 0
 
 
+def test_a_client_that_reads_no_metadata_files_has_none_asked_for(world):
+    """pip before 23.2 takes metadata out of whole wheels."""
+    index = Index(world, requires={"a": ["b"]})
+    session(world, url_of("a"), url_of("b"), pause=200)
+    assert index.asked() == [url_of("a"), url_of("b")]
+
+
 @pytest.mark.parametrize("rules", [{"offline": True}, {"no_store": True}], ids=["offline", "no-store"])
 def test_nothing_is_asked_ahead_where_nothing_is_asked_or_kept(world, rules):
     index = Index(world)

@@ -83,6 +83,8 @@ class Ahead:
         """Project -> the request for its page."""
         self._together: dict[str, None] = {}
         """Pages that the client has asked for."""
+        self._reads_metadata = False
+        """Whether the client is one that asks for metadata files: pip does since 23.2."""
         self._flying: dict[str, Flight] = {}
         """URL -> a flight made ahead that no client has joined yet."""
         self._landed: dict[str, _Landed] = {}
@@ -106,6 +108,7 @@ class Ahead:
         if "range" in request.headers:
             return
         if url.endswith(METADATA):
+            self._reads_metadata = True
             self._start(self._read_metadata(errand))
         elif _is_page(request):
             self._note_page(request)
@@ -164,7 +167,7 @@ class Ahead:
 
     def _read_page(self, url: str, links: Sequence[Link]) -> None:
         """A page was read: the metadata of its newest version is what a resolver looks at first."""
-        like = self._pages.get(_project_of(url))
+        like = self._pages.get(_project_of(url)) if self._reads_metadata else None
         if like is not None and canonical_url(like.url) == url and (newest := newest_metadata(links)) is not None:
             self._wish(newest, like)
 
