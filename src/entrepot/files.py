@@ -37,16 +37,20 @@ def open_or_make(path: str | Path, flags: int, mode: int) -> int:
     Raises:
         OSError: as the system says.
     """
-    if not _is_root():
-        return os.open(path, flags | os.O_CREAT, mode)
-    try:
-        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)  # never through a symbolic link to a file of root's
-    except FileExistsError:
-        if flags & os.O_EXCL:
-            raise
-        return os.open(path, flags | os.O_CREAT, mode)
-    leave_to_owner(fd, Path(path).parent)
-    return fd
+    while True:
+        if not flags & os.O_EXCL:
+            with suppress(FileNotFoundError):
+                return os.open(path, flags)  # asking for it to be made, too, waits for whoever makes another in that folder
+        if not _is_root():
+            return os.open(path, flags | os.O_CREAT, mode)
+        try:
+            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)  # never through a symbolic link to a file of root's
+        except FileExistsError:
+            if flags & os.O_EXCL or Path(path).is_symlink():
+                raise
+            continue  # somebody else was quicker
+        leave_to_owner(fd, Path(path).parent)
+        return fd
 
 
 def make_folder(folder: str | Path, mode: int = 0o777) -> None:

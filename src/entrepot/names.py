@@ -17,6 +17,9 @@ from entrepot.errors import InvalidFilename
 SDIST_SUFFIXES = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".tar.lzma", ".tar.Z", ".tar", ".tlz", ".tbz", ".txz")
 """How source archives end; only the first two are still accepted by indexes, all are still installed (pip 26.3)."""
 
+CONDA_SUFFIXES = (".conda", ".tar.bz2")
+"""How conda's archives end."""
+
 SUFFIXES = (".whl", *SDIST_SUFFIXES, ".conda", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg")
 """How the files of distributions end, those included that nobody installs any more."""
 
@@ -142,7 +145,7 @@ def parse_conda_filename(filename: str) -> FileName:
     Raises:
         InvalidFilename: it is none.
     """
-    stem = next((filename[: -len(s)] for s in (".conda", ".tar.bz2") if filename.endswith(s)), "")
+    stem = next((filename[: -len(s)] for s in CONDA_SUFFIXES if filename.endswith(s)), "")
     if found := _conda(filename, stem):
         return found
     raise InvalidFilename(f"{filename!r} is not name-version-build.conda or .tar.bz2", text=filename)

@@ -66,3 +66,12 @@ def test_roots_own_files_are_not_given_away_by_a_link_that_the_user_has_laid(tmp
     assert (mine.stat().st_uid, mine.read_bytes()) == (0, b"written")
     os.close(open_or_make(mine, os.O_RDWR, 0o600))
     assert mine.stat().st_uid == 0
+
+
+@needs_root
+@pytest.mark.root
+def test_root_makes_nothing_where_a_link_of_the_users_leads(tmp_path):
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError):
+        open_or_make(tmp_path / "lock", os.O_RDWR, 0o600)
+    assert os.listdir(tmp_path) == ["lock"]

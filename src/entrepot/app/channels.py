@@ -27,12 +27,11 @@ from entrepot.errors import InvalidRepodata
 from entrepot.heads import Head, authority_of, canonical_url
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.links import Link
-from entrepot.names import filename_of
+from entrepot.names import CONDA_SUFFIXES, filename_of
 from entrepot.ports.catalogue import Catalogue
 from entrepot.ports.clock import Clock
 
 T = TypeVar("T")
-ARCHIVES = (".conda", ".tar.bz2")
 PATIENCE_S = 30.0
 """Seconds that an archive waits at most for the index that tells its digest: clients give up after twice that."""
 ANSWER_S = 5.0
@@ -55,7 +54,7 @@ def resumed_from(request: RequestHead) -> int | None:
     100
     """
     match = _OPEN_RANGE((request.headers.get("range") or "").strip().lower())
-    is_archive = request.method == "GET" and split(request.url)[1].endswith(ARCHIVES)
+    is_archive = request.method == "GET" and split(request.url)[1].endswith(CONDA_SUFFIXES)
     return int(match[1]) if match and is_archive and int(match[1]) <= RESUMED else None
 
 
@@ -156,7 +155,7 @@ class Channels:
         """
         url = canonical_url(url)
         filename = filename_of(url)
-        if not filename.endswith(ARCHIVES) or "?" in url:
+        if not filename.endswith(CONDA_SUFFIXES) or "?" in url:
             return known
         source = known.link.source if known.link is not None else ""
         if known.digests and source != SHARD and not source.startswith(_MARK):

@@ -27,14 +27,14 @@ class Donations:
     """What is taken over from other tools' caches.
 
     Args:
-        find: finds them; called once, at the first miss, in a thread.
+        find: finds them; called once, in a thread.
         entries: where it is kept.
         shared: whether the store serves several users: then nothing that needed credentials is taken.
     """
 
     def __init__(self, find: Callable[[], Sequence[Donor]], entries: Entries, *, shared: bool) -> None:
         self._find = find
-        self._finding: asyncio.Task[Sequence[Donor]] | None = None
+        self._search: asyncio.Task[Sequence[Donor]] | None = None
         self._entries = entries
         self._shared = shared
 
@@ -48,7 +48,7 @@ class Donations:
         """
         if not (expectation.proves or unproven):
             return None
-        for donor in await self._found():
+        for donor in await asyncio.shield(self.sought()):
             donation = donor(request.url)
             if donation is None or donation.head.status != 200 or (self._shared and donation.credentialed):
                 continue
@@ -63,11 +63,15 @@ class Donations:
                 return head
         return None
 
-    async def _found(self) -> Sequence[Donor]:
-        """Find them once, however many ask at the same time: it takes longer than many a download."""
-        if self._finding is None:
-            self._finding = asyncio.create_task(asyncio.to_thread(self._find))
-        return await asyncio.shield(self._finding)
+    def sought(self) -> asyncio.Task[Sequence[Donor]]:
+        """The search for them, begun now if it was not before.
+
+        It takes longer than many a download, so it is made once, however many ask at the same time, and is begun while the first
+        page comes whose files may be asked for next.
+        """
+        if self._search is None:
+            self._search = asyncio.create_task(asyncio.to_thread(self._find))
+        return self._search
 
 
 async def _take(

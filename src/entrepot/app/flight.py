@@ -23,6 +23,10 @@ from entrepot.ports.store import Growing
 
 FOLLOW_S = 0.01
 """Seconds between looks at a download that another process leads."""
+LAG = 0.05
+"""Once it is shown, looks come as much more seldom as this share of the time that it has taken so far, which nobody notices, ..."""
+LAG_MOST_S = 0.04
+"""... but never further apart than this: ten processes that look at each piece of a network take more time than their clients."""
 
 
 class Flight(Progress):
@@ -109,8 +113,12 @@ class Flight(Progress):
             follower = follower or Follower(self._means.entries.store, self._errand.name)
             while follower.look():  # as long as it grows its leader lives
                 self._show(follower)
-                await asyncio.sleep(FOLLOW_S)
+                await asyncio.sleep(self._lag())
             await asyncio.sleep(FOLLOW_S)
+
+    def _lag(self) -> float:
+        """Seconds until the next look at what grows."""
+        return max(FOLLOW_S, min(LAG_MOST_S, LAG * (self._means.clock.now() - self._began))) if self.mark else FOLLOW_S
 
     def _show(self, follower: Follower) -> None:
         note = follower.note

@@ -75,7 +75,7 @@ class Service:
         entries, upstream, facts, clock: the world.
         rules: how.
         tally: where it is counted.
-        donors: finds other tools' caches; called at the first miss, in a thread.
+        donors: finds other tools' caches; called once, after the first miss, in a thread.
         grown: told how many bytes came from upstream, piece by piece.
         company: which pages were asked for together; ``None``: nothing is asked ahead.
     """
@@ -199,6 +199,8 @@ class Service:
         if request.method == "HEAD":
             return await self._passing.on_or_stale(request, situation)
         errand = errand_for(request, decision, heads, expectation)
+        if isinstance(decision, Miss):
+            self._donations.sought()
         if self._ahead is not None:
             self._ahead.asked(errand)
         if isinstance(decision, Bypass):

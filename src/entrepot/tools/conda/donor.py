@@ -14,11 +14,9 @@ from pathlib import Path
 
 from entrepot.heads import canonical_url
 from entrepot.httpcache.messages import Headers, ResponseHead
-from entrepot.names import filename_of
+from entrepot.names import CONDA_SUFFIXES, filename_of
 from entrepot.ports.donor import Donor
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.condakit.known import package_folders
-from entrepot.tools.condakit.urls import EXTENSIONS, read_urls
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +72,14 @@ class Archives:
 
     @cached_property
     def _folders(self) -> list[Path]:
+        from entrepot.tools.condakit.known import package_folders  # noqa: PLC0415 -- 20 ms that an install by pip can do without
+
         return package_folders(self._around)
 
     def find(self, url: str) -> Donation | None:
         """What lies under the URL's file name; of several what came from this URL, else the first."""
         name = filename_of(url)
-        if not name.endswith(EXTENSIONS):
+        if not name.endswith(CONDA_SUFFIXES):
             return None
         found = [each for folder in self._folders if (each := _archive(folder / name)) is not None]
         if len(found) < 2:
@@ -97,4 +97,6 @@ def _archive(path: Path) -> Donation | None:
 
 def _origin(path: Path) -> str:
     """The URL that the cache's own log has for an archive; empty when it has none."""
+    from entrepot.tools.condakit.urls import read_urls  # noqa: PLC0415 -- as above
+
     return canonical_url(read_urls(path.parent, [path.name]).by_name.get(path.name, ""))

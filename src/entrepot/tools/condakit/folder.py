@@ -17,6 +17,7 @@ from typing import Any
 from entrepot.digests import Digest
 from entrepot.errors import FormatError
 from entrepot.heads import redacted_url
+from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Entry, Kind, Progress
 from entrepot.tools.condakit.census import Census, Tree, measure
 from entrepot.tools.condakit.environments import Mention, Mentions, has_link_into, load_json
@@ -24,7 +25,7 @@ from entrepot.tools.condakit.indexes import index_entries
 from entrepot.tools.condakit.locked import is_locked
 from entrepot.tools.condakit.mamba_dirs import SCHEMES
 from entrepot.tools.condakit.running import is_for_client
-from entrepot.tools.condakit.urls import EXTENSIONS, Urls, read_urls, stem
+from entrepot.tools.condakit.urls import Urls, read_urls, stem
 from entrepot.tools.condakit.writable import MAGIC
 from entrepot.tools.quietly import quick_allocation
 
@@ -170,7 +171,7 @@ def identify(folder: Path, name: str, urls: Urls) -> Identity:
     data = record or load_json(f"{folder}/info/index.json")
     if not data.get("name"):
         return named(name, urls)
-    filename = _text(data, "fn") or next((stem(name) + e for e in EXTENSIONS if stem(name) + e in urls.by_name), None)
+    filename = _text(data, "fn") or next((stem(name) + e for e in CONDA_SUFFIXES if stem(name) + e in urls.by_name), None)
     url = _text(data, "url") or urls.by_name.get(filename or "", "")
     channel = _text(data, "channel")
     return Identity(
@@ -180,7 +181,7 @@ def identify(folder: Path, name: str, urls: Urls) -> Identity:
         _text(data, "subdir"),
         redacted_url(channel) if "://" in channel else channel,
         redacted_url(url) if "://" in url else url,
-        filename if filename and filename.endswith(EXTENSIONS) else None,
+        filename if filename and filename.endswith(CONDA_SUFFIXES) else None,
         _digest(data),
         recorded=bool(record),
     )
@@ -191,7 +192,7 @@ def named(name: str, urls: Urls) -> Identity:
     hashed = _HASHED.fullmatch(name)
     parts = stem(hashed[1] if hashed else name).rsplit("-", 2)
     url = urls.by_name.get(name, "")
-    filename = name if name.endswith(EXTENSIONS) else None
+    filename = name if name.endswith(CONDA_SUFFIXES) else None
     if len(parts) < 3:
         return Identity(filename=filename, url=redacted_url(url) if url else "")
     channel, _, subdir = url.rpartition("/")[0].rpartition("/")
@@ -357,7 +358,7 @@ def _is_bare(path: Path, tree: Tree) -> bool:
 def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iterator[Entry]:
     for name, _ in found.files:
         tree = measure(f"{look.folder}/{name}")
-        if name.endswith(EXTENSIONS):
+        if name.endswith(CONDA_SUFFIXES):
             yield _archive(look, name, tree, identities)
         elif name.endswith(".partial"):
             yield _partial(look, name, tree)

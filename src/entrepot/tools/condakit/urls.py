@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from entrepot.names import CONDA_SUFFIXES
 from entrepot.tools.condakit.writable import MAGIC
 
 LIMIT_BYTES = 256 << 20
-EXTENSIONS = (".conda", ".tar.bz2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def stem(name: str) -> str:
     >>> stem("numpy-1.26-py311_0.tar.bz2"), stem("numpy-1.26-py311_0")
     ('numpy-1.26-py311_0', 'numpy-1.26-py311_0')
     """
-    return next((name[: -len(e)] for e in EXTENSIONS if name.endswith(e)), name)
+    return next((name[: -len(e)] for e in CONDA_SUFFIXES if name.endswith(e)), name)
 
 
 def read_urls(folder: Path, names: Iterable[str]) -> Urls:
@@ -63,7 +63,7 @@ def read_urls(folder: Path, names: Iterable[str]) -> Urls:
 def _name(line: bytes) -> str:
     """The base name as conda sees it; one without an extension is a ``.tar.bz2``."""
     name = line.strip().decode("utf-8", "replace").partition("#")[0].rpartition("/")[2]
-    return name if name.endswith(EXTENSIONS) or not name else f"{name}.tar.bz2"
+    return name if name.endswith(CONDA_SUFFIXES) or not name else f"{name}.tar.bz2"
 
 
 def _needed(lines: list[bytes], wanted: set[str]) -> list[bool]:

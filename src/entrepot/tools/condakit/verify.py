@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from entrepot.files import leave_to_owner, make_folders
+from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Entry, Finding, Kind, Progress, Surroundings
 from entrepot.tools.condakit.archive import problem as archive_problem
 from entrepot.tools.condakit.archive import restore
@@ -25,7 +26,7 @@ from entrepot.tools.condakit.environments import load_json
 from entrepot.tools.condakit.folder import BEING_WRITTEN, FRESH, Look, entries
 from entrepot.tools.condakit.removal import remove
 from entrepot.tools.condakit.trees import LARGEST_INFO_BYTES, Damage, damages, listed
-from entrepot.tools.condakit.urls import EXTENSIONS, stem
+from entrepot.tools.condakit.urls import stem
 from entrepot.tools.condakit.writable import MAGIC
 
 RECORD = "info/repodata_record.json"
@@ -135,7 +136,7 @@ class Verifier:
     def _case(self, entry: Entry, urls: dict[str, str]) -> _Case:
         path = entry.paths[0]
         archive = self._good.get(path.name)
-        url = next((urls[path.name + e] for e in EXTENSIONS if path.name + e in urls), "")
+        url = next((urls[path.name + e] for e in CONDA_SUFFIXES if path.name + e in urls), "")
         return _Case(entry, path, archive, url)
 
     def _package(self, case: _Case) -> Iterator[Finding]:

@@ -12,7 +12,8 @@ from entrepot.httpcache.messages import Headers, ResponseHead
 from entrepot.ports.donor import Donor
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.pip.httpentry import V1, V2, Damage, entry_name, entry_path, fresh_until, open_region, read_meta
-from entrepot.tools.pip.places import places
+from entrepot.tools.pip.interpreters import pips
+from entrepot.tools.pip.places import cache_of
 from entrepot.tools.pip.presence import is_folder
 
 SECRET_HEADERS = frozenset(("set-cookie", "set-cookie2", "www-authenticate", "authorization"))
@@ -72,8 +73,8 @@ def donor(url: str, root: Path) -> Donation | None:
 
 def donors(around: Surroundings) -> list[Donor]:
     """The caches of every pip found, as sources of bodies. Source: ``tools/pip/places.py``."""
-    roots = dict.fromkeys(place.path for place in places(around) if place.path is not None and is_folder(place.path))
-    return [partial(_given, root) for root in roots]
+    roots = dict.fromkeys(cache_of(around, pip) for pip in pips(around))
+    return [partial(_given, root) for root in roots if root is not None and is_folder(root)]
 
 
 def _given(root: Path, url: str) -> Donation | None:

@@ -163,10 +163,21 @@ def _with_notes(place: Place, notes: tuple[str, ...]) -> Place:
     )
 
 
+def cache_of(around: Surroundings, pip: Pip) -> Path | None:
+    """The directory that one pip's ``install`` would use, symbolic links resolved; ``None``: none."""
+    return _resolved(resolve(around, pip), around)
+
+
+def _resolved(answer: Resolution, around: Surroundings) -> Path | None:
+    if answer.path is None:
+        return None
+    return Path(os.path.realpath(answer.path) if around.platform != "win32" else answer.path)
+
+
 def place_of(around: Surroundings, pip: Pip, *, command: str = "install", options: Sequence[str] = ()) -> Place:
     """The cache of one pip."""
     answer = resolve(around, pip, command=command, options=options)
-    path = None if answer.path is None else Path(os.path.realpath(answer.path) if around.platform != "win32" else answer.path)
+    path = _resolved(answer, around)
     notes = list(answer.notes)
     printed = resolve(around, pip, command="cache", options=options)
     if command != "cache" and printed.path != answer.path:
