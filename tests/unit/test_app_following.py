@@ -48,15 +48,15 @@ class Two:
 class Reader:
     """A client that reads as far as it is told to."""
 
-    def __init__(self, service):
-        self.service = service
+    def __init__(self, service, url=FILE):
+        self.service, self.url = service, url
         self.got = b""
         self.answer = None
 
     async def read(self, upto: int | None = None) -> bytes:
         """Bytes so far; raises what the body raises."""
         if self.answer is None:
-            self.answer = await self.service.handle(Request(RequestHead("GET", FILE)))
+            self.answer = await self.service.handle(Request(RequestHead("GET", self.url)))
             self.chunks = self.answer.body.chunks()
         while upto is None or len(self.got) < upto:
             piece = await anext(self.chunks, None)
@@ -231,3 +231,34 @@ def test_a_killed_leaders_unusable_partial_is_not_continued_for_those_who_have_r
         await two.close()
 
     run(go())
+
+
+@pytest.mark.parametrize("lengthless", [False, True], ids=["announced", "without length"])
+def test_who_follows_a_page_that_is_not_kept_has_all_of_it(tmp_path, lengthless):
+    """Pages with signed links are dropped when they are whole; upstream would sign the next one otherwise."""
+
+    def page(signature: str) -> Script:
+        link = f'<a href="https://files.test/demo-1.0.tar.gz?X-Amz-Signature={signature}">demo-1.0.tar.gz</a>'
+        text = f"<!DOCTYPE html><title>Links for demo</title>{' ' * 200_000}{link}".encode()
+        return Script(200, {"Content-Type": "text/html"}, text, gate=asyncio.Event(), lengthless=lengthless)
+
+    first, second = page("one"), page("two")
+    two = Two(tmp_path, Script(), Script(), page=False)
+    for world, script in zip(two.worlds, (first, second), strict=True):
+        world.upstream.route(INDEX, script)
+
+    async def go():
+        leading = asyncio.create_task(get(two.leader, INDEX))
+        await until(lambda: two.worlds[0].upstream.count(INDEX))
+        await asyncio.sleep(0.05)
+        reader = Reader(two.follower, INDEX)
+        assert await reader.read(50_000)
+        first.gate.set()
+        assert await reader.read() == first.body
+        await reader.close()
+        assert (await leading)[1] == first.body
+        await two.close()
+
+    run(go())
+    assert two.worlds[1].upstream.count(INDEX) == 0
+    assert not [path for path in (tmp_path / "s").rglob("*") if path.is_file() and b"X-Amz" in path.read_bytes()]

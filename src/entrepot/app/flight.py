@@ -14,7 +14,7 @@ from entrepot.app.following import Follower
 from entrepot.app.leading import Leader
 from entrepot.app.partials import starts_alike
 from entrepot.app.policy import agrees, immutable
-from entrepot.app.progress import Progress
+from entrepot.app.progress import NOTICED_S, Progress
 from entrepot.digests import Digest
 from entrepot.errors import StoreError, TruncatedBody, UpstreamError
 from entrepot.heads import Head, canonical_url
@@ -25,7 +25,7 @@ FOLLOW_S = 0.01
 """Seconds between looks at a download that another process leads."""
 LAG = 0.05
 """Once it is shown, looks come as much more seldom as this share of the time that it has taken so far, which nobody notices, ..."""
-LAG_MOST_S = 0.04
+LAG_MOST_S = NOTICED_S - FOLLOW_S
 """... but never further apart than this: ten processes that look at each piece of a network take more time than their clients."""
 
 
@@ -123,6 +123,7 @@ class Flight(Progress):
     def _show(self, follower: Follower) -> None:
         note = follower.note
         if note is None or note.mark == self.mark:
+            self.total = self.total if note is None else note.total
             self.tell_growth()
             return
         if not (self._errand.expectation.checks or self._came_since(note.head)):
@@ -138,7 +139,7 @@ class Flight(Progress):
         fresh = [h for h in heads if self._came_since(h) and can_reuse_for(self._errand.request, h.response)]
         found = fixed or (fresh[0] if fresh else None)
         if found is None:
-            return False
+            return self._seen_whole()
         if self.growing is not None:
             # Waiters here have read from the file that another process has finished; its body goes on where they are.
             blob = await self._means.entries.open_body(found)
@@ -149,6 +150,17 @@ class Flight(Progress):
             self.blob = blob
         self.entry, self.state = found, State.LANDED
         return True
+
+    def _seen_whole(self) -> bool:
+        """Whether all was seen here of an answer that another process did not keep: waiters have read from it, and get the end.
+
+        Upstream's next answer may be another one, which could not be put to what they have.
+        """
+        whole = self.growing is not None and self.total is not None and self.growing.size() == self.total
+        if whole and self.draft is not None and not self._errand.expectation.checks:
+            self.state = State.VERIFIED
+            return True
+        return False
 
     def _came_since(self, head: Head) -> bool:
         """Whether upstream was asked after we were: only then is it an answer to this request too."""

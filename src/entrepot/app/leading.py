@@ -34,7 +34,7 @@ from entrepot.app.partials import (
     resuming,
 )
 from entrepot.app.policy import BACKOFF_S, MAX_ATTEMPTS, RETRIED, keeps, pause_s, without_private_fields
-from entrepot.app.progress import Progress
+from entrepot.app.progress import NOTICED_S, Progress
 from entrepot.beside import Span
 from entrepot.digests import Hasher
 from entrepot.errors import Busy, DigestMismatch, StoreError, TruncatedBody, UpstreamError, UpstreamProtocolError, UpstreamTimeout
@@ -288,7 +288,7 @@ class Leader:
         if ok and await holds_secrets(self._errand.request.url, head, Span(growing.read, size), self._means.readers):
             host = urlsplit(self._errand.redacted).hostname
             self._means.warn(f"pages of {host} hold tokens or signed links, so they are not kept")
-            growing.discard()
+            await self._let_go(size)
             return
         try:
             shown.entry = await self._means.entries.keep(self._errand.request.url, head, growing, replaces=self._replaces)
@@ -296,6 +296,17 @@ class Leader:
             self._means.entries.failed(exc)  # the clients have it all the same
         else:
             shown.state = State.LANDED
+
+    async def _let_go(self, size: int) -> None:
+        """Drop what is whole and not kept, once those who follow in other processes have been told where it ends."""
+        shown = self._progress
+        assert shown.draft is not None
+        try:
+            with suppress(StoreError):
+                self._growing.describe(Note(shown.draft, size, shown.mark, shown.holds).to_bytes())
+                await asyncio.sleep(NOTICED_S)
+        finally:
+            self._growing.discard()
 
     async def _refresh(self, action: Refresh) -> None:
         shown, entries, url = self._progress, self._means.entries, self._errand.request.url

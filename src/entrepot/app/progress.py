@@ -21,6 +21,8 @@ from entrepot.ports.upstream import Answer
 
 PACE_S = 0.01
 """Seconds between two times that a waiter or a few are told of growth."""
+NOTICED_S = 0.05
+"""Seconds in which those who follow in another process certainly notice a change."""
 WAITERS = 25
 """So many waiters more are told a :data:`PACE_S` more seldom: what each is sent is larger then, and waking them costs less."""
 PIECES = 4
@@ -98,7 +100,7 @@ class Progress:
         if self.growing is None or self.draft is None or self.state is State.ASKING:
             return 0
         if self.state in {State.VERIFIED, State.LANDED}:
-            return self.hasher.size
+            return self.total or 0
         # Also after a failure. Without a digest too the last byte waits: who has it may ask for what this page names, which
         # must be known then; and a body that failed must not have been whole.
         return max(0, self.growing.size() - (HELD_BACK if self.holds else 1))
