@@ -488,6 +488,8 @@ class FuzzWorld:
             self._servers.append(server)
         self.loop.ours = set(self.loop.ports.values())
         self.loop.set_exception_handler(lambda _loop, context: self.failures.append(repr(context)))
+        self._unraisable = sys.unraisablehook
+        sys.unraisablehook = lambda trouble: self.failures.append(f"{trouble.exc_value!r} of {trouble.object!r}")
         self.store = DirectoryStore(self.root, cap=1 << 40)
         self.catalogue = open_catalogue(self.root)
         facts, self.tally = Facts(self.catalogue), Tally()
@@ -525,6 +527,7 @@ class FuzzWorld:
         self.store.close()
         await asyncio.sleep(0.05)
         gc.collect()
+        sys.unraisablehook = self._unraisable
 
     async def send(self, data: bytes, *, tls: bool = False) -> bytes | None:
         """All that comes back; ``None`` when no end of it comes."""

@@ -116,3 +116,21 @@ def test_no_key_is_ever_written_to_a_disk(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[0] == "[] 1 False"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_name_that_is_no_ascii_is_refused_without_a_traceback(capsys):
+    """What a broken client says first must not end up between the lines of the command."""
+    authority = Authority()
+    authority.prepare()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="index.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello = outgoing.read()
+    assert hello.count(b"index.test") == 1
+    heard = ssl.MemoryBIO()
+    heard.write(hello.replace(b"index.test", b"i\xeedex.test"))
+    server = authority.context("index.test").wrap_bio(heard, ssl.MemoryBIO(), server_side=True)
+    with pytest.raises(ssl.SSLError):
+        server.do_handshake()
+    assert capsys.readouterr().err == ""

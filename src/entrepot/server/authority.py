@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import os
+import sys
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from entrepot.server.der import authority_certificate
 
 if TYPE_CHECKING:
     import ssl
+    from sys import UnraisableHookArgs
 
 MISNAMED = "misnamed"
 """Attribute that a context's ``sni_callback`` sets on the connection to the name that was asked for in place of its own."""
@@ -52,6 +54,10 @@ class Authority:
         import ssl  # noqa: F401, PLC0415
 
         import entrepot.server.leaf  # noqa: F401, PLC0415
+
+        global _elsewhere
+        if sys.unraisablehook is not _unraisable:
+            _elsewhere, sys.unraisablehook = sys.unraisablehook, _unraisable
 
     def context(self, host: str) -> ssl.SSLContext:
         """A server context that shows a certificate for exactly this host name or IP address."""
@@ -98,6 +104,15 @@ class Authority:
             not_before=self._not_before,
             not_after=self._not_after,
         )
+
+
+_elsewhere = sys.unraisablehook
+
+
+def _unraisable(trouble: UnraisableHookArgs) -> None:
+    """A server name that is no ASCII: Python refuses it by itself and then writes a traceback where nobody can catch it."""
+    if not (isinstance(trouble.exc_value, UnicodeDecodeError) and isinstance(trouble.object, bytes)):
+        _elsewhere(trouble)
 
 
 def _memory_file() -> tempfile._TemporaryFileWrapper[bytes]:
