@@ -48,6 +48,36 @@ def test_with_a_full_pip_cache_and_an_empty_store_no_file_is_fetched(scene):
     assert {e["outcome"] for e in report["entries"] if e["url"].endswith(".whl")} == {"hit"}
 
 
+def test_bytes_that_the_store_and_pips_cache_hold_together_are_told_once(scene):
+    """The bodies are linked: cleaning the store gives nothing of them back, cleaning both gives them back once."""
+    _origin, _, environment, tmp_path = scene
+    through(scene)
+    caches = [tmp_path / "store", Path(environment["HOME"]) / ".cache/pip"]
+    if not any(path.stat().st_nlink > 1 for path in caches[0].rglob("bodies/*/*/*")):
+        pytest.skip("this file system clones, or has no links")
+    environment = {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))}
+    words = [sys.executable, "-m", "entrepot", "--store", caches[0], "--json"]
+
+    def told(*more):
+        return json.loads(clients.run([*words, *more], environment).stdout)
+
+    assert told("status", "--tool", "pip,entrepot")["duplicates"]["wasted"] == 0
+    wheels = 2 * 120_000
+    for tool, planned in (("entrepot", range(wheels)), ("pip,entrepot", range(wheels, 2 * wheels))):
+        plan = told("clean", "--all", "--force", "-n", "--tool", tool)
+        assert plan["freed"] in planned, tool
+    before = used(caches)
+    assert before - used(caches) == 0
+    done = told("clean", "--all", "--force", "-y", "--tool", "entrepot")
+    assert done["freed"] == before - used(caches) < wheels
+
+
+def used(folders):
+    """Bytes of disk below some directories, each inode once; what entrepot writes for itself left out."""
+    paths = [path for folder in folders for path in folder.rglob("*") if path.parts[-2] != "locks" and "catalogue" not in path.name]
+    return sum({(i.st_dev, i.st_ino): i.st_blocks * 512 for i in (path.lstat() for path in paths)}.values())
+
+
 def test_a_damaged_body_in_pips_cache_is_not_taken(scene):
     origin, _, environment, _ = scene
     wheels = [p for p in Path(environment["HOME"]).rglob("*.body") if p.stat().st_size > 100_000]

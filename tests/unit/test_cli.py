@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from entrepot.app.inventory import holding
 from entrepot.cli import main as cli
 from entrepot.cli import wiring
 from entrepot.cli.main import COMMANDS, main, parse, split
@@ -612,6 +613,16 @@ def test_status_names_what_several_caches_hold(run):
     _, said = as_json(run("status", "--json"))
     assert said["duplicates"] == {"wasted": 12_288, "files": 1, "tools": ["pip", "uv"]}
     assert "! 12 kB is stored twice (pip and uv hold 1 equal files)      entrepot list --duplicates" in run("status")[1]
+
+
+def test_what_two_caches_hold_together_is_in_the_total_once(run, tools):
+    def summary(place, around):
+        return replace(holding(place, tools[0].entries), linked=12_288)
+
+    tools[0].summary = summary
+    assert run("status")[1].splitlines()[3].split()[:3] == ["total", "37", "kB"]
+    tools[0].summary = lambda place, around: holding(place, tools[0].entries)
+    assert run("status")[1].splitlines()[3].split()[:3] == ["total", "49", "kB"]
 
 
 def test_a_plan_in_which_nothing_goes_does_not_invite_to_do_it(run, tools):

@@ -99,7 +99,28 @@ def test_a_shared_body_is_freed_only_with_its_last_head(world, cache, around):
     assert world.store.objects == {}
 
 
-def test_the_summary_agrees_with_a_scan(world, cache, around):
+@pytest.fixture
+def linked(world):
+    """A body of the store that is a file of another cache as well; its key."""
+    key = world.body(b"taken over")
+    world.add("https://a.test/taken-1.0-py3-none-any.whl", b"taken over")
+    path = world.root / key
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"taken over")
+    os.link(path, world.root / "pips")
+    return key
+
+
+def test_a_body_with_other_names_gives_nothing_back_alone(world, cache, around, linked):
+    world.add("https://b.test/taken-1.0-py3-none-any.whl", b"taken over")
+    world.add("https://a.test/demo-1.0-py3-none-any.whl", b"x" * 10_000)
+    entries = scan(cache, around)
+    assert sorted(entry.freeable for entry in entries) == [BLOCK, BLOCK, 12_288 + BLOCK]
+    held = cache.summary(cache.places(around)[0], around)
+    assert (held.linked, held.total.disk - held.total.freeable) == (BLOCK, BLOCK)
+
+
+def test_the_summary_agrees_with_a_scan(world, cache, around, linked):
     world.add("https://a.test/demo-1.0-py3-none-any.whl", b"x" * 10_000, days=4)
     world.add("https://b.test/demo-1.0-py3-none-any.whl", b"x" * 10_000, days=2)
     world.add("https://index.test/simple/demo/", b"page", kind="page", proven=False)

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from entrepot.app.inventory import Filter, Sum, is_older, is_unused, normalized, share_key, shared_disk, version_order
+from entrepot.app.inventory import (
+    Filter,
+    Sum,
+    has_other_names,
+    is_older,
+    is_unused,
+    normalized,
+    share_key,
+    shared_disk,
+    version_order,
+)
+from entrepot.app.links import LastNames, counted_again
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, Tool
 from entrepot.sizes import show_size
 
@@ -162,8 +173,11 @@ def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish) -> Non
     to_bytes = wish.to_bytes or 0
     left = _disk_of(entries) - freed_by([entries[n] for n in chosen], entries)
     sharers: dict[tuple[str, str, str], int] = {}
+    links = LastNames()
     for number, entry in enumerate(entries):
-        if (key := share_key(entry)) and number not in chosen:
+        if number in chosen:
+            links.drop(entry)
+        elif key := share_key(entry):
             sharers[key] = sharers.get(key, 0) + 1
     for number in sorted((n for n in range(len(entries)) if n not in chosen), key=lambda n: _order(entries[n])):
         if left <= to_bytes:
@@ -172,18 +186,14 @@ def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish) -> Non
         if not _is_meant(entry, wish) or _stays(entry, wish) or not (entry.freeable or share_key(entry)):
             continue
         chosen[number] = f"least recently used, to get down to {show_size(to_bytes)}"
-        key = share_key(entry)
-        left -= entry.freeable
-        if key:
-            sharers[key] -= 1
-            left -= 0 if sharers[key] else shared_disk(entry)
+        left -= _given(entry, sharers, links)
 
 
-def _disk_of(entries: Iterable[Entry]) -> int:
+def _disk_of(entries: Sequence[Entry]) -> int:
     total = Sum()
     for entry in entries:
         total.add(entry)
-    return total.disk
+    return total.disk - counted_again(entries)
 
 
 def _order(entry: Entry) -> tuple[bool, tuple[float, str]]:
@@ -202,13 +212,18 @@ def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
     for entry in everything:
         if key := share_key(entry):
             sharers[key] = sharers.get(key, 0) + 1
-    freed = 0
-    for entry in going:
-        freed += entry.freeable
-        if key := share_key(entry):
-            sharers[key] -= 1
-            freed += 0 if sharers[key] else shared_disk(entry)
-    return freed
+    links = LastNames()
+    return sum(_given(entry, sharers, links) for entry in going)
+
+
+def _given(entry: Entry, sharers: dict[tuple[str, str, str], int], links: LastNames) -> int:
+    """Bytes of disk that one more entry gives back, after those that were counted off ``sharers`` and ``links``."""
+    if key := share_key(entry):
+        sharers[key] -= 1
+        if sharers[key]:
+            return entry.freeable
+        return entry.freeable + (0 if has_other_names(entry) else shared_disk(entry)) + links.drop(entry)
+    return entry.freeable + links.drop(entry)
 
 
 def _title(entry: Entry) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from entrepot.app.links import linked_files
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings, Tool
 
@@ -50,7 +51,7 @@ class Sum:
         self._own_disk += entry.disk - body
         self._own_freeable += 0 if entry.pinned else entry.disk - body
         seen, pinned = self._shared.get(shares, (body, 0))
-        self._shared[shares] = (seen, pinned + bool(entry.pinned))
+        self._shared[shares] = (seen, pinned + bool(entry.pinned or has_other_names(entry)))
 
     def add_bare(self, entries: int, *, files: int, size: int, disk: int, used: float | None, freeable: int | None = None) -> None:
         """Count more entries, which share nothing with others, by their numbers alone; all of them may go unless it is said."""
@@ -94,6 +95,11 @@ def shared_disk(entry: Entry) -> int:
     return int(entry.extra.get("shared-disk", "0"))
 
 
+def has_other_names(entry: Entry) -> bool:
+    """Whether its body is a file of another cache as well, by a hard link: removing it here alone gives nothing of it back."""
+    return "linked" in entry.extra
+
+
 @dataclass(frozen=True, slots=True)
 class Holding:
     """One cache directory and what lies in it."""
@@ -106,6 +112,8 @@ class Holding:
     """What plain ``clean`` would take, by reason."""
     counted: float | None = None
     """When it was counted, if that was not just now; seconds since the epoch."""
+    linked: int = 0
+    """Bytes of disk, in the total, of files that are another cache's as well."""
 
 
 def holding(place: Place, entries: Iterable[Entry]) -> Holding:
@@ -362,14 +370,23 @@ def duplicates(entries: Iterable[Entry]) -> list[list[Entry]]:
             name := entry.filename or (entry.digest and str(entry.digest))
         ):
             groups.setdefault(name, []).append(entry)
-    several = [same for same in groups.values() if len({share_key(e) or (e.tool, str(e.place), e.key) for e in same}) > 1]
+    several = [same for same in groups.values() if len(same) > 1 and len(_distinct(same)) > 1]
     return sorted(several, key=lambda same: (-wasted(same), same[0].filename or ""))
 
 
 def wasted(same: Sequence[Entry]) -> int:
     """Bytes of disk that all but the largest of these take."""
-    distinct = {share_key(e) or (e.tool, str(e.place), e.key): e.disk for e in same}
+    distinct = _distinct(same)
     return sum(distinct.values()) - max(distinct.values(), default=0)
+
+
+def _distinct(same: Iterable[Entry]) -> dict[object, int]:
+    """The files that some entries are, each once whatever names it has, and the bytes of disk that they are listed with."""
+    found: dict[object, int] = {}
+    for entry in same:
+        inode = next((inode for inode, _, _ in linked_files(entry)), None)
+        found.setdefault(inode or share_key(entry) or (entry.tool, str(entry.place), entry.key), entry.disk)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

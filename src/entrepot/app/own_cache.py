@@ -64,6 +64,9 @@ if TYPE_CHECKING:  # `where` says where the store is without loading what reads 
 
 NAME = "entrepot"
 
+FEW = 5_000
+"""Entries up to which :meth:`OwnCache.summary` looks at every body."""
+
 HEAD_DISK = 4096
 """Bytes of disk a head is counted with when no head can be looked at: it is smaller than a block on the common file systems."""
 
@@ -258,6 +261,9 @@ class OwnCache:
         if several:
             extra |= {"shares": row.body or "", "shared-disk": str(row.disk)}
         paths = (self._root / row.key,) if body is None else (self._root / row.key, self._root / body_key(body))
+        linked = body is not None and _has_other_names(paths[-1])
+        if linked:
+            extra["linked"] = "yes"
         proven = bool(row.proven)
         return Entry(
             tool=NAME,
@@ -266,7 +272,7 @@ class OwnCache:
             kind=_kind(row.kind),
             size=row.size or 0,
             disk=row.disk + head_disk,
-            freeable=head_disk if several else row.disk + head_disk,
+            freeable=head_disk if several or linked else row.disk + head_disk,
             files=len(paths),
             project=row.project,
             version=row.version,
@@ -315,18 +321,33 @@ class OwnCache:
         tallies = self._tallies()
         head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
         total, groups = Sum(), dict[str, Sum]()
-        refusal = self._refusal()
+        refusal, linked = self._refusal(), self._linked(tallies)
         for kind, (_, (heads, own, content, blocks, last)) in tallies.items():
             for each in (total, groups.setdefault(_kind(kind).group, Sum())):
                 whole = int(blocks + heads * head_disk)
-                each.add_bare(
-                    int(heads), files=int(heads + own), size=int(content), disk=whole, used=last, freeable=0 if refusal else None
-                )
+                freeable = 0 if refusal else whole - linked.get(kind, 0)
+                each.add_bare(int(heads), files=int(heads + own), size=int(content), disk=whole, used=last, freeable=freeable)
         found = holding(place, (replace(partial, pinned=refusal or partial.pinned) for partial in self._partials(place)))
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
         total.merge(found.total)
-        return Holding(place, total, {name: groups[name] for name in GROUPS if name in groups}, found.litter)
+        named = {name: groups[name] for name in GROUPS if name in groups}
+        return Holding(place, total, named, found.litter, linked=sum(linked.values()))
+
+    def _linked(self, tallies: Mapping[str, tuple[str, tuple[int, int, int, int, float]]]) -> Mapping[str, int]:
+        """Kind -> bytes of disk of bodies that have names in other caches; not looked for among many."""
+        from entrepot.heads import body_key  # noqa: PLC0415
+
+        found: dict[str, int] = {}
+        if sum(heads for _, (heads, *_) in tallies.values()) > FEW:
+            return found
+        seen = set[str]()
+        for row in self._open().ledger.listing():
+            if row.body is not None and row.body not in seen:
+                seen.add(row.body)
+                if _has_other_names(self._root / body_key(Digest.parse(row.body))):
+                    found[row.kind] = found.get(row.kind, 0) + row.disk
+        return found
 
     def _tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
         """Kind -> a key of it, and heads, distinct bodies, bytes of content and of disk, last use; by the catalogue if it can."""
@@ -486,6 +507,14 @@ def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> t
         if given is not None:
             freed, files = freed + given, files + 1
     return freed, files
+
+
+def _has_other_names(path: Path) -> bool:
+    """Whether a file is somebody else's as well, pip's for one: then removing it gives nothing back."""
+    try:
+        return os.lstat(path).st_nlink > 1
+    except OSError:
+        return False
 
 
 def _blocks(path: Path) -> int:

@@ -148,6 +148,7 @@ def _table(context: Context, holdings: Sequence[Holding], *, kinds: bool) -> Non
             rows += [["", f"  {name}", *_cells(each, context.now), ""] for name, each in held.groups.items()]
     if len(holdings) > 1:
         whole = [sum(getattr(h.total, what) for h in holdings) for what in ("disk", "freeable", "files")]
+        whole[0] -= sum(h.linked for h in holdings)  # in another cache's size already
         rows.append(["total", "", show_size(whole[0]), show_size(whole[1]), show_count(whole[2]), "", ""])
     out.table(COLUMNS, rows, last=int(len(holdings) > 1))
 
