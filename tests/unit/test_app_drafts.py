@@ -8,9 +8,10 @@ from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, Stor
 from entrepot.links import Link
 
 
-def drafted(url, content_type, expectation=NOTHING):
-    stored = StoredResponse(ResponseHead(200, Headers({"Content-Type": content_type})), (), 0, 0)
-    return draft_head(RequestHead("GET", url), stored, expectation, shared=False, reserve=False)
+def drafted(url, content_type, expectation=NOTHING, *, status=200, accept="*/*"):
+    stored = StoredResponse(ResponseHead(status, Headers({"Content-Type": content_type})), (), 0, 0)
+    request = RequestHead("GET", url, Headers({"Accept": accept}))
+    return draft_head(request, stored, expectation, shared=False, reserve=False)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,22 @@ def drafted(url, content_type, expectation=NOTHING):
 )
 def test_kind_and_project_are_read_off_the_url_and_the_type(url, content_type, kind, project):
     head = drafted(url, content_type)
+    assert (head.kind, head.project) == (kind, project)
+
+
+@pytest.mark.parametrize(
+    ("url", "accept", "kind", "project"),
+    [
+        ("https://index.test/simple/No_Such/", "text/html", "page", "no-such"),
+        ("https://index.test/root/+simple/no-such/", "application/vnd.pypi.simple.v1+json, text/html; q=0.1", "page", "no-such"),
+        ("https://index.test/links.html", "application/vnd.pypi.simple.v1+json, text/html; q=0.1", "other", None),
+        ("https://index.test/about/", "*/*", "other", None),
+        ("https://files.test/demo-1.0-py3-none-any.whl.metadata", "*/*", "metadata", "demo"),
+    ],
+)
+def test_an_absence_belongs_to_the_project_that_was_asked_for(url, accept, kind, project):
+    """`list NAME` shows it and `remove NAME` forgets it, whatever the index says in words."""
+    head = drafted(url, "text/plain", status=404, accept=accept)
     assert (head.kind, head.project) == (kind, project)
 
 

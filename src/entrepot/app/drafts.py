@@ -6,7 +6,7 @@ import dataclasses
 from urllib.parse import urlsplit
 
 from entrepot.app.facts import Expectation
-from entrepot.app.policy import has_credentials, without_private_fields
+from entrepot.app.policy import NEGATIVES, has_credentials, without_private_fields
 from entrepot.channel.forms import tells_of_archives
 from entrepot.heads import Head, canonical_url, redacted_url
 from entrepot.httpcache.messages import RequestHead, StoredResponse
@@ -31,7 +31,10 @@ def draft_head(request: RequestHead, stored: StoredResponse, expectation: Expect
     project = (link and link.project) or (named and named.project) or None
     if kind == "other" and tells_of_archives(request.url):
         kind = "page"
-    elif kind == "other" and is_index_page(request.url, stored.head.headers.get("content-type") or ""):
+    elif kind == "other" and (
+        is_index_page(request.url, stored.head.headers.get("content-type") or "")
+        or (stored.head.status in NEGATIVES and asks_for_index_page(request))
+    ):
         kind, project = "page", project or page_project(request.url)
     return Head(
         url=redacted_url(canonical_url(request.url)),
@@ -52,6 +55,16 @@ def draft_head(request: RequestHead, stored: StoredResponse, expectation: Expect
 def is_index_page(url: str, content_type: str) -> bool:
     """Whether a response is an index page by its type, or is HTML where indexes keep their pages (PEP 503: ``/simple/``)."""
     return is_simple_type(content_type) or ("html" in content_type.lower() and "/simple/" in urlsplit(url).path)
+
+
+def asks_for_index_page(request: RequestHead) -> bool:
+    """Whether a client asks for a project's index page: what an index answers that has no such project may be of any type.
+
+    By what it accepts (PEP 691), or by where indexes keep their pages; their URLs end with a slash (PEP 503).
+    """
+    path = urlsplit(request.url).path
+    accepted = request.headers.get("accept") or ""
+    return path.endswith("/") and ("application/vnd.pypi.simple" in accepted or "/simple/" in path)
 
 
 def page_project(url: str) -> str | None:
