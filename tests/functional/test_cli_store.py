@@ -243,6 +243,15 @@ def test_output_into_a_closed_pipe_is_quiet(machine, argv):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_a_stream_that_was_closed_from_the_start_is_no_failure(machine, closed):
+    machine.write()
+    command = f"{sys.executable} -m entrepot list --tool entrepot {closed}"
+    done = subprocess.run(["sh", "-c", command], env=machine.environ(), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("pkg1" in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
 def test_ascii_output_where_the_terminal_is_not_utf_8(machine):
     machine.world.add("https://files.test/caf\u00e9.whl", b"x", project="caf\u00e9")
     machine.write()

@@ -75,6 +75,9 @@ def test_a_stronger_variable_is_named_and_the_exit_status_is_3(machine):
     done = machine.run("set", "timeout", "30", PIP_TIMEOUT="7")
     assert done.returncode == 3
     assert "in force: 7 (PIP_TIMEOUT)" in done.stderr
+    assert "fix: entrepot config --tool pip list --origin" in done.stderr
+    done = machine.run("set", "cache-dir", "/c", PIP_CACHE_DIR="/d")
+    assert "fix: entrepot where pip" in done.stderr
 
 
 def test_as_a_variable_only_the_line_for_the_shell_is_printed(machine):

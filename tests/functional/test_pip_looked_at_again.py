@@ -36,6 +36,18 @@ def test_only_what_changed_is_read_again(tmp_path):
     assert [e.key for e in lab.tool.remembered(lab.place, lab.around)] == [e.key for e in later]
 
 
+def test_checking_tells_how_far_it_is_while_it_looks_for_entries_too(tmp_path):
+    """The look at a large cache takes longer than a second before the first body is read."""
+    pip_python("26.3")
+    lab, told = Lab("26.3", tmp_path), []
+    try:
+        lab.download("pure")
+        assert not list(lab.tool.verify(lab.place, lab.around, progress=lambda *words: told.append(words[2])))
+    finally:
+        lab.origin.close()
+    assert list(dict.fromkeys(told)) == ["directories", "entries", "bytes"]
+
+
 def test_a_file_that_comes_after_its_page_is_proved_by_it(tmp_path):
     pip_python("26.3")
     lab = Lab("26.3", tmp_path)

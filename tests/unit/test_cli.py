@@ -14,7 +14,7 @@ from entrepot.cli import wiring
 from entrepot.cli.main import COMMANDS, main, parse, split
 from entrepot.config import KEYS
 from entrepot.errors import StoreUnavailable, UsageError
-from entrepot.ports.tool import Change, Finding, Kind
+from entrepot.ports.tool import ORPHANED, Change, Finding, Kind, Place
 from entries import FakeTool, entry
 
 
@@ -613,6 +613,21 @@ def test_status_names_what_several_caches_hold(run):
     _, said = as_json(run("status", "--json"))
     assert said["duplicates"] == {"wasted": 12_288, "files": 1, "tools": ["pip", "uv"]}
     assert "! 12 kB is stored twice (pip and uv hold 1 equal files)      entrepot list --duplicates" in run("status")[1]
+
+
+def test_status_calls_an_orphaned_cache_so(run, tools):
+    tools[0].places = lambda around: [Place("pip", Path("/c/pip"), (), ORPHANED, exists=True)]
+    assert "/c/pip (orphaned)" in run("status")[1]
+
+
+def test_an_interrupted_removal_says_that_a_part_is_done(run, tools):
+    def remove(entries, around, *, force=False, progress=None):
+        raise KeyboardInterrupt
+
+    tools[0].remove = remove
+    status, _, err = run("clean", "--all", "-y", "--tool", "pip")
+    assert status == 130
+    assert "Interrupted: what was removed by then is gone" in err
 
 
 def test_what_two_caches_hold_together_is_in_the_total_once(run, tools):

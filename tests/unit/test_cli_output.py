@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -212,6 +213,11 @@ def test_the_home_directory_is_shown_as_a_tilde(tmp_path):
     assert out.place(tmp_path / "x", tmp_path) == "~/x"
     assert out.place(tmp_path, tmp_path) == "~"
     assert out.place(tmp_path.with_name(tmp_path.name + "2"), tmp_path) == str(tmp_path) + "2"
+
+
+@pytest.mark.parametrize("path", ["/", "/.cache/pip", "/tmp"])
+def test_a_home_of_the_root_as_containers_have_it_is_no_tilde(path):
+    assert make()[0].place(Path(path), Path("/")) == path
 
 
 def test_progress_appears_after_a_second_and_is_wiped(monkeypatch):

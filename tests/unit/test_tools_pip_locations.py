@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.pip.interpreters import Pip, installed_version, parse_release, pip_of, pips
 from entrepot.tools.pip.locations import default_cache, global_files, user_files
-from entrepot.tools.pip.places import ownership_problem, place_of, resolve, sources
+from entrepot.tools.pip.places import ownership_problem, place_of, places, resolve, sources
 from entrepot.tools.pip.settings import PipSettings, check_value
 
 OLD, MIDDLE, MAC_XDG, NEW = (20, 3, 4), (24, 3, 1), (26, 2), (26, 3)
@@ -124,8 +126,45 @@ def test_secrets_in_indexes_are_masked_and_never_shown(tmp_path):
 def test_a_zero_turns_the_cache_off_and_is_explained(tmp_path):
     place = place_of(world(tmp_path, PIP_NO_CACHE_DIR="0"), pip(tmp_path))
     assert place.path is None
-    assert "PIP_NO_CACHE_DIR=0 turns the cache off" in place.notes[0]
+    assert place.notes == ("PIP_NO_CACHE_DIR=0 turns the cache off, as every truth value does; unset it to have one",)
     assert [layer.wins for layer in place.layers] == [True, False]
+
+
+@pytest.fixture
+def left_behind(tmp_path):
+    """A cache at the default place of a home, and one at another."""
+    for root in (tmp_path / ".cache/pip", tmp_path / "moved"):
+        (root / "http-v2/0").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("environ", "file"), [({}, "cache-dir = ~/moved"), ({}, "no-cache-dir = yes"), ({"PIP_NO_CACHE_DIR": "1"}, "")], ids=str
+)
+def test_a_cache_that_a_file_or_a_switch_left_behind_is_a_place_of_its_own(left_behind, environ, file):
+    """`status` shows it and `clean --all` takes it; nobody else ever would."""
+    path = left_behind / ".config/pip/pip.conf"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"[global]\n{file}\n")
+    used, old = places(world(left_behind, **environ))
+    assert used.path in (None, left_behind / "moved")
+    assert (old.path, old.label, old.exists) == (left_behind / ".cache/pip", "orphaned", True)
+    assert [layer.wins for layer in old.layers] == [False, True]
+    assert len(places(replace(world(left_behind, **environ), python=Path(sys.executable)))) == 1
+
+
+@pytest.mark.parametrize("name", ["PIP_CACHE_DIR", "XDG_CACHE_HOME"])
+def test_a_cache_that_a_variable_left_behind_is_only_told_of(left_behind, name):
+    """The variable may be set in this shell alone: what others use is not for `clean --all` to take."""
+    (used,) = places(world(left_behind, **{name: str(left_behind / "moved")}))
+    told = f"{left_behind}/.cache/pip is not in use here and still holds a cache: `{name}= entrepot status` shows it"
+    assert told in used.notes
+    assert [place.label for place in places(world(left_behind, **{name: ""}))] == [used.label]
+
+
+def test_an_empty_cache_at_a_default_place_is_no_orphan(left_behind):
+    (left_behind / ".cache/pip/http-v2/0").rmdir()
+    assert len(places(world(left_behind, PIP_NO_CACHE_DIR="1"))) == 1
 
 
 def test_exactly_one_layer_wins_and_the_line_is_named(tmp_path):
@@ -194,7 +233,9 @@ def test_a_broken_file_is_reported_and_mended_in_place(tmp_path):
     path.write_bytes(b"[global]\r\ntimeout = 3\r\n[global]\r\nretries = 1\r\n")
     settings = PipSettings(world(tmp_path), pip(tmp_path))
     assert "line 3" in settings.problems()[0][1]
-    assert place_of(world(tmp_path), pip(tmp_path)).why_not.startswith("pip stops")
+    why_not = place_of(world(tmp_path), pip(tmp_path)).why_not
+    assert why_not.startswith(f"pip stops with an error: {path}: line 3")
+    assert why_not.endswith("entrepot config --tool pip --mend")
     assert settings.mend()[0][0] == path
     assert path.read_bytes() == b"[global]\r\ntimeout = 3\r\nretries = 1\r\n"
     assert settings.problems() == []

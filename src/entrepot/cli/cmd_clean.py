@@ -124,7 +124,12 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
         out.note("Nothing was changed.")
         return DONE
     meter = out.meter()
-    results = carry_out(plan, context.tools, context.around, force=args.force, progress=meter)
+    try:
+        results = carry_out(plan, context.tools, context.around, force=args.force, progress=meter)
+    except KeyboardInterrupt:
+        meter.close()
+        out.say("\nInterrupted: what was removed by then is gone, the rest is as it was.")
+        raise
     meter.close()
     kept = [pair for result in results.values() for pair in result.kept]
     for entry, reason in kept[:_LONG]:

@@ -33,6 +33,9 @@ from entrepot.undo import (
     shown,
 )
 
+PLACES = ("cache-dir", "no-cache-dir", "pkgs_dirs")
+"""Settings that `where` explains."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verbs and options of ``config``."""
@@ -262,7 +265,8 @@ def _report(context: Context, tool: str, settings: Settings, change: Change, *, 
 
 def _say_answer(context: Context, tool: str, change: Change) -> None:
     if change.differs:
-        context.out.warn("not-in-force", f"{tool} sees something else: {change.verified}", f"entrepot where {tool}")
+        asks = f"where {tool}" if change.key.rpartition(".")[2] in PLACES else f"config --tool {tool} list --origin"
+        context.out.warn("not-in-force", f"{tool} sees something else: {change.verified}", f"entrepot {asks}")
     elif change.verified:
         context.out.hint(f"{tool} says: {change.verified}")
 

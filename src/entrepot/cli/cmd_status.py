@@ -18,7 +18,7 @@ from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY, Align, explained
 from entrepot.cli.records import place_record, sum_record
 from entrepot.errors import EntrepotError
-from entrepot.ports.tool import Place, Progress, Tool
+from entrepot.ports.tool import ORPHANED, Place, Progress, Tool
 from entrepot.sizes import show_age, show_count, show_size
 from entrepot.tools.quota import NEARLY, Quota, told_by, told_by_kernel
 
@@ -142,7 +142,7 @@ def _table(context: Context, holdings: Sequence[Holding], *, kinds: bool) -> Non
     rows = []
     for held in holdings:
         cap = _cap(context, held)
-        where = out.place(held.place.path, context.around.home)
+        where = out.place(held.place.path, context.around.home) + (" (orphaned)" if held.place.label == ORPHANED else "")
         rows.append([held.place.tool, where, *_cells(held.total, context.now), show_size(cap) if cap is not None else "-"])
         if kinds:
             rows += [["", f"  {name}", *_cells(each, context.now), ""] for name, each in held.groups.items()]

@@ -202,6 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
     out = Output(sys.stdout, sys.stderr, os.environ, as_json="--json" in argv and "--" not in argv[: argv.index("--json")])
     debug = "--debug" in (argv[: argv.index("--")] if "--" in argv else argv)
     failure: int | None = None
@@ -237,6 +238,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         status = out.error(exc)
         return status if failure is None else failure
+
+
+def _open_streams() -> None:
+    """A process may be started without standard output or error (``>&-``): what is written there then goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  (as long as the process lives)
 
 
 def _carry_out(module: ModuleType, context: Context, out: Output) -> int:

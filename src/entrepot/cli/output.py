@@ -199,8 +199,8 @@ class Output:
         """A path for people: the home directory as ``~``."""
         if path is None:
             return "-"
-        text, prefix = str(path), str(home)
-        return f"~{text[len(prefix) :]}" if text == prefix or text.startswith(prefix.rstrip(os.sep) + os.sep) else text
+        text, prefix = str(path), str(home).rstrip(os.sep)  # a home of "/", as containers have it, is not worth a "~"
+        return f"~{text[len(prefix) :]}" if prefix and (text == prefix or text.startswith(prefix + os.sep)) else text
 
     def flush(self) -> None:
         """Write out what is buffered, so that a closed pipe is noticed here and not at exit."""

@@ -285,7 +285,7 @@ def check_writable(section: str, key: str, value: str) -> None:
     if not section or section != section.strip() or re.search(r"[\]\[\r\n.]", section) or section == configparser.DEFAULTSECT:
         raise ConfigError(f"{section!r} cannot be a section of pip.conf", name=name)
     if not re.fullmatch(r"[a-z0-9][a-z0-9.\-]*", key):
-        raise ConfigError(f"{key!r} cannot be a key of pip.conf", name=name)
+        raise ConfigError(f"{key!r} cannot be a key of pip.conf", name=name, hint="write it like timeout or install.no-deps")
     if "\r" in value or "\x00" in value or _SURROGATE.search(value):
         raise ConfigError("the value has characters that pip.conf cannot hold", name=name, value=value)
     for number, line in enumerate(value.split("\n")):

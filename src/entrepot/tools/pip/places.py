@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from entrepot.heads import redacted_url
@@ -18,6 +18,7 @@ from entrepot.ports.tool import Layer, Place, Surroundings
 from entrepot.tools.defaults import default_index
 from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips
+from entrepot.tools.pip.left_behind import with_left_behind
 from entrepot.tools.pip.locations import Version, default_cache, expand_user, paths_of
 from entrepot.tools.pip.presence import is_folder
 from entrepot.tools.refusals import user_name
@@ -105,17 +106,19 @@ def _why_not_counted(value: Value) -> str:
 def _switch_note(switch: Value) -> str:
     if switch.value.lower() in {"0", "n", "no", "f", "false", "off"}:
         name = switch.source if switch.level == "variable" else switch.key
-        return f"{name}={switch.value} turns the cache off, as every truth value does"
+        cure = "unset it" if switch.level == "variable" else "take it out"
+        return f"{name}={switch.value} turns the cache off, as every truth value does; {cure} to have one"
     return ""
 
 
 def _error(config: Configuration, switches: list[Value], decisive: set[int]) -> str:
     if config.broken:
         path, text = config.broken[0]
-        return f"pip stops with an error: {path}: {text}"
+        return f"pip stops with an error: {path}: {text}; to mend it: entrepot config --tool pip --mend"
     for switch in switches:
         if id(switch) in decisive and switch.value.lower() not in TRUTH:
-            return f"pip stops with an error: invalid truth value {switch.value!r} for no-cache-dir ({switch.source})"
+            what = f"invalid truth value {switch.value!r} for no-cache-dir ({switch.source})"
+            return f"pip stops with an error: {what}: write yes, or take it out"
     return ""
 
 
@@ -135,32 +138,24 @@ def _absolute(path: str, around: Surroundings, version: Version) -> str:
 
 
 def places(around: Surroundings, *, command: str = "install", options: Sequence[str] = ()) -> list[Place]:
-    """Every cache of every pip found, the one in use first. Pips that agree on a directory share one place."""
+    """Every cache of every pip found, the one in use first, and those left behind at a default place last.
+
+    Pips that agree on a directory share one place.
+    """
     found: dict[str, tuple[Place, list[str]]] = {}
-    for pip in pips(around):
+    known_pips = pips(around)
+    for pip in known_pips:
         place = place_of(around, pip, command=command, options=options)
         known = found.get(str(place.path))
         if known is None:
             found[str(place.path)] = (place, [])
         else:
             known[1].append(pip.label)
-    return [_with_notes(place, (f"also of {', '.join(others)}",) if others else ()) for place, others in found.values()]
-
-
-def _with_notes(place: Place, notes: tuple[str, ...]) -> Place:
-    if not notes:
-        return place
-    return Place(
-        place.tool,
-        place.path,
-        place.layers,
-        place.label,
-        place.exists,
-        place.usable,
-        place.why_not,
-        (*place.notes, *notes),
-        place.sources,
-    )
+    used = [
+        replace(place, notes=(*place.notes, f"also of {', '.join(others)}")) if others else place
+        for place, others in found.values()
+    ]
+    return used if around.python is not None else with_left_behind(used, known_pips, around)
 
 
 def cache_of(around: Surroundings, pip: Pip) -> Path | None:
@@ -183,9 +178,6 @@ def place_of(around: Surroundings, pip: Pip, *, command: str = "install", option
     if command != "cache" and printed.path != answer.path:
         said = printed.path or "that the cache is off"
         notes.append(f"`pip cache dir` says {said}: it reads [cache] where `pip {command}` reads [{command}]")
-    default = _absolute(default_cache(around, pip.version)[0], around, pip.version)
-    if default != answer.path and is_folder(default) and path != Path(os.path.realpath(default)):
-        notes.append(f"the default place {default} is not in use and still holds files")
     why_not = answer.error or ("" if path is None else ownership_problem(path, around))
     return Place(
         tool="pip",

@@ -200,7 +200,7 @@ class PipTool:
 
         if place.path is None or not is_folder(place.path):
             return
-        entries = list(self._scan(place, around, None, recheck=True))
+        entries = list(self._scan(place, around, progress, recheck=True))
         index = Index(self._index_path(around))
         foreign = foreign_owner(place.path, around)
         mends = repair and not foreign
