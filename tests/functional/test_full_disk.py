@@ -127,6 +127,8 @@ class TestMounts:
             assert not left
             assert os.statvfs(disk).f_bavail > 0
             world.check_store()
+            listed, _ = world.entrepot("list", "--tool", "entrepot", "--json").communicate(timeout=60)
+            assert json.loads(listed)["entries"] == [], "the catalogue could not be written, at first"
 
     def test_a_store_that_may_only_be_read_gives_what_it_has_and_the_rest_comes_from_upstream(self, world, tmp_path):
         with tmpfs(tmp_path / "disk", "64m") as disk:

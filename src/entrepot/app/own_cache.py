@@ -436,6 +436,9 @@ class OwnCache:
                     gone.append(entry)
                     freed += outcome[0]
                     files += outcome[1]
+        if getattr(opened.ledger, "degraded", False):  # a full disk would not let it be written; now there is room
+            opened.ledger.close()
+            opened.ledger.forget([entry.key for entry in gone])
         return Removed(tuple(gone), freed, files, tuple(kept))
 
     def _remove_one(self, opened: Opened, entry: Entry, loop: Loop) -> tuple[int, int] | str:
