@@ -54,6 +54,7 @@ class Store:
         self.held: list[str] = []
         self.busy: set[str] = set()
         self.deleted: list[str] = []
+        self.led: dict[str, bool] = {}
         self.at_hold = lambda key: None
 
     async def get(self, key):
@@ -93,6 +94,9 @@ class Store:
 
     def open_flight(self, name):
         raise NotImplementedError
+
+    def is_led(self, name):
+        return self.led.get(name)
 
     def touch(self, key):
         pass

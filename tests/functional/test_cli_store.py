@@ -160,7 +160,7 @@ def test_an_unfinished_download_goes_under_its_lock_or_stays_while_it_is_led(mac
         os.utime(path, (1_600_000_000, 1_600_000_000))
     done = machine.run("clean", "-y", "--tool", "entrepot")
     assert done.returncode == 0
-    assert "a download in progress" in done.stderr
+    assert "a download in progress" in done.stdout
     flights["led"].close()
     store.close()
     assert {p.name for p in (machine.root / "flights").iterdir()} >= {"led.part", "led.note"}

@@ -197,6 +197,18 @@ def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(world, cac
     assert (entry.pinned, entry.litter) == says
 
 
+@pytest.mark.parametrize(("led", "says"), [(True, "a download in progress"), (False, "")])
+@pytest.mark.parametrize("age", [10, 86_400])
+def test_where_a_lock_tells_the_age_of_an_unfinished_download_does_not_count(world, cache, around, led, says, age):
+    """One that died for lack of room may go at once, and one that stands still for long is in progress all the same."""
+    unfinished(world, "a.part", age)
+    world.store.led["a"] = led
+    (entry,) = scan(cache, around)
+    assert entry.pinned == says
+    total = cache.summary(cache.places(around)[0], around).total
+    assert (total.freeable == total.disk) == (not led)
+
+
 def test_a_note_goes_with_its_part_and_locks_are_not_shown(world, cache, around):
     part, note = unfinished(world, "a.part", 9), unfinished(world, "a.note", 9)
     unfinished(world, "a.lock", 9)

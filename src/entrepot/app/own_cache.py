@@ -73,7 +73,7 @@ HEAD_DISK = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Unfinished:
-    """What an unfinished file is called, and from which age in seconds it may go, and goes by itself."""
+    """What an unfinished file is called, and from which age in seconds it may go where no lock tells, and goes by itself."""
 
     fresh_s: float
     litter_s: float
@@ -400,11 +400,16 @@ class OwnCache:
             filename=filename,
             used=seen.st_mtime,
             used_from="mtime",
-            pinned=means.busy if age < means.fresh_s else "",
+            pinned=means.busy if self._is_busy(path, age, means) else "",
             yields=True,
             litter=means.litter if age > means.litter_s else "",
             paths=paths,
         )
+
+    def _is_busy(self, path: Path, age: float, means: _Unfinished) -> bool:
+        """Whether somebody works at an unfinished file: its lock knows, if it has one, else its age has to do."""
+        led = self._open().store.is_led(path.stem) if means is PARTIAL else None
+        return age < means.fresh_s if led is None else led
 
     # -- removing -----------------------------------------------------------------------------------------------
 

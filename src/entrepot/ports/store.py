@@ -201,6 +201,10 @@ class Flights(Protocol):
         """
         ...
 
+    def is_led(self, name: str) -> bool | None:
+        """Whether somebody leads the download of that name now; ``None`` where that cannot be told. Nothing is made for it."""
+        ...
+
 
 class Hold(Protocol):
     """Keeping sweeps away from what is being made."""

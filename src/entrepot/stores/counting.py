@@ -64,6 +64,11 @@ class CountingStore(StoreWrapper):
         self.calls["open_flight"] += 1
         return self.inner.open_flight(name)
 
+    def is_led(self, name: str) -> bool | None:
+        """Counted."""
+        self.calls["is_led"] += 1
+        return self.inner.is_led(name)
+
     def hold(self, key: str, *, exclusive: bool = False) -> AbstractContextManager[None]:
         """Counted."""
         self.calls["hold"] += 1

@@ -196,6 +196,10 @@ class DirectoryStore:
         """
         return FileGrowing(self._disk, *self._disk.flight(name))
 
+    def is_led(self, name: str) -> bool | None:
+        """Whether somebody leads that download now; ``None`` without locks."""
+        return self._disk.is_led(name)
+
     @contextmanager
     def hold(self, key: str, *, exclusive: bool = False) -> Iterator[None]:
         """Lock the prefix of ``key``: the segments up to the first of two hex digits, else the first one.

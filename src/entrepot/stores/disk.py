@@ -71,6 +71,22 @@ class Disk:
         base = f"{base}.{layout.host_name()}-{os.getpid()}"
         return base, LoneLead(base + ".lock")
 
+    def is_led(self, name: str) -> bool | None:
+        """Whether the lock on a flight is held; ``None`` where that cannot be told. Its file is not made for it.
+
+        The lock is shared for a moment only: who wants to lead just then tries again.
+        """
+        try:
+            fd = os.open(os.path.join(self.flights, f"{layout.checked_segment(name)}.lock"), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return not try_lock(fd, exclusive=False)
+        except (NoLocks, OSError):
+            return None
+        finally:
+            os.close(fd)
+
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def begin(self, *, removing: bool = False) -> None:

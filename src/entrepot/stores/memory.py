@@ -136,6 +136,11 @@ class MemoryStore:
         """The download of that name."""
         return MemoryGrowing(self, self._flights.setdefault(checked_segment(name), _Flight()))
 
+    def is_led(self, name: str) -> bool | None:
+        """Whether somebody leads that download now."""
+        flight = self._flights.get(checked_segment(name))
+        return flight is not None and flight.leader is not None
+
     @contextmanager
     def hold(self, key: str, *, exclusive: bool = False) -> Iterator[None]:
         """Lock the first segment of ``key``; nothing is waited for, because all holders are in this process."""

@@ -60,6 +60,10 @@ class StoreWrapper:
         """The download of that name."""
         return self.inner.open_flight(name)
 
+    def is_led(self, name: str) -> bool | None:
+        """Whether somebody leads that download now."""
+        return self.inner.is_led(name)
+
     def hold(self, key: str, *, exclusive: bool = False) -> AbstractContextManager[None]:
         """Lock the prefix of ``key``."""
         return self.inner.hold(key, exclusive=exclusive)

@@ -286,6 +286,18 @@ class FlightSuite:
         leader.close()
         follower.close()
 
+    def test_who_looks_is_told_whether_somebody_leads(self, store: Store) -> None:
+        assert not store.is_led("f")
+        leader = store.open_flight("f")
+        assert leader.lead()
+        leader.write(b"a beginning")
+        assert store.is_led("f") in (True, None)
+        leader.close()
+        assert store.is_led("f") in (False, None)
+        again = store.open_flight("f")
+        assert again.lead(), "the look keeps nobody from leading"
+        again.close()
+
     def test_only_the_leader_writes(self, store: Store) -> None:
         leader, follower = store.open_flight("f"), store.open_flight("f")
         leader.lead()
