@@ -83,7 +83,11 @@ def test_status_sums_up_what_is_on_the_disk(machine):
     assert cache["size"] == sum(len(b"%d" % n) * 20_000 for n in range(12)) + 400
     heads, bodies = machine.root / "heads", machine.root / "bodies"
     mine = [*heads.glob("*/*"), *heads.glob("*/*/*"), *bodies.glob("*/*/*")]  # prefixes stay whoever goes
-    assert cache["disk"] == pytest.approx(sum(p.stat().st_blocks * 512 for p in mine), rel=0.02)
+    assert cache["freeable"] == pytest.approx(sum(p.stat().st_blocks * 512 for p in mine), rel=0.02)
+    everything = [machine.root, *machine.root.rglob("*")]
+    assert cache["disk"] == pytest.approx(sum(p.stat().st_blocks * 512 for p in everything), rel=0.01)
+    assert cache["disk"] == cache["overhead"] + cache["freeable"]
+    assert sum(group["disk"] for group in cache["groups"].values()) == cache["disk"]
     assert cache["cap"] <= 20_000_000_000
     said = machine.run("status", "--tool", "entrepot").stdout
     assert "Spared so far: 1.5 MB of downloads, 7 answers from the store" in said

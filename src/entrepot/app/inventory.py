@@ -114,6 +114,8 @@ class Holding:
     """When it was counted, if that was not just now; seconds since the epoch."""
     linked: int = 0
     """Bytes of disk, in the total, of files that are another cache's as well."""
+    overhead: int = 0
+    """Bytes of disk, in the total, of what is no entry and no removal gives back: a catalogue, directories."""
 
 
 def holding(place: Place, entries: Iterable[Entry]) -> Holding:

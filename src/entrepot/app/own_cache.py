@@ -331,8 +331,21 @@ class OwnCache:
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
         total.merge(found.total)
+        overhead = self._overhead()
+        for each in (total, groups.setdefault(Kind.OTHER.group, Sum())):
+            each.add_bare(0, files=0, size=0, disk=overhead, used=None, freeable=0)
         named = {name: groups[name] for name in GROUPS if name in groups}
-        return Holding(place, total, named, found.litter, linked=sum(linked.values()))
+        return Holding(place, total, named, found.litter, linked=sum(linked.values()), overhead=overhead)
+
+    def _overhead(self) -> int:
+        """Bytes of disk of the store's own files, and of its directories but those of the heads, which go with them."""
+        overhead = _blocks(self._root)
+        for folder in ("", "bodies", "bodies/sha256", "heads"):
+            with contextlib.suppress(OSError), os.scandir(self._root / folder) as found:
+                # the catalogue's shared memory is there as long as somebody, we for one, has it open
+                mine = [each for each in found if each.is_dir(follow_symlinks=False) or not (folder or each.name.endswith("-shm"))]
+                overhead += sum(_disk_of(each.stat(follow_symlinks=False)) for each in mine)
+        return overhead
 
     def _linked(self, tallies: Mapping[str, tuple[str, tuple[int, int, int, int, float]]]) -> Mapping[str, int]:
         """Kind -> bytes of disk of bodies that have names in other caches; not looked for among many."""
@@ -526,7 +539,11 @@ def _has_other_names(path: Path) -> bool:
 
 
 def _blocks(path: Path) -> int:
-    return getattr(path.stat(), "st_blocks", 0) * 512
+    return _disk_of(path.stat())
+
+
+def _disk_of(info: os.stat_result) -> int:
+    return int(getattr(info, "st_blocks", 0)) * 512
 
 
 def _noted_name(note: Path) -> str | None:

@@ -194,8 +194,8 @@ def _below(
             out.warn("litter", text, "entrepot clean", shown=False)
             out.line(f"! {text}      entrepot clean --tool {held.place.tool}")
         cap = _cap(context, held)
-        if cap is not None and held.total.disk > cap:
-            text = f"{held.place.tool} takes {show_size(held.total.disk)}, its cap is {show_size(cap)}"
+        if cap is not None and (counted := held.total.disk - held.overhead) > cap:
+            text = f"{held.place.tool} takes {show_size(counted)}, its cap is {show_size(cap)}"
             out.warn("over-cap", text, f"entrepot clean --tool {held.place.tool} --to {cap}", shown=False)
             out.line(f"! {text}      entrepot clean --tool {held.place.tool} --to {cap}")
 
@@ -279,6 +279,7 @@ def _cache_record(context: Context, held: Holding) -> dict[str, Any]:
         **place_record(held.place),
         **sum_record(held.total),
         "cap": _cap(context, held),
+        "overhead": held.overhead,
         "groups": {name: sum_record(held.groups[name]) for name in GROUPS if name in held.groups},
         "litter": {reason: sum_record(total) for reason, total in held.litter.items()},
     }
