@@ -332,13 +332,16 @@ environment when they are imported."""
 class ForkedPip:
     """Many commands of one real pip, for a fifth of what starting an interpreter for each costs. A context manager."""
 
-    def __init__(self, version: str, folder: Path) -> None:
+    def __init__(self, version: str, folder: Path, environ: Mapping[str, str] | None = None) -> None:
+        script = folder / "forks" / "pip"  # its command line is a pip's: that is how a pip at work is seen
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(FORKS)
         self._process = subprocess.Popen(
-            [str(pip_python(version)), "-c", FORKS],
+            [str(pip_python(version)), str(script), "install"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=clean_environ(folder),
+            env=clean_environ(folder) if environ is None else dict(environ),
         )
         self._send(["cache", "dir"], clean_environ(folder), folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import struct
 import tarfile
 import time
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.ports.tool import Kind, Surroundings
+from entrepot.tools.pip import identify as identify_module
 from entrepot.tools.pip.cache import http_rows
 from entrepot.tools.pip.httpentry import PREFIX, Damage, decode, encode, entry_name, entry_path, fresh_until, read_meta
 from entrepot.tools.pip.identify import identify, named
@@ -23,6 +25,17 @@ from entrepot.tools.pip.integrity import zip_problem
 from entrepot.tools.pip.pages import read_page
 from entrepot.tools.pip.tool import tool
 from pip_lab import metadata, sdist_bytes, wheel_bytes
+
+
+def test_the_short_way_to_a_plain_name_says_what_the_long_way_does(monkeypatch):
+    """Also of names that are malformed: the short way takes some that `packaging` refuses, and there we guess the same."""
+    names = ("a", "a_b", "a__b", "A.b", "_a", "a_", "a-b", "a.1")
+    versions = ("1", "1.0", "01", "1..0", "1.", "1!2")
+    rests = ("-py3-none-any.whl", "-1a-py3-none-any.whl", "-py3..py2-none-any.whl", "-py3-none-..whl", ".tar.gz", ".zip", "-1.zip")
+    filenames = [f"{name}-{version}{rest}" for name in names for version in versions for rest in rests]
+    short = [named.__wrapped__(filename) for filename in filenames]
+    monkeypatch.setattr(identify_module, "_PLAIN_NAME", re.compile("(?!)"))
+    assert short == [named.__wrapped__(filename) for filename in filenames]
 
 
 def named_by_content(data: bytes, coding: str = ""):

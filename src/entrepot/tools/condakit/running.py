@@ -6,9 +6,10 @@ package that was unused for long may go while an installation has just chosen it
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
+
+from entrepot.tools import processes
 
 _PROGRAM = re.compile(r"(?:conda|mamba|micromamba|conda-env|mamba-exe)(?:\.exe)?")
 _VERBS = frozenset("create install update upgrade remove uninstall env rename build clean self".split())
@@ -22,9 +23,7 @@ def is_client(argv: list[str]) -> bool:
     >>> is_client(["/opt/conda/bin/python", "/opt/conda/bin/conda", "create", "-n", "x"]), is_client(["conda", "info"])
     (True, False)
     """
-    words = [os.path.basename(word) for word in argv[:9]]  # noqa: PTH119  # words, not paths
-    if words and words[0].startswith("python"):
-        words = words[2:] if words[1:2] == ["-m"] else words[1:]
+    words = processes.words_of(argv[:9])
     return bool(words) and _PROGRAM.fullmatch(words[0]) is not None and not _VERBS.isdisjoint(words[1:6])
 
 
@@ -35,20 +34,7 @@ def client(euid: int, proc: Path = Path("/proc")) -> int | None:
         euid: the user; -1 looks for nobody.
         proc: the process file system.
     """
-    if euid < 0:
-        return None
-    try:
-        numbers = [name for name in os.listdir(proc) if name.isdigit() and int(name) != os.getpid()]  # noqa: PTH208
-    except OSError:
-        return None
-    for number in numbers:
-        try:
-            folder = proc / number
-            if folder.stat().st_uid == euid and is_client((folder / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")):
-                return int(number)
-        except OSError:
-            continue
-    return None
+    return next((number for number, argv in processes.of_user(euid, proc) if is_client(argv)), None)
 
 
 def reason(number: int) -> str:

@@ -1,8 +1,8 @@
 """Removing entries so that every running pip survives it, and counting what the disk really gets back.
 
 pip takes no lock. So metadata goes before the body (a body alone is never found, metadata alone is a silent miss), temporary
-files that may still be written to stay, and so do built wheels that somebody may be installing from. What changed since it was
-listed stays too.
+files that may still be written to stay, and so do built wheels that somebody may be installing from, and what a pip at work may be
+asking its index about (:mod:`.running`). What changed since it was listed stays too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from entrepot.ports.tool import Entry, Kind, Progress, Removed
 from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, disk_of, stamp
+from entrepot.tools.pip.running import Watch
 from entrepot.tools.pip.wheels import ORIGIN_FILE
 from entrepot.tools.refusals import reason
 
@@ -50,7 +51,14 @@ class Freed:
         return True
 
 
-def remove(entries: Sequence[Entry], *, force: bool = False, progress: Progress | None = None, now: float | None = None) -> Removed:
+def remove(
+    entries: Sequence[Entry],
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    now: float | None = None,
+    watch: Watch | None = None,
+) -> Removed:
     """Remove entries one by one; what may not go is kept with its reason.
 
     Args:
@@ -58,13 +66,15 @@ def remove(entries: Sequence[Entry], *, force: bool = False, progress: Progress 
         force: take also what is pinned and yields. Nothing else that is pinned goes by force.
         progress: told after each hundred.
         now: seconds since the epoch, for tests.
+        watch: for pips at work; ``None``: those of whoever runs this.
     """
+    watch = watch or Watch(os.geteuid() if hasattr(os, "geteuid") else -1)
     freed = Freed()
     gone: list[Entry] = []
     kept: list[tuple[Entry, str]] = []
     for number, entry in enumerate(entries):
         try:
-            why = _remove_one(entry, freed, force=force, now=time.time() if now is None else now)
+            why = _remove_one(entry, freed, None if force else watch, now=time.time() if now is None else now)
         except _Barred as exc:
             kept.append((replace(entry, barred=True), exc.why))
             continue
@@ -85,8 +95,9 @@ class _Barred(Exception):
         self.why = why
 
 
-def _remove_one(entry: Entry, freed: Freed, *, force: bool, now: float) -> str:
-    if entry.pinned and not (force and entry.yields):
+def _remove_one(entry: Entry, freed: Freed, watch: Watch | None, *, now: float) -> str:
+    """Remove one entry, by force without a ``watch``; why it stays, if it does."""
+    if entry.pinned and (watch or not entry.yields):
         return entry.pinned
     paths = list(entry.paths)
     try:
@@ -97,7 +108,7 @@ def _remove_one(entry: Entry, freed: Freed, *, force: bool, now: float) -> str:
         raise _Barred(reason(exc, paths[0].parent)) from exc
     if not infos:
         return "it is gone already, or was replaced while it was looked at"
-    why = _changed(entry, infos) or ("" if force else _busy(entry, infos, now))
+    why = _changed(entry, infos) or (_busy(entry, infos, now, watch) if watch else "")
     if why:
         return why
     return _unlink_all(entry, paths, infos, freed)
@@ -111,13 +122,13 @@ def _changed(entry: Entry, infos: list[os.stat_result]) -> str:
     return ""
 
 
-def _busy(entry: Entry, infos: list[os.stat_result], now: float) -> str:
+def _busy(entry: Entry, infos: list[os.stat_result], now: float, watch: Watch) -> str:
     newest = max(max(i.st_mtime, i.st_ctime) for i in infos)
     if entry.kind is Kind.TEMP and now - newest < STALE_TEMPORARY_S:
         return "it may still be written to"
     if entry.kind is Kind.BUILT and now - max(newest, *(i.st_atime for i in infos)) < BUSY_WHEEL_S:
         return FORCEABLE
-    return ""
+    return watch.why_not(entry, newest, now)
 
 
 def _unlink_all(entry: Entry, paths: list[Path], infos: list[os.stat_result], freed: Freed) -> str:

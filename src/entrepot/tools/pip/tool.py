@@ -64,16 +64,24 @@ class PipTool:
         """As :meth:`scan`, but with last uses as they are; a scan may have them from an hour ago."""
         yield from self._held(place, around, self._scan(place, around, progress, recheck=True))
 
-    @staticmethod
-    def _held(place: Place, around: Surroundings, entries: Iterable[Entry]) -> Iterable[Entry]:
-        """The entries, those pinned that the one who asks may not remove."""
+    def _held(self, place: Place, around: Surroundings, entries: Iterable[Entry]) -> Iterable[Entry]:
+        """The entries, those pinned that the one who asks may not remove, and those that a running pip needs."""
         why_not = locked(place.path, around) if place.path is not None and exists(place.path) else None
         if why_not is None:
-            return entries
+            return self._spared(place.path, entries, around) if place.path is not None else entries
         return (
             replace(e, pinned=why, yields=why.endswith(INSIST), barred=True) if (why := why_not(e.paths[0].parent)) else e
             for e in entries
         )
+
+    def _spared(self, root: Path, entries: Iterable[Entry], around: Surroundings) -> Iterable[Entry]:
+        from entrepot.tools.pip.running import Watch  # noqa: PLC0415
+
+        watch, now = Watch(around.euid), self._now()
+        if watch.number(root) is None:
+            return entries
+        reasons = ((e, "" if e.pinned else watch.why_not(e, e.used or 0.0, now)) for e in entries)
+        return (replace(e, pinned=why, yields=True) if why else e for e, why in reasons)
 
     def _scan(
         self,
