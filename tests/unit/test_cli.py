@@ -615,6 +615,13 @@ def test_status_names_what_several_caches_hold(run):
     assert "! 12 kB is stored twice (pip and uv hold 1 equal files)      entrepot list --duplicates" in run("status")[1]
 
 
+def test_of_several_patterns_those_that_match_nothing_are_named(run):
+    """A misspelt name beside a right one must not pass for removed."""
+    status, _, err = run("remove", "demo==1.0", "dmeo", "-n")
+    assert (status, err) == (0, "dmeo: nothing matches.\n")
+    assert run("remove", "dmeo", "-n")[2] == "Nothing matches.\n"
+
+
 def test_status_calls_an_orphaned_cache_so(run, tools):
     tools[0].places = lambda around: [Place("pip", Path("/c/pip"), (), ORPHANED, exists=True)]
     assert "/c/pip (orphaned)" in run("status")[1]

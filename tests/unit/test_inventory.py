@@ -47,7 +47,7 @@ def test_a_pattern_fits_names_versions_globs_and_file_names(pattern, project, ve
     assert matcher(pattern)(entry(project, version)) is fits
 
 
-@pytest.mark.parametrize("pattern", ["", "==1", "demo=1", "demo>=", "demo 1", "a/b", "demo>=2,"])
+@pytest.mark.parametrize("pattern", ["", "==1", "demo=1", "demo>=", "demo 1", "a/b", "demo>=2,", "demo==1;x", "demo==1 ; x>2"])
 def test_what_is_no_pattern_is_a_usage_error(pattern):
     with pytest.raises(UsageError):
         matcher(pattern)

@@ -206,7 +206,7 @@ def existing(tools: Iterable[Tool], around: Surroundings) -> Iterator[tuple[Tool
 
 _FILENAME = re.compile(r"\.(whl|zip|conda|metadata|json|tar\.\w+|tgz|bz2)$")
 _PATTERN = re.compile(r"\s*([A-Za-z0-9._*?-]*[A-Za-z0-9*?])\s*(?:\[[^\]]*\])?\s*((?:===|[=!~<>]=|[<>]).*)?")
-_CLAUSE = re.compile(r"\s*(===|[=!~<>]=|[<>])\s*([^\s=!~<>]\S*)\s*")
+_CLAUSE = re.compile(r"\s*(===|[=!~<>]=|[<>])\s*([\w*][\w.!+*-]*)\s*")
 
 
 def normalized(name: str) -> str:
@@ -310,6 +310,12 @@ class Filter:
                 continue
             if not tests or any(test(entry) for test in tests):
                 yield entry
+
+
+def without_match(patterns: Sequence[str], found: Sequence[Entry]) -> list[str]:
+    """Those of several patterns that none of the entries which were found fits: a misspelt name must not go unnoticed."""
+    tests = [(pattern, matcher(pattern)) for pattern in patterns] if len(patterns) > 1 else []
+    return [pattern for pattern, fits in tests if not any(map(fits, found))]
 
 
 def is_older(entry: Entry, age_s: float, *, now: float) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from entrepot.app.clean import plan_removal
-from entrepot.app.inventory import scan_all
+from entrepot.app.inventory import scan_all, without_match
 from entrepot.cli.cmd_clean import add_plan_arguments, conclude, document
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED
@@ -34,4 +34,6 @@ def run(context: Context) -> int:
         context.out.note("Nothing matches.")
         document(context, plan)
         return DONE if context.args.ignore_missing else FAILED
+    for pattern in without_match(wanted.patterns, [*plan.entries, *(entry for entry, _ in plan.staying)]):
+        context.out.note(f"{pattern}: nothing matches.")
     return conclude(context, plan, every=True)
