@@ -622,6 +622,14 @@ def test_of_several_patterns_those_that_match_nothing_are_named(run):
     assert run("remove", "dmeo", "-n")[2] == "Nothing matches.\n"
 
 
+def test_a_plan_tells_the_places_of_one_tool_apart(run, tools):
+    """What is orphaned must not hide among the rest."""
+    tools[0].entries = [entry("demo", "1.0"), entry("demo", "2.0", place=Path("/old/pip"))]
+    out = run("clean", "--all", "-n", "--tool", "pip")[1].splitlines()
+    assert "downloads, in /c/pip " in out[1]
+    assert "downloads, in /old/pip " in out[2]
+
+
 def test_status_calls_an_orphaned_cache_so(run, tools):
     tools[0].places = lambda around: [Place("pip", Path("/c/pip"), (), ORPHANED, exists=True)]
     assert "/c/pip (orphaned)" in run("status")[1]

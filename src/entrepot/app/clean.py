@@ -73,14 +73,15 @@ class Plan:
 
     def groups(self) -> list[tuple[str, str, Sum]]:
         """Tool, reason and sum of what goes, in the order of first mention."""
-        return _grouped(self.going)
+        return grouped(self.going)
 
     def kept_groups(self) -> list[tuple[str, str, Sum]]:
         """Tool, reason and sum of what stays although it was meant."""
-        return _grouped(self.staying)
+        return grouped(self.staying)
 
 
-def _grouped(pairs: Iterable[tuple[Entry, str]]) -> list[tuple[str, str, Sum]]:
+def grouped(pairs: Iterable[tuple[Entry, str]]) -> list[tuple[str, str, Sum]]:
+    """Tool, reason and sum of entries with their reasons, in the order of first mention."""
     sums: dict[tuple[str, str], Sum] = {}
     for entry, reason in pairs:
         sums.setdefault((entry.tool, reason), Sum()).add(entry)

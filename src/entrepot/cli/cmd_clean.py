@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 
-from entrepot.app.clean import Plan, Wish, carry_out, plan_cleaning
+from entrepot.app.clean import Plan, Wish, carry_out, grouped, plan_cleaning
 from entrepot.app.inventory import Sum, scan_all
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY
@@ -168,7 +169,7 @@ def document(context: Context, plan: Plan, results: Iterable[Removed] = ()) -> N
 def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
     """Print what goes, what stays, what it gives and what it costs."""
     out = context.out
-    going, staying = plan.groups(), plan.kept_groups()
+    going, staying = (grouped(_with_places(context, plan, pairs)) for pairs in (plan.going, plan.staying))
     shown = [group for groups in (going, staying) for group in (groups if out.verbose else groups[:_LONG])]
     wide = max((len(tool) for tool, _, _ in shown), default=0), max((len(reason) for _, reason, _ in shown), default=0)
     if going:
@@ -185,6 +186,16 @@ def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
     out.line(f"Frees {show_size(plan.freed)}.{back}")
     if any(entry.kind is Kind.UNPACKED for entry, _ in plan.going):
         out.hint("No environment is touched: its files stay, as links or copies of its own.")
+
+
+def _with_places(context: Context, plan: Plan, pairs: list[tuple[Entry, str]]) -> Iterable[tuple[Entry, str]]:
+    """Entries with their reasons, and with their place where the plan goes through several of one tool: an orphaned one, say."""
+    places: dict[str, set[Path]] = {}
+    for entry, _ in [*plan.going, *plan.staying]:
+        places.setdefault(entry.tool, set()).add(entry.place)
+    for entry, reason in pairs:
+        several = len(places[entry.tool]) > 1
+        yield entry, f"{reason}, in {context.out.place(entry.place, context.around.home)}" if several else reason
 
 
 def _rows(context: Context, groups: list[tuple[str, str, Sum]], wide: tuple[int, int]) -> None:
