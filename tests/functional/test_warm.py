@@ -1,6 +1,7 @@
 """`entrepot warm` and the offline install after it, with a real pip."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 import clients
 from entrepot.testing.origin import Origin
+from functional.test_run_terminal import Terminal
 from running import Desk
 
 pytestmark = pytest.mark.slow
@@ -113,6 +115,17 @@ def test_for_another_platform_its_wheels_are_fetched(desk, index):
 @pytest.mark.parametrize("argv", [[], ["-r", "none.txt"], ["demo", "--python", "/nonexistent"]])
 def test_nothing_to_fetch_is_a_usage_error(desk, argv):
     assert warm(desk, *argv).returncode == 2
+
+
+def test_on_a_terminal_it_shows_how_much_has_come_and_in_a_pipe_nothing(desk, index):
+    index.add_project("large", size=3_000_000)
+    index.link.rate = 1_000_000
+    words = [sys.executable, "-m", "entrepot", "warm", "--python", str(clients.pip_python("26.3")), "large"]
+    terminal = Terminal(words, {**desk.environ, "TERM": "xterm"}, desk.project)
+    assert terminal.end() == 0
+    assert len(set(re.findall(r"\r(\d[\d.]* [kM]B)", terminal.said))) > 3, terminal.said
+    assert terminal.said.count("large-1.0") == 1
+    assert "\r" not in (done := warm(desk, "large")).stdout + done.stderr
 
 
 def test_a_second_warming_fetches_no_file(desk, index):

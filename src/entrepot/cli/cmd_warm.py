@@ -23,9 +23,16 @@ from entrepot.tools.condakit.warming import is_platform, this_platform
 from entrepot.tools.pip.warming import NO_CACHE, Item, Order, pin_of, pip_words, reason, sdist_words
 
 if TYPE_CHECKING:
+    from asyncio import Task
+
+    from entrepot.app.answers import Handler
+    from entrepot.app.entries import Entries
     from entrepot.cli.context import Context
     from entrepot.ports.guide import Door
     from entrepot.server.child import Child, Running
+
+PACE_S = 0.2
+"""Seconds between two times that progress is shown."""
 
 Work = Generator[Sequence[str], int, None]
 """Commands to run one after another; told how each ended."""
@@ -114,6 +121,8 @@ class Warming(Session):
         self._files, self._sources, self._log_file = folder / "files", folder / "sources", folder / "log"
         self._door: Door | None = None
         self._work = self._steps()
+        self._meter = context.out.meter()
+        self._shown: Task[None] | None = None
 
     @property
     def files(self) -> list[str]:
@@ -127,6 +136,28 @@ class Warming(Session):
 
         self._door = door
         return Succession(self._child(next(self._work)), self._following)
+
+    def behind(self, handle: Handler) -> None:
+        """Show how much has come as long as the children are at it; with ``-v`` pip tells enough."""
+        del handle
+        import asyncio
+
+        if not self._context.out.verbose:
+            self._shown = asyncio.get_running_loop().create_task(self._show_progress())
+
+    async def _show_progress(self) -> None:
+        import asyncio
+
+        while True:
+            await asyncio.sleep(PACE_S)
+            self._meter(self.tally.bytes_downloaded, None, "bytes")
+
+    async def landed(self, entries: Entries) -> None:
+        """Nothing more comes."""
+        del entries
+        if self._shown is not None:
+            self._shown.cancel()
+        self._meter.close()
 
     def finish(self, status: int) -> None:
         """Nothing yet: the command says it, item by item."""
@@ -161,6 +192,7 @@ class Warming(Session):
             for item in self._items:
                 status = yield self._order.words_alone(self._pip, self._files, item, self._folder / "item.txt")
                 self.results.append(self._found(item) if status == 0 else self._failed(item))
+                self._meter.close()
                 self._context.out.note(f"{self.results[-1].status:<8} {item.text}")
         if self._context.args.with_sdists:
             yield from self._fetch_sdists()
