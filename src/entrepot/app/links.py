@@ -43,7 +43,7 @@ class LastNames:
             is_new = path not in names
             names.add(path)
             if is_new and len(names) == found.st_nlink:
-                freed += _blocks(found)
+                freed += disk_of(found)
         return freed
 
 
@@ -54,10 +54,11 @@ def counted_again(entries: Iterable[Entry]) -> int:
     for entry in entries:
         for inode, path, found in linked_files(entry):
             names = seen.setdefault(inode, set())
-            again += _blocks(found) if names and path not in names else 0
+            again += disk_of(found) if names and path not in names else 0
             names.add(path)
     return again
 
 
-def _blocks(found: os.stat_result) -> int:
-    return int(getattr(found, "st_blocks", 0)) * 512
+def disk_of(info: os.stat_result) -> int:
+    """Bytes of disk of one inode."""
+    return int(getattr(info, "st_blocks", 0)) * 512

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 from entrepot.app.inventory import GROUPS, Holding, Sum, holding
+from entrepot.app.links import disk_of
+from entrepot.app.unfinished import remove_unfinished, unfinished
 from entrepot.digests import Digest
 from entrepot.errors import Busy, EntrepotError, ProtocolMisuse, StoreError
 from entrepot.ports.tool import Entry, Finding, Kind, Layer, Place, Progress, Removed, Settings, Surroundings
@@ -70,21 +72,6 @@ FEW = 5_000
 HEAD_DISK = 4096
 """Bytes of disk a head is counted with when no head can be looked at: it is smaller than a block on the common file systems."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Unfinished:
-    """What an unfinished file is called, and from which age in seconds it may go where no lock tells, and goes by itself."""
-
-    fresh_s: float
-    litter_s: float
-    busy: str
-    litter: str
-
-
-PARTIAL = _Unfinished(600, 7 * 86_400, "a download in progress", "unfinished download")
-"""A later run would resume it: for a week it goes only when it is asked for."""
-
-TEMPORARY = _Unfinished(3_600, 3_600, "being written", "stale temporary")
 
 READ_ONLY = "the file system is read-only"
 
@@ -250,7 +237,7 @@ class OwnCache:
             if progress and number % 1000 == 0:
                 progress(number, len(rows), "entries")
             yield self._entry(row, several=bool(row.body) and sharers[row.body or ""] > 1)
-        yield from self._partials(place)
+        yield from unfinished(self._root, place, self._open().store, self._now())
 
     def _entry(self, row: Listed, *, several: bool) -> Entry:
         from entrepot.heads import body_key  # noqa: PLC0415
@@ -327,7 +314,8 @@ class OwnCache:
                 whole = int(blocks + heads * head_disk)
                 freeable = 0 if refusal else whole - linked.get(kind, 0)
                 each.add_bare(int(heads), files=int(heads + own), size=int(content), disk=whole, used=last, freeable=freeable)
-        found = holding(place, (replace(partial, pinned=refusal or partial.pinned) for partial in self._partials(place)))
+        partials = unfinished(self._root, place, self._open().store, self._now())
+        found = holding(place, (replace(partial, pinned=refusal or partial.pinned) for partial in partials))
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
         total.merge(found.total)
@@ -339,12 +327,12 @@ class OwnCache:
 
     def _overhead(self) -> int:
         """Bytes of disk of the store's own files, and of its directories but those of the heads, which go with them."""
-        overhead = _blocks(self._root)
+        overhead = disk_of(self._root.stat())
         for folder in ("", "bodies", "bodies/sha256", "heads"):
             with contextlib.suppress(OSError), os.scandir(self._root / folder) as found:
                 # the catalogue's shared memory is there as long as somebody, we for one, has it open
                 mine = [each for each in found if each.is_dir(follow_symlinks=False) or not (folder or each.name.endswith("-shm"))]
-                overhead += sum(_disk_of(each.stat(follow_symlinks=False)) for each in mine)
+                overhead += sum(disk_of(each.stat(follow_symlinks=False)) for each in mine)
         return overhead
 
     def _linked(self, tallies: Mapping[str, tuple[str, tuple[int, int, int, int, float]]]) -> Mapping[str, int]:
@@ -378,52 +366,6 @@ class OwnCache:
             tallies[row.kind] = key, (heads + 1, own, size, disk, max(used, row.used))
         return tallies
 
-    def _partials(self, place: Place) -> Iterator[Entry]:
-        """Downloads that did not end and files of writers that died: they are no objects of the store, so the directory tells."""
-        try:
-            found = sorted(os.scandir(self._root / "flights"), key=lambda f: f.name)
-        except OSError:
-            return
-        for each in found:
-            partial = each.name.endswith(".part")
-            if not partial and not each.name.endswith(".tmp"):
-                continue  # notes go with their part, locks are empty
-            with contextlib.suppress(OSError):
-                seen = each.stat(follow_symlinks=False)
-                yield self._partial(place, Path(each.path), seen, PARTIAL if partial else TEMPORARY)
-
-    def _partial(self, place: Place, path: Path, seen: os.stat_result, means: _Unfinished) -> Entry:
-        note = path.with_suffix(".note")
-        disk = _blocks(path)
-        filename: str | None = None
-        paths: tuple[Path, ...] = (path,)
-        if means is PARTIAL and note.exists():
-            disk, paths = disk + _blocks(note), (note, path)
-            filename = _noted_name(note)
-        age = self._now() - seen.st_mtime
-        return Entry(
-            tool=NAME,
-            place=place.path or self._root,
-            key=f"flights/{path.name}",
-            kind=Kind.TEMP,
-            size=seen.st_size,
-            disk=disk,
-            freeable=disk,
-            files=len(paths),
-            filename=filename,
-            used=seen.st_mtime,
-            used_from="mtime",
-            pinned=means.busy if self._is_busy(path, age, means) else "",
-            yields=True,
-            litter=means.litter if age > means.litter_s else "",
-            paths=paths,
-        )
-
-    def _is_busy(self, path: Path, age: float, means: _Unfinished) -> bool:
-        """Whether somebody works at an unfinished file: its lock knows, if it has one, else its age has to do."""
-        led = self._open().store.is_led(path.stem) if means is PARTIAL else None
-        return age < means.fresh_s if led is None else led
-
     # -- removing -----------------------------------------------------------------------------------------------
 
     def remove(
@@ -441,7 +383,9 @@ class OwnCache:
                     progress(number, len(entries), "entries")
                 try:
                     partial = entry.key.startswith("flights/")
-                    outcome = self._remove_partial(entry, force=force) if partial else self._remove_one(opened, entry, loop)
+                    outcome = (
+                        remove_unfinished(opened.store, entry, force=force) if partial else self._remove_one(opened, entry, loop)
+                    )
                 except Busy as exc:
                     outcome = exc.message
                 except StoreError as exc:
@@ -468,24 +412,6 @@ class OwnCache:
             if raw is not None and entry.digest is not None and _body_of(raw) not in (entry.digest, None):
                 return "it was replaced meanwhile"
             return delete_entry(opened, loop, entry.key, entry.digest)
-
-    def _remove_partial(self, entry: Entry, *, force: bool) -> tuple[int, int] | str:
-        """Drop an unfinished download under its own lock; a dead writer's file has none and is old."""
-        path = entry.paths[-1]
-        if path.suffix == ".tmp":
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-            return entry.disk, 1
-        flight = self._open().store.open_flight(path.name.removesuffix(".part"))
-        try:
-            if not flight.lead():
-                return PARTIAL.busy
-            if flight.size() != entry.size and not force:
-                return "it grew meanwhile"
-            flight.discard()
-        finally:
-            flight.close()
-        return entry.disk, entry.files
 
     # -- checking -----------------------------------------------------------------------------------------------
 
@@ -536,22 +462,6 @@ def _has_other_names(path: Path) -> bool:
         return os.lstat(path).st_nlink > 1
     except OSError:
         return False
-
-
-def _blocks(path: Path) -> int:
-    return _disk_of(path.stat())
-
-
-def _disk_of(info: os.stat_result) -> int:
-    return int(getattr(info, "st_blocks", 0)) * 512
-
-
-def _noted_name(note: Path) -> str | None:
-    """What a download was to become, by the note beside it; project and version are not told: it is neither yet."""
-    from entrepot.app.errand import Note  # noqa: PLC0415
-
-    told = Note.from_bytes(note.read_bytes())
-    return told.head.filename if told else None
 
 
 def _body_of(raw: bytes) -> Digest | None:
