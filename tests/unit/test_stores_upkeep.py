@@ -174,6 +174,20 @@ class TestEvict:
         assert store.usage().total <= cap
         assert [run(store.head(k)) is None for k in filled] == [i < done.bodies for i in range(10)]
 
+    def test_bodies_that_another_cache_has_linked_free_nothing_and_do_not_cost_others_their_place(
+        self, store, catalogue, filled, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr("entrepot.stores.upkeep.WINDOW", 2)
+        for number, data in enumerate(self.data[:5]):
+            key = body_key(digest(data))
+            os.link(store.root / key, tmp_path / str(number))
+        cap = store.usage(catalogue).total - 150_000
+        done = self.small(store, cap).evict(catalogue)
+        assert [run(store.head(k)) is None for k in filled] == [i < done.bodies for i in range(10)]
+        assert 2 <= done.bodies <= 4
+        assert done.freed < 100_000
+        assert store.usage().total <= cap
+
     def test_room_that_is_needed_is_made(self, store, catalogue, filled):
         cap = store.usage(catalogue).total + 10_000
         small = self.small(store, cap)

@@ -370,22 +370,24 @@ class _Eviction:
         self._started = time.time()
         self._head_disk = 2 * _block(disk)
         self._idle = disk.now() - IDLE_HEAD_S
+        self._less = 0
+        """Bytes of disk by which the store has become smaller. Of a body that another cache has linked none may have been freed."""
         self.done = Evicted()
 
     def free(self, excess: int) -> None:
-        """Free so many bytes: old heads without a body, then bodies, then other heads without one."""
-        goal = self.done.freed + excess
+        """Make the store so many bytes smaller: old heads without a body, then bodies, then other heads without one."""
+        goal = self._less + excess
         limit = 8 + 3 * self._catalogue.sizes()[0] // WINDOW  # others use and store things meanwhile: not for ever
         for before in (self._idle, None, float("inf")):
             after: tuple[float, str | bytes] | None = None
-            while limit and (self.done.freed < goal or before == self._idle):
+            while limit and (self._less < goal or before == self._idle):
                 limit -= 1
                 window, size, last = _bodies(self._catalogue, after) if before is None else _alone(self._catalogue, before, after)
                 if not window:
                     break
                 size += len(window) * self._head_disk
                 # Uses that the catalogue did not know of have changed the order: from the start again.
-                after = None if self._shrink(window, max(0, size - (goal - self.done.freed))) else last
+                after = None if self._shrink(window, max(0, size - (goal - self._less))) else last
                 self.done.kept = 0 if after is None else self.done.kept
 
     def _shrink(self, window: list[Use], budget: int) -> bool:
@@ -420,8 +422,10 @@ class _Eviction:
                     return False
                 if victim.body and not set(self._catalogue.heads_of(Digest.parse(victim.body))) <= set(victim.heads):
                     return False
-                for each in [*victim.heads, *([key] if key else [])]:  # heads first: a body without one is only litter
-                    done.freed += disk.remove(disk.path(each)) or 0
+                freed = sum(disk.remove(disk.path(each)) or 0 for each in victim.heads)  # first: a body without one is only litter
+                body = (disk.remove(disk.path(key)) or 0) if key else 0
+                done.freed += freed + body
+                self._less += freed + max(body, victim.disk - len(victim.heads) * self._head_disk)
         except Busy:
             return False
         done.bodies += bool(key)
