@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conda_cases import CASES, Case, filled
@@ -170,6 +170,8 @@ _lines = st.one_of(
 
 
 @given(st.lists(_lines, max_size=8))
+@example(["pkgs_dirs: ~", "  - /a"])
+@example(["pkgs_dirs: null", "- /a"])
 def test_reading_by_lines_agrees_with_the_yaml_parser(lines):
     text = "\n".join(lines)
     quick = read_plainly(Path("f"), text)

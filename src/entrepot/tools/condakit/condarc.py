@@ -157,6 +157,7 @@ def read_plainly(path: Path, text: str) -> Document | None:
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
     items: dict[str, list[Item]] = {}
+    closed: set[str] = set()  # keys with a value on their own line, even `~`: items below one are no list of its
     at = dash = ""
     for number, line in enumerate(text.splitlines(), 1):
         match = _PLAIN_LINE.fullmatch(line)
@@ -166,8 +167,10 @@ def read_plainly(path: Path, text: str) -> Document | None:
             at, dash = match["key"], ""
             lines[at] = number
             values[at] = [] if match["value"] == "[]" else _scalar(match["value"])
+            if match["value"] is not None:
+                closed.add(at)
         elif match["item"]:
-            if not at or lines.get(at, 0) == 0 or (values[at] is not None and at not in items) or (dash and dash != match["dash"]):
+            if not at or at in closed or (dash and dash != match["dash"]):
                 return None
             dash = match["dash"]
             items.setdefault(at, []).append(Item(str(_scalar(match["item"])), number))
