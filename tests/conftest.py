@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import socket
 from collections import Counter
@@ -45,15 +46,18 @@ def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty HOME, and none of the machine's settings."""
+def home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """An empty HOME, and none of the machine's settings; it goes with the test, unless that failed and someone wants to look."""
     directory = next(_homes)
     directory.mkdir()
+    failed_before = request.session.testsfailed
     for name in list(os.environ):
         if name.startswith(FOREIGN) or name.upper() in PROXIES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(directory))
-    return directory
+    yield directory
+    if request.session.testsfailed == failed_before:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
