@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 import clients
+from entrepot.testing.distributions import Content
 from entrepot.testing.origin import Origin
 from failure_table import BROKEN, CUT, EITHER, LATE, REFUSED, ROWS, SIZED, TIMEOUT_S, WHOLE, Row
 
 JSON = "application/vnd.pypi.simple.v1+json"
 RATE = 6_000_000
 """Bytes a second from the origin: bodies come in pieces, as they do from far away."""
-BY_ROW = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
 
 class Scene:
@@ -84,21 +84,31 @@ class Seen:
     head: str
 
 
-@pytest.fixture(scope="module", params=["http", "https"])
-def by_curl(request, tmp_path_factory):
-    """Every row's file was asked for once, all at the same time, after the pages; the scene and what curl saw."""
-    curl = clients.curl()
-    with opened(request.param) as origin:
-        scene = Scene(origin, tmp_path_factory.mktemp("curl"))
-        show = "%{http_code} %{exitcode}"
-        lines = [words(*curl, "-sS", "-H", f"Accept: {JSON}", "-o", os.devnull, f"{origin.index_url}{row.name}/") for row in ROWS]
-        for row in ROWS:
-            to = scene.out / row.name
-            asked = words(*curl, "-s", "-D", f"{to}.head", "-o", f"{to}.body", "-w", show, origin.url(scene.files[row.name]))
-            lines.append(f"{asked} > {shlex.quote(f'{to}.said')} &")
-        done = scene.run("\n".join([*lines, "wait"]))
-        assert done.returncode == 0, done.stderr
-        yield scene, {row.name: read(scene.out / row.name) for row in ROWS}
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_one_client_the_store_and_upstream_see_what_the_table_says(scheme, tmp_path):
+    with opened(scheme) as origin:
+        scene = Scene(origin, tmp_path)
+        ask_once_for_each(scene)
+        seen = {row: read(scene.out / row.name) for row in ROWS}
+        assert [row.name for row in ROWS if ending(seen[row], scene.files[row.name].content) != row.sees] == []
+        assert [row.name for row in ROWS if row.sees in {REFUSED, LATE} and not tells_why(seen[row])] == []
+        assert [row.name for row in ROWS if scene.has(row) is not (row.stored == WHOLE)] == []
+        assert {row.name: scene.requests(row) for row in ROWS} == {row.name: row.requests for row in ROWS}
+        assert scene.wrong_bodies() == []
+
+
+def ask_once_for_each(scene: Scene) -> None:
+    """Every row's file is asked for once, all at the same time, after the pages."""
+    curl, origin = clients.curl(), scene.origin
+    show = "%{http_code} %{exitcode}"
+    pages = [part for row in ROWS for part in ("-o", os.devnull, f"{origin.index_url}{row.name}/")]
+    lines = [words(*curl, "-sS", "-H", f"Accept: {JSON}", *pages)]
+    for row in ROWS:
+        to = scene.out / row.name
+        asked = words(*curl, "-s", "-D", f"{to}.head", "-o", f"{to}.body", "-w", show, origin.url(scene.files[row.name]))
+        lines.append(f"{asked} > {shlex.quote(f'{to}.said')} &")
+    done = scene.run("\n".join([*lines, "wait"]))
+    assert done.returncode == 0, done.stderr
 
 
 def read(to: Path) -> Seen:
@@ -108,38 +118,20 @@ def read(to: Path) -> Seen:
     return Seen(int(status), int(code), body.read_bytes() if body.exists() else b"", next(h for h in reversed(heads) if h.strip()))
 
 
-@BY_ROW
-def test_one_client_sees_what_the_table_says(row, by_curl):
-    scene, all_seen = by_curl
-    seen, file = all_seen[row.name], scene.files[row.name].content
-    if row.sees == WHOLE:
-        assert (seen.status, seen.exit) == (200, 0)
-        assert hashlib.sha256(seen.content).hexdigest() == file.sha256
-    elif row.sees == CUT:
-        assert seen.exit != 0
-        assert len(seen.content) < file.size
-    else:
-        assert (seen.status, seen.exit) == ({REFUSED: 502, LATE: 504, BROKEN: 500}[row.sees], 0)
-        assert seen.content.strip()
-    if row.sees in {REFUSED, LATE}:
-        # the reason phrase carries the reason: pip and uv show nothing else
-        assert seen.content.decode().strip().startswith(seen.head.splitlines()[0].split(" ", 2)[2].strip()[:100])
+def ending(seen: Seen, file: Content) -> str:
+    """What curl saw, in the table's words; all that can be told when it is none of them."""
+    if (seen.status, seen.exit) == (200, 0) and hashlib.sha256(seen.content).hexdigest() == file.sha256:
+        return WHOLE
+    if seen.exit != 0 and len(seen.content) < file.size:
+        return CUT
+    answer = {502: REFUSED, 504: LATE, 500: BROKEN}.get(seen.status)
+    return answer if answer and seen.exit == 0 and seen.content.strip() else repr(seen)
 
 
-@BY_ROW
-def test_the_store_holds_what_the_table_says(row, by_curl):
-    scene, _ = by_curl
-    assert scene.has(row) is (row.stored == WHOLE)
-
-
-@BY_ROW
-def test_upstream_is_asked_as_often_as_the_table_says(row, by_curl):
-    scene, _ = by_curl
-    assert scene.requests(row) == row.requests
-
-
-def test_nothing_wrong_is_in_the_store(by_curl):
-    assert by_curl[0].wrong_bodies() == []
+def tells_why(seen: Seen) -> bool:
+    """Whether the reason phrase carries the reason: pip and uv show nothing else."""
+    phrase = seen.head.splitlines()[0].split(" ", 2)[2].strip()
+    return bool(phrase) and seen.content.decode().strip().startswith(phrase[:100])
 
 
 # Tools that ask again by themselves
@@ -157,68 +149,43 @@ def name_of(value) -> str:
     return value.name if isinstance(value, Row) else "-".join(filter(None, value))
 
 
-@pytest.fixture(scope="module", params=TOOLS, ids=name_of)
-def by_tool(request, tmp_path_factory):
-    """Every row's project was installed, all at the same time; the scene and each one's exit status."""
-    tool, version, scheme = request.param
-    command = clients.pip(version) if tool == "pip" else clients.uv()
-    with opened(scheme) as origin:
-        scene = Scene(origin, tmp_path_factory.mktemp(tool))
-        lines = []
-        for row in tried(request.param):
-            to = scene.out / row.name
-            if tool == "pip":
-                options = [
-                    "--quiet",
-                    "--disable-pip-version-check",
-                    "--no-cache-dir",
-                    "--no-deps",
-                    "-i",
-                    origin.index_url,
-                    "-d",
-                    to,
-                ]
-                asked = words(*command, "download", *options, row.name)
-            else:
-                options = [
-                    "--no-cache",
-                    "--no-deps",
-                    "--default-index",
-                    origin.index_url,
-                    "--python",
-                    sys.executable,
-                    "--target",
-                    to,
-                ]
-                asked = words(*command, "pip", "install", "--quiet", *options, row.name)
-            lines.append(f"({asked}; echo $? > {shlex.quote(f'{to}.status')}) 2> {shlex.quote(f'{to}.err')} &")
-        done = scene.run("\n".join([*lines, "wait"]), UV_HTTP_RETRIES="2", PIP_RETRIES="1", PIP_RESUME_RETRIES="1")
-        assert done.returncode == 0, done.stderr
-        yield f"{tool}-{version}", scene
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("by_tool", "row"), [(t, row) for t in TOOLS for row in tried(t)], indirect=["by_tool"], ids=name_of)
-def test_tools_fare_as_the_table_says(row, by_tool):
-    tool, scene = by_tool
-    status = int((scene.out / f"{row.name}.status").read_text())
-    if row.tools != EITHER and (row.tools, tool) != (SIZED, "pip-22.0.4"):
-        assert (status == 0) is (row.tools in {"works", SIZED}), (scene.out / f"{row.name}.err").read_text()
-    if tool.startswith("pip"):
-        for path in (scene.out / row.name).glob("*.whl"):
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == scene.files[row.name].content.sha256
-            assert zipfile.is_zipfile(path)
+@pytest.mark.parametrize("tool", TOOLS, ids=name_of)
+def test_a_tool_fares_as_the_table_says_and_leaves_nothing_wrong_in_the_store(tool, tmp_path):
+    rows = tried(tool)
+    with opened(tool[2]) as origin:
+        scene = Scene(origin, tmp_path)
+        install_each(scene, tool, rows)
+        works = {row: (scene.out / f"{row.name}.status").read_text().strip() == "0" for row in rows}
+        told = [row for row in rows if row.tools != EITHER and (row.tools, *tool[:2]) != (SIZED, "pip", "22.0.4")]
+        surprises = [row.name for row in told if works[row] is not (row.tools in {"works", SIZED})]
+        assert surprises == [], [(scene.out / f"{name}.err").read_text() for name in surprises]
+        assert [path.name for row in rows for path in (scene.out / row.name).glob("*.whl") if not is_right(path, scene, row)] == []
+        assert scene.wrong_bodies() == []
+        assert len([row for row in rows if works[row]]) >= 4
+        assert [row.name for row in rows if works[row] and not scene.has(row)] == []
 
 
-@pytest.mark.slow
-def test_no_tool_leaves_anything_wrong_in_the_store(by_tool):
-    assert by_tool[1].wrong_bodies() == []
+def install_each(scene: Scene, tool: tuple[str, str, str], rows: list[Row]) -> None:
+    """Every row's project is installed, all at the same time; each one's exit status lies beside it."""
+    name, version, _ = tool
+    index = scene.origin.index_url
+    if name == "pip":
+        quiet = ["--quiet", "--disable-pip-version-check", "--no-cache-dir", "--no-deps"]
+        command = [*clients.pip(version), "download", *quiet, "-i", index, "-d"]
+    else:
+        quiet = ["--quiet", "--no-cache", "--no-deps"]
+        command = [*clients.uv(), "pip", "install", *quiet, "--default-index", index, "--python", sys.executable, "--target"]
+    lines = []
+    for row in rows:
+        to = scene.out / row.name
+        asked = words(*command, to, row.name)
+        lines.append(f"({asked}; echo $? > {shlex.quote(f'{to}.status')}) 2> {shlex.quote(f'{to}.err')} &")
+    done = scene.run("\n".join([*lines, "wait"]), UV_HTTP_RETRIES="2", PIP_RETRIES="1", PIP_RESUME_RETRIES="1")
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
-def test_every_file_that_a_tool_has_got_is_stored(by_tool):
-    _, scene = by_tool
-    statuses = {row.name: scene.out / f"{row.name}.status" for row in ROWS}
-    got = [row for row in ROWS if statuses[row.name].exists() and statuses[row.name].read_text().strip() == "0"]
-    assert len(got) >= 4
-    assert [row.name for row in got if not scene.has(row)] == []
+def is_right(wheel: Path, scene: Scene, row: Row) -> bool:
+    """Whether a wheel that pip has kept is the row's own, whole."""
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return digest == scene.files[row.name].content.sha256 and zipfile.is_zipfile(wheel)
