@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import clients
 from entrepot.digests import LENGTHS, Digest
 from entrepot.ports.catalogue import Catalogue, Link
 from entrepot.stores import layout
@@ -440,6 +442,22 @@ class TestTrouble:
         assert SqliteCatalogue(path).hosts() == {f"h:{i}" for i in range(4)}
         for each in catalogues:
             each.close()
+
+    def test_a_file_that_another_has_begun_in_place_of_the_damaged_one_is_not_set_aside(self, path):
+        path.write_bytes(b"damaged" * 999)
+        late = SqliteCatalogue(path)
+        with open(f"{path}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            thread = threading.Thread(target=late.learn_host, args=("h:1",))
+            thread.start()
+            clients.wait_until(lambda: late.troubles)  # it has found the damage, and waits for the lock
+            path.replace(f"{path}.damaged")
+            path.touch()
+            begun = path.stat().st_ino
+        thread.join()
+        assert path.stat().st_ino == begun
+        assert SqliteCatalogue(path).hosts() == {"h:1"}
+        late.close()
 
 
 class TestStartUp:

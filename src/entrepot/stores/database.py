@@ -47,6 +47,8 @@ class Database:
         self._wal = wal
         self._busy_s = busy_s
         self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        """Device and inode of what was opened last: what is found damaged is set aside, and nothing that took its place."""
         self._mode: Mode = "memory"
         self._failures = 0
         self._skip = 0
@@ -141,6 +143,7 @@ class Database:
             self._make_file()
         elif not os.access(self.path, os.W_OK) or not os.access(os.path.dirname(self.path), os.W_OK):
             raise PermissionError(self.path)
+        self._file = _identity(self.path)
         db = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None, check_same_thread=False)
         try:
             if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
@@ -197,8 +200,8 @@ class Database:
         """Move a damaged database away, unless another process has done so meanwhile."""
         self._drop()
         with suppress(OSError, Busy), self._alone():
-            if _is_sound(self.path):
-                return
+            if _identity(self.path) != self._file or _is_sound(self.path):
+                return  # what another has begun may be empty still, and is sound all the same
             os.replace(self.path, f"{self.path}.damaged")
             for companion in ("-wal", "-shm", "-journal"):
                 with suppress(FileNotFoundError):
@@ -247,6 +250,11 @@ def _is_damage(exc: Exception) -> bool:
     """Whether an error means that the file is no good, in contrast to one that is busy or may not be written."""
     code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
     return code in {11, 26} or str(exc).startswith("no such ")  # SQLITE_CORRUPT, SQLITE_NOTADB, a table that went missing
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def _has_tables(db: sqlite3.Connection) -> bool:
