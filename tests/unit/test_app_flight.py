@@ -55,6 +55,14 @@ async def read(chunks, count):
     return got
 
 
+async def ending(chunks, began=b""):
+    """All that came, with what had come before; or the error that cut it off."""
+    try:
+        return began + b"".join([piece async for piece in chunks])
+    except EntrepotError as exc:
+        return exc
+
+
 def steps(world, *urls, **rules):
     async def go():
         service = world.service(**rules)
@@ -71,14 +79,14 @@ def steps(world, *urls, **rules):
 class TestSingleFlight:
     def test_one_transfer_serves_all_who_wait_from_their_first_byte_on(self, world):
         world.add_project(BODY)
-        gate = asyncio.Event()
-        world.upstream.route(FILE, Script(200, {}, BODY, gate=gate))
+        gate, half = asyncio.Event(), asyncio.Event()
+        world.upstream.route(FILE, Script(200, {}, BODY, gate=gate, half=half))
 
         async def go():
             service = world.service()
             await get(service, INDEX)
             early = [asyncio.create_task(fetch(service)) for _ in range(10)]
-            await asyncio.sleep(0.05)
+            await half.wait()
             late = [asyncio.create_task(fetch(service)) for _ in range(10)]
             await asyncio.sleep(0.02)
             gate.set()
@@ -135,14 +143,14 @@ class TestSingleFlight:
 
     def test_another_process_follows_and_asks_nothing(self, world):
         world.add_project(BODY)
-        gate = asyncio.Event()
-        world.upstream.route(FILE, Script(200, {}, BODY, gate=gate))
+        gate, half = asyncio.Event(), asyncio.Event()
+        world.upstream.route(FILE, Script(200, {}, BODY, gate=gate, half=half))
 
         async def go():
             first, second = world.service(), world.service()
             await get(first, INDEX)
             leader = asyncio.create_task(fetch(first))
-            await asyncio.sleep(0.05)
+            await half.wait()
             following = await open_body(second)
             chunks = following.body.chunks()
             began = await read(chunks, 50_000)
@@ -184,28 +192,26 @@ class TestSingleFlight:
     def test_a_follower_never_joins_bytes_of_two_beginnings(self, world, begins):
         """The leader finds its bytes wrong and begins again: who follows has some of the old ones."""
         world.add_project(BODY)
-        gate, second_gate = asyncio.Event(), asyncio.Event()
-        world.upstream.route(FILE, [Script(200, {}, FLIPPED, gate=gate), Script(200, {}, BODY, gate=second_gate)])
+        gate, second_gate, second_half = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        world.upstream.route(FILE, [Script(200, {}, FLIPPED, gate=gate), Script(200, {}, BODY, gate=second_gate, half=second_half)])
 
         async def go():
             first, second = world.service(), world.service()
             await get(first, INDEX)
-            leader = asyncio.create_task(fetch(first))
-            await asyncio.sleep(0.05)
+            leading = await open_body(first)
+            led = leading.body.chunks()
+            await read(led, 50_000)
             following = await open_body(second)
             chunks = following.body.chunks()
             began = await read(chunks, 50_000) if begins == "before" else b""
             gate.set()
-            await asyncio.sleep(0.3)
-            late = asyncio.create_task(fetch(second))
-            await asyncio.sleep(0.05)
+            await second_half.wait()  # the leader has begun again
+            followed = await ending(chunks, began)
+            late = await open_body(second)
             second_gate.set()
-            try:
-                outcome = began + b"".join([piece async for piece in chunks])
-            except EntrepotError as exc:
-                outcome = exc
-            await following.body.aclose()
-            outcomes = await leader, outcome, await late
+            outcomes = await ending(led), followed, await ending(late.body.chunks())
+            for answer in (leading, following, late):
+                await answer.body.aclose()
             await first.aclose()
             await second.aclose()
             return outcomes
@@ -213,7 +219,7 @@ class TestSingleFlight:
         led, followed, late = run(go())
         assert isinstance(led, TruncatedBody)
         assert isinstance(followed, TruncatedBody)
-        assert late == (200, BODY)
+        assert late == BODY
 
     def test_a_body_is_joined_only_to_bytes_that_it_begins_with(self, world):
         growing = world.store.open_flight("one")
