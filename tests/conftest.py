@@ -27,6 +27,8 @@ FOREIGN = ("ENTREPOT_", "PIP_", "UV_", "CONDA_", "XDG_", "POETRY_", "PDM_", "NPM
 """Variables that a developer's machine may have set, and that would change what a test sees."""
 _CONNECT = socket.socket.connect
 _CONNECT_EX = socket.socket.connect_ex
+FUNCTIONAL = Path(__file__).parent / "functional"
+"""The tests that start real processes: a second or more each, where the others take milliseconds."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
@@ -92,6 +94,25 @@ def other_user() -> Iterator[clients.OtherUser]:
     """An unprivileged user; skips unless root."""
     with clients.other_user() as user:
         yield user
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the functional modules out like cards, and the quick tests behind them, so that no worker has a long one left at the end.
+
+    ``--dist worksteal`` cuts the list into one piece a worker, and who has finished takes from the end of another's piece.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
+    functional = [item for item in items if FUNCTIONAL in item.path.parents]
+    rest = iter([item for item in items if FUNCTIONAL not in item.path.parents])
+    pieces: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for number, (_, module) in enumerate(itertools.groupby(functional, key=lambda item: item.path)):
+        pieces[number % workers].extend(module)
+    for piece in pieces:
+        piece.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        piece.extend(itertools.islice(rest, max(0, len(items) // workers - len(piece))))
+    items[:] = [*itertools.chain.from_iterable(pieces), *rest]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -69,7 +69,7 @@ ROWS = (
     Row("status-five", "five 500s", "status", 5, value=500, sees=BROKEN, requests=3),
     Row("slow", "slow: 400 kB/s", "slow", value=400_000, requests=1),
 )
-TIMEOUT_S = 1
+TIMEOUT_S = 2
 """Seconds of silence in the tests."""
 
 

@@ -43,7 +43,7 @@ class Scene:
         settings = {"ENTREPOT_TIMEOUT": f"{TIMEOUT_S}s", "PYTHONPATH": source, **tls, **extra}
         options = ["--store", self.home / "store", "--host", self.origin.name or self.origin.address]
         run = [sys.executable, "-m", "entrepot", "run", *options, "--", "sh", "-c", script]
-        return clients.run(run, clients.clean_environment(self.home, **settings), timeout_s=100)
+        return clients.run(run, clients.clean_environment(self.home, **settings), timeout_s=250)
 
     def requests(self, row: Row) -> int:
         return self.origin.count(f"/{re.escape(self.files[row.name].filename)}$")

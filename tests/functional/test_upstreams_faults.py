@@ -256,7 +256,7 @@ def test_silence_ends_in_a_timeout_of_its_own_length(run, said):
     began = time.monotonic()
     with pytest.raises(UpstreamTimeout, match=r"sent nothing for 0\.3 s"):
         run(ask_script(says(said, then="stall"), silence_s=0.3))
-    assert 0.25 < time.monotonic() - began < 3
+    assert 0.25 < time.monotonic() - began < 20, "not the 30 s of others"
 
 
 def test_errors_name_the_url_without_its_secrets(run):

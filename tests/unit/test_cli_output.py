@@ -4,6 +4,7 @@ import errno
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -222,7 +223,8 @@ def test_a_home_of_the_root_as_containers_have_it_is_no_tilde(path):
 
 def test_progress_appears_after_a_second_and_is_wiped(monkeypatch):
     moments = iter([0.0, 0.5, 1.1, 1.15, 1.3])
-    monkeypatch.setattr("entrepot.cli.output.time.monotonic", lambda: next(moments))
+    clock = SimpleNamespace(monotonic=lambda: next(moments))  # the module's own: all the world's would be the test runner's too
+    monkeypatch.setattr("entrepot.cli.output.time", clock)
     screen = Screen(terminal=True)
     meter = Meter(screen)
     meter(1, 10, "entries")

@@ -154,7 +154,7 @@ def test_a_child_that_cannot_be_served_is_ended():
     child = Child(["sleep", "30"], dict(os.environ))
     begun = time.monotonic()
     child.stop()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20, "it did not sleep to its end"
     assert child._process.returncode == -signal.SIGTERM
 
 
