@@ -61,6 +61,11 @@ def test_without_room_it_looks_whenever_a_body_lands():
     assert len(looks) >= 6
 
 
+def test_while_another_process_makes_room_it_looks_again_as_soon_as_before():
+    looks = feed(Store(0, None, None, None, 0), 4 * MB, land=MB // 2)
+    assert len(looks) >= 6
+
+
 def test_what_comes_while_it_looks_is_looked_at_afterwards():
     store, gate = Store(0), threading.Event()
 

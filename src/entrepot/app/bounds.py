@@ -66,10 +66,11 @@ class Bounds:
     async def _looked(self) -> None:
         self._since = 0
         start = time.monotonic()
-        room: int | None = None
+        room: int | None = STEP * 8
         with suppress(EntrepotError):  # whatever ails the store shows where somebody wants something of it
             room = await asyncio.to_thread(self._make_room)
-        self._next = STEP if room is None else min(STEP, max(0, room // 8))
+        if room is not None:  # else another process makes room, and may be gone when more comes from here: look as soon again
+            self._next = min(STEP, max(0, room // 8))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._over.wait(), max(PAUSE_S, REST * (time.monotonic() - start)))
         self._looking = None
