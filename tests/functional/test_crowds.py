@@ -90,8 +90,8 @@ def test_no_client_gets_a_complete_file_of_a_wrong_digest_and_none_is_kept(world
 
 def test_four_runs_that_store_more_than_fits_keep_the_cap_and_disturb_no_reader(tmp_path, origin):
     """What lies in the store is at no moment more than the cap and what lands while room is being made."""
-    cap, size, files = 3 * MB, 300_000, 12
-    origin.link.rate = 3 * MB / crowding()  # however busy the processors are, room is made faster than it fills
+    cap, size, files = 3 * MB, 300_000, 8
+    origin.link.rate = 1.5 * MB / crowding()  # however busy the processors are, room is made faster than it fills
     worlds = [CrashWorld(tmp_path, origin, sizes=[size] * files, name=name) for name in ("p", "q", "r", "s")]
     store = worlds[0].store
     DirectoryStore(store, cap=cap).close()
