@@ -173,9 +173,9 @@ def test_the_old_layout_is_read_without_its_body(tmp_path, size):
 def test_freshness_is_counted_as_pip_counts_it():
     meta = decode(encode(whole(**{"Cache-Control": "public, max-age=600"})))
     date = 1780272000.0
-    assert fresh_until(meta.headers, 200) == date + 600
-    assert fresh_until(decode(encode(whole(**{"Cache-Control": 'Max-Age=600, max-age="5"'}))).headers, 200) == date
-    assert fresh_until(meta.headers, 301) == float("inf")
+    assert fresh_until(meta.fields, 200) == date + 600
+    assert fresh_until(decode(encode(whole(**{"Cache-Control": 'Max-Age=600, max-age="5"'}))).fields, 200) == date
+    assert fresh_until(meta.fields, 301) == float("inf")
 
 
 def test_symbolic_links_and_foreign_names_are_shown_and_never_touched(tmp_path):

@@ -16,7 +16,7 @@ from functools import partial
 
 from entrepot.names import normalize
 from entrepot.ports.tool import Kind, Progress
-from entrepot.tools.pip.examine import Known, Naming, apply_naming, examine_bodies, examine_heads, name_of
+from entrepot.tools.pip.examine import Known, Naming, apply_naming, examine_bodies, examine_heads
 from entrepot.tools.pip.httpentry import LAYOUTS, NAME_LENGTH, V1, V2
 from entrepot.tools.pip.index import Index, Row, Shard, shard_of
 from entrepot.tools.pip.pair import Alone, Lost, Other, Peer, can_copy, copied
@@ -30,7 +30,9 @@ from entrepot.tools.pip.rows import (
     KIND,
     LAYOUT,
     LITTER,
+    MEASURES,
     NAME,
+    NEWEST,
     PATHS,
     PINNED,
     PROJECT,
@@ -39,8 +41,7 @@ from entrepot.tools.pip.rows import (
     TEMPORARY,
     blank,
     disk_of,
-    measure,
-    touch,
+    measured,
 )
 from entrepot.tools.pip.wheels import wheel_rows
 from entrepot.tools.quietly import quick_allocation
@@ -271,12 +272,11 @@ class Scan:
                 infos = [os.lstat(f"{self._root}/{path}") for path in row[PATHS]]  # strings are quicker
             except OSError:
                 return None
-            before = row[STAMP]
-            size = row[SIZE]
-            touch(row, infos)
-            if ";".join(f"{i.st_ino}:{i.st_mtime_ns}:{i.st_size}" for i in infos) != before:
+            size, before = row[SIZE], row[STAMP]
+            measures, newest = measured(infos)
+            if measures[0] != before:
                 return None
-            measure(row, infos)
+            row[MEASURES], row[NEWEST] = measures, newest
             row[SIZE] = max(size, row[SIZE])
         shard.checked = self._scope.now
         return shard
@@ -287,7 +287,7 @@ class Scan:
         while waiting:
             at = waiting.pop()
             try:
-                info = os.stat(f"{self._root}/{at}", follow_symlinks=False)  # noqa: PTH116  # strings are quicker
+                info = os.lstat(f"{self._root}/{at}")
                 files, below = self._list(at)
             except OSError:
                 folders[at] = 0
@@ -312,19 +312,19 @@ class Scan:
                 except FileNotFoundError:
                     continue
         files.sort()
-        return files, sorted(folders)
+        folders.sort()
+        return files, folders
 
     def _rows_of(self, folder: str, files: Files) -> list[Row]:
-        links = [(name, info) for name, info in files if not stat.S_ISREG(info.st_mode)]
         odd = []
-        for name, info in links:
-            row = blank(f"{folder}/{name}", "other", [(f"{folder}/{name}", info)])
-            row[PINNED] = "a symbolic link or no plain file: not written by pip"
-            odd.append(row)
-        plain = [pair for pair in files if pair not in links] if links else files
-        if folder.startswith("wheels"):
-            return odd + wheel_rows(folder, plain, self._root)
-        return odd + http_rows(folder, plain)
+        for name, info in files:
+            if not stat.S_ISREG(info.st_mode):
+                row = blank(f"{folder}/{name}", "other", [(f"{folder}/{name}", info)])
+                row[PINNED] = "a symbolic link or no plain file: not written by pip"
+                odd.append(row)
+        plain = [(name, info) for name, info in files if stat.S_ISREG(info.st_mode)] if odd else files
+        found = wheel_rows(folder, plain, self._root) if folder.startswith("wheels") else http_rows(folder, plain)
+        return odd + found if odd else found
 
     def _self_checks(self, folder: str) -> list[Row]:
         return [
@@ -346,8 +346,8 @@ class Scan:
     def _read_new(self, names: list[str], new: list[Row], other: Peer) -> None:
         """Read what is new, prove what can be proved, and open what is left."""
         self.tally.read += len(new)
-        here = {name_of(row) for name in names if name.startswith("http") for row in self._new[name].rows}
-        here = {name for name in here if NAME.fullmatch(name)}
+        rows = [row for name in names for row in self._new[name].rows]
+        here = {row[KEY][-NAME_LENGTH:] for row in rows if row[LAYOUT] in LAYOUTS}
         known = Known(self._root, self._scope.bases, frozenset(here | other.exchange(here)))
         found = self._in_chunks(examine_heads, new, known)
         self._apply(names, found + other.exchange([naming for naming in found if naming[0] not in here]))
@@ -417,6 +417,9 @@ def http_rows(folder: str, files: Files) -> list[Row]:
     """Rows of one directory of an HTTP layout; a row still to be read has no kind."""
     layout = folder.partition("/")[0]
     by_name = dict(files)
+    first = files[0][0] if files else ""
+    if len(files) == 2 and files[1][0] == f"{first}.body" and NAME.fullmatch(first):  # nearly every directory
+        return [_http_row(folder, layout, first, by_name)]
     rows = []
     for name, info in files:
         path = f"{folder}/{name}"

@@ -92,7 +92,7 @@ def _donation(path: Path, layout: str) -> Donation | None:
         stored = os.lstat(path).st_mtime  # symmetrical with the line above
     except OSError:
         return None
-    told = meta.headers.get("Content-Length")
+    told = meta.fields.get("content-length")
     if told is not None and told.isdigit() and int(told) != size:
         return None
     vary = tuple((k.lower(), v) for k, v in meta.vary.items() if k.lower() not in SECRET_VARY)
@@ -105,8 +105,8 @@ def _donation(path: Path, layout: str) -> Donation | None:
         ),
         vary=vary,
         stored=stored,
-        fresh_until=fresh_until(meta.headers, meta.status),
-        credentialed=len(vary) != len(meta.vary) or "set-cookie" in meta.headers,
+        fresh_until=fresh_until(meta.fields, meta.status),
+        credentialed=len(vary) != len(meta.vary) or "set-cookie" in meta.fields,
     )
 
 

@@ -12,9 +12,9 @@ from entrepot.heads import redacted_url
 from entrepot.names import normalize
 from entrepot.ports.tool import Kind
 from entrepot.tools.pip.httpentry import V2, Damage, Meta, entry_name, fresh_until, open_body, read_meta
-from entrepot.tools.pip.identify import Identity, identify, kind_of_filename, named, tags_of
+from entrepot.tools.pip.identify import Identity, identify, told_by
 from entrepot.tools.pip.index import Row
-from entrepot.tools.pip.pages import CachedPage, Proof, guessed_bases, page_urls, proofs
+from entrepot.tools.pip.pages import CachedPage, Proof, own_url, page_urls, proofs
 from entrepot.tools.pip.rows import (
     CERTAINTY,
     EXTRA,
@@ -47,6 +47,9 @@ Naming = tuple[str, str, str, bool, str]
 """A proof in short, quick to hand to another process: the entry's name, URL, file name, whether it is the metadata, project."""
 
 
+_REDIRECTS = (301, 302, 307, 308)
+
+
 def name_of(row: Row) -> str:
     """The entry's 56 digits."""
     return str(row[KEY]).rpartition("/")[2]
@@ -59,10 +62,10 @@ def examine_heads(rows: Sequence[Row], known: Known) -> list[Naming]:
         meta = _meta(row, known.root)
         if meta is None:
             continue
-        row[FRESH_UNTIL] = fresh_until(meta.headers, meta.status)
+        row[FRESH_UNTIL] = fresh_until(meta.fields, meta.status)
         row[TRUST] = "unproven"
         _from_headers(row, meta)
-        if meta.status in (301, 302, 307, 308):
+        if meta.status in _REDIRECTS:
             _redirect(row, meta, known)
         elif _says_page(meta):
             found += _body(row, meta, known)
@@ -74,7 +77,7 @@ def examine_bodies(rows: Sequence[Row], known: Known) -> list[Naming]:
     found: list[Naming] = []
     for row in rows:
         meta = _meta(row, known.root)
-        if meta is not None and meta.status not in (301, 302, 307, 308):
+        if meta is not None and meta.status not in _REDIRECTS:
             found += _body(row, meta, known)
     return found
 
@@ -96,7 +99,7 @@ def _redirect(row: Row, meta: Meta, known: Known) -> None:
     """Where it leads; and its own address, when an index that is asked has a page of that name."""
     row[EXTRA]["status"] = str(meta.status)
     row[CERTAINTY] = "content"
-    target = (meta.headers.get("Location") or "").partition("#")[0]
+    target = meta.fields.get("location", "").partition("#")[0]
     if not target:
         return
     row[EXTRA]["location"] = redacted_url(target)
@@ -107,19 +110,19 @@ def _redirect(row: Row, meta: Meta, known: Known) -> None:
 
 
 def _says_page(meta: Meta) -> bool:
-    said = (meta.headers.get("Content-Type") or "").lower()
+    said = meta.fields.get("content-type", "").lower()
     return "html" in said or "simple.v1" in said
 
 
 def _from_headers(row: Row, meta: Meta) -> None:
     """The default index names project and version in its headers; its metadata files carry the same ones, so they say no kind."""
-    project, version = meta.headers.get("x-pypi-file-project"), meta.headers.get("x-pypi-file-version")
+    project, version = meta.fields.get("x-pypi-file-project"), meta.fields.get("x-pypi-file-version")
     if project and version:
         row[PROJECT], row[VERSION] = project[:200], version[:100]
 
 
 def _body(row: Row, meta: Meta, known: Known) -> list[Naming]:
-    coding = (meta.headers.get("Content-Encoding") or "").strip().lower()
+    coding = meta.fields.get("content-encoding", "").strip().lower()
     path = row[PATHS][-1] if row[LAYOUT] == V2 else row[PATHS][0]
     try:
         with open_body(f"{known.root}/{path}", meta.body_offset, meta.body_size) as body:
@@ -145,12 +148,9 @@ def _apply(row: Row, found: Identity) -> None:
 
 
 def _page(row: Row, page: CachedPage, known: Known) -> list[Naming]:
-    name, url = name_of(row), None
-    for candidate in page_urls(page.project, [*known.bases, *guessed_bases(page)]) if page.project else ():
-        if entry_name(candidate) == name:
-            url = candidate
-            row[CERTAINTY], row[ORIGIN] = "proven", redacted_url(candidate)
-            break
+    url = own_url(page, name_of(row), known.bases)
+    if url is not None:
+        row[CERTAINTY], row[ORIGIN] = "proven", redacted_url(url)
     return [(p.name, p.url, p.file.filename, p.is_metadata, p.project) for p in proofs(page, url, known.names)]
 
 
@@ -162,14 +162,14 @@ def apply_proof(row: Row, proof: Proof) -> None:
 def apply_naming(row: Row, naming: Naming) -> None:
     """As :func:`apply_proof`."""
     _, url, filename, is_metadata, said = naming
-    project, version = named(filename)
+    project, version, kind, tags = told_by(filename)
     row[PROJECT], row[VERSION] = project or said or row[PROJECT], version or row[VERSION]
     row[ORIGIN], row[CERTAINTY] = redacted_url(url), "proven"
     row[EXTRA].pop("name", None)
     if is_metadata:
         row[KIND], row[FILENAME], row[TAGS] = _METADATA, f"{filename}.metadata", ""
     else:
-        row[KIND], row[FILENAME], row[TAGS] = str(kind_of_filename(filename)), filename, tags_of(filename)
+        row[KIND], row[FILENAME], row[TAGS] = kind, filename, tags
 
 
 _METADATA = str(Kind.METADATA)

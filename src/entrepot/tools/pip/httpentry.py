@@ -13,6 +13,7 @@ import io
 import os
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,8 @@ HEAD_LIMIT = 4 << 20
 SMALL = 1 << 18
 """Bytes up to which a body is read whole to see what it is."""
 
+_HEAD = 1 << 15
+"""Bytes of metadata that are read at once; all of it, as a rule."""
 _RESPONSE_KEYS = frozenset("body headers status version reason strict decode_content".split())
 
 
@@ -49,6 +52,8 @@ def entry_name(url: str) -> str:
 
 def key_of(url: str) -> bytes:
     """The bytes whose digest names a URL's entry."""
+    if _AS_IT_STANDS(url):
+        return url.encode()
     rest = url.partition("#")[0]
     scheme, found, tail = rest.partition("://")
     if found:
@@ -61,6 +66,10 @@ def key_of(url: str) -> bytes:
     return rest.encode("utf-8", "surrogatepass")
 
 
+_AS_IT_STANDS = re.compile(r"https?://[a-z0-9_.~:-]*/[A-Za-z0-9_.~/-]*").fullmatch
+"""A URL that is its own key: most of them are."""
+
+
 def entry_path(root: Path, layout: str, name: str) -> Path:
     """Where an entry's metadata lies: five levels of one digit, then the whole name."""
     return root / layout / name[0] / name[1] / name[2] / name[3] / name[4] / name
@@ -68,18 +77,45 @@ def entry_path(root: Path, layout: str, name: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What an entry says of its response. ``top`` is the whole map, for writing it back."""
+    """What an entry says of its response."""
 
-    status: int
-    headers: Headers
-    vary: dict[str, str | None]
-    version: int
-    reason: str
-    body_offset: int
-    """Of the body within the file that holds it: 0 in ``http-v2``."""
-    body_size: int | None
-    """Known from the metadata in the old layout only."""
     top: dict[str, Any]
+    """The whole map, for writing it back."""
+    fields: dict[str, str]
+    """The header by name in lower case, as pip looks into it: of two names that differ in case alone the last counts."""
+    body_offset: int = 0
+    """Of the body within the file that holds it: 0 in ``http-v2``."""
+    body_size: int | None = None
+    """Known from the metadata in the old layout only."""
+
+    @property
+    def headers(self) -> Headers:
+        """The header as it was written."""
+        return Headers(self.top["response"]["headers"])
+
+    @property
+    def status(self) -> int:
+        """The status; 0 when it is no number."""
+        return _number(self.top["response"].get("status"))
+
+    @property
+    def version(self) -> int:
+        """Of HTTP: 11 for HTTP/1.1; 0 when it is no number."""
+        return _number(self.top["response"].get("version"))
+
+    @property
+    def reason(self) -> str:
+        """The words beside the status."""
+        return str(self.top["response"].get("reason"))
+
+    @property
+    def vary(self) -> dict[str, str | None]:
+        """The request's values of the fields that ``Vary`` names."""
+        return {str(k): None if v is None else str(v) for k, v in self.top.get("vary", {}).items()}
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +211,17 @@ def read_meta(path: Path | str, layout: str) -> Meta | Damage:
     """
     number = open_quietly(path)
     try:
-        size = os.fstat(number).st_size
         if layout == V2:
-            if size > HEAD_LIMIT:
-                return Damage("unreadable-entry", f"its metadata has {size} bytes, no real one has")
-            return decode(os.read(number, size + 1))  # never the limit: so large a buffer costs more than the reading
-        return _read_old(number, size)
+            data = os.read(number, _HEAD)
+            if len(data) < _HEAD:
+                return decode(data)
+            os.lseek(number, 0, os.SEEK_SET)
+        size = os.fstat(number).st_size
+        if layout != V2:
+            return _read_old(number, size)
+        if size > HEAD_LIMIT:
+            return Damage("unreadable-entry", f"its metadata has {size} bytes, no real one has")
+        return decode(os.read(number, size + 1))  # never the limit: so large a buffer costs more than the reading
     finally:
         os.close(number)
 
@@ -202,7 +243,7 @@ def _read_old(number: int, size: int) -> Meta | Damage:
     found = decode(start[:key_end] + b"\xc4\x00" + tail)
     if isinstance(found, Damage):
         return found
-    return Meta(found.status, found.headers, found.vary, found.version, found.reason, offset, length, found.top)
+    return Meta(found.top, found.fields, offset, length)
 
 
 def _inline_body(start: bytes) -> tuple[int, int]:
@@ -249,17 +290,7 @@ def _judge(top: Any) -> Meta | Damage:
         return Damage("crashes-pip", "its headers are no map", crashes=True)
     if {*map(type, headers), *map(type, headers.values())} - {str}:
         return Damage("crashes-pip", "a header is no text", crashes=True)
-    status = response.get("status")
-    return Meta(
-        status=status if isinstance(status, int) else 0,
-        headers=Headers(headers.items()),
-        vary={str(k): None if v is None else str(v) for k, v in vary.items()},
-        version=response["version"] if isinstance(response.get("version"), int) else 0,
-        reason=str(response.get("reason")),
-        body_offset=0,
-        body_size=None,
-        top=top,
-    )
+    return Meta(top, {name.lower(): value for name, value in headers.items()})
 
 
 def encode(top: dict[str, Any]) -> bytes:
@@ -268,23 +299,32 @@ def encode(top: dict[str, Any]) -> bytes:
     return PREFIX + packed
 
 
-def fresh_until(headers: Headers, status: int) -> float | None:
+def fresh_until(fields: Mapping[str, str], status: int) -> float | None:
     """When pip stops taking a response for fresh, seconds since the epoch; infinity for permanent redirects, ``None``: it never is.
 
     pip looks at ``max-age``, else at ``Expires``, counts from ``Date`` and knows nothing of ``Age`` or ``no-cache``; directives are
-    compared with regard to case and a quoted number is none.
+    compared with regard to case and a quoted number is none. ``fields`` are named in lower case.
     """
     if status in (301, 308):
         return float("inf")
-    date = http_time(headers.get("Date"))
+    date = http_time(fields.get("date"))
     if date is None:
         return None
-    for part in (headers.get("Cache-Control") or "").split(","):
+    lifetime = _max_age(fields.get("cache-control", ""))
+    if lifetime is not None:
+        return date + lifetime
+    expires = http_time(fields.get("expires"))
+    return date if expires is None else max(date, expires)
+
+
+@lru_cache(maxsize=1024)
+def _max_age(text: str) -> int | None:
+    """Seconds of ``max-age`` as pip reads it; a cache has few different lines of the kind."""
+    for part in text.split(","):
         name, _, value = part.strip().partition("=")
         if name == "max-age" and value.strip().isdigit():
-            return date + int(value.strip()[:12])
-    expires = http_time(headers.get("Expires"))
-    return date if expires is None else max(date, expires)
+            return int(value.strip()[:12])
+    return None
 
 
 _FIXED_DATE = re.compile(r"[A-Z][a-z]{2}, (\d{2} [A-Z][a-z]{2} \d{4}) ([01]\d|2[0-3]):([0-5]\d):([0-5]\d) GMT", re.ASCII)
@@ -305,8 +345,10 @@ def _day(text: str) -> float | None:
 def http_time(text: str | None) -> float | None:
     """An HTTP date as seconds since the epoch; ``None`` for anything else."""
     found = _FIXED_DATE.fullmatch(text) if text else None
-    if found and (day := _day(found[1])) is not None:
-        return day + int(found[2]) * 3600.0 + int(found[3]) * 60 + int(found[4])
+    if found:
+        midnight, hours, minutes, seconds = found.groups()
+        if (day := _day(midnight)) is not None:
+            return day + int(hours) * 3600.0 + int(minutes) * 60 + int(seconds)
     from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415 -- 13 ms that `where` and `status` can do without
 
     try:

@@ -180,7 +180,6 @@ def core_metadata(text: bytes) -> Identity:
     return Identity(Kind.METADATA, canonicalize_name(project), version)
 
 
-@lru_cache(maxsize=1 << 16)
 def named(filename: str) -> tuple[str, str]:
     """Normalized project and version of a distribution's file name; empty when it is none."""
     plain = _PLAIN_NAME.fullmatch(filename)
@@ -211,13 +210,14 @@ def _roughly(filename: str) -> tuple[str, str]:
     return (canonicalize_name(found[1]), found[2]) if found else ("", "")
 
 
-def kind_of_filename(filename: str) -> Kind:
-    """Wheel or sdist by the suffix."""
+@lru_cache(maxsize=1 << 12)  # a wheel and its metadata come one after the other
+def told_by(filename: str) -> tuple[str, str, str, str]:
+    """What the file name of a distribution says: normalized project, version, kind by the suffix, a wheel's tags."""
+    project, version = named(filename)
     if filename.endswith(".whl"):
-        return Kind.WHEEL
-    return Kind.SDIST if re.search(r"\.(zip|tgz|tar|tar\.(gz|bz2|xz|Z))$", filename) else Kind.OTHER
+        parts = filename.removesuffix(".whl").split("-")
+        return project, version, str(Kind.WHEEL), "-".join(parts[-3:]) if len(parts) > 4 else ""
+    return project, version, str(Kind.SDIST if _SDIST.search(filename) else Kind.OTHER), ""
 
 
-def tags_of(filename: str) -> str:
-    """The tag triple of a wheel's name."""
-    return "-".join(filename.removesuffix(".whl").split("-")[-3:]) if filename.endswith(".whl") and filename.count("-") >= 4 else ""
+_SDIST = re.compile(r"\.(zip|tgz|tar|tar\.(gz|bz2|xz|Z))$")

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha224
 from html import unescape
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 from packaging.utils import canonicalize_name
 
 from entrepot.digests import LENGTHS, Digest
 from entrepot.errors import FormatError
-from entrepot.tools.pip.httpentry import key_of
+from entrepot.tools.pip.httpentry import entry_name, key_of
 
 _ANCHOR = re.compile(r"<a\s+([^>]*)>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([a-zA-Z-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""")
@@ -28,9 +28,8 @@ _TITLE = re.compile(r"<(?:title|h1)>\s*Links for\s+([^<]{1,200})</(?:title|h1)>"
 _PAGE_MARK = re.compile(r"pypi:repository-version|<title>\s*Links for|<a\s[^>]*href=", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class PageFile:
-    """One file of a page."""
+class PageFile(NamedTuple):
+    """One file of a page; a tuple, because a cache's pages have millions."""
 
     url: str
     """As written, without the fragment: may be relative."""
@@ -61,9 +60,8 @@ class CachedPage:
     files: tuple[PageFile, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """An entry whose URL a page names: its key is the URL's digest, so the name cannot be wrong."""
+class Proof(NamedTuple):
+    """An entry whose URL a page names: its key is the URL's digest, so the name cannot be wrong. A tuple, as :class:`PageFile`."""
 
     name: str
     """The entry's 56 digits."""
@@ -151,7 +149,19 @@ def page_urls(project: str, bases: Iterable[str]) -> Iterator[str]:
         yield f"{base.rstrip('/')}/{project}/"
 
 
-def guessed_bases(page: CachedPage) -> list[str]:
+def own_url(page: CachedPage, name: str, bases: Iterable[str]) -> str | None:
+    """The URL under which pip asked for a page whose entry has this name; ``None`` when it is of no likely index.
+
+    Likely are ``bases``, then what the page's own links speak for.
+    """
+    return _url_at(page.project, name, bases) or _url_at(page.project, name, _guessed_bases(page)) if page.project else None
+
+
+def _url_at(project: str, name: str, bases: Iterable[str]) -> str | None:
+    return next((url for url in page_urls(project, bases) if entry_name(url) == name), None)
+
+
+def _guessed_bases(page: CachedPage) -> list[str]:
     """Indexes that a page's own absolute links make likely: ``/simple`` on the same hosts."""
     hosts = {f"{p.scheme}://{p.netloc}" for f in page.files[:50] if (p := urlsplit(f.url)).netloc and p.scheme}
     return [f"{host}/simple" for host in sorted(hosts)]
@@ -171,16 +181,18 @@ def proofs(page: CachedPage, url: str | None, names: Sequence[str] | set[str] | 
         if not absolute:
             continue
         tried = [absolute]
-        if not _PLAIN.fullmatch(absolute) and (cleaned := requested(absolute)) != absolute:
+        if not _PLAIN(absolute) and (cleaned := requested(absolute)) != absolute:
             tried.append(cleaned)
-        for is_metadata in (False, True):
-            for target in tried:
-                hasher = sha224(key_of(target))
-                if is_metadata:
-                    hasher.update(b".metadata")
-                if (name := hasher.hexdigest()) in names:
-                    yield Proof(name, target + ".metadata" if is_metadata else target, file, is_metadata, page.project)
-                    break
+        found: list[bool] = []
+        for target in tried:
+            hasher = sha224(key_of(target))
+            if False not in found and (name := hasher.hexdigest()) in names:
+                found.append(False)
+                yield Proof(name, target, file, is_metadata=False, project=page.project)
+            hasher.update(b".metadata")
+            if True not in found and (name := hasher.hexdigest()) in names:
+                found.append(True)
+                yield Proof(name, target + ".metadata", file, is_metadata=True, project=page.project)
 
 
 def _absolute(link: str, base: str | None, folders: dict[str, str]) -> str:
@@ -190,14 +202,14 @@ def _absolute(link: str, base: str | None, folders: dict[str, str]) -> str:
     if not base:
         return ""
     folder, slash, last = link.rpartition("/")
-    if not slash or not _PLAIN.fullmatch(link) or last in ("", ".", ".."):
+    if not slash or not _PLAIN(link) or last in ("", ".", ".."):
         return urljoin(base, link)
     if folder not in folders:
         folders[folder] = urljoin(base, folder + "/")
     return folders[folder] + last
 
 
-_PLAIN = re.compile(r"(?:https?://[A-Za-z0-9_.~:-]*)?[A-Za-z0-9_.~/-]*")
+_PLAIN = re.compile(r"(?:https?://[A-Za-z0-9_.~:-]*)?[A-Za-z0-9_.~/-]*").fullmatch
 """A link that pip asks for as it stands."""
 _KEPT = re.compile(r"(@|%2F)", re.IGNORECASE)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ KEY, PATHS, STAMP, SIZE, DISK, FREEABLE, FILES, USED, USED_FROM = range(9)
 KIND, PROJECT, VERSION, FILENAME, CERTAINTY, TAGS, ORIGIN = range(9, 16)
 FRESH_UNTIL, DIGEST, TRUST, LITTER, PINNED, EXTRA, LAYOUT, NEWEST = range(16, 24)
 WIDTH = 24
+MEASURES = slice(STAMP, KIND)
+"""What ``stat`` says, but for the time of the newest change."""
 
 FORCEABLE = "made or used within the last ten minutes"
 """The one reason that ``force`` overrides."""
@@ -34,11 +37,6 @@ NAME = re.compile(r"[0-9a-f]{56}")
 TEMPORARY = re.compile(r"(?P<name>[0-9a-f]{56})(?:\.body)?[a-z0-9_]{8}\.tmp")
 
 
-def stamp(info: os.stat_result) -> str:
-    """What changes whenever a file's content is replaced or written to."""
-    return f"{info.st_ino}:{info.st_mtime_ns}:{info.st_size}"
-
-
 _HAS_BLOCKS = hasattr(os.stat_result, "st_blocks")
 
 
@@ -47,38 +45,50 @@ def disk_of(info: os.stat_result) -> int:
     return info.st_blocks * 512 if _HAS_BLOCKS else info.st_size
 
 
+def stamp(info: os.stat_result) -> str:
+    """What changes whenever a file's content is replaced or written to."""
+    return f"{info.st_ino}:{info.st_mtime_ns}:{info.st_size}"
+
+
 def blank(key: str, layout: str, files: list[tuple[str, os.stat_result]]) -> Row:
     """A row of which only the files are known: relative paths in the order in which they must be removed."""
     row: Row = [None] * WIDTH
     row[KEY], row[LAYOUT] = key, layout
     row[PATHS] = [path for path, _ in files]
-    row[KIND], row[CERTAINTY], row[EXTRA], row[TAGS] = str(Kind.OTHER), "unknown", {}, ""
-    measure(row, [info for _, info in files])
+    row[KIND], row[CERTAINTY], row[EXTRA], row[TAGS] = _OTHER, "unknown", {}, ""
+    row[MEASURES], row[NEWEST] = measured([info for _, info in files])
     return row
 
 
-def measure(row: Row, infos: list[os.stat_result]) -> None:
-    """Fill in what ``stat`` says: sizes, stamps, last use."""
-    row[STAMP] = ";".join(map(stamp, infos))
-    row[SIZE] = sum([info.st_size for info in infos])
-    row[FILES] = len(infos)
-    touch(row, infos)
-    if not [1 for info in infos if info.st_nlink != 1]:
-        row[DISK] = row[FREEABLE] = sum(map(disk_of, infos))
-        return
+def measured(infos: list[os.stat_result]) -> tuple[list[Any], float]:
+    """What ``stat`` says of an entry's files: :data:`MEASURES`, and when they were changed last.
+
+    One walk over them, because there are hundreds of thousands. Reading moves the access time alone, and that not on every file
+    system.
+    """
+    stamps, size, disk, several = [], 0, 0, False
+    read = written = changed = -inf
+    for info in infos:
+        stamps.append(f"{info.st_ino}:{info.st_mtime_ns}:{info.st_size}")  # as stamp, without the call
+        size += info.st_size
+        disk += info.st_blocks * 512 if _HAS_BLOCKS else info.st_size  # as disk_of
+        if info.st_nlink > 1:
+            several = True
+        read = max(read, info.st_atime)
+        written = max(written, info.st_mtime)
+        changed = max(changed, info.st_ctime)
+    disk, freeable = _linked(infos) if several else (disk, disk)
+    used = (read, "atime") if read > written else (written, "mtime")
+    return [";".join(stamps), size, disk, freeable, len(infos), *used], max(written, changed)
+
+
+def _linked(infos: list[os.stat_result]) -> tuple[int, int]:
+    """Bytes of disk of files that have several names, here or elsewhere, each once; and of those that have no other name."""
     links: dict[tuple[int, int], list[os.stat_result]] = {}
     for info in infos:
         links.setdefault((info.st_dev, info.st_ino), []).append(info)
-    row[DISK] = sum(disk_of(same[0]) for same in links.values())
-    row[FREEABLE] = sum(disk_of(same[0]) for same in links.values() if same[0].st_nlink <= len(same))
-
-
-def touch(row: Row, infos: list[os.stat_result]) -> None:
-    """Fill in the times: reading moves only the access time, and that not on every file system."""
-    read = max([info.st_atime for info in infos])
-    written = max([info.st_mtime for info in infos])
-    row[USED], row[USED_FROM] = (read, "atime") if read > written else (written, "mtime")
-    row[NEWEST] = max(written, *[info.st_ctime for info in infos])
+    alone = [same[0] for same in links.values() if same[0].st_nlink <= len(same)]
+    return sum(disk_of(same[0]) for same in links.values()), sum(map(disk_of, alone))
 
 
 class Paths(tuple[Any, ...]):
@@ -112,6 +122,7 @@ class Paths(tuple[Any, ...]):
         return repr(tuple(self))
 
 
+_OTHER = str(Kind.OTHER)
 _KINDS = {str(kind): kind for kind in Kind}
 
 

@@ -26,7 +26,7 @@ from entrepot.tools.pip.httpentry import LAYOUTS, Damage, Meta, encode, entry_na
 from entrepot.tools.pip.identify import identify, named
 from entrepot.tools.pip.index import Index
 from entrepot.tools.pip.integrity import stream_problem, zip_problem
-from entrepot.tools.pip.pages import CachedPage, PageFile, Proof, guessed_bases, page_urls, proofs
+from entrepot.tools.pip.pages import CachedPage, PageFile, Proof, own_url, proofs
 from entrepot.tools.pip.presence import exists
 from entrepot.tools.pip.rows import CERTAINTY, DIGEST, KEY, STAMP, TRUST, stamp
 from entrepot.tools.pip.wheels import ORIGIN_FILE, read_origin
@@ -119,8 +119,7 @@ class Verifier:
         return None
 
     def _witness(self, entry: Entry, page: CachedPage, names: frozenset[str]) -> None:
-        candidates = page_urls(page.project, [*self._bases, *guessed_bases(page)]) if page.project else iter(())
-        url = next((u for u in candidates if entry_name(u) == _name(entry)), None)
+        url = own_url(page, _name(entry), self._bases)
         for file in page.files:
             for digest in file.digests:
                 if digest.algorithm == "sha256":
@@ -182,7 +181,7 @@ class Verifier:
         with self._open(entry, meta) as body:
             size = body.seek(0, 2)
             body.seek(0)
-            told = (meta.headers.get("Content-Length") or "").strip()
+            told = meta.fields.get("content-length", "").strip()
             if told.isdigit() and int(told) != size and meta.status in (200, 203, 300):
                 problem = "truncated" if size < int(told) else "too-long"
                 return self._gone(entry, problem, f"its body has {size} bytes where {told} were announced")
@@ -258,7 +257,7 @@ class Verifier:
                 yield self._rewritten(entry, meta, "nil-vary", text, _with_file_request)
             else:
                 yield self._gone(entry, "nil-vary", text)
-        if meta.headers.get("Date") is None and meta.headers.get("ETag") is None and meta.status not in (301, 308):
+        if not {"date", "etag"} & meta.fields.keys() and meta.status not in (301, 308):
             yield self._gone(entry, "never-usable", "it has neither Date nor ETag: pip deletes it when it meets it")
 
     def _check_built(self, entry: Entry) -> Iterator[Finding]:
@@ -391,8 +390,8 @@ def _layout(entry: Entry) -> str:
 
 
 def _coding(meta: Meta) -> str:
-    return (meta.headers.get("Content-Encoding") or "").strip().lower()
+    return meta.fields.get("content-encoding", "").strip().lower()
 
 
 def _says_page(meta: Meta) -> bool:
-    return "simple.v1" in (meta.headers.get("Content-Type") or "")
+    return "simple.v1" in meta.fields.get("content-type", "")

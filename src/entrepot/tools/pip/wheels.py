@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from entrepot.heads import redacted_url
 from entrepot.ports.tool import Kind
-from entrepot.tools.pip.identify import named, tags_of
+from entrepot.tools.pip.identify import told_by
 from entrepot.tools.pip.index import Row
 from entrepot.tools.pip.rows import (
     CERTAINTY,
@@ -75,8 +75,8 @@ def _in_build(folder: str) -> bool:
 
 
 def _name(row: Row, name: str, folder: str, told: dict[str, Any] | None) -> None:
-    row[PROJECT], row[VERSION] = named(name)
-    row[KIND], row[FILENAME], row[TAGS] = str(Kind.BUILT), name, tags_of(name)
+    row[PROJECT], row[VERSION], _, row[TAGS] = told_by(name)
+    row[KIND], row[FILENAME] = str(Kind.BUILT), name
     row[CERTAINTY], row[TRUST] = ("content" if row[PROJECT] else "unknown"), "unproven"
     if told is None:
         return
