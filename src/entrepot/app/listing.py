@@ -10,7 +10,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
+from itertools import chain
 from typing import Any
 
 from entrepot.app.inventory import Filter, Order, Sum, version_order
@@ -90,30 +90,53 @@ def kept_lines(
         return lines
     if not keep:
         return tool.scan(place, around, progress=progress)
-    entries = list(tool.scan(place, around, progress=progress))
-    if len(entries) < MANY:
-        return entries
-    lines = lines_of(entries)
-    keep(place, around, now + (BUSY_S if any(entry.pinned for entry in entries) else KEPT_S), lines.packed())
+    parts = tool.scan_in_parts(place, around, _part, progress=progress)  # type: ignore[attr-defined]
+    lines = together([Lines(*columns) for columns, _ in parts])
+    if len(lines.keys) >= MANY:
+        keep(place, around, now + (BUSY_S if any(pinned for _, pinned in parts) else KEPT_S), lines.packed())
     return lines
+
+
+def _part(entries: Iterable[Entry]) -> tuple[tuple[Sequence[Any], ...], bool]:
+    """Some of the entries as columns, and whether any is pinned."""
+    entries = list(entries)
+    return _all(lines_of(entries)), any(entry.pinned for entry in entries)
 
 
 def lines_of(entries: Iterable[Entry]) -> Lines:
     """Entries as lines."""
-    return _columns(sorted(map(_line, entries), key=itemgetter(0)))
+    entries = list(entries)
+    return _in_order(
+        Lines(
+            keys=[_key(entry) for entry in entries],
+            names=[_safe(called(entry)) for entry in entries],
+            versions=[_safe(entry.version or "-") for entry in entries],
+            kinds=[f"{entry.kind}{UNPROVEN}" if entry.trust == "unproven" else f"{entry.kind}" for entry in entries],
+            tools=[entry.tool for entry in entries],
+            sizes=[show_size(entry.disk) for entry in entries],
+            used_by=[_safe(_used_by(entry)) for entry in entries],
+            disk=[entry.disk for entry in entries],
+            freeable=[0 if entry.pinned else entry.freeable for entry in entries],
+            used=[NEVER if entry.used is None else entry.used for entry in entries],
+        )
+    )
 
 
 def together(several: Sequence[Lines]) -> Lines:
     """All lines of several, in order."""
-    if len(several) < 2:
-        return several[0] if several else lines_of(())
-    rows = [row for lines in several for row in zip(*_all(lines), strict=True)]
-    return _columns(sorted(rows, key=itemgetter(0)))
+    if len(several) == 1:
+        return several[0]
+    columns = zip(*map(_all, several), strict=True) if several else [()] * len(Lines.__slots__)
+    return _in_order(Lines(*(list(chain.from_iterable(column)) for column in columns)))
+
+
+def _in_order(lines: Lines) -> Lines:
+    return _chosen(lines, sorted(range(len(lines.keys)), key=lines.keys.__getitem__))
 
 
 def picked(lines: Lines, wanted: Filter, *, now: float) -> Lines:
     """Those that a filter means which has neither patterns nor asks for what is stale or unused."""
-    chosen: Iterable[int] = range(len(lines.keys))
+    chosen: Sequence[int] = range(len(lines.keys))
     if wanted.kinds:
         kinds = {str(kind) for kind in wanted.kinds}
         chosen = [n for n in chosen if lines.kinds[n].rstrip(UNPROVEN) in kinds]
@@ -142,30 +165,14 @@ def _all(lines: Lines) -> tuple[Sequence[Any], ...]:
     return tuple(getattr(lines, name) for name in Lines.__slots__)
 
 
-def _columns(rows: Sequence[tuple[Any, ...]]) -> Lines:
-    return Lines(*(zip(*rows, strict=True) if rows else [()] * len(Lines.__slots__)))
+def _chosen(lines: Lines, positions: Sequence[int]) -> Lines:
+    return Lines(*(list(map(column.__getitem__, positions)) for column in _all(lines)))
 
 
-def _chosen(lines: Lines, positions: Iterable[int]) -> Lines:
-    positions = list(positions)
-    return Lines(*([column[n] for n in positions] for column in _all(lines)))
-
-
-def _line(entry: Entry) -> tuple[Any, ...]:
-    used_by = entry.used_by[0] if len(entry.used_by) == 1 else (f"{len(entry.used_by)} environments" if entry.used_by else "-")
-    unproven = UNPROVEN if entry.trust == "unproven" else ""
-    return (
-        _key(entry),
-        _safe(called(entry)),
-        _safe(entry.version or "-"),
-        f"{entry.kind}{unproven}",
-        entry.tool,
-        show_size(entry.disk),
-        _safe(used_by),
-        entry.disk,
-        0 if entry.pinned else entry.freeable,
-        NEVER if entry.used is None else entry.used,
-    )
+def _used_by(entry: Entry) -> str:
+    if len(entry.used_by) == 1:
+        return entry.used_by[0]
+    return f"{len(entry.used_by)} environments" if entry.used_by else "-"
 
 
 def called(entry: Entry) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from entrepot.names import normalize
 from entrepot.ports.tool import Kind, Progress
@@ -57,6 +58,7 @@ SHARDS = 128
 
 INODE = 0x7FFFFFFFFFFFFFFF
 
+T = TypeVar("T")
 Files = list[tuple[str, os.stat_result]]
 _OTHER, _PAGE = str(Kind.OTHER), str(Kind.PAGE)
 
@@ -139,10 +141,28 @@ class Scan:
         self.look()
         with quick_allocation():
             if projects is None:
-                return [row for shard in self._new.values() for row in shard.rows] + (self._loose or [])
+                return _rows_in(self._new.values()) + (self._loose or [])
             wanted = self.index.shards_of(self._root, projects)
-            shards = [shard for name, shard in self._new.items() if wanted is None or name in wanted]
-            return [row for shard in shards for row in shard.rows if row[PROJECT] and normalize(row[PROJECT]) in projects]
+            rows = _rows_in(shard for name, shard in self._new.items() if wanted is None or name in wanted)
+            return [row for row in rows if row[PROJECT] and normalize(row[PROJECT]) in projects]
+
+    def in_parts(self, work: Callable[[list[Row]], T]) -> list[T]:
+        """What some work makes of the rows: half of a large cache's are worked on in a second process.
+
+        Args:
+            work: gives plain values (see :meth:`.pair.Peer.exchange`) and does no more than that.
+
+        Raises:
+            OSError: the root cannot be listed.
+        """
+        self.look()
+        shards, loose = list(self._new.values()), self._loose or []
+        if len(shards) >= SHARDS and can_copy():
+            half = len(shards) // 2
+            with suppress(Lost), copied(lambda other: other.send(work(_rows_in(shards[:half])))) as other:
+                mine = work(_rows_in(shards[half:]) + loose)
+                return [other.receive(), mine]
+        return [work(_rows_in(shards) + loose)]
 
     def _all_shards(self) -> None:
         """Every shard, half of them in a second process when there are many."""
@@ -384,6 +404,10 @@ class Scan:
             found += work(rows[at : at + CHUNK], known)
             self._tell(min(at + CHUNK, len(rows)), len(rows), "entries")
         return found
+
+
+def _rows_in(shards: Iterable[Shard]) -> list[Row]:
+    return [row for shard in shards for row in shard.rows]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
 from entrepot.tools.defaults import default_index
@@ -21,7 +21,9 @@ from entrepot.tools.pip.presence import exists, is_folder
 if TYPE_CHECKING:
     from entrepot.tools.pip.cache import Scan, Tally
     from entrepot.tools.pip.donor import Donation
+    from entrepot.tools.pip.index import Row
 
+T = TypeVar("T")
 # What reads a cache is imported where it is used: `where` and `status` ask every tool, and most are not there.
 
 SEPARATE_BODIES = (23, 3)
@@ -64,6 +66,33 @@ class PipTool:
         """As :meth:`scan`, but with last uses as they are; a scan may have them from an hour ago."""
         yield from self._held(place, around, self._scan(place, around, progress, recheck=True))
 
+    def scan_in_parts(
+        self,
+        place: Place,
+        around: Surroundings,
+        work: Callable[[Iterable[Entry]], T],
+        *,
+        progress: Progress | None = None,
+    ) -> list[T]:
+        """As :meth:`scan`, but what some work makes of the entries: half of a large cache's are worked on in a second process.
+
+        Args:
+            place: where.
+            around: the world.
+            work: gives plain values (numbers, text, lists, tuples) and does no more than that.
+            progress: told now and then.
+        """
+        if place.path is None or not is_folder(place.path):
+            return []
+        from entrepot.tools.quietly import quick_allocation  # noqa: PLC0415
+
+        entries = self._as_entries(place.path, around)
+        with self._looking(place.path, around, progress, recheck=False) as scan, quick_allocation():
+            try:
+                return scan.in_parts(lambda rows: work(self._held(place, around, entries(rows))))
+            except OSError:
+                return []
+
     def _held(self, place: Place, around: Surroundings, entries: Iterable[Entry]) -> Iterable[Entry]:
         """The entries, those pinned that the one who asks may not remove, and those that a running pip needs."""
         why_not = locked(place.path, around) if place.path is not None and exists(place.path) else None
@@ -94,20 +123,23 @@ class PipTool:
     ) -> Iterator[Entry]:
         if place.path is None or not is_folder(place.path):
             return
-        from entrepot.tools.pip.rows import entry  # noqa: PLC0415
         from entrepot.tools.quietly import quick_allocation  # noqa: PLC0415
 
-        now = self._now()
         with self._looking(place.path, around, progress, recheck=recheck) as scan:
             try:
                 rows = scan.rows(projects)
             except OSError:
                 return
-        superseded = is_superseded(place.path, around)
-        root = str(place.path)
         with quick_allocation():
-            entries = [entry(row, place.path, root, now, superseded=superseded) for row in rows]
+            entries = self._as_entries(place.path, around)(rows)
         yield from entries
+
+    def _as_entries(self, path: Path, around: Surroundings) -> Callable[[list[Row]], list[Entry]]:
+        """What makes entries of rows, as things are now."""
+        from entrepot.tools.pip.rows import entry  # noqa: PLC0415
+
+        root, now, superseded = str(path), self._now(), is_superseded(path, around)
+        return lambda rows: [entry(row, path, root, now, superseded=superseded) for row in rows]
 
     @contextmanager
     def _looking(self, path: Path, around: Surroundings, progress: Progress | None, *, recheck: bool) -> Iterator[Scan]:
@@ -154,16 +186,13 @@ class PipTool:
         if place.path is None:
             return []
         from entrepot.tools.pip.index import Index  # noqa: PLC0415
-        from entrepot.tools.pip.rows import entry  # noqa: PLC0415
         from entrepot.tools.quietly import quick_allocation  # noqa: PLC0415
 
-        root, now = str(place.path), self._now()
-        superseded = is_superseded(place.path, around)
         index = Index(self._index_path(around))
         with quick_allocation():
-            rows = [row for shard in index.load(root).values() for row in shard.rows]
+            rows = [row for shard in index.load(str(place.path)).values() for row in shard.rows]
             index.close()
-            return [entry(row, place.path, root, now, superseded=superseded) for row in rows]
+            return self._as_entries(place.path, around)(rows)
 
     def sums(self, place: Place, around: Surroundings) -> tuple[float, str] | None:
         """When a place was summed up last, and the text of :meth:`keep_sums`; forgotten as soon as a look saw a change."""
