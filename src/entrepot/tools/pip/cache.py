@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 import stat
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from entrepot.names import normalize
 from entrepot.ports.tool import Kind, Progress
-from entrepot.tools.pip.examine import Known, Naming, apply_naming, examine_bodies, examine_heads
 from entrepot.tools.pip.httpentry import LAYOUTS, NAME_LENGTH, V1, V2
-from entrepot.tools.pip.index import Index, Row, Shard, shard_of
+from entrepot.tools.pip.index import Folders, Index, Row, Shard, shard_of
 from entrepot.tools.pip.pair import Alone, Lost, Other, Peer, can_copy, copied
 from entrepot.tools.pip.rows import (
     CERTAINTY,
@@ -44,8 +44,12 @@ from entrepot.tools.pip.rows import (
     disk_of,
     measured,
 )
-from entrepot.tools.pip.wheels import wheel_rows
 from entrepot.tools.quietly import quick_allocation
+
+if TYPE_CHECKING:
+    from entrepot.tools.pip.examine import Known, Naming
+
+# What reads entries is imported where it is used: most looks see that nothing has changed.
 
 KNOWN_NAMES = frozenset((V2, V1, "wheels", "selfcheck", "selfcheck.json", "CACHEDIR.TAG"))
 TRUSTED_AGE_NS = 2_000_000_000
@@ -56,7 +60,8 @@ CHUNK = 500
 SHARDS = 128
 """So many shards are worth a copy of this process; a cache of some thousand entries fills all 256 of them."""
 
-INODE = 0x7FFFFFFFFFFFFFFF
+MARK = 0x7FFFFFFFFFFFFFFF
+"""The bits of a mark: times of the far future and some inodes have more."""
 
 T = TypeVar("T")
 Files = list[tuple[str, os.stat_result]]
@@ -185,7 +190,7 @@ class Scan:
         self._part(names, other)
         other.send(([(name, *self._new[name].packed()) for name in self._changed], self.tally.read, self.tally.walked))
 
-    def _take(self, names: list[str], changed: list[tuple[str, bytes, float, str, bytes]], read: int, walked: int) -> None:
+    def _take(self, names: list[str], changed: list[tuple[str, bytes, float, bytes, bytes]], read: int, walked: int) -> None:
         """What the second process found."""
         shards = {name: shard_of(folders, checked, projects, data) for name, folders, checked, projects, data in changed}
         self._new |= {name: shards.get(name) or self._old[name] for name in names}
@@ -246,7 +251,7 @@ class Scan:
 
     def _odd_files(self, folder: str, files: Files) -> None:
         if files:
-            shard = Shard(rows=self._rows_of(folder, files), checked=self._scope.now)
+            shard = Shard(Folders(), self._rows_of(folder, files), self._scope.now)
             self._new[f"{folder}/."] = shard
 
     def _shard(self, name: str) -> tuple[Shard, list[Row]] | None:
@@ -271,19 +276,18 @@ class Scan:
                     row[KIND] = _OTHER
                     fresh.append(row)
                 rows.append(row)
-        return Shard({folder[len(name) + 1 :]: mark for folder, mark in folders.items()}, rows, self._scope.now), fresh
+        marks = {folder[len(name) :]: mark for folder, mark in folders.items()}
+        return Shard(Folders.of(marks), rows, self._scope.now), fresh
 
     def _unchanged(self, name: str, shard: Shard) -> bool:
         """Whether every directory of a shard is as it was: files that come, go or are replaced move its time."""
-        try:
-            with folder_at(f"{self._root}/{name}") as look:
-                for folder, mark in shard.folders.items():
-                    info = look(folder or ".")
-                    if info.st_mtime_ns ^ (info.st_ino & INODE) != mark:  # as _mark, without the call
-                        return False
+        base = f"{self._root}/{name}"
+        try:  # full paths: names below an open directory cost Python more than the longer way costs the system
+            infos = map(os.lstat, [base + path for path in shard.folders.paths])
+            marks = array("q", [(info.st_mtime_ns ^ info.st_ino) & MARK for info in infos])  # as _mark, without the call
         except OSError:
             return False
-        return bool(shard.folders)
+        return bool(marks) and marks.tobytes() == shard.folders.marks
 
     def _looked_at_again(self, shard: Shard) -> Shard | None:
         """The same shard with its files' times; ``None`` when one was written to in place."""
@@ -343,8 +347,11 @@ class Scan:
                 row[PINNED] = "a symbolic link or no plain file: not written by pip"
                 odd.append(row)
         plain = [(name, info) for name, info in files if stat.S_ISREG(info.st_mode)] if odd else files
-        found = wheel_rows(folder, plain, self._root) if folder.startswith("wheels") else http_rows(folder, plain)
-        return odd + found if odd else found
+        if folder.startswith("wheels"):
+            from entrepot.tools.pip.wheels import wheel_rows  # noqa: PLC0415
+
+            return odd + wheel_rows(folder, plain, self._root)
+        return odd + http_rows(folder, plain)
 
     def _self_checks(self, folder: str) -> list[Row]:
         return [
@@ -365,6 +372,8 @@ class Scan:
 
     def _read_new(self, names: list[str], new: list[Row], other: Peer) -> None:
         """Read what is new, prove what can be proved, and open what is left."""
+        from entrepot.tools.pip.examine import Known, examine_bodies, examine_heads  # noqa: PLC0415
+
         self.tally.read += len(new)
         rows = [row for name in names for row in self._new[name].rows]
         here = {row[KEY][-NAME_LENGTH:] for row in rows if row[LAYOUT] in LAYOUTS}
@@ -379,6 +388,8 @@ class Scan:
 
     def _apply(self, names: list[str], found: list[Naming]) -> None:
         """Name every entry that a page proves: an old page may name a new file, and a new page an old one."""
+        from entrepot.tools.pip.examine import apply_naming  # noqa: PLC0415
+
         wanted: dict[str, dict[str, Naming]] = {}
         for naming in found:
             for layout in LAYOUTS:
@@ -392,6 +403,8 @@ class Scan:
 
     def _pages_again(self, names: list[str], new: list[Row], wanted: set[str], known: Known) -> list[Naming]:
         """Old pages of the projects of new files that no new page has proved: they are read once more."""
+        from entrepot.tools.pip.examine import examine_bodies  # noqa: PLC0415
+
         if not self._old or not wanted:
             return []
         fresh = {id(row) for row in new}
@@ -410,26 +423,9 @@ def _rows_in(shards: Iterable[Shard]) -> list[Row]:
     return [row for shard in shards for row in shard.rows]
 
 
-@contextmanager
-def folder_at(path: str) -> Iterator[Callable[[str], os.stat_result]]:
-    """A quick ``lstat`` for what lies below a directory.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    if os.stat not in os.supports_dir_fd:
-        yield lambda name: os.lstat(f"{path}/{name}")
-        return
-    number = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        yield partial(os.stat, dir_fd=number, follow_symlinks=False)
-    finally:
-        os.close(number)
-
-
 def _mark(info: os.stat_result) -> int:
     """What changes when names come or go in a directory, and when it is another one, put back from a backup with its old time."""
-    return info.st_mtime_ns ^ (info.st_ino & INODE)
+    return (info.st_mtime_ns ^ info.st_ino) & MARK
 
 
 def _carry(before: Row, row: Row) -> None:
