@@ -10,11 +10,14 @@ import fnmatch
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
 
 from entrepot.app.links import linked_files
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings, Tool
+
+T = TypeVar("T")
 
 GROUPS = ("downloads", "pages", "built", "unpacked", "logs", "temp", "other")
 """The headings that sizes are summed under, in the order in which they are shown."""
@@ -65,13 +68,18 @@ class Sum:
 
     def merge(self, other: Sum) -> None:
         """Count all that another sum has; the two must share no files."""
-        self.entries += other.entries
-        self.files += other.files
-        self.size += other.size
-        self._own_disk += other.disk
-        self._own_freeable += other.freeable
-        if other.used is not None and (self.used is None or other.used > self.used):
-            self.used = other.used
+        self.add_bare(**other.bare())
+
+    def bare(self) -> dict[str, Any]:
+        """Its numbers alone, for :meth:`add_bare`."""
+        return {
+            "entries": self.entries,
+            "files": self.files,
+            "size": self.size,
+            "disk": self.disk,
+            "used": self.used,
+            "freeable": self.freeable,
+        }
 
     @property
     def disk(self) -> int:
@@ -184,12 +192,52 @@ def scan_all(
         named = getattr(tool, "scan_named", None) if names is not None else None
         scan = getattr(tool, "scan_anew", tool.scan) if anew else tool.scan
         found = named(place, around, names, progress=progress) if named else scan(place, around, progress=progress)
+        yield from _heard(tool, found, complain)
+
+
+def scan_in_parts(
+    tools: Iterable[Tool],
+    around: Surroundings,
+    work: Callable[[Iterable[Entry]], T],
+    *,
+    progress: Progress | None = None,
+    complain: Callable[[str, OSError], None] | None = None,
+) -> list[T]:
+    """What some work makes of all entries: of each place's, and of each half of a large cache's, in a process of its own.
+
+    Args:
+        tools: whose.
+        around: the world.
+        work: gives plain values (numbers, text, lists, tuples, dictionaries) and does no more than that.
+        progress: told now and then.
+        complain: as for :func:`scan_all`.
+
+    Raises:
+        OSError: as :func:`scan_all`.
+    """
+    found: list[T] = []
+    for tool, place in existing(tools, around):
+        in_parts = getattr(tool, "scan_in_parts", None)
+        if in_parts is None:
+            found.append(work(_heard(tool, tool.scan(place, around, progress=progress), complain)))
+            continue
         try:
-            yield from found
+            found += in_parts(place, around, work, progress=progress)
         except OSError as exc:
             if complain is None:
                 raise
             complain(tool.name, exc)
+    return found
+
+
+def _heard(tool: Tool, entries: Iterable[Entry], complain: Callable[[str, OSError], None] | None) -> Iterator[Entry]:
+    """The entries up to where the place may not be looked into any further."""
+    try:
+        yield from entries
+    except OSError as exc:
+        if complain is None:
+            raise
+        complain(tool.name, exc)
 
 
 def existing(tools: Iterable[Tool], around: Surroundings) -> Iterator[tuple[Tool, Place]]:
@@ -333,19 +381,23 @@ Order = Literal["name", "size", "age"]
 
 def ordered(entries: Iterable[Entry], by: Order) -> list[Entry]:
     """By name and version, by disk from the largest, or by last use from the longest ago (unknown first)."""
+    return sorted(entries, key=order_key(by))
+
+
+def order_key(by: Order) -> Callable[[Entry], tuple[Any, ...]]:
+    """What :func:`ordered` compares; plain values."""
     if by == "size":
-        return sorted(entries, key=lambda e: (-e.disk, e.project or "~", e.key))
+        return lambda e: (-e.disk, e.project or "~", e.key)
     if by == "age":
-        return sorted(entries, key=lambda e: (e.used is not None, e.used or 0.0, e.project or "~", e.key))
-    return sorted(
-        entries, key=lambda e: (e.project is None, e.project or e.origin, version_order(e.version), e.tool, e.filename or e.key)
-    )
+        return lambda e: (e.used is not None, e.used or 0.0, e.project or "~", e.key)
+    return lambda e: (e.project is None, e.project or e.origin, version_order(e.version), e.tool, e.filename or e.key)
 
 
 _WORDS = {"dev": (0, 0, ""), "c": (0, 1, "rc"), "pre": (0, 1, "rc"), "post": (2, 0, ""), "r": (2, 0, ""), "rev": (2, 0, "")}
 """Where a word stands to the end of a version, ``(1, ...)``, and to a further number, ``(3, ...)``."""
 
 
+@lru_cache(maxsize=1 << 14)
 def version_order(version: str | None) -> tuple[tuple[int, int, str], ...]:
     """A key that sorts versions the way people expect, pre-releases before their release; no version comes first.
 

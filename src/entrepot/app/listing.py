@@ -11,9 +11,10 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
-from entrepot.app.inventory import Filter, Order, Sum, version_order
+from entrepot.app.inventory import Filter, Order, Sum, order_key, version_order
 from entrepot.ports.tool import Entry, Place, Progress, Surroundings, Tool
 from entrepot.sizes import show_size
 
@@ -103,22 +104,64 @@ def _part(entries: Iterable[Entry]) -> tuple[tuple[Sequence[Any], ...], bool]:
     return _all(lines_of(entries)), any(entry.pinned for entry in entries)
 
 
+Part = tuple[list[tuple[Any, Any]], dict[str, Any]]
+"""Some entries in a form that somebody wants, each behind the key that orders it, and their sum: plain values."""
+
+
+def forms_of(wanted: Filter, order: Order, form: Callable[[Entry], Any], *, now: float) -> Callable[[Iterable[Entry]], Part]:
+    """Work for :func:`.inventory.scan_in_parts`: those that a filter means, in a form; for :func:`joined`.
+
+    Args:
+        wanted: which.
+        order: of the whole.
+        form: gives a plain value.
+        now: seconds since the epoch.
+    """
+    key = order_key(order)
+
+    def work(entries: Iterable[Entry]) -> Part:
+        total, found = Sum(), []
+        for entry in wanted.apply(entries, now=now):
+            total.add(entry)
+            found.append((key(entry), form(entry)))
+        return sorted(found, key=itemgetter(0)), total.bare()
+
+    return work
+
+
+def joined(parts: Iterable[Part]) -> tuple[list[Any], Sum]:
+    """The forms of all parts in their order, and the sum of all."""
+    found, total = [], Sum()
+    for forms, bare in parts:
+        found += forms
+        total.add_bare(**bare)
+    return [form for _, form in sorted(found, key=itemgetter(0))], total
+
+
 def lines_of(entries: Iterable[Entry]) -> Lines:
-    """Entries as lines."""
-    entries = list(entries)
-    return _in_order(
-        Lines(
-            keys=[_key(entry) for entry in entries],
-            names=[_safe(called(entry)) for entry in entries],
-            versions=[_safe(entry.version or "-") for entry in entries],
-            kinds=[f"{entry.kind}{UNPROVEN}" if entry.trust == "unproven" else f"{entry.kind}" for entry in entries],
-            tools=[entry.tool for entry in entries],
-            sizes=[show_size(entry.disk) for entry in entries],
-            used_by=[_safe(_used_by(entry)) for entry in entries],
-            disk=[entry.disk for entry in entries],
-            freeable=[0 if entry.pinned else entry.freeable for entry in entries],
-            used=[NEVER if entry.used is None else entry.used for entry in entries],
-        )
+    """Entries as lines, in order by name."""
+    return _in_order(lined(map(line, entries)))
+
+
+def lined(rows: Iterable[Sequence[Any]]) -> Lines:
+    """Lines of what :func:`line` gave, in their order."""
+    rows = list(rows)
+    return Lines(*([row[number] for row in rows] for number in range(len(Lines.__slots__))))
+
+
+def line(entry: Entry) -> tuple[Any, ...]:
+    """What stands of an entry in each column of :class:`Lines`."""
+    return (
+        _key(entry),
+        _safe(called(entry)),
+        _safe(entry.version or "-"),
+        f"{entry.kind}{UNPROVEN}" if entry.trust == "unproven" else f"{entry.kind}",
+        entry.tool,
+        show_size(entry.disk),
+        _safe(_used_by(entry)),
+        entry.disk,
+        0 if entry.pinned else entry.freeable,
+        NEVER if entry.used is None else entry.used,
     )
 
 

@@ -7,19 +7,34 @@ unproven: no digest was known beforehand that its bytes could be checked against
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from math import inf
+from typing import Any
 
 from entrepot.app.environments import find_environment
-from entrepot.app.inventory import Filter, Sum, duplicates, existing, ordered, scan_all, versions, wasted
-from entrepot.app.listing import UNPROVEN, Lines, by, called, kept_lines, lines_of, picked, summed, together
+from entrepot.app.inventory import Filter, Sum, duplicates, existing, scan_all, scan_in_parts, versions, wasted
+from entrepot.app.listing import (
+    NEVER,
+    UNPROVEN,
+    Lines,
+    by,
+    called,
+    forms_of,
+    joined,
+    kept_lines,
+    line,
+    lined,
+    lines_of,
+    picked,
+    summed,
+    together,
+)
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, FAILED, Align, rfc3339
+from entrepot.cli.output import DONE, FAILED, Align, Encoded, encoded, rfc3339
 from entrepot.cli.picking import add_filter_arguments, make_filter
 from entrepot.cli.records import entry_record, sum_record
-from entrepot.ports.tool import Entry
+from entrepot.ports.tool import Entry, Surroundings
 from entrepot.sizes import DAY, show_count, show_size
 
 COLUMNS: tuple[tuple[str, Align], ...] = (
@@ -68,22 +83,38 @@ def run(context: Context) -> int:
     if not (apart or context.out.verbose or context.out.as_json):
         _plain(context, wanted)
         return DONE
-    meter = context.out.meter()
-    everything = scan_all(context.tools, around, names=wanted.names(), progress=meter, complain=context.complain)
-    found = list(wanted.apply(everything, now=context.now))
-    meter.close()
-    if context.args.duplicates:
-        _duplicates(context, found)
-    elif context.args.versions:
-        _versions(context, found)
+    list(wanted.apply((), now=context.now))  # a pattern that is none is said before anything is read
+    found: Sequence[Any]
+    if args.duplicates or args.versions:
+        found = list(wanted.apply(_everything(context, wanted, around), now=context.now))
+        (_duplicates if args.duplicates else _versions)(context, found)
     elif context.out.as_json:
-        records = [entry_record(entry) for entry in ordered(found, context.args.sort)]
-        context.out.document(entries=records, total=sum_record(_summed(found)))
-    elif context.out.verbose and found:
-        _details(context, ordered(found, context.args.sort))
+        found, total = _forms(context, wanted, around, _json_of)
+        context.out.document(entries=Encoded(found), total=sum_record(total))
+    elif context.out.verbose:
+        found, total = _forms(context, wanted, around, _details)
+        _show(context, DETAILS, _detailed(found, context.now), total)
     else:
-        _show(context, by(lines_of(found), context.args.sort), _summed(found))
+        found, total = _forms(context, wanted, around, line)
+        _show(context, COLUMNS, _listed(lined(found), context.now), total)
     return FAILED if wanted.patterns and not found else DONE
+
+
+def _everything(context: Context, wanted: Filter, around: Surroundings) -> Iterator[Entry]:
+    meter = context.out.meter()
+    yield from scan_all(context.tools, around, names=wanted.names(), progress=meter, complain=context.complain)
+    meter.close()
+
+
+def _forms(context: Context, wanted: Filter, around: Surroundings, form: Callable[[Entry], Any]) -> tuple[list[Any], Sum]:
+    """The forms of the entries that are meant, in order, and their sum."""
+    work = forms_of(wanted, context.args.sort, form, now=context.now)
+    if wanted.names() is not None:  # few, and quickly found
+        return joined([work(_everything(context, wanted, around))])
+    meter = context.out.meter()
+    parts = scan_in_parts(context.tools, around, work, progress=meter, complain=context.complain)
+    meter.close()
+    return joined(parts)
 
 
 def _plain(context: Context, wanted: Filter) -> None:
@@ -106,18 +137,18 @@ def _plain(context: Context, wanted: Filter) -> None:
             total.merge(_summed(entries))
             found.append(lines_of(entries))
     meter.close()
-    _show(context, by(together(found), context.args.sort), total)
+    _show(context, COLUMNS, _listed(by(together(found), context.args.sort), now), total)
 
 
-def _show(context: Context, lines: Lines, total: Sum) -> None:
+def _show(context: Context, columns: Sequence[tuple[str, Align]], cells: Sequence[Sequence[str]], total: Sum) -> None:
     out = context.out
-    if not lines.keys:
+    if not total.entries:
         is_narrowed = make_filter(context.args) != Filter() or context.args.used_by is not None
         out.note("Nothing matches." if is_narrowed else "Nothing is cached.")
         return
-    used = _ages(lines.used, context.now)
-    out.columns(COLUMNS, [lines.names, lines.versions, lines.kinds, lines.tools, lines.sizes, used, lines.used_by])
-    out.hint(_sum_line(total) + ("; * unproven" if any(kind.endswith(UNPROVEN) for kind in set(lines.kinds)) else ""))
+    out.columns(columns, cells)
+    unproven = columns is COLUMNS and any(kind.endswith(UNPROVEN) for kind in set(cells[2]))
+    out.hint(_sum_line(total) + ("; * unproven" if unproven else ""))
 
 
 def _sum_line(total: Sum) -> str:
@@ -125,30 +156,38 @@ def _sum_line(total: Sum) -> str:
     return f"{show_size(total.disk)} in {show_count(total.entries)} {many}, {show_size(total.freeable)} freeable"
 
 
-def _details(context: Context, entries: Sequence[Entry]) -> None:
-    """A row an entry, with its exact file name and all that is known of it."""
-    rows = [
-        [
-            entry.filename or called(entry),
-            str(entry.kind),
-            show_size(entry.disk),
-            ago(entry.used, context.now),
-            entry.state or "-",
-            entry.trust or "-",
-            entry.certainty,
-            entry.origin or "-",
-        ]
-        for entry in entries
-    ]
-    context.out.table(DETAILS, rows)
-    total = _summed(entries)
-    context.out.hint(_sum_line(total))
+def _listed(lines: Lines, now: float) -> list[Sequence[str]]:
+    """The cells of :data:`COLUMNS`."""
+    return [lines.names, lines.versions, lines.kinds, lines.tools, lines.sizes, _ages(lines.used, now), lines.used_by]
+
+
+def _details(entry: Entry) -> tuple[Any, ...]:
+    """A row of :data:`DETAILS`: an entry's exact file name and all that is known of it."""
+    return (
+        entry.filename or called(entry),
+        str(entry.kind),
+        show_size(entry.disk),
+        NEVER if entry.used is None else entry.used,
+        entry.state or "-",
+        entry.trust or "-",
+        entry.certainty,
+        entry.origin or "-",
+    )
+
+
+def _detailed(rows: Sequence[tuple[Any, ...]], now: float) -> list[Sequence[str]]:
+    """The cells of :data:`DETAILS`."""
+    return [_ages(cells, now) if number == 3 else cells for number, cells in enumerate(zip(*rows, strict=True))]
+
+
+def _json_of(entry: Entry) -> str:
+    return encoded(entry_record(entry))
 
 
 def _ages(used: Sequence[float], now: float) -> list[str]:
     """How long ago each was; said once for each day."""
-    days = [(now - moment) // DAY for moment in used]
-    words = {day: ago(None if day == inf else now - day * DAY, now) for day in set(days)}
+    days = [None if moment == NEVER else (now - moment) // DAY for moment in used]
+    words = {day: ago(None if day is None else now - day * DAY, now) for day in set(days)}
     return list(map(words.__getitem__, days))
 
 

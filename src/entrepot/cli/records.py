@@ -6,7 +6,7 @@ from typing import Any
 
 from entrepot.app.inventory import Sum
 from entrepot.cli.output import rfc3339
-from entrepot.ports.tool import Change, Entry, Finding, Place
+from entrepot.ports.tool import Change, Entry, Finding, Place, texts_of
 
 
 def entry_record(entry: Entry) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def entry_record(entry: Entry) -> dict[str, Any]:
         "tool": entry.tool,
         "place": str(entry.place),
         "key": entry.key,
-        "kind": entry.kind.value,
+        "kind": entry.kind,
         "project": entry.project,
         "version": entry.version,
         "filename": entry.filename,
@@ -34,7 +34,7 @@ def entry_record(entry: Entry) -> dict[str, Any]:
         "state": entry.state,
         "trust": entry.trust,
         "tags": entry.tags,
-        "paths": [str(path) for path in entry.paths],
+        "paths": texts_of(entry.paths),
         "extra": dict(entry.extra),
     }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from entrepot.digests import Digest
-from entrepot.ports.tool import Entry, Kind
+from entrepot.ports.tool import Entry, Kind, Paths
 from entrepot.tools.pip.index import Row
 
 KEY, PATHS, STAMP, SIZE, DISK, FREEABLE, FILES, USED, USED_FROM = range(9)
@@ -89,37 +89,6 @@ def _linked(infos: list[os.stat_result]) -> tuple[int, int]:
         links.setdefault((info.st_dev, info.st_ino), []).append(info)
     alone = [same[0] for same in links.values() if same[0].st_nlink <= len(same)]
     return sum(disk_of(same[0]) for same in links.values()), sum(map(disk_of, alone))
-
-
-class Paths(tuple[Any, ...]):
-    """Paths that are made from strings only when somebody looks: making two for each of 100,000 entries takes half a second."""
-
-    __slots__ = ()
-
-    def __iter__(self) -> Any:
-        """Each as a :class:`Path`."""
-        return map(Path, tuple.__iter__(self))
-
-    def __getitem__(self, index: Any) -> Any:
-        """One as a :class:`Path`, or a tuple of them."""
-        found = tuple.__getitem__(self, index)
-        return tuple(map(Path, found)) if isinstance(index, slice) else Path(found)
-
-    def __eq__(self, other: object) -> bool:
-        """As the tuple of paths it stands for."""
-        return tuple(self) == (tuple(other) if isinstance(other, tuple) else other)
-
-    def __ne__(self, other: object) -> bool:
-        """The contrary."""
-        return not self == other
-
-    def __hash__(self) -> int:
-        """As the tuple of paths it stands for."""
-        return hash(tuple(self))
-
-    def __repr__(self) -> str:
-        """As the tuple of paths it stands for."""
-        return repr(tuple(self))
 
 
 _OTHER = str(Kind.OTHER)
