@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from entrepot.errors import FormatError
 
@@ -61,6 +62,7 @@ def parse_age(text: str) -> float:
     return float(found[1]) * unit
 
 
+@lru_cache(maxsize=1 << 12, typed=True)  # a large cache has few sizes of disk
 def show_size(size: int) -> str:
     """A size for people, in powers of 1000: gigabytes and more with one decimal, less with two digits at least.
 

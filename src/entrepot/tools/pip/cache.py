@@ -390,15 +390,12 @@ class Scan:
         """Name every entry that a page proves: an old page may name a new file, and a new page an old one."""
         from entrepot.tools.pip.examine import apply_naming  # noqa: PLC0415
 
-        wanted: dict[str, dict[str, Naming]] = {}
-        for naming in found:
-            for layout in LAYOUTS:
-                wanted.setdefault(f"{layout}/{naming[0][0]}/{naming[0][1]}", {}).setdefault(naming[0], naming)
-        for shard in wanted.keys() & set(names):
-            named = wanted[shard]
+        wanted = {naming[0]: naming for naming in reversed(found)}  # of two the first
+        starts = {name[:2] for name in wanted}
+        for shard in {f"{layout}/{start[0]}/{start[1]}" for layout in LAYOUTS for start in starts} & set(names):
             for row in self._new[shard].rows:
-                if (naming_ := named.get(row[KEY][-NAME_LENGTH:])) and row[LAYOUT] in LAYOUTS and not row[LITTER]:
-                    apply_naming(row, naming_)
+                if (naming := wanted.get(row[KEY][-NAME_LENGTH:])) and row[LAYOUT] in LAYOUTS and not row[LITTER]:
+                    apply_naming(row, naming)
                     self._changed.add(shard)
 
     def _pages_again(self, names: list[str], new: list[Row], wanted: set[str], known: Known) -> list[Naming]:

@@ -140,7 +140,7 @@ def entry(row: Row, place: Path, root: str, now: float, *, superseded: bool) -> 
         state,
         row[TRUST] or "",
         row[TAGS],
-        Paths(f"{root}/{path}" for path in row[PATHS]),
+        Paths([f"{root}/{path}" for path in row[PATHS]]),
         extra,
         pinned == FORCEABLE,
     )
