@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from entrepot.cli.output import Meter, Output, exit_status, explained, rfc3339, wants_color
+from entrepot.cli.output import Encoded, Meter, Output, encoded, exit_status, explained, rfc3339, wants_color
 from entrepot.errors import (
     Busy,
     ConfigError,
@@ -254,3 +254,18 @@ def test_progress_is_shown_on_a_terminal_alone():
 def test_times_are_rfc_3339_in_utc():
     assert rfc3339(0) == "1970-01-01T00:00:00Z"
     assert rfc3339(None) is None
+
+
+def test_what_is_json_already_stands_a_line_each_and_the_rest_is_indented():
+    out, written, _ = make(command="list", as_json=True)
+    out.document(entries=Encoded([encoded({"a": [1, "é\n"]}), encoded({"b": None})]), total={"size": 3}, none=Encoded())
+    assert written.getvalue().splitlines()[3:10] == [
+        '  "entries": [',
+        '    {"a": [1, "\\u00e9\\n"]},',
+        '    {"b": null}',
+        "  ],",
+        '  "total": {',
+        '    "size": 3',
+        "  },",
+    ]
+    assert json.loads(written.getvalue())["none"] == []
