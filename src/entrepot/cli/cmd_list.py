@@ -73,6 +73,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     """List; exit 1 when patterns were given and nothing matches."""
+    from entrepot.tools.quietly import quick_allocation
+
+    with quick_allocation():  # up to the end: the collector would walk all that was made, each time that it is let
+        return _run(context)
+
+
+def _run(context: Context) -> int:
     wanted, around = make_filter(context.args), context.around
     if context.args.used_by is not None:
         used_by = find_environment(context.tools, around, context.args.used_by)
