@@ -12,6 +12,7 @@ from entrepot.app.inventory import holding
 from entrepot.cli import main as cli
 from entrepot.cli import wiring
 from entrepot.cli.main import COMMANDS, main, parse, split
+from entrepot.cli.output import Output
 from entrepot.config import KEYS
 from entrepot.errors import StoreUnavailable, UsageError
 from entrepot.ports.tool import ORPHANED, Change, Finding, Kind, Place
@@ -222,6 +223,28 @@ def test_list_with_v_shows_file_names_and_what_is_known_of_them(run, tools):
     rows = [re.split(r"  +", line) for line in run("list", "-v", "--tool", "pip")[1].splitlines()[1:-1]]
     assert [rows[0][0], rows[0][1], *rows[0][4:]] == ["demo-2.0-py3-none-any.whl", "wheel", "fresh", "proven", "proven", url]
     assert {row[0] for row in rows[1:]} == {"http-v2/abcde0000000...tmp", "redirect to https://index.test/simple/demo/"}
+
+
+def test_list_on_a_terminal_of_80_columns_cuts_no_word_and_no_origin(run, tools, monkeypatch):
+    url = f"https://index.test/packages/{'ab/' * 20}demo-2.0-cp311-cp311-manylinux_2_17_x86_64.whl"
+    links = entry("demonstration-of-names", "2.0.1", used_by=("1 other environment (hard links)",), tool="uv")
+    tools[0].entries, tools[1].entries = (
+        [entry("demo", "2.0", state="fresh", trust="proven", certainty="proven", origin=url)],
+        [links],
+    )
+    monkeypatch.setattr(Output, "width", lambda _: 80)
+    assert [line.split("  ")[-1].strip() for line in run("list")[1].splitlines()[1:3]] == ["-", "1 other environment"]
+    assert run("list", "-v", "demo")[1].splitlines()[:3] == [
+        "demo-2.0-py3-none-any.whl",
+        "    wheel, 12 kB, last used today, fresh, digest proven, name proven",
+        f"    {url}",
+    ]
+
+
+def test_list_says_nothing_of_a_last_use_that_is_not_known(run, tools):
+    tools[0].entries, tools[1].entries = [entry("demo", "1.0", days=None)], []
+    assert run("list")[1].splitlines()[1].split() == ["demo", "1.0", "wheel", "pip", "12", "kB", "-", "-"]
+    assert ", last used -" not in run("list", "-v")[1]
 
 
 def test_list_with_v_counts_one_entry_as_one(run, tools):

@@ -214,7 +214,8 @@ def _chosen(lines: Lines, positions: Sequence[int]) -> Lines:
 
 def _used_by(entry: Entry) -> str:
     if len(entry.used_by) == 1:
-        return entry.used_by[0]
+        user = entry.used_by[0]
+        return user if "/" in user or "\\" in user else user.partition(" (")[0]  # how it is known stands in the JSON
     return f"{len(entry.used_by)} environments" if entry.used_by else "-"
 
 

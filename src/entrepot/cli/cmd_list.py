@@ -153,7 +153,10 @@ def _show(context: Context, columns: Sequence[tuple[str, Align]], cells: Sequenc
         is_narrowed = make_filter(context.args) != Filter() or context.args.used_by is not None
         out.note("Nothing matches." if is_narrowed else "Nothing is cached.")
         return
-    out.columns(columns, cells)
+    if columns is DETAILS and not out.fits(columns, cells):
+        out.blocks(map(_block, zip(*cells, strict=True)))
+    else:
+        out.columns(columns, cells)
     unproven = columns is COLUMNS and any(kind.endswith(UNPROVEN) for kind in set(cells[2]))
     out.hint(_sum_line(total) + ("; * unproven" if unproven else ""))
 
@@ -185,6 +188,13 @@ def _details(entry: Entry) -> tuple[Any, ...]:
 def _detailed(rows: Sequence[tuple[Any, ...]], now: float) -> list[Sequence[str]]:
     """The cells of :data:`DETAILS`."""
     return [_ages(cells, now) if number == 3 else cells for number, cells in enumerate(zip(*rows, strict=True))]
+
+
+def _block(row: Sequence[str]) -> list[str]:
+    """A row of :data:`DETAILS` in lines: a terminal has seldom room for all its cells side by side."""
+    file, kind, size, used, state, digest, name, origin = row
+    told = [kind, size, f"last used {used}", state, "" if digest == "-" else f"digest {digest}", f"name {name}"]
+    return [file, ", ".join(word for word in told if word not in ("", "-")), *([] if origin == "-" else [origin])]
 
 
 def _json_of(entry: Entry) -> str:

@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -72,7 +72,8 @@ class Output:
     def table(self, columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[str]], *, last: int = 0) -> None:
         """Columns set two spaces apart, under a heading. The ``last`` rows are totals: not counted as data by colour.
 
-        On a terminal the widest left-aligned column is shortened in its middle until a row fits; in a pipe nothing is.
+        On a terminal the widest left-aligned columns are shortened until a row fits, names and paths in their middle, words at
+        their end; in a pipe nothing is.
         """
         self.columns(columns, list(zip(*rows, strict=True)) if rows else [()] * len(columns), last=last)
 
@@ -82,17 +83,30 @@ class Output:
             return
         cells = [[title, *_safe_all(column)] for (title, _), column in zip(columns, cells, strict=True)]
         widths = [max(map(len, column)) for column in cells]
-        room = self.width()
-        left = [i for i, (_, align) in enumerate(columns) if align == "<"]
-        if room and left and (excess := sum(widths) + 2 * (len(widths) - 1) - room) > 0:
-            widest = max(left, key=lambda i: widths[i])
-            widths[widest] = max(12, widths[widest] - excess)
-            cells[widest] = [_shortened(cell, widths[widest]) for cell in cells[widest]]
+        excess = self._excess(widths)
+        for at in sorted((i for i, (_, align) in enumerate(columns) if align == "<"), key=lambda i: -widths[i]):
+            if excess > 0 and widths[at] > _NARROW:
+                width = max(_NARROW, widths[at] - excess)
+                cells[at] = [_shortened(cell, width) for cell in cells[at]]
+                excess, widths[at] = excess - widths[at] + width, width
         padded = [_padded(column, align, width) for column, (_, align), width in zip(cells, columns, widths, strict=True)]
         lines = [line.rstrip() for line in map("  ".join, zip(*padded, strict=True))]
         for bold in (0, *range(len(lines) - last, len(lines))):
             lines[bold] = self.bold(lines[bold])
         self.line("\n".join(lines))
+
+    def blocks(self, blocks: Iterable[Sequence[str]]) -> None:
+        """Items of several lines, all but the first set in; nothing of them is shortened."""
+        self.line("\n".join("\n    ".join(map(_safe, lines)) for lines in blocks))
+
+    def fits(self, columns: Sequence[tuple[str, Align]], cells: Sequence[Sequence[str]]) -> bool:
+        """Whether the rows of a table have room as they are."""
+        titles = [title for title, _ in columns]
+        return self._excess([max(map(len, (title, *column))) for title, column in zip(titles, cells, strict=True)]) <= 0
+
+    def _excess(self, widths: Sequence[int]) -> int:
+        """How much too wide a row of such columns is; nothing in a pipe."""
+        return sum(widths) + 2 * (len(widths) - 1) - self.width() if self.width() else 0
 
     def document(self, **fields: Any) -> None:
         """The answer as JSON, when that was asked for: ``schema``, ``command``, the fields, and the warnings so far."""
@@ -308,9 +322,15 @@ def _padded(cells: Sequence[str], align: Align, width: int) -> Iterator[str]:
     return map({text: pad(text, width) for text in set(cells)}.__getitem__, cells)
 
 
+_NARROW = 12
+"""No column is made narrower."""
+
+
 def _shortened(text: str, width: int) -> str:
     if len(text) <= width:
         return text
+    if " " in text and "/" not in text and "\\" not in text:  # words, and no path
+        return f"{text[: width - 1].rpartition(' ')[0] or text[: width - 2]}.."
     head = (width - 2) // 3
     return f"{text[:head]}..{text[len(text) - (width - 2 - head) :]}"
 
