@@ -227,6 +227,14 @@ def _given(entry: Entry, sharers: dict[tuple[str, str, str], int], links: LastNa
     return entry.freeable + links.drop(entry)
 
 
+def count_emptied(plan: Plan, tools: Iterable[Tool]) -> None:
+    """Count the directories that go with the last of their files, where a tool can say which (``emptied``)."""
+    for tool in tools:
+        emptied = getattr(tool, "emptied", None)
+        if emptied:
+            plan.freed += emptied([entry for entry in plan.entries if entry.tool == tool.name])
+
+
 def _title(entry: Entry) -> str:
     name = " ".join(part for part in (entry.project, entry.version) if part)
     return f"{name or entry.filename or entry.origin or entry.key} ({entry.kind})"

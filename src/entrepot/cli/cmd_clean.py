@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from entrepot.app.clean import Plan, Wish, carry_out, grouped, plan_cleaning
+from entrepot.app.clean import Plan, Wish, carry_out, count_emptied, grouped, plan_cleaning
 from entrepot.app.inventory import Sum, scan_all
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY
@@ -104,6 +104,7 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
         UsageError: there is nobody to ask and no ``--yes``.
     """
     out, args = context.out, context.args
+    count_emptied(plan, context.tools)
     dry_run: bool = args.dry_run
     if out.as_json:
         sure = args.yes or context.settings.yes

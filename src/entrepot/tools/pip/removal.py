@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 
-from entrepot.ports.tool import Entry, Kind, Progress, Removed
+from entrepot.ports.tool import Entry, Kind, Progress, Removed, texts_of
 from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, disk_of, stamp
 from entrepot.tools.pip.running import Watch
 from entrepot.tools.pip.wheels import ORIGIN_FILE
@@ -87,6 +88,36 @@ def remove(
     return Removed(tuple(gone), freed.bytes, freed.files, tuple(kept))
 
 
+def emptied(entries: Iterable[Entry]) -> int:
+    """Bytes of disk that :func:`remove` gives back beside the entries' own files: of directories that it leaves empty."""
+    going: dict[str, set[str]] = {}
+    tops: dict[str, bool] = {}
+    for entry in entries:
+        tops[f"{_top(entry)}{os.sep}"] = entry.key.startswith("wheels/")
+        for path in texts_of(entry.paths):
+            folder, _, name = path.rpartition(os.sep)
+            going.setdefault(folder, set()).add(name)
+    waiting = [(-folder.count(os.sep), folder) for folder in going]
+    heapify(waiting)
+    own, freed = set(going), 0
+    while waiting:  # the deepest first: it may be all that its parent has
+        _, folder = heappop(waiting)
+        top = next((top for top in tops if folder.startswith(top)), None)
+        with suppress(OSError):
+            left = set(os.listdir(folder)) - going[folder] if top else {folder}  # noqa: PTH208  # names are what is wanted
+            if top and folder in own and tops[top] and left == {ORIGIN_FILE}:
+                freed += disk_of(os.lstat(f"{folder}{os.sep}{ORIGIN_FILE}"))
+                left = set()
+            if left:
+                continue
+            freed += disk_of(os.lstat(folder))
+            parent, _, name = folder.rpartition(os.sep)
+            if parent not in going:
+                heappush(waiting, (-parent.count(os.sep), parent))
+            going.setdefault(parent, set()).add(name)
+    return freed
+
+
 class _Barred(Exception):
     """The system does not let it go."""
 
@@ -152,6 +183,11 @@ def _tidy(entry: Entry, folder: Path, freed: Freed) -> None:
             if names == [ORIGIN_FILE]:
                 origin = folder / ORIGIN_FILE
                 freed.unlink(origin, origin.lstat())
-    top = entry.place / entry.key.partition("/")[0]
+    top = _top(entry)
     while folder != top and top in folder.parents and freed.rmdir(folder):
         folder = folder.parent
+
+
+def _top(entry: Entry) -> Path:
+    """The directory of the cache below which empty ones go: that of a layout, or of the built wheels."""
+    return entry.place / entry.key.partition("/")[0]

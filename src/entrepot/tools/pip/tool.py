@@ -228,6 +228,12 @@ class PipTool:
             index.close()
         return done
 
+    def emptied(self, entries: Sequence[Entry]) -> int:
+        """Bytes of disk of the directories that removing these entries leaves empty, and which go with them."""
+        from entrepot.tools.pip import removal  # noqa: PLC0415
+
+        return removal.emptied(entries)
+
     def verify(
         self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
     ) -> Iterator[Finding]:
