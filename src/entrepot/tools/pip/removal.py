@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
@@ -88,12 +88,14 @@ def remove(
     return Removed(tuple(gone), freed.bytes, freed.files, tuple(kept))
 
 
-def emptied(entries: Iterable[Entry]) -> int:
+def emptied(entries: Sequence[Entry]) -> int:
     """Bytes of disk that :func:`remove` gives back beside the entries' own files: of directories that it leaves empty."""
     going: dict[str, set[str]] = {}
     tops: dict[str, bool] = {}
-    for entry in entries:
+    parts = {(entry.place, entry.key.partition("/")[0]): entry for entry in entries}
+    for entry in parts.values():
         tops[f"{_top(entry)}{os.sep}"] = entry.key.startswith("wheels/")
+    for entry in entries:
         for path in texts_of(entry.paths):
             folder, _, name = path.rpartition(os.sep)
             going.setdefault(folder, set()).add(name)
