@@ -227,12 +227,12 @@ def _given(entry: Entry, sharers: dict[tuple[str, str, str], int], links: LastNa
     return entry.freeable + links.drop(entry)
 
 
-def count_emptied(plan: Plan, tools: Iterable[Tool]) -> None:
+def count_emptied(plan: Plan, tools: Iterable[Tool], progress: Progress | None = None) -> None:
     """Count the directories that go with the last of their files, where a tool can say which (``emptied``)."""
     for tool in tools:
         emptied = getattr(tool, "emptied", None)
         if emptied:
-            plan.freed += emptied([entry for entry in plan.entries if entry.tool == tool.name])
+            plan.freed += emptied([entry for entry in plan.entries if entry.tool == tool.name], progress=progress)
 
 
 def _title(entry: Entry) -> str:

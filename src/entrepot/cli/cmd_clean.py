@@ -104,7 +104,9 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
         UsageError: there is nobody to ask and no ``--yes``.
     """
     out, args = context.out, context.args
-    count_emptied(plan, context.tools)
+    meter = out.meter()
+    count_emptied(plan, context.tools, meter)
+    meter.close()
     dry_run: bool = args.dry_run
     if out.as_json:
         sure = args.yes or context.settings.yes

@@ -88,7 +88,7 @@ def remove(
     return Removed(tuple(gone), freed.bytes, freed.files, tuple(kept))
 
 
-def emptied(entries: Sequence[Entry]) -> int:
+def emptied(entries: Sequence[Entry], *, progress: Progress | None = None) -> int:
     """Bytes of disk that :func:`remove` gives back beside the entries' own files: of directories that it leaves empty."""
     going: dict[str, set[str]] = {}
     tops: dict[str, bool] = {}
@@ -101,9 +101,12 @@ def emptied(entries: Sequence[Entry]) -> int:
             going.setdefault(folder, set()).add(name)
     waiting = [(-folder.count(os.sep), folder) for folder in going]
     heapify(waiting)
-    own, freed = set(going), 0
+    own, freed, seen = set(going), 0, 0
     while waiting:  # the deepest first: it may be all that its parent has
         _, folder = heappop(waiting)
+        seen += 1
+        if progress and seen % 1000 == 0:
+            progress(seen, len(going), "directories")
         top = next((top for top in tops if folder.startswith(top)), None)
         with suppress(OSError):
             left = set(os.listdir(folder)) - going[folder] if top else {folder}  # noqa: PTH208  # names are what is wanted

@@ -228,11 +228,11 @@ class PipTool:
             index.close()
         return done
 
-    def emptied(self, entries: Sequence[Entry]) -> int:
+    def emptied(self, entries: Sequence[Entry], *, progress: Progress | None = None) -> int:
         """Bytes of disk of the directories that removing these entries leaves empty, and which go with them."""
         from entrepot.tools.pip import removal  # noqa: PLC0415
 
-        return removal.emptied(entries)
+        return removal.emptied(entries, progress=progress)
 
     def verify(
         self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
