@@ -8,10 +8,14 @@ import pytest
 from entrepot.app.answers import Request
 from entrepot.errors import UpstreamError
 from entrepot.httpcache.messages import RequestHead
+from entrepot.links import Link
+from entrepot.locks.pins import Known
 from entrepot.stores.catalogue import SqliteCatalogue
 from entrepot.stores.directory import DirectoryStore
+from entrepot.stores.growing import FileGrowing
 from entrepot.testing.upstream import Script, ranged
 from service_world import FILE, INDEX, World, get, run
+from unit.storing import digest
 
 GOOD = bytes(range(256)) * 2000
 OTHER = GOOD[::-1]
@@ -262,3 +266,72 @@ def test_who_follows_a_page_that_is_not_kept_has_all_of_it(tmp_path, lengthless)
     run(go())
     assert two.worlds[1].upstream.count(INDEX) == 0
     assert not [path for path in (tmp_path / "s").rglob("*") if path.is_file() and b"X-Amz" in path.read_bytes()]
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Bodies are made durable while this is set; and all are large enough for others to be told of the end before."""
+    monkeypatch.setattr("entrepot.app.leading.LONG_TO_KEEP", 0)
+    commit, ready = FileGrowing.commit, asyncio.Event()
+
+    async def slow(growing, key):
+        await ready.wait()
+        return await commit(growing, key)
+
+    monkeypatch.setattr(FileGrowing, "commit", slow)
+    ready.set()
+    return ready
+
+
+def test_a_follower_has_the_end_before_the_leader_has_synced_the_body(tmp_path, disk):
+    """A large body takes its leader a second to make durable; that it is right is known before."""
+    gate = asyncio.Event()
+    two = Two(tmp_path, Script(200, {}, GOOD, gate=gate), Script(200, {}, OTHER))
+
+    async def go():
+        await two.learn()
+        disk.clear()
+        leading = asyncio.create_task(get(two.leader, FILE))
+        await until(lambda: two.asked()[0])
+        reader = Reader(two.follower)
+        await reader.read(100_000)
+        gate.set()
+        async with asyncio.timeout(10):
+            assert await reader.read() == GOOD
+        assert not disk.is_set()
+        await reader.close()
+        disk.set()
+        await leading
+        assert (await get(two.follower, FILE))[1] == GOOD
+        await two.close()
+
+    run(go())
+    assert two.asked() == [1, 0]
+
+
+def test_a_follower_that_knows_another_digest_does_not_take_the_leaders_word(tmp_path, disk):
+    gate = asyncio.Event()
+    two = Two(tmp_path, Script(200, {}, GOOD, gate=gate), Script(200, {}, OTHER))
+
+    async def lock_file():
+        return [Known(links=(Link(FILE, digests=(digest(OTHER),)),))]
+
+    async def go():
+        await two.learn()
+        two.worlds[1].facts.learn_beforehand(lock_file())
+        disk.clear()
+        leading = asyncio.create_task(get(two.leader, FILE))
+        await until(lambda: two.asked()[0])
+        reader = Reader(two.follower)
+        await reader.read(100_000)
+        gate.set()
+        asyncio.get_running_loop().call_later(0.2, disk.set)  # meanwhile the follower looks, and is told that all is there
+        with pytest.raises(UpstreamError):
+            await reader.read()
+        assert len(reader.got) < len(GOOD)
+        await reader.close()
+        assert (await leading)[1] == GOOD
+        assert (await get(two.follower, FILE))[1] == OTHER
+        await two.close()
+
+    run(go())

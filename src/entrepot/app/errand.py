@@ -106,17 +106,20 @@ class Note:
     mark: str
     """Another one for each beginning at byte 0, by whichever process: bytes under two marks are never joined."""
     holds: bool
+    whole: bool = False
+    """Whether all of it has arrived and is right for its leader: ``total`` is its size, the head says what is proven."""
 
     def to_bytes(self) -> bytes:
         """One JSON object."""
-        told = {"total": self.total, "mark": self.mark, "holds": self.holds, "head": self.head.to_bytes().decode()}
-        return json.dumps(told).encode()
+        told = {"total": self.total, "mark": self.mark, "holds": self.holds, "whole": self.whole}
+        return json.dumps({**told, "head": self.head.to_bytes().decode()}).encode()
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Note | None:
         """Read a note; ``None`` when it is none."""
         try:
             told = json.loads(raw)
-            return cls(Head.from_bytes(told["head"].encode()), told["total"], str(told["mark"]), bool(told["holds"]))
+            head, whole = Head.from_bytes(told["head"].encode()), bool(told.get("whole"))
+            return cls(head, told["total"], str(told["mark"]), bool(told["holds"]), whole)
         except (ValueError, KeyError, TypeError, AttributeError, FormatError):
             return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from entrepot.app.errand import Errand, Means, State
+from entrepot.app.errand import Errand, Means, Note, State
 from entrepot.app.following import Follower
 from entrepot.app.leading import Leader
 from entrepot.app.partials import starts_alike
@@ -123,14 +123,22 @@ class Flight(Progress):
     def _show(self, follower: Follower) -> None:
         note = follower.note
         if note is None or note.mark == self.mark:
-            self.total = self.total if note is None else note.total
+            if note is not None and self._is_right(note):
+                self.state, self.total = State.VERIFIED, note.total
             self.tell_growth()
             return
         if not (self._errand.expectation.checks or self._came_since(note.head)):
             return  # upstream was asked before we were: it is no answer to this request, and we ask ourselves afterwards
         self.begin(note)
         self.growing = follower.view
+        if self._is_right(note):
+            self.state = State.VERIFIED
         self.tell()
+
+    def _is_right(self, note: Note) -> bool:
+        """Whether what another process has found whole and right is so for this errand, which may know another digest."""
+        expectation = self._errand.expectation
+        return note.whole and (immutable([note.head], expectation) is not None or not expectation.checks)
 
     async def _done_by_others(self) -> bool:
         """Look the entry up again now that nobody else is at it."""
@@ -139,8 +147,9 @@ class Flight(Progress):
         fresh = [h for h in heads if self._came_since(h) and can_reuse_for(self._errand.request, h.response)]
         found = fixed or (fresh[0] if fresh else None)
         if found is None:
-            return self._seen_whole()
-        if self.growing is not None:
+            # Whole, and not kept. Upstream's next answer may be another one, which could not be put to what waiters here have.
+            return self.state is State.VERIFIED
+        if self.growing is not None and self.state is not State.VERIFIED:
             # Waiters here have read from the file that another process has finished; its body goes on where they are.
             blob = await self._means.entries.open_body(found)
             if blob is None:
@@ -150,17 +159,6 @@ class Flight(Progress):
             self.blob = blob
         self.entry, self.state = found, State.LANDED
         return True
-
-    def _seen_whole(self) -> bool:
-        """Whether all was seen here of an answer that another process did not keep: waiters have read from it, and get the end.
-
-        Upstream's next answer may be another one, which could not be put to what they have.
-        """
-        whole = self.growing is not None and self.total is not None and self.growing.size() == self.total
-        if whole and self.draft is not None and not self._errand.expectation.checks:
-            self.state = State.VERIFIED
-            return True
-        return False
 
     def _came_since(self, head: Head) -> bool:
         """Whether upstream was asked after we were: only then is it an answer to this request too."""

@@ -44,6 +44,9 @@ from entrepot.httpcache.messages import ResponseHead, StoredResponse
 from entrepot.ports.store import Growing
 from entrepot.ports.upstream import Answer
 
+LONG_TO_KEEP = 1 << 20
+"""Bytes from which on syncing a body takes so long that those who follow in other processes are told of its end before."""
+
 
 class Leader:
     """The one who asks upstream, in the one process that leads.
@@ -285,10 +288,12 @@ class Leader:
             self._read_page(head)
         shown.state, shown.total = State.VERIFIED, size
         shown.tell()
+        if size >= LONG_TO_KEEP:
+            self._say_whole(head, size)
         if ok and await holds_secrets(self._errand.request.url, head, Span(growing.read, size), self._means.readers):
             host = urlsplit(self._errand.redacted).hostname
             self._means.warn(f"pages of {host} hold tokens or signed links, so they are not kept")
-            await self._let_go(size)
+            await self._let_go(head, size)
             return
         try:
             shown.entry = await self._means.entries.keep(self._errand.request.url, head, growing, replaces=self._replaces)
@@ -297,16 +302,18 @@ class Leader:
         else:
             shown.state = State.LANDED
 
-    async def _let_go(self, size: int) -> None:
+    async def _let_go(self, head: Head, size: int) -> None:
         """Drop what is whole and not kept, once those who follow in other processes have been told where it ends."""
-        shown = self._progress
-        assert shown.draft is not None
         try:
-            with suppress(StoreError):
-                self._growing.describe(Note(shown.draft, size, shown.mark, shown.holds).to_bytes())
-                await asyncio.sleep(NOTICED_S)
+            self._say_whole(head, size)
+            await asyncio.sleep(NOTICED_S)
         finally:
             self._growing.discard()
+
+    def _say_whole(self, head: Head, size: int) -> None:
+        """Tell those who follow in other processes that they may have the end, too."""
+        with suppress(StoreError):
+            self._growing.describe(Note(head, size, self._progress.mark, self._progress.holds, whole=True).to_bytes())
 
     async def _refresh(self, action: Refresh) -> None:
         shown, entries, url = self._progress, self._means.entries, self._errand.request.url
