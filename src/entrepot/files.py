@@ -133,3 +133,9 @@ def _like(path: Path, fd: int, about: os.stat_result | None, *, secret: bool) ->
             os.fchown(fd, -1, about.st_gid)
             os.fchown(fd, about.st_uid, -1)
     path.chmod(stat.S_IMODE(about.st_mode))
+
+
+def disk_of(info: os.stat_result) -> int:
+    """Bytes of disk of one inode; its size where the system does not tell of blocks."""
+    blocks: int | None = getattr(info, "st_blocks", None)
+    return info.st_size if blocks is None else blocks * 512

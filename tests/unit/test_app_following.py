@@ -42,6 +42,14 @@ class Two:
         for service in (self.leader, self.follower) if self.page else ():
             await get(service, INDEX)
 
+    async def under_way(self):
+        """The leader's client, and one of the follower that has read some of what comes."""
+        leading = asyncio.create_task(get(self.leader, FILE))
+        await until(lambda: self.asked()[0])
+        reader = Reader(self.follower)
+        await reader.read(100_000)
+        return leading, reader
+
     async def close(self):
         await self.leader.aclose()
         await self.follower.aclose()
@@ -291,10 +299,7 @@ def test_a_follower_has_the_end_before_the_leader_has_synced_the_body(tmp_path, 
     async def go():
         await two.learn()
         disk.clear()
-        leading = asyncio.create_task(get(two.leader, FILE))
-        await until(lambda: two.asked()[0])
-        reader = Reader(two.follower)
-        await reader.read(100_000)
+        leading, reader = await two.under_way()
         gate.set()
         async with asyncio.timeout(10):
             assert await reader.read() == GOOD
@@ -320,10 +325,7 @@ def test_a_follower_that_knows_another_digest_does_not_take_the_leaders_word(tmp
         await two.learn()
         two.worlds[1].facts.learn_beforehand(lock_file())
         disk.clear()
-        leading = asyncio.create_task(get(two.leader, FILE))
-        await until(lambda: two.asked()[0])
-        reader = Reader(two.follower)
-        await reader.read(100_000)
+        leading, reader = await two.under_way()
         gate.set()
         asyncio.get_running_loop().call_later(0.2, disk.set)  # meanwhile the follower looks, and is told that all is there
         with pytest.raises(UpstreamError):

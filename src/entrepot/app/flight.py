@@ -122,18 +122,15 @@ class Flight(Progress):
 
     def _show(self, follower: Follower) -> None:
         note = follower.note
-        if note is None or note.mark == self.mark:
-            if note is not None and self._is_right(note):
-                self.state, self.total = State.VERIFIED, note.total
-            self.tell_growth()
-            return
-        if not (self._errand.expectation.checks or self._came_since(note.head)):
-            return  # upstream was asked before we were: it is no answer to this request, and we ask ourselves afterwards
-        self.begin(note)
-        self.growing = follower.view
-        if self._is_right(note):
-            self.state = State.VERIFIED
-        self.tell()
+        tell = self.tell_growth
+        if note is not None and note.mark != self.mark:
+            if not (self._errand.expectation.checks or self._came_since(note.head)):
+                return  # upstream was asked before we were: it is no answer to this request, and we ask ourselves afterwards
+            self.begin(note)
+            self.growing, tell = follower.view, self.tell
+        if note is not None and self._is_right(note):
+            self.state, self.total = State.VERIFIED, note.total
+        tell()
 
     def _is_right(self, note: Note) -> bool:
         """Whether what another process has found whole and right is so for this errand, which may know another digest."""

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
+from entrepot.files import disk_of
 from entrepot.ports.tool import Entry, Kind
 
 Inode = tuple[int, int]
@@ -57,8 +58,3 @@ def counted_again(entries: Iterable[Entry]) -> int:
             again += disk_of(found) if names and path not in names else 0
             names.add(path)
     return again
-
-
-def disk_of(info: os.stat_result) -> int:
-    """Bytes of disk of one inode."""
-    return int(getattr(info, "st_blocks", 0)) * 512

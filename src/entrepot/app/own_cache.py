@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 from entrepot.app.inventory import GROUPS, Holding, Sum, holding
-from entrepot.app.links import disk_of
 from entrepot.app.unfinished import remove_unfinished, unfinished
 from entrepot.digests import Digest
 from entrepot.errors import Busy, EntrepotError, ProtocolMisuse, StoreError
+from entrepot.files import disk_of
 from entrepot.ports.tool import Entry, Finding, Kind, Layer, Place, Progress, Removed, Settings, Surroundings
 
 if TYPE_CHECKING:  # `where` says where the store is without loading what reads it

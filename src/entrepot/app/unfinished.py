@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrepot.app.links import disk_of
+from entrepot.files import disk_of
 from entrepot.ports.tool import Entry, Kind, Place
 
 if TYPE_CHECKING:

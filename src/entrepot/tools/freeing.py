@@ -6,8 +6,7 @@ import os
 import stat
 from contextlib import suppress
 
-BLOCK = 512
-"""Bytes of a block as ``st_blocks`` counts them."""
+from entrepot.files import disk_of
 
 
 class Freed:
@@ -61,9 +60,3 @@ class Freed:
                 self.unlink(path)
         with suppress(FileNotFoundError):
             self.rmdir(top)
-
-
-def disk_of(info: os.stat_result) -> int:
-    """Bytes of disk of one inode."""
-    blocks: int | None = getattr(info, "st_blocks", None)
-    return info.st_size if blocks is None else blocks * BLOCK

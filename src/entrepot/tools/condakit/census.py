@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from entrepot.tools.freeing import disk_of
+from entrepot.files import disk_of
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from entrepot.files import disk_of
 from entrepot.names import normalize
 from entrepot.ports.tool import Kind, Progress
 from entrepot.tools.pip.httpentry import LAYOUTS, NAME_LENGTH, V1, V2
@@ -41,7 +42,6 @@ from entrepot.tools.pip.rows import (
     STAMP,
     TEMPORARY,
     blank,
-    disk_of,
     measured,
 )
 from entrepot.tools.quietly import quick_allocation

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 from entrepot.tools.pip.interpreters import Pip
-from entrepot.tools.pip.locations import default_cache, paths_of
-from entrepot.tools.pip.presence import is_folder
+from entrepot.tools.pip.locations import absolute, default_cache
+from entrepot.tools.pip.presence import is_folder, real
 
 PARTS = ("http-v2", "http", "wheels")
 
@@ -36,9 +36,7 @@ def _left(used: Sequence[Place], pips: Sequence[Pip], around: Surroundings) -> I
     plain = replace(around, environ={name: value for name, value in around.environ.items() if name != "XDG_CACHE_HOME"})
     for world, xdg in ((around, ""), (plain, "XDG_CACHE_HOME")):
         for pip in pips:
-            rules = paths_of(around)
-            text = rules.normpath(rules.join(str(around.cwd), default_cache(world, pip.version)[0]))
-            folder = Path(text if around.platform == "win32" else os.path.realpath(text))
+            folder = real(absolute(default_cache(world, pip.version)[0], around, pip.version), around)
             if folder not in seen and _holds_cache(folder):
                 seen.add(folder)
                 yield folder, xdg or _variable(used)

@@ -58,6 +58,12 @@ def expand_user(value: str, around: Surroundings, version: Version) -> str:
     return value if expanded.startswith("~") else expanded
 
 
+def absolute(path: str, around: Surroundings, version: Version) -> str:
+    """A directory as pip takes it: ``~`` expanded, below the working directory, without ``..``."""
+    rules = paths_of(around)
+    return str(rules.normpath(rules.join(str(around.cwd), expand_user(path, around, version))))
+
+
 def _xdg(name: str, around: Surroundings, version: Version) -> str | None:
     raw = around.environ.get(name)
     if version < APPDIRS_UNTIL:

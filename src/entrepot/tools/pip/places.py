@@ -19,8 +19,8 @@ from entrepot.tools.defaults import default_index
 from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips
 from entrepot.tools.pip.left_behind import with_left_behind
-from entrepot.tools.pip.locations import Version, default_cache, expand_user, paths_of
-from entrepot.tools.pip.presence import is_folder
+from entrepot.tools.pip.locations import absolute, default_cache
+from entrepot.tools.pip.presence import is_folder, real
 from entrepot.tools.refusals import user_name
 
 TRUTH = frozenset("y yes t true on 1 n no f false off 0".split())
@@ -77,7 +77,7 @@ def resolve(around: Surroundings, pip: Pip, *, command: str = "install", options
         layers.append(Layer("environment", reason, around.environ.get(reason, ""), wins=not won))
     path = path if won else default
     return Resolution(
-        None if path is None else _absolute(path, around, pip.version), tuple(layers), error, _notes(switches, values, decisive)
+        None if path is None else absolute(path, around, pip.version), tuple(layers), error, _notes(switches, values, decisive)
     )
 
 
@@ -132,11 +132,6 @@ def _notes(switches: list[Value], values: list[Value], decisive: set[int]) -> tu
     return tuple(notes)
 
 
-def _absolute(path: str, around: Surroundings, version: Version) -> str:
-    rules = paths_of(around)
-    return str(rules.normpath(rules.join(str(around.cwd), expand_user(path, around, version))))
-
-
 def places(around: Surroundings, *, command: str = "install", options: Sequence[str] = ()) -> list[Place]:
     """Every cache of every pip found, the one in use first, and those left behind at a default place last.
 
@@ -158,21 +153,16 @@ def places(around: Surroundings, *, command: str = "install", options: Sequence[
     return used if around.python is not None else with_left_behind(used, known_pips, around)
 
 
-def cache_of(around: Surroundings, pip: Pip) -> Path | None:
-    """The directory that one pip's ``install`` would use, symbolic links resolved; ``None``: none."""
-    return _resolved(resolve(around, pip), around)
-
-
-def _resolved(answer: Resolution, around: Surroundings) -> Path | None:
-    if answer.path is None:
-        return None
-    return Path(os.path.realpath(answer.path) if around.platform != "win32" else answer.path)
+def cache_of(around: Surroundings, pip: Pip, *, command: str = "install", options: Sequence[str] = ()) -> Path | None:
+    """The directory that a pip would use, symbolic links resolved; ``None``: none."""
+    path = resolve(around, pip, command=command, options=options).path
+    return None if path is None else real(path, around)
 
 
 def place_of(around: Surroundings, pip: Pip, *, command: str = "install", options: Sequence[str] = ()) -> Place:
     """The cache of one pip."""
     answer = resolve(around, pip, command=command, options=options)
-    path = _resolved(answer, around)
+    path = None if answer.path is None else real(answer.path, around)
     notes = list(answer.notes)
     printed = resolve(around, pip, command="cache", options=options)
     if command != "cache" and printed.path != answer.path:

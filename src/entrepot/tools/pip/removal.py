@@ -16,8 +16,9 @@ from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from pathlib import Path
 
+from entrepot.files import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, texts_of
-from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, disk_of, stamp
+from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, stamp
 from entrepot.tools.pip.running import Watch
 from entrepot.tools.pip.wheels import ORIGIN_FILE
 from entrepot.tools.refusals import reason

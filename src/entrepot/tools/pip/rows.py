@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from entrepot.digests import Digest
+from entrepot.files import disk_of
 from entrepot.ports.tool import Entry, Kind, Paths
 from entrepot.tools.pip.index import Row
 
@@ -38,11 +39,6 @@ TEMPORARY = re.compile(r"(?P<name>[0-9a-f]{56})(?:\.body)?[a-z0-9_]{8}\.tmp")
 
 
 _HAS_BLOCKS = hasattr(os.stat_result, "st_blocks")
-
-
-def disk_of(info: os.stat_result) -> int:
-    """Bytes of disk of one inode."""
-    return info.st_blocks * 512 if _HAS_BLOCKS else info.st_size
 
 
 def stamp(info: os.stat_result) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 from entrepot.ports.tool import Entry, Kind, Surroundings
 from entrepot.tools import processes
 from entrepot.tools.pip.interpreters import pip_of
-from entrepot.tools.pip.places import resolve
+from entrepot.tools.pip.places import cache_of
+from entrepot.tools.pip.presence import real
 
 JUST_NOW_S = 60.0
 """Seconds after which an answer about an entry has come: pip waits a quarter of that at most, unless it is told otherwise."""
@@ -54,8 +55,7 @@ def _uses(number: int, argv: list[str], verb: str, root: Path) -> bool:
         return True
     home = Path(environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111  (Path.home() raises without a HOME)
     around = Surroundings(environ, home, cwd)
-    path = resolve(around, pip_of(Path(argv[0]), around), command=verb, options=argv).path
-    return path is not None and os.path.realpath(path) == os.path.realpath(root)
+    return cache_of(around, pip_of(Path(argv[0]), around), command=verb, options=argv) == real(str(root), around)
 
 
 class Watch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
 from entrepot.tools.defaults import default_index
 from entrepot.tools.pip.access import INSIST, foreign_owner, locked
-from entrepot.tools.pip.interpreters import Pip, pips
+from entrepot.tools.pip.interpreters import pips
 from entrepot.tools.pip.locations import state_folder
-from entrepot.tools.pip.places import indexes, places, resolve
-from entrepot.tools.pip.presence import exists, is_folder
+from entrepot.tools.pip.places import cache_of, indexes, places
+from entrepot.tools.pip.presence import exists, is_folder, real
 
 if TYPE_CHECKING:
     from entrepot.tools.pip.cache import Scan, Tally
@@ -288,13 +287,8 @@ class PipTool:
 def is_superseded(root: Path, around: Surroundings) -> bool:
     """Whether every pip found that uses this cache has left the old layout ``http`` behind."""
     found = pips(around)
-    users = [pip for pip in found if _uses(pip, root, around)]
+    users = [pip for pip in found if cache_of(around, pip) == real(str(root), around)]
     return all(pip.version >= SEPARATE_BODIES for pip in (users or found))
-
-
-def _uses(pip: Pip, root: Path, around: Surroundings) -> bool:
-    path = resolve(around, pip).path
-    return path is not None and os.path.realpath(path) == os.path.realpath(root)
 
 
 def tool(state: Path | None = None, now: Callable[[], float] = time.time) -> PipTool:

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from entrepot.tools.freeing import disk_of
+from entrepot.files import disk_of
 
 
 @dataclass(slots=True)
