@@ -382,9 +382,25 @@ def test_verify_names_what_it_found_and_exits_1_repaired_or_not(run, tools):
 
 def test_verify_says_which_cache_it_could_not_check(run, tools):
     tools[0].trouble = StoreUnavailable("it is on fire")
-    status, _, err = run("verify")
-    assert status == 3
+    status, out, err = run("verify")
+    assert (status, out) == (3, "1 cache checked\n")
     assert "pip: it is on fire" in err
+
+
+def test_a_check_that_fails_halfway_is_not_ok_and_the_tools_other_places_are_checked(run, tools):
+    def verify(place, around, **options):
+        if place.path == Path("/a"):
+            raise OSError(5, "Input/output error")
+        yield Finding("pip", None, "truncated", f"{place.path} is half there")
+
+    places = [Place("pip", Path(path), (), exists=True) for path in ("/a", "/b")]
+    tools[:] = [FakeTool("pip", [])]
+    tools[0].places, tools[0].verify = lambda around: places, verify
+    status, out, err = run("verify")
+    assert (status, out.splitlines()[-2]) == (1, "1 problem in 1 cache")
+    assert "pip: Input/output error" in err
+    places.pop()
+    assert run("verify")[:2] == (3, "0 caches checked\n")
 
 
 # -- settings
