@@ -151,6 +151,17 @@ def test_a_flipped_byte_is_found_and_repaired(machine):
     assert len(machine.json("list", "--tool", "entrepot")["entries"]) == 12
 
 
+def test_after_the_machine_went_down_every_body_is_checked(machine):
+    machine.write()
+    (machine.root / "boot").write_text("another-boot open 0.000\n")
+    done = machine.run("verify", "--tool", "entrepot")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ok: 1 cache checked\n", "")
+    body = next(p for p in (machine.root / "bodies").rglob("*") if p.is_file())
+    body.write_bytes(bytes(body.stat().st_size))
+    done = machine.run("verify", "--tool", "entrepot")
+    assert (done.returncode, done.stdout.count("digest-mismatch")) == (1, 1)
+
+
 def test_an_unfinished_download_goes_under_its_lock_or_stays_while_it_is_led(machine):
     machine.write()
     store = directory.DirectoryStore(machine.root)
