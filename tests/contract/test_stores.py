@@ -11,6 +11,7 @@ from entrepot.stores.directory import DirectoryStore
 from entrepot.stores.memory import MemoryStore
 from entrepot.stores.readonly import ReadOnlyStore
 from entrepot.testing.store_suite import ReadingSuite, StoreSuite, body, content, keys, run
+from own_store import WatchedStore
 
 
 class TestMemoryStore(StoreSuite):
@@ -23,6 +24,16 @@ class TestDirectoryStore(StoreSuite):
     @pytest.fixture
     def store(self, tmp_path):
         store = DirectoryStore(tmp_path / "store", cap=10**9)
+        yield store
+        store.close()
+
+
+class TestWatchedStore(StoreSuite):
+    """The one that tests of the store's users watch."""
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        store = WatchedStore(tmp_path / "store")
         yield store
         store.close()
 
