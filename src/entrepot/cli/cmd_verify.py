@@ -23,9 +23,10 @@ def run(context: Context) -> int:
     """Check; exit 1 when something was found, also when it was repaired; 3 when a cache could not be checked."""
     findings: list[Finding] = []
     args, out, meter, checked = context.args, context.out, context.out.meter(), 0
+    around = context.around if args.repair else context.around.for_one_look()
     for tool in context.tools:
         try:
-            for place, found in verify_all([tool], context.around, repair=args.repair, full=args.full, progress=meter):
+            for place, found in verify_all([tool], around, repair=args.repair, full=args.full, progress=meter):
                 checked += _check(context, place, found, findings, meter)
         except (EntrepotError, OSError) as exc:
             context.complain(tool.name, exc)
