@@ -654,6 +654,30 @@ def test_status_names_what_several_caches_hold(run):
     assert "! 12 kB is stored twice (pip and uv hold 1 equal files)      entrepot list --duplicates" in run("status")[1]
 
 
+def test_status_scans_each_cache_once(run, tools):
+    tools[:] = [Counted(tool.name, tool.entries, path=tool.path) for tool in tools]
+    assert as_json(run("status", "--json"))[1]["duplicates"]["files"] == 1
+    assert [tool.scans for tool in tools] == [1, 1]
+
+
+def test_status_looks_for_what_is_there_twice_also_where_a_tool_sums_up_without_a_scan(run, tools):
+    uv = tools[1]
+    uv.summary = lambda place, around: holding(place, uv.entries)
+    assert as_json(run("status", "--json"))[1]["duplicates"]["files"] == 1
+    uv.summary = lambda place, around: holding(place, ())
+    uv.trouble = OSError(13, "Permission denied")
+    status, out, err = run("status")
+    assert (status, "stored twice" in out) == (3, False)
+    assert "uv: Permission denied" in err
+
+
+def test_what_is_there_twice_is_named_also_where_a_third_cache_cannot_be_read(run, tools):
+    tools.append(FakeTool("conda", path="/c/conda", trouble=OSError(13, "Permission denied")))
+    status, said = as_json(run("status", "--json"))
+    assert (status, said["duplicates"]["files"]) == (3, 1)
+    assert [warning["text"] for warning in said["warnings"]][:1] == ["conda: Permission denied"]
+
+
 def test_of_several_patterns_those_that_match_nothing_are_named(run):
     """A misspelt name beside a right one must not pass for removed."""
     status, _, err = run("remove", "demo==1.0", "dmeo", "-n")
