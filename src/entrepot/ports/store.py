@@ -1,6 +1,6 @@
 """The store as the application sees it: five small Protocols, and one for downloads that are growing.
 
-The promises, which ``testing/store_suite.py`` checks on every adapter and wrapper:
+The promises, which ``testing/store_suite.py`` checks on every adapter:
 
 * a key is one or more segments of ``[A-Za-z0-9._-]``, joined by ``/``, none of them ``.`` or ``..``, each at most 200
   characters long; anything else is a ``FormatError``; no key in use may be another key's folder (``a`` and ``a/b``);
@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,10 @@ class Get(Protocol):
 class Put(Protocol):
     """Writing whole objects."""
 
-    async def put(
-        self, key: str, body: bytes | AsyncIterator[bytes], *, mode: Literal["create", "overwrite"] = "overwrite"
-    ) -> ObjectMeta:
+    async def put(self, key: str, body: bytes | AsyncIterator[bytes]) -> ObjectMeta:
         """Store an object, atomically.
 
         Raises:
-            AlreadyExists: ``mode="create"`` and the key is taken; decided atomically.
             StoreFull: no room. Nothing is left behind.
             StoreUnavailable: not writable, or no answer.
         """

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from entrepot.ports.store import Check, ObjectMeta
 from entrepot.stores import adoption, upkeep
@@ -109,16 +109,14 @@ class DirectoryStore:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    async def put(
-        self, key: str, body: bytes | AsyncIterator[bytes], *, mode: Literal["create", "overwrite"] = "overwrite"
-    ) -> ObjectMeta:
-        """Store an object: a temporary file, synced when it is a body, then renamed (``create``: linked)."""
+    async def put(self, key: str, body: bytes | AsyncIterator[bytes]) -> ObjectMeta:
+        """Store an object: a temporary file, synced when it is a body, then renamed."""
         path = self._disk.path(key)
         self._disk.begin()
         if isinstance(body, bytes) and not key.startswith("bodies/"):
-            return self._put_now(key, path, body, mode)
+            return self._put_now(key, path, body)
         if isinstance(body, bytes):
-            return await in_thread(self._put_now, key, path, body, mode)
+            return await in_thread(self._put_now, key, path, body)
         with self._temp() as (fd, temp):
             size = 0
             async for chunk in body:  # what it raises is not the store's failure and passes as it is
@@ -126,12 +124,12 @@ class DirectoryStore:
                     await in_thread(write_all, fd, chunk, size)
                 size += len(chunk)
             with _writing():
-                return await in_thread(self._finish, key, fd, temp, path, mode)
+                return await in_thread(self._finish, key, fd, temp, path)
 
-    def _put_now(self, key: str, path: str, body: bytes, mode: Literal["create", "overwrite"]) -> ObjectMeta:
+    def _put_now(self, key: str, path: str, body: bytes) -> ObjectMeta:
         with self._temp() as (fd, temp), _writing():
             write_all(fd, body, 0)
-            return self._finish(key, fd, temp, path, mode)
+            return self._finish(key, fd, temp, path)
 
     @contextmanager
     def _temp(self) -> Iterator[tuple[int, str]]:
@@ -145,11 +143,11 @@ class DirectoryStore:
             with suppress(OSError):  # it has its name by now, unless something failed
                 os.unlink(temp)
 
-    def _finish(self, key: str, fd: int, temp: str, path: str, mode: Literal["create", "overwrite"]) -> ObjectMeta:
+    def _finish(self, key: str, fd: int, temp: str, path: str) -> ObjectMeta:
         if key.startswith("bodies/"):
             os.fsync(fd)
         meta = meta_of(key, os.fstat(fd))
-        self._disk.publish(temp, path, mode)
+        self._disk.publish(temp, path)
         return meta
 
     async def adopt(self, path: Path, offset: int, size: int, check: Check, *, link: bool = False) -> ObjectMeta | None:

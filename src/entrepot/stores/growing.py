@@ -196,7 +196,7 @@ class FileGrowing:
             if self._is_there(key, path):
                 os.unlink(part)
             else:
-                self._disk.publish(part, path, "overwrite")
+                self._disk.publish(part, path)
             self._writable = False
             with suppress(FileNotFoundError):
                 os.unlink(self._base + ".note")

@@ -46,8 +46,6 @@ _DERIVED = "catalogue"
 _OURS = _NOT_KEYS | {"bodies", "heads"}
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
-"""Answers of a file system that has no hard links; a directory that may not be written gives EACCES."""
 
 
 def checked_segment(name: str) -> str:
