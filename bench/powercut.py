@@ -37,7 +37,6 @@ def main():
             flush=True,
         )
     layout.boot_id = real_boot_id
-    refused = 0
     with tempfile.TemporaryDirectory() as base, Origin() as origin:
         world = CrashWorld(Path(base), origin)
         for number in range(cuts):
@@ -46,10 +45,10 @@ def main():
                 when_begun(world, processes)
                 killed_at_random(processes, chance, 1.2)
             power_cut(world.store, chance)
-            refused += check_after_power_cut(world)
+            check_after_power_cut(world)
             if number % 20 == 19:
-                print(f"{number + 1} cuts, {refused} damaged bodies refused", flush=True)
-    print(f"{cuts} cuts (seed {seed}): {refused} damaged bodies refused, none given out; every install right; no orphan left")
+                print(f"{number + 1} cuts", flush=True)
+    print(f"{cuts} cuts (seed {seed}): every body and every install right; no orphan left")
 
 
 if __name__ == "__main__":

@@ -1,178 +1,78 @@
-"""A store and a catalogue in dictionaries, keeping the ports' promises, for tests of what stands above them."""
+"""A store on the disk with its catalogue, and short ways to fill it, for tests of what stands above them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+import os
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from entrepot.app.own_cache import Opened
 from entrepot.digests import Digest, sha256_of
-from entrepot.errors import Busy
 from entrepot.heads import Head, body_key, cache_key
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
-from entrepot.ports.store import ObjectMeta
-
-BLOCK = 4096
-
-
-def blocks(size: int) -> int:
-    """Bytes of disk of a file of that size."""
-    return -(-size // BLOCK) * BLOCK
+from entrepot.stores.catalogue import open_catalogue
+from entrepot.stores.directory import DirectoryStore
+from entrepot.testing.store_suite import run
 
 
-class Bytes:
-    """An open object."""
+class WatchedStore(DirectoryStore):
+    """The store itself; it notes what is deleted and what is held, and lets a test come in between."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def read(self, start: int, count: int) -> bytes:
-        return self.data[start : start + count]
-
-    def fileno(self) -> int | None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
-class Store:
-    """Objects in a dict, each of whole blocks of disk."""
-
-    shared = False
-
-    def __init__(self, root: Path | None = None) -> None:
-        self.root = root
-        self.objects: dict[str, bytes] = {}
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, cap=10**9)
         self.held: list[str] = []
-        self.busy: set[str] = set()
         self.deleted: list[str] = []
-        self.led: dict[str, bool] = {}
         self.at_hold = lambda key: None
 
-    async def get(self, key):
-        return Bytes(self.objects[key]) if key in self.objects else None
-
-    async def head(self, key):
-        return self.meta(key) if key in self.objects else None
-
-    async def put(self, key, body, *, mode="overwrite"):
-        assert isinstance(body, bytes)
-        self.objects[key] = body
-        return self.meta(key)
-
-    def meta(self, key):
-        data = self.objects[key]
-        return ObjectMeta(key, len(data), time.time(), blocks(len(data)))
-
-    def list(self, prefix):
-        for key in list(self.objects):
-            if key.startswith(prefix + "/") and key in self.objects:
-                yield self.meta(key)
-
     async def delete(self, key):
-        data = self.objects.pop(key, None)
-        if data is None:
-            return None
-        self.deleted.append(key)
-        return blocks(len(data))
+        freed = await super().delete(key)
+        if freed is not None:
+            self.deleted.append(key)
+        return freed
 
     @contextmanager
     def hold(self, key, *, exclusive=False):
-        if key in self.busy:
-            raise Busy("this part of the store is locked")
         self.at_hold(key)
-        self.held.append(key)
-        yield
-
-    def open_flight(self, name):
-        raise NotImplementedError
-
-    def is_led(self, name):
-        return self.led.get(name)
-
-    def touch(self, key):
-        pass
+        with super().hold(key, exclusive=exclusive):
+            self.held.append(key)
+            yield
 
 
-@dataclass(frozen=True)
-class Listed:
-    key: str
-    url: str
-    kind: str
-    project: str | None
-    version: str | None
-    filename: str | None
-    size: int | None
-    disk: int
-    body: str | None
-    used: float
-    response_time: float
-    proven: int
-    status: int
-
-
-@dataclass
-class Ledger:
-    """The catalogue, as far as the own cache asks it."""
-
-    rows: dict[str, tuple[Head, float, int]] = field(default_factory=dict)
-    totals: Mapping[str, int] = field(default_factory=dict)
-    closed: bool = False
-
-    def record(self, key, head, *, used, disk):
-        self.rows[key] = (head, used, disk)
-
-    def forget(self, keys):
-        for key in keys:
-            self.rows.pop(key, None)
-
-    def heads_of(self, body):
-        return [key for key, (head, _, _) in self.rows.items() if head.body == body]
-
-    def counters(self):
-        return dict(self.totals)
-
-    def close(self):
-        self.closed = True
-
-    def listing(self) -> Iterator[Listed]:
-        for key, (head, used, disk) in sorted(self.rows.items()):
-            yield Listed(
-                key,
-                head.url,
-                head.kind,
-                head.project,
-                head.version,
-                head.filename,
-                head.response.size,
-                disk,
-                str(head.body) if head.body else None,
-                used,
-                head.response.response_time,
-                int(bool(head.proven)),
-                head.response.head.status,
-            )
-
-
-@dataclass
 class World:
-    """A store with its catalogue, and short ways to fill them."""
+    """A store with its catalogue.
 
-    root: Path | None = None
-    now: float = 1_800_000_000.0
+    Args:
+        root: of the store; it is made.
+        now: seconds since the epoch.
+    """
 
-    def __post_init__(self) -> None:
-        self.store = Store(self.root)
-        self.ledger = Ledger()
-        self.opened = Opened(self.store, self.ledger)
+    def __init__(self, root: Path, now: float = 1_800_000_000.0) -> None:
+        self.root, self.now = root, now
+        self.store = WatchedStore(root)
+        self.catalogue = open_catalogue(root)
+        self.catalogue.rebuild(self.store)
+        self.opened = Opened(self.store, self.catalogue)
+
+    def close(self) -> None:
+        self.catalogue.close()
+        self.store.close()
+
+    def path(self, key: str) -> Path:
+        return self.root / key
+
+    def objects(self) -> dict[str, bytes]:
+        """Every object of the store by its key."""
+        return {meta.key: self.path(meta.key).read_bytes() for top in ("heads", "bodies") for meta in self.store.list(top)}
+
+    def known(self) -> set[str]:
+        """The keys of the heads that the catalogue has."""
+        return {row.key for row in self.catalogue.listing()}
+
+    def taken(self, key: str) -> bytes:
+        """Remove one object's file behind the catalogue's back; its bytes."""
+        data = self.path(key).read_bytes()
+        self.path(key).unlink()
+        return data
 
     def add(
         self,
@@ -204,11 +104,13 @@ class World:
             status=status,
             now=self.now,
         )
-        key = cache_key(url) + "/0"
-        self.store.objects[key] = head.to_bytes()
-        if body is not None:
-            self.store.objects[body_key(body)] = data
-        self.ledger.record(key, head, used=self.now - days * 86_400, disk=blocks(len(data or b"")))
+        key, used = cache_key(url) + "/0", self.now - days * 86_400
+        disk = 0
+        if body is not None:  # a body that is there stays the same file, as it does for the application
+            disk = (run(self.store.head(body_key(body))) or run(self.store.put(body_key(body), data))).disk
+        run(self.store.put(key, head.to_bytes()))
+        os.utime(self.path(key), (used, used))
+        self.catalogue.record(key, head, used=used, disk=disk)
         return key
 
     def body(self, data: bytes) -> str:

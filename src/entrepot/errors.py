@@ -13,7 +13,7 @@
         UpstreamTimeout             504
         UpstreamUnreachable, UpstreamProtocolError, TruncatedBody, DigestMismatch    502
       StoreError                    our side failed
-        StoreUnavailable (503), StoreFull, AlreadyExists
+        StoreUnavailable (503), StoreFull
       Busy                          a lock was not to be had in time
       ProtocolMisuse                our own code asked for an illegal transition: a bug, never the user's fault
 
@@ -184,12 +184,6 @@ class StoreFull(StoreError):
     """No space, no inodes or no quota left where the store lives."""
 
     reference = "store-full"
-
-
-class AlreadyExists(StoreError):
-    """A put with ``mode="create"`` found an object under its key."""
-
-    reference = "already-exists"
 
 
 class Busy(EntrepotError):

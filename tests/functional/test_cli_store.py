@@ -1,6 +1,5 @@
 """The verbs over a real store on a real disk, each as a process."""
 
-import asyncio
 import json
 import os
 import signal
@@ -11,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-directory = pytest.importorskip("entrepot.stores.directory", reason="there is no directory store yet")
-catalogues = pytest.importorskip("entrepot.stores.catalogue")
-
-from own_store import World  # noqa: E402
+from entrepot.stores.directory import DirectoryStore
+from own_store import World
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -25,30 +22,19 @@ class Machine:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.root = home / ".cache/entrepot"
-        self.world = World(now=time.time())
+        self.world = World(self.root, time.time())
 
     def environ(self, **more: str) -> dict[str, str]:
         keep = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         return {**keep, "HOME": str(self.home), "PYTHONPATH": str(SOURCE), "XDG_CONFIG_DIRS": str(self.home / "site"), **more}
 
     def write(self, *, catalogue: bool = True) -> None:
-        """Put what the world holds into the store."""
-
-        async def put() -> None:
-            store = directory.DirectoryStore(self.root)
-            for key, data in sorted(self.world.store.objects.items()):
-                await store.put(key, data)
-            if catalogue:
-                known = catalogues.open_catalogue(self.root)
-                known.rebuild(store)
-                for key, (head, used, _) in self.world.ledger.rows.items():
-                    meta = await store.head(f"bodies/sha256/{head.body.value[:2]}/{head.body.value[2:]}")
-                    known.record(key, head, used=used, disk=meta.disk)
-                known.count(hits=7, bytes_from_cache=1_500_000)
-                known.close()
-            store.close()
-
-        asyncio.run(put())
+        """Close the store that was filled; without its catalogue if that is to be lost."""
+        self.world.catalogue.count(hits=7, bytes_from_cache=1_500_000)
+        self.world.close()
+        if not catalogue:
+            for path in self.root.glob("catalogue.sqlite*"):
+                path.unlink()
 
     def run(self, *argv: str, **environ: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "entrepot", *argv]
@@ -72,7 +58,8 @@ def machine(tmp_path):
         url = f"https://files.test/pkg{number % 4}-{number}.0-py3-none-any.whl"
         machine.world.add(url, b"%d" % number * 20_000, project=f"pkg{number % 4}", version=f"{number}.0", days=number * 10)
     machine.world.add("https://index.test/simple/pkg1/", b"page" * 100, kind="page", proven=False, project="pkg1", version=None)
-    return machine
+    yield machine
+    machine.world.close()
 
 
 def test_status_sums_up_what_is_on_the_disk(machine):
@@ -151,9 +138,20 @@ def test_a_flipped_byte_is_found_and_repaired(machine):
     assert len(machine.json("list", "--tool", "entrepot")["entries"]) == 12
 
 
+def test_after_the_machine_went_down_every_body_is_checked(machine):
+    machine.write()
+    (machine.root / "boot").write_text("another-boot open 0.000\n")
+    done = machine.run("verify", "--tool", "entrepot")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ok: 1 cache checked\n", "")
+    body = next(p for p in (machine.root / "bodies").rglob("*") if p.is_file())
+    body.write_bytes(bytes(body.stat().st_size))
+    done = machine.run("verify", "--tool", "entrepot")
+    assert (done.returncode, done.stdout.count("digest-mismatch")) == (1, 1)
+
+
 def test_an_unfinished_download_goes_under_its_lock_or_stays_while_it_is_led(machine):
     machine.write()
-    store = directory.DirectoryStore(machine.root)
+    store = DirectoryStore(machine.root)
     flights = {name: store.open_flight(name) for name in ("led", "left")}
     for flight in flights.values():
         assert flight.lead()

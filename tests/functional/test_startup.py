@@ -4,7 +4,6 @@ The limit in the design is 150 ms on an idle core; a test machine is not idle, s
 time only against a bound that no accident reaches. ``bench/startup.py`` measures.
 """
 
-import asyncio
 import os
 import resource
 import subprocess
@@ -12,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from own_store import World
 
 HEAVY = frozenset(
     (
@@ -40,24 +41,10 @@ def environ(tmp_path):
 @pytest.fixture
 def filled(environ, tmp_path):
     """The environment with a store that holds a page and a file, and a configuration file."""
-    directory = pytest.importorskip("entrepot.stores.directory", reason="there is no directory store yet")
-    catalogues = pytest.importorskip("entrepot.stores.catalogue")
-    from own_store import World
-
-    world = World()
+    world = World(tmp_path / ".cache/entrepot")
     world.add(data=b"x" * 9000)
     world.add("https://index.test/simple/demo/", b"page", kind="page", proven=False, version=None)
-
-    async def put():
-        store = directory.DirectoryStore(tmp_path / ".cache/entrepot")
-        for key, data in world.store.objects.items():
-            await store.put(key, data)
-        catalogue = catalogues.open_catalogue(store.root)
-        catalogue.rebuild(store)
-        catalogue.close()
-        store.close()
-
-    asyncio.run(put())
+    world.close()
     config = tmp_path / ".config/entrepot/config.toml"
     config.parent.mkdir(parents=True)
     config.write_text("offline = false\n")

@@ -26,7 +26,6 @@ HEAD = """
 import asyncio, hashlib, os, sys, time
 from pathlib import Path
 from entrepot.digests import Digest
-from entrepot.errors import AlreadyExists
 from entrepot.stores.directory import DirectoryStore
 def body(data):
     value = hashlib.sha256(data).hexdigest()
@@ -138,29 +137,6 @@ def test_a_body_that_another_process_reads_is_not_evicted(store, spawn):
     reader.send_signal(signal.SIGKILL)
     reader.wait()
     assert small.evict(catalogue).bodies == 1
-
-
-def test_of_eight_creating_processes_exactly_one_wins(store, spawn):
-    code = """
-sys.stdin.readline()
-won = []
-for i in range(20):
-    try:
-        asyncio.run(store.put(f"heads/ab/{i}/0", sys.argv[2].encode() * 1000, mode="create"))
-        won.append(i)
-    except AlreadyExists:
-        pass
-print(*won, flush=True)
-"""
-    children = [spawn(code, str(n)) for n in range(8)]
-    for child in children:
-        child.stdin.write("\n")
-        child.stdin.flush()
-    wins = [child.stdout.readline().split() for child in children]
-    assert sorted(int(i) for each in wins for i in each) == list(range(20))
-    for n, each in enumerate(wins):
-        for i in each:
-            assert content(store, f"heads/ab/{i}/0") == str(n).encode() * 1000
 
 
 def test_a_store_that_many_make_at_once_is_one_store(tmp_path):

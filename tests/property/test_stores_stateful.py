@@ -11,7 +11,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from entrepot.errors import AlreadyExists
 from entrepot.stores.directory import DirectoryStore
 from entrepot.stores.memory import MemoryStore
 from entrepot.testing.store_suite import body, content, keys, run
@@ -43,16 +42,6 @@ class StoreMachine(RuleBasedStateMachine):
     def put(self, key, data):
         assert run(self.store.put(key, data)).size == len(data)
         self.objects[key] = data
-
-    @rule(key=KEYS, data=DATA)
-    def create(self, key, data):
-        try:
-            run(self.store.put(key, data, mode="create"))
-        except AlreadyExists:
-            assert key in self.objects
-        else:
-            assert key not in self.objects
-            self.objects[key] = data
 
     @rule(key=KEYS)
     def delete(self, key):

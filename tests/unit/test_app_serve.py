@@ -7,8 +7,8 @@ import os
 import pytest
 
 from entrepot.errors import TruncatedBody, UpstreamTimeout, UpstreamUnreachable
+from entrepot.stores.directory import DirectoryStore
 from entrepot.stores.memory import MemoryStore
-from entrepot.stores.readonly import ReadOnlyStore
 from entrepot.testing.upstream import Script, ranged
 from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 
@@ -456,8 +456,9 @@ class TestClientsOwnCaches:
 
 
 class TestStoreTrouble:
-    def test_a_store_that_cannot_be_written_fails_no_client(self):
-        world = World(store=ReadOnlyStore(MemoryStore()))
+    def test_a_store_that_cannot_be_written_fails_no_client(self, tmp_path):
+        world = World(store=DirectoryStore(tmp_path / "store"))
+        (tmp_path / "store/flights").write_text("no folder")
         world.add_project(BODY)
         [_, (status, content, _)] = ask(world, INDEX, FILE)
         assert (status, content) == (200, BODY)

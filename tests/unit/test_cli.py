@@ -382,9 +382,25 @@ def test_verify_names_what_it_found_and_exits_1_repaired_or_not(run, tools):
 
 def test_verify_says_which_cache_it_could_not_check(run, tools):
     tools[0].trouble = StoreUnavailable("it is on fire")
-    status, _, err = run("verify")
-    assert status == 3
+    status, out, err = run("verify")
+    assert (status, out) == (3, "1 cache checked\n")
     assert "pip: it is on fire" in err
+
+
+def test_a_check_that_fails_halfway_is_not_ok_and_the_tools_other_places_are_checked(run, tools):
+    def verify(place, around, **options):
+        if place.path == Path("/a"):
+            raise OSError(5, "Input/output error")
+        yield Finding("pip", None, "truncated", f"{place.path} is half there")
+
+    places = [Place("pip", Path(path), (), exists=True) for path in ("/a", "/b")]
+    tools[:] = [FakeTool("pip", [])]
+    tools[0].places, tools[0].verify = lambda around: places, verify
+    status, out, err = run("verify")
+    assert (status, out.splitlines()[-2]) == (1, "1 problem in 1 cache")
+    assert "pip: Input/output error" in err
+    places.pop()
+    assert run("verify")[:2] == (3, "0 caches checked\n")
 
 
 # -- settings
@@ -636,6 +652,30 @@ def test_status_names_what_several_caches_hold(run):
     _, said = as_json(run("status", "--json"))
     assert said["duplicates"] == {"wasted": 12_288, "files": 1, "tools": ["pip", "uv"]}
     assert "! 12 kB is stored twice (pip and uv hold 1 equal files)      entrepot list --duplicates" in run("status")[1]
+
+
+def test_status_scans_each_cache_once(run, tools):
+    tools[:] = [Counted(tool.name, tool.entries, path=tool.path) for tool in tools]
+    assert as_json(run("status", "--json"))[1]["duplicates"]["files"] == 1
+    assert [tool.scans for tool in tools] == [1, 1]
+
+
+def test_status_looks_for_what_is_there_twice_also_where_a_tool_sums_up_without_a_scan(run, tools):
+    uv = tools[1]
+    uv.summary = lambda place, around: holding(place, uv.entries)
+    assert as_json(run("status", "--json"))[1]["duplicates"]["files"] == 1
+    uv.summary = lambda place, around: holding(place, ())
+    uv.trouble = OSError(13, "Permission denied")
+    status, out, err = run("status")
+    assert (status, "stored twice" in out) == (3, False)
+    assert "uv: Permission denied" in err
+
+
+def test_what_is_there_twice_is_named_also_where_a_third_cache_cannot_be_read(run, tools):
+    tools.append(FakeTool("conda", path="/c/conda", trouble=OSError(13, "Permission denied")))
+    status, said = as_json(run("status", "--json"))
+    assert (status, said["duplicates"]["files"]) == (3, 1)
+    assert [warning["text"] for warning in said["warnings"]][:1] == ["conda: Permission denied"]
 
 
 def test_of_several_patterns_those_that_match_nothing_are_named(run):

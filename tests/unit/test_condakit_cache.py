@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from entrepot.ports.tool import Kind
 from entrepot.tools.condakit.folder import FRESH
 from entrepot.tools.condakit.running import is_client
 from entrepot.tools.condakit.urls import prune
+from entrepot.tools.mamba.tool import tool as mamba_tool
+from entrepot.tools.rattler.tool import tool as rattler_tool
 
 
 @pytest.fixture
@@ -136,6 +139,54 @@ def test_files_shared_with_another_known_cache_are_no_use(lab):
     other.mkdir(parents=True)
     os.link(one / "info/index.json", other / "index.json")
     assert is_unused(lab.entry(one.name))
+
+
+def nested(lab, name: str) -> Path:
+    """A package in a folder of its own of mamba's nested layout, which lies in conda's cache."""
+    leaf = lab.cache / f"https/{name}.test/noarch"
+    leaf.mkdir(parents=True)
+    (leaf / "urls.txt").touch()
+    return lab.package(name).rename(leaf / f"{name}-1.0-h0_0")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_link_is_counted_once_where_folders_lie_in_each_other(lab, shared):
+    """A package of conda's asks first, so all is counted before mamba's folders are listed."""
+    used = [lab.package("flat"), nested(lab, "one"), nested(lab, "two")]
+    unused = [lab.package("free"), nested(lab, "three")]
+    lab.environment(lab.home / "unknown", used, "hard", registered=False)
+    around = lab.around.for_one_look() if shared else lab.around
+    tools = (lab.tool(), mamba_tool(now=lab.tool()._now))
+    entries = [entry for tool in tools for place in tool.places(around) for entry in tool.scan(place, around)]
+    found = {entry.paths[0]: is_unused(entry) for entry in entries if entry.kind is Kind.UNPACKED}
+    assert found == {**dict.fromkeys(used, False), **dict.fromkeys(unused, True)}
+
+
+def test_in_one_look_each_folder_of_each_package_is_opened_once(lab, monkeypatch):
+    folders = [lab.package("flat"), nested(lab, "one"), nested(lab, "two")]
+    lab.environment(lab.home / "unknown", folders, "hard", registered=False)
+    prefix = lab.environment(lab.home / "known", [lab.package("other")], "copy")
+    opened, scandir = Counter(), os.scandir
+
+    def counting(path="."):
+        opened[os.fspath(path)] += 1
+        return scandir(path)
+
+    around = lab.around.for_one_look()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", counting)
+        for tool in (lab.tool(), mamba_tool(now=lab.tool()._now), rattler_tool()):
+            for place in tool.places(around):
+                list(tool.scan(place, around))
+    assert {opened[str(folder)] for folder in folders} == {1}
+    assert opened[str(prefix / "conda-meta")] == 1
+
+
+def test_without_a_look_in_common_each_scan_sees_what_is_there_now(lab):
+    folder = lab.package("demo")
+    assert is_unused(lab.entry(folder.name))
+    lab.environment(lab.home / "unknown", [folder], "hard", registered=False)
+    assert not is_unused(lab.entry(folder.name))
 
 
 def test_what_an_environment_links_to_symbolically_is_pinned(lab):

@@ -425,13 +425,6 @@ def test_hosts_of_packages_are_found_in_any_text(text, hosts):
     assert hosts_in_lock(text) == hosts
 
 
-def test_a_body_has_to_match_one_of_the_allowed_digests():
-    allowed = Allowed((SHA_A, SHA_B), "x", "1.0")
-    assert allowed.accepts([SHA_B, MD5])
-    assert not allowed.accepts([SHA_C])
-    assert not allowed.accepts([])
-
-
 def test_the_most_exact_pin_decides_and_equal_ones_are_added_up():
     pins = Pins(
         [

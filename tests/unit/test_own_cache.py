@@ -11,13 +11,16 @@ from entrepot.app.own_cache import OwnCache, finish, read_object
 from entrepot.errors import ProtocolMisuse
 from entrepot.heads import Head
 from entrepot.ports.tool import Kind, Layer, Surroundings
-from own_store import BLOCK, World
+from entrepot.stores.directory import DirectoryStore
+from own_store import World
+from unit.storing import disk_of
 
 
 @pytest.fixture
 def world(tmp_path):
-    (tmp_path / "heads").mkdir()
-    return World(tmp_path)
+    world = World(tmp_path / "store")
+    yield world
+    world.close()
 
 
 @pytest.fixture
@@ -89,25 +92,35 @@ def test_a_shared_body_is_freed_only_with_its_last_head(world, cache, around):
     world.add("https://a.test/demo-1.0-py3-none-any.whl", b"x" * 10_000)
     world.add("https://b.test/demo-1.0-py3-none-any.whl", b"x" * 10_000)
     one, two = scan(cache, around)
-    assert one.freeable == two.freeable == BLOCK
+    head = head_disk(world, one.key)
+    assert one.freeable == two.freeable == head
     whole = holding(cache.places(around)[0], [one, two])
-    assert whole.total.disk == whole.total.freeable == 12_288 + 2 * BLOCK
+    assert whole.total.disk == whole.total.freeable == 12_288 + 2 * head
     assert (whole.total.size, whole.total.files) == (10_000, 3)
-    assert cache.remove([one], around).freed == BLOCK
+    before = objects_disk(world)
+    assert cache.remove([one], around).freed == before - objects_disk(world) == head
+    before = objects_disk(world)
     removed = cache.remove([two], around)
-    assert (removed.freed, removed.files) == (12_288 + BLOCK, 2)
-    assert world.store.objects == {}
+    assert (removed.freed, removed.files) == (before - objects_disk(world), 2)
+    assert removed.freed >= 12_288 + head
+    assert world.objects() == {}
+
+
+def objects_disk(world):
+    """What bodies and heads take, by the file system's own figures."""
+    return disk_of(world.root / "bodies") + disk_of(world.root / "heads")
+
+
+def head_disk(world, key):
+    """What a head gives back: its file, and its directory, which goes with it."""
+    return sum(path.stat().st_blocks * 512 for path in (world.path(key), world.path(key).parent))
 
 
 @pytest.fixture
 def linked(world):
-    """A body of the store that is a file of another cache as well; its key."""
-    key = world.body(b"taken over")
-    world.add("https://a.test/taken-1.0-py3-none-any.whl", b"taken over")
-    path = world.root / key
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"taken over")
-    os.link(path, world.root / "pips")
+    """A body of the store that is a file of another cache as well; its head's key."""
+    key = world.add("https://a.test/taken-1.0-py3-none-any.whl", b"taken over")
+    os.link(world.path(world.body(b"taken over")), world.root.parent / "pips")
     return key
 
 
@@ -115,9 +128,10 @@ def test_a_body_with_other_names_gives_nothing_back_alone(world, cache, around, 
     world.add("https://b.test/taken-1.0-py3-none-any.whl", b"taken over")
     world.add("https://a.test/demo-1.0-py3-none-any.whl", b"x" * 10_000)
     entries = scan(cache, around)
-    assert sorted(entry.freeable for entry in entries) == [BLOCK, BLOCK, 12_288 + BLOCK]
+    head, body = head_disk(world, linked), world.path(world.body(b"taken over")).stat().st_blocks * 512
+    assert sorted(entry.freeable for entry in entries) == [head, head, 12_288 + head]
     held = cache.summary(cache.places(around)[0], around)
-    assert (held.linked, held.total.disk - held.overhead - held.total.freeable) == (BLOCK, BLOCK)
+    assert (held.linked, held.total.disk - held.overhead - held.total.freeable) == (body, body)
 
 
 def test_the_summary_agrees_with_a_scan(world, cache, around, linked):
@@ -126,7 +140,7 @@ def test_the_summary_agrees_with_a_scan(world, cache, around, linked):
     world.add("https://index.test/simple/demo/", b"page", kind="page", proven=False)
     world.add("https://index.test/simple/none/", None, kind="page", status=404)
     flights = world.root / "flights"
-    flights.mkdir()
+    flights.mkdir(exist_ok=True)
     (flights / "f.part").write_bytes(b"y" * 5000)
     place = cache.places(around)[0]
     quick, slow = cache.summary(place, around), holding(place, cache.scan(place, around))
@@ -141,11 +155,13 @@ def test_the_summary_agrees_with_a_scan(world, cache, around, linked):
 
 def test_the_head_goes_before_its_body_under_the_lock_of_the_body(world, cache, around):
     key = world.add()
-    removed = cache.remove(scan(cache, around), around)
+    entries, before = scan(cache, around), objects_disk(world)
+    removed = cache.remove(entries, around)
     assert world.store.deleted == [key, world.body(b"a wheel")]
     assert world.store.held == [world.body(b"a wheel")]
-    assert (removed.freed, removed.files, removed.kept) == (2 * BLOCK, 2, ())
-    assert world.ledger.rows == {}
+    assert (removed.files, removed.kept) == (2, ())
+    assert removed.freed == before - objects_disk(world)
+    assert world.known() == set()
 
 
 def test_what_was_replaced_since_the_scan_stays(world, cache, around):
@@ -160,24 +176,25 @@ def test_what_was_replaced_since_the_scan_stays(world, cache, around):
 
 def test_what_somebody_holds_stays_with_the_reason(world, cache, around):
     world.add()
-    world.store.busy.add(world.body(b"a wheel"))
-    removed = cache.remove(scan(cache, around), around)
-    assert [why for _, why in removed.kept] == ["this part of the store is locked"]
+    with DirectoryStore(world.root).hold(world.body(b"a wheel")):
+        removed = cache.remove(scan(cache, around), around)
+    assert [why for _, why in removed.kept] == ["this part of the store is locked by another process"]
 
 
 def test_what_is_gone_already_is_no_failure_and_frees_nothing(world, cache, around):
     world.add()
     entries = scan(cache, around)
-    world.store.objects.clear()
+    for key in world.objects():
+        world.taken(key)
     removed = cache.remove(entries, around)
     assert (removed.freed, removed.kept) == (0, ())
-    assert world.ledger.rows == {}
+    assert world.known() == set()
 
 
 def test_a_head_that_cannot_be_read_is_removed_all_the_same(world, cache, around):
     key = world.add()
     entries = scan(cache, around)
-    world.store.objects[key] = b"{"
+    world.path(key).write_bytes(b"{")
     assert cache.remove(entries, around).files == 2
 
 
@@ -202,12 +219,17 @@ def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(world, cac
 @pytest.mark.parametrize("age", [10, 86_400])
 def test_where_a_lock_tells_the_age_of_an_unfinished_download_does_not_count(world, cache, around, led, says, age):
     """One that died for lack of room may go at once, and one that stands still for long is in progress all the same."""
-    unfinished(world, "a.part", age)
-    world.store.led["a"] = led
+    flight = DirectoryStore(world.root).open_flight("a")
+    assert flight.lead()
+    flight.write(b"x" * 5000)
+    if not led:
+        flight.release()
+    os.utime(world.path("flights/a.part"), (world.now - age, world.now - age))
     (entry,) = scan(cache, around)
     assert entry.pinned == says
     held = cache.summary(cache.places(around)[0], around)
     assert (held.total.freeable == held.total.disk - held.overhead) == (not led)
+    flight.close()
 
 
 def test_a_note_goes_with_its_part_and_locks_are_not_shown(world, cache, around):
@@ -235,11 +257,16 @@ def unfinished(world, name, age):
 
 
 def test_closing_closes_the_catalogue_that_was_opened(world, cache, around):
+    def is_open():
+        path = world.root / "catalogue.sqlite"
+        return any(fd.exists() and fd.samefile(path) for fd in Path("/proc/self/fd").iterdir())
+
+    world.add()
     cache.close()
-    assert not world.ledger.closed
+    assert is_open()
     scan(cache, around)
     cache.close()
-    assert world.ledger.closed
+    assert not is_open()
 
 
 def test_a_coroutine_that_waits_is_a_mistake_where_there_is_no_loop():
@@ -263,7 +290,6 @@ def test_an_unfinished_download_is_called_by_the_file_it_was_to_be(world, cache,
 
 
 def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_to_empty_it(world, tmp_path, around):
-    (world.root / "entrepot-store").touch()
     layers = (Layer("file", "config.toml:1", str(tmp_path / "new"), wins=True), Layer("default", "default", str(world.root)))
     (place,) = OwnCache(tmp_path / "new", layers=layers, open_store=pytest.fail, now=float).places(around)
     (note,) = place.notes

@@ -15,7 +15,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from entrepot.server.authority import Authority
+from entrepot.server.authority import Authority, names_unheard
+from entrepot.server.wire import TlsWire
 from stopwatch import Stopwatch
 
 LONG = f"{'a' * 60}.{'b' * 20}.test"
@@ -118,19 +119,58 @@ def test_no_key_is_ever_written_to_a_disk(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_name_that_is_no_ascii_is_refused_without_a_traceback(capsys):
-    """What a broken client says first must not end up between the lines of the command."""
-    authority = Authority()
-    authority.prepare()
+class Transport:
+    """Takes what a wire writes."""
+
+    def __init__(self):
+        self.sent = b""
+
+    def write(self, data):
+        self.sent += data
+
+
+def misnamed_handshake(authority):
+    """A client says a name that is no ASCII; why the handshake ended."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="index.test")
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
     hello = outgoing.read()
     assert hello.count(b"index.test") == 1
-    heard = ssl.MemoryBIO()
-    heard.write(hello.replace(b"index.test", b"i\xeedex.test"))
-    server = authority.context("index.test").wrap_bio(heard, ssl.MemoryBIO(), server_side=True)
-    with pytest.raises(ssl.SSLError):
-        server.do_handshake()
+    reasons = []
+    wire = TlsWire(Transport(), authority.context("index.test"), pytest.fail, reasons.append, pytest.fail)
+    wire.feed(hello.replace(b"index.test", b"i\xeedex.test"))
+    return reasons
+
+
+def test_a_server_name_that_is_no_ascii_is_refused_without_a_traceback(capsys):
+    """What a broken client says first must not end up between the lines of the command."""
+    authority, before = Authority(), sys.unraisablehook
+    authority.prepare()
+    assert len(misnamed_handshake(authority)) == 1
     assert capsys.readouterr().err == ""
+    assert sys.unraisablehook is before
+
+
+def test_other_troubles_that_nobody_can_catch_are_told_to_whom_they_are_told_at_any_time(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    class Broken:
+        def __del__(self):
+            raise ZeroDivisionError
+
+    with names_unheard, names_unheard:
+        del [Broken()][0]
+    assert [trouble.exc_type for trouble in told] == [ZeroDivisionError]
+    assert sys.unraisablehook == told.append
+
+
+def test_a_hook_that_somebody_sets_meanwhile_stays(monkeypatch):
+    def theirs(trouble):
+        pass
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    with names_unheard:
+        sys.unraisablehook = theirs
+    assert sys.unraisablehook is theirs

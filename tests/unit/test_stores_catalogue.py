@@ -23,6 +23,7 @@ from entrepot.stores.directory import DirectoryStore
 from entrepot.stores.memory import MemoryStore
 from entrepot.stores.schema import SCHEMA, link_row, unpack_link
 from entrepot.testing.store_suite import run
+from own_store import World
 from stopwatch import Stopwatch
 from unit.storing import NOW, digest, head_of, stored
 
@@ -481,16 +482,12 @@ def typed(catalogue: SqliteCatalogue) -> Catalogue:
 
 
 def test_sums_by_kind_are_those_of_the_listing(tmp_path):
-    from own_store import World
-
-    world = World(now=1_800_000_000.0)
+    world = World(tmp_path / "store")
     for number in range(6):
         data = b"same" * 900 if number < 3 else b"%d" % number * 700
         world.add(f"https://files.test/p{number}-1.0-py3-none-any.whl", data, project=f"p{number}", version="1.0", days=number)
     world.add("https://index.test/simple/p1/", b"page" * 100, kind="page", proven=False, project="p1", version=None)
-    catalogue = open_catalogue(tmp_path)
-    for key, (head, used, disk) in world.ledger.rows.items():
-        catalogue.record(key, head, used=used, disk=disk)
+    catalogue = world.catalogue
     expected: dict[str, list] = {}
     bodies = set()
     for row in catalogue.listing():
@@ -499,4 +496,4 @@ def test_sums_by_kind_are_those_of_the_listing(tmp_path):
         bodies.add(row.body)
         sums[:] = [sums[0] + 1, sums[1] + first, sums[2] + first * row.size, sums[3] + first * row.disk, max(sums[4], row.used)]
     assert {kind: list(sums) for kind, (_, sums) in catalogue.tallies().items()} == expected
-    catalogue.close()
+    world.close()

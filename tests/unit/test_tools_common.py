@@ -14,9 +14,7 @@ from entrepot.tools.common import (
     RETRY_VARIABLES,
     common_environment,
     no_proxy,
-    on_loopback,
     outer_run,
-    trusted_bundles,
 )
 
 DOOR = Door(proxy="http://run:token@127.0.0.1:4567", bundle="/private/bundle.pem", offline=False)
@@ -86,19 +84,6 @@ def test_no_entry_is_said_twice():
     assert len(entries) == len(set(entries))
 
 
-def test_the_files_to_merge_are_those_the_variables_name():
-    environ = {
-        "SSL_CERT_FILE": "/a.pem",
-        "REQUESTS_CA_BUNDLE": "/a.pem",
-        "PIP_CERT": "/b.pem",
-        "CONDA_SSL_VERIFY": "False",
-        "NPM_CONFIG_CAFILE": "/c.pem",
-        "MAMBA_SSL_VERIFY": "<system>",
-        "GIT_SSL_CAINFO": "",
-    }
-    assert trusted_bundles(environ) == ("/a.pem", "/b.pem", "/c.pem")
-
-
 def test_a_run_inside_a_run_is_known_by_its_marker():
     changes = common_environment({}, DOOR, loopback_open=False)
     inside = {name: value for name, value in changes.items() if value is not None}
@@ -114,21 +99,3 @@ def test_a_run_inside_a_run_is_known_by_its_marker():
 def test_a_marker_whose_proxy_is_no_longer_in_force_is_no_outer_run(change):
     inside = {name: value for name, value in common_environment({}, DOOR, loopback_open=False).items() if value is not None}
     assert outer_run({**inside, **change}) is None
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://localhost:3141/root", True),
-        ("http://LOCALHOST/", True),
-        ("http://127.0.0.1/simple", True),
-        ("https://127.8.0.2/simple", True),
-        ("http://[::1]:80/", True),
-        ("http://index.localhost/", True),
-        ("https://index.test/localhost", False),
-        ("https://localhost.test/", False),
-        ("http://[::1", False),
-    ],
-)
-def test_an_index_on_loopback_is_known_by_its_name(url, expected):
-    assert on_loopback([url]) is expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from urllib.parse import urlsplit
 
 from hypothesis import given
@@ -32,6 +33,32 @@ def test_a_changed_file_is_read_again(tmp_path):
     assert read_text(path) == "one"
     path.write_text("three")
     assert read_text(path) == "three"
+
+
+def test_a_file_that_was_replaced_by_one_as_long_and_as_old_is_read_again(tmp_path):
+    """As `cp -p`, git and editors that keep times leave it."""
+    path, other = tmp_path / "x", tmp_path / "y"
+    path.write_text("one")
+    about = path.stat()
+    assert read_text(path) == "one"
+    path.write_text("two")
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert read_text(path) == "two"
+    other.write_text("six")
+    os.utime(other, ns=(about.st_atime_ns, about.st_mtime_ns))
+    other.rename(path)
+    assert read_text(path) == "six"
+
+
+def test_what_could_not_be_read_once_is_read_the_next_time(tmp_path):
+    (tmp_path / "x").write_text("one")
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
+    try:
+        assert read_text(tmp_path / "x") == ""
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
+    assert read_text(tmp_path / "x") == "one"
 
 
 def test_what_cannot_be_read_is_empty(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from entrepot.errors import ConfigError
-from entrepot.upstreams.proxies import Origin, ProxyRules, is_loopback, parse_proxy, redacted_proxy, split_authority, split_origin
+from entrepot.upstreams.proxies import Origin, ProxyRules, is_loopback, parse_proxy, split_authority, split_origin
 
 P = "http://proxy.test:3128"
 Q = "http://other.test:3128"
@@ -98,7 +98,7 @@ def test_a_name_that_only_looks_like_loopback_is_none(host):
 def test_credentials_are_kept_for_use_and_shown_nowhere(url):
     proxy = parse_proxy(url)
     assert proxy.authorization == "Basic bWU6czNjcmV0"
-    shown = f"{proxy} {proxy!r} {redacted_proxy(url)} {ProxyRules.from_environ({'https_proxy': url})!r}"
+    shown = f"{proxy} {proxy!r} {ProxyRules.from_environ({'https_proxy': url})!r}"
     assert "s3cret" not in shown
     assert "bWU6" not in shown
 
@@ -110,7 +110,7 @@ def test_an_unreadable_proxy_is_a_wrong_setting_and_keeps_its_secret(url):
     with pytest.raises(ConfigError) as caught:
         parse_proxy(url, source="HTTPS_PROXY")
     assert caught.value.source == "HTTPS_PROXY"
-    assert "s3cret" not in f"{caught.value} {caught.value.value} {redacted_proxy(url)}"
+    assert "s3cret" not in f"{caught.value} {caught.value.value}"
 
 
 @pytest.mark.parametrize(

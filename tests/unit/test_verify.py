@@ -7,12 +7,15 @@ import pytest
 from entrepot.app.verify import verify_store
 from entrepot.digests import sha256_of
 from entrepot.heads import body_key, cache_key
+from entrepot.stores.directory import DirectoryStore
 from own_store import World
 
 
 @pytest.fixture
 def world(tmp_path):
-    return World(tmp_path)
+    world = World(tmp_path / "store")
+    yield world
+    world.close()
 
 
 def problems(world, **options):
@@ -23,19 +26,18 @@ def damage(world, kind):
     """Put one kind of damage into a store that also holds something sound; the keys that must go with it."""
     key = world.add("https://files.test/bad-1.0-py3-none-any.whl", b"good bytes")
     body = world.body(b"good bytes")
-    objects = world.store.objects
     if kind == "digest-mismatch":
-        objects[body] = b"good bytez"
+        world.path(body).write_bytes(b"good bytez")
     elif kind == "wrong-size":
         world.add("https://files.test/bad-1.0-py3-none-any.whl", b"good bytes", size=3)
     elif kind == "missing-body":
-        del objects[body]
+        world.taken(body)
         return {key}
     elif kind == "bad-head":
-        objects[key] = objects[key][:-20]
+        world.path(key).write_bytes(world.taken(key)[:-20])
     elif kind == "orphan-body":
-        del objects[key]
-        world.ledger.forget([key])
+        world.taken(key)
+        world.catalogue.forget([key])
         return {body}
     elif kind == "credential":
         world.add("https://u:secret@files.test/x", b"good bytes")
@@ -50,9 +52,9 @@ def test_a_sound_store_has_no_findings_and_is_not_touched(world):
     world.add()
     world.add("https://mirror.test/demo-1.0-py3-none-any.whl")
     world.add("https://index.test/simple/none/", None, kind="page", status=404)
-    before = dict(world.store.objects)
+    before = world.objects()
     assert problems(world, repair=True) == []
-    assert world.store.objects == before
+    assert world.objects() == before
     assert world.store.deleted == []
 
 
@@ -60,25 +62,25 @@ def test_a_sound_store_has_no_findings_and_is_not_touched(world):
 def test_damage_is_named_and_left_alone_without_repair(world, kind):
     world.add()
     damage(world, kind)
-    before = dict(world.store.objects)
+    before = world.objects()
     found = [problem for problem, _ in problems(world)]
     assert kind in found
     assert set(found) <= {kind, "orphan-body"}
-    assert world.store.objects == before
+    assert world.objects() == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_repair_removes_what_is_damaged_and_nothing_else(world, kind):
     sound = {world.add(), world.body(b"a wheel")}
-    before = set(world.store.objects)
+    before = set(world.objects())
     goes = damage(world, kind)
-    stays = set(world.store.objects) - goes
+    stays = set(world.objects()) - goes
     assert all(repaired == "removed" for _, repaired in problems(world, repair=True))
-    assert set(world.store.objects) == stays
+    assert set(world.objects()) == stays
     assert sound <= stays
     assert before <= stays
     assert problems(world) == []
-    assert set(world.ledger.rows) <= stays
+    assert world.known() <= stays
 
 
 def test_the_head_is_removed_before_its_damaged_body(world):
@@ -90,48 +92,48 @@ def test_the_head_is_removed_before_its_damaged_body(world):
 def test_all_heads_of_a_damaged_body_go_with_it(world):
     world.add("https://a.test/x.whl", b"shared")
     world.add("https://b.test/x.whl", b"shared")
-    world.store.objects[world.body(b"shared")] = b"SHARED"
+    world.path(world.body(b"shared")).write_bytes(b"SHARED")
     assert problems(world, repair=True) == [("digest-mismatch", "removed")]
-    assert world.store.objects == {}
+    assert world.objects() == {}
 
 
 def test_a_head_of_a_later_version_and_its_body_are_left_alone(world):
     key = world.add()
-    head = json.loads(world.store.objects[key])
-    world.store.objects[key] = json.dumps({**head, "format": 2, "new": "things"}).encode()
-    before = dict(world.store.objects)
+    head = json.loads(world.path(key).read_bytes())
+    world.path(key).write_text(json.dumps({**head, "format": 2, "new": "things"}))
+    before = world.objects()
     assert problems(world, repair=True) == [("later-head", "")]
-    assert world.store.objects == before
+    assert world.objects() == before
 
 
 def test_a_body_whose_head_comes_while_the_store_is_checked_is_no_orphan(world):
     """Between the listing of heads and the look at the body another process may finish its put."""
     key = world.add()
-    raw = world.store.objects.pop(key)
+    raw = world.taken(key)
     listed = world.store.list
 
     def late(prefix):
         yield from list(listed(prefix))
         if prefix == "heads":
-            world.store.objects[key] = raw
+            world.path(key).write_bytes(raw)
 
     world.store.list = late
     assert problems(world, repair=True) == []
-    assert world.body(b"a wheel") in world.store.objects
+    assert world.body(b"a wheel") in world.objects()
 
 
 def test_an_orphan_that_gets_its_head_before_the_lock_is_had_stays(world):
     key = world.add()
-    raw = world.store.objects.pop(key)
-    world.store.at_hold = lambda _: world.store.objects.__setitem__(key, raw)
+    raw = world.taken(key)
+    world.store.at_hold = lambda _: world.path(key).write_bytes(raw)
     problems(world, repair=True)
-    assert world.body(b"a wheel") in world.store.objects
+    assert world.body(b"a wheel") in world.objects()
 
 
 def test_what_is_locked_is_named_and_not_called_repaired(world):
     damage(world, "digest-mismatch")
-    world.store.busy.add(world.body(b"good bytes"))
-    (finding,) = verify_store(world.opened, repair=True)
+    with DirectoryStore(world.root).hold(world.body(b"good bytes")):
+        (finding,) = verify_store(world.opened, repair=True)
     assert finding.repaired == ""
     assert "locked" in finding.text
 
@@ -170,9 +172,10 @@ def test_what_is_masked_or_allowed_is_no_finding(world, fine):
 
 
 def test_a_file_with_a_strange_name_among_the_bodies_is_left_alone(world):
-    world.store.objects["bodies/sha256/zz/thing"] = b"?"
+    world.path("bodies/sha256/zz").mkdir(parents=True)
+    world.path("bodies/sha256/zz/thing").write_bytes(b"?")
     assert problems(world, repair=True) == [("strange-name", "")]
-    assert "bodies/sha256/zz/thing" in world.store.objects
+    assert "bodies/sha256/zz/thing" in world.objects()
 
 
 def test_progress_counts_the_bytes_of_all_bodies(world):

@@ -75,10 +75,6 @@ class Plan:
         """Tool, reason and sum of what goes, in the order of first mention."""
         return grouped(self.going)
 
-    def kept_groups(self) -> list[tuple[str, str, Sum]]:
-        """Tool, reason and sum of what stays although it was meant."""
-        return grouped(self.staying)
-
 
 def grouped(pairs: Iterable[tuple[Entry, str]]) -> list[tuple[str, str, Sum]]:
     """Tool, reason and sum of entries with their reasons, in the order of first mention."""

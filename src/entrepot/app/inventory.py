@@ -188,6 +188,7 @@ def scan_all(
     Raises:
         OSError: a place may not be looked into, and there is nobody to tell.
     """
+    around = around.for_one_look()
     for tool, place in existing(tools, around):
         named = getattr(tool, "scan_named", None) if names is not None else None
         scan = getattr(tool, "scan_anew", tool.scan) if anew else tool.scan
@@ -216,6 +217,7 @@ def scan_in_parts(
         OSError: as :func:`scan_all`.
     """
     found: list[T] = []
+    around = around.for_one_look()
     for tool, place in existing(tools, around):
         in_parts = getattr(tool, "scan_in_parts", None)
         if in_parts is None:

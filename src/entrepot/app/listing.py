@@ -10,6 +10,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -242,12 +243,7 @@ def _key(entry: Entry) -> str:
     return _safe(f"{first} {_version_key(entry.version)} {entry.tool} {entry.filename or entry.key}")
 
 
-_VERSION_KEYS: dict[str | None, str] = {}
-
-
+@lru_cache(maxsize=1 << 14)
 def _version_key(version: str | None) -> str:
-    found = _VERSION_KEYS.get(version)
-    if found is None:
-        pieces = (f"{rank}{chr(48 + len(str(number)))}{number}{word}" for rank, number, word in version_order(version))
-        found = _VERSION_KEYS[version] = ",".join(pieces)
-    return found
+    pieces = (f"{rank}{chr(48 + len(str(number)))}{number}{word}" for rank, number, word in version_order(version))
+    return ",".join(pieces)

@@ -57,10 +57,19 @@ if TYPE_CHECKING:  # `where` says where the store is without loading what reads 
         def status(self) -> int: ...  # noqa: D102
 
     class Ledger(Catalogue, Protocol):
-        """A catalogue that can also list its rows without making heads of them."""
+        """A catalogue that can also list and sum up its rows without making heads of them."""
+
+        @property
+        def degraded(self) -> bool:
+            """Whether the disk refused: what is recorded now is forgotten with the process."""
+            ...
 
         def listing(self) -> Iterator[Listed]:
             """Every head known, light."""
+            ...
+
+        def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
+            """Kind -> a key of it, and heads, distinct bodies, bytes of content and of disk, last use."""
             ...
 
 
@@ -305,7 +314,7 @@ class OwnCache:
     def summary(self, place: Place, around: Surroundings) -> Holding:
         """What :func:`~entrepot.app.inventory.holding` makes of a scan, without making the entries: for ``status``."""
         del around
-        tallies = self._tallies()
+        tallies = self._open().ledger.tallies()
         head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
         total, groups = Sum(), dict[str, Sum]()
         refusal, linked = self._refusal(), self._linked(tallies)
@@ -350,22 +359,6 @@ class OwnCache:
                     found[row.kind] = found.get(row.kind, 0) + row.disk
         return found
 
-    def _tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
-        """Kind -> a key of it, and heads, distinct bodies, bytes of content and of disk, last use; by the catalogue if it can."""
-        ledger = self._open().ledger
-        quick = getattr(ledger, "tallies", None)
-        if quick:
-            found: Mapping[str, tuple[str, tuple[int, int, int, int, float]]] = quick()
-            return found
-        bodies, tallies = set[str](), dict[str, tuple[str, tuple[int, int, int, int, float]]]()
-        for row in ledger.listing():
-            key, (heads, own, size, disk, used) = tallies.get(row.kind, (row.key, (0, 0, 0, 0, 0.0)))
-            if row.body is not None and row.body not in bodies:
-                bodies.add(row.body)
-                own, size, disk = own + 1, size + (row.size or 0), disk + row.disk
-            tallies[row.kind] = key, (heads + 1, own, size, disk, max(used, row.used))
-        return tallies
-
     # -- removing -----------------------------------------------------------------------------------------------
 
     def remove(
@@ -398,7 +391,7 @@ class OwnCache:
                     gone.append(entry)
                     freed += outcome[0]
                     files += outcome[1]
-        if getattr(opened.ledger, "degraded", False):  # a full disk would not let it be written; now there is room
+        if opened.ledger.degraded:  # a full disk would not let it be written; now there is room
             opened.ledger.close()
             opened.ledger.forget([entry.key for entry in gone])
         return Removed(tuple(gone), freed, files, tuple(kept))

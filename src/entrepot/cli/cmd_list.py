@@ -127,11 +127,11 @@ def _forms(context: Context, wanted: Filter, around: Surroundings, form: Callabl
 def _plain(context: Context, wanted: Filter) -> None:
     """The plain listing, from what was kept of large caches that have not changed."""
     meter, now = context.out.meter(), context.now
-    found, total = [], Sum()
-    for tool, place in existing(context.tools, context.around):
+    found, total, around = [], Sum(), context.around.for_one_look()
+    for tool, place in existing(context.tools, around):
         entries: list[Entry] = []
         try:
-            lines = kept_lines(tool, place, context.around, now=now, progress=meter)
+            lines = kept_lines(tool, place, around, now=now, progress=meter)
             if isinstance(lines, Lines):
                 lines = picked(lines, wanted, now=now)
                 found.append(lines)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from typing import Any
 from entrepot.app.inventory import GROUPS, Holding, Sum, duplicates, holding, packed, scan_all, unpacked, wasted
 from entrepot.app.own_cache import NAME, OwnCache
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, PARTLY, Align, explained
+from entrepot.cli.output import DONE, Align
 from entrepot.cli.records import place_record, sum_record
 from entrepot.errors import EntrepotError
-from entrepot.ports.tool import ORPHANED, Place, Progress, Tool
+from entrepot.ports.tool import ORPHANED, Entry, Place, Progress, Surroundings, Tool
 from entrepot.sizes import show_age, show_count, show_size
 from entrepot.tools.quota import NEARLY, Quota, told_by, told_by_kernel
 
@@ -51,11 +51,12 @@ def run(context: Context) -> int:
     out = context.out
     for complaint in context.settings.complaints:
         out.warn(complaint.id, complaint.text, complaint.fix)
-    holdings, failed = _look(context)
+    around = context.around.for_one_look()
+    holdings, entries = _look(context, around)
     disks = _disks([h.place.path for h in holdings if h.place.path])
     quotas = _quotas(context, [h.place.path for h in holdings if h.place.path])
     savings = _savings(context)
-    twice = _twice(context, holdings)
+    twice = _twice(context, around, holdings, entries)
     _table(context, holdings, kinds=context.args.kinds or out.verbose > 0)
     _below(context, holdings, disks, savings, quotas)
     if twice[0]:
@@ -69,34 +70,35 @@ def run(context: Context) -> int:
         duplicates={"wasted": twice[0], "files": twice[1], "tools": twice[2]},
         savings=savings,
     )
-    return PARTLY if failed else DONE
+    return DONE
 
 
-def _look(context: Context) -> tuple[list[Holding], bool]:
+def _look(context: Context, around: Surroundings) -> tuple[list[Holding], list[Entry]]:
+    """What each cache holds, and the entries of the small ones that were scanned for it."""
     holdings: list[Holding] = []
-    failed = False
+    entries: list[Entry] = []
     meter = context.out.meter()
     for tool in context.tools:
         seen: set[Path] = set()
         try:
-            for place in tool.places(context.around):
+            for place in tool.places(around):
                 if place.path and not place.usable and (place.exists or os.path.lexists(place.path)):
                     named = "" if str(place.path) in place.why_not else f"{context.out.place(place.path, context.around.home)}: "
                     context.out.warn("not-usable", f"{tool.name}: {named}{place.why_not}")
                 if place.path and place.exists and place.path not in seen:
                     seen.add(place.path)
-                    holdings.append(_sum_up(context, tool, place, meter))
+                    holdings.append(_sum_up(context, around, tool, place, meter=meter, entries=entries))
         except (EntrepotError, OSError) as exc:
-            _, text, fix = explained(exc)
-            context.out.warn("unreadable", f"{tool.name}: {text}", fix)
-            failed = True
+            context.complain(tool.name, exc)
     meter.close()
-    return sorted(holdings, key=lambda h: -h.total.freeable), failed
+    return sorted(holdings, key=lambda h: -h.total.freeable), entries
 
 
-def _sum_up(context: Context, tool: Tool, place: Place, meter: Progress) -> Holding:
-    """By the tool itself where it can do so without making its entries (``summary``), from what was counted lately, or a scan."""
-    around = context.around
+def _sum_up(context: Context, around: Surroundings, tool: Tool, place: Place, *, meter: Progress, entries: list[Entry]) -> Holding:
+    """By the tool itself where it can do so without making its entries (``summary``), from what was counted lately, or a scan.
+
+    The entries of a scan are added to ``entries`` while they are few.
+    """
     summary = getattr(tool, "summary", None)
     if summary:
         held: Holding = summary(place, around)
@@ -104,11 +106,21 @@ def _sum_up(context: Context, tool: Tool, place: Place, meter: Progress) -> Hold
     remembered = _remembered(context, tool, place)
     if remembered is not None:
         return remembered
-    held = holding(place, tool.scan(place, around, progress=meter))
+    few: list[Entry] = []
+    held = holding(place, _kept(tool.scan(place, around, progress=meter), few))
+    entries += few
     keep = getattr(tool, "keep_sums", None)
     if keep and held.total.entries >= MANY:
         keep(place, around, packed(held))
     return held
+
+
+def _kept(entries: Iterable[Entry], few: list[Entry]) -> Iterator[Entry]:
+    """The entries; as many of them as :func:`_twice` would look at are kept, so that it needs no scan."""
+    for entry in entries:
+        if len(few) <= FEW:
+            few.append(entry)
+        yield entry
 
 
 def _remembered(context: Context, tool: Tool, place: Place) -> Holding | None:
@@ -120,11 +132,21 @@ def _remembered(context: Context, tool: Tool, place: Place) -> Holding | None:
     return unpacked(place, found[1], found[0])
 
 
-def _twice(context: Context, holdings: Sequence[Holding]) -> tuple[int, int, list[str]]:
-    """Bytes that several caches hold the same files in, how many files, and whose; only looked for where that is quick."""
+def _twice(
+    context: Context, around: Surroundings, holdings: Sequence[Holding], entries: Sequence[Entry]
+) -> tuple[int, int, list[str]]:
+    """Bytes that several caches hold the same files in, how many files, and whose; only looked for where that is quick.
+
+    Args:
+        context: of the command.
+        around: as the caches were looked at.
+        holdings: of all caches.
+        entries: of those that were scanned; what tools summed up by themselves is scanned here.
+    """
     if len(holdings) < 2 or sum(h.total.entries for h in holdings) > FEW:
         return 0, 0, []
-    groups = duplicates(scan_all(context.tools, context.around))
+    unscanned = [tool for tool in context.tools if hasattr(tool, "summary")]
+    groups = duplicates([*scan_all(unscanned, around, complain=context.complain), *entries])
     tools = sorted({entry.tool for same in groups for entry in same})
     return sum(wasted(same) for same in groups), len(groups), tools
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 from entrepot.app.verify import verify_all
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, FAILED, PARTLY, explained
+from entrepot.cli.output import DONE, FAILED, Meter
 from entrepot.cli.records import finding_record
 from entrepot.errors import EntrepotError
-from entrepot.ports.tool import Finding
+from entrepot.ports.tool import Finding, Place
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,33 +22,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     """Check; exit 1 when something was found, also when it was repaired; 3 when a cache could not be checked."""
     findings: list[Finding] = []
-    out, meter, checked, failed = context.out, context.out.meter(), 0, False
+    args, out, meter, checked = context.args, context.out, context.out.meter(), 0
+    around = context.around if args.repair else context.around.for_one_look()
     for tool in context.tools:
         try:
-            checks = verify_all([tool], context.around, repair=context.args.repair, full=context.args.full, progress=meter)
-            for place, found in checks:
-                checked += 1
-                for finding in found:
-                    meter.close()
-                    findings.append(finding)
-                    done = f" ({finding.repaired})" if finding.repaired else ""
-                    out.line(f"{finding.problem:<16} {place.tool}: {finding.text}{done}")
+            for place, found in verify_all([tool], around, repair=args.repair, full=args.full, progress=meter):
+                checked += _check(context, place, found, findings, meter)
         except (EntrepotError, OSError) as exc:
-            _, text, fix = explained(exc)
-            out.warn("unreadable", f"{tool.name}: {text}", fix)
-            failed = True
+            context.complain(tool.name, exc)
     meter.close()
     _summary(context, findings, checked)
     out.document(findings=[finding_record(finding) for finding in findings], checked=checked)
-    if findings:
-        return FAILED
-    return PARTLY if failed else DONE
+    return FAILED if findings else DONE
+
+
+def _check(context: Context, place: Place, found: Iterator[Finding], findings: list[Finding], meter: Meter) -> bool:
+    """Show and collect what is wrong in one cache; whether all of it could be checked."""
+    try:
+        for finding in found:
+            meter.close()
+            findings.append(finding)
+            done = f" ({finding.repaired})" if finding.repaired else ""
+            context.out.line(f"{finding.problem:<16} {place.tool}: {finding.text}{done}")
+    except (EntrepotError, OSError) as exc:
+        context.complain(place.tool, exc)
+        return False
+    return True
 
 
 def _summary(context: Context, findings: list[Finding], checked: int) -> None:
     caches = f"{checked} cache{'' if checked == 1 else 's'}"
     if not findings:
-        context.out.hint(f"ok: {caches} checked" if checked else "Nothing is cached yet.")
+        if context.incomplete:
+            context.out.hint(f"{caches} checked")
+        else:
+            context.out.hint(f"ok: {caches} checked" if checked else "Nothing is cached yet.")
         return
     left = sum(not finding.repaired for finding in findings)
     problems = f"{len(findings)} problem{'' if len(findings) == 1 else 's'} in {caches}"

@@ -16,6 +16,7 @@ from entrepot.config import Settings, load_settings
 from entrepot.ports.tool import Surroundings
 
 if TYPE_CHECKING:
+    from entrepot.errors import EntrepotError
     from entrepot.ports.tool import Tool
 
 
@@ -35,7 +36,7 @@ class Context:
         self.incomplete = False
         """Whether a cache could not be read: the command is then partly done."""
 
-    def complain(self, tool: str, exc: OSError) -> None:
+    def complain(self, tool: str, exc: EntrepotError | OSError) -> None:
         """Name a cache that could not be read; the others are gone through all the same."""
         from entrepot.cli.output import explained
 

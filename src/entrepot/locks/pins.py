@@ -29,10 +29,6 @@ class Allowed:
     source: str = ""
     """The file that said so."""
 
-    def accepts(self, actual: Iterable[Digest]) -> bool:
-        """Whether one of a body's digests is allowed."""
-        return not set(self.digests).isdisjoint(actual)
-
 
 @dataclass(frozen=True, slots=True)
 class Known:

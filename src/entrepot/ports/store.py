@@ -1,6 +1,6 @@
 """The store as the application sees it: five small Protocols, and one for downloads that are growing.
 
-The promises, which ``testing/store_suite.py`` checks on every adapter and wrapper:
+The promises, which ``testing/store_suite.py`` checks on every adapter:
 
 * a key is one or more segments of ``[A-Za-z0-9._-]``, joined by ``/``, none of them ``.`` or ``..``, each at most 200
   characters long; anything else is a ``FormatError``; no key in use may be another key's folder (``a`` and ``a/b``);
@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,10 @@ class Get(Protocol):
 class Put(Protocol):
     """Writing whole objects."""
 
-    async def put(
-        self, key: str, body: bytes | AsyncIterator[bytes], *, mode: Literal["create", "overwrite"] = "overwrite"
-    ) -> ObjectMeta:
+    async def put(self, key: str, body: bytes | AsyncIterator[bytes]) -> ObjectMeta:
         """Store an object, atomically.
 
         Raises:
-            AlreadyExists: ``mode="create"`` and the key is taken; decided atomically.
             StoreFull: no room. Nothing is left behind.
             StoreUnavailable: not writable, or no answer.
         """
@@ -166,8 +163,8 @@ class Growing(Protocol):
         """Make the bytes durable and the object ``key``, atomically; the note is dropped; the lead is kept until ``close``.
 
         An object that is already there under a content-addressed key (``bodies/``) is kept and the new bytes dropped,
-        unless its length is wrong or it is in doubt after a crash. Call it within a shared ``hold`` that lasts until the
-        head's put. Afterwards ``size`` and ``read`` go on; to write again, ``restart`` first.
+        unless its length is wrong. Call it within a shared ``hold`` that lasts until the head's put. Afterwards ``size``
+        and ``read`` go on; to write again, ``restart`` first.
 
         Raises:
             StoreFull, StoreUnavailable: the bytes are not durable; the part is still there.

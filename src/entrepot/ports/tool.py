@@ -8,7 +8,7 @@ a new tool is a new folder under ``tools/`` and nothing else. Everything a tool 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -71,6 +71,15 @@ class Surroundings:
     """The interpreter whose pip is meant; ``None``: the one that runs ``pip`` on PATH, else ours."""
     environments: tuple[Path, ...] = ()
     """Environments that the user named: they are looked at beside those that are found."""
+    shared: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+    """What one look at several caches has worked out so far; ``None``: each scan is a look of its own."""
+
+    def for_one_look(self) -> Surroundings:
+        """The same world, in which what several scans need is worked out once.
+
+        For scans that follow each other at once, each cache at most once; not for what changes a cache.
+        """
+        return self if self.shared is not None else replace(self, shared={})
 
 
 @dataclass(frozen=True, slots=True)

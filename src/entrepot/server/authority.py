@@ -12,6 +12,7 @@ import datetime as dt
 import os
 import sys
 import tempfile
+import threading
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -54,10 +55,6 @@ class Authority:
         import ssl  # noqa: F401, PLC0415
 
         import entrepot.server.leaf  # noqa: F401, PLC0415
-
-        global _elsewhere
-        if sys.unraisablehook is not _unraisable:
-            _elsewhere, sys.unraisablehook = sys.unraisablehook, _unraisable
 
     def context(self, host: str) -> ssl.SSLContext:
         """A server context that shows a certificate for exactly this host name or IP address."""
@@ -106,13 +103,38 @@ class Authority:
         )
 
 
-_elsewhere = sys.unraisablehook
+class _NamesUnheard:
+    """While it is entered, by any number of threads, a server name that is no ASCII leaves no traceback.
+
+    Python refuses such a name by itself, before ``sni_callback``, and gives the error to ``sys.unraisablehook`` alone. All
+    other errors go to the hook that was there, which is put back at the end.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = self._mine = sys.unraisablehook
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = before = sys.unraisablehook
+
+                def hook(trouble: UnraisableHookArgs) -> None:
+                    if not (isinstance(trouble.exc_value, UnicodeDecodeError) and isinstance(trouble.object, bytes)):
+                        before(trouble)
+
+                self._mine = sys.unraisablehook = hook
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and sys.unraisablehook is self._mine:  # else somebody has set another one meanwhile
+                sys.unraisablehook = self._before
 
 
-def _unraisable(trouble: UnraisableHookArgs) -> None:
-    """A server name that is no ASCII: Python refuses it by itself and then writes a traceback where nobody can catch it."""
-    if not (isinstance(trouble.exc_value, UnicodeDecodeError) and isinstance(trouble.object, bytes)):
-        _elsewhere(trouble)
+names_unheard = _NamesUnheard()
 
 
 def _memory_file() -> tempfile._TemporaryFileWrapper[bytes]:

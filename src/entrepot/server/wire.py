@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from entrepot.server.authority import MISNAMED
+from entrepot.server.authority import MISNAMED, names_unheard
 
 
 class Wire(Protocol):
@@ -88,7 +88,8 @@ class TlsWire:
     def _shake(self, data: bytes) -> None:
         """Go on with the handshake; while nothing was answered, keep what came."""
         self._hello += data
-        self._tls.do_handshake()
+        with names_unheard:
+            self._tls.do_handshake()
         self._shaken = True
         self._hello = b""
 

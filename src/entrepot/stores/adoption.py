@@ -101,5 +101,5 @@ def _kept(disk: Disk, fd: int, size: int, temp: str, check: Check) -> ObjectMeta
     if meta is not None and meta.size == size:
         return meta
     os.fsync(fd)
-    disk.publish(temp, path, "overwrite")
+    disk.publish(temp, path)
     return meta_of(key, os.fstat(fd))

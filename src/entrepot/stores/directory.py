@@ -14,11 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from entrepot.digests import Hasher
-from entrepot.errors import StoreError
-from entrepot.heads import body_key
 from entrepot.ports.store import Check, ObjectMeta
 from entrepot.stores import adoption, upkeep
 from entrepot.stores.disk import Disk, FileBlob, meta_of, write_all
@@ -30,8 +27,6 @@ from entrepot.stores.threads import in_thread
 if TYPE_CHECKING:
     from entrepot.stores.catalogue import SqliteCatalogue
 
-_HASHED = "bodies/sha256/"
-_CHUNK = 1 << 20
 COARSE_S = 3600
 """How old a last use may be before it is written again, in seconds."""
 
@@ -53,7 +48,6 @@ class DirectoryStore:
         self._root = Path(os.path.abspath(root))  # symbolic links stay as the user wrote them
         self._disk = Disk(str(self._root), create=create, now=now)
         self._cap = cap
-        self._checked: set[str] = set()
 
     @property
     def root(self) -> Path:
@@ -80,13 +74,7 @@ class DirectoryStore:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def get(self, key: str) -> FileBlob | None:
-        """The object, open for reading; a body that is open is in use: no eviction takes it.
-
-        A body that may have suffered when the machine went down is hashed first, once, in a thread; a wrong one is removed
-        and absent.
-        """
-        if key.startswith(_HASHED) and self.needs_check(key) and not await in_thread(self._recheck, key):
-            return None
+        """The object, open for reading; a body that is open is in use: no eviction takes it."""
         return self.open(key)
 
     def open(self, key: str) -> FileBlob | None:
@@ -121,16 +109,14 @@ class DirectoryStore:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    async def put(
-        self, key: str, body: bytes | AsyncIterator[bytes], *, mode: Literal["create", "overwrite"] = "overwrite"
-    ) -> ObjectMeta:
-        """Store an object: a temporary file, synced when it is a body, then renamed (``create``: linked)."""
+    async def put(self, key: str, body: bytes | AsyncIterator[bytes]) -> ObjectMeta:
+        """Store an object: a temporary file, synced when it is a body, then renamed."""
         path = self._disk.path(key)
         self._disk.begin()
         if isinstance(body, bytes) and not key.startswith("bodies/"):
-            return self._put_now(key, path, body, mode)
+            return self._put_now(key, path, body)
         if isinstance(body, bytes):
-            return await in_thread(self._put_now, key, path, body, mode)
+            return await in_thread(self._put_now, key, path, body)
         with self._temp() as (fd, temp):
             size = 0
             async for chunk in body:  # what it raises is not the store's failure and passes as it is
@@ -138,12 +124,12 @@ class DirectoryStore:
                     await in_thread(write_all, fd, chunk, size)
                 size += len(chunk)
             with _writing():
-                return await in_thread(self._finish, key, fd, temp, path, mode)
+                return await in_thread(self._finish, key, fd, temp, path)
 
-    def _put_now(self, key: str, path: str, body: bytes, mode: Literal["create", "overwrite"]) -> ObjectMeta:
+    def _put_now(self, key: str, path: str, body: bytes) -> ObjectMeta:
         with self._temp() as (fd, temp), _writing():
             write_all(fd, body, 0)
-            return self._finish(key, fd, temp, path, mode)
+            return self._finish(key, fd, temp, path)
 
     @contextmanager
     def _temp(self) -> Iterator[tuple[int, str]]:
@@ -157,11 +143,11 @@ class DirectoryStore:
             with suppress(OSError):  # it has its name by now, unless something failed
                 os.unlink(temp)
 
-    def _finish(self, key: str, fd: int, temp: str, path: str, mode: Literal["create", "overwrite"]) -> ObjectMeta:
+    def _finish(self, key: str, fd: int, temp: str, path: str) -> ObjectMeta:
         if key.startswith("bodies/"):
             os.fsync(fd)
         meta = meta_of(key, os.fstat(fd))
-        self._disk.publish(temp, path, mode)
+        self._disk.publish(temp, path)
         return meta
 
     async def adopt(self, path: Path, offset: int, size: int, check: Check, *, link: bool = False) -> ObjectMeta | None:
@@ -214,45 +200,6 @@ class DirectoryStore:
             if not exclusive:
                 upkeep.note_wanted(self._disk, key)
             yield
-
-    # -- trust after a crash ---------------------------------------------------------------------------------------
-
-    def needs_check(self, key: str) -> bool:
-        """Whether a body must be hashed again before it is believed, because the machine went down while it was new."""
-        before = self._disk.boot.suspect_before
-        if not before or key in self._checked:
-            return False
-        try:
-            return os.stat(self._disk.path(key)).st_mtime < before
-        except OSError:
-            return False
-
-    def checked(self, key: str) -> None:
-        """A body was hashed and is right: no need to do it again. Never raises."""
-        self._checked.add(key)  # in case that the file's time cannot be set
-        with suppress(OSError):
-            now = self._disk.now()
-            os.utime(self._disk.path(key), (now, max(now, self._disk.boot.suspect_before)))
-
-    def _recheck(self, key: str) -> bool:
-        """Whether a body has the digest that its key says; a wrong one is removed."""
-        blob = self.open(key)
-        if blob is None:
-            return False
-        try:
-            hasher = Hasher()
-            while chunk := blob.read(hasher.size, _CHUNK):
-                hasher.feed(chunk)
-            if body_key(hasher.digest()) == key:
-                self.checked(key)
-                return True
-            path, fd = self._disk.path(key), blob.fileno()
-            with suppress(OSError, StoreError):  # read-only: then it is found wrong again next time
-                if fd is not None and os.path.samestat(os.fstat(fd), os.stat(path)):  # not a good one that came meanwhile
-                    self._disk.remove(path)
-        finally:
-            blob.close()
-        return False
 
     # -- upkeep ----------------------------------------------------------------------------------------------------
 

@@ -11,9 +11,8 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
 
-from entrepot.errors import AlreadyExists, Busy, StoreUnavailable
+from entrepot.errors import Busy, StoreUnavailable
 from entrepot.files import make_folder, open_or_make
 from entrepot.ports.store import ObjectMeta
 from entrepot.stores import layout
@@ -145,44 +144,22 @@ class Disk:
         except FileExistsError:
             pass
 
-    def publish(self, temp: str, path: str, mode: Literal["create", "overwrite"]) -> None:
+    def publish(self, temp: str, path: str) -> None:
         """Give a finished file its name; the temporary name is gone afterwards.
 
         Raises:
-            AlreadyExists: ``create`` and the name is taken. OSError: as the system says.
+            OSError: as the system says.
         """
         for attempt in range(5):
             try:
-                if mode == "overwrite":
-                    os.replace(temp, path)
-                else:
-                    self._publish_new(temp, path)
+                os.replace(temp, path)
             except FileNotFoundError:
                 # the folder is missing, or was removed as empty at this moment by a delete
                 if attempt == 4:
                     raise
                 self.make_folders(os.path.dirname(path))
-            except FileExistsError as exc:
-                raise AlreadyExists(f"{os.path.relpath(path, self.root)} is already in the store") from exc
             else:
                 return
-
-    def _publish_new(self, temp: str, path: str) -> None:
-        try:
-            os.link(temp, path)  # atomic, and fails when the name is taken
-        except OSError as exc:
-            if exc.errno not in layout.NO_LINKS:
-                raise
-            self._publish_locked(temp, path, exc)
-        else:
-            os.unlink(temp)
-
-    def _publish_locked(self, temp: str, path: str, cause: OSError) -> None:
-        """Without hard links a lock stands between the look and the rename."""
-        with self.lock("create", exclusive=True, wait_s=SHARED_WAIT_S):
-            if os.path.lexists(path):
-                raise FileExistsError from cause
-            os.replace(temp, path)
 
     # -- removing --------------------------------------------------------------------------------------------------
 

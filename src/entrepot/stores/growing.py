@@ -196,7 +196,7 @@ class FileGrowing:
             if self._is_there(key, path):
                 os.unlink(part)
             else:
-                self._disk.publish(part, path, "overwrite")
+                self._disk.publish(part, path)
             self._writable = False
             with suppress(FileNotFoundError):
                 os.unlink(self._base + ".note")
@@ -212,7 +212,7 @@ class FileGrowing:
             return False
         try:
             found = os.stat(path)
-            if found.st_size != self._size or found.st_mtime < self._disk.boot.suspect_before:
+            if found.st_size != self._size:
                 return False
             os.utime(path, (self._disk.now(), found.st_mtime))
         except OSError:

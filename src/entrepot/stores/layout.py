@@ -46,8 +46,6 @@ _DERIVED = "catalogue"
 _OURS = _NOT_KEYS | {"bodies", "heads"}
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
-"""Answers of a file system that has no hard links; a directory that may not be written gives EACCES."""
 
 
 def checked_segment(name: str) -> str:
@@ -223,14 +221,14 @@ def _read_small(path: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class BootState:
-    """What the ``boot`` file says, and what follows for bodies (checked again after an unclean boot)."""
+    """What the ``boot`` file says, and what follows for partial downloads: nothing has synced them."""
 
     boot: str
     """The boot in which the store was last written; ``?`` where the system does not name its boots."""
     clean: bool
-    """Whether everybody who wrote has closed it since: every body was synced then."""
+    """Whether all writers have closed it since: what they left behind was synced then."""
     suspect_before: float = 0.0
-    """Bodies modified before this moment (seconds since the epoch) are hashed again on their first read; 0: none."""
+    """Partial downloads modified before this moment (seconds since the epoch) are not resumed; 0: all are."""
 
     def to_bytes(self) -> bytes:
         """One line of three words."""
@@ -258,8 +256,6 @@ def read_boot(root: str, *, boot: str, now: float) -> BootState:
         written = os.stat(path).st_mtime if text is not None else 0.0
     except OSError:
         text, written = "", now
-    if text is None and not os.path.isdir(os.path.join(root, "bodies")):
-        return BootState(boot, clean=False)
     words = (text or "").split()
     try:
         last, clean, before = words[0], words[1] == "clean", float(words[2])
@@ -271,15 +267,18 @@ def read_boot(root: str, *, boot: str, now: float) -> BootState:
 
 
 def _doubt(root: str, now: float, written: float) -> float:
-    """The moment up to which bodies are in doubt: after everything that was written before this boot.
+    """The moment up to which partial downloads are in doubt: after everything that was written before this boot; 0: none is.
 
-    The clock may have been set back by the boot, so the newest folder counts as well. A second less than now, because the
+    The clock may have been set back by the boot, so the newest of them counts as well. A second less than now, because the
     times of files lag some milliseconds behind the clock and no machine boots within a second.
     """
-    newest = written
-    for folder, _, _ in os.walk(os.path.join(root, "bodies")):  # at most some hundred folders
-        with suppress(OSError):
-            newest = max(newest, os.stat(folder).st_mtime)
+    newest = 0.0
+    with suppress(OSError), os.scandir(os.path.join(root, FLIGHTS)) as found:
+        for each in found:
+            with suppress(OSError):
+                newest = max(newest, written, each.stat(follow_symlinks=False).st_mtime)
+    if not newest:
+        return 0.0
     return max(now - 1.0, newest + 0.001)
 
 

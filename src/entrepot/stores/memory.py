@@ -6,9 +6,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
-from entrepot.errors import AlreadyExists, Busy, ProtocolMisuse, StoreFull
+from entrepot.errors import Busy, ProtocolMisuse, StoreFull
 from entrepot.ports.store import Check, ObjectMeta
 from entrepot.stores.layout import checked_key, checked_segment
 
@@ -95,15 +94,10 @@ class MemoryStore:
             if not prefix or key == prefix or key.startswith(prefix + "/"):
                 yield ObjectMeta(key, len(data), modified)
 
-    async def put(
-        self, key: str, body: bytes | AsyncIterator[bytes], *, mode: Literal["create", "overwrite"] = "overwrite"
-    ) -> ObjectMeta:
+    async def put(self, key: str, body: bytes | AsyncIterator[bytes]) -> ObjectMeta:
         """Store an object."""
         checked_key(key)
         data = body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])
-        # nothing is awaited from here on: no other task can come between the look and the store
-        if mode == "create" and key in self._objects:
-            raise AlreadyExists(f"{key} is already in the store")
         self.reserve(len(data))
         return self.keep(key, data)
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from entrepot.errors import AlreadyExists, Busy, FormatError, ProtocolMisuse
+from entrepot.errors import Busy, FormatError, ProtocolMisuse
 from entrepot.ports.store import Store
 
 T = TypeVar("T")
@@ -203,21 +203,6 @@ class WritingSuite(ReadingSuite):
 
         run(scene())
         assert keys(store, "") == []
-
-    def test_create_fails_when_the_key_is_taken_and_changes_nothing(self, store: Store) -> None:
-        run(store.put("heads/ab/cd/0", b"first", mode="create"))
-        with pytest.raises(AlreadyExists):
-            run(store.put("heads/ab/cd/0", b"second", mode="create"))
-        assert content(store, "heads/ab/cd/0") == b"first"
-
-    def test_of_many_creators_one_wins(self, store: Store) -> None:
-        async def scene() -> list[object]:
-            puts = [store.put(body(b"x"), chunks(b"%d" % i), mode="create") for i in range(8)]
-            return await asyncio.gather(*puts, return_exceptions=True)
-
-        results = run(scene())
-        assert sum(not isinstance(r, BaseException) for r in results) == 1
-        assert sum(isinstance(r, AlreadyExists) for r in results) == 7
 
     def test_an_open_blob_outlives_replacement_and_deletion(self, store: Store) -> None:
         run(store.put("heads/ab/cd/0", b"old"))

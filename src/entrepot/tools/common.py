@@ -3,15 +3,14 @@
 Pure: environment and door come in, changes go out. What each client reads was found by experiment: pip 20.3 to 26.3,
 uv 0.13, poetry, pdm, requests, httpx, urllib, curl, git, npm, conda, rattler. Two rules matter most: both spellings of a
 variable are set, because clients disagree on which one wins; and a user's own CA file is never left in place, because
-it would hide the run's authority, but merged (:func:`trusted_bundles`).
+it would hide the run's authority, but merged (``merged_bundle``).
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable, Mapping
-from urllib.parse import urlsplit
+from collections.abc import Collection, Mapping
 
 from entrepot.ports.guide import Door
 
@@ -102,16 +101,6 @@ def _is_within(host: str, network: str) -> bool:
         return False
 
 
-def trusted_bundles(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Paths of the CA files that the user's variables name, each once: to be merged before they are replaced.
-
-    Whether they can be read is for the reader to see; ``CONDA_SSL_VERIFY=false`` names none.
-    """
-    words = ("", "0", "1", "true", "false", "yes", "no", "on", "off", "truststore", "<system>", "<false>")
-    values = (environ.get(name, "") for name in (*BUNDLE_VARIABLES, *OPTIONAL_BUNDLE_VARIABLES))
-    return tuple(dict.fromkeys(value for value in values if value.strip().lower() not in words))
-
-
 def outer_run(environ: Mapping[str, str]) -> str | None:
     """``HOST:PORT`` of the run that this process is inside of, when its proxy is still in force; else ``None``.
 
@@ -120,24 +109,6 @@ def outer_run(environ: Mapping[str, str]) -> str | None:
     marker = environ.get(MARKER)
     proxies = [environ.get(name, "") for name in ("HTTPS_PROXY", "https_proxy")]
     return marker if marker and all(_address(proxy) == marker for proxy in proxies) else None
-
-
-def on_loopback(urls: Iterable[str]) -> bool:
-    """Whether one of the URLs stands on this machine's loopback, by its name.
-
-    >>> on_loopback(["https://index.test/simple", "http://127.0.0.2:3141/root"])
-    True
-    """
-    return any(
-        host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127.") for host in map(_host, urls)
-    )
-
-
-def _host(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "").lower()
-    except ValueError:
-        return ""
 
 
 def _address(proxy: str) -> str:

@@ -26,25 +26,27 @@ def read_text(path: Path | str, limit_bytes: int = LIMIT_BYTES) -> str:
     """The first ``limit_bytes`` of a regular file as text; empty when it is absent, special, unreadable or a program's."""
     try:
         about = Path(path).stat()
+        if not stat.S_ISREG(about.st_mode):
+            return ""
+        # The time of change also tells a file whose time of modification was set back.
+        version = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        return _text(os.fspath(path), version, limit_bytes)
     except (OSError, ValueError):
         return ""
-    if not stat.S_ISREG(about.st_mode):
-        return ""
-    return _text(os.fspath(path), about.st_mtime_ns, about.st_size, limit_bytes)
 
 
-@lru_cache(maxsize=256)
-def _text(path: str, mtime_ns: int, size_bytes: int, limit_bytes: int) -> str:
-    """Several guides read the same project files: one read serves them all for as long as the file stays the same."""
-    del mtime_ns, size_bytes
-    try:
-        with Path(path).open("rb") as file:
-            raw = file.read(min(limit_bytes, BEGINNING))
-            if b"\0" in raw:
-                return ""
-            raw += file.read(limit_bytes - len(raw))
-    except OSError:
-        return ""
+@lru_cache(maxsize=64)
+def _text(path: str, _version: tuple[int, ...], limit_bytes: int) -> str:
+    """Several guides read the same project files: one read serves them all for as long as the file stays the same.
+
+    Raises:
+        OSError: it cannot be read now; that is not remembered.
+    """
+    with Path(path).open("rb") as file:
+        raw = file.read(min(limit_bytes, BEGINNING))
+        if b"\0" in raw:
+            return ""
+        raw += file.read(limit_bytes - len(raw))
     return raw.decode("utf-8-sig", "replace")
 
 

@@ -116,18 +116,6 @@ def basic(userinfo: str) -> str:
     return "Basic " + base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
 
 
-def redacted_proxy(url: str) -> str:
-    """A proxy URL without its credentials, for people; what cannot be read is hidden altogether.
-
-    >>> redacted_proxy("http://me:secret@proxy.test:3128/")
-    'http://proxy.test:3128'
-    """
-    try:
-        return str(parse_proxy(url))
-    except ConfigError:
-        return "(unreadable proxy address)"
-
-
 def is_loopback(host: str) -> bool:
     """Whether the name can only mean this machine: ``localhost``, names under it, 127.0.0.0/8, ``::1`` (RFC 6761 §6.3)."""
     if host == "localhost" or host.endswith(".localhost"):

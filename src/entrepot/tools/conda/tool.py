@@ -30,11 +30,12 @@ class CondaTool:
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
         """What lies in one cache, its first level; mamba's nested folders are mamba's."""
         if place.path is not None and is_dir(place.path):
-            from entrepot.tools.condakit.cache import World, scan_folders  # noqa: PLC0415  # only for caches that are there
+            from entrepot.tools.condakit.cache import scan_folders, world_of  # noqa: PLC0415  # only for caches that are there
             from entrepot.tools.condakit.mamba_dirs import SCHEMES  # noqa: PLC0415
 
+            world, known = world_of(around), frozenset(SCHEMES)
             yield from scan_folders(
-                TOOL, place.path, [place.path], World(around), self._now(), known=frozenset(SCHEMES), progress=progress
+                TOOL, place.path, [place.path], world, self._now(), busy=world.busy, known=known, progress=progress
             )
 
     def remove(

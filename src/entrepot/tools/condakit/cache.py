@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Progress, Surroundings
@@ -15,30 +16,34 @@ from entrepot.tools.condakit.known import environments, package_folders
 
 
 class World:
-    """What is known of all caches and environments, worked out once for a scan of several places."""
+    """What is known of all caches and environments, each part worked out when it is first needed."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
-        self._mentions: Mentions | None = None
-        self._census: Census | None = None
-        self.busy = ""
-        """Why packages stay for now: a client is running."""
-        if (number := running.client(around.euid)) is not None:
-            self.busy = running.reason(number)
 
-    @property
+    @cached_property
+    def busy(self) -> str:
+        """Why packages of conda and mamba stay for now: a client is running."""
+        number = running.client(self._around.euid)
+        return "" if number is None else running.reason(number)
+
+    @cached_property
     def census(self) -> Census:
         """Links counted by inode; folders that were not scanned are walked when a question needs them."""
-        if self._census is None:
-            self._census = Census(package_folders(self._around))
-        return self._census
+        return Census(package_folders(self._around))
 
-    @property
+    @cached_property
     def mentions(self) -> Mentions:
         """Records of all known environments."""
-        if self._mentions is None:
-            self._mentions = mentions(environments(self._around))
-        return self._mentions
+        return mentions(environments(self._around))
+
+
+def world_of(around: Surroundings) -> World:
+    """The world of this look, the same for the places of all tools of the family; a new one for a scan by itself."""
+    if around.shared is None:
+        return World(around)
+    world: World = around.shared.setdefault(World.__module__, World(around))
+    return world
 
 
 def scan_folders(
@@ -48,6 +53,7 @@ def scan_folders(
     world: World,
     now: float,
     *,
+    busy: str,
     known: frozenset[str] = frozenset(),
     progress: Progress | None = None,
 ) -> Iterator[Entry]:
@@ -59,6 +65,7 @@ def scan_folders(
         folders: where packages lie side by side.
         world: what else there is.
         now: seconds since the epoch.
+        busy: why packages stay for now.
         known: top-level names that another part of the place takes care of.
         progress: told now and then.
 
@@ -68,5 +75,5 @@ def scan_folders(
     os.scandir(place).close()
     for folder in folders:
         mine = known if folder == place else frozenset()
-        look = Look(tool, place, folder, now, world.census, world.mentions, mine, progress, busy=world.busy)
+        look = Look(tool, place, folder, now, world.census, world.mentions, mine, progress, busy=busy)
         yield from entries(look)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from entrepot.files import disk_of
+from entrepot.ports.tool import Progress
 
 
 @dataclass(slots=True)
@@ -108,33 +110,68 @@ def _below(top: str, tree: Tree) -> None:
 
 
 class Census:
-    """How many links of each inode lie inside the caches that were counted.
+    """How many links of each inode lie inside the known caches; each file is counted once.
+
+    A link too many would make a package that is in use look unused; a link too few only keeps one.
 
     Args:
-        folders: every known package cache; those not counted by :meth:`add` are walked when a question needs them.
+        folders: every known package cache; those not asked for are measured when a question needs them.
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
-        self._waiting = {os.path.realpath(folder) for folder in folders}
+        self._folders = {os.path.realpath(folder) for folder in folders}
+        self._above = {str(above) for folder in self._folders for above in (Path(folder), *Path(folder).parents)}
+        self._waiting = set(self._folders)
+        self._counted: set[str] = set()
+        self._trees: dict[str, dict[str, Tree]] = {}
         self._links: dict[int, dict[int, int]] = {}
 
-    def add(self, tree: Tree) -> None:
-        """Count one tree."""
-        links = self._links.setdefault(tree.device, {})
-        for inode, (here, _, _) in tree.linked.items():
-            links[inode] = links.get(inode, 0) + here
+    def trees(self, folder: Path, progress: Progress | None = None) -> dict[str, Tree]:
+        """What lies in a folder of packages, by name: its folders, and its files that have more links than one.
 
-    def counted(self, folder: Path) -> None:
-        """This folder's trees were added one by one: it is not walked again."""
-        self._waiting.discard(os.path.realpath(folder))
+        Folders that hold another known cache are left out: that cache counts for itself.
+        """
+        real = os.path.realpath(folder)
+        self._count(real, progress)
+        found = self._trees.pop(real, None)  # kept no longer than needed: large caches have many links
+        return self._measured(real, progress) if found is None else found
 
     def is_linked_outside(self, tree: Tree) -> bool:
         """Whether a file of the tree has a link that lies in no known cache."""
         if not self._open(tree):
             return False
         while self._waiting:
-            self.add(measure(self._waiting.pop()))
+            self._count(self._waiting.pop(), None)
         return self._open(tree)
+
+    def _count(self, real: str, progress: Progress | None) -> None:
+        if real in self._counted:
+            return
+        self._counted.add(real)
+        self._waiting.discard(real)
+        self._trees[real] = trees = self._measured(real, progress)
+        if real not in self._folders and any(str(above) in self._folders for above in Path(real).parents):
+            return  # counted with the cache that it lies in
+        for tree in trees.values():
+            links = self._links.setdefault(tree.device, {})
+            for inode, (here, _, _) in tree.linked.items():
+                links[inode] = links.get(inode, 0) + here
+
+    def _measured(self, real: str, progress: Progress | None) -> dict[str, Tree]:
+        trees: dict[str, Tree] = {}
+        try:
+            with os.scandir(real) as found:
+                entries = list(found)
+        except OSError:
+            return trees
+        for number, each in enumerate(entries):
+            if progress and not number % 50:
+                progress(number, len(entries), "packages")
+            with suppress(OSError):
+                is_folder = each.is_dir(follow_symlinks=False)
+                if each.path not in self._above and (is_folder or each.stat(follow_symlinks=False).st_nlink > 1):
+                    trees[each.name] = measure(each.path)
+        return trees
 
     def _open(self, tree: Tree) -> bool:
         links = self._links.get(tree.device, {})

@@ -124,20 +124,9 @@ def _entries(look: Look) -> Iterator[Entry]:
 
 def _trees(look: Look, found: _Listing) -> list[tuple[str, Tree]]:
     """Measure every folder before a question is asked: a package may share files with one that comes later."""
-    trees = []
-    for number, name in enumerate(found.folders):
-        if name in look.known:
-            continue
-        tree = measure(f"{look.folder}/{name}")
-        look.census.add(tree)
-        trees.append((name, tree))
-        if look.progress and not number % 50:
-            look.progress(number, len(found.folders), "packages")
-    for name, about in found.files:
-        if about.st_nlink > 1:
-            look.census.add(measure(f"{look.folder}/{name}"))
-    look.census.counted(look.folder)
-    return trees
+    trees = look.census.trees(look.folder, look.progress)
+    names = [name for name in found.folders if name not in look.known]
+    return [(name, trees.get(name) or measure(f"{look.folder}/{name}")) for name in names]
 
 
 def _list(folder: Path) -> _Listing:

@@ -21,7 +21,7 @@ from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Entry, Finding, Kind, Progress, Surroundings
 from entrepot.tools.condakit.archive import problem as archive_problem
 from entrepot.tools.condakit.archive import restore
-from entrepot.tools.condakit.cache import World
+from entrepot.tools.condakit.cache import world_of
 from entrepot.tools.condakit.environments import load_json
 from entrepot.tools.condakit.folder import BEING_WRITTEN, FRESH, Look, entries
 from entrepot.tools.condakit.removal import remove
@@ -73,7 +73,7 @@ class Verifier:
 
     def findings(self) -> Iterator[Finding]:
         """Everything that is wrong, mended when asked to."""
-        world = World(self.around)
+        world = world_of(self.around)
         look = Look(self.tool, self.place, self.folder, self.now, world.census, world.mentions)
         found = list(entries(look))
         urls = look.urls.by_name

@@ -33,11 +33,11 @@ class MambaTool:
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
         """What lies in one cache: the nested folders, and the flat part unless conda lists that."""
         if place.path is not None and is_dir(place.path):
-            from entrepot.tools.condakit.cache import World, scan_folders  # noqa: PLC0415  # only for caches that are there
+            from entrepot.tools.condakit.cache import scan_folders, world_of  # noqa: PLC0415  # only for caches that are there
 
-            known = frozenset(SCHEMES)
+            world, known = world_of(around), frozenset(SCHEMES)
             folders = _folders(place.path, around)
-            yield from scan_folders(TOOL, place.path, folders, World(around), self._now(), known=known, progress=progress)
+            yield from scan_folders(TOOL, place.path, folders, world, self._now(), busy=world.busy, known=known, progress=progress)
 
     def remove(
         self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None

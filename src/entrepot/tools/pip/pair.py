@@ -93,7 +93,14 @@ class Other:
 
 def can_copy() -> bool:
     """Whether a second process is possible and of use; a copy of a process with several threads may hang."""
-    return threading.active_count() == 1 and (os.cpu_count() or 1) > 1 and hasattr(os, "fork")
+    return _threads() == 1 and (os.cpu_count() or 1) > 1 and hasattr(os, "fork")
+
+
+def _threads() -> int:
+    """Threads of this process, also those that Python did not start, where the system tells (Linux)."""
+    with suppress(OSError):
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208  (counted, not read)
+    return threading.active_count()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from entrepot.digests import Digest
 from entrepot.heads import redacted_url
 from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings
-from entrepot.tools.condakit.cache import World, scan_folders
+from entrepot.tools.condakit.cache import World, scan_folders, world_of
 from entrepot.tools.condakit.census import measure
 from entrepot.tools.condakit.environments import load_json
 from entrepot.tools.condakit.indexes import index_entries, is_index_file
@@ -44,9 +44,9 @@ def scan(tool: str, place: Place, around: Surroundings, now: float, progress: Pr
     assert place.path is not None  # the caller looked
     packages = package_folder(place, around)
     if packages is not None and packages.is_dir():
-        world = World(around)
-        world.busy = ""  # rattler takes a lock: see removal
-        for entry in scan_folders(tool, place.path, [packages], world, now, progress=progress):
+        world = world_of(around)
+        # Packages do not stay for a client that runs: rattler takes a lock, see removal.
+        for entry in scan_folders(tool, place.path, [packages], world, now, busy="", progress=progress):
             yield _told(entry, world) if entry.kind is Kind.UNPACKED else entry
     part = part_of(place, around)
     if part == "repodata":
