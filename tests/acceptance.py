@@ -79,6 +79,11 @@ class Lab:
         return self.root / "tmp"
 
     @property
+    def runtime(self) -> Path:
+        """Where every run has its runtime directory."""
+        return self.state / "entrepot/run"
+
+    @property
     def state(self) -> Path:
         """XDG_STATE_HOME of every run."""
         return self.root / "state"

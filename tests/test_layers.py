@@ -9,6 +9,7 @@ What is imported for the type checker alone counts: a name that is only read the
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,3 +214,26 @@ def test_a_right_arrow_passes(module: str, source: str):
 def test_a_module_without_a_layer_is_named():
     with pytest.raises(KeyError, match="'newcomer' has no layer"):
         layer("newcomer.things")
+
+
+def broken_words(source: str) -> list[str]:
+    """Words of ``"one two".split()`` that a line's end has cut in two, or glued together."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "split" and not node.args
+        ):
+            continue
+        text = node.func.value
+        if isinstance(text, ast.Constant) and isinstance(text.value, str):
+            found += [word for word in text.value.split() if word.endswith(("-", "_"))]
+            parts = re.findall(r'"([^"]*)"', ast.get_source_segment(source, text) or "")
+            found += [left for left in parts[:-1] if not left.endswith(" ")]
+    return found
+
+
+def test_no_list_of_words_is_broken_where_its_line_is():
+    assert broken_words('("one two no-build- "\n "isolation").split()') == ["no-build-"]
+    assert broken_words('("one two"\n "three").split()') == ["one two"]
+    broken = {path: words for path in SOURCE.rglob("*.py") if (words := broken_words(path.read_text("utf-8")))}
+    assert broken == {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -218,7 +218,9 @@ def _path(raw: Any, base: Path, around: Surroundings) -> Path:
     if not isinstance(raw, str) or not raw or "\0" in raw:
         raise TypeError
     if raw == "~" or raw.startswith(("~/", "~\\")):
-        return around.home / raw[2:]
+        return around.home / raw[2:].lstrip("/\\")
+    if raw.startswith("~"):  # a shell would have made it another user's home; a directory of that name is hardly meant
+        raise FormatError(f"{raw!r} begins with the name of a user", hint=f"write the whole path, or ./{raw}")
     return Path(os.path.normpath(base / raw))
 
 
@@ -447,6 +449,30 @@ def state_dir(around: Surroundings) -> Path:
         return _windows(around, "LOCALAPPDATA", "Local") / "entrepot"
     fallback = around.home / ("Library/Application Support" if around.platform == "darwin" else ".local/state")
     return (_xdg(around, "XDG_STATE_HOME") or fallback) / "entrepot"
+
+
+def runtime_dirs(around: Surroundings) -> tuple[Path, ...]:
+    """Where a run's runtime directory may lie, the preferred place first.
+
+    Never in ``$TMPDIR``, which others may write, nor in ``$XDG_RUNTIME_DIR``, which a logout removes.
+    Not in the cache directory itself: a store takes that for itself alone.
+    """
+    found = (state_dir(around) / "run", cache_dir(around).parent / "entrepot-run")
+    own = _own_home(around)
+    return found if own is None else (*found, *runtime_dirs(replace(around, environ={}, home=own)))
+
+
+def _own_home(around: Surroundings) -> Path | None:
+    """This user's registered home where HOME is another user's, as ``sudo`` without ``-H`` leaves it; else ``None``."""
+    try:
+        if around.euid < 0 or around.home.stat().st_uid == around.euid:
+            return None
+        import pwd  # noqa: PLC0415  (not on Windows)
+
+        own = Path(pwd.getpwuid(around.euid).pw_dir)
+        return own if own.is_absolute() and own.stat().st_uid == around.euid else None
+    except (OSError, KeyError):
+        return None
 
 
 def _windows(around: Surroundings, variable: str, folder: str) -> Path:

@@ -174,16 +174,15 @@ def test_200_megabytes_leave_the_memory_where_it_was(way):
 
 @pytest.fixture
 def running(tmp_path, environment):
-    """The words and the environment of ``entrepot run`` with a store and a temporary directory of its own."""
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
+    """The words and the environment of ``entrepot run`` with a store of its own, and where its runtime directory is."""
+    state = tmp_path / "state"
     environ = {
         **environment,
-        "TMPDIR": str(temporary),
+        "XDG_STATE_HOME": str(state),
         "ENTREPOT_STORE": str(tmp_path / "store"),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    return [sys.executable, "-X", "dev", "-m", "entrepot", "run"], environ, temporary
+    return [sys.executable, "-X", "dev", "-m", "entrepot", "run"], environ, state / "entrepot/run"
 
 
 def carry_out(running, *command, options=(), **more):
@@ -217,7 +216,7 @@ def test_the_bundle_can_be_read_and_its_directory_belongs_to_the_user_alone(runn
 
 
 def test_ctrl_c_ends_the_command_and_leaves_nothing_behind(running):
-    words, environ, temporary = running
+    words, environ, runtime = running
     process = subprocess.Popen(
         [*words, "--", "sh", "-c", "echo on; exec sleep 30"],
         env=environ,
@@ -231,20 +230,20 @@ def test_ctrl_c_ends_the_command_and_leaves_nothing_behind(running):
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert not NOISE.search(err), err
-    assert list(temporary.iterdir()) == []
+    assert list(runtime.iterdir()) == []
 
 
 def test_what_a_killed_run_left_goes_with_the_next(running):
-    words, environ, temporary = running
+    words, environ, runtime = running
     process = subprocess.Popen([*words, "--", "sh", "-c", "echo $$; exec sleep 30"], env=environ, stdout=subprocess.PIPE, text=True)
     child = int(process.stdout.readline())
     process.kill()
     process.wait()
     process.stdout.close()
     os.kill(child, signal.SIGTERM)
-    assert len(list(temporary.iterdir())) == 1
+    assert len(list(runtime.iterdir())) == 1
     carry_out(running, "true")
-    assert list(temporary.iterdir()) == []
+    assert list(runtime.iterdir()) == []
 
 
 def test_the_end_is_quick_and_quiet_though_tunnels_are_open(running):
@@ -303,7 +302,7 @@ def _fetch_twice(running, origin_tls):
     environ["SSL_CERT_FILE"] = str(origin_tls.ca_file)
     environ["ENTREPOT_RESOLVE"] = f"index.test:443=127.0.0.1:{origin_tls.port}"
     origin_tls.synth(1)
-    report = Path(environ["TMPDIR"]).parent / "report.json"
+    report = Path(environ["XDG_STATE_HOME"]).parent / "report.json"
     for _ in range(2):
         done = carry_out(
             running,

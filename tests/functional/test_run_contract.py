@@ -185,8 +185,9 @@ def test_entrepots_own_failure_gives_125(lab, words):
     assert "Traceback" not in ran.stderr
 
 
-def test_nothing_is_left_in_the_temporary_directory(lab, origin):
+def test_nothing_is_left_of_the_runtime_directory_or_in_the_temporary_one(lab, origin):
     lab.install("uv", origin.synth(3)).ok()
+    assert list(lab.runtime.iterdir()) == []
     assert list(lab.temporary.glob("entrepot-*")) == []
 
 

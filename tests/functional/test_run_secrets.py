@@ -261,7 +261,7 @@ def test_another_user_of_the_machine_who_connects_to_the_port_gets_407(tmp_path,
             assert asked(address, origin.address, "entrepot:guessed", **settings) == ["407", "407"]
             assert len(origin.log) == seen, "nobody was asked on their behalf"
             assert asked(address, origin.address, token) == ["200", "200"], "the child itself is let in"
-            for path in (*lab.temporary.glob("entrepot-*"), lab.store):
+            for path in (lab.runtime, *lab.runtime.iterdir(), lab.store):
                 look = clients.run(["ls", path], {"PATH": "/usr/bin:/bin"}, **settings)
                 assert look.returncode != 0, f"{path} is open to others"
 

@@ -103,7 +103,8 @@ def python(code: str) -> list[str]:
 
 def nothing_is_left(desk) -> bool:
     """Whether every temporary file of the run is gone."""
-    return not list((desk.root.parent / "tmp").glob("entrepot-*"))
+    runtime = desk.home / ".local/state/entrepot/run"
+    return not [*runtime.iterdir(), *(desk.root.parent / "tmp").glob("entrepot-*")]
 
 
 @pytest.mark.parametrize("status", [0, 1, 3, 125, 255])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 import clients
 from entrepot.ports.tool import Surroundings
+from entrepot.tools.uv import settings as known
 from entrepot.tools.uv.places import places
 from entrepot.tools.uv.settings import UvSettings
 from uv_lab import VERSIONS
@@ -118,3 +120,30 @@ def test_uv_reads_what_was_set_and_comments_stay(tmp_path):
     assert done.stdout.strip() == str(tmp_path / "new place")
     settings.unset("cache-dir")
     assert (tmp_path / USER).read_text() == "# mine\noffline = false # why\n\n[pip]\nstrict = true # too\n"
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory) -> dict[str, str]:
+    """Every key that the newest uv takes in a file, at the top and in ``[pip]``, and what it says of a wrong type."""
+    folder = tmp_path_factory.mktemp("keys")
+    environ = clients.clean_environment(folder / "home")
+
+    def said(text: str) -> str:
+        (folder / "uv.toml").write_text(text)
+        return clients.run([*clients.uv(VERSIONS[-1]), "pip", "list", "--offline"], environ, cwd=folder).stderr
+
+    found = {}
+    for table in ("[pip]\n", ""):
+        _, _, expected = said(f"{table}nonsense = 1\n").partition("unknown field `nonsense`, expected one of ")
+        found |= {key: said(f'{table}{key} = "x"\n') for key in re.findall(r"`([a-z-]+)`", expected)}
+    assert len(found) > 60
+    return found
+
+
+def test_every_key_that_is_known_of_uv_is_one_and_has_its_variable(keys: dict[str, str]):
+    program = Path(clients.uv(VERSIONS[-1])[0]).read_bytes()
+    listed = known._VARIABLES | known._SWITCHES | known._WORDS | known._CHOICES.keys()
+    assert listed - keys.keys() == set(), "uv stops at these"
+    assert {key for key in known._VARIABLES if known._variable(key).encode() not in program} == set()
+    assert "no-build-isolation" in known._VARIABLES
+    assert {key for key in known._SWITCHES if "expected a boolean" not in keys[key]} == set()

@@ -71,12 +71,37 @@ def test_keep_latest_counts_versions_not_files_and_each_cache_apart():
     assert len(plan_cleaning(entries, Wish(keep_latest=0), now=NOW).going) == 5
 
 
-def test_to_takes_what_is_linked_elsewhere_last_and_never_what_gives_nothing_back():
+def test_to_takes_what_environments_hold_last_and_only_where_that_reaches_the_size():
     linked = entry("a", days=90, kind=Kind.UNPACKED, freeable=4096)
     held = entry("b", days=90, kind=Kind.UNPACKED, freeable=0)
     loose = entry("c", days=1)
-    assert plan_cleaning([linked, held, loose], Wish(to_bytes=2 * 12_288), now=NOW).entries == [loose]
-    assert plan_cleaning([linked, held, loose], Wish(to_bytes=0), now=NOW).entries == [loose, linked]
+    everything = [held, linked, loose]
+    for left, going in ((2, [loose]), (1, [loose, linked]), (0, [loose, linked, held])):
+        plan = plan_cleaning(everything, Wish(to_bytes=left * 12_288), now=NOW)
+        assert (plan.entries, plan.left) == (going, left * 12_288)
+    plan = plan_cleaning([*everything, entry("d", pinned="in use")], Wish(to_bytes=0), now=NOW)
+    assert (plan.entries, plan.left) == ([loose], 3 * 12_288)
+
+
+def test_to_counts_what_the_caches_hold_and_tells_apart_what_is_freed():
+    """uv's default links environments to its cache: what goes is in the cache no more, and the disk gets nothing of it."""
+    entries = [entry(f"p{n}", days=n, kind=Kind.UNPACKED, freeable=0) for n in range(10)]
+    plan = plan_cleaning(entries, Wish(to_bytes=7 * 12_288), now=NOW)
+    assert [e.project for e in plan.entries] == ["p9", "p8", "p7"]
+    assert (plan.left, plan.freed) == (7 * 12_288, 0)
+
+
+def test_to_leaves_what_would_change_nothing():
+    """A head of a body that another, which has to stay, names too: the body stays; and a file of another cache's."""
+    shared = {"extra": {"shares": "x", "shared-disk": "12288"}, "freeable": 0}
+    entries = [entry("a", key="1", **shared), entry("a", key="2", pinned="in use", **shared), entry("b", disk=0, freeable=0)]
+    assert plan_cleaning(entries, Wish(to_bytes=0), now=NOW).going == []
+
+
+def test_to_counts_what_is_no_entrys():
+    entries = [entry("a", days=2), entry("b", days=1)]
+    plan = plan_cleaning(entries, Wish(to_bytes=20_000), now=NOW, overhead=10_000)
+    assert (len(plan.going), plan.left) == (2, 10_000)
 
 
 def test_to_takes_the_least_recently_used_until_the_rest_fits():

@@ -70,8 +70,23 @@ def test_a_leaf_is_for_exactly_its_host(host):
     assert (usage.critical, usage.value.digital_signature, usage.value.key_cert_sign) == (True, True, False)
     assert extension(found, x509.BasicConstraints).value.ca is False
     found.verify_directly_issued_by(root)
+
+
+def test_the_authority_is_valid_for_30_days_and_a_host_for_one_which_is_renewed():
+    """What outlives the run, or leaks from it, is of no use for long."""
     now = dt.datetime.now(dt.UTC)
-    assert found.not_valid_before_utc < now - dt.timedelta(hours=12) < now + dt.timedelta(days=2) < found.not_valid_after_utc
+    authority = Authority(lambda: now)
+    root = x509.load_pem_x509_certificate(authority.pem.encode())
+    assert root.not_valid_after_utc - root.not_valid_before_utc == dt.timedelta(days=30)
+    found = leaf(authority, "index.test")
+    assert found.not_valid_after_utc - found.not_valid_before_utc == dt.timedelta(hours=24)
+    begun, context = now, authority.context("index.test")
+    for hours, is_new in ((11, False), (13, True), (24, False), (26, True), (25, True)):  # the last: a clock set back
+        now = begun + dt.timedelta(hours=hours)
+        before, context = context, authority.context("index.test")
+        assert (context is not before) is is_new, hours
+        found = leaf(authority, "index.test")
+        assert found.not_valid_before_utc < now < now + dt.timedelta(hours=12) < found.not_valid_after_utc
 
 
 def test_serial_numbers_and_authorities_differ_from_run_to_run():

@@ -14,6 +14,7 @@ from door_world import AUTH, DoorWorld, answer, run, streamed, until
 from entrepot.errors import TruncatedBody
 from entrepot.httpcache.messages import Headers
 from entrepot.server import door as doors
+from entrepot.server.http import MAX_HEAD
 from raw_origin import RawServer, says
 
 GET = b"GET http://index.test/a HTTP/1.1\r\nHost: index.test\r\n%s\r\n" % AUTH
@@ -94,14 +95,36 @@ def test_what_no_proxy_takes_is_answered_400_and_closed(garbage):
     assert world.requests == []
 
 
-def test_an_endless_connect_head_is_cut_off():
-    got, _ = talk(b"CONNECT a.test:443 HTTP/1.1\r\nX: " + b"x" * (1 << 18))
-    assert got.startswith(b"HTTP/1.1 431 ")
+@pytest.mark.parametrize("ended", [False, True], ids=["endless", "whole"])
+@pytest.mark.parametrize("size", [MAX_HEAD + 4096, 2 * MAX_HEAD, 4 * MAX_HEAD])
+@pytest.mark.parametrize("way", ["connect", "plain", "tls"])
+def test_a_head_that_is_too_large_is_answered_431_wherever_it_comes(way, size, ended):
+    async def work():
+        async with DoorWorld(opened={"index.test"}) as world:
+            client = await (world.tunnel() if way == "tls" else world.connect())
+            line = {"connect": b"CONNECT a.test:443", "plain": b"GET http://a.test/", "tls": b"GET /"}[way]
+            client.send(line + b" HTTP/1.1\r\n" + AUTH + b"X: " + b"x" * size + (b"\r\n\r\n" if ended else b""))
+            status, text = await client.response()
+            await client.close()
+            return status, text, world
+
+    status, text, world = run(work())
+    assert (status, text) == (431, b"the request's head is larger than 128 KiB\n")
+    assert (world.requests, world.doorman.dialled) == ([], [])
 
 
-def test_an_endless_head_of_another_request_is_cut_off():
-    got, _ = talk(b"GET http://a.test/ HTTP/1.1\r\nX: " + b"x" * (1 << 18))
-    assert got.startswith(b"HTTP/1.1 400 ")
+@pytest.mark.parametrize("way", ["connect", "plain", "tls"])
+def test_a_head_that_is_just_small_enough_is_answered(way):
+    async def work():
+        async with DoorWorld(opened={"index.test"}) as world:
+            client = await (world.tunnel() if way == "tls" else world.connect())
+            line = {"connect": b"CONNECT index.test:443", "plain": b"GET http://a.test/", "tls": b"GET /"}[way]
+            client.send(line + b" HTTP/1.1\r\n" + AUTH + b"X: " + b"x" * (MAX_HEAD - 4096) + b"\r\n\r\n")
+            head = await client.head()
+            await client.close()
+            return head
+
+    assert run(work()).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_connect_in_single_bytes_is_understood():

@@ -286,14 +286,24 @@ def test_a_crowd_of_pipelined_requests_holds_the_client_back_and_lets_it_go_on()
 
 
 def test_an_endless_field_ends_the_connection():
-    talk = Talk(b"GET /a HTTP/1.1\r\nX: ", *[b"x" * 65536] * 6)
-    assert talk.head[0].startswith(b"HTTP/1.1 400 ")
+    talk = Talk(b"GET /a HTTP/1.1\r\nX: ", *[b"x" * 65536] * 3)
+    assert talk.head[0].startswith(b"HTTP/1.1 431 ")
     assert talk.requests == []
 
 
 def test_many_small_fields_are_bounded_too():
-    talk = Talk(b"GET /a HTTP/1.1\r\n" + b"X: y\r\n" * (http.MAX_HEAD // 2) + b"\r\n")
-    assert talk.head[0].startswith(b"HTTP/1.1 400 ")
+    talk = Talk(b"GET /a HTTP/1.1\r\n" + b"X: y\r\n" * (http.MAX_HEAD // 5) + b"\r\n")
+    assert talk.head[0].startswith(b"HTTP/1.1 431 ")
+    assert talk.requests == []
+
+
+def test_content_before_a_head_in_the_same_bytes_does_not_count_as_head():
+    content = b"x" * (2 * http.MAX_HEAD)
+    post = b"POST /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(content)
+    talk = Talk(post + content[:1000], content[1000:] + b"GET /b HTTP/1.1\r\nX", b": y\r\n\r\n")
+    assert [head.url for head in talk.requests] == ["https://index.test/a", "https://index.test/b"]
+    talk = Talk(GET + post + content + b"GET /b HTTP/1.1\r\nX", b": y\r\n\r\n")
+    assert len(talk.requests) == 3
 
 
 def test_a_small_answer_is_written_at_once():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from entrepot.app.inventory import (
     Filter,
@@ -19,7 +20,7 @@ from entrepot.app.inventory import (
     shared_disk,
     version_order,
 )
-from entrepot.app.links import LastNames, counted_again
+from entrepot.app.links import Names
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, Tool
 from entrepot.sizes import show_size
 
@@ -34,7 +35,7 @@ class Wish:
     keep_latest: int | None = None
     """Versions of each project to keep in each cache."""
     to_bytes: int | None = None
-    """Disk that all the caches together may take afterwards."""
+    """Bytes of disk that all the caches together may hold afterwards, hard-linked files of environments included."""
     force: bool = False
     """Also what is pinned for a reason that yields to force: fresh, most of the time."""
     kinds: frozenset[Kind] = frozenset()
@@ -49,8 +50,8 @@ class Plan:
     staying: list[tuple[Entry, str]] = field(default_factory=list)
     freed: int = 0
     """Bytes of disk that doing it gives back; files that others share are counted only when all of those go."""
-    left: int = 0
-    """Bytes of disk that everything takes afterwards; only said of a plan with a size to get down to."""
+    left: int | None = None
+    """Bytes of disk that the caches hold afterwards; only said of a plan with a size to get down to."""
 
     @property
     def entries(self) -> list[Entry]:
@@ -100,11 +101,17 @@ def plan_removal(entries: Sequence[Entry], wanted: Filter, *, now: float, force:
     return plan
 
 
-def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float) -> Plan:
+def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float, overhead: int = 0) -> Plan:
     """A plan for ``clean``: litter, and what the wish adds to it.
 
     ``to_bytes`` comes last: after all else the least recently used go until the rest fits; what nobody knows the last use of
     goes first.
+
+    Args:
+        entries: all there are.
+        wish: what goes.
+        now: seconds since the epoch.
+        overhead: bytes of disk of the caches that are no entry's; they count towards ``to_bytes``.
     """
     plan = Plan()
     chosen: dict[int, str] = {}
@@ -117,12 +124,12 @@ def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float) -> Plan:
             plan.staying.append((entry, entry.pinned))
         else:
             chosen[number] = reason
+    account = _Account(entries, overhead).take(entries[number] for number in chosen)
     if wish.to_bytes is not None:
-        _shrink(entries, chosen, wish)
+        _shrink(entries, chosen, wish, account, overhead)
+        plan.left = account.held
     plan.going = [(entries[number], reason) for number, reason in chosen.items()]
-    plan.freed = freed_by(plan.entries, entries)
-    if wish.to_bytes is not None:
-        plan.left = _disk_of(entries) - plan.freed
+    plan.freed = account.freed
     return plan
 
 
@@ -165,62 +172,86 @@ def _project(entry: Entry) -> tuple[str, str, str]:
     return entry.tool, str(entry.place), normalized(entry.project or "")
 
 
-def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish) -> None:
-    """Choose least recently used entries until what is left takes at most ``wish.to_bytes`` of disk."""
-    to_bytes = wish.to_bytes or 0
-    left = _disk_of(entries) - freed_by([entries[n] for n in chosen], entries)
-    sharers: dict[tuple[str, str, str], int] = {}
-    links = LastNames()
-    for number, entry in enumerate(entries):
-        if number in chosen:
-            links.drop(entry)
-        elif key := share_key(entry):
-            sharers[key] = sharers.get(key, 0) + 1
-    for number in sorted((n for n in range(len(entries)) if n not in chosen), key=lambda n: _order(entries[n])):
-        if left <= to_bytes:
-            return
-        entry = entries[number]
-        if not _is_meant(entry, wish) or _stays(entry, wish) or not (entry.freeable or share_key(entry)):
-            continue
-        chosen[number] = f"least recently used, to get down to {show_size(to_bytes)}"
-        left -= _given(entry, sharers, links)
+class _Account:
+    """What the caches hold and what the disk gets back, while entries go one by one.
 
+    What an environment has a hard link to is held no more and frees nothing; what another cache has a name of is held still.
 
-def _disk_of(entries: Sequence[Entry]) -> int:
-    total = Sum()
-    for entry in entries:
-        total.add(entry)
-    return total.disk - counted_again(entries)
+    Args:
+        entries: all there are.
+        overhead: bytes of disk that no removal gives back.
+    """
 
+    def __init__(self, entries: Sequence[Entry], overhead: int = 0) -> None:
+        total = Sum()
+        self._sharers: dict[tuple[str, str, str], int] = {}
+        for entry in entries:
+            total.add(entry)
+            if key := share_key(entry):
+                self._sharers[key] = self._sharers.get(key, 0) + 1
+        self._names = Names(entries)
+        self.held = total.disk - self._names.counted_again + overhead
+        """Bytes of disk that the caches hold, as ``status`` counts them."""
+        self.freed = 0
+        """Bytes of disk that are given back; what several share only when all of them have gone."""
 
-def _order(entry: Entry) -> tuple[bool, tuple[float, str]]:
-    """What environments hold by hard links comes last: it is to be fetched again, and the disk gets little of it back."""
-    gives_little = share_key(entry) is None and entry.freeable * 2 < entry.disk
-    return gives_little, _last_use(entry)
+    def take(self, going: Iterable[Entry]) -> Self:
+        """Let entries go; itself."""
+        for entry in going:
+            self.held -= entry.disk
+            self.freed += entry.freeable
+            if key := share_key(entry):
+                self._sharers[key] -= 1
+                if self._sharers[key]:
+                    self.held += shared_disk(entry)
+                    continue
+                self.freed += 0 if has_other_names(entry) else shared_disk(entry)
+            freed, held = self._names.drop(entry)
+            self.freed += freed
+            self.held += held
+        return self
 
-
-def _last_use(entry: Entry) -> tuple[float, str]:
-    return (entry.used if entry.used is not None else 0.0), entry.key
+    def share_of(self, entry: Entry) -> tuple[int, int]:
+        """Bytes of disk that an entry which has gone gave back, and by which the caches hold less, alone or with others."""
+        freed, held = self._names.gone(entry)
+        key, body = share_key(entry), shared_disk(entry)
+        if key and self._sharers[key]:
+            return entry.freeable, entry.disk - body
+        return entry.freeable + freed + (body if key and not has_other_names(entry) else 0), entry.disk - held
 
 
 def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
     """Bytes of disk that removing ``going`` gives back, when ``everything`` is all there is."""
-    sharers: dict[tuple[str, str, str], int] = {}
-    for entry in everything:
-        if key := share_key(entry):
-            sharers[key] = sharers.get(key, 0) + 1
-    links = LastNames()
-    return sum(_given(entry, sharers, links) for entry in going)
+    return _Account(everything).take(going).freed
 
 
-def _given(entry: Entry, sharers: dict[tuple[str, str, str], int], links: LastNames) -> int:
-    """Bytes of disk that one more entry gives back, after those that were counted off ``sharers`` and ``links``."""
-    if key := share_key(entry):
-        sharers[key] -= 1
-        if sharers[key]:
-            return entry.freeable
-        return entry.freeable + (0 if has_other_names(entry) else shared_disk(entry)) + links.drop(entry)
-    return entry.freeable + links.drop(entry)
+def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish, account: _Account, overhead: int) -> None:
+    """Choose least recently used entries until the caches hold at most ``wish.to_bytes``, and none beyond that.
+
+    What frees at least half of its size goes first. The rest, what environments hold by hard links most of all, costs a
+    download and gives the disk little or nothing back: it goes only where the size is reached by that.
+    """
+    to_bytes = wish.to_bytes or 0
+    reason = f"least recently used, to get down to {show_size(to_bytes)}"
+    able = [n for n, entry in enumerate(entries) if n not in chosen and _is_meant(entry, wish) and not _stays(entry, wish)]
+    lowest = _Account(entries, overhead).take(entries[number] for number in (*chosen, *able))
+    ranks = {number: _rank(entries[number], lowest) for number in able}
+    for number in sorted(able, key=lambda n: (ranks[n], _last_use(entries[n]))):
+        if account.held <= to_bytes or (ranks[number] and lowest.held > to_bytes):
+            return
+        if lowest.share_of(entries[number])[1] > 0:
+            chosen[number] = reason
+            account.take([entries[number]])
+
+
+def _rank(entry: Entry, lowest: _Account) -> int:
+    """0: it gives the disk at least half of its size back when all goes that may; 1: less; 2: nothing."""
+    freed, _ = lowest.share_of(entry)
+    return 0 if freed * 2 >= entry.disk else 1 if freed else 2
+
+
+def _last_use(entry: Entry) -> tuple[float, str]:
+    return (entry.used if entry.used is not None else 0.0), entry.key
 
 
 def count_emptied(plan: Plan, tools: Iterable[Tool], progress: Progress | None = None) -> None:

@@ -30,31 +30,46 @@ def linked_files(entry: Entry) -> Iterator[tuple[Inode, str, os.stat_result]]:
             yield (found.st_dev, found.st_ino), str(path), found
 
 
-class LastNames:
-    """Counts what the disk gets back of linked files while entries go one by one."""
+class Names:
+    """The names that linked files have in some entries, and what goes with them while entries go one by one.
 
-    def __init__(self) -> None:
+    Args:
+        entries: all there are.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._names: dict[Inode, set[str]] = {}
         self._gone: dict[Inode, set[str]] = {}
+        self.counted_again = 0
+        """Bytes of disk that are in the sizes of several entries although they are on the disk once."""
+        for entry in entries:
+            for inode, path, found in linked_files(entry):
+                names = self._names.setdefault(inode, set())
+                self.counted_again += disk_of(found) if names and path not in names else 0
+                names.add(path)
 
-    def drop(self, entry: Entry) -> int:
-        """Bytes of disk that this entry gives back because it has the last names of files that others had names of."""
-        freed = 0
+    def gone(self, entry: Entry) -> tuple[int, int]:
+        """Bytes of disk of an entry's linked files that have no name any more, and of those that the caches name still."""
+        freed = held = 0
+        for inode, _, found in linked_files(entry):
+            gone = self._gone.get(inode, set())
+            freed += disk_of(found) if len(gone) == found.st_nlink else 0
+            held += disk_of(found) if self._names.get(inode, set()) - gone else 0
+        return freed, held
+
+    def drop(self, entry: Entry) -> tuple[int, int]:
+        """Let an entry go.
+
+        Returns:
+            Bytes of disk that are freed because it has the last names of files that others had names of, and
+            bytes of its size that the caches hold still, under other names.
+        """
+        freed = held = 0
         for inode, path, found in linked_files(entry):
-            names = self._gone.setdefault(inode, set())
-            is_new = path not in names
-            names.add(path)
-            if is_new and len(names) == found.st_nlink:
-                freed += disk_of(found)
-        return freed
-
-
-def counted_again(entries: Iterable[Entry]) -> int:
-    """Bytes of disk that are in the sizes of several entries although they are on the disk once."""
-    seen: dict[Inode, set[str]] = {}
-    again = 0
-    for entry in entries:
-        for inode, path, found in linked_files(entry):
-            names = seen.setdefault(inode, set())
-            again += disk_of(found) if names and path not in names else 0
-            names.add(path)
-    return again
+            gone = self._gone.setdefault(inode, set())
+            if path in gone:
+                continue
+            gone.add(path)
+            freed += disk_of(found) if len(gone) == found.st_nlink else 0
+            held += disk_of(found) if self._names.get(inode, set()) - gone else 0
+        return freed, held

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from entrepot.app.clean import Plan, Wish, carry_out, count_emptied, grouped, plan_cleaning
-from entrepot.app.inventory import Sum, scan_all
+from entrepot.app.inventory import Sum, existing, scan_all
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY
 from entrepot.cli.picking import age, kinds, size
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``clean``."""
     parser.add_argument("--older", metavar="AGE", help="also what was not used for that long: 36h, 90d, 12w, 6mo, 1y")
     parser.add_argument("--keep-latest", metavar="N", help="also all but the newest N versions of each project")
-    parser.add_argument("--to", metavar="SIZE", help="also the least recently used until all caches together take SIZE")
+    parser.add_argument("--to", metavar="SIZE", help="also the least recently used until all caches together hold SIZE")
     parser.add_argument("--unused", action="store_true", help="also what no environment links to")
     parser.add_argument("--all", action="store_true", help="everything")
     parser.add_argument("--kind", action="append", default=[], metavar="KIND", help=f"of all this only one kind: {', '.join(Kind)}")
@@ -52,15 +52,22 @@ def run(context: Context) -> int:
     by_use = wish.older_s is not None or wish.to_bytes is not None
     entries = list(scan_all(context.tools, context.around, progress=meter, complain=context.complain, anew=by_use))
     meter.close()
-    plan = plan_cleaning(entries, wish, now=context.now)
-    if wish.to_bytes is not None and plan.left > wish.to_bytes:
+    plan = plan_cleaning(entries, wish, now=context.now, overhead=0 if wish.to_bytes is None else _overhead(context))
+    if wish.to_bytes is not None and plan.left is not None and plan.left > wish.to_bytes:
         left, most = show_size(plan.left), show_size(wish.to_bytes)
-        context.out.warn("target-not-reached", f"{left} would be left, more than the {most} of --to: nothing more may go")
+        text = f"{left} would be left, more than the {most} of --to: nothing more may go that frees space"
+        context.out.warn("target-not-reached", text)
     if not plan.going and not plan.staying:
         context.out.line("Nothing to clean.")
         document(context, plan)
         return DONE
     return conclude(context, plan)
+
+
+def _overhead(context: Context) -> int:
+    """Bytes of disk that ``status`` counts and no entry has: a catalogue, directories."""
+    summaries = ((getattr(tool, "summary", None), place) for tool, place in existing(context.tools, context.around))
+    return sum(summary(place, context.around).overhead for summary, place in summaries if summary)
 
 
 def _wish(args: argparse.Namespace) -> Wish:
@@ -186,7 +193,8 @@ def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
     cost = [f"{show_size(plan.download)} download"] if plan.download else []
     cost += [f"{plan.builds} wheel{'' if plan.builds == 1 else 's'} to build"] if plan.builds else []
     back = f" To get it back: {', '.join(cost)}." if cost else ""
-    out.line(f"Frees {show_size(plan.freed)}.{back}")
+    left = f" {show_size(plan.left)} stays in the caches." if plan.left is not None else ""
+    out.line(f"Frees {show_size(plan.freed)}.{left}{back}")
     if any(entry.kind is Kind.UNPACKED for entry, _ in plan.going):
         out.hint("No environment is touched: its files stay, as links or copies of its own.")
 
@@ -214,6 +222,7 @@ def _rows(context: Context, groups: list[tuple[str, str, Sum]], wide: tuple[int,
 def _planned(plan: Plan) -> dict[str, object]:
     return {
         "freed": plan.freed,
+        "left": plan.left,
         "download": plan.download,
         "builds": plan.builds,
         "groups": [{"tool": tool, "reason": reason, **sum_record(total)} for tool, reason, total in plan.groups()],

@@ -107,6 +107,7 @@ class Session:
     def run(self) -> int:
         """Carry it out; the child's exit status."""
         from entrepot.cli.wiring import open_run_store
+        from entrepot.config import runtime_dirs
         from entrepot.server.child import CannotStart
         from entrepot.server.doorstep import Doorstep
         from entrepot.server.scratch import scratch_directory
@@ -121,7 +122,7 @@ class Session:
         if kept.trouble is not None:
             self.tally.warn(f"nothing is kept: {kept.trouble.message}")
         with (
-            scratch_directory() as scratch,
+            scratch_directory(runtime_dirs(self._context.around)) as scratch,
             self._log(),
             Doorstep(scratch / "trusted.pem", roots.pem, offline=self._offline) as doorstep,
         ):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from entrepot.cli.output import Output
 from entrepot.config import Settings, load_settings
+from entrepot.errors import ConfigError
 from entrepot.ports.tool import Surroundings
 
 if TYPE_CHECKING:
@@ -79,16 +80,40 @@ class Context:
 
 
 def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
-    """The real world, as tools want to be told of it."""
+    """The real world, as tools want to be told of it.
+
+    Raises:
+        ConfigError: the home directory is not known.
+    """
     environ = dict(os.environ if environ is None else environ)
     platform = "win32" if sys.platform == "win32" else ("darwin" if sys.platform == "darwin" else "linux")
     return Surroundings(
         environ=environ,
-        home=Path(environ.get("HOME") or os.path.expanduser("~")),  # noqa: PTH111  (Path.home() raises without a HOME)
+        home=_home(environ),
         cwd=Path(_cwd()),
         platform=platform,  # type: ignore[arg-type]
         euid=os.geteuid() if hasattr(os, "geteuid") else -1,
     )
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    """``HOME``, else what the system has for this user. A relative path would mean another place in each directory."""
+    home = environ.get("HOME") or _registered_home()
+    if os.path.isabs(home):  # noqa: PTH117
+        return Path(home)
+    why = f"HOME is {home!r}, which is not an absolute path" if environ.get("HOME") else "HOME is not set, and the system has none"
+    raise ConfigError(f"the home directory is not known: {why}", name="HOME", hint="set HOME to a directory of yours")
+
+
+def _registered_home() -> str:
+    if sys.platform == "win32":
+        return os.path.expanduser("~")  # noqa: PTH111
+    import pwd  # expanduser would take an empty HOME for /
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
 
 
 def _cwd() -> str:

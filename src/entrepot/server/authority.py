@@ -21,27 +21,39 @@ from entrepot.server.der import authority_certificate
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
     from sys import UnraisableHookArgs
 
 MISNAMED = "misnamed"
 """Attribute that a context's ``sni_callback`` sets on the connection to the name that was asked for in place of its own."""
 NAME = "entrepot, for this run only"
-DAY = dt.timedelta(days=1)
+DAY, HOUR = dt.timedelta(days=1), dt.timedelta(hours=1)
+LIFE = 30 * DAY
+"""How long the authority is valid; a run that takes longer has to be started again."""
+LEAF_LIFE = DAY
+"""How long a host's certificate is valid, and it is replaced when half of that has gone by."""
+
+
+def _utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
 
 
 class Authority:
     """One authority, one leaf key, and a TLS context for each host that was asked for.
 
     The contexts offer HTTP/1.1 alone by ALPN.
+
+    Args:
+        now: the time of day, in UTC.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], dt.datetime] = _utc_now) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._leaf_key = ec.generate_private_key(ec.SECP256R1())
-        self._contexts: dict[str, ssl.SSLContext] = {}
-        now = dt.datetime.now(dt.UTC)
-        self._not_before, self._not_after = now - DAY, now + 30 * DAY
-        self._certificate = authority_certificate(self._key, NAME, self._not_before, self._not_after)
+        self._contexts: dict[str, tuple[dt.datetime, ssl.SSLContext]] = {}
+        self._now = now
+        begin = now() - DAY  # a clock may be set back meanwhile
+        self._certificate = authority_certificate(self._key, NAME, begin, begin + LIFE)
 
     @property
     def pem(self) -> str:
@@ -58,10 +70,12 @@ class Authority:
 
     def context(self, host: str) -> ssl.SSLContext:
         """A server context that shows a certificate for exactly this host name or IP address."""
-        found = self._contexts.get(host)
-        if found is None:
-            found = self._contexts[host] = self._make_context(host)
-        return found
+        now = self._now()
+        made, context = self._contexts.get(host, (None, None))
+        if made is None or context is None or not made <= now < made + LEAF_LIFE / 2:
+            context = self._make_context(host)
+            self._contexts[host] = now, context
+        return context
 
     def _make_context(self, host: str) -> ssl.SSLContext:
         import ssl  # noqa: PLC0415  (the authority is made before the child starts; these are needed after)
@@ -93,13 +107,14 @@ class Authority:
     def _leaf(self, host: str) -> bytes:
         from entrepot.server.leaf import leaf_certificate  # noqa: PLC0415  (the command is started before any is needed)
 
+        begin = self._now() - HOUR
         return leaf_certificate(
             host,
             self._leaf_key.public_key(),
             issuer=NAME,
             issuer_key=self._key,
-            not_before=self._not_before,
-            not_after=self._not_after,
+            not_before=begin,
+            not_after=begin + LEAF_LIFE,
         )
 
 

@@ -25,7 +25,7 @@ from entrepot.app.answers import Answer, Handler, Request
 from entrepot.errors import EntrepotError, UpstreamError
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 from entrepot.server.house import House, Streams
-from entrepot.server.http import MAX_HEAD, HttpSide, simple_response
+from entrepot.server.http import MAX_HEAD, TOO_LARGE, HttpSide, simple_response
 from entrepot.server.wire import TlsWire, Wire
 
 PEEK_S = 10.0
@@ -141,9 +141,10 @@ class Door(asyncio.Protocol):
             self._http.feed(self._take())
             return
         end = self._buffer.find(b"\r\n\r\n")
+        if (len(self._buffer) if end < 0 else end) > MAX_HEAD:
+            self._refuse(*TOO_LARGE)
+            return
         if end < 0:
-            if len(self._buffer) > MAX_HEAD:
-                self._refuse(431, "the request's head is too large")
             return
         raw, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
         self._connect(raw)

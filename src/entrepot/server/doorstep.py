@@ -12,8 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from entrepot.errors import ConfigError
 from entrepot.ports.guide import Door as DoorAddress
 from entrepot.server.authority import Authority
+from entrepot.server.scratch import HINT
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: uv opens over fifty at once."""
@@ -27,13 +29,19 @@ class Doorstep:
         bundle: where the child's CA bundle is written: in a private directory that goes with the run.
         roots: PEM of what the child trusts anyway.
         offline: what the child is told.
+
+    Raises:
+        ConfigError: the bundle cannot be written.
     """
 
     def __init__(self, bundle: Path, roots: str, *, offline: bool) -> None:
         self.user, self.token = USER, secrets.token_urlsafe(24)
         self.authority = Authority()
-        bundle.write_text(roots + self.authority.pem, encoding="ascii")
-        bundle.chmod(0o644)
+        try:
+            bundle.write_text(roots + self.authority.pem, encoding="ascii")
+            bundle.chmod(0o644)
+        except OSError as exc:
+            raise ConfigError(f"the CA bundle {bundle} cannot be written: {exc.strerror or exc}", hint=HINT) from exc
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         port = self.socket.getsockname()[1]
         self.address = DoorAddress(f"http://{self.user}:{self.token}@127.0.0.1:{port}", str(bundle), offline)

@@ -22,7 +22,9 @@ from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 from entrepot.server.wire import Wire
 
 MAX_HEAD = 1 << 17
-"""Bytes a request's head may have."""
+"""Bytes a request's head may have, a CONNECT's too."""
+TOO_LARGE = 431, "the request's head is larger than 128 KiB"
+"""Status and text of the answer to one that has more (RFC 6585 §5)."""
 BODY_HIGH = 1 << 18
 """Bytes of request content kept before reading from the client stops."""
 
@@ -137,8 +139,12 @@ class HttpSide:
         self._lines: list[tuple[str, str]] = []
         self._head_size = 0
         self._in_head = False
+        self._between = True
+        """Whether no request is arriving."""
+        self._begun = 0
+        """Requests that began in the bytes that are being fed."""
         self._fed = 0
-        """Bytes fed since the head that is still arriving began; the parser shows a field only when it is complete."""
+        """Bytes fed of the head that is still arriving; the parser shows a field only when it is complete."""
         self._current: Incoming | None = None
         self._queue: deque[Incoming] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -154,6 +160,7 @@ class HttpSide:
             if len(self._after) > BODY_HIGH:
                 self._hold()
         while data and self._after is None and not self._broken:
+            between, self._begun = self._between, 0
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as exc:
@@ -164,11 +171,12 @@ class HttpSide:
             except (httptools.HttpParserError, _BadRequest) as exc:
                 # httptools wraps what its callbacks raise
                 cause = exc if isinstance(exc, _BadRequest) else exc.__context__
-                self._refuse(str(cause) if isinstance(cause, _BadRequest) else "this is not HTTP/1.1")
+                self._refuse(*(cause.args if isinstance(cause, _BadRequest) else (400, "this is not HTTP/1.1")))
             else:
-                self._fed += len(data)
-                if self._in_head and self._fed > 2 * MAX_HEAD:
-                    self._refuse(_TOO_LARGE)
+                # What came before a head in the same bytes is not the head's; how much that was the parser does not tell.
+                self._fed += len(data) if self._begun <= between else 0
+                if self._in_head and self._fed > MAX_HEAD:
+                    self._refuse(*TOO_LARGE)
                 data = b""
         if len(self._queue) > PIPELINED:
             self._hold()
@@ -199,6 +207,7 @@ class HttpSide:
         """A request begins."""
         self._target, self._lines, self._head_size = b"", [], 0
         self._in_head, self._fed = True, 0
+        self._between, self._begun = False, self._begun + 1
 
     def on_url(self, target: bytes) -> None:
         """A piece of its target."""
@@ -207,7 +216,7 @@ class HttpSide:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field line."""
-        self._measure(len(name) + len(value))
+        self._measure(len(name) + len(value) + len(": \r\n"))
         self._lines.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
@@ -236,13 +245,14 @@ class HttpSide:
 
     def on_message_complete(self) -> None:
         """The content is complete."""
+        self._between = True
         if self._current is not None:
             self._current.end()
 
     def _measure(self, count: int) -> None:
         self._head_size += count
         if self._head_size > MAX_HEAD:
-            raise _BadRequest(_TOO_LARGE)
+            raise _BadRequest(*TOO_LARGE)
 
     def _absolute(self, target: str) -> str:
         if self._origin is not None:
@@ -250,10 +260,10 @@ class HttpSide:
                 return self._origin + target
             if target.lower().startswith(f"{self._origin}/"):
                 return target
-            raise _BadRequest("this connection leads to one host: take another one for another host")
+            raise _BadRequest(400, "this connection leads to one host: take another one for another host")
         if _is_absolute(target):
             return target
-        raise _BadRequest("this port is the proxy of one entrepot run: it takes absolute URLs and CONNECT")
+        raise _BadRequest(400, "this port is the proxy of one entrepot run: it takes absolute URLs and CONNECT")
 
     # answering
 
@@ -357,17 +367,14 @@ class HttpSide:
     def _continue(self) -> None:
         self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _refuse(self, text: str) -> None:
+    def _refuse(self, status: int, text: str) -> None:
         self.lost()
-        self._wire.write(simple_response(400, text, Headers([("Connection", "close")])))
+        self._wire.write(simple_response(status, text, Headers([("Connection", "close")])))
         self._linger()
 
 
-_TOO_LARGE = "the request's head is larger than 128 KiB"
-
-
 class _BadRequest(Exception):
-    """The request cannot be answered; the text says why."""
+    """The request cannot be answered; a status and a text say why."""
 
 
 @asynccontextmanager

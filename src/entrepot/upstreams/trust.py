@@ -94,7 +94,7 @@ def _named(environ: Mapping[str, str], names: Iterable[str]) -> Iterator[tuple[s
     for name in names:
         value = environ.get(name, "").strip()
         if value and not (name == "CONDA_SSL_VERIFY" and value.lower() in SWITCHES):
-            yield name, Path(value).expanduser()
+            yield name, Path(os.path.expanduser(value))  # noqa: PTH111  (Path's own raises for a user that is not known)
 
 
 def _certificates(path: Path, source: str, warnings: list[str]) -> list[bytes]:

@@ -31,14 +31,14 @@ _CHOICES = {
     "keyring-provider": frozenset(("disabled", "subprocess", "native")),
 }
 _SWITCHES = frozenset(
-    ("no-cache", "offline", "no-index", "native-tls", "system-certs", "no-build", "no-binary", "compile-bytecode")
+    ("no-cache offline no-index native-tls system-certs no-build no-build-isolation no-binary no-sources compile-bytecode").split()
 )
 
 _VARIABLES = frozenset(
     (
         "cache-dir no-cache offline link-mode compile-bytecode index-url extra-index-url find-links index-strategy "
-        "keyring-provider resolution prerelease fork-strategy exclude-newer no-sources no-build no-binary no-build- "
-        "isolation system-certs native-tls python-downloads python-preference python-install-mirror pypy-install-mirror "
+        "keyring-provider resolution prerelease fork-strategy exclude-newer no-sources no-build no-binary "
+        "no-build-isolation system-certs native-tls python-downloads python-preference python-install-mirror pypy-install-mirror "
         "torch-backend concurrent-downloads concurrent-builds concurrent-installs"
     ).split()
 )
