@@ -253,6 +253,11 @@ class Origin(Journal):
         self._extra[path] = (Response(HTTPStatus.OK, {"Content-Type": content_type}, body, ranges=kind != "page"), kind)
         return self.base + path
 
+    def add_redirect(self, path: str, location: str) -> str:
+        """Answer 302 to an address that may be another origin's; its URL."""
+        self._extra[path] = (Response(HTTPStatus.FOUND, {"Location": location}), "file")
+        return self.base + path
+
     def add_link_page(self, path: str = "/links.html", names: Iterable[str] = ()) -> str:
         """A page of links to the files of these projects (all if none is named), for ``--find-links``; its URL."""
         chosen = [pages.normalized(name) for name in names] or list(self._projects)
