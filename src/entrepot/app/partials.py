@@ -15,6 +15,7 @@ from entrepot.heads import Head, authority_of
 from entrepot.httpcache import entity_tag, http_date, selecting_values
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
 from entrepot.ports.store import Blob, Growing
+from entrepot.simple.negotiate import decodable_here
 
 READ = 1 << 18
 """Bytes read from a growing file at a time."""
@@ -96,6 +97,14 @@ def continues(head: ResponseHead, have: int, total: int | None, began: ResponseH
 def as_it_is(request: RequestHead) -> RequestHead:
     """The request for the file itself: digests are of that, not of what a server makes of it on the way (RFC 9110 §12.5.3)."""
     return dataclasses.replace(request, headers=request.headers.replaced("Accept-Encoding", "identity"))
+
+
+def as_readable(request: RequestHead) -> RequestHead:
+    """The request for an index, in no coding that would keep us from reading what it says (``br``)."""
+    asked = request.headers.get("accept-encoding")
+    if asked is None:
+        return request
+    return dataclasses.replace(request, headers=request.headers.replaced("Accept-Encoding", decodable_here(asked)))
 
 
 def resuming(request: RequestHead, draft: Head, have: int) -> RequestHead:
