@@ -212,10 +212,11 @@ def test_a_host_that_the_client_has_not_asked_is_not_asked(world):
 
 def test_credentials_go_to_the_origin_that_the_client_gave_them_to(world):
     index = Index(world, requires={"a": ["b"]})
-    session(world, url_of("a"), metadata_of("a"), pause=200, fields={"Authorization": "Basic eDp5"})
-    sent = {r.url: r.headers.get("authorization") for r in world.upstream.requests}
-    assert sent[url_of("b")] == "Basic eDp5"
-    assert sent[metadata_of("b")] is None
+    secrets = {"Authorization": "Basic eDp5", "Private-Token": "key"}
+    session(world, url_of("a"), metadata_of("a"), pause=200, fields=secrets)
+    sent = {r.url: [r.headers.get(name) for name in secrets] for r in world.upstream.requests}
+    assert sent[url_of("b")] == ["Basic eDp5", "key"]
+    assert sent[metadata_of("b")] == [None, None]
     assert metadata_of("b") in index.asked()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from urllib.parse import urljoin
 
 import pytest
 
@@ -296,6 +297,62 @@ class TestRedirects:
         world.upstream.route(self.SIGNED, Script(200, {}, BODY))
         ask(world, INDEX, (FILE, {"authorization": "Basic c2VjcmV0"}))
         assert "authorization" not in world.upstream.requests[-1].headers
+
+    SECRETS = {  # noqa: RUF012
+        "authorization": "Basic c2VjcmV0",
+        "cookie": "sid=1",
+        "x_jfrog_art_api": "key",
+        "private_token": "key",
+        "x_some_token": "key",
+        "referer": "https://index.test/t/key/",
+    }
+
+    @pytest.mark.parametrize(
+        "location",
+        [
+            "http://files.test/elsewhere.whl",
+            "http://me:pw@files.test/elsewhere.whl",
+            "https://files.test:8443/elsewhere.whl",
+            "https://other.test/elsewhere.whl",
+            "//other.test/elsewhere.whl",
+            "https://files.test.other.test/elsewhere.whl",
+            "https://files.test@other.test/elsewhere.whl",
+        ],
+    )
+    def test_nothing_secret_follows_to_another_scheme_host_or_port(self, location):
+        world = World()
+        world.add_project(BODY)
+        world.upstream.route(FILE, Script(302, {"Location": location}))
+        target = urljoin(FILE, location).replace("me:pw@", "").replace("files.test@", "")
+        world.upstream.route(target, Script(200, {}, BODY))
+        [_, (status, content, _)] = ask(world, INDEX, (FILE, {**self.SECRETS, "user_agent": "pip"}))
+        assert (status, content) == (200, BODY)
+        asked, followed = world.upstream.requests[-2:]
+        assert asked.headers.names() >= {name.replace("_", "-") for name in self.SECRETS}
+        assert followed.headers.names() == {"user-agent", "accept-encoding"}
+        assert followed.url == target
+
+    def test_credentials_dropped_on_the_way_do_not_come_back_with_a_redirect_to_the_first_origin(self):
+        world = World()
+        world.add_project(BODY)
+        back = "https://files.test/back.whl"
+        world.upstream.route(FILE, Script(302, {"Location": "http://other.test/x"}))
+        world.upstream.route("http://other.test/x", Script(302, {"Location": back}))
+        world.upstream.route(back, Script(200, {}, BODY))
+        ask(world, INDEX, (FILE, self.SECRETS))
+        assert world.upstream.requests[-1].url == back
+        assert world.upstream.requests[-1].headers.names() == {"accept-encoding"}
+
+    @pytest.mark.parametrize("location", ["/elsewhere.whl", "https://FILES.test:443/elsewhere.whl"])
+    def test_credentials_follow_within_their_origin(self, location):
+        world = World()
+        world.add_project(BODY)
+        world.upstream.route(FILE, Script(302, {"Location": location}))
+        world.upstream.route(urljoin(FILE, location), Script(200, {}, BODY))
+        ask(world, INDEX, (FILE, self.SECRETS))
+        assert len(world.upstream.requests) == 3
+        assert world.upstream.requests[-1].headers.get("authorization") == "Basic c2VjcmV0"
+        assert world.upstream.requests[-1].headers.get("private-token") == "key"
 
     def test_a_signed_location_is_never_stored(self):
         world = World({FILE: Script(302, {"Location": self.SIGNED, "Cache-Control": "max-age=600"})})

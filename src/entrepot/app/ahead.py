@@ -22,6 +22,7 @@ from entrepot.app.facts import Expectation
 from entrepot.app.flight import Flight
 from entrepot.app.flights import Flights
 from entrepot.app.foreseeing import newest_metadata, required_projects
+from entrepot.app.partials import sent_to
 from entrepot.app.policy import agrees, has_credentials, immutable, refreshing, usable
 from entrepot.app.tally import Foresight
 from entrepot.heads import Head, authority_of, canonical_url, has_secret
@@ -286,13 +287,12 @@ class Ahead:
 
 
 def like_another(url: str, like: RequestHead) -> RequestHead:
-    """A request for this URL with the fields of another one; its credentials go to its own origin only."""
-    headers = unconditional(like).headers.without("host")
-    if _origin(url) != _origin(canonical_url(like.url)):
-        headers = headers.without("authorization", "cookie")
+    """A request for this URL with the fields of another one; what may be secret goes to its own origin only."""
+    request = sent_to(url, unconditional(like))
+    headers = request.headers
     if url.endswith(METADATA):
         headers = headers.without("cache-control", "pragma").replaced("Accept", "*/*")
-    return RequestHead("GET", url, headers)
+    return RequestHead("GET", request.url, headers)
 
 
 def _is_page(request: RequestHead) -> bool:
@@ -303,7 +303,3 @@ def _is_page(request: RequestHead) -> bool:
 
 def _project_of(url: str) -> str:
     return normalize(url.rstrip("/").rpartition("/")[2])
-
-
-def _origin(url: str) -> tuple[str, str]:
-    return url.partition(":")[0], authority_of(url)

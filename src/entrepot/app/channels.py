@@ -19,11 +19,11 @@ from entrepot.app.entries import Entries
 from entrepot.app.facts import NOTHING, Expectation, Learned
 from entrepot.app.policy import NEGATIVES
 from entrepot.beside import Span
-from entrepot.channel.coding import content_codings
+from entrepot.channel.coding import can_unpack, content_codings
 from entrepot.channel.forms import INDEXES, SHARD_INDEX, IndexName, index_name, resolved, split
 from entrepot.channel.shards import SHARD, base_of, read_shard, read_shard_index, relative
 from entrepot.channel.worker import IndexReader, Summary
-from entrepot.errors import InvalidRepodata
+from entrepot.errors import InvalidRepodata, RepodataTooLarge
 from entrepot.heads import Head, authority_of, canonical_url
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.links import Link
@@ -122,17 +122,36 @@ class Channels:
         if name is not None and head.body is not None:
             self._arrived[name.url] = head
 
+    def refused(self, url: str) -> None:
+        """Note that what has come of an index is none after all."""
+        name = index_name(url)
+        if name is not None:
+            self._arrived.pop(name.url, None)
+
     async def holds_secrets(self, url: str, head: Head, body: Span) -> bool:
-        """Whether an index names its archives or shards by addresses with a credential in them: then it is not stored."""
+        """Whether an index names its archives or shards by addresses with a credential in them: then it is not stored.
+
+        ``False``, too, for one that cannot be read here: too large, lost, or in an unknown coding.
+
+        Raises:
+            InvalidRepodata: it is no index, or not all of one.
+        """
         name = index_name(url)
         if name is None:
+            return False  # a shard: its digest, which its name tells, was checked
+        headers = head.response.head.headers
+        codings = content_codings(headers.get("content-encoding"))
+        if not can_unpack(codings):
+            if "html" in (headers.get("content-type") or "").lower():
+                raise InvalidRepodata("HTML")
             return False
-        codings = content_codings(head.response.head.headers.get("content-encoding"))
-        with suppress(InvalidRepodata):
+        with suppress(RepodataTooLarge):
             if name.lists_shards:
                 data = body.whole()
                 return await _perhaps_beside(len(data), lambda: read_shard_index([data], url=url, codings=codings).secret)
             summary = await self._summary(name, head, body)
+            if summary is not None and not summary.is_index:
+                raise InvalidRepodata("JSON that tells of no archives")
             return summary is not None and summary.secret
         return False
 

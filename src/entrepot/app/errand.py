@@ -11,8 +11,8 @@ from enum import Enum
 
 from entrepot.app.entries import Entries
 from entrepot.app.facts import Expectation, Facts
-from entrepot.app.pages import Readers
-from entrepot.app.partials import as_it_is
+from entrepot.app.pages import Readers, wants
+from entrepot.app.partials import as_it_is, as_readable
 from entrepot.errors import FormatError
 from entrepot.heads import Head, canonical_url, redacted_url
 from entrepot.httpcache import Decision, Hit, Miss, unconditional
@@ -46,6 +46,8 @@ class Means:
     """Told how many bytes came from upstream."""
     warn: Callable[[str], None] = lambda _text: None
     """Told what the user should know at the end."""
+    note_flaw: Callable[[str, str], None] = lambda _url, _text: None
+    """Told the URL where upstream gave no index although one was asked for, and what it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ def errand_for(request: RequestHead, decision: Decision, heads: Iterable[Head], 
         # Its condition is evaluated against what is stored then.
         decision = dataclasses.replace(decision, forward=unconditional(decision.forward))
     forward = as_it_is(decision.forward) if expectation.checks else decision.forward
+    if not expectation.checks and wants(request):
+        forward = as_readable(forward)
     return Errand(request, forward, decision, expectation, tuple(h.response for h in heads))
 
 

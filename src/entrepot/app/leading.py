@@ -23,7 +23,8 @@ from entrepot.app.asking import NO_ANSWER, ask
 from entrepot.app.checks import check_digest, check_length, finished, is_file, known_size
 from entrepot.app.drafts import draft_head
 from entrepot.app.errand import Errand, Means, Note, State
-from entrepot.app.pages import holds_secrets, page_reader
+from entrepot.app.facts import Reader
+from entrepot.app.pages import Verdict, judged, page_reader, wants
 from entrepot.app.partials import (
     announced,
     as_kept,
@@ -33,7 +34,16 @@ from entrepot.app.partials import (
     range_validator,
     resuming,
 )
-from entrepot.app.policy import BACKOFF_S, MAX_ATTEMPTS, RETRIED, keeps, pause_s, without_private_fields
+from entrepot.app.policy import (
+    BACKOFF_S,
+    MAX_ATTEMPTS,
+    REDIRECTS,
+    RETRIED,
+    VERIFIED_STATUSES,
+    keeps,
+    pause_s,
+    without_private_fields,
+)
 from entrepot.app.progress import NOTICED_S, Progress
 from entrepot.beside import Span
 from entrepot.digests import Hasher
@@ -231,7 +241,8 @@ class Leader:
             await self._refresh(action)
             return True
         storable = isinstance(action, Store)
-        if not keeps(errand.forward, answer.head, storable=storable, shared=self._means.shared, expectation=errand.expectation):
+        is_kept = keeps(errand.forward, answer.head, storable=storable, shared=self._means.shared, expectation=errand.expectation)
+        if not is_kept or self._leads_away(answer.head):
             shown.answer, shown.state = answer, State.PASSED
             shown.tell()
             return False
@@ -247,6 +258,11 @@ class Leader:
         shown.tell()
         await self._receive(answer, skip=0)
         return True
+
+    def _leads_away(self, head: ResponseHead) -> bool:
+        """Whether a redirect, as to a page to sign in, would take the place of a stored index."""
+        has_index = any(stored.head.status in VERIFIED_STATUSES for stored in self._errand.seen)
+        return head.status in REDIRECTS and has_index and wants(self._errand.request) != ""
 
     async def _receive(self, answer: Answer, *, skip: int) -> None:
         """Write what comes. With ``skip``, upstream began again at 0: what we have must come again, and is compared."""
@@ -284,23 +300,55 @@ class Leader:
         size = self._have
         check_digest(shown.draft.response.head, expectation, shown.hasher, url=self._errand.redacted)
         head, ok = finished(shown.draft, expectation, shown.hasher, elsewhere=self._elsewhere), self._is_ok
-        if ok:
-            self._read_page(head)
+        reader = self._read_page(head) if ok else None
         shown.state, shown.total = State.VERIFIED, size
         shown.tell()
         if size >= LONG_TO_KEEP:
             self._say_whole(head, size)
-        if ok and await holds_secrets(self._errand.request.url, head, Span(growing.read, size), self._means.readers):
+        verdict = await self._judged(head, reader) if ok else Verdict()
+        if verdict.secret:
             host = urlsplit(self._errand.redacted).hostname
             self._means.warn(f"pages of {host} hold tokens or signed links, so they are not kept")
+        if verdict.secret or verdict.flaw:
             await self._let_go(head, size)
             return
+        if verdict.is_doubtful:
+            head = dataclasses.replace(head, reserve=True)
         try:
             shown.entry = await self._means.entries.keep(self._errand.request.url, head, growing, replaces=self._replaces)
         except (StoreError, Busy) as exc:
             self._means.entries.failed(exc)  # the clients have it all the same
         else:
             shown.state = State.LANDED
+
+    async def _judged(self, head: Head, reader: Reader | None) -> Verdict:
+        """Whether what has come may be kept; what has not is told to the user."""
+        errand, means = self._errand, self._means
+        verdict = await judged(errand.request, head, Span(self._growing.read, self._have), means.readers, reader)
+        if errand.expectation.checks or (verdict.is_doubtful and not await self._has_better()):
+            return dataclasses.replace(verdict, flaw="")  # what has the digest that was known is what was asked for
+        if verdict.flaw:
+            means.readers.channels.refused(errand.request.url)
+            has_other = any(stored.head.status in VERIFIED_STATUSES for stored in errand.seen)
+            kept = "the last good one is kept" if has_other else "it is not kept"
+            wanted = wants(errand.request, head.kind)
+            means.note_flaw(errand.redacted, f"answered with {verdict.flaw} instead of {wanted}; {kept}")
+        return verdict
+
+    async def _has_better(self) -> bool:
+        """Whether a page without the flaw of the one that has come is stored."""
+        errand, means = self._errand, self._means
+        for stored in await means.entries.load(errand.request.url):
+            blob = await means.entries.open_body(stored) if is_file(stored.response.head) else None
+            if blob is None:
+                continue
+            try:
+                verdict = await judged(errand.request, stored, Span(blob.read, blob.size), means.readers)
+            finally:
+                blob.close()
+            if not verdict.flaw:
+                return True
+        return False
 
     async def _let_go(self, head: Head, size: int) -> None:
         """Drop what is whole and not kept, once those who follow in other processes have been told where it ends."""
@@ -326,12 +374,15 @@ class Leader:
         shown.entry = await entries.save(url, dataclasses.replace(was, response=renewed))
         shown.refreshed, shown.state = True, State.LANDED
 
-    def _read_page(self, head: Head) -> None:
+    def _read_page(self, head: Head) -> Reader | None:
         """Have an index page read; known before anybody has its last byte, so that requests for its files wait for it."""
         url, body = self._errand.request.url, Span(self._growing.read, self._have)
+        if head.body is None:
+            return None
         reader = page_reader(url, head, body, self._means.readers, self._errand.expectation.link)
-        if reader is not None and head.body is not None:
+        if reader is not None:
             self._means.facts.read(url, head.body, reader)
+        return reader
 
     @property
     def _have(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import zipfile
 import zlib
 
@@ -37,6 +38,20 @@ def wheel_of(url: str) -> str | None:
     'https://files.test/a/x-1.0-py3-none-any.whl'
     """
     return url.removesuffix(SUFFIX) if url.endswith(".whl.metadata") else None
+
+
+def is_metadata(data: bytes) -> bool:
+    """Whether these bytes begin as a METADATA file does: with header fields, those among them that each must have.
+
+    Source: the core metadata specification; the format is that of mail (RFC 822).
+    """
+    fields = _HEADER(data.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n"))
+    names = {name.lower() for name in _FIELD(fields[0])} if fields is not None else set()
+    return {b"metadata-version", b"name", b"version"} <= names
+
+
+_HEADER = re.compile(rb"(?>[A-Za-z][A-Za-z0-9-]*:[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z))+").match
+_FIELD = re.compile(rb"^([A-Za-z][A-Za-z0-9-]*):", re.MULTILINE).findall
 
 
 async def made_from_wheel(url: str, expectation: Expectation, entries: Entries, now: float, *, shared: bool) -> Head | None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from entrepot.app.channels import Channels
+from entrepot.app.drafts import asks_for_index_page
 from entrepot.app.entries import Entries
 from entrepot.app.facts import Learned, Reader
+from entrepot.app.metadata import MAX_METADATA, is_metadata, wheel_of
 from entrepot.beside import Span
-from entrepot.channel.forms import tells_of_archives
+from entrepot.channel.forms import index_name, shard_digest, tells_of_archives
 from entrepot.errors import FormatError
 from entrepot.heads import SECRET_QUERY, Head, tokens_in
+from entrepot.httpcache.messages import RequestHead
 from entrepot.links import Link
-from entrepot.simple.negotiate import decode
-from entrepot.simple.page import is_simple_type
+from entrepot.names import classify, filename_of
+from entrepot.simple.negotiate import LARGEST, can_decode, decode, page_class
+from entrepot.simple.page import Flaw, Page, is_simple_type
 from entrepot.simple.worker import SMALL_CODED, PageReader
 
 
@@ -38,6 +43,49 @@ def teaches(url: str, head: Head) -> bool:
     return tells_of_archives(url) or may_be_page(head.response.head.headers.get("content-type") or "")
 
 
+class PageReading:
+    """An index page that is read once, for all who want to know what it says: what it teaches, and whether it is one.
+
+    Args:
+        readers: read large ones aside.
+        raw: as transferred.
+        url: its own, to resolve its links against.
+        content_type, content_encoding: the fields' values.
+    """
+
+    def __init__(self, readers: Readers, raw: bytes, *, url: str, content_type: str, content_encoding: str | None) -> None:
+        self._read = partial(readers.pages.read, raw, url=url, content_type=content_type, content_encoding=content_encoding)
+        self._found: asyncio.Future[Page | FormatError | None] | None = None
+
+    async def page(self) -> Page | None:
+        """The page; ``None`` when it was lost.
+
+        Raises:
+            InvalidPage: it is no index page.
+        """
+        if self._found is None:
+            self._found = asyncio.get_running_loop().create_future()
+            found: Page | FormatError | None = None
+            try:  # here and not in a task: what a small page teaches is known in the same step
+                found = await self._read()
+            except FormatError as exc:
+                found = exc
+            finally:
+                self._found.set_result(found)
+        found = await asyncio.shield(self._found)
+        if isinstance(found, FormatError):
+            raise found
+        return found
+
+    async def __call__(self) -> Learned:
+        """Its links and hosts."""
+        try:
+            page = await self.page()
+        except FormatError:
+            return (), ()  # not ours to complain about: the client gets it as it is
+        return (page.links, page.hosts) if page is not None else ((), ())
+
+
 def page_reader(url: str, head: Head, body: Span, readers: Readers, link: Link | None = None) -> Reader | None:
     """A function that reads the page in a body, or ``None`` when the body can be no index page.
 
@@ -54,20 +102,10 @@ def page_reader(url: str, head: Head, body: Span, readers: Readers, link: Link |
     if tells_of_archives(url):
         readers.channels.arrived(url, head)
         return partial(readers.channels.learn, url, head, body, link)
-    if not may_be_page(content_type):
+    if not may_be_page(content_type) or body.size > LARGEST:
         return None
-    raw = body.whole()
-
-    async def reader() -> Learned:
-        try:
-            page = await readers.pages.read(
-                raw, content_type=content_type, url=url, content_encoding=headers.get("content-encoding")
-            )
-        except FormatError:
-            return (), ()  # not ours to complain about: the client gets it as it is
-        return (page.links, page.hosts) if page is not None else ((), ())
-
-    return reader
+    coding = headers.get("content-encoding")
+    return PageReading(readers, body.whole(), url=url, content_type=content_type, content_encoding=coding)
 
 
 async def read_stored(url: str, head: Head, entries: Entries, readers: Readers, link: Link | None) -> Learned:
@@ -87,17 +125,120 @@ def may_be_page(content_type: str) -> bool:
     return is_simple_type(content_type) or "html" in content_type.lower()
 
 
-async def holds_secrets(url: str, head: Head, body: Span, readers: Readers) -> bool:
-    """Whether a body is a page, or a channel's index, with credentials in it."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a whole body may be kept as what was asked for."""
+
+    secret: bool = False
+    """It is an index with credentials in it."""
+    flaw: str = ""
+    """What came in place of an index or a metadata file, for people; empty when it is one, or none was asked for."""
+    is_doubtful: bool = False
+    """Whether the flaw may be this index's way of writing."""
+
+
+def wants(request: RequestHead, kind: str = "other") -> str:
+    """What a request asks for, as far as that can be judged, for people: an index, metadata, or nothing of the kind.
+
+    Args:
+        request: a client's.
+        kind: of the answer, as :func:`~entrepot.app.drafts.draft_head` found it.
+    """
+    if wheel_of(request.url) is not None:
+        return "metadata"
+    if index_name(request.url) is not None:
+        return "an index"
+    if shard_digest(request.url) is not None or classify(filename_of(request.url)) is not None:
+        return ""
+    accepted = request.headers.get("accept") or ""
+    is_page = kind == "page" or asks_for_index_page(request) or "application/vnd.pypi.simple" in accepted
+    return "an index" if is_page else ""
+
+
+async def judged(request: RequestHead, head: Head, body: Span, readers: Readers, reader: Reader | None = None) -> Verdict:
+    """Whether a whole body may be kept: no index or metadata file that is none, or half of one, replaces a good one.
+
+    Bodies that nobody here can read, by their size or coding or because a newer protocol is spoken, pass.
+
+    Args:
+        request: the client's.
+        head: of the response.
+        body: as transferred.
+        readers: read large ones aside.
+        reader: of the body, if there is one already: then it is not read twice.
+    """
+    wanted, url = wants(request, head.kind), request.url
+    if wanted and not body.size:
+        return Verdict(flaw="an empty body")
+    try:
+        if tells_of_archives(url):
+            return Verdict(secret=await readers.channels.holds_secrets(url, head, body))
+        if wanted == "metadata":
+            return await _judged_metadata(head, body)
+        if await _holds_secrets(url, head, body):
+            return Verdict(secret=True)
+        page = await _page(url, head, body, readers, reader) if wanted else None
+    except FormatError:
+        return Verdict(flaw=_looks_like(head, body))
+    if page is None or page.flaw is None:
+        return Verdict()
+    if page.flaw is Flaw.NO_INDEX:
+        return Verdict(flaw="a web page")
+    return Verdict(flaw="an incomplete page", is_doubtful=page.flaw is Flaw.OPEN)
+
+
+async def _judged_metadata(head: Head, body: Span) -> Verdict:
+    coding = head.response.head.headers.get("content-encoding")
+    if not can_decode(coding):
+        return Verdict()
+    if body.size > MAX_METADATA:
+        return Verdict(flaw=_looks_like(head, body))
+    raw = body.whole()
+    is_right = await _aside(len(raw), lambda: is_metadata(decode(raw, coding, limit=MAX_METADATA)))
+    return Verdict() if is_right else Verdict(flaw=_looks_like(head, body))
+
+
+async def _page(url: str, head: Head, body: Span, readers: Readers, reader: Reader | None) -> Page | None:
+    """The page that a body is; ``None`` when it cannot be judged.
+
+    Raises:
+        FormatError: it is none.
+    """
     headers = head.response.head.headers
-    if tells_of_archives(url):
-        return await readers.channels.holds_secrets(url, head, body)
-    if not may_be_page(headers.get("content-type") or ""):
+    content_type, coding = headers.get("content-type") or "", headers.get("content-encoding")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if not can_decode(coding) or (media_type.startswith("application/vnd.") and media_type not in _FORMS):
+        return None
+    if body.size > LARGEST:
+        raise FormatError(f"an index page of {body.size} bytes")
+    if not isinstance(reader, PageReading):
+        shown = content_type if page_class(content_type) else ""  # of any other type: by what is in it
+        reader = PageReading(readers, body.whole(), url=url, content_type=shown, content_encoding=coding)
+    return await reader.page()
+
+
+_FORMS = frozenset(f"application/vnd.pypi.simple.{version}+{form}" for version in ("v1", "latest") for form in ("json", "html"))
+
+
+def _looks_like(head: Head, body: Span) -> str:
+    """What a body is that is not what was asked for, for people."""
+    is_html = page_class(content_type := head.response.head.headers.get("content-type") or "") == "html"
+    if body.read(0, 512).lstrip().startswith(b"<") or (is_html and not is_simple_type(content_type)):
+        return "a web page"
+    return "incomplete or other data"
+
+
+async def _holds_secrets(url: str, head: Head, body: Span) -> bool:
+    """Whether a body is a page with credentials in it."""
+    headers = head.response.head.headers
+    if not may_be_page(headers.get("content-type") or "") or body.size > LARGEST:
         return False
     raw, coding = body.whole(), headers.get("content-encoding")
-    if len(raw) < SMALL_CODED:
-        return tells_secrets(url, raw, coding)
-    return await asyncio.to_thread(tells_secrets, url, raw, coding)
+    return await _aside(len(raw), lambda: tells_secrets(url, raw, coding))
+
+
+async def _aside(size: int, work: Callable[[], bool]) -> bool:
+    return work() if size < SMALL_CODED else await asyncio.to_thread(work)
 
 
 def tells_secrets(url: str, raw: bytes, content_encoding: str | None) -> bool:

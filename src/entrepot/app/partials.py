@@ -1,4 +1,6 @@
-"""Rules of resuming and redirecting a transfer: pure functions of heads. What a partial body may be continued with.
+"""Rules of resuming and redirecting a transfer: pure functions of heads.
+
+What a partial body may be continued with, and which fields may be sent to another address.
 
 Source: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.4 (redirects).
 """
@@ -6,16 +8,24 @@ Source: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.4 (redirects).
 from __future__ import annotations
 
 import dataclasses
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from entrepot.digests import Hasher
-from entrepot.heads import Head
+from entrepot.heads import Head, authority_of
 from entrepot.httpcache import entity_tag, http_date, selecting_values
-from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
+from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
 from entrepot.ports.store import Blob, Growing
+from entrepot.simple.negotiate import decodable_here
 
 READ = 1 << 18
 """Bytes read from a growing file at a time."""
+HARMLESS = frozenset(
+    (
+        "accept accept-charset accept-encoding accept-language cache-control if-match if-modified-since if-none-match if-range "
+        "if-unmodified-since pragma range user-agent"
+    ).split()
+)
+"""Lower-case names of request fields that carry no credential; all others stay with the origin that they were sent to."""
 
 
 def as_kept(request: RequestHead, response: ResponseHead, sent: float, now: float) -> StoredResponse:
@@ -89,6 +99,14 @@ def as_it_is(request: RequestHead) -> RequestHead:
     return dataclasses.replace(request, headers=request.headers.replaced("Accept-Encoding", "identity"))
 
 
+def as_readable(request: RequestHead) -> RequestHead:
+    """The request for an index, in no coding that would keep us from reading what it says (``br``)."""
+    asked = request.headers.get("accept-encoding")
+    if asked is None:
+        return request
+    return dataclasses.replace(request, headers=request.headers.replaced("Accept-Encoding", decodable_here(asked)))
+
+
 def resuming(request: RequestHead, draft: Head, have: int) -> RequestHead:
     """The request for the rest (RFC 9110 §14.2), on condition that it is still the same (§13.1.5)."""
     headers = request.headers.without("range", "if-range", "if-none-match", "if-modified-since")
@@ -101,9 +119,27 @@ def resuming(request: RequestHead, draft: Head, have: int) -> RequestHead:
 
 def redirected(request: RequestHead, location: str) -> RequestHead:
     """The request that follows a redirect."""
-    url = urljoin(request.url, location).partition("#")[0]
-    headers = request.headers
-    if urlsplit(url).netloc != urlsplit(request.url).netloc:
-        # Credentials are for the host they were given for (RFC 9110 §15.4).
-        headers = headers.without("authorization", "cookie", "host")
-    return RequestHead(request.method, url, headers)
+    return sent_to(urljoin(request.url, location).partition("#")[0], request)
+
+
+def sent_to(url: str, request: RequestHead) -> RequestHead:
+    """The request with another URL. Nothing secret reaches another scheme, host or port.
+
+    Across origins only :data:`HARMLESS` fields stay: nobody can list all that carry a credential (``X-JFrog-Art-Api``,
+    ``Private-Token``, ...). A user and password that a redirect names for another origin are dropped as well.
+
+    Source: RFC 9110 §15.4; RFC 6454 §4 for what an origin is.
+    """
+    if _is_same_origin(url, request.url):
+        return RequestHead(request.method, url, request.headers.without("host"))
+    headers = Headers([line for line in request.headers if line[0].lower() in HARMLESS])
+    scheme, _, rest = url.partition("://")
+    end = min((i for i in (rest.find(c) for c in "/?#") if i >= 0), default=len(rest))
+    return RequestHead(request.method, f"{scheme}://{rest[:end].rpartition('@')[2]}{rest[end:]}", headers)
+
+
+def _is_same_origin(url: str, other: str) -> bool:
+    """Whether scheme, host and port are equal; never so for a URL that has none."""
+    authority = authority_of(url)
+    schemes = [each.partition(":")[0].lower() for each in (url, other)]
+    return authority != "" and authority == authority_of(other) and schemes[0] == schemes[1]

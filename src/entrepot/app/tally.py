@@ -57,6 +57,8 @@ class Tally:
     unseen: dict[str, str] = field(default_factory=dict)
     """What was asked for offline and never seen: name -> redacted URL."""
     warnings: list[str] = field(default_factory=list)
+    flawed: dict[str, list[str]] = field(default_factory=dict)
+    """What upstream did in place of giving an index -> redacted URLs."""
     ahead: Foresight = field(default_factory=Foresight)
 
     def note(
@@ -74,6 +76,16 @@ class Tally:
         """Something the user should know at the end; said once."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def note_flaw(self, url: str, text: str) -> None:
+        """Upstream did not give the index or the metadata that was asked for: what it did, said at the end for all such URLs."""
+        urls = self.flawed.setdefault(text, [])
+        if redacted_url(url) not in urls:
+            urls.append(redacted_url(url))
+
+    def all_warnings(self) -> list[str]:
+        """What the user should know at the end."""
+        return [*self.warnings, *(f"{_some(urls, 3)} {text}" for text, urls in self.flawed.items())]
 
     def counts(self) -> dict[str, int]:
         """How many requests ended in each outcome."""
@@ -98,7 +110,7 @@ class Tally:
             "bytes_from_cache": self.bytes_from_cache,
             "bytes_downloaded": self.bytes_downloaded,
             "uncached_hosts": dict(self.uncached_hosts),
-            "warnings": list(self.warnings),
+            "warnings": self.all_warnings(),
             "ahead": {
                 "requests": self.ahead.asked,
                 "unused": self.ahead.asked - self.ahead.used,
@@ -123,7 +135,7 @@ class Tally:
             parts.append(f"{show_size(self.uncached_bytes)} went past it ({names})")
         if self.unseen:
             parts.append(f"offline, and never seen: {_some(list(self.unseen))}")
-        return "; ".join([*parts, *self.warnings])
+        return "; ".join([*parts, *self.all_warnings()])
 
 
 def _entry(line: Line) -> Mapping[str, object]:

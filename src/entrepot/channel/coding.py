@@ -81,6 +81,11 @@ def content_codings(field: str | None) -> list[str]:
     return [name for name in reversed(names) if name not in {"", "identity"}][:_MOST]
 
 
+def can_unpack(codings: Iterable[str]) -> bool:
+    """Whether all of them are understood."""
+    return all(coding in _UNPACK for coding in codings)
+
+
 def _within(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
     size = 0
     for piece in pieces:

@@ -19,7 +19,7 @@ from typing import Any
 from entrepot.channel.coding import LARGEST, unpacked
 from entrepot.channel.forms import IndexName, index_name, resolved
 from entrepot.channel.records import Record, Table
-from entrepot.errors import InvalidRepodata
+from entrepot.errors import InvalidRepodata, RepodataTooLarge
 from entrepot.heads import authority_of, has_secret, tokens_in
 from entrepot.links import Link
 from entrepot.names import is_plain_filename
@@ -39,6 +39,8 @@ class Repodata:
     table: Table
     secret: bool = False
     """Whether its base URL carries a credential: such an index is never stored."""
+    is_index: bool = True
+    """Whether it has a place for archives, or is ``{}``, which stands for a subdir without any; else it is other JSON."""
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -64,14 +66,16 @@ def read_repodata(pieces: Iterable[bytes], *, url: str, codings: Sequence[str] =
         InvalidRepodata: it is none, is damaged, cut off or too large.
     """
     name = index_name(url) or IndexName("", "repodata.json")
-    table, base = Table(), None
+    table, base, members = Table(), None, set()
     for key, value in _said(unpacked(pieces, [*codings, *name.codings], limit=limit)):
-        if key == "base_url":
+        if key == _BASE_URL:
             base = value
+        elif key == _MEMBER:
+            members.add(value)
         elif isinstance(value, dict):
             table.add(key, Record.of(value))
     table.close()
-    return Repodata(url, resolved(base, url), table, is_secret(base, url))
+    return Repodata(url, resolved(base, url), table, is_secret(base, url), is_index=members != {False})
 
 
 def is_secret(base: object, url: str) -> bool:
@@ -81,14 +85,20 @@ def is_secret(base: object, url: str) -> bool:
     return has_secret(base) or any(f"/t/{token}/" in f"{base}/" for token in tokens_in(url))
 
 
+_BASE_URL, _MEMBER = "/base_url", "/member"
+"""No archive has a name like these."""
+_OF_AN_INDEX = frozenset({"info", "packages", "packages.conda", "v3"})
+
+
 def _said(pieces: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
-    """``base_url`` with its value if there is one, and each archive's name with its record."""
+    """The base URL if there is one, of each member whether an index has it, and each archive's name with its record."""
     text = _Text(pieces)
     for key in text.members():
+        yield _MEMBER, key in _OF_AN_INDEX and text.at_object()
         if key == "info":
             info = text.value()
             if isinstance(info, dict) and "base_url" in info:
-                yield "base_url", info["base_url"]
+                yield _BASE_URL, info["base_url"]
         elif key in {"packages", "packages.conda"} and text.at_object():
             yield from _records(text, "")
         elif key == "v3" and text.at_object():
@@ -99,6 +109,7 @@ def _said(pieces: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
                     text.value()
         else:
             text.value()
+    text.end()
 
 
 def _records(text: _Text, suffix: str) -> Iterator[tuple[str, Any]]:
@@ -138,6 +149,19 @@ class _Text:
                 return
             if mark != ",":
                 raise self._wrong("no comma after a member")
+
+    def end(self) -> None:
+        """Read up to the end of the file, which also shows that what it is packed in is whole.
+
+        Raises:
+            InvalidRepodata: something stands behind the value.
+        """
+        while (match := _NEXT(self._text, self._at)) is None:
+            self._at = len(self._text)
+            if not self._more():
+                return
+        self._at = match.start()
+        raise self._wrong("something behind its end")
 
     def at_object(self) -> bool:
         """Whether an object begins here."""
@@ -183,7 +207,7 @@ class _Text:
         if self._ended:
             return False
         if len(rest) > LONGEST:
-            raise self._wrong(f"a value of more than {LONGEST} characters")
+            raise RepodataTooLarge(f"an index with a value of more than {LONGEST} characters")
         parts, size = [rest], 0
         while size < max(CHUNK, len(rest)) and not self._ended:
             piece = next(self._pieces, None)

@@ -39,6 +39,7 @@ class Summary:
     """See :class:`~entrepot.channel.repodata.Repodata`; so the others."""
     hosts: frozenset[str]
     secret: bool
+    is_index: bool
 
 
 class IndexReader:
@@ -125,7 +126,7 @@ class IndexReader:
 
 
 def _summary(found: Repodata) -> Summary:
-    return Summary(found.base, found.hosts, found.secret)
+    return Summary(found.base, found.hosts, found.secret, found.is_index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,8 @@ class _Answer:
 
 def _as_summary(frame: Frame) -> Summary:
     if "error" in frame:
-        raise InvalidRepodata(frame["error"], text=frame["text"])
-    return Summary(frame["base"], frozenset(frame["hosts"]), frame["secret"])
+        raise (RepodataTooLarge if frame["large"] else InvalidRepodata)(frame["error"], text=frame["text"])
+    return Summary(frame["base"], frozenset(frame["hosts"]), frame["secret"], frame["is_index"])
 
 
 def _as_record(frame: Frame) -> _Answer:
@@ -167,12 +168,12 @@ class _Shelf:
         try:
             found = read_repodata(pieces, url=question["url"], codings=question["codings"])
         except InvalidRepodata as exc:
-            return {"error": exc.message, "text": exc.text[:80]}
+            return {"error": exc.message, "text": exc.text[:80], "large": isinstance(exc, RepodataTooLarge)}
         self._tables[question["read"]] = found
         rows = sum(len(each.table) for each in self._tables.values())
         while rows > KEPT_ROWS and len(self._tables) > 1:
             rows -= len(self._tables.pop(next(iter(self._tables))).table)
-        return {"base": found.base, "hosts": sorted(found.hosts), "secret": found.secret}
+        return {"base": found.base, "hosts": sorted(found.hosts), "secret": found.secret, "is_index": found.is_index}
 
     def _find(self, question: Frame) -> Frame:
         found = self._tables.get(question["find"])

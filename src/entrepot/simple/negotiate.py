@@ -105,6 +105,29 @@ def decode(body: bytes, content_encoding: str | None, *, limit: int = LARGEST) -
     return body
 
 
+def can_decode(content_encoding: str | None) -> bool:
+    """Whether :func:`decode` knows all codings of a body."""
+    codings = _codings(content_encoding)
+    return len(codings) <= _MOST_CODINGS and _DECODED.issuperset(codings)
+
+
+def decodable_here(accept_encoding: str) -> str:
+    """An ``Accept-Encoding`` without the codings that :func:`decode` does not know; as it is where nothing would be left.
+
+    >>> decodable_here("gzip, deflate, br"), decodable_here("br")
+    ('gzip, deflate', 'identity')
+    """
+    items = [item.strip() for item in _split(accept_encoding, ",")]
+    kept = [item for item in items if _plain_coding(_weighted(item)[0]) in _DECODED | {"identity"}]
+    if len(kept) == len(items):
+        return accept_encoding
+    narrowed = ", ".join(kept) or "identity"
+    if not any(decodable(accept_encoding, coding) for coding in ("", *_DECODED)):
+        return accept_encoding
+    return narrowed
+
+
+_DECODED = frozenset({"gzip", "deflate", "zstd"})
 _EXACT = 2
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 from urllib.parse import urljoin
 
@@ -23,6 +24,17 @@ from entrepot.links import Link
 from entrepot.names import SUFFIXES, classify, filename_of, is_plain_filename, normalize
 from entrepot.simple.anchors import anchors
 from entrepot.simple.urls import Resolver, spellings
+
+
+class Flaw(Enum):
+    """Why an HTML text is no index page, or not certainly one."""
+
+    NO_INDEX = "no-index"
+    """It neither says that it is one nor links to any file, as a page to sign in."""
+    CUT = "cut"
+    """It ends within a tag or a link."""
+    OPEN = "open"
+    """Its ``html`` or ``body`` is never closed: cut between two links, or written so (HTML lets both end tags be left out)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,8 @@ class Page:
     """
     hosts: frozenset[str]
     """``HOST:PORT`` of every file."""
+    flaw: Flaw | None = None
+    """Why the text is no index page although it can be read as one; never for JSON."""
 
 
 def is_simple_type(content_type: str) -> bool:
@@ -181,17 +195,48 @@ def _read_html(body: bytes, content_type: str, url: str) -> Page:
     if "<" not in text:
         raise InvalidPage("an index page that is neither JSON nor HTML", text=text[:80])
     if not _may_have_files(text):
-        return Page(None, [], frozenset())  # a list of projects, which may be twenty megabytes long
+        # a list of projects, which may be twenty megabytes long
+        return Page(None, [], frozenset(), _flaw(text, is_index=_says_so(text, url)))
     title = _TITLE(text[:4096])
     name = title[1].strip() if title else ""
     project = normalize(name) if _PROJECT(name) else None
     files = (_html_file(attributes) for _, attributes in anchors(text, only="a"))
-    return _page(project, files, url, base=_base(text, url), is_listing=True)
+    page = _page(project, files, url, base=_base(text, url), is_listing=True)
+    is_index = any(link.digests or link.version is not None for link in page.links) or _says_so(text, url)
+    return replace(page, flaw=_flaw(text, is_index=is_index))
+
+
+def _says_so(text: str, url: str) -> bool:
+    """Whether a text without files says that it is an index page or a listing, or is a list of projects by place and links."""
+    if _HTML_MARK(text[:_START]) or _LISTING(text[:_START]):
+        return True
+    directory, _, last = canonical_url(url).partition("?")[0].rstrip("/").rpartition("/")
+    if last not in {"simple", "+simple"}:
+        return False
+    children = re.compile(re.escape(f"{directory}/{last}/") + r"[A-Za-z0-9][\w.-]*/", re.ASCII).fullmatch
+    resolve = Resolver(_base(text, f"{directory}/{last}/"))
+    return any(children(resolve(a["href"] or "")) for _, a in anchors(text, only="a") if a.get("href"))
+
+
+def _flaw(text: str, *, is_index: bool) -> Flaw | None:
+    if not is_index:
+        return Flaw.NO_INDEX
+    end = text[-_START:].lower()
+    if end.rfind("<") > end.rfind(">") or max(end.rfind("<a "), end.rfind("<a\n")) > end.rfind("</a"):
+        return Flaw.CUT
+    return Flaw.OPEN if _OPENED(text[:_START]) and not _CLOSED(end) else None
+
+
+_START = 1 << 16
+"""Characters at a page's beginning, or end, in which what belongs there is looked for."""
 
 
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE).search
 _META_CHARSET = re.compile(r"""<meta\b[^<>]*charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE).search
 _TITLE = re.compile(r"<title>\s*Links\s+for\s+([^<]*)</title>", re.IGNORECASE).search
+_LISTING = re.compile(r"<title>\s*(index of|directory listing for|[^<]*\blinks for)\b", re.IGNORECASE).search
+_OPENED = re.compile(r"<(?:html|body)[\s>]", re.IGNORECASE).search
+_CLOSED = re.compile(r"</(?:html|body)\s*>", re.IGNORECASE).search
 _BASE = re.compile(r"<base\s", re.IGNORECASE).search
 _PROJECT = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII).fullmatch
 _FRAGMENT = re.compile(r"[#&](" + "|".join(LENGTHS) + r")=([0-9a-fA-F]+)").findall

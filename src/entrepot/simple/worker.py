@@ -18,7 +18,7 @@ from entrepot.digests import Digest
 from entrepot.errors import FormatError, InvalidPage
 from entrepot.links import Link
 from entrepot.simple.negotiate import decode
-from entrepot.simple.page import Page, read_page
+from entrepot.simple.page import Flaw, Page, read_page
 
 SMALL = 256 << 10
 """Bytes; a plain page below this is read at once (10 ms or so)."""
@@ -98,7 +98,8 @@ class _Taker:
         if "error" in frame:
             raise InvalidPage(frame["error"], text=frame["text"])
         if "hosts" in frame:
-            return Page(frame["project"], self._links, frozenset(frame["hosts"]))
+            flaw = Flaw(frame["flaw"]) if frame["flaw"] else None
+            return Page(frame["project"], self._links, frozenset(frame["hosts"]), flaw)
         source = self._texts.setdefault(frame["source"], frame["source"]) or ""
         self._links += _unpacked(frame["links"], source, self._texts)
         return None
@@ -138,4 +139,4 @@ def _answers(question: Frame, pieces: Iterator[bytes]) -> Iterator[Frame]:
     for start in range(0, len(page.links), _LINKS_PER_SLICE):
         links = page.links[start : start + _LINKS_PER_SLICE]
         yield {"links": [_packed(link) for link in links], "source": source}
-    yield {"project": page.project, "hosts": sorted(page.hosts)}
+    yield {"project": page.project, "hosts": sorted(page.hosts), "flaw": page.flaw.value if page.flaw else None}

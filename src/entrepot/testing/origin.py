@@ -17,7 +17,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -67,6 +67,7 @@ class Origin(Journal):
         index_max_age: seconds that pages stay fresh, where the profile says so.
         framing: ``length``, ``chunked`` or ``close``: how the end of a body is told.
         redirect_files: answer 302 to a signed URL that holds for ``signed_s`` seconds.
+        instead: gives what is sent in place of an answer, as a portal in a network does.
         serves_json, serves_metadata, compresses, relative_links, keeps_alive, accepts_ranges: claims about the answers.
 
     >>> with Origin() as origin:
@@ -96,6 +97,7 @@ class Origin(Journal):
         self.framing, self.redirect_files, self.signed_s = "length", False, 300.0
         self.serves_json = self.serves_metadata = self.compresses = self.keeps_alive = self.accepts_ranges = True
         self.relative_links = False
+        self.instead: Callable[[Request, Response], Response] = lambda _request, response: response
         self.faults = Faults()
         self.realms: list[Realm] = []
         self._projects: dict[str, _Project] = {}
@@ -253,6 +255,11 @@ class Origin(Journal):
         self._extra[path] = (Response(HTTPStatus.OK, {"Content-Type": content_type}, body, ranges=kind != "page"), kind)
         return self.base + path
 
+    def add_redirect(self, path: str, location: str) -> str:
+        """Answer 302 to an address that may be another origin's; its URL."""
+        self._extra[path] = (Response(HTTPStatus.FOUND, {"Location": location}), "file")
+        return self.base + path
+
     def add_link_page(self, path: str = "/links.html", names: Iterable[str] = ()) -> str:
         """A page of links to the files of these projects (all if none is named), for ``--find-links``; its URL."""
         chosen = [pages.normalized(name) for name in names] or list(self._projects)
@@ -341,6 +348,7 @@ class Origin(Journal):
             self._upgrade(wire, request, seen)
         body = wire.body(request)
         response = self._upload(request, body) if request.path == "/upload" else self._answer(request)
+        response = self.instead(request, response)
         for _ in body:
             pass
         if before is not None and before.kind == "status":
