@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrepot.app.inventory import GROUPS, Holding, Sum, duplicates, holding, packed, scan_all, unpacked, wasted
+from entrepot.app.inventory import GROUPS, Holding, Sum, duplicates, holding, packed, scan_all, unpacked, wasted, withheld
 from entrepot.app.own_cache import NAME, OwnCache
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY, Align, explained
@@ -104,7 +104,7 @@ def _sum_up(context: Context, tool: Tool, place: Place, meter: Progress) -> Hold
     remembered = _remembered(context, tool, place)
     if remembered is not None:
         return remembered
-    held = holding(place, tool.scan(place, around, progress=meter))
+    held = holding(place, withheld(place, around, tool.scan(place, around, progress=meter)))
     keep = getattr(tool, "keep_sums", None)
     if keep and held.total.entries >= MANY:
         keep(place, around, packed(held))
