@@ -154,8 +154,9 @@ class Root:
             Refused: something is mounted in it, which would move along.
             OSError: it could not be renamed.
         """
-        self._without_mounts(os.fspath(path))
         with self._around(path) as (old, name), self._around(to) as (new, other):
+            if stat.S_ISDIR(old.stat(name).st_mode):  # a file that is mounted cannot be renamed anyway
+                self._without_mounts(os.fspath(path))
             os.rename(old.at(name), new.at(other), src_dir_fd=old.fd, dst_dir_fd=new.fd)
 
     def make_folder(self, path: Path | str, mode: int = 0o777) -> None:
@@ -316,7 +317,7 @@ class Folder:
             raise Refused(errno.EINVAL, f"{self.path}{os.sep}{name} is no regular file", name)
         like = self.stat(".") if old is None or mode is not None else old
         wanted = (like.st_mode if mode is None else mode) & 0o777
-        new = self.at(temporary.format(os.urandom(4).hex()))
+        new = self.at(temporary.replace("{}", os.urandom(4).hex()))
         fd = os.open(new, _NEW, 0o600, dir_fd=self.fd)
         try:
             with os.fdopen(fd, "wb") as file:

@@ -192,6 +192,14 @@ def test_a_trash_that_is_a_link_takes_no_package_out_of_the_cache(tmp_path):
     assert folder.exists()
 
 
+def test_the_lock_of_uv_is_not_made_at_the_end_of_a_link(home, tmp_path):
+    uv, around = UvTool(tmp_path / "state", later), surroundings(home)
+    (home / ".cache/uv/.lock").symlink_to(tmp_path / "made")
+    entries = [entry for place in uv.places(around) if place.exists for entry in uv.scan(place, around)]
+    done = uv.remove(entries, around)
+    assert (done.entries, len(done.kept), (tmp_path / "made").exists()) == ((), len(entries), False)
+
+
 def test_the_log_of_urls_is_not_written_through_a_link(tmp_path):
     lab = Lab(tmp_path / "home")
     folder = lab.package("demo")
