@@ -19,6 +19,7 @@ from conda_lab import LATER, Lab, contents
 from entrepot.app.clean import Wish, plan_cleaning
 from entrepot.app.inventory import is_unused
 from entrepot.ports.tool import Kind
+from entrepot.removal import Root
 from entrepot.tools.condakit.folder import FRESH
 from entrepot.tools.condakit.running import is_client
 from entrepot.tools.condakit.urls import prune
@@ -103,7 +104,8 @@ def test_lines_of_urls_txt_that_nothing_needs_are_litter_and_pruned(lab):
 def test_an_unfinished_last_line_is_not_pruned_away(lab):
     urls = lab.cache / "urls.txt"
     urls.write_text("https://channel.test/c/noarch/gone-1-0.conda\nhttps://channel.te")
-    assert prune(lab.cache, []) == 0
+    with Root(lab.cache) as root, root.folder(lab.cache) as folder:
+        assert prune(folder, []) == 0
     assert urls.read_text().endswith("channel.te")
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 from entrepot.app.links import linked_files
 from entrepot.errors import UsageError
-from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings, Tool
+from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings, Tool, texts_of
+from entrepot.removal import foreign, mount_points, mounted
 
 T = TypeVar("T")
 
@@ -193,7 +194,7 @@ def scan_all(
         named = getattr(tool, "scan_named", None) if names is not None else None
         scan = getattr(tool, "scan_anew", tool.scan) if anew else tool.scan
         found = named(place, around, names, progress=progress) if named else scan(place, around, progress=progress)
-        yield from _heard(tool, found, complain)
+        yield from _heard(tool, withheld(place, around, found), complain)
 
 
 def scan_in_parts(
@@ -221,7 +222,8 @@ def scan_in_parts(
     for tool, place in existing(tools, around):
         in_parts = getattr(tool, "scan_in_parts", None)
         if in_parts is None:
-            found.append(work(_heard(tool, tool.scan(place, around, progress=progress), complain)))
+            scanned = withheld(place, around, tool.scan(place, around, progress=progress))
+            found.append(work(_heard(tool, scanned, complain)))
             continue
         try:
             found += in_parts(place, around, work, progress=progress)
@@ -230,6 +232,27 @@ def scan_in_parts(
                 raise
             complain(tool.name, exc)
     return found
+
+
+def withheld(place: Place, around: Surroundings, entries: Iterable[Entry]) -> Iterable[Entry]:
+    """The entries of a place; those that no removal takes are pinned.
+
+    For root those are all of another user's cache; for everybody what has a mount in it or lies in one.
+    """
+    assert place.path is not None  # the caller looked
+    if why := foreign(place.path, around.euid):
+        return (replace(entry, pinned=why, yields=False, barred=True) for entry in entries)
+    points = [point for point in mount_points(place.path) if point != str(place.path)]
+    return (_without(points, entry) for entry in entries) if points else entries
+
+
+def _without(points: Sequence[str], entry: Entry) -> Entry:
+    """The entry, pinned if one of its files lies in a mount or a mount in it."""
+    for path in texts_of(entry.paths):
+        for point in points:
+            if f"{path}/".startswith(f"{point}/") or point.startswith(f"{path}/"):
+                return replace(entry, pinned=mounted(point), yields=False, barred=True)
+    return entry
 
 
 def _heard(tool: Tool, entries: Iterable[Entry], complain: Callable[[str, OSError], None] | None) -> Iterator[Entry]:

@@ -15,7 +15,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from entrepot.app.inventory import Filter, Order, Sum, order_key, version_order
+from entrepot.app.inventory import Filter, Order, Sum, order_key, version_order, withheld
 from entrepot.ports.tool import Entry, Place, Progress, Surroundings, Tool
 from entrepot.sizes import show_size
 
@@ -91,7 +91,7 @@ def kept_lines(
     if lines is not None:
         return lines
     if not keep:
-        return tool.scan(place, around, progress=progress)
+        return withheld(place, around, tool.scan(place, around, progress=progress))
     parts = tool.scan_in_parts(place, around, _part, progress=progress)  # type: ignore[attr-defined]
     lines = together([Lines(*columns) for columns, _ in parts])
     if len(lines.keys) >= MANY:

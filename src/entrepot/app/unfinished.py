@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from entrepot.files import disk_of
 from entrepot.ports.tool import Entry, Kind, Place
+from entrepot.removal import Root
 
 if TYPE_CHECKING:
     from entrepot.ports.store import Store
@@ -107,10 +108,11 @@ def remove_unfinished(store: Store, entry: Entry, *, force: bool) -> tuple[int, 
         Bytes of disk given back, and files; or why it stays.
     """
     path = entry.paths[-1]
-    if path.suffix == ".tmp":
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        return entry.disk, 1
+    with Root(entry.place) as root, root.folder(path.parent) as folder:  # refused if it is a link
+        if path.suffix == ".tmp":
+            with contextlib.suppress(FileNotFoundError):
+                folder.unlink(path.name)
+            return root.freed.bytes, root.freed.files
     flight = store.open_flight(path.name.removesuffix(".part"))
     try:
         if not flight.lead():

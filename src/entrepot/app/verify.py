@@ -17,6 +17,7 @@ from entrepot.errors import Busy, FormatError, InvalidHead, StoreError
 from entrepot.heads import FORMAT, Head, body_key, has_secret
 from entrepot.ports.store import Blob, ObjectMeta, Store
 from entrepot.ports.tool import Entry, Finding, Kind, Place, Progress, Surroundings, Tool
+from entrepot.removal import foreign
 
 CHUNK = 1 << 20
 
@@ -33,7 +34,15 @@ def verify_all(
         for place in tool.places(around):
             if place.path is not None and place.exists and place.path not in seen:
                 seen.add(place.path)
-                yield place, tool.verify(place, around, repair=repair, full=full, progress=progress)
+                why = foreign(place.path, around.euid) if repair else ""
+                mends = repair and not why
+                found = tool.verify(place, around, repair=mends, full=full, progress=progress)
+                yield place, (_unrepaired(found, why) if why else found)
+
+
+def _unrepaired(findings: Iterable[Finding], why: str) -> Iterator[Finding]:
+    for each in findings:
+        yield replace(each, text=f"{each.text} (not repaired: {why})")
 
 
 @dataclass(slots=True)

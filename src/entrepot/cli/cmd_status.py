@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrepot.app.inventory import GROUPS, Holding, Sum, duplicates, holding, packed, scan_all, unpacked, wasted
+from entrepot.app.inventory import GROUPS, Holding, Sum, duplicates, holding, packed, scan_all, unpacked, wasted, withheld
 from entrepot.app.own_cache import NAME, OwnCache
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, Align
@@ -107,7 +107,7 @@ def _sum_up(context: Context, around: Surroundings, tool: Tool, place: Place, *,
     if remembered is not None:
         return remembered
     few: list[Entry] = []
-    held = holding(place, _kept(tool.scan(place, around, progress=meter), few))
+    held = holding(place, withheld(place, around, _kept(tool.scan(place, around, progress=meter), few)))
     entries += few
     keep = getattr(tool, "keep_sums", None)
     if keep and held.total.entries >= MANY:

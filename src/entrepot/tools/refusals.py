@@ -6,9 +6,13 @@ import errno
 import stat
 from pathlib import Path
 
+from entrepot.removal import Refused, user_name
+
 
 def reason(exc: OSError, folder: Path) -> str:
     """Why something in a directory could not be removed."""
+    if isinstance(exc, Refused):
+        return exc.strerror or ""
     if exc.errno in (errno.EACCES, errno.EPERM):
         return f"no permission to remove it: {described(folder)}"
     if exc.errno == errno.EROFS:
@@ -23,13 +27,3 @@ def described(folder: Path) -> str:
     except OSError:
         return str(folder)
     return f"{folder} belongs to {user_name(info.st_uid)} ({stat.filemode(info.st_mode)})"
-
-
-def user_name(uid: int) -> str:
-    """The name of a user, or its number when it has none."""
-    try:
-        import pwd  # noqa: PLC0415  # there is none on Windows
-
-        return pwd.getpwuid(uid).pw_name
-    except (ImportError, KeyError):
-        return f"uid {uid}"

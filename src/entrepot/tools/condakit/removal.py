@@ -15,8 +15,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from entrepot.files import make_folders
+from entrepot.files import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
+from entrepot.removal import Folder, Freed, Root
 from entrepot.tools.condakit import running
 from entrepot.tools.condakit.census import measure
 from entrepot.tools.condakit.environments import links_into
@@ -25,7 +26,6 @@ from entrepot.tools.condakit.known import environments, package_folders
 from entrepot.tools.condakit.locked import byte_lock, folder_lock, is_locked
 from entrepot.tools.condakit.urls import prune
 from entrepot.tools.condakit.writable import MAGIC
-from entrepot.tools.freeing import Freed
 from entrepot.tools.refusals import reason
 
 TRASH = ".trash"
@@ -44,24 +44,37 @@ def remove(entries: Sequence[Entry], around: Surroundings, *, force: bool = Fals
     work = _Work(around, force=force)
     if any(entry.kind is Kind.UNPACKED or entry.litter == "half unpacked" for entry in entries):
         work.look_for_links()
-    folders: dict[Path, list[Entry]] = {}
+    folders: dict[tuple[Path, Path], list[Entry]] = {}
     for entry in entries:
-        folders.setdefault(_folder_of(entry), []).append(entry)
+        folders.setdefault((entry.place, _folder_of(entry)), []).append(entry)
     done = 0
-    for folder, mine in folders.items():
-        with folder_lock(folder) as free:
+    for (place, folder), mine in folders.items():
+        try:
+            root = Root(_root_of(place, folder), work.freed)
+        except OSError as exc:
+            work.kept += [(replace(entry, barred=True), reason(exc, folder)) for entry in mine]
+            continue
+        with root, folder_lock(folder) as free:
             for entry in mine:
-                work.take(entry, folder, "" if free else "an installation holds the lock of this cache")
+                busy = "" if free else "an installation holds the lock of this cache"
+                work.take(entry, root, folder, busy)
                 done += 1
                 if progress and not done % 10:
                     progress(done, len(entries), "entries")
-            work.finish(folder)
+            work.finish(root, folder)
     return Removed(tuple(work.gone), work.freed.bytes, work.freed.files, tuple(work.kept))
 
 
 def _folder_of(entry: Entry) -> Path:
     first = entry.paths[0].parent if entry.paths else entry.place
     return first.parent if entry.extra.get("index") and first.name == "cache" else first
+
+
+def _root_of(place: Path, folder: Path) -> Path:
+    """The cache's root: rattler's ``pkgs``, if its user put it elsewhere by a link."""
+    if folder.parent == place and folder.is_symlink() and hasattr(os, "geteuid"):
+        return folder if folder.lstat().st_uid in (0, os.geteuid()) else place
+    return place
 
 
 class _Work:
@@ -82,12 +95,12 @@ class _Work:
         """Find every symbolic link of a known environment into a known cache, records or not."""
         self._linked = links_into(environments(self._around), package_folders(self._around))
 
-    def take(self, entry: Entry, folder: Path, busy: str) -> None:
+    def take(self, entry: Entry, root: Root, folder: Path, busy: str) -> None:
         """Remove one entry or keep it with a reason."""
         why = busy or self._refusal(entry)
         if not why:
             try:
-                why = self._remove(entry, folder)
+                why = self._remove(entry, root, folder)
             except OSError as exc:
                 why, entry = reason(exc, entry.paths[0].parent), replace(entry, barred=True)
         if why:
@@ -95,19 +108,18 @@ class _Work:
         else:
             self.gone.append(entry)
 
-    def finish(self, folder: Path) -> None:
+    def finish(self, root: Root, folder: Path) -> None:
         """Drop the lines of ``urls.txt`` that nothing needs any more, and an empty trash."""
-        if folder in self._pruned and (folder / MAGIC).is_file():
-            with suppress(OSError):
-                self._prune(folder)
-        with suppress(OSError):
-            (folder / TRASH).rmdir()
+        with suppress(OSError), root.folder(folder) as opened:
+            if folder in self._pruned:
+                with suppress(OSError):
+                    self._prune(opened)
+            opened.rmdir(TRASH, ours=True)
 
-    def _prune(self, folder: Path) -> None:
-        magic = str(folder / MAGIC)
-        before = measure(magic).disk
-        prune(folder, os.listdir(folder))  # noqa: PTH208  # names are what is wanted
-        self.freed.bytes += before - measure(magic).disk
+    def _prune(self, folder: Folder) -> None:
+        before = disk_of(folder.stat(MAGIC))
+        prune(folder, folder.names())
+        self.freed.bytes += before - disk_of(folder.stat(MAGIC))
 
     def _refusal(self, entry: Entry) -> str:
         if entry.pinned and not (self._force and entry.yields):
@@ -137,54 +149,44 @@ class _Work:
             self._looked_s = time.monotonic()
         return self._running
 
-    def _remove(self, entry: Entry, folder: Path) -> str:
+    def _remove(self, entry: Entry, root: Root, folder: Path) -> str:
         if entry.extra.get("prune") == "urls":
-            self._prune(folder)
+            with root.folder(folder) as opened:
+                self._prune(opened)
             return ""
         if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE, Kind.TEMP):
             self._pruned.add(folder)
         if entry.paths[0].is_dir() and not entry.paths[0].is_symlink():
-            return self._remove_folder(entry, folder)
-        return self._remove_files(entry, folder)
+            return self._remove_folder(entry, root, folder)
+        return self._remove_files(entry, root, folder)
 
-    def _remove_folder(self, entry: Entry, folder: Path) -> str:
+    def _remove_folder(self, entry: Entry, root: Root, folder: Path) -> str:
         path = entry.paths[0]
         if path.name == TRASH:
-            self._empty(path)
+            root.remove(path)
             return ""
         if self._is_being_written(path.name, folder):
             return "being written"
         trash = folder / TRASH
-        make_folders(trash)
+        root.make_folder(trash)
         aside = trash / f"entrepot-{secrets.token_hex(4)}-{path.name}"[:200]
-        path.rename(aside)
+        root.move(path, aside)
         expected = int(entry.extra.get("links", "0"))
         if expected and measure(str(aside)).links > expected:
-            aside.rename(path)
+            root.move(aside, path)
             return "an installation began to link to it"
         for beside in entry.paths[1:]:
-            self.freed.unlink(str(beside))
+            root.remove(beside)
         try:
-            self.freed.tree(str(aside))
+            root.remove(aside)
         except OSError as exc:
             return f"part of it is left in {trash}: {exc.strerror}"
         return ""
 
-    def _empty(self, trash: Path) -> None:
-        """What is in a trash folder, then the folder."""
-        with os.scandir(trash) as found:
-            inside = [(each.path, each.is_dir(follow_symlinks=False)) for each in found]
-        for each, is_folder in inside:
-            if is_folder:
-                self.freed.tree(each)
-            else:
-                self.freed.unlink(each)
-        self.freed.rmdir(str(trash))
-
     def _is_being_written(self, name: str, folder: Path) -> bool:
         return any(is_locked(folder / f"{name}{end}.partial") for end in ("", ".conda", ".tar.bz2"))
 
-    def _remove_files(self, entry: Entry, folder: Path) -> str:
+    def _remove_files(self, entry: Entry, root: Root, folder: Path) -> str:
         """Files one after the other, under the lock that their writer would take."""
         if self._is_being_written(entry.paths[0].name, folder):
             return "being written"
@@ -193,9 +195,5 @@ class _Work:
             if not all(locks.enter_context(byte_lock(path)) for path in lockable):
                 return "being written"
             for path in entry.paths:
-                with suppress(FileNotFoundError):
-                    if path.is_dir() and not path.is_symlink():
-                        self.freed.tree(str(path))
-                    else:
-                        self.freed.unlink(str(path))
+                root.remove(path)
         return ""

@@ -6,14 +6,12 @@ conda appends to it without a lock and takes the last line with the right base n
 from __future__ import annotations
 
 import os
-import stat
-import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.names import CONDA_SUFFIXES
+from entrepot.removal import Folder
 from entrepot.tools.condakit.writable import MAGIC
 
 LIMIT_BYTES = 256 << 20
@@ -76,7 +74,7 @@ def _needed(lines: list[bytes], wanted: set[str]) -> list[bool]:
     return keep[::-1]
 
 
-def prune(folder: Path, names: Iterable[str]) -> int:
+def prune(folder: Folder, names: Iterable[str]) -> int:
     """Drop the lines that nothing in the folder needs; how many went.
 
     The new file replaces the old one in one step. What a running conda appends to the old one meanwhile is carried over.
@@ -84,8 +82,7 @@ def prune(folder: Path, names: Iterable[str]) -> int:
     Raises:
         OSError: it cannot be written.
     """
-    path = folder / MAGIC
-    with path.open("rb") as old:
+    with os.fdopen(folder.open(MAGIC), "rb") as old:
         lines = old.read().splitlines(keepends=True)
         if lines and not lines[-1].endswith(b"\n"):
             return 0  # somebody is writing this line
@@ -93,27 +90,8 @@ def prune(folder: Path, names: Iterable[str]) -> int:
         left = [line for line, kept in zip(lines, keep, strict=True) if kept]
         if len(left) == len(lines):
             return 0
-        _replace(path, b"".join(left))
+        folder.replace(MAGIC, b"".join(left), temporary=".urls.{}.tmp")
         if late := old.read():
-            with path.open("ab") as new:
+            with os.fdopen(folder.open(MAGIC, os.O_WRONLY | os.O_APPEND), "ab") as new:
                 new.write(late)
     return len(lines) - len(left)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    about = path.stat()
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=".urls.", suffix=".tmp")
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if hasattr(os, "chown"):
-            with suppress(PermissionError):
-                os.chown(name, about.st_uid, about.st_gid)
-        Path(name).chmod(stat.S_IMODE(about.st_mode))
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from entrepot.files import leave_to_owner, make_folders
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Entry, Finding, Kind, Progress, Surroundings
+from entrepot.removal import Root
 from entrepot.tools.condakit.archive import problem as archive_problem
 from entrepot.tools.condakit.archive import restore
 from entrepot.tools.condakit.cache import world_of
@@ -99,8 +98,9 @@ class Verifier:
         if self.with_records and not path.exists() and any(_is_package(entry) for entry in found):
             done = ""
             if self.repair:
-                with suppress(OSError):
-                    path.touch()
+                with suppress(OSError), Root(self.place) as root:
+                    with root.folder(self.folder) as folder:
+                        os.close(folder.open(MAGIC, os.O_WRONLY | os.O_CREAT))
                     done = "made an empty one"
             text = f"{self.folder} holds packages but no urls.txt: conda sees them and cannot use them"
             yield Finding(self.tool, None, "missing-urls-txt", text, path, done)
@@ -160,6 +160,20 @@ class Verifier:
     def _is_half(self, case: _Case) -> bool:
         return not load_json(case.path / "info/index.json")
 
+    def _write(self, case: _Case, name: str, mode: int, data: bytes) -> None:
+        """A new file in place of the old name, by descriptor from the place's root.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = case.path / name
+        umask = os.umask(0)
+        os.umask(umask)
+        with Root(self.place) as root:
+            root.make_folder(path.parent)
+            with root.folder(path.parent) as folder:
+                folder.replace(path.name, data, temporary=".entrepot.{}", mode=mode & ~umask)
+
     def _finding(self, case: _Case, word: str, text: str, repaired: str, path: str = "") -> Finding:
         return Finding(self.tool, case.entry, word, f"{case.path.name}: {text}", case.path / path, repaired)
 
@@ -170,7 +184,7 @@ class Verifier:
         if not self.repair or case.archive is None:
             return ""
         wanted = dict.fromkeys(INFO, LARGEST_INFO_BYTES)
-        done = restore(case.archive, wanted, lambda name, mode, data: _write(case.path, name, mode, data))
+        done = restore(case.archive, wanted, lambda name, mode, data: self._write(case, name, mode, data))
         return "unpacked again from its archive" if "info/index.json" in done else self._remove_case(case)
 
     def _mend(self, case: _Case, found: list[Damage]) -> str:
@@ -178,7 +192,7 @@ class Verifier:
         if case.archive is not None:
             wanted = {damage.path: damage.size for damage in found}
             with suppress(OSError):
-                done = restore(case.archive, wanted, lambda name, mode, data: _write(case.path, name, mode, data))
+                done = restore(case.archive, wanted, lambda name, mode, data: self._write(case, name, mode, data))
                 if done == set(wanted):
                     return "restored from its archive"
         return self._remove_case(case)
@@ -198,7 +212,7 @@ class Verifier:
             if self.repair:
                 lost = {key: index[key] for key in ("depends", "constrains") if index.get(key)}
                 with suppress(OSError):
-                    _write(case.path, RECORD, 0o644, json.dumps(record | lost, indent=2).encode())
+                    self._write(case, RECORD, 0o644, json.dumps(record | lost, indent=2).encode())
                     done = "dependencies taken from index.json"
             yield self._finding(case, "emptied-depends", "its record lost its dependencies", done, RECORD)
 
@@ -207,7 +221,8 @@ class Verifier:
         done = ""
         if self.repair and case.archive is not None and case.url:
             with suppress(OSError):
-                (case.path / RECORD).unlink()
+                with Root(self.place) as root:
+                    root.unlink(case.path / RECORD)
                 done = "dropped the record: conda makes it again from index.json and urls.txt"
         elif self.repair:
             done = self._remove_case(case)
@@ -225,28 +240,3 @@ def _is_broken_json(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return True
     return False
-
-
-def _write(package: Path, name: str, mode: int, data: bytes) -> None:
-    """A new file in place of the old name; never through a symbolic link, never out of the package.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    path = package / name
-    make_folders(path.parent)
-    if not os.path.realpath(path.parent).startswith(os.path.realpath(package)):
-        raise OSError(f"{name} would lie outside {package}")
-    umask = os.umask(0)
-    os.umask(umask)
-    number, temporary = tempfile.mkstemp(dir=path.parent, prefix=".entrepot.")
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(data)
-            leave_to_owner(number, path.parent)
-        Path(temporary).chmod(mode & 0o777 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise

@@ -1,7 +1,7 @@
 """Whether what lies in a cache may be taken away by whoever asks: foreign directories, permissions, read-only file systems.
 
-pip run by root uses no cache that root does not own, and neither do we change one: what a mistaken ``sudo`` leaves behind, files of
-root's among somebody's own, is worse than what it was to clean. Only looks, changes nothing.
+pip run by root uses no cache that root does not own, and neither do we change one
+(:func:`entrepot.removal.foreign`). Only looks, changes nothing.
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.refusals import reason, user_name
-
-INSIST = "run entrepot as that user, or add --force"
-"""How the reason ends when root may insist."""
+from entrepot.removal import foreign, other_owner, user_name
+from entrepot.tools.refusals import reason
 
 
 def locked(place: Path, around: Surroundings) -> Callable[[Path], str] | None:
     """What tells of a folder below a cache directory why nothing in it may be removed; ``None`` when all of it may."""
     if around.platform == "win32":
         return None
-    foreign = foreign_owner(place, around)
-    if foreign:
-        return lambda _folder: f"it belongs to {foreign}, and pip run by root would not use it: {INSIST}"
+    if why := foreign(place, around.euid):
+        return lambda _folder: why
     if os.access(place, os.W_OK):
         return None
     return lambda folder: "" if os.access(folder, os.W_OK | os.X_OK) else refusal(folder)
@@ -32,15 +29,8 @@ def locked(place: Path, around: Surroundings) -> Callable[[Path], str] | None:
 
 def foreign_owner(path: Path, around: Surroundings) -> str:
     """Who owns a path, or the nearest directory above it that exists, when we are root and it is not root; else empty."""
-    if around.euid != 0:
-        return ""
-    for folder in (path, *path.parents):
-        try:
-            owner = folder.stat().st_uid
-        except OSError:
-            continue
-        return user_name(owner) if owner else ""
-    return ""
+    owner = other_owner(path, around.euid)
+    return user_name(owner) if owner else ""
 
 
 def refusal(folder: Path) -> str:

@@ -11,46 +11,18 @@ import os
 import stat
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 from entrepot.files import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, texts_of
+from entrepot.removal import Folder, Freed, Root
 from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, stamp
 from entrepot.tools.pip.running import Watch
 from entrepot.tools.pip.wheels import ORIGIN_FILE
 from entrepot.tools.refusals import reason
-
-
-class Freed:
-    """Bytes and files given back, by inode: a file's blocks count when its last link goes."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.files = 0
-
-    def unlink(self, path: Path, info: os.stat_result) -> None:
-        """Remove one file.
-
-        Raises:
-            OSError: it could not be removed.
-        """
-        path.unlink()
-        self.files += 1
-        if info.st_nlink <= 1:
-            self.bytes += disk_of(info)
-
-    def rmdir(self, path: Path) -> bool:
-        """Remove a directory if it is empty; whether it went."""
-        try:
-            info = path.lstat()
-            path.rmdir()
-        except OSError:
-            return False
-        self.bytes += disk_of(info)
-        return True
 
 
 def remove(
@@ -74,18 +46,28 @@ def remove(
     freed = Freed()
     gone: list[Entry] = []
     kept: list[tuple[Entry, str]] = []
-    for number, entry in enumerate(entries):
-        try:
-            why = _remove_one(entry, freed, None if force else watch, now=time.time() if now is None else now)
-        except _Barred as exc:
-            kept.append((replace(entry, barred=True), exc.why))
-            continue
-        if why:
-            kept.append((entry, why))
-        else:
-            gone.append(entry)
-        if progress and number % 100 == 0:
-            progress(number, len(entries), "entries")
+    with ExitStack() as opened:
+        roots: dict[Path, Root | str] = {}
+        for number, entry in enumerate(entries):
+            if (root := roots.get(entry.place)) is None:
+                try:
+                    root = opened.enter_context(Root(entry.place, freed))
+                except OSError as exc:
+                    root = reason(exc, entry.place)
+                roots[entry.place] = root
+            try:
+                if isinstance(root, str):
+                    raise _Barred(root)  # noqa: TRY301  # as if each of its entries had been tried
+                why = _remove_one(entry, root, None if force else watch, now=time.time() if now is None else now)
+            except _Barred as exc:
+                kept.append((replace(entry, barred=True), exc.why))
+                continue
+            if why:
+                kept.append((entry, why))
+            else:
+                gone.append(entry)
+            if progress and number % 100 == 0:
+                progress(number, len(entries), "entries")
     return Removed(tuple(gone), freed.bytes, freed.files, tuple(kept))
 
 
@@ -132,23 +114,23 @@ class _Barred(Exception):
         self.why = why
 
 
-def _remove_one(entry: Entry, freed: Freed, watch: Watch | None, *, now: float) -> str:
+def _remove_one(entry: Entry, root: Root, watch: Watch | None, *, now: float) -> str:
     """Remove one entry, by force without a ``watch``; why it stays, if it does."""
     if entry.pinned and (watch or not entry.yields):
         return entry.pinned
-    paths = list(entry.paths)
+    paths = [path.rpartition(os.sep) for path in texts_of(entry.paths)]
+    place, names = paths[0][0], [name for _, _, name in paths]
     try:
-        infos = [path.lstat() for path in paths]
+        with root.folder(place) as folder:
+            infos = [folder.stat(name) for name in names]
+            why = _changed(entry, infos) or (_busy(entry, infos, now, watch) if watch else "")
+            if not why:
+                _unlink_all(entry, folder, names, infos)
+            return why
     except FileNotFoundError:
-        infos = []
-    except OSError as exc:
-        raise _Barred(reason(exc, paths[0].parent)) from exc
-    if not infos:
         return "it is gone already, or was replaced while it was looked at"
-    why = _changed(entry, infos) or (_busy(entry, infos, now, watch) if watch else "")
-    if why:
-        return why
-    return _unlink_all(entry, paths, infos, freed)
+    except OSError as exc:
+        raise _Barred(reason(exc, Path(place))) from exc
 
 
 def _changed(entry: Entry, infos: list[os.stat_result]) -> str:
@@ -168,30 +150,19 @@ def _busy(entry: Entry, infos: list[os.stat_result], now: float, watch: Watch) -
     return watch.why_not(entry, newest, now)
 
 
-def _unlink_all(entry: Entry, paths: list[Path], infos: list[os.stat_result], freed: Freed) -> str:
+def _unlink_all(entry: Entry, folder: Folder, names: list[str], infos: list[os.stat_result]) -> None:
     """Metadata first. When the first file cannot go nothing goes; when a later one cannot, an orphan is left and said."""
-    for number, (path, info) in enumerate(zip(paths, infos, strict=True)):
+    for number, (name, info) in enumerate(zip(names, infos, strict=True)):
         try:
-            freed.unlink(path, info)
+            folder.unlink(name, info)
         except FileNotFoundError:
             continue
         except OSError as exc:
-            raise _Barred(reason(exc, path.parent) + (" (its metadata is gone)" if number else "")) from exc
-    _tidy(entry, paths[0].parent, freed)
-    return ""
-
-
-def _tidy(entry: Entry, folder: Path, freed: Freed) -> None:
-    """Take the directories that became empty, up to the part's root, and a wheel directory's origin.json with its last wheel."""
-    if entry.key.startswith("wheels/"):
-        with suppress(OSError):
-            names = os.listdir(folder)  # noqa: PTH208  # names are what is wanted
-            if names == [ORIGIN_FILE]:
-                origin = folder / ORIGIN_FILE
-                freed.unlink(origin, origin.lstat())
-    top = _top(entry)
-    while folder != top and top in folder.parents and freed.rmdir(folder):
-        folder = folder.parent
+            raise _Barred(reason(exc, Path(folder.path)) + (" (its metadata is gone)" if number else "")) from exc
+    with suppress(OSError):  # a wheel directory's origin.json goes with its last wheel
+        if entry.key.startswith("wheels/") and folder.names() == [ORIGIN_FILE]:
+            folder.unlink(ORIGIN_FILE)
+    folder.rmdir_upwards(keep=1)  # the directories that became empty, but the part's own
 
 
 def _top(entry: Entry) -> Path:

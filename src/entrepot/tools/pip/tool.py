@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
 from entrepot.tools.defaults import default_index
-from entrepot.tools.pip.access import INSIST, foreign_owner, locked
+from entrepot.tools.pip.access import foreign_owner, locked
 from entrepot.tools.pip.interpreters import pips
 from entrepot.tools.pip.locations import state_folder
 from entrepot.tools.pip.places import cache_of, indexes, places
@@ -97,10 +97,7 @@ class PipTool:
         why_not = locked(place.path, around) if place.path is not None and exists(place.path) else None
         if why_not is None:
             return self._spared(place.path, entries, around) if place.path is not None else entries
-        return (
-            replace(e, pinned=why, yields=why.endswith(INSIST), barred=True) if (why := why_not(e.paths[0].parent)) else e
-            for e in entries
-        )
+        return (replace(e, pinned=why, yields=False, barred=True) if (why := why_not(e.paths[0].parent)) else e for e in entries)
 
     def _spared(self, root: Path, entries: Iterable[Entry], around: Surroundings) -> Iterable[Entry]:
         from entrepot.tools.pip.running import Watch  # noqa: PLC0415
@@ -244,12 +241,9 @@ class PipTool:
             return
         entries = list(self._scan(place, around, progress, recheck=True))
         index = Index(self._index_path(around))
-        foreign = foreign_owner(place.path, around)
-        mends = repair and not foreign
         try:
-            checker = Verifier(place.path, self._bases(around), repair=mends, full=full, progress=progress)
-            for found in checker.findings(entries):
-                yield found if mends or not repair else replace(found, text=f"{found.text} (not repaired: it belongs to {foreign})")
+            checker = Verifier(place.path, self._bases(around), repair=repair, full=full, progress=progress)
+            yield from checker.findings(entries)
             checker.remember(index)
         finally:
             index.close()

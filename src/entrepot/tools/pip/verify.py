@@ -7,8 +7,6 @@ lacks, a cookie is cut out. Nothing else is touched: an undamaged cache keeps ev
 from __future__ import annotations
 
 import io
-import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from entrepot.digests import Digest
 from entrepot.ports.tool import Entry, Finding, Kind, Progress
+from entrepot.removal import Root
 from entrepot.simple.paths import path_digest
 from entrepot.tools.defaults import files_host
 from entrepot.tools.pip import removal
@@ -286,8 +285,8 @@ class Verifier:
             text = "its origin.json is no JSON object with a URL: pip warns on every run and knows nothing of its hash"
             repaired = ""
             if self._repair:
-                with suppress(OSError):
-                    origin.unlink()
+                with suppress(OSError), Root(self._root) as root:
+                    root.unlink(origin)
                     repaired = "removed origin.json"
             yield Finding("pip", entry, "broken-origin", text, origin, repaired)
 
@@ -310,9 +309,11 @@ class Verifier:
         said = change(meta)
         path = entry.paths[0]
         try:
-            if stamp(path.lstat()) != entry.extra["stamp"].partition(";")[0]:
-                return Finding("pip", entry, problem, f"{text} (not mended: it changed meanwhile)", path)
-            _replace(path, encode(meta.top))
+            with Root(self._root) as root, root.folder(path.parent) as folder:
+                if stamp(folder.stat(path.name)) != entry.extra["stamp"].partition(";")[0]:
+                    return Finding("pip", entry, problem, f"{text} (not mended: it changed meanwhile)", path)
+                # the temporary name is one that pip's own cleaning knows
+                folder.replace(path.name, encode(meta.top), temporary=f"{path.name}{{}}.tmp")
         except OSError as exc:
             return Finding("pip", entry, problem, f"{text} (not mended: {exc.strerror})", path)
         self._results.pop(entry.key, None)
@@ -346,26 +347,6 @@ def _without_cookies(meta: Meta) -> str:
         if name.lower() in SECRET_HEADERS - {"www-authenticate"}:
             del headers[name]
     return "cut it out"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """New metadata in one step, with the old file's mode; the temporary name is one that pip's own cleaning knows.
-
-    Raises:
-        OSError: it could not be written; nothing has changed then.
-    """
-    temporary = path.with_name(f"{path.name}{secrets.token_hex(4)}.tmp")
-    number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(path.stat().st_mode & 0o777)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _archive_problem(entry: Entry, body: io.BufferedReader, size: int) -> str:

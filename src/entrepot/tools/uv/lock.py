@@ -39,7 +39,8 @@ def exclusive(root: Path, *, wait_s: float = 5.0) -> Iterator[None]:
         Busy: somebody else holds it.
         OSError: the lock file cannot be opened. A file system without locks is no error: uv goes on without, too.
     """
-    number = open_or_make(root / LOCK, os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o666)
+    flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)  # uv makes no link
+    number = open_or_make(root / LOCK, flags, 0o666)
     try:
         _acquire(number, root, wait_s)
         yield

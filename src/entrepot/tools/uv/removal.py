@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Progress, Removed
-from entrepot.tools.freeing import Freed
+from entrepot.removal import Root
 from entrepot.tools.refusals import reason
 from entrepot.tools.uv.cache import folders_above
 from entrepot.tools.uv.environments import References
@@ -50,25 +49,29 @@ def remove(
         progress: told after each entry.
         wait_s: how long to wait for uv's lock.
     """
-    work = _Work(root, references, force=force, progress=progress)
     try:
-        with exclusive(root, wait_s=0 if force else wait_s):
-            return work.done(entries)
+        with Root(root) as opened:
+            work = _Work(opened, references, force=force, progress=progress)
+            try:
+                with exclusive(root, wait_s=0 if force else wait_s):
+                    return work.done(entries)
+            except Busy:
+                if force:
+                    return work.done(entries)
+                raise
     except Busy as exc:
-        if force:
-            return work.done(entries)
         return Removed(kept=tuple((replace(entry, barred=True), str(exc)) for entry in entries))
     except OSError as exc:
         return Removed(kept=tuple((replace(entry, barred=True), reason(exc, root)) for entry in entries))
 
 
 class _Work:
-    def __init__(self, root: Path, references: References, *, force: bool, progress: Progress | None) -> None:
-        self._root = str(root)
+    def __init__(self, root: Root, references: References, *, force: bool, progress: Progress | None) -> None:
+        self._cache = root
+        self._root = root.path
         self._refs = references
         self._force = force
         self._progress = progress
-        self._freed = Freed()
         self._trash = f"{self._root}/{TRASH}{secrets.token_hex(8)}"
         self._gone: list[Entry] = []
         self._kept: list[tuple[Entry, str]] = []
@@ -86,9 +89,10 @@ class _Work:
                 if self._progress:
                     self._progress(first + len(batch), len(entries), "entries")
         finally:
-            with suppress(OSError):
-                os.rmdir(self._trash)  # noqa: PTH106  # made by us: neither took nor gives anything
-        return Removed(tuple(self._gone), self._freed.bytes, self._freed.files, tuple(self._kept))
+            with suppress(OSError), self._cache.folder(self._root) as folder:
+                folder.rmdir(os.path.basename(self._trash), ours=True)  # noqa: PTH119
+        freed = self._cache.freed
+        return Removed(tuple(self._gone), freed.bytes, freed.files, tuple(self._kept))
 
     def _older_uv(self) -> str | None:
         return None if self._force else lockless_uv(Path(self._root))
@@ -108,7 +112,7 @@ class _Work:
                 staged.append((entry, moved))
         if staged and (why_not := self._older_uv()) is not None:
             for entry, moved in staged:
-                _put_back(moved)
+                self._put_back(moved)
                 self._kept.append((entry, why_not))
             return
         for entry, moved in staged:
@@ -125,16 +129,16 @@ class _Work:
             return why, []
         moved: list[tuple[str, str]] = []
         try:
-            os.makedirs(self._trash, 0o700, exist_ok=True)  # noqa: PTH103
+            self._cache.make_folder(self._trash, 0o700)
             for path in self._without_shared(entry, paths):
                 away = f"{self._trash}/{secrets.token_hex(8)}"
                 try:
-                    os.rename(path, away)  # noqa: PTH104  # from now on no uv finds half of it
+                    self._cache.move(path, away)  # from now on no uv finds half of it
                 except FileNotFoundError:
                     continue
                 moved.append((path, away))
         except OSError as exc:
-            _put_back(moved)
+            self._put_back(moved)
             exc.filename = exc.filename or paths[0]
             raise
         return "", moved
@@ -163,10 +167,7 @@ class _Work:
     def _delete(self, entry: Entry, moved: Sequence[tuple[str, str]]) -> None:
         try:
             for _, away in moved:
-                if stat.S_ISDIR(os.lstat(away).st_mode):
-                    self._freed.tree(away)
-                else:
-                    self._freed.unlink(away)
+                self._cache.remove(away)
         except OSError as exc:
             why = f"{reason(exc, Path(exc.filename or self._trash).parent)}; what is left of it lies in {self._trash}"
             self._kept.append((replace(entry, barred=True), why))
@@ -182,20 +183,19 @@ class _Work:
                     self._end(folder)
             else:
                 with suppress(OSError):  # something else is in it
-                    self._freed.rmdir(folder)
+                    self._cache.rmdir(folder)
 
     def _end(self, bucket: str) -> None:
-        with suppress(OSError):
-            names = os.listdir(bucket)  # noqa: PTH208
+        with suppress(OSError), self._cache.folder(bucket) as folder:
+            names = folder.names()
             if set(names) <= MARKS:
                 for name in names:
-                    self._freed.unlink(f"{bucket}/{name}")
-                self._freed.rmdir(bucket)
+                    folder.unlink(name)
+                folder.rmdir_upwards(keep=0)
 
-
-def _put_back(moved: Sequence[tuple[str, str]]) -> None:
-    """Undo renames, the last first; where something new has come meanwhile it stays."""
-    for path, away in reversed(moved):
-        with suppress(OSError):
-            if not os.path.lexists(path):
-                os.rename(away, path)  # noqa: PTH104
+    def _put_back(self, moved: Sequence[tuple[str, str]]) -> None:
+        """Undo renames, the last first; where something new has come meanwhile it stays."""
+        for path, away in reversed(moved):
+            with suppress(OSError):
+                if not os.path.lexists(path):
+                    self._cache.move(away, path)
