@@ -154,21 +154,22 @@ def test_a_flipped_byte_is_found_and_repaired(machine):
 def test_an_unfinished_download_goes_under_its_lock_or_stays_while_it_is_led(machine):
     machine.write()
     store = directory.DirectoryStore(machine.root)
-    flights = {name: store.open_flight(name) for name in ("led", "left")}
+    flights = {name: store.open_flight(name) for name in ("1" * 40, "2" * 40)}
+    led, left = flights
     for flight in flights.values():
         assert flight.lead()
         flight.write(b"x" * 9000)
         flight.describe(b"note")
-    flights["left"].close()
+    flights[left].close()
     for path in (machine.root / "flights").glob("*.part"):
         os.utime(path, (1_600_000_000, 1_600_000_000))
     done = machine.run("clean", "-y", "--tool", "entrepot")
     assert done.returncode == 0
     assert "a download in progress" in done.stdout
-    flights["led"].close()
+    flights[led].close()
     store.close()
-    assert {p.name for p in (machine.root / "flights").iterdir()} >= {"led.part", "led.note"}
-    assert not list((machine.root / "flights").glob("left.*"))
+    assert {p.name for p in (machine.root / "flights").iterdir()} >= {f"{led}.part", f"{led}.note"}
+    assert not list((machine.root / "flights").glob(f"{left}.*"))
 
 
 def test_where_tells_why(machine, tmp_path):

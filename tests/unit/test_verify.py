@@ -191,3 +191,18 @@ def test_the_finding_says_which_file_it_is_and_where_it_lies(world):
     assert finding.path == world.root / body_key(sha256_of(b"good bytes"))
     assert finding.entry is not None
     assert finding.entry.trust == "bad"
+
+
+def test_files_that_are_no_heads_by_their_names_are_named_and_left_alone(world):
+    """Also when one of them names a body, which then is no orphan."""
+    key = world.add()
+    objects = world.store.objects
+    objects["heads/ab/notes.txt"] = b"work"
+    objects["heads/ab/later"] = objects.pop(key)
+    world.ledger.forget([key])
+    before = dict(objects)
+    assert problems(world, repair=True) == [("strange-name", ""), ("strange-name", "")]
+    assert objects == before
+    objects[world.body(b"a wheel")] = b"a wheeL"
+    assert ("digest-mismatch", "removed") in problems(world, repair=True)
+    assert set(before) - set(objects) == {world.body(b"a wheel")}

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrepot.files import disk_of
+from entrepot.files import disk_of, unlink_in
+from entrepot.ownership import flight_file
 from entrepot.ports.tool import Entry, Kind, Place
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ def unfinished(root: Path, place: Place, store: Store, now: float) -> Iterator[E
     except OSError:
         return
     for each in found:
-        partial = each.name.endswith(".part")
-        if not partial and not each.name.endswith(".tmp"):
-            continue  # notes go with their part, locks are empty
+        file = flight_file(each.name)
+        if file is None or file.kind in {"note", "lock"} or not each.is_file(follow_symlinks=False):
+            continue  # not ours; notes go with their part, locks are empty
+        partial = file.kind == "part"
         with contextlib.suppress(OSError):
             seen, path = each.stat(follow_symlinks=False), Path(each.path)
             means, age = PARTIAL if partial else TEMPORARY, now - seen.st_mtime
@@ -107,9 +109,9 @@ def remove_unfinished(store: Store, entry: Entry, *, force: bool) -> tuple[int, 
         Bytes of disk given back, and files; or why it stays.
     """
     path = entry.paths[-1]
-    if path.suffix == ".tmp":
+    if path.suffix != ".part":
         with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+            unlink_in(path.parent, path.name)
         return entry.disk, 1
     flight = store.open_flight(path.name.removesuffix(".part"))
     try:

@@ -60,9 +60,16 @@ class Get(Protocol):
     async def get(self, key: str) -> Blob | None:
         """The object under ``key``, open for reading; ``None`` if there is none.
 
+        A body (``bodies/sha256/``) that may have been changed since it was stored is hashed first;
+        a wrong one is absent.
+
         Raises:
             StoreUnavailable: the backend gave no answer; a retry may help.
         """
+        ...
+
+    def open(self, key: str) -> Blob | None:
+        """As :meth:`get` without an event loop, and without a check of a body's bytes."""
         ...
 
 

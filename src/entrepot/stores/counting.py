@@ -30,6 +30,11 @@ class CountingStore(StoreWrapper):
         self.calls["get_hit"] += found is not None
         return found
 
+    def open(self, key: str) -> Blob | None:
+        """Counted."""
+        self.calls["open"] += 1
+        return self.inner.open(key)
+
     async def head(self, key: str) -> ObjectMeta | None:
         """Counted."""
         self.calls["head"] += 1

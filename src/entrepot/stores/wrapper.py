@@ -34,6 +34,10 @@ class StoreWrapper:
         """The object, open for reading."""
         return await self.inner.get(key)
 
+    def open(self, key: str) -> Blob | None:
+        """The object as it is there."""
+        return self.inner.open(key)
+
     async def head(self, key: str) -> ObjectMeta | None:
         """The object's meta data."""
         return await self.inner.head(key)
