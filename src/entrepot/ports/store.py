@@ -172,9 +172,10 @@ class Growing(Protocol):
     async def commit(self, key: str) -> ObjectMeta:
         """Make the bytes durable and the object ``key``, atomically; the note is dropped; the lead is kept until ``close``.
 
-        An object that is already there under a content-addressed key (``bodies/``) is kept and the new bytes dropped,
-        unless its length is wrong or it is in doubt after a crash. Call it within a shared ``hold`` that lasts until the
-        head's put. Afterwards ``size`` and ``read`` go on; to write again, ``restart`` first.
+        An object that is already there is replaced, also under a content-addressed key: the new
+        bytes were checked, the old ones may have been changed. Call it within a shared ``hold``
+        that lasts until the head's put. Afterwards ``size`` and ``read`` go on; to write again,
+        ``restart`` first.
 
         Raises:
             StoreFull, StoreUnavailable: the bytes are not durable; the part is still there.
