@@ -184,7 +184,7 @@ def _check_folders(root: str, fd: int) -> None:
         with suppress(FileNotFoundError):
             if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                 raise StoreUnavailable(
-                    f"the store at {root} cannot be used: {name!r} in it is no directory of its own",
+                    f"the store at {root} cannot be used: {name!r} in it is a link or a file",
                     hint=f"remove {os.path.join(root, name)}, or {ELSEWHERE}",
                 )
 
@@ -199,6 +199,11 @@ def open_beneath(root: int, folder: str) -> int:
     for segment in folder.split("/") if folder else (".",):
         try:
             below = os.open(segment, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=fd)
+        except OSError as exc:
+            if exc.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                raise
+            text = f"{segment!r} in {folder} is a link or a file, not a directory"
+            raise NotADirectoryError(errno.ENOTDIR, text) from exc
         finally:
             if fd != root:
                 os.close(fd)
