@@ -178,7 +178,8 @@ def power_cut(root: Path, chance: random.Random) -> None:
         if what == 0:
             path.unlink()
         elif what == 1:
-            path.rename(root / "flights" / f"put-{chance.randrange(10**9)}.tmp") if top in {"bodies", "heads"} else path.unlink()
+            unnamed = root / "flights" / f"put-{chance.randrange(16**16):016x}.tmp"
+            path.rename(unnamed) if top in {"bodies", "heads"} else path.unlink()
         elif what in {2, 3}:
             size = path.stat().st_size
             path.write_bytes(chance.choice([b"", b"\0" * size, path.read_bytes()[: size // 2]]))

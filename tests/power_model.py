@@ -12,6 +12,7 @@ import dataclasses
 import os
 import random
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -56,7 +57,8 @@ class Disk:
         def opened(path, flags, *args, **more):
             with self._lock:
                 fd = real["open"](path, flags, *args, **more)
-                if self._here(path):
+                path = _whole(path, more.get("dir_fd"))
+                if self._here(path) and not stat.S_ISDIR(os.fstat(fd).st_mode):
                     if path not in self._files:
                         self._count += 1
                         self._enter(path, self._count)
@@ -91,6 +93,8 @@ class Disk:
             def call(source, target, *args, **more):
                 with self._lock:
                     real[name](source, target, *args, **more)
+                    source = _whole(source, more.get("src_dir_fd"))
+                    target = _whole(target, more.get("dst_dir_fd"))
                     if self._here(target):
                         self._enter(target, self._files[source])
                         if name == "replace":
@@ -101,6 +105,7 @@ class Disk:
         def removed(path, *args, **more):
             with self._lock:
                 real["unlink"](path, *args, **more)
+                path = _whole(path, more.get("dir_fd"))
                 if self._here(path):
                     self._enter(path, None)
 
@@ -140,6 +145,11 @@ class Disk:
                 names[path] = file
         contents = {file: _content(log, file, chance) for file in names.values() if file is not None}
         return {path[len(self.root) :]: (file, contents[file]) for path, file in names.items() if file is not None}
+
+
+def _whole(path: object, folder: int | None) -> object:
+    """A path that was given relative to an open directory, whole."""
+    return path if folder is None else f"{os.readlink(f'/proc/self/fd/{folder}')}/{path}"
 
 
 def _content(log: list[tuple], file: int, chance: random.Random) -> bytes:

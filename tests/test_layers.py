@@ -20,7 +20,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 PACKAGE = "entrepot"
 
 DOMAIN = frozenset(
-    "httpcache simple channel beside locks eviction names digests heads sizes links files patches removal".split(),
+    "httpcache simple channel beside locks eviction names digests heads sizes links files patches ownership removal".split(),
 )
 """Packages and modules that hold values and rules and know neither ports nor adapters."""
 ADAPTERS = frozenset({"stores", "upstreams", "tools"})

@@ -18,15 +18,16 @@ def _is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def leave_to_owner(fd: int, folder: Path) -> None:
+def leave_to_owner(fd: int, folder: Path | int) -> None:
     """Give an open file that was just made to the owner of its folder, if we are root and the folder is another user's.
 
-    By descriptor: a name in somebody else's folder could mean something else a moment later.
+    By descriptor: a name in somebody else's folder could mean something else a moment later. The
+    folder may be given by one as well.
     """
     if not _is_root():
         return
     with suppress(OSError):  # a file system that knows no owners, or a root that may not
-        owner = folder.stat()
+        owner = os.stat(folder)  # noqa: PTH116 -- a descriptor has no Path
         if owner.st_uid:
             os.fchown(fd, owner.st_uid, owner.st_gid)
 
@@ -51,6 +52,19 @@ def open_or_make(path: str | Path, flags: int, mode: int) -> int:
             continue  # somebody else was quicker
         leave_to_owner(fd, Path(path).parent)
         return fd
+
+
+def unlink_in(folder: str | Path, name: str) -> None:
+    """Remove a file's name from a directory that is no link itself.
+
+    Raises:
+        OSError: as the system says; also when the directory is a link.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.unlink(name, dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 def make_folder(folder: str | Path, mode: int = 0o777) -> None:

@@ -62,7 +62,7 @@ class TestDirectoryStoreWithoutLocks(StoreSuite):
 class TestDirectoryStoreWithoutHardLinks(StoreSuite):
     @pytest.fixture
     def store(self, tmp_path, monkeypatch):
-        def link(*_):
+        def link(*_, **_more):
             raise PermissionError(1, "Operation not permitted")
 
         monkeypatch.setattr("os.link", link)

@@ -146,6 +146,7 @@ print(catalogue.degraded, len(list(catalogue.listing())), sorted(catalogue.hosts
 catalogue.learn_host("x:1")
 catalogue.rebuild(store)
 catalogue.close()
+store.close()
 """
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.digests import Digest
-from entrepot.heads import Head, body_key
+from entrepot.heads import Head, body_key, cache_key
 from entrepot.httpcache.messages import ResponseHead, StoredResponse
 from entrepot.stores import layout
 from entrepot.stores.catalogue import SqliteCatalogue
@@ -127,9 +127,10 @@ def test_a_body_that_another_process_reads_is_not_evicted(store, spawn):
     catalogue = SqliteCatalogue(None)
     digest = Digest("sha256", body(data).removeprefix("bodies/sha256/").replace("/", ""))
     head = Head("https://files.test/x", "GET", StoredResponse(ResponseHead(200), (), 1, 1, len(data), key="0"), digest)
-    run(store.put("heads/ab/cd/0", head.to_bytes()))
-    os.utime(store.root / "heads/ab/cd/0", (1, 1))
-    catalogue.record("heads/ab/cd/0", head, used=1, disk=303_104)
+    key = f"{cache_key('https://files.test/x')}/0"
+    run(store.put(key, head.to_bytes()))
+    os.utime(store.root / key, (1, 1))
+    catalogue.record(key, head, used=1, disk=303_104)
     reader = spawn("blob = store.open(sys.argv[2]); print(blob.size, flush=True); sys.stdin.readline()", body(data))
     reader.stdout.readline()
     small = DirectoryStore(store.root, cap=1)
@@ -167,7 +168,7 @@ r = random.Random(int(sys.argv[2]))
 print("go", flush=True)
 for i in range(10**6):
     data = r.randbytes(r.randrange(1, 200_000))
-    flight = store.open_flight(f"f{i}")
+    flight = store.open_flight(f"{i:040d}")
     if flight.lead():
         flight.restart()  # what a dead one left was other data
         flight.describe(b"note")
@@ -176,7 +177,7 @@ for i in range(10**6):
         head = b'{"format":1,"body":"sha256:%s"}' % hashlib.sha256(data).hexdigest().encode()
         with store.hold(body(data)):
             asyncio.run(flight.commit(body(data)))
-            asyncio.run(store.put(f"heads/ab/{sys.argv[2]}{i:07}/0", head))
+            asyncio.run(store.put(f"heads/ab/{sys.argv[2]:0>22}{i:040}/0", head))
     flight.close()
     if i == 0:
         print("one", flush=True)

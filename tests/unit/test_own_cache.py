@@ -15,6 +15,10 @@ from entrepot.stores.directory import DirectoryStore
 from own_store import World
 from unit.storing import disk_of
 
+A, B = "a" * 40, "b" * 40
+"""Names of downloads."""
+TEMPORARY = f"put-{'0' * 16}.tmp"
+
 
 @pytest.fixture
 def world(tmp_path):
@@ -141,7 +145,7 @@ def test_the_summary_agrees_with_a_scan(world, cache, around, linked):
     world.add("https://index.test/simple/none/", None, kind="page", status=404)
     flights = world.root / "flights"
     flights.mkdir(exist_ok=True)
-    (flights / "f.part").write_bytes(b"y" * 5000)
+    (flights / f"{A}.part").write_bytes(b"y" * 5000)
     place = cache.places(around)[0]
     quick, slow = cache.summary(place, around), holding(place, cache.scan(place, around))
     assert quick.groups.keys() - {"other"} == slow.groups.keys() == {"downloads", "pages", "temp"}
@@ -201,11 +205,11 @@ def test_a_head_that_cannot_be_read_is_removed_all_the_same(world, cache, around
 @pytest.mark.parametrize(
     ("name", "age", "says"),
     [
-        ("a.part", 10, ("a download in progress", "")),
-        ("a.part", 86_400, ("", "")),
-        ("a.part", 8 * 86_400, ("", "unfinished download")),
-        ("put-1.tmp", 10, ("being written", "")),
-        ("put-1.tmp", 7_200, ("", "stale temporary")),
+        (f"{A}.part", 10, ("a download in progress", "")),
+        (f"{A}.part", 86_400, ("", "")),
+        (f"{A}.part", 8 * 86_400, ("", "unfinished download")),
+        (TEMPORARY, 10, ("being written", "")),
+        (TEMPORARY, 7_200, ("", "stale temporary")),
     ],
 )
 def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(world, cache, around, name, age, says):
@@ -219,12 +223,12 @@ def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(world, cac
 @pytest.mark.parametrize("age", [10, 86_400])
 def test_where_a_lock_tells_the_age_of_an_unfinished_download_does_not_count(world, cache, around, led, says, age):
     """One that died for lack of room may go at once, and one that stands still for long is in progress all the same."""
-    flight = DirectoryStore(world.root).open_flight("a")
+    flight = DirectoryStore(world.root).open_flight(A)
     assert flight.lead()
     flight.write(b"x" * 5000)
     if not led:
         flight.release()
-    os.utime(world.path("flights/a.part"), (world.now - age, world.now - age))
+    os.utime(world.path(f"flights/{A}.part"), (world.now - age, world.now - age))
     (entry,) = scan(cache, around)
     assert entry.pinned == says
     held = cache.summary(cache.places(around)[0], around)
@@ -233,15 +237,15 @@ def test_where_a_lock_tells_the_age_of_an_unfinished_download_does_not_count(wor
 
 
 def test_a_note_goes_with_its_part_and_locks_are_not_shown(world, cache, around):
-    part, note = unfinished(world, "a.part", 9), unfinished(world, "a.note", 9)
-    unfinished(world, "a.lock", 9)
+    part, note = unfinished(world, f"{A}.part", 9), unfinished(world, f"{A}.note", 9)
+    unfinished(world, f"{A}.lock", 9)
     (entry,) = scan(cache, around)
     assert (entry.paths, entry.files) == ((note, part), 2)
     assert entry.disk == part.stat().st_blocks * 512 + note.stat().st_blocks * 512
 
 
 def test_a_dead_writers_file_is_unlinked(world, cache, around):
-    path = unfinished(world, "put-1.tmp", 7_200)
+    path = unfinished(world, TEMPORARY, 7_200)
     removed = cache.remove(scan(cache, around), around)
     assert not path.exists()
     assert removed.files == 1
@@ -254,6 +258,13 @@ def unfinished(world, name, age):
     path.write_bytes(b"x" * 5000)
     os.utime(path, (world.now - age, world.now - age))
     return path
+
+
+def test_a_file_among_the_downloads_that_is_not_ours_is_not_shown(world, cache, around):
+    for name in ("film.part", "put-1.tmp", "a.tmp", f"{A}.part.bak", f"{A[:-1]}.part", f"{A}.tmp"):
+        unfinished(world, name, 8 * 86_400)
+    (world.root / f"flights/{B}.part").symlink_to(world.root / "flights/film.part")
+    assert scan(cache, around) == []
 
 
 def test_closing_closes_the_catalogue_that_was_opened(world, cache, around):
@@ -281,12 +292,12 @@ def test_a_coroutine_that_waits_is_a_mistake_where_there_is_no_loop():
 
 def test_an_unfinished_download_is_called_by_the_file_it_was_to_be(world, cache, around):
     head = Head.from_bytes(read_object(world.opened.store, world.add()) or b"")
-    unfinished(world, "a.part", 9)
-    (world.root / "flights/a.note").write_bytes(Note(head, 7, "mark", False).to_bytes())
-    unfinished(world, "b.part", 9)
-    (world.root / "flights/b.note").write_bytes(b"no note")
+    unfinished(world, f"{A}.part", 9)
+    (world.root / f"flights/{A}.note").write_bytes(Note(head, 7, "mark", False).to_bytes())
+    unfinished(world, f"{B}.part", 9)
+    (world.root / f"flights/{B}.note").write_bytes(b"no note")
     names = {entry.key: entry.filename for entry in scan(cache, around) if entry.kind is Kind.TEMP}
-    assert names == {"flights/a.part": "demo-1.0-py3-none-any.whl", "flights/b.part": None}
+    assert names == {f"flights/{A}.part": "demo-1.0-py3-none-any.whl", f"flights/{B}.part": None}
 
 
 def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_to_empty_it(world, tmp_path, around):
@@ -303,11 +314,21 @@ def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_
     [
         (lambda path: path.write_text("x"), "is no directory; set another with --store"),
         (lambda path: (path.mkdir(), (path / "notes.txt").touch()), "holds other things than a store; set another with --store"),
+        (lambda path: (path / "bodies").mkdir(parents=True), "holds other things than a store; set"),
+        (lambda path: (path / "lost+found").mkdir(parents=True), ""),
         (lambda path: path.symlink_to("nowhere"), "cannot be read"),
         (lambda path: path.mkdir(), ""),
         (lambda path: None, ""),
     ],
-    ids=["a file", "somebody's directory", "a dangling link", "an empty directory", "nothing yet"],
+    ids=[
+        "a file",
+        "somebody's directory",
+        "one with a name of ours",
+        "a fresh volume",
+        "a dangling link",
+        "an empty directory",
+        "nothing yet",
+    ],
 )
 def test_a_place_that_cannot_become_a_store_is_said_so(tmp_path, make, why):
     make(tmp_path / "store")

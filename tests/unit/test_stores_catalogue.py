@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import clients
 from entrepot.digests import LENGTHS, Digest
+from entrepot.heads import body_key, cache_key
 from entrepot.ports.catalogue import Catalogue, Link
 from entrepot.stores import layout
 from entrepot.stores.catalogue import SqliteCatalogue, open_catalogue
@@ -303,7 +304,8 @@ class TestRebuilding:
     def test_it_reads_any_store(self):
         store = MemoryStore()
         head = head_of("https://files.test/a", b"a")
-        run(store.put("heads/ab/cd/0", head.to_bytes()))
+        run(store.put(f"{cache_key('https://files.test/a')}/0", head.to_bytes()))
+        run(store.put("heads/ab/somebody-elses", head.to_bytes()))
         catalogue = SqliteCatalogue(None)
         looked = []
         assert catalogue.rebuild(store, progress=looked.append) == 1
@@ -319,6 +321,43 @@ DAMAGE = {
     "empty": lambda p: p.write_bytes(b""),
     "a table dropped": lambda p: sqlite3.connect(p).execute("DROP TABLE heads").connection.close(),
 }
+
+
+class TestStamps:
+    def test_the_last_one_noted_is_kept(self, path):
+        catalogue = SqliteCatalogue(path)
+        key = body_key(digest(b"x"))
+        assert catalogue.stamp(key) is None
+        for stamp in ("1 2 3 4", "5 6 7 8"):
+            catalogue.note_stamp(key, stamp)
+        catalogue.close()
+        assert SqliteCatalogue(path).stamp(key) == "5 6 7 8"
+
+    def test_a_catalogue_from_before_there_were_stamps_keeps_what_it_has(self, path):
+        catalogue = SqliteCatalogue(path)
+        catalogue.learn_host("files.test:443")
+        catalogue.count(runs=3)
+        catalogue.close()
+        db = sqlite3.connect(path)
+        db.executescript("DROP TABLE stamps; PRAGMA user_version = 2")
+        db.close()
+        catalogue.note_stamp(body_key(digest(b"x")), "1 2 3 4")
+        assert catalogue.stamp(body_key(digest(b"x"))) == "1 2 3 4"
+        assert (catalogue.hosts(), catalogue.counters()) == ({"files.test:443"}, {"runs": 3})
+        catalogue.close()
+
+    def test_a_database_that_a_link_leads_to_is_left_alone(self, path):
+        theirs = path.with_name("theirs.sqlite")
+        db = sqlite3.connect(theirs)
+        db.execute("CREATE TABLE work (x)")
+        db.close()
+        before = theirs.read_bytes()
+        path.symlink_to(theirs)
+        catalogue = SqliteCatalogue(path)
+        catalogue.learn_host("files.test:443")
+        assert catalogue.degraded
+        catalogue.close()
+        assert (theirs.read_bytes(), path.is_symlink()) == (before, True)
 
 
 class TestTrouble:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from entrepot import ownership
 from entrepot.errors import Busy, FormatError, StoreFull, StoreUnavailable
 from entrepot.heads import body_key
-from entrepot.stores import layout
+from entrepot.stores import directory, layout
 from entrepot.stores.catalogue import SqliteCatalogue
 from entrepot.stores.directory import DirectoryStore
 from entrepot.stores.upkeep import DEFAULT_CAP, default_cap
@@ -88,10 +91,94 @@ class TestTheDirectory:
             DirectoryStore(tmp_path)
         assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
+    @pytest.mark.parametrize(
+        "name",
+        ["bodies/a.obj", "heads/b", "flights/c.part", "locks/d", "boot", "catalogue.sqlite", "CACHEDIR.TAG", "lost+found"],
+    )
+    def test_a_folder_without_a_marker_is_no_store_whatever_its_names_look_like(self, tmp_path, name):
+        (tmp_path / "s" / name).parent.mkdir(parents=True)
+        (tmp_path / "s" / name).write_text("x")
+        for create in (True, False):
+            with pytest.raises(StoreUnavailable, match="not a store") as caught:
+                DirectoryStore(tmp_path / "s", create=create)
+        assert str(tmp_path / "s") in caught.value.message
+        assert [p.relative_to(tmp_path / "s") for p in tmp_path.rglob("*") if p.is_file()] == [Path(name)]
+
+    @pytest.mark.parametrize("name", ["bodies", "heads", "flights", "locks"])
+    @pytest.mark.parametrize("marked", [True, False])
+    def test_a_folder_in_which_a_link_lies_for_one_of_ours_is_refused(self, store, tmp_path, name, marked):
+        store.close()
+        (tmp_path / "mine").mkdir()
+        if marked:
+            (store.root / name).symlink_to(tmp_path / "mine")
+        else:
+            (tmp_path / "data").mkdir()
+            (tmp_path / "data" / name).symlink_to(tmp_path / "mine")
+        with pytest.raises(StoreUnavailable, match=name) as caught:
+            DirectoryStore(store.root if marked else tmp_path / "data")
+        assert "ENTREPOT_STORE" in caught.value.hint
+        assert list((tmp_path / "mine").iterdir()) == []
+
+    def test_a_marker_that_is_a_link_makes_no_store(self, tmp_path):
+        (tmp_path / "real").write_text("entrepot store, format 1\n")
+        (tmp_path / "s").mkdir()
+        (tmp_path / "s" / "entrepot-store").symlink_to(tmp_path / "real")
+        with pytest.raises(StoreUnavailable):
+            DirectoryStore(tmp_path / "s")
+
+    def test_a_fresh_volume_is_empty(self, tmp_path):
+        for name in ("lost+found", ".Trash-1000", ".Trashes", ".snapshot", ".snapshots"):
+            (tmp_path / "s" / name).mkdir(parents=True)
+        assert run(DirectoryStore(tmp_path / "s").put("a", b"x")).size == 1
+
+    def test_a_link_to_a_store_is_the_store(self, store, tmp_path):
+        (tmp_path / "link").symlink_to(store.root)
+        run(DirectoryStore(tmp_path / "link").put(body(b"x"), b"x"))
+        assert content(store, body(b"x")) == b"x"
+
+    @pytest.mark.parametrize("where", ["bodies", "bodies/sha256", "bodies/sha256/{}"])
+    def test_no_link_in_the_place_of_a_folder_is_followed(self, store, tmp_path, where):
+        """Somebody puts it there while the store is open."""
+        key = body(b"x")
+        run(store.put(key, b"x"))
+        folder = store.root / where.format(key.split("/")[2])
+        folder.rename(tmp_path / "moved")
+        folder.symlink_to(tmp_path / "moved")
+        before = {p: p.stat().st_mtime_ns for p in (tmp_path / "moved").rglob("*")}
+        assert run(store.get(key)) is None
+        assert run(store.head(key)) is None
+        assert run(store.delete(key)) is None
+        assert list(store.list("bodies")) == []
+        with store.hold(key):
+            pass
+        with pytest.raises(StoreUnavailable):
+            run(store.put(key, b"y"))
+        store.sweep(time.time() + 10**6)
+        assert {p: p.stat().st_mtime_ns for p in (tmp_path / "moved").rglob("*")} == before
+
+    @pytest.mark.parametrize("suffix", ["part", "note", "lock"])
+    def test_a_download_is_not_written_through_a_link(self, store, tmp_path, suffix):
+        run(store.put("a", b"x"))
+        target = tmp_path / "work"
+        target.write_bytes(b"work")
+        (store.root / f"flights/f.{suffix}").symlink_to(target)
+        flight = store.open_flight("f")
+        with suppress(StoreUnavailable):
+            flight.lead()
+            flight.write(b"more")
+            flight.description()
+        flight.close()
+        assert target.read_bytes() == b"work"
+
+    def test_a_pipe_in_the_place_of_an_object_holds_nobody_up(self, store):
+        run(store.put("heads/ab/cd/0", b"x"))
+        os.mkfifo(store.root / "heads/ab/cd/1")
+        assert run(store.get("heads/ab/cd/1")) is None
+
     def test_a_store_that_was_left_half_made_is_finished(self, tmp_path):
         (tmp_path / "s").mkdir()
-        (tmp_path / "s" / "CACHEDIR.TAG").write_text("x")
-        (tmp_path / "s" / "entrepot-store.0123").write_text("")
+        (tmp_path / "s" / "CACHEDIR.TAG").write_text(ownership.TAG_TEXT)
+        (tmp_path / "s" / "entrepot-store.0123456789ab").write_text("")
         assert run(DirectoryStore(tmp_path / "s").put("a", b"x")).size == 1
 
     def test_a_store_that_is_not_there_is_not_made_unasked(self, tmp_path):
@@ -272,13 +359,16 @@ class TestAfterACrash:
         boot[0] = "boot-3"
         assert self.resumed(self.opened(store)) == (0, None)
 
-    def test_a_body_is_read_as_it_is_after_any_boot(self, boot, store):
-        """It was synced before it got its name; what the disk did to it since is for verify to find."""
-        run(store.put(body(b"x"), b"x"))
+    def test_a_body_is_served_after_any_boot_unless_its_file_has_changed(self, boot, store):
+        """It was synced before it got its name."""
+        for data in (b"x", b"z"):
+            run(store.put(body(data), data))
         self.crashed(store)
         boot[0] = "boot-2"
         (store.root / body(b"x")).write_bytes(b"y")
-        assert content(self.opened(store), body(b"x")) == b"y"
+        again = self.opened(store)
+        assert content(again, body(b"x")) is None
+        assert content(again, body(b"z")) == b"z"
 
     def test_after_a_clean_end_a_partial_download_is_resumed(self, boot, store):
         self.begun(store)
@@ -326,6 +416,138 @@ class TestAfterACrash:
         monkeypatch.setattr("os.fsync", lambda fd: (synced.append(fd), real(fd)))
         DirectoryStore(tmp_path / "new")
         assert len(synced) == 4, "tag and marker, and the folder after each"
+
+
+CHANGES = {
+    "written to": lambda path: path.write_bytes(b"evil"),
+    "written to, its time put back": lambda path: (
+        times := (path.stat().st_atime_ns, path.stat().st_mtime_ns),
+        path.write_bytes(b"evil"),
+        os.utime(path, ns=times),
+    ),
+    "replaced": lambda path: (path.unlink(), path.write_bytes(b"evil")),
+    "replaced in one step": lambda path: path.with_name("x").write_bytes(b"evil") and path.with_name("x").replace(path),
+    "cut": lambda path: path.write_bytes(b"go"),
+}
+HARMLESS = {
+    "read": lambda path: path.read_bytes(),
+    "touched": lambda path: path.touch(),
+    "linked": lambda path: os.link(path, path.parents[4] / "other"),
+    "made readable": lambda path: path.chmod(0o644),
+    "copied": lambda path: (path.rename(path.with_name("x")), path.write_bytes(path.with_name("x").read_bytes())),
+}
+
+
+class TestChangedBodies:
+    @pytest.fixture
+    def catalogue(self, tmp_path):
+        catalogue = SqliteCatalogue(tmp_path / "catalogue.sqlite")
+        yield catalogue
+        catalogue.close()
+
+    @pytest.fixture
+    def key(self):
+        return body(b"good")
+
+    @pytest.fixture
+    def store(self, tmp_path, catalogue, key):
+        store = DirectoryStore(tmp_path / "store", cap=10**9, stamps=catalogue)
+        run(store.put(key, b"good"))
+        return store
+
+    @pytest.fixture
+    def hashed(self, monkeypatch):
+        """The bodies that are hashed, one each time."""
+        seen = []
+
+        class Counted(directory.Hasher):
+            def __init__(self):
+                super().__init__()
+                seen.append(self)
+
+        monkeypatch.setattr(directory, "Hasher", Counted)
+        return seen
+
+    @pytest.mark.parametrize("again", [False, True], ids=["same process", "another"])
+    @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+    def test_a_body_that_was_changed_is_absent_and_removed(self, store, catalogue, key, change, again):
+        change(store.root / key)
+        store = DirectoryStore(store.root, stamps=catalogue) if again else store
+        assert run(store.get(key)) is None
+        assert not (store.root / key).exists()
+        assert store.changed == {key}
+
+    @pytest.mark.parametrize("change", HARMLESS.values(), ids=HARMLESS)
+    def test_a_body_whose_file_alone_was_changed_is_hashed_once(self, store, catalogue, key, hashed, change):
+        change(store.root / key)
+        for _ in "12":
+            assert content(store, key) == b"good"
+        assert content(DirectoryStore(store.root, stamps=catalogue), key) == b"good"
+        assert len(hashed) <= 1
+        assert store.changed == set()
+
+    def test_what_was_stored_is_not_hashed_again_by_any_process(self, store, catalogue, key, hashed, tmp_path):
+        flight = store.open_flight("f")
+        flight.lead()
+        flight.write(b"flown")
+        run(flight.commit(body(b"flown")))
+        flight.close()
+        (tmp_path / "theirs").write_bytes(b"taken")
+        for _ in "12":  # the second time both names are already one file's
+            run(store.adopt(tmp_path / "theirs", 0, 5, lambda _read, _size: body(b"taken"), link=True))
+        for each in (store, DirectoryStore(store.root, stamps=catalogue)):
+            for data in (b"good", b"flown", b"taken"):
+                with each.hold(body(data)):
+                    assert content(each, body(data)) == data
+        assert hashed == []
+
+    def test_without_stamps_a_body_is_hashed_once_in_a_process(self, store, key, hashed):
+        other = DirectoryStore(store.root)
+        for _ in "123":
+            assert content(other, key) == b"good"
+        assert len(hashed) == 1
+
+    def test_many_who_ask_at_the_same_time_hash_it_once(self, store, key, hashed):
+        async def scene():
+            blobs = await asyncio.gather(*(other.get(key) for _ in range(20)))
+            for blob in blobs:
+                blob.close()
+
+        other = DirectoryStore(store.root)
+        run(scene())
+        assert len(hashed) == 1
+
+    def test_a_right_download_replaces_what_was_changed(self, store, key, tmp_path):
+        (tmp_path / "theirs").write_bytes(b"good")
+
+        def commit():
+            flight = store.open_flight("f")
+            flight.lead()
+            flight.write(b"good")
+            run(flight.commit(key))
+            flight.close()
+
+        for come in (commit, lambda: run(store.adopt(tmp_path / "theirs", 0, 4, lambda *_: key))):
+            (store.root / key).write_bytes(b"evil")
+            come()
+            assert content(store, key) == b"good"
+        assert store.changed == set()
+
+    def test_a_wrong_body_stays_where_it_may_not_be_removed_and_is_never_served(self, store, key):
+        (store.root / key).write_bytes(b"evil")
+        with store.hold(key):
+            assert run(store.get(key)) is None
+        assert (store.root / key).exists()
+        assert run(store.get(key)) is None
+        assert not (store.root / key).exists()
+
+    def test_a_sweep_does_not_make_bodies_be_hashed_again_and_forgets_those_that_went(self, store, catalogue, hashed):
+        stored(store, catalogue, "https://files.test/a", b"a")
+        store.sweep(time.time() + 7200, catalogue=catalogue)
+        assert content(store, body(b"a")) == b"a"
+        assert hashed == []
+        assert catalogue.stamp(body(b"a"))
+        assert catalogue.stamp(body(b"good")) is None
 
 
 class TestFlights:
@@ -402,7 +624,7 @@ class TestFailingDisks:
     def test_no_room_is_told_apart_and_leaves_nothing(self, store, monkeypatch, call, number):
         run(store.put("a", b"old"))
 
-        def fail(*_):
+        def fail(*_, **_more):
             raise OSError(number, os.strerror(number))
 
         with monkeypatch.context() as patch:
@@ -440,7 +662,7 @@ class TestFailingDisks:
 
     @pytest.mark.parametrize("number", [5, 13, 30, 24], ids=["EIO", "EACCES", "EROFS", "EMFILE"])
     def test_anything_else_is_unavailable(self, store, monkeypatch, number):
-        def fail(*_):
+        def fail(*_, **_more):
             raise OSError(number, os.strerror(number))
 
         run(store.put("a", b"old"))
@@ -477,7 +699,7 @@ class TestFailingDisks:
         flight.lead()
         flight.write(b"abc")
 
-        def fail(*_):
+        def fail(*_, **_more):
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:

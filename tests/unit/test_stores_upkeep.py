@@ -17,6 +17,7 @@ from entrepot.testing.store_suite import body, content, run
 from unit.storing import age, digest, disk_of, files, stored
 
 HOUR = 3600
+HEAD = f"heads/ab/{'c' * 62}/"
 
 
 @pytest.fixture
@@ -76,33 +77,34 @@ class TestSweep:
 
     @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\0" * 99, b'{"format":1}', b'{"format":1,"body":"md5:1"}'], ids=ascii)
     def test_a_head_that_cannot_be_read_goes(self, store, damage):
-        run(store.put("heads/ab/cd/0", damage))
+        run(store.put(f"{HEAD}0", damage))
         assert store.sweep(time.time() + 2 * HOUR).heads == 1
         assert files(store.root) == []
 
     def test_heads_of_a_later_format_stay_with_their_bodies(self, store):
         run(store.put(body(b"x"), b"x"))
-        run(store.put("heads/ab/cd/0", b'{"format":2,"body":"%s"}' % str(digest(b"x")).encode()))
-        run(store.put("heads/ab/cd/1", b'{"format":2,"content":{}}'))
+        run(store.put(f"{HEAD}0", b'{"format":2,"body":"%s"}' % str(digest(b"x")).encode()))
+        run(store.put(f"{HEAD}{'1' * 16}", b'{"format":2,"content":{}}'))
         swept = store.sweep(time.time() + 2 * HOUR)
         assert (swept.heads, swept.bodies) == (0, 0)
 
     def test_stale_temporary_files_go_and_fresh_ones_stay(self, store):
         run(store.put("a", b"x"))
-        stale, fresh = store.root / "flights" / "put-1.tmp", store.root / "flights" / "put-2.tmp"
+        stale, fresh = (store.root / "flights" / f"put-{digit * 16}.tmp" for digit in "12")
         for path in (stale, fresh):
             path.write_bytes(b"x" * 5000)
         age(stale, 2 * HOUR)
         assert store.sweep(time.time()).temps == 1
-        assert files(store.root) == ["flights/put-2.tmp"]
+        assert files(store.root) == [f"flights/{fresh.name}"]
 
     def test_a_partial_download_goes_after_seven_days_unless_somebody_leads_it(self, store):
-        for name in ("led", "left"):
+        led_name, left_name = "1" * 40, "2" * 40
+        for name in (led_name, left_name):
             flight = store.open_flight(name)
             flight.lead()
             flight.write(b"x" * 5000)
             flight.describe(b"note")
-            if name == "left":
+            if name == left_name:
                 flight.close()
             else:
                 led = flight
@@ -110,16 +112,60 @@ class TestSweep:
         swept = store.sweep(time.time() + PARTIAL_S + HOUR)
         assert swept.flights == 1
         assert swept.freed >= 8192
-        assert files(store.root) == ["flights/led.lock", "flights/led.note", "flights/led.part"]
+        left = [f"flights/{led_name}.{suffix}" for suffix in ("lock", "note", "part")]
+        assert files(store.root) == left
         led.close()
 
     def test_notes_and_locks_without_a_part_are_litter(self, store):
         run(store.put("a", b"x"))
-        for name in ("a.note", "a.lock", "b.lock"):
+        a, b = "a" * 40, "b" * 40
+        for name in (f"{a}.note", f"{a}.lock", f"{b}.lock", f"{b}.host-1.lock"):
             (store.root / "flights" / name).write_bytes(b"")
             age(store.root / "flights" / name, 2 * HOUR)
         store.sweep(time.time())
         assert files(store.root) == []
+
+    def test_what_is_not_ours_by_its_name_and_place_stays(self, store, catalogue):
+        key = stored(store, catalogue, url("a"), b"a")
+        names = [
+            "bodies/a",
+            f"bodies/{'0' * 64}",
+            f"bodies/md5/00/{'0' * 62}",
+            f"bodies/sha256/{'0' * 62}",
+            f"bodies/sha256/00/{'0' * 61}",
+            f"bodies/sha256/00/{'0' * 62}.bak",
+            f"bodies/sha256/00/{'0' * 62}0/x",
+            "heads/a",
+            f"heads/00/{'0' * 62}/1",
+            f"heads/00/{'0' * 62}/notes.txt",
+            f"heads/00/{'0' * 62}/sub/0",
+            f"{key}.bak",
+            "flights/film.part",
+            "flights/a.tmp",
+            f"flights/{'0' * 40}.tmp",
+            f"flights/{'0' * 40}.part.bak",
+            f"flights/sub/{'0' * 40}.part",
+            "locks/x",
+            "bodies/my work/notes",
+            "mine/work",
+        ]
+        for name in names:
+            (store.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (store.root / name).write_bytes(b"work")
+            age(store.root / name, 10**7)
+        (store.root / "bodies/sha256/empty").mkdir()
+        (store.root / f"flights/{'1' * 40}.part").symlink_to(store.root / "mine/work")
+        swept = store.sweep(time.time() + 10**7, catalogue=catalogue)
+        assert (swept.bodies, swept.heads, swept.temps, swept.flights) == (0, 0, 0, 0)
+        assert [name for name in names if not (store.root / name).exists()] == []
+        assert (store.root / "bodies/sha256/empty").is_dir()
+        assert (store.root / f"flights/{'1' * 40}.part").is_symlink()
+        assert [row.key for row in catalogue.listing()] == [key]
+
+    def test_a_body_that_a_strange_file_names_stays(self, store):
+        run(store.put(body(b"x"), b"x"))
+        run(store.put("heads/ab/later", b'{"format":2,"body":"%s"}' % str(digest(b"x")).encode()))
+        assert store.sweep(time.time() + 2 * HOUR).bodies == 0
 
     def test_it_puts_the_catalogue_right(self, store, catalogue):
         """A process was killed between the head's rename and its record."""

@@ -194,3 +194,19 @@ def test_the_finding_says_which_file_it_is_and_where_it_lies(world):
     assert finding.path == world.root / body_key(sha256_of(b"good bytes"))
     assert finding.entry is not None
     assert finding.entry.trust == "bad"
+
+
+def test_files_that_are_no_heads_by_their_names_are_named_and_left_alone(world):
+    """Also when one of them names a body, which then is no orphan."""
+    key = world.add()
+    later = world.root / "heads/ab/later"
+    later.parent.mkdir(exist_ok=True)
+    (later.parent / "notes.txt").write_bytes(b"work")
+    later.write_bytes(world.taken(key))
+    world.catalogue.forget([key])
+    before = world.objects()
+    assert problems(world, repair=True) == [("strange-name", ""), ("strange-name", "")]
+    assert world.objects() == before
+    world.path(world.body(b"a wheel")).write_bytes(b"a wheeL")
+    assert ("digest-mismatch", "removed") in problems(world, repair=True)
+    assert set(before) - set(world.objects()) == {world.body(b"a wheel")}

@@ -1,7 +1,7 @@
 """The store of entrepot as one more tool: every verb sees it through ``ports/tool.py``.
 
 Rows come from the catalogue, which may lag behind; everything that is removed is looked at in the store first. A tool's verbs
-are synchronous while a store's methods are coroutines. Those that look (``get``, ``head``) never wait in a store on this disk,
+are synchronous while a store's methods are coroutines. Looking (``head``) never waits on this disk,
 so they are run to their end without an event loop (:func:`finish`); deleting may wait for a thread, so it gets a
 loop (:class:`Loop`), which is imported only then: ``status`` and ``list`` never load asyncio.
 """
@@ -20,6 +20,7 @@ from entrepot.app.unfinished import remove_unfinished, unfinished
 from entrepot.digests import Digest
 from entrepot.errors import Busy, EntrepotError, ProtocolMisuse, StoreError
 from entrepot.files import disk_of
+from entrepot.ownership import foreign_name, is_head_key, is_store
 from entrepot.ports.tool import Entry, Finding, Kind, Layer, Place, Progress, Removed, Settings, Surroundings
 
 if TYPE_CHECKING:  # `where` says where the store is without loading what reads it
@@ -136,12 +137,12 @@ class Opened:
 def _no_store(path: Path) -> str:
     """Why something that is there cannot be a store; empty when it may become one."""
     try:
-        strange = [name for name in os.listdir(path) if not name.startswith(("entrepot-store", "CACHEDIR.TAG"))]  # noqa: PTH208
+        strange = foreign_name(path)
     except NotADirectoryError:
         return f"{path} is no directory"
     except OSError as exc:
         return f"{path} cannot be read: {exc.strerror}"
-    return f"{path} holds other things than a store" if strange else ""
+    return f"{path} holds other things than a store" if strange is not None else ""
 
 
 class OwnCache:
@@ -193,9 +194,11 @@ class OwnCache:
         """The one directory; only looked at, not opened and not made."""
         del around
         root = self._root
-        exists = os.path.exists(root / "entrepot-store") or os.path.isdir(root / "heads")  # noqa: PTH110, PTH112  (never raise)
+        marked = is_store(root)
+        # What looks like a store and is none is opened all the same: that says why, and fails.
+        exists = marked or os.path.isdir(root / "heads")  # noqa: PTH112  (never raise)
         why_not = ""
-        if exists:
+        if marked:
             why_not = self._refusal()
             why_not = f"{root}: {why_not}" if why_not == READ_ONLY else why_not
         elif os.path.lexists(root):
@@ -208,7 +211,7 @@ class OwnCache:
         """A store at the default place, when another was chosen since: nothing uses it, and it takes its room all the same."""
         for layer in self._layers:
             old = layer.value
-            if layer.kind == "default" and old and old != str(self._root) and os.path.exists(f"{old}/entrepot-store"):  # noqa: PTH110
+            if layer.kind == "default" and old and old != str(self._root) and is_store(old):
                 cure = f"entrepot clean --tool entrepot --all --store {old}"
                 yield f"{old} is not in use and still holds a store; to empty it: {cure}"
 
@@ -399,6 +402,8 @@ class OwnCache:
     def _remove_one(self, opened: Opened, entry: Entry, loop: Loop) -> tuple[int, int] | str:
         from entrepot.heads import body_key  # noqa: PLC0415
 
+        if not is_head_key(entry.key):
+            return "it is not entrepot's"
         lock = body_key(entry.digest) if entry.digest else entry.key
         with opened.store.hold(lock, exclusive=True):
             raw = read_object(opened.store, entry.key)
@@ -420,7 +425,7 @@ class OwnCache:
 
 def read_object(store: Store, key: str) -> bytes | None:
     """A small object's bytes; ``None`` if there is none."""
-    blob = finish(store.get(key))
+    blob = store.open(key)
     if blob is None:
         return None
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrepot.files import disk_of
+from entrepot.ownership import flight_file
 from entrepot.ports.tool import Entry, Kind, Place
 from entrepot.removal import Root
 
@@ -50,9 +51,10 @@ def unfinished(root: Path, place: Place, store: Store, now: float) -> Iterator[E
     except OSError:
         return
     for each in found:
-        partial = each.name.endswith(".part")
-        if not partial and not each.name.endswith(".tmp"):
-            continue  # notes go with their part, locks are empty
+        file = flight_file(each.name)
+        if file is None or file.kind in {"note", "lock"} or not each.is_file(follow_symlinks=False):
+            continue  # not ours; notes go with their part, locks are empty
+        partial = file.kind == "part"
         with contextlib.suppress(OSError):
             seen, path = each.stat(follow_symlinks=False), Path(each.path)
             means, age = PARTIAL if partial else TEMPORARY, now - seen.st_mtime
@@ -109,7 +111,7 @@ def remove_unfinished(store: Store, entry: Entry, *, force: bool) -> tuple[int, 
     """
     path = entry.paths[-1]
     with Root(entry.place) as root, root.folder(path.parent) as folder:  # refused if it is a link
-        if path.suffix == ".tmp":
+        if path.suffix != ".part":
             with contextlib.suppress(FileNotFoundError):
                 folder.unlink(path.name)
             return root.freed.bytes, root.freed.files

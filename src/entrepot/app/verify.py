@@ -15,11 +15,14 @@ from entrepot.app.own_cache import NAME, Loop, Opened, finish, read_object
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import Busy, FormatError, InvalidHead, StoreError
 from entrepot.heads import FORMAT, Head, body_key, has_secret
+from entrepot.ownership import is_body_key, is_head_key
 from entrepot.ports.store import Blob, ObjectMeta, Store
 from entrepot.ports.tool import Entry, Finding, Kind, Place, Progress, Surroundings, Tool
 from entrepot.removal import foreign
 
 CHUNK = 1 << 20
+LARGEST_HEAD = 1 << 20
+"""Bytes that are read of a file that is no head by its name."""
 
 SECRET_FIELDS = frozenset("authorization proxy-authorization cookie cookie2 set-cookie set-cookie2 authentication-info".split())
 """Response fields, or request fields that ``Vary`` names, whose values are credentials."""
@@ -76,7 +79,12 @@ def _verify(opened: Opened, mending: _Mending, progress: Progress | None) -> Ite
     known = _Known(bodies={meta.key: meta for meta in store.list("bodies")})
     for meta in store.list("heads"):
         known.heads.add(meta.key)
-        yield from _check_head(opened, meta.key, known, mending)
+        if is_head_key(meta.key):
+            yield from _check_head(opened, meta.key, known, mending)
+        else:
+            yield _strange(store, meta.key, "head")
+            if meta.size <= LARGEST_HEAD:  # a body that it names is no orphan
+                _claim(read_object(store, meta.key) or b"", meta.key, known)
     total = sum(meta.size for meta in known.bodies.values())
     done = 0
     for key, meta in sorted(known.bodies.items()):
@@ -86,7 +94,7 @@ def _verify(opened: Opened, mending: _Mending, progress: Progress | None) -> Ite
         if finish(store.head(key)) is None:
             pass  # removed since it was listed, by somebody else or with its head
         elif (digest := _digest_of(key)) is None:
-            yield Finding(NAME, None, "strange-name", f"{key} is no name of a body; it is left alone", _path(store, key))
+            yield _strange(store, key, "body")
         elif heads or not _is_orphan(store, key, known):
             yield from _check_body(store, digest, heads, mending, _Offset(progress, done, total) if progress else None)
         else:
@@ -135,7 +143,7 @@ def _check_head(opened: Opened, key: str, known: _Known, mending: _Mending) -> I
 
 def _check_body(store: Store, expected: Digest, heads: list[str], mending: _Mending, progress: _Offset | None) -> Iterator[Finding]:
     key = body_key(expected)
-    blob = finish(store.get(key))
+    blob = store.open(key)
     if blob is None:
         return
     try:
@@ -188,7 +196,7 @@ class _Mending:
         try:
             with self.opened.store.hold(body_key(body) if body else heads[0], exclusive=True):
                 also = self.opened.ledger.heads_of(body) if body and damaged else []
-                gone = {*heads, *also}
+                gone = {head for head in (*heads, *also) if is_head_key(head)}
                 for key in gone:
                     self.loop.run(self.opened.store.delete(key))
                 self.opened.ledger.forget(gone)
@@ -285,11 +293,12 @@ def _read_entry(store: Store, key: str) -> Entry | None:
 
 
 def _digest_of(key: str) -> Digest | None:
-    parts = key.split("/")
-    try:
-        return Digest(parts[1], parts[2] + parts[3]) if len(parts) == 4 else None
-    except FormatError:
-        return None
+    return Digest("sha256", "".join(key.split("/")[2:])) if is_body_key(key) else None
+
+
+def _strange(store: Store, key: str, what: str) -> Finding:
+    text = f"{key} is no name of a {what}; it is left alone"
+    return Finding(NAME, None, "strange-name", text, _path(store, key))
 
 
 def _is_later(raw: bytes) -> bool:

@@ -120,7 +120,8 @@ class Session:
             self.tally.warn(text)
         kept = open_run_store(self._settings)
         if kept.trouble is not None:
-            self.tally.warn(f"nothing is kept: {kept.trouble.message}")
+            cure = f" ({kept.trouble.hint})" if kept.trouble.hint else ""
+            self.tally.warn(f"nothing is kept: {kept.trouble.message}{cure}")
         with (
             scratch_directory(runtime_dirs(self._context.around)) as scratch,
             self._log(),
@@ -205,6 +206,10 @@ class Session:
             if entries.trouble is not None:
                 text = entries.trouble.message
                 self.tally.warn(text if text.startswith("the store failed") else f"the store failed: {text}")
+            if kept.changed:
+                count = len(kept.changed)
+                what = "a stored file was" if count == 1 else f"{count} stored files were"
+                self.tally.warn(f"{what} changed on the disk by something else, and not served")
             self._count(kept.catalogue)
             await bounds.aclose()
             if ended:

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +38,8 @@ def open_store(settings: Settings, *, create: bool = True) -> tuple[DirectorySto
     from entrepot.stores.directory import DirectoryStore
 
     cap = sys.maxsize if settings.limit_total is None else settings.limit_total
-    store = DirectoryStore(settings.store, cap=cap, create=create)
-    return store, open_catalogue(settings.store)
+    catalogue = open_catalogue(settings.store)
+    return DirectoryStore(settings.store, cap=cap, create=create, stamps=catalogue), catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class RunStore:
     sweep: Callable[[Callable[[], bool]], object]
     """Removes litter once a day; asks whether it shall stop. For a thread."""
     close: Callable[[], None]
+    changed: Collection[str] = ()
+    """Bodies found changed on the disk so far; it grows."""
     trouble: StoreUnavailable | None = None
     """Why this is no store on disk but one that keeps nothing."""
 
@@ -75,7 +77,8 @@ def open_run_store(settings: Settings) -> RunStore:
         if settings.said["store"][0].kind == "option" and not _is_circumstance(exc.__cause__):
             raise
         lost = SqliteCatalogue(None)
-        return RunStore(MemoryStore(), lost, lambda: None, lambda _is_over: None, lost.close, exc)
+        nothing = MemoryStore()
+        return RunStore(nothing, lost, lambda: None, lambda _is_over: None, lost.close, trouble=exc)
     # A connection of its own: the loop's shall never wait for what a thread has begun.
     aside = open_catalogue(settings.store)
 
@@ -89,6 +92,7 @@ def open_run_store(settings: Settings) -> RunStore:
         lambda: store.evict(aside).room,
         lambda is_over: store.sweep_when_due(aside, is_over=is_over),
         close,
+        store.changed,
     )
 
 

@@ -60,9 +60,16 @@ class Get(Protocol):
     async def get(self, key: str) -> Blob | None:
         """The object under ``key``, open for reading; ``None`` if there is none.
 
+        A body (``bodies/sha256/``) that may have been changed since it was stored is hashed first;
+        a wrong one is absent.
+
         Raises:
             StoreUnavailable: the backend gave no answer; a retry may help.
         """
+        ...
+
+    def open(self, key: str) -> Blob | None:
+        """As :meth:`get` without an event loop, and without a check of a body's bytes."""
         ...
 
 
@@ -162,9 +169,10 @@ class Growing(Protocol):
     async def commit(self, key: str) -> ObjectMeta:
         """Make the bytes durable and the object ``key``, atomically; the note is dropped; the lead is kept until ``close``.
 
-        An object that is already there under a content-addressed key (``bodies/``) is kept and the new bytes dropped,
-        unless its length is wrong. Call it within a shared ``hold`` that lasts until the head's put. Afterwards ``size``
-        and ``read`` go on; to write again, ``restart`` first.
+        An object that is already there is replaced, also under a content-addressed key: the new
+        bytes were checked, the old ones may have been changed. Call it within a shared ``hold``
+        that lasts until the head's put. Afterwards ``size`` and ``read`` go on; to write again,
+        ``restart`` first.
 
         Raises:
             StoreFull, StoreUnavailable: the bytes are not durable; the part is still there.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from entrepot.digests import Digest
 from entrepot.errors import InvalidHead, StoreError
 from entrepot.heads import Head, body_key
+from entrepot.ownership import is_head_key
 from entrepot.ports.catalogue import Link, Row
 from entrepot.ports.store import Blob, ObjectMeta
 from entrepot.stores.database import Database, Mode
@@ -28,15 +29,18 @@ from entrepot.stores.schema import (
     ADD_COUNTER,
     BODIES_BY_KIND,
     DELETE_HEAD,
+    FORGET_STAMPS,
     HEADS_BY_KIND,
     INSERT_HEAD,
     INSERT_JSON,
     INSERT_LINK,
     LINK,
     LISTING,
+    NOTE_STAMP,
     OLDEST_ALONE,
     OLDEST_BODIES,
     ROWS,
+    STAMP,
     SUMS,
     Listed,
     head_row,
@@ -205,6 +209,16 @@ class SqliteCatalogue:
             return []
         return [key for (key,) in self._ask("SELECT key FROM heads WHERE body = ?", bytes.fromhex(body.value))]
 
+    def stamp(self, key: str) -> str | None:
+        """The stamp last noted for a body, by its key in the store."""
+        rows = self._ask(STAMP, _body_of_key(key))
+        return rows[0][0] if rows else None
+
+    def note_stamp(self, key: str, stamp: str) -> None:
+        """Note a body's stamp; when that fails the body is hashed once more."""
+        row = _body_of_key(key), stamp
+        self._write(lambda db: db.execute(NOTE_STAMP, row), lossy=True)
+
     # -- what was learned ------------------------------------------------------------------------------------------
 
     def learn(self, links: Iterable[Link]) -> None:
@@ -275,6 +289,8 @@ class SqliteCatalogue:
         for looked, meta in enumerate(store.list("heads")):
             if progress and looked % 1000 == 0:
                 progress(looked)
+            if not is_head_key(meta.key):
+                continue  # somebody else's file
             if meta.key in unseen:
                 unseen.discard(meta.key)
                 if not full:
@@ -290,7 +306,12 @@ class SqliteCatalogue:
         if batch:
             self._record(batch)
         self.forget(unseen)
-        self._write(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES ('complete', '1')"))
+
+        def finish(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('complete', '1')")
+            db.execute(FORGET_STAMPS)
+
+        self._write(finish)
         return read
 
     def close(self) -> None:
@@ -299,6 +320,11 @@ class SqliteCatalogue:
             self._write_counts()
             self._database.close()
             self._hosts.clear()
+
+
+def _body_of_key(key: str) -> bytes:
+    """The sha256 in a body's key."""
+    return bytes.fromhex("".join(key.split("/")[2:]))
 
 
 def _forget(rows: list[tuple[str]], db: sqlite3.Connection) -> None:

@@ -17,7 +17,7 @@ from entrepot.errors import Busy
 from entrepot.files import open_or_make
 from entrepot.stores.layout import Modes
 from entrepot.stores.locks import NoLocks, open_lock_file, wait_lock
-from entrepot.stores.schema import SCHEMA, TABLES, TRIGGERS
+from entrepot.stores.schema import SCHEMA, STAMPS, TABLES, TRIGGERS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -139,6 +139,8 @@ class Database:
     def _open_file(self) -> sqlite3.Connection:
         import sqlite3  # noqa: PLC0415
 
+        if os.path.islink(self.path):  # it would be another program's database that is emptied
+            raise PermissionError(self.path)
         if not os.path.exists(self.path):
             self._make_file()
         elif not os.access(self.path, os.W_OK) or not os.access(os.path.dirname(self.path), os.W_OK):
@@ -235,7 +237,12 @@ def _set_up(db: sqlite3.Connection, *, wal: bool) -> None:
         db.execute("PRAGMA journal_mode = WAL").fetchone()  # a disk that cannot says so by the mode that stays
 
     def work(db: sqlite3.Connection) -> None:
-        if db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == SCHEMA:
+            return
+        if version == 2:  # what was learned and counted goes on
+            db.execute(STAMPS)
+            db.execute(f"PRAGMA user_version = {SCHEMA}")
             return
         for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").fetchall():
             db.execute(f'DROP TABLE "{name}"')

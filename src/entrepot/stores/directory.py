@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,17 +17,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from entrepot.digests import Hasher
+from entrepot.errors import Busy, StoreError
+from entrepot.heads import body_key
+from entrepot.ownership import is_body_key
 from entrepot.ports.store import Check, ObjectMeta
 from entrepot.stores import adoption, upkeep
-from entrepot.stores.disk import Disk, FileBlob, meta_of, write_all
+from entrepot.stores.disk import Disk, FileBlob, Stamps, write_all
 from entrepot.stores.growing import FileGrowing
-from entrepot.stores.layout import translated
+from entrepot.stores.layout import key_path, translated
 from entrepot.stores.locks import NoLocks, try_lock
 from entrepot.stores.threads import in_thread
 
 if TYPE_CHECKING:
     from entrepot.stores.catalogue import SqliteCatalogue
 
+_CHUNK = 1 << 20
 COARSE_S = 3600
 """How old a last use may be before it is written again, in seconds."""
 
@@ -39,15 +45,27 @@ class DirectoryStore:
         cap: bytes of disk it may occupy; ``None``: :func:`~entrepot.stores.upkeep.default_cap`.
         create: whether it may be made.
         now: seconds since the epoch.
+        stamps: where the stamps of bodies are kept; ``None``: each process hashes a body once.
 
     Raises:
         StoreUnavailable: no store there, one of another format, somebody else's directory, or no permission.
     """
 
-    def __init__(self, root: Path, *, cap: int | None = None, create: bool = True, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        cap: int | None = None,
+        create: bool = True,
+        now: Callable[[], float] = time.time,
+        stamps: Stamps | None = None,
+    ) -> None:
         self._root = Path(os.path.abspath(root))  # symbolic links stay as the user wrote them
-        self._disk = Disk(str(self._root), create=create, now=now)
+        self._disk = Disk(str(self._root), create=create, now=now, stamps=stamps)
         self._cap = cap
+        self._hashing: dict[str, threading.Lock] = {}
+        self.changed: set[str] = set()
+        """Keys of bodies that were found to be wrong."""
 
     @property
     def root(self) -> Path:
@@ -74,14 +92,28 @@ class DirectoryStore:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def get(self, key: str) -> FileBlob | None:
-        """The object, open for reading; a body that is open is in use: no eviction takes it."""
-        return self.open(key)
+        """The object, open for reading; a body that is open is in use: no eviction takes it.
+
+        A body whose file is not the one that was stored, or was changed since, is hashed first, in
+        a thread. A wrong one is removed and absent.
+        """
+        blob = self.open(key)
+        if blob is None or not is_body_key(key) or not self._is_in_doubt(key, blob):
+            return blob
+        try:
+            if await in_thread(self._is_right, key, blob):
+                return blob
+        except BaseException:
+            blob.close()
+            raise
+        blob.close()
+        return None
 
     def open(self, key: str) -> FileBlob | None:
-        """As :meth:`get`, for code without an event loop."""
+        """The object as it lies there."""
         fd = -1
         try:
-            fd = os.open(self._disk.path(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = self._disk.open(key)
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 os.close(fd)
@@ -104,19 +136,19 @@ class DirectoryStore:
     def list(self, prefix: str) -> Iterator[ObjectMeta]:
         """Every object below whole segments; ``""`` for all."""
         if prefix:
-            self._disk.path(prefix)
+            key_path("", prefix)
         return self._disk.walk(prefix)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
     async def put(self, key: str, body: bytes | AsyncIterator[bytes]) -> ObjectMeta:
         """Store an object: a temporary file, synced when it is a body, then renamed."""
-        path = self._disk.path(key)
+        key_path("", key)
         self._disk.begin()
         if isinstance(body, bytes) and not key.startswith("bodies/"):
-            return self._put_now(key, path, body)
+            return self._put_now(key, body)
         if isinstance(body, bytes):
-            return await in_thread(self._put_now, key, path, body)
+            return await in_thread(self._put_now, key, body)
         with self._temp() as (fd, temp):
             size = 0
             async for chunk in body:  # what it raises is not the store's failure and passes as it is
@@ -124,12 +156,12 @@ class DirectoryStore:
                     await in_thread(write_all, fd, chunk, size)
                 size += len(chunk)
             with _writing():
-                return await in_thread(self._finish, key, fd, temp, path)
+                return await in_thread(self._finish, key, fd, temp)
 
-    def _put_now(self, key: str, path: str, body: bytes) -> ObjectMeta:
+    def _put_now(self, key: str, body: bytes) -> ObjectMeta:
         with self._temp() as (fd, temp), _writing():
             write_all(fd, body, 0)
-            return self._finish(key, fd, temp, path)
+            return self._finish(key, fd, temp)
 
     @contextmanager
     def _temp(self) -> Iterator[tuple[int, str]]:
@@ -143,12 +175,10 @@ class DirectoryStore:
             with suppress(OSError):  # it has its name by now, unless something failed
                 os.unlink(temp)
 
-    def _finish(self, key: str, fd: int, temp: str, path: str) -> ObjectMeta:
+    def _finish(self, key: str, fd: int, temp: str) -> ObjectMeta:
         if key.startswith("bodies/"):
             os.fsync(fd)
-        meta = meta_of(key, os.fstat(fd))
-        self._disk.publish(temp, path)
-        return meta
+        return self._disk.publish(fd, temp, key)
 
     async def adopt(self, path: Path, offset: int, size: int, check: Check, *, link: bool = False) -> ObjectMeta | None:
         """Take over part of a file; see :class:`entrepot.ports.store.Adopt`."""
@@ -158,19 +188,18 @@ class DirectoryStore:
 
     async def delete(self, key: str) -> int | None:
         """Remove an object; the bytes of disk that gives back. Where it is open they come back when it is closed."""
-        path = self._disk.path(key)
+        key_path("", key)
         if not key.startswith("bodies/"):
-            return self._disk.remove(path)
-        return await in_thread(self._disk.remove, path)  # to free a large file takes its time
+            return self._disk.remove(key)
+        return await in_thread(self._disk.remove, key)  # to free a large file takes its time
 
     def touch(self, key: str) -> None:
         """Note a use, at most once in :data:`COARSE_S` seconds."""
         with suppress(OSError):
-            path = self._disk.path(key)
             now = self._disk.now()
             # a time in the future is mended as well: the clock was set back
-            if abs(now - os.stat(path).st_mtime) > COARSE_S:
-                os.utime(path, (now, now))
+            if abs(now - self._disk.stat(key).st_mtime) > COARSE_S:
+                self._disk.set_times(key, now, now)
 
     # -- flights and locks -----------------------------------------------------------------------------------------
 
@@ -200,6 +229,33 @@ class DirectoryStore:
             if not exclusive:
                 upkeep.note_wanted(self._disk, key)
             yield
+
+    # -- trust in bodies ---------------------------------------------------------------------------
+
+    def _is_in_doubt(self, key: str, blob: FileBlob) -> bool:
+        return not self._disk.is_as_noted(key, blob.stat())
+
+    def _is_right(self, key: str, blob: FileBlob) -> bool:
+        """Whether a body has the digest that its key says; a wrong one is removed."""
+        with self._hashing.setdefault(key, threading.Lock()):  # once, however many ask for it
+            before = blob.stat()
+            if not self._is_in_doubt(key, blob):
+                return True
+            hasher = Hasher()
+            while chunk := blob.read(hasher.size, _CHUNK):
+                hasher.feed(chunk)
+            if body_key(hasher.digest()) != key:
+                self.changed.add(key)
+                self._remove_wrong(key, before)
+                return False
+            self._disk.note(key, before)  # as it was before: a change meanwhile shows next time
+            return True
+
+    def _remove_wrong(self, key: str, found: os.stat_result) -> None:
+        """Remove a wrong body, but no right one that has come meanwhile."""
+        with suppress(OSError, StoreError, Busy), self._disk.hold(key, exclusive=True):
+            if os.path.samestat(found, self._disk.stat(key)):
+                self._disk.remove(key)
 
     # -- upkeep ----------------------------------------------------------------------------------------------------
 

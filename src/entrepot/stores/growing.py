@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from entrepot.errors import ProtocolMisuse, StoreError, StoreUnavailable
 from entrepot.ports.store import ObjectMeta
-from entrepot.stores.disk import Disk, meta_of, write_all
-from entrepot.stores.layout import translated, write_small
+from entrepot.stores.disk import Disk, write_all
+from entrepot.stores.layout import FLIGHTS, translated, write_small
 from entrepot.stores.locks import Lead, NoLocks, try_lock
 from entrepot.stores.threads import in_thread
 
@@ -66,8 +66,7 @@ class FileGrowing:
             self._begin_new()
             return
         if found.st_size == 0:  # nothing to resume: a note would be that of another file
-            with suppress(FileNotFoundError):
-                os.unlink(self._base + ".note")
+            self._unlink(".note")
         self._use(fd, found.st_size)
 
     def _begin_new(self) -> None:
@@ -75,8 +74,7 @@ class FileGrowing:
         os.close(fd)
         try:
             # the note first: a part without a note cannot be resumed, a note with another part could be, wrongly
-            with suppress(FileNotFoundError):
-                os.unlink(self._base + ".note")
+            self._unlink(".note")
             fd = os.open(temp, os.O_RDWR | os.O_CLOEXEC)
             os.replace(temp, self._base + ".part")
         except OSError:
@@ -138,7 +136,7 @@ class FileGrowing:
     def _follow(self) -> bool:
         if self._fd < 0:
             try:
-                self._fd = os.open(self._base + ".part", os.O_RDONLY | os.O_CLOEXEC)
+                self._fd = os.open(self._base + ".part", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError:
                 return False
             except OSError as exc:
@@ -163,7 +161,7 @@ class FileGrowing:
             found = os.stat(path)
             file_is = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
             if file_is != self._note_of:
-                with open(path, "rb") as file:
+                with open(path, "rb", opener=_no_link) as file:
                     self._note, self._note_of = file.read(), file_is
         except FileNotFoundError:
             return None
@@ -190,42 +188,27 @@ class FileGrowing:
         return await in_thread(self._commit, key)
 
     def _commit(self, key: str) -> ObjectMeta:
-        path, part = self._disk.path(key), self._base + ".part"
         try:
             os.fsync(self._fd)
-            if self._is_there(key, path):
-                os.unlink(part)
-            else:
-                self._disk.publish(part, path)
+            # In place of what may be there: nobody has looked at that, and what came now is right.
+            meta = self._disk.publish(self._fd, self._base + ".part", key)
             self._writable = False
-            with suppress(FileNotFoundError):
-                os.unlink(self._base + ".note")
+            self._unlink(".note")
             with suppress(OSError, NoLocks):
                 try_lock(self._fd, exclusive=False)  # as `get` does: this body is in use
-            return meta_of(key, os.stat(path))
         except OSError as exc:
             raise translated(exc, "a download was finished") from exc
+        return meta
 
-    def _is_there(self, key: str, path: str) -> bool:
-        """Whether the same body is in the store, in good order; then a sweep is told that it is wanted again."""
-        if not key.startswith("bodies/"):
-            return False
-        try:
-            found = os.stat(path)
-            if found.st_size != self._size:
-                return False
-            os.utime(path, (self._disk.now(), found.st_mtime))
-        except OSError:
-            return False
-        return True
+    def _unlink(self, suffix: str) -> None:
+        self._disk.unlink(f"{FLIGHTS}/{os.path.basename(self._base)}{suffix}")
 
     def discard(self) -> None:
         """Throw the bytes and the note away."""
         self._must_lead()
         try:
             for suffix in (".note", ".part") if self._writable else ():
-                with suppress(FileNotFoundError):
-                    os.unlink(self._base + suffix)
+                self._unlink(suffix)
         except OSError as exc:
             raise translated(exc, "a download was dropped") from exc
         self._writable = False
@@ -254,3 +237,7 @@ class FileGrowing:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)

@@ -24,26 +24,24 @@ from dataclasses import dataclass
 
 from entrepot.errors import FormatError, StoreError, StoreFull, StoreUnavailable
 from entrepot.files import make_folder, make_folders, open_or_make
+from entrepot.ownership import MARKER, TAG, TAG_TEXT, foreign_name, is_store
 
 FORMAT = 1
 """Version of the directory's layout; another one is left untouched."""
 
-MARKER = "entrepot-store"
-TAG = "CACHEDIR.TAG"
 BOOT = "boot"
 FLIGHTS = "flights"
 LOCKS = "locks"
-TAG_TEXT = (
-    "Signature: 8a477f597d28d172789f06886806bc55\n"
-    "# This directory is a package cache made by entrepot; all of it can be fetched again.\n"
-    "# For information about cache directory tags see https://bford.info/cachedir/\n"
-)
 _MARKER_TEXT = f"entrepot store, format {FORMAT}\n"
 _MARKER_FORM = re.compile(r"entrepot store, format (\d{1,9})\n")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _NOT_KEYS = frozenset({MARKER, TAG, BOOT, FLIGHTS, LOCKS})
 _DERIVED = "catalogue"
-_OURS = _NOT_KEYS | {"bodies", "heads"}
+_FOLDERS = ("bodies", "heads", FLIGHTS, LOCKS)
+ELSEWHERE = "set ENTREPOT_STORE, --store or the setting `store` to a new or an empty directory"
+READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Without waiting: where a file belongs somebody may have put a pipe."""
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -81,6 +79,13 @@ def key_path(root: str, key: str) -> str:
     if is_own(checked_key(key).partition("/")[0]):
         raise FormatError(f"{key!r} is a name the store keeps for itself", text=key)
     return os.path.join(root, key)  # a str: this runs for every request
+
+
+def may_hold(folder: str, name: str) -> bool:
+    """Whether a name in a folder of the store may be an object's, or that of a folder of objects."""
+    if (not folder and is_own(name)) or len(folder) + len(name) >= 1000:
+        return False
+    return _SEGMENT.fullmatch(name) is not None
 
 
 def is_own(name: str) -> bool:
@@ -125,25 +130,83 @@ class Modes:
         return bool(self.root & 0o077)
 
 
-def open_root(root: str, *, create: bool) -> Modes:
-    """Check that ``root`` is a store of this format, making it when it may be made; writes nothing into one that exists.
+def open_root(root: str, *, create: bool) -> int:
+    """A descriptor of ``root``, checked to be a store of this format; made when it may be.
+
+    Nothing is written into one that exists.
 
     Raises:
-        StoreUnavailable: no store there, one of another format, a directory of somebody else's, or no permission.
+        StoreUnavailable: no store there, one of another format, somebody else's directory, or no
+            permission.
     """
     try:
-        text = _read_small(os.path.join(root, MARKER))
-        if text is None:
+        fd = _open_marked(root)
+        if fd is None:
+            _refuse_foreign(root)
             if not create:
                 raise StoreUnavailable(f"there is no store at {root}", hint="`entrepot run` makes one at its first use")
             _make_root(root)
-        else:
-            _check_format(root, text)
-        return Modes(stat.S_IMODE(os.stat(root).st_mode))
+            fd = _open_marked(root)
+            if fd is None:
+                raise FileNotFoundError(errno.ENOENT, "it was removed at once", root)
     except OSError as exc:
         raise StoreUnavailable(
             f"cannot open a store at {root}: {exc.strerror}", hint="set ENTREPOT_STORE to another place"
         ) from exc
+    else:
+        return fd
+
+
+def _open_marked(root: str) -> int | None:
+    """A descriptor of a directory with a marker of this format; ``None``: there is no marker."""
+    try:
+        fd = os.open(root, _FOLDER_FLAGS)
+    except FileNotFoundError:
+        return None
+    try:
+        text = _read_small(MARKER, dir_fd=fd)
+        if text is None:
+            os.close(fd)
+            return None
+        _check_format(root, text)
+        _check_folders(root, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_folders(root: str, fd: int) -> None:
+    """A link at the top would lead all that is stored, swept and evicted to another place."""
+    for name in _FOLDERS:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                raise StoreUnavailable(
+                    f"the store at {root} cannot be used: {name!r} in it is a link or a file",
+                    hint=f"remove {os.path.join(root, name)}, or {ELSEWHERE}",
+                )
+
+
+def open_beneath(root: int, folder: str) -> int:
+    """A descriptor of a directory below another one, for the caller to close; no link is followed.
+
+    Raises:
+        OSError: as the system says; ``NotADirectoryError`` for a link.
+    """
+    fd = root
+    for segment in folder.split("/") if folder else (".",):
+        try:
+            below = os.open(segment, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=fd)
+        except OSError as exc:
+            if exc.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                raise
+            text = f"{segment!r} in {folder} is a link or a file, not a directory"
+            raise NotADirectoryError(errno.ENOTDIR, text) from exc
+        finally:
+            if fd != root:
+                os.close(fd)
+        fd = below
+    return fd
 
 
 def _check_format(root: str, text: str) -> None:
@@ -157,19 +220,23 @@ def _check_format(root: str, text: str) -> None:
     )
 
 
+def _refuse_foreign(root: str) -> None:
+    strange = None
+    with suppress(FileNotFoundError):
+        strange = foreign_name(root)
+    # The marker is made before everything else: is it there by now, another process has made it.
+    if strange is not None and not is_store(root):
+        raise StoreUnavailable(
+            f"{root} is not a store of entrepot and not empty ({strange!r} lies in it)",
+            hint=ELSEWHERE,
+        )
+
+
 def _make_root(root: str) -> None:
     """Make the directory, the tag and, last, the marker; safe against others who do the same."""
     make_folders(os.path.dirname(root) or ".")
-    try:
+    with suppress(FileExistsError):
         make_folder(root, 0o700)
-    except FileExistsError:
-        # made by somebody else a moment ago, or left half made: then it holds nothing but our own names
-        strange = [n for n in os.listdir(root) if n not in _OURS and not n.startswith((_DERIVED, MARKER, TAG, BOOT))]
-        if strange:
-            raise StoreUnavailable(
-                f"{root} is not a store of entrepot and not empty ({min(strange)!r} lies in it)",
-                hint="name an empty or a new directory",
-            ) from None
     mode = Modes(stat.S_IMODE(os.stat(root).st_mode)).file
     for name, text in ((TAG, TAG_TEXT), (MARKER, _MARKER_TEXT)):
         # synced: an empty marker after a power cut would lock everybody out
@@ -208,9 +275,9 @@ def _sync_folder(path: str) -> None:
             os.close(fd)
 
 
-def _read_small(path: str) -> str | None:
+def _read_small(path: str, *, dir_fd: int | None = None) -> str | None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, READ, dir_fd=dir_fd)
     except FileNotFoundError:
         return None
     try:

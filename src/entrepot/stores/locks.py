@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 
 from entrepot.errors import Busy
-from entrepot.files import open_or_make
+from entrepot.files import open_or_make, unlink_in
 
 try:
     import fcntl
@@ -64,9 +64,10 @@ def wait_lock(fd: int, *, exclusive: bool, wait_s: float, what: str) -> None:
 def open_lock_file(path: str, mode: int) -> int:
     """A descriptor of a lock file, made when it is not there."""
     try:
-        fd = open_or_make(path, os.O_RDWR | os.O_CLOEXEC, mode)
+        fd = open_or_make(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     except PermissionError:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # another user's: a lock needs no right to write
+        # another user's: a lock needs no right to write
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     if mode & 0o077 and not os.fstat(fd).st_size:
         with suppress(PermissionError):  # another user's, who has set it already
             os.fchmod(fd, mode)
@@ -115,7 +116,7 @@ class Lead:
             return
         if remove:
             with suppress(OSError):  # else an empty file more, for the next sweep
-                os.unlink(self.path)
+                unlink_in(*os.path.split(self.path))
         os.close(self._fd)
         self._fd = -1
 

@@ -10,9 +10,11 @@ from entrepot.digests import LENGTHS, Digest
 from entrepot.heads import Head
 from entrepot.ports.catalogue import Link
 
-SCHEMA = 2
+SCHEMA = 3
 """Kept in ``user_version``; a catalogue of another schema is emptied and made again."""
 
+STAMPS = "CREATE TABLE stamps (body BLOB PRIMARY KEY, stamp TEXT) WITHOUT ROWID"
+"""What a body's file was like when its bytes were known to be right. New in schema 3."""
 TABLES = (
     # what `list` and `status` show, apart from the heads themselves: 100,000 rows are read without touching those
     """CREATE TABLE heads (
@@ -37,6 +39,7 @@ TABLES = (
     "CREATE TABLE hosts (authority TEXT PRIMARY KEY) WITHOUT ROWID",
     "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID",
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
+    STAMPS,
 )
 TRIGGERS = (
     """CREATE TRIGGER heads_insert AFTER INSERT ON heads BEGIN
@@ -88,6 +91,9 @@ LINK = (
     "FROM links LEFT JOIN sources ON id = source WHERE url = ?"
 )
 ADD_COUNTER = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
+STAMP = "SELECT stamp FROM stamps WHERE body = ?"
+NOTE_STAMP = "INSERT OR REPLACE INTO stamps VALUES (?, ?)"
+FORGET_STAMPS = "DELETE FROM stamps WHERE body NOT IN (SELECT body FROM bodies)"
 DELETE_HEAD = "DELETE FROM heads WHERE key = ?"
 INSERT_HEAD = "INSERT INTO heads VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 """After :data:`DELETE_HEAD`: the triggers do not see what ``INSERT OR REPLACE`` removes."""

@@ -1,6 +1,7 @@
 """Keeping a store's directory within bounds and free of litter: usage, sweeping, eviction. Synchronous and slow: for threads.
 
 What is removed is removed under the exclusive lock of its prefix, a head before its body, and only after a second look.
+Nothing goes but what :mod:`entrepot.ownership` knows as ours by its name and its place.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from entrepot.digests import Digest
 from entrepot.errors import Busy, FormatError
 from entrepot.eviction import Use, Victim, victims
 from entrepot.heads import FORMAT, body_key
+from entrepot.ownership import FlightFile, flight_file, is_body_key, is_head_key
 from entrepot.ports.store import ObjectMeta
 from entrepot.stores.disk import Disk
-from entrepot.stores.layout import is_own, translated
+from entrepot.stores.layout import FLIGHTS, is_own, translated
 from entrepot.stores.locks import Lead, NoLocks, try_lock
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ SWEEP_AGAIN_S = 3600
 """Seconds after which one that was broken off is begun again."""
 IDLE_HEAD_S = 180 * 86400
 """Age at which a head without a body goes when room is needed, in seconds."""
+MAX_HEAD = 1 << 20
+"""Bytes that are read of a head; a larger one is broken."""
 WINDOW = 500
 """Bodies, or heads without one, that eviction looks at together."""
 LOW_WATER = 0.95
@@ -97,8 +101,7 @@ def default_cap(root: Path) -> int:
 def note_wanted(disk: Disk, key: str) -> None:
     """Mark an object as wanted now, by its access time; a sweep that has looked already looks again and leaves it."""
     with suppress(OSError):
-        path = disk.path(key)
-        os.utime(path, (time.time(), os.stat(path).st_mtime))
+        disk.set_times(key, time.time(), None)
 
 
 # -- usage ---------------------------------------------------------------------------------------------------------
@@ -157,11 +160,11 @@ def turn_to_sweep(disk: Disk) -> Iterator[bool]:
             due = not os.path.exists(path) or abs(now - os.stat(path).st_mtime) >= SWEEP_EACH_S
             if due:
                 os.close(disk.new_file(path, os.O_WRONLY))
-                os.utime(path, (now, now))
+                os.utime(path, (now, now), follow_symlinks=False)
             try:
                 yield due
             except BrokenOffError:
-                os.utime(path, (now, now - SWEEP_EACH_S + SWEEP_AGAIN_S))
+                os.utime(path, (now, now - SWEEP_EACH_S + SWEEP_AGAIN_S), follow_symlinks=False)
     except Busy:
         yield False
     except OSError as exc:
@@ -192,7 +195,7 @@ def sweep(
     done = Swept()
     disk.begin()
     before = now - grace_s
-    bodies = {each.key for each in disk.walk("bodies")}
+    bodies = {each.key for each in disk.walk("bodies") if is_body_key(each.key)}
     orphans, lame = _compare(disk, bodies, go_on)
     for key in orphans:
         if _is_idle(disk, key, before):
@@ -219,20 +222,20 @@ def _compare(disk: Disk, bodies: set[str], go_on: Callable[[], object]) -> tuple
     for head in disk.walk("heads"):
         go_on()
         try:
-            readable, body = _body_of(disk.path(head.key))
+            readable, body = _body_of(disk, head.key)
         except OSError:
             continue  # it went meanwhile, or cannot be read by us: not ours to judge
         if body:
-            named.add(body)
-        if not readable or (body and body not in bodies):
+            named.add(body)  # whatever it is that names it
+        if is_head_key(head.key) and (not readable or (body and body not in bodies)):
             lame.append((head, body))
     return bodies - named, lame
 
 
-def _body_of(path: str) -> tuple[bool, str | None]:
+def _body_of(disk: Disk, key: str) -> tuple[bool, str | None]:
     """Whether a head can be read, and the key of the body it names. A later format counts as readable."""
-    with open(path, "rb") as file:
-        raw = file.read()
+    with open(disk.open(key), "rb") as file:
+        raw = file.read(MAX_HEAD + 1)
     try:
         data = json.loads(raw)
         is_later = data["format"] != FORMAT
@@ -247,7 +250,7 @@ def _body_of(path: str) -> tuple[bool, str | None]:
 def _is_idle(disk: Disk, key: str, before: float) -> bool:
     """Whether an object was neither made nor wanted since ``before``."""
     try:
-        found = os.stat(disk.path(key))
+        found = disk.stat(key)
     except OSError:
         return False
     return max(found.st_mtime, found.st_atime) < before
@@ -256,7 +259,7 @@ def _is_idle(disk: Disk, key: str, before: float) -> bool:
 def _remove_idle(disk: Disk, key: str, before: float) -> int | None:
     try:
         with disk.hold(key, exclusive=True):
-            return disk.remove(disk.path(key)) if _is_idle(disk, key, before) else None
+            return disk.remove(key) if _is_idle(disk, key, before) else None
     except Busy:
         return None
 
@@ -266,41 +269,41 @@ def _remove_lame(disk: Disk, head: ObjectMeta, body: str | None, before: float) 
         return None
     try:
         with disk.hold(body or head.key, exclusive=True):
-            path = disk.path(head.key)
-            readable, named = _body_of(path)
-            mended = readable and (named is None or os.path.exists(disk.path(named)))
-            return None if mended else disk.remove(path)
+            readable, named = _body_of(disk, head.key)
+            mended = readable and (named is None or disk.meta(named) is not None)
+            return None if mended else disk.remove(head.key)
     except (Busy, OSError):
         return None
 
 
 def _sweep_flights(disk: Disk, now: float, before: float, done: Swept) -> None:
-    names: dict[str, float] = {}
-    for name, changed in _flight_files(disk):
-        path = os.path.join(disk.flights, name)
-        stem, _, suffix = name.rpartition(".")
-        if suffix in {"part", "note", "lock"}:
-            names[stem] = max(names.get(stem, 0.0), changed)
-        elif changed < before:
-            freed = disk.remove(path)
+    changed: dict[str, float] = {}
+    whole = set[str]()
+    for file, modified in _flight_files(disk):
+        if file.kind != "temporary":
+            changed[file.stem] = max(changed.get(file.stem, 0.0), modified)
+            if file.kind == "part":
+                whole.add(file.stem)
+        elif modified < before:
+            freed = disk.remove(f"{FLIGHTS}/{file.stem}")
             done.temps += freed is not None
             done.freed += freed or 0
-    for stem, changed in names.items():
-        base = os.path.join(disk.flights, stem)
-        empty = not os.path.exists(base + ".part")
-        if changed < (before if empty else now - PARTIAL_S):
-            _drop_flight(disk, base, done)
+    for stem, modified in changed.items():
+        if modified < (now - PARTIAL_S if stem in whole else before):
+            _drop_flight(disk, stem, done)
 
 
-def _flight_files(disk: Disk) -> Iterator[tuple[str, float]]:
+def _flight_files(disk: Disk) -> Iterator[tuple[FlightFile, float]]:
     with suppress(OSError), os.scandir(disk.flights) as found:
         for entry in list(found):
-            with suppress(OSError):
-                yield entry.name, entry.stat(follow_symlinks=False).st_mtime
+            file = flight_file(entry.name)
+            if file is not None and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    yield file, entry.stat(follow_symlinks=False).st_mtime
 
 
-def _drop_flight(disk: Disk, base: str, done: Swept) -> None:
-    lead = Lead(base + ".lock")
+def _drop_flight(disk: Disk, stem: str, done: Swept) -> None:
+    lead = Lead(os.path.join(disk.flights, f"{stem}.lock"))
     try:
         if not lead.take(disk.modes.file):
             return
@@ -310,7 +313,7 @@ def _drop_flight(disk: Disk, base: str, done: Swept) -> None:
         return
     try:
         for suffix in (".note", ".part"):
-            freed = disk.remove(base + suffix)
+            freed = disk.remove(f"{FLIGHTS}/{stem}{suffix}")
             done.freed += freed or 0
             done.flights += suffix == ".part" and freed is not None
     finally:
@@ -415,6 +418,8 @@ class _Eviction:
     def _remove(self, victim: Victim) -> bool:
         disk, done = self._disk, self.done
         key = body_key(Digest.parse(victim.body)) if victim.body else ""
+        if not all(map(is_head_key, victim.heads)):
+            return False  # what the catalogue took for a head is none of ours
         try:
             with disk.hold(key or victim.heads[0], exclusive=True):
                 if key and (_is_open(disk, key) or not _is_idle_or_gone(disk, key, self._started)):
@@ -422,8 +427,9 @@ class _Eviction:
                     return False
                 if victim.body and not set(self._catalogue.heads_of(Digest.parse(victim.body))) <= set(victim.heads):
                     return False
-                freed = sum(disk.remove(disk.path(each)) or 0 for each in victim.heads)  # first: a body without one is only litter
-                body = (disk.remove(disk.path(key)) or 0) if key else 0
+                # heads first: a body without one is only litter
+                freed = sum(disk.remove(each) or 0 for each in victim.heads)
+                body = (disk.remove(key) or 0) if key else 0
                 done.freed += freed + body
                 self._less += freed + max(body, victim.disk - len(victim.heads) * self._head_disk)
         except Busy:
@@ -438,20 +444,20 @@ def _newer_uses(disk: Disk, victim: Victim) -> list[tuple[str, float]]:
     newer = []
     for key in victim.heads:
         with suppress(OSError):
-            modified = os.stat(disk.path(key)).st_mtime
+            modified = disk.stat(key).st_mtime
             if modified > victim.used + 1:
                 newer.append((key, modified))
     return newer
 
 
 def _is_idle_or_gone(disk: Disk, key: str, before: float) -> bool:
-    return _is_idle(disk, key, before) or not os.path.lexists(disk.path(key))
+    return _is_idle(disk, key, before) or disk.meta(key) is None
 
 
 def _is_open(disk: Disk, key: str) -> bool:
     """Whether somebody has a body open for reading: readers hold a shared lock on the file itself."""
     try:
-        fd = os.open(disk.path(key), os.O_RDONLY | os.O_CLOEXEC)
+        fd = disk.open(key)
     except OSError:
         return False
     try:

@@ -389,7 +389,7 @@ class FlightSuite:
         leader.close()
         assert content(store, body(b"data")) == b"data"
 
-    def test_a_body_that_is_there_is_kept(self, store: Store) -> None:
+    def test_a_body_that_is_there_stays_right_for_its_readers(self, store: Store) -> None:
         run(store.put(body(b"data"), b"data"))
         reader = run(store.get(body(b"data")))
         leader = store.open_flight("f")
@@ -402,8 +402,9 @@ class FlightSuite:
         assert reader.read(0, 9) == b"data"
         reader.close()
 
-    def test_a_body_of_the_wrong_length_is_replaced(self, store: Store) -> None:
-        run(store.put(body(b"data"), b"da"))
+    @pytest.mark.parametrize("wrong", [b"da", b"DATA"])
+    def test_a_body_that_is_wrong_is_replaced(self, store: Store, wrong: bytes) -> None:
+        run(store.put(body(b"data"), wrong))
         leader = store.open_flight("f")
         leader.lead()
         leader.write(b"data")
