@@ -98,12 +98,6 @@ def test_to_leaves_what_would_change_nothing():
     assert plan_cleaning(entries, Wish(to_bytes=0), now=NOW).going == []
 
 
-def test_to_counts_what_is_no_entrys():
-    entries = [entry("a", days=2), entry("b", days=1)]
-    plan = plan_cleaning(entries, Wish(to_bytes=20_000), now=NOW, overhead=10_000)
-    assert (len(plan.going), plan.left) == (2, 10_000)
-
-
 def test_to_takes_the_least_recently_used_until_the_rest_fits():
     entries = [entry("a", days=1), entry("b", days=30), entry("c", days=10), entry("d", days=None)]
     plan = plan_cleaning(entries, Wish(to_bytes=2 * 12_288), now=NOW)

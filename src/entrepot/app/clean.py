@@ -101,17 +101,11 @@ def plan_removal(entries: Sequence[Entry], wanted: Filter, *, now: float, force:
     return plan
 
 
-def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float, overhead: int = 0) -> Plan:
+def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float) -> Plan:
     """A plan for ``clean``: litter, and what the wish adds to it.
 
     ``to_bytes`` comes last: after all else the least recently used go until the rest fits; what nobody knows the last use of
     goes first.
-
-    Args:
-        entries: all there are.
-        wish: what goes.
-        now: seconds since the epoch.
-        overhead: bytes of disk of the caches that are no entry's; they count towards ``to_bytes``.
     """
     plan = Plan()
     chosen: dict[int, str] = {}
@@ -124,9 +118,9 @@ def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float, overhead:
             plan.staying.append((entry, entry.pinned))
         else:
             chosen[number] = reason
-    account = _Account(entries, overhead).take(entries[number] for number in chosen)
+    account = _Account(entries).take(entries[number] for number in chosen)
     if wish.to_bytes is not None:
-        _shrink(entries, chosen, wish, account, overhead)
+        _shrink(entries, chosen, wish, account)
         plan.left = account.held
     plan.going = [(entries[number], reason) for number, reason in chosen.items()]
     plan.freed = account.freed
@@ -179,10 +173,9 @@ class _Account:
 
     Args:
         entries: all there are.
-        overhead: bytes of disk that no removal gives back.
     """
 
-    def __init__(self, entries: Sequence[Entry], overhead: int = 0) -> None:
+    def __init__(self, entries: Sequence[Entry]) -> None:
         total = Sum()
         self._sharers: dict[tuple[str, str, str], int] = {}
         for entry in entries:
@@ -190,8 +183,8 @@ class _Account:
             if key := share_key(entry):
                 self._sharers[key] = self._sharers.get(key, 0) + 1
         self._names = Names(entries)
-        self.held = total.disk - self._names.counted_again + overhead
-        """Bytes of disk that the caches hold, as ``status`` counts them."""
+        self.held = total.disk - self._names.counted_again
+        """Bytes of disk that the caches hold, as ``status`` counts them, but for a store's ``overhead``."""
         self.freed = 0
         """Bytes of disk that are given back; what several share only when all of them have gone."""
 
@@ -225,7 +218,7 @@ def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
     return _Account(everything).take(going).freed
 
 
-def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish, account: _Account, overhead: int) -> None:
+def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish, account: _Account) -> None:
     """Choose least recently used entries until the caches hold at most ``wish.to_bytes``, and none beyond that.
 
     What frees at least half of its size goes first. The rest, what environments hold by hard links most of all, costs a
@@ -234,7 +227,7 @@ def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish, accoun
     to_bytes = wish.to_bytes or 0
     reason = f"least recently used, to get down to {show_size(to_bytes)}"
     able = [n for n, entry in enumerate(entries) if n not in chosen and _is_meant(entry, wish) and not _stays(entry, wish)]
-    lowest = _Account(entries, overhead).take(entries[number] for number in (*chosen, *able))
+    lowest = _Account(entries).take(entries[number] for number in (*chosen, *able))
     ranks = {number: _rank(entries[number], lowest) for number in able}
     for number in sorted(able, key=lambda n: (ranks[n], _last_use(entries[n]))):
         if account.held <= to_bytes or (ranks[number] and lowest.held > to_bytes):

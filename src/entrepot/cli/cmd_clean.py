@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from entrepot.app.clean import Plan, Wish, carry_out, count_emptied, grouped, plan_cleaning
-from entrepot.app.inventory import Sum, existing, scan_all
+from entrepot.app.inventory import Sum, scan_all
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY
 from entrepot.cli.picking import age, kinds, size
@@ -52,7 +52,7 @@ def run(context: Context) -> int:
     by_use = wish.older_s is not None or wish.to_bytes is not None
     entries = list(scan_all(context.tools, context.around, progress=meter, complain=context.complain, anew=by_use))
     meter.close()
-    plan = plan_cleaning(entries, wish, now=context.now, overhead=0 if wish.to_bytes is None else _overhead(context))
+    plan = plan_cleaning(entries, wish, now=context.now)
     if wish.to_bytes is not None and plan.left is not None and plan.left > wish.to_bytes:
         left, most = show_size(plan.left), show_size(wish.to_bytes)
         text = f"{left} would be left, more than the {most} of --to: nothing more may go that frees space"
@@ -62,12 +62,6 @@ def run(context: Context) -> int:
         document(context, plan)
         return DONE
     return conclude(context, plan)
-
-
-def _overhead(context: Context) -> int:
-    """Bytes of disk that ``status`` counts and no entry has: a catalogue, directories."""
-    summaries = ((getattr(tool, "summary", None), place) for tool, place in existing(context.tools, context.around))
-    return sum(summary(place, context.around).overhead for summary, place in summaries if summary)
 
 
 def _wish(args: argparse.Namespace) -> Wish:
