@@ -219,8 +219,10 @@ def _path(raw: Any, base: Path, around: Surroundings) -> Path:
         raise TypeError
     if raw == "~" or raw.startswith(("~/", "~\\")):
         return around.home / raw[2:].lstrip("/\\")
-    if raw.startswith("~"):  # a shell would have made it another user's home; a directory of that name is hardly meant
-        raise FormatError(f"{raw!r} begins with the name of a user", hint=f"write the whole path, or ./{raw}")
+    if raw.startswith("~"):
+        # A shell would have made it that user's home; a directory of that name is hardly meant.
+        hint = f"write the whole path, or ./{raw}"
+        raise FormatError(f"{raw!r} begins with the name of a user", hint=hint)
     return Path(os.path.normpath(base / raw))
 
 
@@ -454,8 +456,8 @@ def state_dir(around: Surroundings) -> Path:
 def runtime_dirs(around: Surroundings) -> tuple[Path, ...]:
     """Where a run's runtime directory may lie, the preferred place first.
 
-    Never in ``$TMPDIR``, which others may write, nor in ``$XDG_RUNTIME_DIR``, which a logout removes.
-    Not in the cache directory itself: a store takes that for itself alone.
+    Never in ``$TMPDIR``, which others may write, nor in ``$XDG_RUNTIME_DIR``, which a logout
+    removes. Not in the cache directory itself: a store takes that for itself alone.
     """
     found = (state_dir(around) / "run", cache_dir(around).parent / "entrepot-run")
     own = _own_home(around)
@@ -463,7 +465,7 @@ def runtime_dirs(around: Surroundings) -> tuple[Path, ...]:
 
 
 def _own_home(around: Surroundings) -> Path | None:
-    """This user's registered home where HOME is another user's, as ``sudo`` without ``-H`` leaves it; else ``None``."""
+    """This user's registered home where HOME is another user's (``sudo`` without ``-H``), or ``None``."""
     try:
         if around.euid < 0 or around.home.stat().st_uid == around.euid:
             return None

@@ -35,7 +35,8 @@ class Wish:
     keep_latest: int | None = None
     """Versions of each project to keep in each cache."""
     to_bytes: int | None = None
-    """Bytes of disk that all the caches together may hold afterwards, hard-linked files of environments included."""
+    """Bytes of disk that all the caches together may hold afterwards, what environments link to
+    included."""
     force: bool = False
     """Also what is pinned for a reason that yields to force: fresh, most of the time."""
     kinds: frozenset[Kind] = frozenset()
@@ -51,7 +52,7 @@ class Plan:
     freed: int = 0
     """Bytes of disk that doing it gives back; files that others share are counted only when all of those go."""
     left: int | None = None
-    """Bytes of disk that the caches hold afterwards; only said of a plan with a size to get down to."""
+    """Bytes of disk that the caches hold afterwards; only of a plan with a size to get down to."""
 
     @property
     def entries(self) -> list[Entry]:
@@ -169,7 +170,8 @@ def _project(entry: Entry) -> tuple[str, str, str]:
 class _Account:
     """What the caches hold and what the disk gets back, while entries go one by one.
 
-    What an environment has a hard link to is held no more and frees nothing; what another cache has a name of is held still.
+    What an environment has a hard link to is held no more and frees nothing; what another cache has
+    a name of is held still.
 
     Args:
         entries: all there are.
@@ -184,7 +186,8 @@ class _Account:
                 self._sharers[key] = self._sharers.get(key, 0) + 1
         self._names = Names(entries)
         self.held = total.disk - self._names.counted_again
-        """Bytes of disk that the caches hold, as ``status`` counts them, but for a store's ``overhead``."""
+        """Bytes of disk that the caches hold, as ``status`` counts them, a store's ``overhead``
+        left out."""
         self.freed = 0
         """Bytes of disk that are given back; what several share only when all of them have gone."""
 
@@ -205,12 +208,16 @@ class _Account:
         return self
 
     def share_of(self, entry: Entry) -> tuple[int, int]:
-        """Bytes of disk that an entry which has gone gave back, and by which the caches hold less, alone or with others."""
+        """Bytes of disk that an entry which has gone gave back, and by which the caches hold less.
+
+        What it shared counts where all that shared it have gone.
+        """
         freed, held = self._names.gone(entry)
         key, body = share_key(entry), shared_disk(entry)
         if key and self._sharers[key]:
             return entry.freeable, entry.disk - body
-        return entry.freeable + freed + (body if key and not has_other_names(entry) else 0), entry.disk - held
+        freed += body if key and not has_other_names(entry) else 0
+        return entry.freeable + freed, entry.disk - held
 
 
 def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
@@ -219,14 +226,16 @@ def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
 
 
 def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish, account: _Account) -> None:
-    """Choose least recently used entries until the caches hold at most ``wish.to_bytes``, and none beyond that.
+    """Choose least recently used entries until the caches hold at most ``wish.to_bytes``, no more.
 
-    What frees at least half of its size goes first. The rest, what environments hold by hard links most of all, costs a
-    download and gives the disk little or nothing back: it goes only where the size is reached by that.
+    What frees at least half of its size goes first. The rest, what environments hold by hard links
+    most of all, costs a download and gives the disk little or nothing back: it goes only where the
+    size is reached by that.
     """
     to_bytes = wish.to_bytes or 0
     reason = f"least recently used, to get down to {show_size(to_bytes)}"
-    able = [n for n, entry in enumerate(entries) if n not in chosen and _is_meant(entry, wish) and not _stays(entry, wish)]
+    may_go = (n for n, entry in enumerate(entries) if _is_meant(entry, wish) and not _stays(entry, wish))
+    able = [number for number in may_go if number not in chosen]
     lowest = _Account(entries).take(entries[number] for number in (*chosen, *able))
     ranks = {number: _rank(entries[number], lowest) for number in able}
     for number in sorted(able, key=lambda n: (ranks[n], _last_use(entries[n]))):
@@ -238,7 +247,7 @@ def _shrink(entries: Sequence[Entry], chosen: dict[int, str], wish: Wish, accoun
 
 
 def _rank(entry: Entry, lowest: _Account) -> int:
-    """0: it gives the disk at least half of its size back when all goes that may; 1: less; 2: nothing."""
+    """0: it frees at least half of its size when all goes that may; 1: less; 2: nothing."""
     freed, _ = lowest.share_of(entry)
     return 0 if freed * 2 >= entry.disk else 1 if freed else 2
 

@@ -31,7 +31,7 @@ def linked_files(entry: Entry) -> Iterator[tuple[Inode, str, os.stat_result]]:
 
 
 class Names:
-    """The names that linked files have in some entries, and what goes with them while entries go one by one.
+    """The names that linked files have in some entries, and what goes while entries go one by one.
 
     Args:
         entries: all there are.
@@ -41,7 +41,7 @@ class Names:
         self._names: dict[Inode, set[str]] = {}
         self._gone: dict[Inode, set[str]] = {}
         self.counted_again = 0
-        """Bytes of disk that are in the sizes of several entries although they are on the disk once."""
+        """Bytes of disk in the sizes of several entries although they are on the disk once."""
         for entry in entries:
             for inode, path, found in linked_files(entry):
                 names = self._names.setdefault(inode, set())
@@ -49,7 +49,7 @@ class Names:
                 names.add(path)
 
     def gone(self, entry: Entry) -> tuple[int, int]:
-        """Bytes of disk of an entry's linked files that have no name any more, and of those that the caches name still."""
+        """Bytes of disk of an entry's linked files that have no name now, and of those named still."""
         freed = held = 0
         for inode, _, found in linked_files(entry):
             gone = self._gone.get(inode, set())
@@ -61,8 +61,8 @@ class Names:
         """Let an entry go.
 
         Returns:
-            Bytes of disk that are freed because it has the last names of files that others had names of, and
-            bytes of its size that the caches hold still, under other names.
+            Bytes of disk that are freed because it has the last names of files that others had
+            names of, and bytes of its size that the caches hold still, under other names.
         """
         freed = held = 0
         for inode, path, found in linked_files(entry):

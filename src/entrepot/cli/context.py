@@ -97,12 +97,16 @@ def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
 
 
 def _home(environ: Mapping[str, str]) -> Path:
-    """``HOME``, else what the system has for this user. A relative path would mean another place in each directory."""
+    """``HOME``, else what the system has for this user.
+
+    A relative path would mean another place in each directory.
+    """
     home = environ.get("HOME") or _registered_home()
     if os.path.isabs(home):  # noqa: PTH117
         return Path(home)
-    why = f"HOME is {home!r}, which is not an absolute path" if environ.get("HOME") else "HOME is not set, and the system has none"
-    raise ConfigError(f"the home directory is not known: {why}", name="HOME", hint="set HOME to a directory of yours")
+    why = f"{home!r} is not an absolute path" if home else "HOME is not set, and the system has none"
+    text = f"the home directory is not known: {why}"
+    raise ConfigError(text, name="HOME", hint="set HOME to a directory of yours")
 
 
 def _registered_home() -> str:

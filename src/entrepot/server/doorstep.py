@@ -41,7 +41,8 @@ class Doorstep:
             bundle.write_text(roots + self.authority.pem, encoding="ascii")
             bundle.chmod(0o644)
         except OSError as exc:
-            raise ConfigError(f"the CA bundle {bundle} cannot be written: {exc.strerror or exc}", hint=HINT) from exc
+            text = f"the CA bundle {bundle} cannot be written: {exc.strerror or exc}"
+            raise ConfigError(text, hint=HINT) from exc
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         port = self.socket.getsockname()[1]
         self.address = DoorAddress(f"http://{self.user}:{self.token}@127.0.0.1:{port}", str(bundle), offline)

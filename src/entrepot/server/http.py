@@ -144,7 +144,7 @@ class HttpSide:
         self._begun = 0
         """Requests that began in the bytes that are being fed."""
         self._fed = 0
-        """Bytes fed of the head that is still arriving; the parser shows a field only when it is complete."""
+        """Bytes fed of the head that is arriving; the parser shows a field only when complete."""
         self._current: Incoming | None = None
         self._queue: deque[Incoming] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -171,9 +171,11 @@ class HttpSide:
             except (httptools.HttpParserError, _BadRequest) as exc:
                 # httptools wraps what its callbacks raise
                 cause = exc if isinstance(exc, _BadRequest) else exc.__context__
-                self._refuse(*(cause.args if isinstance(cause, _BadRequest) else (400, "this is not HTTP/1.1")))
+                refusal = cause.args if isinstance(cause, _BadRequest) else (400, "this is not HTTP/1.1")
+                self._refuse(*refusal)
             else:
-                # What came before a head in the same bytes is not the head's; how much that was the parser does not tell.
+                # What came before a head in the same bytes is not the head's; how much that was the
+                # parser does not tell.
                 self._fed += len(data) if self._begun <= between else 0
                 if self._in_head and self._fed > MAX_HEAD:
                     self._refuse(*TOO_LARGE)

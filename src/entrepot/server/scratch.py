@@ -1,7 +1,8 @@
-"""The runtime directory of a run: holds the child's CA bundle, goes with the run, and is found again if the run was killed.
+"""The runtime directory of a run: holds the child's CA bundle and goes with the run.
 
-It lies where only the user can write, never in a shared temporary directory: a daemon that the child leaves behind still has
-the bundle's path in its environment after the run, and another user who can make that path again would be trusted by it.
+It lies where only the user can write, never in a shared temporary directory: a daemon that the
+child leaves behind still has the bundle's path in its environment after the run, and another user
+who can make that path again would be trusted by it. What a killed run left goes with the next one.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def scratch_directory(bases: Sequence[Path]) -> Iterator[Path]:
 
 
 def _make(bases: Sequence[Path]) -> tuple[Path, int]:
-    """A new directory in the first base where that works, and the descriptor that holds its lock."""
+    """A new directory in the first base where that works, and its lock's descriptor."""
     refusals = []
     for each in bases:
         try:
@@ -80,7 +81,7 @@ def _locked(base: Path) -> tuple[Path, int]:
 
 
 def private_directory(path: Path) -> Path:
-    """The directory of that name with mode 0700, made if it is missing; its path without symbolic links.
+    """Make sure that a directory is there with mode 0700; its path without symbolic links.
 
     Nobody but this user and root can put anything in its place, now or when it is gone: no directory
     above it belongs to another user or lets others write, but for the sticky bit.
@@ -119,7 +120,8 @@ def _require_private(path: Path) -> os.stat_result:
             break  # Windows: the user's profile is the user's by its access list
         if status.st_uid not in trusted:
             raise PermissionError(f"{each} belongs to another user")
-        # In a sticky directory others cannot rename or remove what is ours, and they own nothing of the rest of the path.
+        # In a sticky directory others cannot rename or remove what is ours, and they own nothing of
+        # the rest of the path.
         is_open = status.st_mode & stat.S_IWOTH or _group_may_write(each, status)
         if is_open and not status.st_mode & stat.S_ISVTX:
             raise PermissionError(f"other users can write in {each}")
@@ -131,7 +133,7 @@ def _euid() -> int:
 
 
 def _unmapped() -> tuple[int, ...]:
-    """The number that a user namespace shows for users outside it, root among them, where no user inside has it."""
+    """The number that a user namespace shows for users outside it, where none inside has it."""
     try:
         overflow = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
         lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
@@ -142,9 +144,10 @@ def _unmapped() -> tuple[int, ...]:
 
 
 def _group_may_write(path: Path, status: os.stat_result) -> bool:
-    """Whether members of the group other than the user may write; a umask of 002 is usual where each user has a group.
+    """Whether members of the group other than the user may write.
 
-    Access lists show in the group's bits: where there is one, those bits are not taken for the group's alone.
+    A umask of 002 is usual where each user has a group. Access lists show in the group's bits:
+    where there is one, those bits are not taken for the group's alone.
     """
     if not status.st_mode & stat.S_IWGRP:
         return False
@@ -166,7 +169,9 @@ def _group_may_write(path: Path, status: os.stat_result) -> bool:
 
 
 def remove_left_overs(base: Path) -> int:
-    """Remove the directories of this user's dead runs; how many there were. Links are neither followed nor removed.
+    """Remove the directories of this user's dead runs; how many there were.
+
+    Links are neither followed nor removed.
 
     Args:
         base: a directory that nobody else can write.
@@ -186,9 +191,10 @@ def _remove_if_dead(directory: Path) -> bool:
             return False
         age = time.time() - status.st_mtime
         if not directory.name.startswith(f"{PREFIX}{_boot()}-"):
-            # Still without its lock, or another machine's in a home directory on the network: its lock may
-            # not be seen from here.
-            return age > (STARTING_S if directory.name.startswith(UNLOCKED) else EXPIRED_S) and _removed(directory)
+            # Still without its lock, or another machine's in a home directory on the network: its
+            # lock may not be seen from here.
+            limit = STARTING_S if directory.name.startswith(UNLOCKED) else EXPIRED_S
+            return age > limit and _removed(directory)
         lock = os.open(directory / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     except OSError:
         return False  # just being removed: not ours to judge
