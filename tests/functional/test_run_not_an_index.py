@@ -1,4 +1,4 @@
-"""A portal, or a mirror in the middle of its sync, before an index that was seen: nothing that is none replaces it."""
+"""A portal, or a mirror in the middle of its sync, before an index: nothing replaces what was seen."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ def rattle(desk: Desk, channel: Channel, options=()) -> Ran:
 def test_a_channel_serves_offline_and_again_after_answers_that_were_no_index(tmp_path, forms, wrong):
     with Origin(host="127.0.0.2", tls=True, name="channel.test") as origin:
         origin.index_max_age = 0
-        desk, channel = Desk.under(tmp_path / "desk", origin), Channel(origin, forms=frozenset(forms.split()))
+        desk, channel = (
+            Desk.under(tmp_path / "desk", origin),
+            Channel(origin, forms=frozenset(forms.split())),
+        )
         channel.add("one")
         channel.publish()
         for options in ((), (), OFFLINE):
@@ -104,7 +107,10 @@ def test_an_index_serves_offline_and_again_after_answers_that_were_no_page(tmp_p
         lab.install(tool, names).ok()
 
 
-@pytest.mark.parametrize("path", ["simple/demo/", "conda/test/noarch/repodata.json", "conda/test/noarch/repodata.json.zst"])
+@pytest.mark.parametrize(
+    "path",
+    ["simple/demo/", "conda/test/noarch/repodata.json", "conda/test/noarch/repodata.json.zst"],
+)
 @pytest.mark.parametrize("wrong", WRONG)
 def test_curl_is_handed_what_came_and_then_the_good_one(tmp_path, path, wrong):
     with Origin(tls=True, name="index.test") as origin:

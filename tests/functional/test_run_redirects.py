@@ -1,4 +1,4 @@
-"""Redirects that are followed inside: a file whose digest is known comes whole, and no secret leaves its origin."""
+"""Redirects that are followed inside: the file comes whole, and no secret leaves its origin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import pytest
 from entrepot.testing.origin import Origin
 from running import Desk
 
-FIELDS = ("Authorization: Basic bWU6UFc=", "Cookie: sid=1", "X-JFrog-Art-Api: key", "Private-Token: key")
+FIELDS = (
+    "Authorization: Basic bWU6UFc=",
+    "Cookie: sid=1",
+    "X-JFrog-Art-Api: key",
+    "Private-Token: key",
+)
 NAMES = {field.partition(":")[0].lower() for field in FIELDS}
 
 
@@ -33,7 +38,18 @@ def test_secrets_stay_with_scheme_host_and_port_also_when_the_transfer_is_resume
     elsewhere.fault(f"/{target}.whl", "truncate", at=0.5)
     fields = [word for field in FIELDS for word in ("-H", field)]
     page, wheel = f"{index.index_url}demo-{target}/", index.url(file)
-    ran = desk.run("curl", "-sS", *fields, page, "-o", "page", wheel, "-o", "wheel", options=("--host", "index.test"))
+    ran = desk.run(
+        "curl",
+        "-sS",
+        *fields,
+        page,
+        "-o",
+        "page",
+        wheel,
+        "-o",
+        "wheel",
+        options=("--host", "index.test"),
+    )
     assert ran.status == 0, ran.said
     assert hashlib.sha256((desk.project / "wheel").read_bytes()).hexdigest() == file.content.sha256
     asked = index.seen(file.path)

@@ -287,7 +287,7 @@ class Ahead:
 
 
 def like_another(url: str, like: RequestHead) -> RequestHead:
-    """A request for this URL with the fields of another one; what may be secret goes to its own origin only."""
+    """A request for this URL with another one's fields; secrets go to their origin only."""
     request = sent_to(url, unconditional(like))
     headers = request.headers
     if url.endswith(METADATA):

@@ -129,7 +129,7 @@ class Channels:
             self._arrived.pop(name.url, None)
 
     async def holds_secrets(self, url: str, head: Head, body: Span) -> bool:
-        """Whether an index names its archives or shards by addresses with a credential in them: then it is not stored.
+        """Whether an index names files by addresses with a credential: then it is not stored.
 
         ``False``, too, for one that cannot be read here: too large, lost, or in an unknown coding.
 

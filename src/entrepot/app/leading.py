@@ -241,8 +241,10 @@ class Leader:
             await self._refresh(action)
             return True
         storable = isinstance(action, Store)
-        is_kept = keeps(errand.forward, answer.head, storable=storable, shared=self._means.shared, expectation=errand.expectation)
-        if not is_kept or self._leads_away(answer.head):
+        known, shared = errand.expectation, self._means.shared
+        came, asked = answer.head, errand.forward
+        is_kept = keeps(asked, came, storable=storable, shared=shared, expectation=known)
+        if not is_kept or self._leads_away(came):
             shown.answer, shown.state = answer, State.PASSED
             shown.tell()
             return False
@@ -324,15 +326,17 @@ class Leader:
     async def _judged(self, head: Head, reader: Reader | None) -> Verdict:
         """Whether what has come may be kept; what has not is told to the user."""
         errand, means = self._errand, self._means
-        verdict = await judged(errand.request, head, Span(self._growing.read, self._have), means.readers, reader)
+        body = Span(self._growing.read, self._have)
+        verdict = await judged(errand.request, head, body, means.readers, reader)
         if errand.expectation.checks or (verdict.is_doubtful and not await self._has_better()):
-            return dataclasses.replace(verdict, flaw="")  # what has the digest that was known is what was asked for
+            # a known digest says that it is what was asked for
+            return dataclasses.replace(verdict, flaw="")
         if verdict.flaw:
             means.readers.channels.refused(errand.request.url)
             has_other = any(stored.head.status in VERIFIED_STATUSES for stored in errand.seen)
             kept = "the last good one is kept" if has_other else "it is not kept"
-            wanted = wants(errand.request, head.kind)
-            means.note_flaw(errand.redacted, f"answered with {verdict.flaw} instead of {wanted}; {kept}")
+            came = f"{verdict.flaw} instead of {wants(errand.request, head.kind)}"
+            means.note_flaw(errand.redacted, f"answered with {came}; {kept}")
         return verdict
 
     async def _has_better(self) -> bool:
@@ -343,7 +347,8 @@ class Leader:
             if blob is None:
                 continue
             try:
-                verdict = await judged(errand.request, stored, Span(blob.read, blob.size), means.readers)
+                body = Span(blob.read, blob.size)
+                verdict = await judged(errand.request, stored, body, means.readers)
             finally:
                 blob.close()
             if not verdict.flaw:

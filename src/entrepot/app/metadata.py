@@ -41,7 +41,7 @@ def wheel_of(url: str) -> str | None:
 
 
 def is_metadata(data: bytes) -> bool:
-    """Whether these bytes begin as a METADATA file does: with header fields, those among them that each must have.
+    """Whether these bytes begin as a METADATA file does: with its mandatory header fields.
 
     Source: the core metadata specification; the format is that of mail (RFC 822).
     """

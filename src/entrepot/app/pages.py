@@ -44,17 +44,26 @@ def teaches(url: str, head: Head) -> bool:
 
 
 class PageReading:
-    """An index page that is read once, for all who want to know what it says: what it teaches, and whether it is one.
+    """An index page that is read once, for what it teaches and for whether it is one.
 
     Args:
         readers: read large ones aside.
         raw: as transferred.
         url: its own, to resolve its links against.
-        content_type, content_encoding: the fields' values.
+        content_type, coding: values of Content-Type and Content-Encoding.
     """
 
-    def __init__(self, readers: Readers, raw: bytes, *, url: str, content_type: str, content_encoding: str | None) -> None:
-        self._read = partial(readers.pages.read, raw, url=url, content_type=content_type, content_encoding=content_encoding)
+    def __init__(
+        self,
+        readers: Readers,
+        raw: bytes,
+        *,
+        url: str,
+        content_type: str,
+        coding: str | None,
+    ) -> None:
+        read = readers.pages.read
+        self._read = partial(read, raw, url=url, content_type=content_type, content_encoding=coding)
         self._found: asyncio.Future[Page | FormatError | None] | None = None
 
     async def page(self) -> Page | None:
@@ -105,7 +114,7 @@ def page_reader(url: str, head: Head, body: Span, readers: Readers, link: Link |
     if not may_be_page(content_type) or body.size > LARGEST:
         return None
     coding = headers.get("content-encoding")
-    return PageReading(readers, body.whole(), url=url, content_type=content_type, content_encoding=coding)
+    return PageReading(readers, body.whole(), url=url, content_type=content_type, coding=coding)
 
 
 async def read_stored(url: str, head: Head, entries: Entries, readers: Readers, link: Link | None) -> Learned:
@@ -132,13 +141,13 @@ class Verdict:
     secret: bool = False
     """It is an index with credentials in it."""
     flaw: str = ""
-    """What came in place of an index or a metadata file, for people; empty when it is one, or none was asked for."""
+    """What came instead of an index or metadata, for people; empty: nothing else did."""
     is_doubtful: bool = False
     """Whether the flaw may be this index's way of writing."""
 
 
 def wants(request: RequestHead, kind: str = "other") -> str:
-    """What a request asks for, as far as that can be judged, for people: an index, metadata, or nothing of the kind.
+    """What a request asks for, for people: an index, metadata, or nothing that is judged.
 
     Args:
         request: a client's.
@@ -151,14 +160,21 @@ def wants(request: RequestHead, kind: str = "other") -> str:
     if shard_digest(request.url) is not None or classify(filename_of(request.url)) is not None:
         return ""
     accepted = request.headers.get("accept") or ""
-    is_page = kind == "page" or asks_for_index_page(request) or "application/vnd.pypi.simple" in accepted
-    return "an index" if is_page else ""
+    if kind == "page" or asks_for_index_page(request) or "application/vnd.pypi.simple" in accepted:
+        return "an index"
+    return ""
 
 
-async def judged(request: RequestHead, head: Head, body: Span, readers: Readers, reader: Reader | None = None) -> Verdict:
-    """Whether a whole body may be kept: no index or metadata file that is none, or half of one, replaces a good one.
+async def judged(
+    request: RequestHead,
+    head: Head,
+    body: Span,
+    readers: Readers,
+    reader: Reader | None = None,
+) -> Verdict:
+    """Whether a whole body may be kept: nothing but a whole index or metadata file replaces one.
 
-    Bodies that nobody here can read, by their size or coding or because a newer protocol is spoken, pass.
+    Bodies that cannot be read here, for their size, coding or version of the protocol, pass.
 
     Args:
         request: the client's.
@@ -198,7 +214,13 @@ async def _judged_metadata(head: Head, body: Span) -> Verdict:
     return Verdict() if is_right else Verdict(flaw=_looks_like(head, body))
 
 
-async def _page(url: str, head: Head, body: Span, readers: Readers, reader: Reader | None) -> Page | None:
+async def _page(
+    url: str,
+    head: Head,
+    body: Span,
+    readers: Readers,
+    reader: Reader | None,
+) -> Page | None:
     """The page that a body is; ``None`` when it cannot be judged.
 
     Raises:
@@ -207,25 +229,27 @@ async def _page(url: str, head: Head, body: Span, readers: Readers, reader: Read
     headers = head.response.head.headers
     content_type, coding = headers.get("content-type") or "", headers.get("content-encoding")
     media_type = content_type.partition(";")[0].strip().lower()
-    if not can_decode(coding) or (media_type.startswith("application/vnd.") and media_type not in _FORMS):
+    is_unknown = media_type.startswith("application/vnd.") and media_type not in _FORMS
+    if is_unknown or not can_decode(coding):
         return None
     if body.size > LARGEST:
         raise FormatError(f"an index page of {body.size} bytes")
     if not isinstance(reader, PageReading):
-        shown = content_type if page_class(content_type) else ""  # of any other type: by what is in it
-        reader = PageReading(readers, body.whole(), url=url, content_type=shown, content_encoding=coding)
+        shown = content_type if page_class(content_type) else ""  # else its first character decides
+        reader = PageReading(readers, body.whole(), url=url, content_type=shown, coding=coding)
     return await reader.page()
 
 
-_FORMS = frozenset(f"application/vnd.pypi.simple.{version}+{form}" for version in ("v1", "latest") for form in ("json", "html"))
+_NAMES = ("v1+json", "v1+html", "latest+json", "latest+html")
+_FORMS = frozenset(f"application/vnd.pypi.simple.{name}" for name in _NAMES)
 
 
 def _looks_like(head: Head, body: Span) -> str:
     """What a body is that is not what was asked for, for people."""
-    is_html = page_class(content_type := head.response.head.headers.get("content-type") or "") == "html"
-    if body.read(0, 512).lstrip().startswith(b"<") or (is_html and not is_simple_type(content_type)):
-        return "a web page"
-    return "incomplete or other data"
+    content_type = head.response.head.headers.get("content-type") or ""
+    is_html = page_class(content_type) == "html" and not is_simple_type(content_type)
+    is_page = is_html or body.read(0, 512).lstrip().startswith(b"<")
+    return "a web page" if is_page else "incomplete or other data"
 
 
 async def _holds_secrets(url: str, head: Head, body: Span) -> bool:

@@ -21,11 +21,11 @@ READ = 1 << 18
 """Bytes read from a growing file at a time."""
 HARMLESS = frozenset(
     (
-        "accept accept-charset accept-encoding accept-language cache-control if-match if-modified-since if-none-match if-range "
-        "if-unmodified-since pragma range user-agent"
+        "accept accept-charset accept-encoding accept-language cache-control if-match "
+        "if-modified-since if-none-match if-range if-unmodified-since pragma range user-agent"
     ).split()
 )
-"""Lower-case names of request fields that carry no credential; all others stay with the origin that they were sent to."""
+"""Lower-case names of request fields without credentials; all others stay with their origin."""
 
 
 def as_kept(request: RequestHead, response: ResponseHead, sent: float, now: float) -> StoredResponse:
@@ -100,11 +100,12 @@ def as_it_is(request: RequestHead) -> RequestHead:
 
 
 def as_readable(request: RequestHead) -> RequestHead:
-    """The request for an index, in no coding that would keep us from reading what it says (``br``)."""
+    """The request for an index, in no coding that cannot be read here (``br``)."""
     asked = request.headers.get("accept-encoding")
     if asked is None:
         return request
-    return dataclasses.replace(request, headers=request.headers.replaced("Accept-Encoding", decodable_here(asked)))
+    headers = request.headers.replaced("Accept-Encoding", decodable_here(asked))
+    return dataclasses.replace(request, headers=headers)
 
 
 def resuming(request: RequestHead, draft: Head, have: int) -> RequestHead:
@@ -125,8 +126,9 @@ def redirected(request: RequestHead, location: str) -> RequestHead:
 def sent_to(url: str, request: RequestHead) -> RequestHead:
     """The request with another URL. Nothing secret reaches another scheme, host or port.
 
-    Across origins only :data:`HARMLESS` fields stay: nobody can list all that carry a credential (``X-JFrog-Art-Api``,
-    ``Private-Token``, ...). A user and password that a redirect names for another origin are dropped as well.
+    Across origins only :data:`HARMLESS` fields stay: nobody can list all that carry a credential
+    (``X-JFrog-Art-Api``, ``Private-Token``, ...). A user and password that a redirect names for
+    another origin are dropped as well.
 
     Source: RFC 9110 §15.4; RFC 6454 §4 for what an origin is.
     """
@@ -135,7 +137,8 @@ def sent_to(url: str, request: RequestHead) -> RequestHead:
     headers = Headers([line for line in request.headers if line[0].lower() in HARMLESS])
     scheme, _, rest = url.partition("://")
     end = min((i for i in (rest.find(c) for c in "/?#") if i >= 0), default=len(rest))
-    return RequestHead(request.method, f"{scheme}://{rest[:end].rpartition('@')[2]}{rest[end:]}", headers)
+    authority = rest[:end].rpartition("@")[2]
+    return RequestHead(request.method, f"{scheme}://{authority}{rest[end:]}", headers)
 
 
 def _is_same_origin(url: str, other: str) -> bool:

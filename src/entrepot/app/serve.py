@@ -101,7 +101,17 @@ class Service:
         self._tally = tally
         self._channels = Channels(entries, facts.catalogue, clock)
         self._readers = Readers(PageReader(), self._channels)
-        means = Means(entries, upstream, clock, facts, self._readers, rules.shared, self._downloaded, tally.warn, tally.note_flaw)
+        means = Means(
+            entries,
+            upstream,
+            clock,
+            facts,
+            self._readers,
+            rules.shared,
+            self._downloaded,
+            tally.warn,
+            tally.note_flaw,
+        )
         self._flights = Flights(means)
         self._donations = Donations(donors, entries, shared=rules.shared)
         self._replies = Replies(means, tally)

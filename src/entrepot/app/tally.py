@@ -78,7 +78,7 @@ class Tally:
             self.warnings.append(text)
 
     def note_flaw(self, url: str, text: str) -> None:
-        """Upstream did not give the index or the metadata that was asked for: what it did, said at the end for all such URLs."""
+        """Upstream gave no index where it was asked for one: what it did, in words."""
         urls = self.flawed.setdefault(text, [])
         if redacted_url(url) not in urls:
             urls.append(redacted_url(url))

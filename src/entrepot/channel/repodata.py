@@ -40,7 +40,7 @@ class Repodata:
     secret: bool = False
     """Whether its base URL carries a credential: such an index is never stored."""
     is_index: bool = True
-    """Whether it has a place for archives, or is ``{}``, which stands for a subdir without any; else it is other JSON."""
+    """Whether it has a place for archives, or is ``{}``, which stands for a subdir without any."""
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -75,7 +75,8 @@ def read_repodata(pieces: Iterable[bytes], *, url: str, codings: Sequence[str] =
         elif isinstance(value, dict):
             table.add(key, Record.of(value))
     table.close()
-    return Repodata(url, resolved(base, url), table, is_secret(base, url), is_index=members != {False})
+    is_index = members != {False}
+    return Repodata(url, resolved(base, url), table, is_secret(base, url), is_index)
 
 
 def is_secret(base: object, url: str) -> bool:
@@ -91,7 +92,7 @@ _OF_AN_INDEX = frozenset({"info", "packages", "packages.conda", "v3"})
 
 
 def _said(pieces: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
-    """The base URL if there is one, of each member whether an index has it, and each archive's name with its record."""
+    """The base URL, of each member whether it is an index's, each archive with its record."""
     text = _Text(pieces)
     for key in text.members():
         yield _MEMBER, key in _OF_AN_INDEX and text.at_object()

@@ -137,7 +137,8 @@ class _Answer:
 
 def _as_summary(frame: Frame) -> Summary:
     if "error" in frame:
-        raise (RepodataTooLarge if frame["large"] else InvalidRepodata)(frame["error"], text=frame["text"])
+        kind = RepodataTooLarge if frame["large"] else InvalidRepodata
+        raise kind(frame["error"], text=frame["text"])
     return Summary(frame["base"], frozenset(frame["hosts"]), frame["secret"], frame["is_index"])
 
 
@@ -168,12 +169,18 @@ class _Shelf:
         try:
             found = read_repodata(pieces, url=question["url"], codings=question["codings"])
         except InvalidRepodata as exc:
-            return {"error": exc.message, "text": exc.text[:80], "large": isinstance(exc, RepodataTooLarge)}
+            is_large = isinstance(exc, RepodataTooLarge)
+            return {"error": exc.message, "text": exc.text[:80], "large": is_large}
         self._tables[question["read"]] = found
         rows = sum(len(each.table) for each in self._tables.values())
         while rows > KEPT_ROWS and len(self._tables) > 1:
             rows -= len(self._tables.pop(next(iter(self._tables))).table)
-        return {"base": found.base, "hosts": sorted(found.hosts), "secret": found.secret, "is_index": found.is_index}
+        return {
+            "base": found.base,
+            "hosts": sorted(found.hosts),
+            "secret": found.secret,
+            "is_index": found.is_index,
+        }
 
     def _find(self, question: Frame) -> Frame:
         found = self._tables.get(question["find"])

@@ -51,7 +51,7 @@ class Warmed:
         out.hint(f"{count} file{'' if count == 1 else 's'} in the store; {lines}")
         for text in self.without_sdist:
             out.warn("no-sdist", f"{text}: its source archive cannot be had")
-        for text in dict.fromkeys(text for tally in self.tallies for text in tally.warnings):
+        for text in dict.fromkeys(text for tally in self.tallies for text in tally.all_warnings()):
             out.warn("run", text, shown=False)
         out.document(
             items=[_record(result) for result in self.results],

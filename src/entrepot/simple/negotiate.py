@@ -112,7 +112,7 @@ def can_decode(content_encoding: str | None) -> bool:
 
 
 def decodable_here(accept_encoding: str) -> str:
-    """An ``Accept-Encoding`` without the codings that :func:`decode` does not know; as it is where nothing would be left.
+    """An ``Accept-Encoding`` without codings that :func:`decode` does not know.
 
     >>> decodable_here("gzip, deflate, br"), decodable_here("br")
     ('gzip, deflate', 'identity')

@@ -34,7 +34,7 @@ class Flaw(Enum):
     CUT = "cut"
     """It ends within a tag or a link."""
     OPEN = "open"
-    """Its ``html`` or ``body`` is never closed: cut between two links, or written so (HTML lets both end tags be left out)."""
+    """Its ``html`` or ``body`` is never closed: cut between two links, or written so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,27 +202,29 @@ def _read_html(body: bytes, content_type: str, url: str) -> Page:
     project = normalize(name) if _PROJECT(name) else None
     files = (_html_file(attributes) for _, attributes in anchors(text, only="a"))
     page = _page(project, files, url, base=_base(text, url), is_listing=True)
-    is_index = any(link.digests or link.version is not None for link in page.links) or _says_so(text, url)
-    return replace(page, flaw=_flaw(text, is_index=is_index))
+    has_files = any(link.digests or link.version is not None for link in page.links)
+    return replace(page, flaw=_flaw(text, is_index=has_files or _says_so(text, url)))
 
 
 def _says_so(text: str, url: str) -> bool:
-    """Whether a text without files says that it is an index page or a listing, or is a list of projects by place and links."""
+    """Whether a text says that it is an index page, or is a list of projects by its links."""
     if _HTML_MARK(text[:_START]) or _LISTING(text[:_START]):
         return True
     directory, _, last = canonical_url(url).partition("?")[0].rstrip("/").rpartition("/")
     if last not in {"simple", "+simple"}:
         return False
-    children = re.compile(re.escape(f"{directory}/{last}/") + r"[A-Za-z0-9][\w.-]*/", re.ASCII).fullmatch
-    resolve = Resolver(_base(text, f"{directory}/{last}/"))
-    return any(children(resolve(a["href"] or "")) for _, a in anchors(text, only="a") if a.get("href"))
+    place = f"{directory}/{last}/"
+    is_project = re.compile(re.escape(place) + r"[A-Za-z0-9][\w.-]*/", re.ASCII).fullmatch
+    resolve = Resolver(_base(text, place))
+    return any(is_project(resolve(a.get("href") or "")) for _, a in anchors(text, only="a"))
 
 
 def _flaw(text: str, *, is_index: bool) -> Flaw | None:
     if not is_index:
         return Flaw.NO_INDEX
     end = text[-_START:].lower()
-    if end.rfind("<") > end.rfind(">") or max(end.rfind("<a "), end.rfind("<a\n")) > end.rfind("</a"):
+    in_link = max(end.rfind("<a "), end.rfind("<a\n")) > end.rfind("</a")
+    if in_link or end.rfind("<") > end.rfind(">"):
         return Flaw.CUT
     return Flaw.OPEN if _OPENED(text[:_START]) and not _CLOSED(end) else None
 
@@ -234,7 +236,8 @@ _START = 1 << 16
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE).search
 _META_CHARSET = re.compile(r"""<meta\b[^<>]*charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE).search
 _TITLE = re.compile(r"<title>\s*Links\s+for\s+([^<]*)</title>", re.IGNORECASE).search
-_LISTING = re.compile(r"<title>\s*(index of|directory listing for|[^<]*\blinks for)\b", re.IGNORECASE).search
+_TITLES = r"<title>\s*(index of|directory listing for|[^<]*\blinks for)\b"
+_LISTING = re.compile(_TITLES, re.IGNORECASE).search
 _OPENED = re.compile(r"<(?:html|body)[\s>]", re.IGNORECASE).search
 _CLOSED = re.compile(r"</(?:html|body)\s*>", re.IGNORECASE).search
 _BASE = re.compile(r"<base\s", re.IGNORECASE).search

@@ -139,4 +139,5 @@ def _answers(question: Frame, pieces: Iterator[bytes]) -> Iterator[Frame]:
     for start in range(0, len(page.links), _LINKS_PER_SLICE):
         links = page.links[start : start + _LINKS_PER_SLICE]
         yield {"links": [_packed(link) for link in links], "source": source}
-    yield {"project": page.project, "hosts": sorted(page.hosts), "flaw": page.flaw.value if page.flaw else None}
+    flaw = page.flaw.value if page.flaw else None
+    yield {"project": page.project, "hosts": sorted(page.hosts), "flaw": flaw}
