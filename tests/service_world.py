@@ -39,8 +39,8 @@ class World:
         self.store = store or MemoryStore()
         self.catalogue = catalogue or SqliteCatalogue(None)
 
-    def service(self, *, ahead: bool = False, **rules) -> Service:
-        """A new process on the same store; ``ahead``: one that asks before its clients do."""
+    def service(self, *, ahead: bool = False, donors=(), **rules) -> Service:
+        """A new process on the same store; ``ahead``: one that asks before its clients do; ``donors``: what other tools have."""
         self.tally = Tally()
         self.entries = Entries(self.store, self.catalogue, self.clock)
         self.facts = Facts(self.catalogue)
@@ -52,6 +52,7 @@ class World:
             rules=Rules(**rules),
             tally=self.tally,
             company=Company(self.catalogue) if ahead else None,
+            donors=lambda: donors,
         )
 
     def add_project(self, body: bytes, *, headers=None, page_headers=None, **fields) -> None:

@@ -119,3 +119,85 @@ def test_offline_pip_installs_from_its_own_cache_alone_with_expired_pages(scene,
     assert result.returncode == 0, result.stderr
     assert clients.run([python, "-c", "import root, leaf"], environment).returncode == 0
     assert not [entry for entry in json.loads(report.read_text())["entries"] if entry["outcome"] == "miss"]
+
+
+def entries_of_pip(environment):
+    """The bodies in pip's cache: (path, content)."""
+    found = [(path, path.read_bytes()) for path in sorted(Path(environment["HOME"]).rglob("*.body"))]
+    assert len(found) >= 4
+    return found
+
+
+def damage(environment, what, how):
+    """Damage wheels or metadata files in pip's cache, each by one byte or wholly, as a power cut leaves it."""
+    begins = {"wheel": b"PK", "metadata": b"Metadata-Version"}[what]
+    chosen = [(path, data) for path, data in entries_of_pip(environment) if data.startswith(begins)]
+    assert len(chosen) == 2
+    for path, data in chosen:
+        path.write_bytes(bytes(len(data)) if how == "zeroed" else data[:-30] + bytes([data[-30] ^ 1]) + data[-29:])
+
+
+def listed(scene):
+    """Kinds of what the store holds."""
+    _origin, _, environment, tmp_path = scene
+    environment = {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))}
+    words = [sys.executable, "-m", "entrepot", "list", "--tool", "entrepot", "--store", tmp_path / "store", "--json"]
+    return {entry["kind"] for entry in json.loads(clients.run(words, environment).stdout)["entries"]}
+
+
+def offline(scene, *words, target="offline"):
+    """A command in an offline run; its result."""
+    _origin, _, environment, tmp_path = scene
+    run = [sys.executable, "-m", "entrepot", "run", "--store", tmp_path / "store", "--offline", "--"]
+    environment = {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))}
+    return clients.run([*run, *words], environment, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("what", ["wheel", "metadata"])
+@pytest.mark.parametrize("how", ["byte", "zeroed"])
+@pytest.mark.parametrize("pages", ["pip", "store"])
+def test_offline_a_damaged_body_in_pips_cache_is_refused_with_its_reason(scene, what, how, pages):
+    """The page that names its digest is in pip's cache as well, or in the store from an online run."""
+    origin, arguments, environment, tmp_path = scene
+    if pages == "store":
+        pip = arguments[: arguments.index("download")]
+        run = [sys.executable, "-m", "entrepot", "run", "--store", tmp_path / "store", "--"]
+        paths = {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))}
+        for project in ("root", "leaf"):
+            done = clients.run([*run, *pip, "index", "versions", project, "--no-cache-dir"], paths)
+            assert done.returncode == 0, done.stderr
+    damage(environment, what, how)
+    origin.stop()
+    report, files, result = through(scene, "--offline")
+    assert report["exit"] != 0
+    assert files == []
+    assert re.search(r"pip's cached copy of root-[\w.-]+ does not match the digest that its index page names", result.stderr)
+    assert not any(e["outcome"] != "error" and what in e["url"].replace(".whl", ".wheel")[-9:] for e in report["entries"])
+    assert listed(scene) == {"page"} if what == "metadata" else {"page", "metadata"}
+
+
+def test_offline_a_damaged_body_reaches_no_client_whole_by_a_hash_in_a_requirement_file(scene):
+    origin, arguments, environment, tmp_path = scene
+    [leaf] = origin.files("leaf")
+    (tmp_path / "requirements.txt").write_text(f"leaf @ {origin.url(leaf)} --hash=sha256:{leaf.content.sha256}\n")
+    pip = arguments[: arguments.index("download")]
+    command = [*pip, "download", "--no-deps", "--no-cache-dir", "-d", tmp_path / "got", "-r", "requirements.txt"]
+    damage(environment, "wheel", "byte")
+    origin.stop()
+    refused = offline(scene, *command)
+    assert refused.returncode != 0
+    assert not list((tmp_path / "got").glob("*.whl"))
+    assert "does not match the digest that requirements.txt names" in refused.stderr.replace(f"{tmp_path}/", "")
+    assert listed(scene) == set()
+
+
+def test_offline_curl_gets_no_damaged_wheel_whole(scene):
+    origin, _, environment, tmp_path = scene
+    [leaf] = origin.files("leaf")
+    damage(environment, "wheel", "zeroed")
+    origin.stop()
+    script = f"curl -sS -H 'Accept: application/vnd.pypi.simple.v1+json' {origin.index_url}leaf/ -o page; "
+    done = offline(scene, "bash", "-c", f"{script} curl -sSf {origin.url(leaf)} -o wheel; echo curl says $?")
+    assert "curl says 22" in done.stdout, done.stdout + done.stderr
+    assert not (tmp_path / "wheel").exists()
+    assert "does not match the digest that its index page names" in done.stderr

@@ -146,8 +146,69 @@ def test_archives_on_another_host_are_known_and_the_host_is_learned(world):
     )
     world.get(JSON)
     assert "pkgs.test:443" in world.catalogue.hosts()
-    world.get(url)
+    world.get(JSON, url)
     assert world.stored(url)[0].proven
+
+
+ELSEWHERE = "https://other.test/c/noarch/repodata.json"
+
+
+def claim(world, base=C, digest="1" * 64):
+    """Another channel's index says that it has its archives here, with another digest."""
+    record = world.package.record | {"sha256": digest, "size": 5}
+    body = {"info": {"base_url": base}, "packages.conda": {world.package.filename: record}}
+    world.upstream.route(ELSEWHERE, index(json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize("rules", [{}, {"refresh": True}], ids=["plain", "refresh"])
+@pytest.mark.parametrize("form", ["repodata", "shards", "none"])
+def test_what_another_channel_says_of_an_archive_in_an_earlier_run_refuses_nothing(world, form, rules):
+    claim(world)
+    shard = world.shards()
+    assert refused(lambda: world.get(ELSEWHERE, world.archive))
+    world.clock.advance(60)
+    own = {"repodata": (JSON,), "shards": (SHARDS, shard), "none": ()}[form]
+    assert world.get(*own, world.archive, **rules) == (200, world.body)
+    assert bool(world.stored(world.archive)[0].proven) == (form != "none")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_run_that_goes_by_both_channels_takes_what_either_names_and_is_told(world, order):
+    claim(world)
+    assert world.get(*(ELSEWHERE, JSON)[::order], world.archive) == (200, world.body)
+    assert any("name different digests for" in text for text in world.tally.warnings)
+
+
+def test_another_channel_proves_nothing_in_a_later_run(world):
+    claim(world, digest=hashlib.sha256(world.body).hexdigest())
+    world.get(ELSEWHERE)
+    world.upstream.route(JSON, Script(404))
+    world.get(world.archive)
+    assert world.stored(world.archive)[0].proven == ()
+
+
+def test_a_shards_archives_lie_where_the_index_of_this_run_says(world):
+    """One shard, named by two indexes that have its archives in different places."""
+    shard = world.shards()
+    there = {"base_url": "https://pkgs.test/x/", "shards_base_url": f"{C}shards/"}
+    said = {"info": there, "shards": {"one": bytes.fromhex(shard.rpartition("/")[2].partition(".")[0])}}
+    other = "https://other.test/c/noarch/repodata_shards.msgpack.zst"
+    world.upstream.route(other, index(packed(msgpack.packb(said))))
+    moved = f"https://pkgs.test/x/{world.package.filename}"
+    world.upstream.route(moved, Script(200, {}, world.body[::-1]))
+    assert refused(lambda: world.get(other, shard, moved))
+    assert world.get(SHARDS, shard, world.archive) == (200, world.body)
+    assert world.stored(world.archive)[0].proven
+    assert world.get(SHARDS, shard, moved) == (200, world.body[::-1])
+
+
+def test_an_index_that_an_earlier_run_left_refuses_nothing(world):
+    """The client has a newer one from elsewhere, and asks for the archive alone."""
+    world.get(JSON)
+    other = Channel(None).add("one", size=SIZE + 1).content.whole()
+    world.upstream.route(world.archive, ranged(other))
+    assert world.get(world.archive) == (200, other)
+    assert world.stored(world.archive)[0].proven == ()
 
 
 def test_an_archive_that_a_channel_replaced_is_fetched_anew(world):

@@ -316,13 +316,15 @@ def test_a_follower_has_the_end_before_the_leader_has_synced_the_body(tmp_path, 
 
 def test_a_follower_that_knows_another_digest_does_not_take_the_leaders_word(tmp_path, disk):
     gate = asyncio.Event()
-    two = Two(tmp_path, Script(200, {}, GOOD, gate=gate), Script(200, {}, OTHER))
+    two = Two(tmp_path, Script(200, {}, GOOD, gate=gate), Script(200, {}, OTHER), page=False)
+    two.worlds[0].add_project(GOOD)
+    two.worlds[0].upstream.route(FILE, Script(200, {}, GOOD, gate=gate))
 
     async def lock_file():
         return [Known(links=(Link(FILE, digests=(digest(OTHER),)),))]
 
     async def go():
-        await two.learn()
+        await get(two.leader, INDEX)
         two.worlds[1].facts.learn_beforehand(lock_file())
         disk.clear()
         leading, reader = await two.under_way()

@@ -63,7 +63,7 @@ def test_metadata_is_made_from_the_stored_wheel_without_a_request():
 def test_it_is_made_offline_in_a_later_process_and_kept_as_proven():
     world = world_with(wheel())
     ask(world, INDEX, FILE)
-    [(status, content, _)] = ask(world, SIBLING, offline=True)
+    [_, (status, content, _)] = ask(world, INDEX, SIBLING, offline=True)
     assert (status, content) == (200, METADATA)
     [head] = run(world.entries.load(SIBLING))
     assert [digest.value for digest in head.proven] == [hashlib.sha256(METADATA).hexdigest()]

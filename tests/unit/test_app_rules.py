@@ -7,10 +7,9 @@ import os
 import pytest
 
 from entrepot.app.answers import Request
-from entrepot.digests import Digest, sha256_of
+from entrepot.digests import sha256_of
 from entrepot.errors import DigestMismatch, EntrepotError, UpstreamTimeout
 from entrepot.httpcache.messages import RequestHead
-from entrepot.links import Link
 from entrepot.locks.pins import Allowed, Pins
 from entrepot.testing.upstream import Script, ranged
 from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
@@ -102,11 +101,11 @@ class TestDigests:
     @pytest.mark.parametrize("right", [True, False])
     def test_md5_refuses_a_wrong_file_and_proves_none(self, right):
         world = World()
-        world.catalogue.learn([Link(FILE, digests=(Digest("md5", hashlib.md5(SMALL).hexdigest()),))])
+        world.add_project(SMALL, hashes={"md5": hashlib.md5(SMALL).hexdigest()})
         world.upstream.route(FILE, Script(200, {}, SMALL if right else WRONG))
-        [(status, _, _)] = ask(world, FILE)
+        [_, (status, _, _)] = ask(world, INDEX, FILE)
         assert status == (200 if right else 502)
-        assert [h.proven for h in heads(world)] == ([()] if right else [])
+        assert [h.proven for h in heads(world) if h.url == FILE] == ([()] if right else [])
 
     def test_a_lock_file_that_merely_lies_about_makes_a_file_unproven_and_is_no_error(self):
         world = World()
@@ -136,7 +135,7 @@ class TestDigests:
         world.add_project(SMALL)
         world.upstream.route(FILE, [Script(200, {}, WRONG), Script(500)])
         assert ask(world, FILE, INDEX, FILE)[2][0] == 500
-        assert ask(world, FILE, offline=True)[0][0] == 504
+        assert ask(world, INDEX, FILE, offline=True)[1][0] == 504
 
     def test_a_file_is_asked_for_as_it_is_when_its_digest_is_known(self):
         world = World()

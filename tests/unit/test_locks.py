@@ -377,7 +377,7 @@ def test_a_command_line_names_direct_urls_and_hashes():
         ]
     )
     assert facts(known) == [("https://files.test/x-1.0.zip", "sha256:a"), ("https://files.test/y-1.0.tar.gz",)]
-    assert known.allowed == (Allowed((SHA_B, SHA_C), "foo", "1.0", source="command line"),)
+    assert known.allowed == (Allowed((SHA_B, SHA_C), "foo", "1.0", source="the command line", binds=True),)
     assert known.includes == ()
 
 

@@ -214,7 +214,7 @@ class TestLinks:
         )
     )
     def test_packing_loses_nothing(self, link):
-        assert unpack_link(link.url, (*link_row(link, None)[1:-1], None)) == link
+        assert unpack_link(link.url, (*link_row(link, 0)[3:-1], None)) == link
 
 
 class TestTheRest:

@@ -242,7 +242,7 @@ class Ahead:
     async def _errand(self, request: RequestHead) -> Errand | None:
         """What has to be asked; ``None`` when the client would be answered without, or already has it asked."""
         means = self._means
-        expectation = await means.facts.expect(request.url)
+        expectation = await means.facts.expect(request.url, ahead=True)
         heads = [h for h in await means.entries.load(request.url) if not (means.shared and h.credentialed)]
         # The client may have asked for it while it stood in the queue, and have its answer by now.
         if request.url in self._clients or authority_of(request.url) in self._dropped or immutable(heads, expectation) is not None:

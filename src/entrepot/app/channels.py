@@ -16,19 +16,18 @@ from typing import TypeVar
 
 from entrepot.app.drafts import draft_head
 from entrepot.app.entries import Entries
-from entrepot.app.facts import NOTHING, Expectation, Learned
+from entrepot.app.facts import NOTHING, Expectation, Facts, Learned, Said, expectation_of
 from entrepot.app.policy import NEGATIVES
 from entrepot.beside import Span
 from entrepot.channel.coding import can_unpack, content_codings
 from entrepot.channel.forms import INDEXES, SHARD_INDEX, IndexName, index_name, resolved, split
-from entrepot.channel.shards import SHARD, base_of, read_shard, read_shard_index, relative
+from entrepot.channel.shards import base_of, read_shard, read_shard_index, relative
 from entrepot.channel.worker import IndexReader, Summary
 from entrepot.errors import InvalidRepodata, RepodataTooLarge
-from entrepot.heads import Head, authority_of, canonical_url
+from entrepot.heads import Head, authority_of, cache_key, canonical_url, redacted_url
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.links import Link
 from entrepot.names import CONDA_SUFFIXES, filename_of
-from entrepot.ports.catalogue import Catalogue
 from entrepot.ports.clock import Clock
 
 T = TypeVar("T")
@@ -66,18 +65,19 @@ class Channels:
 
     Args:
         entries: where indexes are kept.
-        catalogue: remembers what was found.
+        facts: tell which indexes this run has; their catalogue remembers what was found.
         clock: tells how long ago a host was in trouble.
     """
 
-    def __init__(self, entries: Entries, catalogue: Catalogue, clock: Clock) -> None:
+    def __init__(self, entries: Entries, facts: Facts, clock: Clock) -> None:
         self._clock = clock
         self._entries = entries
-        self._catalogue = catalogue
+        self._facts = facts
+        self._catalogue = facts.catalogue
         self._indexes = IndexReader()
-        self._asked: set[str] = set()
         self._arrived: dict[str, Head] = {}
-        self._bases: dict[str, str] = {}
+        self._bases: dict[str, dict[str, str]] = {}
+        """Directory of archives -> URL of an index that has its archives there -> the index's own directory."""
         self._troubled: dict[str, float] = {}
 
     async def aclose(self) -> None:
@@ -85,12 +85,6 @@ class Channels:
         await self._indexes.aclose()
 
     # as indexes pass
-
-    def asked(self, url: str) -> None:
-        """Note that a client goes by an index."""
-        name = index_name(url)
-        if name is not None:
-            self._asked.add(name.directory)
 
     async def learn(self, url: str, head: Head, body: Span, link: Link | None) -> Learned:
         """What an index or a shard teaches at once: links of shards, hosts.
@@ -159,60 +153,74 @@ class Channels:
         codings = content_codings(head.response.head.headers.get("content-encoding"))
         summary = await self._indexes.read(_key(name.url, head), body, url=name.url, codings=codings)
         if summary is not None and summary.base not in {"", name.directory}:
-            self._bases[summary.base] = name.directory
+            self._bases.setdefault(summary.base, {})[name.url] = name.directory
             source = relative(name.directory, summary.base)
             if source:
-                self._catalogue.learn([Link(_base_mark(summary.base), source=source, kind="page")])
+                mark = Link(_base_mark(summary.base), source=source, kind="page")
+                self._catalogue.learn([mark], page=cache_key(name.url), state=str(head.body))
         return summary
 
     # as archives are asked for
 
     async def expect(self, url: str, known: Expectation) -> Expectation:
-        """What an archive must be, by the newest index that lists it.
+        """What an archive must be: by what is known of it, and by the indexes that the run's clients were given.
 
-        What a lock file or the command line said goes before, and so does a shard if no repodata was asked for.
+        An index of the archive's own directory that an earlier run has left (clients keep indexes themselves, and need not ask for
+        them) proves what it lists, but refuses nothing: the channel may have changed since.
         """
         url = canonical_url(url)
         filename = filename_of(url)
         if not filename.endswith(CONDA_SUFFIXES) or "?" in url:
             return known
-        source = known.link.source if known.link is not None else ""
-        if known.digests and source != SHARD and not source.startswith(_MARK):
+        own = split(url)[0]
+        said = list(known.said)
+        for directory in self._directories(own):
+            found = await self._listed(url, filename, [h for h in await self._at_hand(directory) if self._is_given(*h)])
+            if found is not None:
+                name, link = found
+                said.append(Said(redacted_url(name.url), "its channel's index", link, (link.digests,)))
+        if any(each.named for each in said):
+            return expectation_of(said)
+        if known.any_of or any(head.is_immutable for head in await self._entries.load(url)):
             return known
-        directories = self._directories(split(url)[0])
-        if known.digests and source == SHARD and self._asked.isdisjoint(directories):
+        found = await self._listed(url, filename, await self._at_hand(own))
+        if found is None:
             return known
-        for name, head in await self._told_by(directories):
-            mark = f"{_MARK}{head.body}"
-            if known.digests and source == mark:
-                return known
-            link = await self._find(name, head, filename)
-            if link is not None and link.url == url and link.digests:
-                link = dataclasses.replace(link, source=mark)
-                self._catalogue.learn([link])
-                return Expectation(link, link.digests)
-        return known
+        link = dataclasses.replace(found[1], size=None)
+        by_index = Said(redacted_url(found[0].url), "its channel's index", link)
+        return Expectation(link, any_of=tuple(d for d in link.digests if d.is_strong), said=(by_index,))
+
+    def _is_given(self, name: IndexName, head: Head) -> bool:
+        return self._facts.state(name.url) == str(head.body)
 
     def _directories(self, directory: str) -> list[str]:
         """The directories of the indexes that may list what lies in this one."""
-        found = [directory]
-        if directory in self._bases:
-            found.append(self._bases[directory])
-        elif (link := self._catalogue.link(_base_mark(directory))) is not None and link.source:
-            found.append(resolved(link.source, directory))
-        return found
+        others = [there for url, there in self._bases.get(directory, {}).items() if self._facts.state(url) is not None]
+        noted = [each for each in self._catalogue.links(_base_mark(directory)) if each.link.source]
+        others += [resolved(each.link.source, directory) for each in noted if self._facts.is_current(each.page, each.state)]
+        return list(dict.fromkeys([directory, *filter(None, others)]))
 
-    async def _told_by(self, directories: Iterable[str]) -> list[tuple[IndexName, Head]]:
-        """The repodata at hand of these directories, the newest first."""
+    async def _at_hand(self, directory: str) -> list[tuple[IndexName, Head]]:
+        """The repodata of a directory, the newest first."""
         found = []
-        for directory in directories:
-            for name in (IndexName(directory, name) for name in INDEXES if name != SHARD_INDEX):
-                heads = [h for h in await self._entries.load(name.url) if h.response.head.status == 200 and h.body is not None]
-                if name.url in self._arrived:
-                    heads.append(self._arrived[name.url])
-                if heads:
-                    found.append((name, max(heads, key=lambda h: h.response.response_time)))
+        for name in (IndexName(directory, name) for name in INDEXES if name != SHARD_INDEX):
+            heads = [h for h in await self._entries.load(name.url) if h.response.head.status == 200 and h.body is not None]
+            if name.url in self._arrived:
+                heads.append(self._arrived[name.url])
+            found += [(name, head) for head in heads]
         return sorted(found, key=lambda each: each[1].response.response_time, reverse=True)
+
+    async def _listed(self, url: str, filename: str, indexes: list[tuple[IndexName, Head]]) -> tuple[IndexName, Link] | None:
+        """What the newest of these indexes that lists an archive says of it."""
+        for name, head in indexes:
+            page, state = cache_key(name.url), str(head.body)
+            noted = [each.link for each in self._catalogue.links(url) if (each.page, each.state) == (page, state)]
+            link = noted[0] if noted else await self._find(name, head, filename)
+            if link is not None and link.url == url and link.digests:
+                if not noted:
+                    self._catalogue.learn([link], page=page, state=state)
+                return name, link
+        return None
 
     async def _find(self, name: IndexName, head: Head, filename: str) -> Link | None:
         key = _key(name.url, head)
@@ -288,10 +296,6 @@ class Channels:
                 if head.response.head.status == 200 and not head.response.invalidated:
                     doubtful = dataclasses.replace(head.response, invalidated=True)
                     await self._entries.save(sibling, dataclasses.replace(head, response=doubtful))
-
-
-_MARK = "index:"
-"""Begins the ``source`` of what repodata said of an archive; the index's digest follows."""
 
 
 def _base_mark(base: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from entrepot.app.drafts import draft_head
 from entrepot.app.entries import Entries
-from entrepot.app.facts import Expectation
+from entrepot.app.facts import NOTHING, Expectation
 from entrepot.digests import Hasher
 from entrepot.errors import Busy, StoreError
 from entrepot.heads import Head, body_key
@@ -37,6 +37,8 @@ class Donations:
         self._search: asyncio.Task[Sequence[Donor]] | None = None
         self._entries = entries
         self._shared = shared
+        self.wrong: dict[str, str] = {}
+        """URL -> the tool whose copy of it turned out not to be what was expected."""
 
     async def take_over(self, request: RequestHead, expectation: Expectation, *, unproven: bool = False) -> Head | None:
         """The stored head of what a donor had for this URL; ``None`` when none had what is wanted.
@@ -54,13 +56,16 @@ class Donations:
                 continue
             if donation.needs_proof and not expectation.proves:
                 continue
+            hasher = expectation.hasher()
             try:
-                head = await _take(request, self._entries, donation, expectation, shared=self._shared)
+                head = await _take(request, self._entries, donation, expectation, hasher, shared=self._shared)
             except (StoreError, Busy) as exc:
                 self._entries.failed(exc)
                 return None
             if head is not None:
                 return head
+            if hasher.size == donation.size and expectation != NOTHING:
+                self.wrong[request.url] = donation.tool
         return None
 
     def sought(self) -> asyncio.Task[Sequence[Donor]]:
@@ -75,9 +80,8 @@ class Donations:
 
 
 async def _take(
-    request: RequestHead, entries: Entries, donation: Donation, expectation: Expectation, *, shared: bool
+    request: RequestHead, entries: Entries, donation: Donation, expectation: Expectation, hasher: Hasher, *, shared: bool
 ) -> Head | None:
-    hasher = expectation.hasher()
     adopted = await entries.store.adopt(
         donation.path, donation.offset, donation.size, _checker(hasher, expectation), link=donation.is_whole_file
     )
@@ -92,8 +96,9 @@ def _checker(hasher: Hasher, expectation: Expectation) -> Callable[[Callable[[in
     def check(read: Callable[[int, int], bytes], size: int) -> str | None:
         while hasher.size < size and (piece := read(hasher.size, min(CHUNK, size - hasher.size))):
             hasher.feed(piece)
-        right = hasher.size == size and expectation.size in {None, size} and expectation.mismatch(hasher) is None
+        right = hasher.size == size and expectation.mismatch(hasher) is None
         right = right and (bool(expectation.proven_by(hasher)) or not expectation.proves)
+        right = right and (expectation.checks or expectation.size in {None, size})  # as check_length has it
         return body_key(hasher.digest()) if right else None
 
     return check

@@ -49,6 +49,14 @@ class Means:
     note_flaw: Callable[[str, str], None] = lambda _url, _text: None
     """Told the URL where upstream gave no index although one was asked for, and what it did."""
 
+    async def expect(self, url: str, *, ahead: bool = False) -> Expectation:
+        """What the body of this URL must be; ``ahead`` as in :meth:`Facts.expect`."""
+        return await self.readers.channels.expect(url, await self.facts.expect(url, ahead=ahead))
+
+    async def expect_anew(self, url: str) -> Expectation:
+        """The same once all pages that have passed are read."""
+        return await self.readers.channels.expect(url, await self.facts.expect_anew(url))
+
 
 @dataclass(frozen=True, slots=True)
 class Errand:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 
 from entrepot.app.errand import Errand, Means, Note, State
+from entrepot.app.facts import Named
 from entrepot.app.following import Follower
-from entrepot.app.leading import Leader
+from entrepot.app.leading import Leader, read_page
+from entrepot.app.pages import learn_stored
 from entrepot.app.partials import starts_alike
-from entrepot.app.policy import agrees, immutable
+from entrepot.app.policy import confirmed, immutable
 from entrepot.app.progress import NOTICED_S, Progress
-from entrepot.digests import Digest
+from entrepot.beside import Span
 from entrepot.errors import StoreError, TruncatedBody, UpstreamError
 from entrepot.heads import Head, canonical_url
 from entrepot.httpcache import can_reuse_for
@@ -58,13 +60,13 @@ class Flight(Progress):
         return canonical_url(self._errand.request.url)
 
     @property
-    def digests(self) -> tuple[Digest, ...]:
-        """All that its body must have."""
-        return self._errand.expectation.digests
+    def named(self) -> Named:
+        """What its body must have."""
+        return self._errand.expectation.named
 
     def serves(self, errand: Errand) -> bool:
         """Whether what it brings is what this errand of the same name wants, too."""
-        if self.over or self._errand.expectation.digests != errand.expectation.digests:
+        if self.over or self.named != errand.expectation.named:
             return False
         # An answer that has come is not one to a request that came after it, unless its digest makes it right for ever.
         return errand.expectation.checks or not self.has_all
@@ -129,13 +131,15 @@ class Flight(Progress):
             self.begin(note)
             self.growing, tell = follower.view, self.tell
         if note is not None and self._is_right(note):
+            if follower.view is not None and note.total and self.state is not State.VERIFIED:
+                read_page(self._means, self._errand, note.head, Span(follower.view.read, note.total))
             self.state, self.total = State.VERIFIED, note.total
         tell()
 
     def _is_right(self, note: Note) -> bool:
         """Whether what another process has found whole and right is so for this errand, which may know another digest."""
         expectation = self._errand.expectation
-        return note.whole and (immutable([note.head], expectation) is not None or not expectation.checks)
+        return note.whole and confirmed(note.head, expectation)
 
     async def _done_by_others(self) -> bool:
         """Look the entry up again now that nobody else is at it."""
@@ -154,11 +158,12 @@ class Flight(Progress):
             if not await asyncio.to_thread(starts_alike, self.growing, blob):
                 self.generation += 1
             self.blob = blob
+        learn_stored(self._errand.request.url, found, self._means.facts, self._means.entries, self._means.readers)
         self.entry, self.state = found, State.LANDED
         return True
 
     def _came_since(self, head: Head) -> bool:
         """Whether upstream was asked after we were: only then is it an answer to this request too."""
-        if not agrees(head, self._errand.expectation) or (self._means.shared and head.credentialed):
+        if not confirmed(head, self._errand.expectation) or (self._means.shared and head.credentialed):
             return False
         return head.response.response_time >= self._began and head.response not in self._errand.seen

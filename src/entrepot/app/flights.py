@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 
 from entrepot.app.errand import Errand, Means, State
-from entrepot.app.facts import Expectation
+from entrepot.app.facts import Expectation, Named
 from entrepot.app.flight import Flight
 from entrepot.app.partials import READ
 from entrepot.app.policy import REMEMBERED_S
-from entrepot.digests import Digest
 from entrepot.errors import DigestMismatch, StoreError, TruncatedBody
 from entrepot.heads import canonical_url
 from entrepot.httpcache.messages import RequestHead
@@ -87,7 +86,7 @@ class Flights:
         self._flying: dict[str, Flight] = {}
         self._tasks: dict[Flight, asyncio.Task[None]] = {}
         self._aside: set[asyncio.Task[None]] = set()
-        self._wrong: dict[tuple[str, tuple[Digest, ...]], tuple[float, DigestMismatch]] = {}
+        self._wrong: dict[tuple[str, Named], tuple[float, DigestMismatch]] = {}
 
     def join(self, errand: Errand) -> Flight:
         """The flight for this errand, begun now if there is none. Leave it with :meth:`leave`."""
@@ -123,14 +122,14 @@ class Flights:
 
         A range neither: who puts it together with what came before has the wrong file whole.
         """
-        until, error = self._wrong.get((canonical_url(request.url), expectation.digests), (0.0, None))
+        until, error = self._wrong.get((canonical_url(request.url), expectation.named), (0.0, None))
         return error if until > self._means.clock.monotonic() else None
 
     def _remember(self, flight: Flight) -> None:
-        if isinstance(flight.error, DigestMismatch) and flight.digests:
+        if isinstance(flight.error, DigestMismatch) and flight.named:
             now = self._means.clock.monotonic()
             self._wrong = {key: each for key, each in self._wrong.items() if each[0] > now}
-            self._wrong.setdefault((flight.url, flight.digests), (now + REMEMBERED_S, flight.error))
+            self._wrong.setdefault((flight.url, flight.named), (now + REMEMBERED_S, flight.error))
 
     def leave(self, flight: Flight) -> None:
         """One waiter fewer; a transfer that nobody waits for stops, and what it has stays to be resumed.
@@ -144,7 +143,7 @@ class Flights:
         if flight.over:
             self._let_go(flight)
             return
-        if flight.generation and flight.digests:
+        if flight.generation and flight.named:
             return  # its waiters had to be left; what it tries once more is for those who ask again
         self._tasks[flight].cancel()
         self._forget(flight.name, flight)

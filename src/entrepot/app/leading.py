@@ -20,11 +20,11 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from entrepot.app.asking import NO_ANSWER, ask
-from entrepot.app.checks import check_digest, check_length, finished, is_file, known_size
+from entrepot.app.checks import check_digest, check_length, finished, is_file, known_size, wrong_digest
 from entrepot.app.drafts import draft_head
 from entrepot.app.errand import Errand, Means, Note, State
-from entrepot.app.facts import Reader
-from entrepot.app.pages import Verdict, judged, page_reader, wants
+from entrepot.app.facts import Expectation, Reader
+from entrepot.app.pages import Verdict, judged, page_reader, state_of, wants
 from entrepot.app.partials import (
     announced,
     as_kept,
@@ -300,9 +300,11 @@ class Leader:
         shown, expectation, growing = self._progress, self._errand.expectation, self._growing
         assert shown.draft is not None
         size = self._have
+        if wrong_digest(shown.draft.response.head, expectation, shown.hasher) is not None:
+            expectation = await self._expect_anew(size)
         check_digest(shown.draft.response.head, expectation, shown.hasher, url=self._errand.redacted)
         head, ok = finished(shown.draft, expectation, shown.hasher, elsewhere=self._elsewhere), self._is_ok
-        reader = self._read_page(head) if ok else None
+        reader = read_page(self._means, self._errand, head, Span(growing.read, size)) if ok else None
         shown.state, shown.total = State.VERIFIED, size
         shown.tell()
         if size >= LONG_TO_KEEP:
@@ -333,6 +335,7 @@ class Leader:
             return dataclasses.replace(verdict, flaw="")
         if verdict.flaw:
             means.readers.channels.refused(errand.request.url)
+            means.facts.refused(errand.request.url, state_of(errand.request.url, head, errand.expectation.link))
             has_other = any(stored.head.status in VERIFIED_STATUSES for stored in errand.seen)
             kept = "the last good one is kept" if has_other else "it is not kept"
             came = f"{verdict.flaw} instead of {wants(errand.request, head.kind)}"
@@ -354,6 +357,14 @@ class Leader:
             if not verdict.flaw:
                 return True
         return False
+
+    async def _expect_anew(self, size: int) -> Expectation:
+        """What a body must be that no witness has named so far: a page that names it may just be being read."""
+        expectation = await self._means.expect_anew(self._errand.request.url)
+        if expectation.named != self._errand.expectation.named:
+            self._errand = dataclasses.replace(self._errand, expectation=expectation)
+            self._progress.hasher = await asyncio.to_thread(hash_partial, self._growing, expectation.hasher(), size)
+        return self._errand.expectation
 
     async def _let_go(self, head: Head, size: int) -> None:
         """Drop what is whole and not kept, once those who follow in other processes have been told where it ends."""
@@ -379,16 +390,6 @@ class Leader:
         shown.entry = await entries.save(url, dataclasses.replace(was, response=renewed))
         shown.refreshed, shown.state = True, State.LANDED
 
-    def _read_page(self, head: Head) -> Reader | None:
-        """Have an index page read; known before anybody has its last byte, so that requests for its files wait for it."""
-        url, body = self._errand.request.url, Span(self._growing.read, self._have)
-        if head.body is None:
-            return None
-        reader = page_reader(url, head, body, self._means.readers, self._errand.expectation.link)
-        if reader is not None:
-            self._means.facts.read(url, head.body, reader)
-        return reader
-
     @property
     def _have(self) -> int:
         """Bytes that have arrived, or were left by an earlier leader."""
@@ -397,3 +398,12 @@ class Leader:
     @property
     def _is_ok(self) -> bool:
         return self._progress.draft is not None and is_file(self._progress.draft.response.head)
+
+
+def read_page(means: Means, errand: Errand, head: Head, body: Span) -> Reader | None:
+    """Have an index page read; known before anybody has its last byte, so that requests for its files wait for it."""
+    url, link = errand.request.url, errand.expectation.link
+    reader = page_reader(url, head, body, means.readers, link)
+    if reader is not None and head.body is not None:
+        means.facts.read(url, state_of(url, head, link), reader)
+    return reader

@@ -11,10 +11,12 @@ from functools import partial
 from entrepot.app.channels import Channels
 from entrepot.app.drafts import asks_for_index_page
 from entrepot.app.entries import Entries
-from entrepot.app.facts import Learned, Reader
+from entrepot.app.facts import Facts, Learned, Reader
 from entrepot.app.metadata import MAX_METADATA, is_metadata, wheel_of
+from entrepot.app.policy import VERIFIED_STATUSES
 from entrepot.beside import Span
 from entrepot.channel.forms import index_name, shard_digest, tells_of_archives
+from entrepot.channel.shards import base_of
 from entrepot.errors import FormatError
 from entrepot.heads import SECRET_QUERY, Head, tokens_in
 from entrepot.httpcache.messages import RequestHead
@@ -40,6 +42,8 @@ class Readers:
 
 def teaches(url: str, head: Head) -> bool:
     """Whether a body is worth reading for what it says of other files: an index page, an index of a channel, a shard."""
+    if head.response.head.status not in VERIFIED_STATUSES:
+        return False
     return tells_of_archives(url) or may_be_page(head.response.head.headers.get("content-type") or "")
 
 
@@ -115,6 +119,21 @@ def page_reader(url: str, head: Head, body: Span, readers: Readers, link: Link |
         return None
     coding = headers.get("content-encoding")
     return PageReading(readers, body.whole(), url=url, content_type=content_type, coding=coding)
+
+
+def state_of(url: str, head: Head, link: Link | None) -> str:
+    """What tells a page's content from an earlier one: for a shard, also where its archives lie, which its index says."""
+    return str(head.body) if link is None or shard_digest(url) is None else f"{head.body} {base_of(link)}"
+
+
+def learn_stored(url: str, head: Head, facts: Facts, entries: Entries, readers: Readers) -> None:
+    """Note that this run has a stored page; read it if this catalogue has not seen it (it was lost, or is another host's)."""
+    if head.body is None or not teaches(url, head):
+        return
+    link = facts.link(url) if shard_digest(url) is not None else None
+    state = state_of(url, head, link)
+    if not facts.is_read(url, state):
+        facts.read(url, state, partial(read_stored, url, head, entries, readers, link))
 
 
 async def read_stored(url: str, head: Head, entries: Entries, readers: Readers, link: Link | None) -> Learned:

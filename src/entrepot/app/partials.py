@@ -34,9 +34,9 @@ def as_kept(request: RequestHead, response: ResponseHead, sent: float, now: floa
     return StoredResponse(response, vary, sent, now)
 
 
-def hash_partial(growing: Growing, hasher: Hasher, size: int) -> Hasher:
-    """Feed the first ``size`` bytes of what an earlier leader wrote."""
-    while hasher.size < size and (piece := growing.read(hasher.size, min(READ, size - hasher.size))):
+def hash_partial(body: Blob | Growing, hasher: Hasher, size: int) -> Hasher:
+    """Feed the first ``size`` bytes of a stored body, or of what an earlier leader wrote."""
+    while hasher.size < size and (piece := body.read(hasher.size, min(READ, size - hasher.size))):
         hasher.feed(piece)
     return hasher
 

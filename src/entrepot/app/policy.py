@@ -68,7 +68,7 @@ def without_private_fields(response: ResponseHead) -> ResponseHead:
 def immutable(heads: Iterable[Head], expectation: Expectation) -> Head | None:
     """The stored body that a digest fixes for ever, unless a later word on that URL contradicts it."""
     for head in heads:
-        if head.is_immutable and _agrees(head, expectation):
+        if head.is_immutable and _is_proven(head, expectation):
             return head
     return None
 
@@ -77,14 +77,14 @@ def provable(heads: Iterable[Head], expectation: Expectation) -> Head | None:
     """A body stored without proof whose own sha256 a digest that has become known confirms: it was right all along."""
     for head in heads:
         unproven = not head.proven and head.body is not None and head.response.head.status == 200
-        if unproven and (head.body in expectation.digests or head.body in expectation.any_of):
+        if unproven and ((head.body,) in expectation.named or head.body in expectation.any_of):
             return head
     return None
 
 
-def _agrees(head: Head, expectation: Expectation) -> bool:
+def _is_proven(head: Head, expectation: Expectation) -> bool:
     known = (head.body, *head.proven)
-    return agrees(head, expectation) and (
+    return confirmed(head, expectation) and (
         not expectation.any_of
         or any(d in known for d in expectation.any_of)
         or not any(d.algorithm == k.algorithm for d in expectation.any_of for k in known if k is not None)
@@ -92,13 +92,18 @@ def _agrees(head: Head, expectation: Expectation) -> bool:
 
 
 def agrees(head: Head, expectation: Expectation) -> bool:
-    """Whether no digest that is known of a file contradicts what is stored; an absence or a redirect has none."""
-    known = [d for d in (head.body, *head.proven) if d is not None] if head.response.head.status in VERIFIED_STATUSES else []
-    for digest in expectation.digests:
-        same = [d for d in known if d.algorithm == digest.algorithm]
-        if same and digest not in same:
-            return False
-    return True
+    """Whether what is stored may be what one witness names; an absence or a redirect has no digest."""
+    if not expectation.named or head.response.head.status not in VERIFIED_STATUSES:
+        return True
+    known = {d.algorithm: d for d in (head.body, *head.proven) if d is not None}
+    return any(all(known.get(d.algorithm, d) == d for d in each) for each in expectation.named)
+
+
+def confirmed(head: Head, expectation: Expectation) -> bool:
+    """Whether what is stored certainly is what one witness names; what merely may be must be hashed before it is served."""
+    if not expectation.named or head.response.head.status not in VERIFIED_STATUSES:
+        return True
+    return any({head.body, *head.proven}.issuperset(each) for each in expectation.named)
 
 
 def usable(heads: Iterable[Head], expectation: Expectation, *, shared: bool) -> list[Head]:

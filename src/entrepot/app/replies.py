@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 
 from entrepot.app.answers import Answer, BlobBody, Body, BytesBody, StreamBody
 from entrepot.app.errand import Means
 from entrepot.app.older import written_as_html
-from entrepot.app.pages import read_stored, teaches
+from entrepot.app.pages import learn_stored, teaches
 from entrepot.app.partials import content_length
 from entrepot.app.tally import Tally
 from entrepot.errors import UpstreamError
@@ -38,7 +37,7 @@ class Replies:
             await self._means.entries.drop(head.response.key)
             return None
         self._means.entries.used(head)
-        self.learn_again(request, head)
+        self.given(request, head)
         now = self._means.clock.now()
         stored, size = head.response, head.response.size or 0
         if stored.head.status == 200:
@@ -55,13 +54,18 @@ class Replies:
         stamp = cache_status(hit=outcome in {"hit", "stale"}, fwd=None if outcome == "hit" else "stale")
         return Answer(stamped(response, stamp), body)
 
-    def learn_again(self, request: RequestHead, head: Head) -> None:
-        """Read a page, however it is served, whose links this catalogue has not seen (it was lost, or is another host's)."""
-        facts, readers = self._means.facts, self._means.readers
-        page = head.response.head.status == 200 and teaches(request.url, head)
-        if page and head.body is not None and not facts.is_read(request.url, head.body):
-            link = facts.catalogue.link(request.url)
-            facts.read(request.url, head.body, partial(read_stored, request.url, head, self._means.entries, readers, link))
+    def given(self, request: RequestHead, head: Head, *, stored: bool = True) -> None:
+        """Note a page that a client is given, however it is served: it is a witness of this run.
+
+        Args:
+            request: the client's; HEAD shows it no page.
+            head: of the page, or of another answer.
+            stored: whether the page is in the store; else it is read when the rest of it has come.
+        """
+        if request.method == "GET" and teaches(request.url, head):
+            self._means.facts.given(request.url)
+        if stored:
+            learn_stored(request.url, head, self._means.facts, self._means.entries, self._means.readers)
 
     async def as_html(self, request: RequestHead, heads: list[Head]) -> Answer | None:
         """A page that a newer tool has seen, for a client that reads HTML alone."""
@@ -70,7 +74,7 @@ class Replies:
             return None
         head, response, page = found
         self._means.entries.used(head)
-        self.learn_again(request, head)
+        self.given(request, head)
         self.note(request, response.status, "stale", len(page), head)
         return Answer(stamped(response, cache_status(hit=True, fwd="stale")), BytesBody(page))
 

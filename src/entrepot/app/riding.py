@@ -136,6 +136,7 @@ class Riding:
         assert flight.draft is not None
         head = flight.draft.response.head
         rest = self._rest(request, flight, expectation)
+        self._replies.given(request, flight.draft, stored=False)
         body = FlightBody(flight, 0, flight.total, leave=self._flights.leave, rest=rest)
         self._replies.note(request, head.status, "miss", flight.total or 0, flight.draft)
         stamp = cache_status(hit=False, fwd="miss", fwd_status=head.status, stored=True)

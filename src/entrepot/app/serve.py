@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,11 +29,12 @@ from entrepot.app.facts import Expectation, Facts
 from entrepot.app.flights import Flights
 from entrepot.app.metadata import made_from_wheel
 from entrepot.app.pages import Readers
+from entrepot.app.partials import hash_partial
 from entrepot.app.passing import READ_METHODS, Passing
-from entrepot.app.policy import agrees, immutable, provable, refreshing, to_be_admitted, usable
+from entrepot.app.policy import agrees, confirmed, immutable, provable, refreshing, to_be_admitted, usable
 from entrepot.app.replies import Replies
 from entrepot.app.riding import Riding
-from entrepot.app.standing_in import Situation, StandIns
+from entrepot.app.standing_in import Situation, StandIns, asked_for
 from entrepot.app.tally import Tally
 from entrepot.errors import UpstreamError
 from entrepot.heads import Head, canonical_url
@@ -99,9 +101,9 @@ class Service:
         self._clock = clock
         self._rules = rules
         self._tally = tally
-        self._channels = Channels(entries, facts.catalogue, clock)
+        self._channels = Channels(entries, facts, clock)
         self._readers = Readers(PageReader(), self._channels)
-        means = Means(
+        self._means = means = Means(
             entries,
             upstream,
             clock,
@@ -118,6 +120,7 @@ class Service:
         self._stand_ins = StandIns(self._replies, self._channels, self._donations, tally, shared=rules.shared)
         self._riding = Riding(means, self._flights, self._replies, self._stand_ins, self._channels, refresh=rules.refresh)
         self._passing = Passing(means, self._replies, self._stand_ins, self._channels, tally, offline=rules.offline)
+        self._told: set[tuple[str, str]] = set()
         self._ahead: Ahead | None = None
         if company is not None and not (rules.offline or rules.no_store):
             self._ahead = Ahead(means, self._flights, company, tally.ahead, refresh=rules.refresh)
@@ -149,11 +152,12 @@ class Service:
     # the store first
 
     async def _look_up(self, request: RequestHead) -> Answer:
-        self._channels.asked(request.url)
-        expectation = await self._channels.expect(request.url, await self._facts.expect(request.url))
-        heads = await self._entries.load(request.url)
+        expectation = await self._means.expect(request.url)
+        self._tell(request, expectation)
+        stored = await self._entries.load(request.url)
         if self._ahead is not None and await self._ahead.landing(request.url):
-            heads = await self._entries.load(request.url)
+            stored = await self._entries.load(request.url)
+        heads = await self._trusted(request, stored, expectation)
         open_to_all = [h for h in heads if not (self._rules.shared and h.credentialed)]
         foreseen = self._ahead.taken(request, open_to_all, expectation) if self._ahead is not None else None
         if foreseen is not None and (answer := await self._replies.stored(request, *foreseen)) is not None:
@@ -162,7 +166,9 @@ class Service:
         if fixed is not None and (answer := await self._replies.stored(request, fixed, "hit")) is not None:
             return answer
         if self._rules.offline:
-            return await self._stand_ins.offline(request, [h for h in open_to_all if agrees(h, expectation)])
+            usable_heads = [h for h in open_to_all if agrees(h, expectation)]
+            is_wrong = any(not agrees(h, expectation) for h in open_to_all) or len(heads) < len(stored)
+            return await self._stand_ins.offline(request, usable_heads, expectation, is_wrong=is_wrong)
         candidates = [h.response for h in usable(heads, expectation, shared=self._rules.shared) if h is not fixed]
         now, shared = self._clock.now(), self._rules.shared
         decision = lookup(refreshing(request) if self._rules.refresh else request, candidates, now=now, shared=shared)
@@ -176,6 +182,34 @@ class Service:
         if fixed is None:
             fixed = await made_from_wheel(request.url, expectation, self._entries, self._clock.now(), shared=self._rules.shared)
         return fixed or await self._donations.take_over(request, expectation)
+
+    async def _trusted(self, request: RequestHead, heads: list[Head], expectation: Expectation) -> list[Head]:
+        """The stored heads less those whose bodies a digest contradicts that had not been asked of them so far."""
+        found = []
+        for head in heads:
+            if confirmed(head, expectation) or not agrees(head, expectation):
+                found.append(head)
+            elif (hashed := await self._hashed(request, head, expectation)) is not None:
+                found.append(hashed)
+        return found
+
+    async def _hashed(self, request: RequestHead, head: Head, expectation: Expectation) -> Head | None:
+        """The head of a body that has what a witness names, found so by reading all of it; ``None``: it has not."""
+        blob = await self._entries.open_body(head)
+        if blob is None:
+            return None
+        try:
+            hasher = await asyncio.to_thread(hash_partial, blob, expectation.hasher(), blob.size)
+        finally:
+            blob.close()
+        if expectation.mismatch(hasher) is not None:
+            return None
+        proven = tuple(dict.fromkeys((*head.proven, *expectation.proven_by(hasher))))
+        if proven != head.proven:
+            head = await self._entries.save(request.url, dataclasses.replace(head, proven=proven, reserve=False))
+        right = next(each for each in expectation.named if hasher.mismatch(each) is None)
+        # md5 makes nothing immutable, and what is immutable not less so.
+        return dataclasses.replace(head, proven=tuple(dict.fromkeys((*proven, *right)))) if proven else head
 
     async def _proven_now(self, request: RequestHead, heads: list[Head], expectation: Expectation) -> Head | None:
         head = provable(heads, expectation)
@@ -243,6 +277,13 @@ class Service:
             for head in await self._entries.load(url):
                 doubtful = dataclasses.replace(head.response, invalidated=True)
                 await self._entries.save(url, dataclasses.replace(head, response=doubtful, proven=()))
+
+    def _tell(self, request: RequestHead, expectation: Expectation) -> None:
+        """Tell of witnesses that contradict each other, once for each two of them."""
+        for pair in expectation.contradictions():
+            if pair not in self._told:
+                self._told.add(pair)
+                self._tally.warn(f"{pair[0]} and {pair[1]} name different digests for {asked_for(request.url)}")
 
     def _downloaded(self, count: int) -> None:
         self._tally.bytes_downloaded += count

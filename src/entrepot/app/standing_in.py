@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from entrepot.app.answers import Answer
 from entrepot.app.channels import Channels
 from entrepot.app.donors import Donations
-from entrepot.app.facts import NOTHING, Expectation
+from entrepot.app.facts import Expectation
 from entrepot.app.policy import NEGATIVES, agrees, newer, stand_in
 from entrepot.app.replies import Replies
 from entrepot.app.tally import Tally
@@ -78,23 +78,31 @@ class StandIns:
             return None
         return await self._replies.stored(request, head, "stale")
 
-    async def offline(self, request: RequestHead, heads: list[Head]) -> Answer:
+    async def offline(self, request: RequestHead, heads: list[Head], expectation: Expectation, *, is_wrong: bool) -> Answer:
         """Whatever is stored, also absences; else what another tool's cache has; else a 504 that says what was never seen.
 
         Args:
             request: the client's.
             heads: what is stored of it and no digest contradicts.
+            expectation: what is known of it, which holds offline as it does else.
+            is_wrong: whether something is stored that a digest contradicts.
         """
         head = stand_in(request, heads)
         if head is not None and (answer := await self._replies.stored(request, head, "stale")) is not None:
             return answer
         if (answer := await self._replies.as_html(request, heads)) is not None:
             return answer
-        taken = await self._donations.take_over(request, NOTHING, unproven=True)
+        # What proves a body has been tried before.
+        taken = None if expectation.proves else await self._donations.take_over(request, expectation, unproven=True)
         if taken is not None and (answer := await self._replies.stored(request, taken, "stale")) is not None:
-            self._replies.learn_again(request, taken)
             return answer
         name = asked_for(request.url)
+        owner = self._donations.wrong.get(request.url) or ("entrepot" if is_wrong else None)
+        if owner is not None:
+            what = "digest" if expectation.checks or expectation.any_of else "size"
+            text = f"{owner}'s cached copy of {name} does not match the {what} that {expectation.by} names"
+            self._tally.warn(text)
+            return self._replies.gateway(request, 504, f"entrepot is offline, and {text}")
         self._tally.unseen.setdefault(name, redacted_url(request.url))
         return self._replies.gateway(request, 504, f"entrepot is offline and has never seen {name}")
 

@@ -91,11 +91,13 @@ class Collector:
                 self._source,
             )
 
-    def any_of(self, digests: Iterable[Digest], *, project: str | None, version: str | None, url: str = "") -> None:
-        """A requirement with several hashes, any of which may be met."""
+    def any_of(
+        self, digests: Iterable[Digest], *, project: str | None, version: str | None, url: str = "", binds: bool = False
+    ) -> None:
+        """A requirement with several hashes, any of which may be met; ``binds``: or must."""
         if known := tuple(dict.fromkeys(digests)):
             for target in self._targets(url):
-                self._allowed.append(Allowed(known, project, version, None, target, self._source))
+                self._allowed.append(Allowed(known, project, version, None, target, self._source, binds))
 
     def _targets(self, url: str) -> Iterator[str]:
         if not url:

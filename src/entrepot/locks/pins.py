@@ -28,6 +28,8 @@ class Allowed:
     """Canonical; empty: wherever it lies."""
     source: str = ""
     """The file that said so."""
+    binds: bool = False
+    """Whether it refuses what it does not prove: a ``--hash``, which its reader goes by, is not there by accident."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def read_arguments(arguments: Sequence[str]) -> Known:
             lines[-1] += f" --hash={argument}"
         elif not argument.startswith("-") and "\n" not in argument:
             lines.append(argument)
-    return requirements.read_requirements("\n".join(lines), "command line", only_files=True)
+    return requirements.read_requirements("\n".join(lines), "the command line", only_files=True)
 
 
 def hosts_in_lock(text: str) -> frozenset[str]:

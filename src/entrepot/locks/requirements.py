@@ -67,7 +67,7 @@ def _read_requirement(line: str, found: Collector, *, only_files: bool) -> None:
     rest = named[2] if named else body
     if named and not rest.startswith("@"):
         pin = _PIN(rest.partition(";")[0].strip())
-        found.any_of(digests, project=project, version=normal_version(pin[1]) if pin else None)
+        found.any_of(digests, project=project, version=normal_version(pin[1]) if pin else None, binds=pin is not None)
         return
     url, _, fragment = re.split(r"\s+;|\s", rest.removeprefix("@").strip(), maxsplit=1)[0].partition("#")
     if not url.startswith(("http://", "https://")):
@@ -82,4 +82,4 @@ def _read_requirement(line: str, found: Collector, *, only_files: bool) -> None:
         found.file(url=url, project=project, digests=stated or digests)
     else:
         found.file(url=url, project=project)
-        found.any_of(digests, project=project, version=None, url=url)
+        found.any_of(digests, project=project, version=None, url=url, binds=True)

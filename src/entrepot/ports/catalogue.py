@@ -13,7 +13,18 @@ from entrepot.digests import Digest
 from entrepot.heads import Head
 from entrepot.links import Link
 
-__all__ = ["Catalogue", "Link", "Row"]
+__all__ = ["Catalogue", "Link", "Noted", "Row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A link with the page that said it."""
+
+    link: Link
+    page: str
+    """The page's cache key; empty for what no page said."""
+    state: str
+    """What tells the page's content from what it was before, or is since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +63,16 @@ class Catalogue(Protocol):
         """Keys of the heads that name this body."""
         ...
 
-    def learn(self, links: Iterable[Link]) -> None:
-        """Remember what a page or a lock file said; the latest word on a URL wins."""
+    def learn(self, links: Iterable[Link], *, page: str = "", state: str = "") -> bool:
+        """Remember what a page said in a state; its latest word on a URL wins. Whether it is remembered."""
         ...
 
     def link(self, url: str) -> Link | None:
-        """What is known of a canonical URL."""
+        """What is known of a canonical URL, whoever said it: what no page said first."""
+        ...
+
+    def links(self, url: str) -> list[Noted]:
+        """What every page said of a canonical URL."""
         ...
 
     def learn_host(self, authority: str) -> None:

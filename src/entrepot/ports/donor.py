@@ -13,6 +13,11 @@ class Donation(Protocol):
     """A response that a tool has stored. Whether its bytes are right is the taker's to check."""
 
     @property
+    def tool(self) -> str:
+        """Whose cache it lies in, for messages."""
+        ...
+
+    @property
     def path(self) -> Path:
         """The file that holds the body."""
         ...

@@ -21,7 +21,7 @@ from entrepot.digests import Digest
 from entrepot.errors import InvalidHead, StoreError
 from entrepot.heads import Head, body_key
 from entrepot.ownership import is_head_key
-from entrepot.ports.catalogue import Link, Row
+from entrepot.ports.catalogue import Link, Noted, Row
 from entrepot.ports.store import Blob, ObjectMeta
 from entrepot.stores.database import Database, Mode
 from entrepot.stores.layout import host_name, is_network
@@ -34,7 +34,7 @@ from entrepot.stores.schema import (
     INSERT_HEAD,
     INSERT_JSON,
     INSERT_LINK,
-    LINK,
+    LINKS,
     LISTING,
     NOTE_STAMP,
     OLDEST_ALONE,
@@ -221,21 +221,25 @@ class SqliteCatalogue:
 
     # -- what was learned ------------------------------------------------------------------------------------------
 
-    def learn(self, links: Iterable[Link]) -> None:
+    def learn(self, links: Iterable[Link], *, page: str = "", state: str = "") -> bool:
         """Remember links; one transaction, 3,000 of them in some 25 ms."""
         known = list(links)
 
         def work(db: sqlite3.Connection) -> None:
-            sources = {text: _source(db, text) for text in {each.source for each in known}}
-            db.executemany(INSERT_LINK, [link_row(each, sources[each.source]) for each in known])
+            sources = {text: _source(db, text) for text in {page, state, *(each.source for each in known)}}
+            said = sources[page], sources[state]
+            db.executemany(INSERT_LINK, [link_row(each, sources[each.source], *said) for each in known])
 
-        if known:
-            self._write(work, lossy=True)
+        return not known or self._write(work, lossy=True)
 
     def link(self, url: str) -> Link | None:
-        """What is known of a canonical URL."""
-        rows = self._ask(LINK, url_key(url))
-        return unpack_link(url, rows[0]) if rows else None
+        """What is known of a canonical URL, whoever said it: what no page said first."""
+        return next((each.link for each in self.links(url)), None)
+
+    def links(self, url: str) -> list[Noted]:
+        """What every page said of a canonical URL."""
+        rows = self._ask(LINKS, url_key(url))
+        return [Noted(unpack_link(url, row), page or "", state or "") for page, state, *row in rows]
 
     def learn_host(self, authority: str) -> None:
         """Remember a ``HOST:PORT``."""
@@ -332,10 +336,10 @@ def _forget(rows: list[tuple[str]], db: sqlite3.Connection) -> None:
     db.executemany("DELETE FROM head_json WHERE key = ?", rows)
 
 
-def _source(db: sqlite3.Connection, text: str) -> int | None:
-    """The number of a source, which 3,000 links of one page share."""
+def _source(db: sqlite3.Connection, text: str) -> int:
+    """The number of a source, which 3,000 links of one page share; 0 for none."""
     if not text:
-        return None
+        return 0
     db.execute("INSERT OR IGNORE INTO sources (text) VALUES (?)", (text,))
     return int(db.execute("SELECT id FROM sources WHERE text = ?", (text,)).fetchone()[0])
 

@@ -17,7 +17,7 @@ from entrepot.errors import Busy
 from entrepot.files import open_or_make
 from entrepot.stores.layout import Modes
 from entrepot.stores.locks import NoLocks, open_lock_file, wait_lock
-from entrepot.stores.schema import SCHEMA, STAMPS, TABLES, TRIGGERS
+from entrepot.stores.schema import LINKS_TABLE, SCHEMA, STAMPS, TABLES, TRIGGERS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -66,16 +66,20 @@ class Database:
         ok, value = self._guarded(work)
         return default if not ok or value is None else value
 
-    def write(self, work: Callable[[sqlite3.Connection], object], *, lossy: bool = False) -> None:
-        """Do ``work`` in a transaction, after what is pending; what fails waits for the next time unless it is lossy."""
+    def write(self, work: Callable[[sqlite3.Connection], object], *, lossy: bool = False) -> bool:
+        """Do ``work`` in a transaction, after what is pending; what fails waits for the next time unless it is lossy.
+
+        Whether it is done.
+        """
         with self.lock:
             self._connection()
             if self._mode == "read-only":
-                return
-            if self._try([*self._pending, work]):
+                return False
+            if done := self._try([*self._pending, work]):
                 self._pending = []
             elif not lossy and len(self._pending) < _MAX_PENDING:
                 self._pending.append(work)
+            return done
 
     def _try(self, todo: list[Callable[[sqlite3.Connection], object]]) -> bool:
         """One attempt at a transaction; after several failures in a row not every time: each may wait for a lock."""
@@ -240,9 +244,9 @@ def _set_up(db: sqlite3.Connection, *, wal: bool) -> None:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == SCHEMA:
             return
-        if version == 2:  # what was learned and counted goes on
-            db.execute(STAMPS)
-            db.execute(f"PRAGMA user_version = {SCHEMA}")
+        if version == 2:  # hosts and counters stay; its links do not say which page named them
+            for statement in ("DROP TABLE links", LINKS_TABLE, STAMPS, f"PRAGMA user_version = {SCHEMA}"):
+                db.execute(statement)
             return
         for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").fetchall():
             db.execute(f'DROP TABLE "{name}"')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -15,6 +16,11 @@ SCHEMA = 3
 
 STAMPS = "CREATE TABLE stamps (body BLOB PRIMARY KEY, stamp TEXT) WITHOUT ROWID"
 """What a body's file was like when its bytes were known to be right. New in schema 3."""
+LINKS_TABLE = """CREATE TABLE links (
+    url BLOB, page INTEGER, state INTEGER, digests BLOB, size INTEGER, project TEXT, version TEXT, filename TEXT, kind TEXT,
+    upload_time TEXT, source INTEGER, PRIMARY KEY (url, page)
+) WITHOUT ROWID"""
+"""A row for each page that named a file, found by 16 bytes of the URL's hash: a URL is not kept. New in schema 3."""
 TABLES = (
     # what `list` and `status` show, apart from the heads themselves: 100,000 rows are read without touching those
     """CREATE TABLE heads (
@@ -30,11 +36,7 @@ TABLES = (
     "CREATE TABLE bodies (body BLOB PRIMARY KEY, disk INTEGER, heads INTEGER, used REAL, kind TEXT) WITHOUT ROWID",
     "CREATE INDEX bodies_used ON bodies (used, body)",
     "CREATE TABLE sums (kind TEXT PRIMARY KEY, heads INTEGER, disk INTEGER) WITHOUT ROWID",
-    # one row a file that a page or a lock file named: found by 16 bytes of the URL's hash, so that a URL is not kept
-    """CREATE TABLE links (
-        url BLOB PRIMARY KEY, digests BLOB, size INTEGER, project TEXT, version TEXT, filename TEXT, kind TEXT,
-        upload_time TEXT, source INTEGER
-    ) WITHOUT ROWID""",
+    LINKS_TABLE,
     "CREATE TABLE sources (id INTEGER PRIMARY KEY, text TEXT UNIQUE)",
     "CREATE TABLE hosts (authority TEXT PRIMARY KEY) WITHOUT ROWID",
     "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID",
@@ -86,9 +88,10 @@ BODIES_BY_KIND = (
 SUMS = "SELECT kind, heads, disk FROM sums WHERE heads > 0 OR disk > 0"
 OLDEST_BODIES = "SELECT used, body, disk FROM bodies WHERE (used, body) > (?, ?) ORDER BY used, body LIMIT ?"
 OLDEST_ALONE = "SELECT used, key FROM heads WHERE body IS NULL AND (used, key) > (?, ?) ORDER BY used, key LIMIT ?"
-LINK = (
-    "SELECT digests, size, project, version, filename, kind, upload_time, text "
-    "FROM links LEFT JOIN sources ON id = source WHERE url = ?"
+LINKS = (
+    "SELECT p.text, t.text, digests, size, project, version, filename, kind, upload_time, s.text FROM links "
+    "LEFT JOIN sources s ON s.id = source LEFT JOIN sources p ON p.id = page LEFT JOIN sources t ON t.id = state "
+    "WHERE url = ? ORDER BY page"
 )
 ADD_COUNTER = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
 STAMP = "SELECT stamp FROM stamps WHERE body = ?"
@@ -98,7 +101,7 @@ DELETE_HEAD = "DELETE FROM heads WHERE key = ?"
 INSERT_HEAD = "INSERT INTO heads VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 """After :data:`DELETE_HEAD`: the triggers do not see what ``INSERT OR REPLACE`` removes."""
 INSERT_JSON = "INSERT OR REPLACE INTO head_json VALUES (?,?)"
-INSERT_LINK = "INSERT OR REPLACE INTO links VALUES (?,?,?,?,?,?,?,?,?)"
+INSERT_LINK = "INSERT OR REPLACE INTO links VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 
 _ALGORITHMS = sorted(LENGTHS)
 _SAME = "="
@@ -131,7 +134,7 @@ class Listed(NamedTuple):
 HeadRow = tuple[
     str, str, str, str | None, str | None, str | None, int | None, int, bytes | None, float, float, int, int, int, int, str | None
 ]
-LinkRow = tuple[bytes, bytes, int | None, str | None, str | None, str | None, str, str | None, int | None]
+LinkRow = tuple[bytes, int, int, bytes, int | None, str | None, str | None, str | None, str, str | None, int]
 
 
 def head_row(key: str, head: Head, used: float, disk: int) -> HeadRow:
@@ -162,10 +165,12 @@ def url_key(url: str) -> bytes:
     return hashlib.blake2b(url.encode(), digest_size=16).digest()
 
 
-def link_row(link: Link, source: int | None) -> LinkRow:
+def link_row(link: Link, source: int, page: int = 0, state: int = 0) -> LinkRow:
     """The columns of one link."""
     return (
         url_key(link.url),
+        page,
+        state,
         b"".join(bytes((_ALGORITHMS.index(d.algorithm),)) + bytes.fromhex(d.value) for d in link.digests),
         link.size,
         link.project,
@@ -177,8 +182,8 @@ def link_row(link: Link, source: int | None) -> LinkRow:
     )
 
 
-def unpack_link(url: str, row: tuple[Any, ...]) -> Link:
-    """The link again, from its columns less the key and with its source in words."""
+def unpack_link(url: str, row: Sequence[Any]) -> Link:
+    """The link again, from its columns less the key, page and state, and with its source in words."""
     digests, size, project, version, filename, kind, upload_time, source = row
     return Link(
         url=url,

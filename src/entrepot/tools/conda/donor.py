@@ -30,6 +30,7 @@ class Donation:
     offset: int = 0
     vary: tuple[tuple[str, str | None], ...] = ()
     credentialed: bool = False
+    tool: str = "conda"
     needs_proof: bool = True
     """Two channels may give one name to different archives."""
 

@@ -39,6 +39,7 @@ class Donation:
     fresh_until: float | None
     credentialed: bool
     """Whether the answer depended on credentials: never for others."""
+    tool: str = "pip"
     needs_proof: bool = False
     """Its entry is the URL's own."""
 
