@@ -96,3 +96,23 @@ def test_a_cache_that_may_not_be_looked_into_is_named_by_every_verb(other_user):
         told = shell.run("where", "conda", user=other_user.uid)
         assert f"{shell.lab.cache} may not be looked into" in told
         assert ".conda/pkgs   first writable" in told
+
+
+def test_the_plan_says_why_nothing_is_unused(tmp_path):
+    shell = Shell(tmp_path / "me")
+    folder = shell.lab.package("demo")
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (1, 1))
+    env = Path(os.fsdecode(os.fsencode(shell.lab.home) + b"/gone/caf\xe9"))
+    shell.lab.environment(env, [folder], "copy")
+    env.parent.rename(shell.lab.home / "elsewhere")
+    said = shell.plan("--unused", "--force")
+    assert "an environment may need it" in said
+    assert "environments.txt" in said
+    assert "neither it nor the directory that it was in is there" in said
+    document = shell.asked("clean", "--unused", "-n")
+    assert [verdict["entry"]["key"] for verdict in document["staying"]] == ["demo-1.0-h0_0"]
+    shell.run("clean", "--unused", "--force", "-y", "--tool", "conda")
+    assert folder.exists()
+    (shell.lab.home / "elsewhere").rename(env.parent)
+    assert "an environment may need it" not in shell.plan("--unused")

@@ -11,7 +11,7 @@ from entrepot.tools.condakit import running
 from entrepot.tools.condakit.census import Census
 from entrepot.tools.condakit.environments import Mentions, mentions
 from entrepot.tools.condakit.folder import Look, entries
-from entrepot.tools.condakit.known import environments, package_folders
+from entrepot.tools.condakit.known import package_folders, survey
 
 
 class World:
@@ -35,9 +35,11 @@ class World:
 
     @property
     def mentions(self) -> Mentions:
-        """Records of all known environments."""
+        """Records of all known environments, and what of them could not be read."""
         if self._mentions is None:
-            self._mentions = mentions(environments(self._around))
+            found = survey(self._around)
+            self._mentions = mentions(found.prefixes)
+            self._mentions.unknown[:0] = found.unknown
         return self._mentions
 
 

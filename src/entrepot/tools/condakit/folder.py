@@ -231,6 +231,7 @@ def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     outside = look.census.is_linked_outside(tree)
     users = tuple(dict.fromkeys(str(mention.prefix) for mention in mentions))
     pinned = "" if outside else _symbolic(mentions, path)
+    pinned = pinned or look.mentions.in_use_perhaps
     if not pinned and look.now - tree.changed < BUSY_S:
         pinned = FRESH
     pinned = pinned or look.busy
@@ -276,7 +277,8 @@ def _half(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
         return replace(entry, used_by=(OUTSIDE,), extra={**entry.extra, **_facts(who), "linked": "hard"})
     if look.now - tree.changed < STALE_TEMPORARY_S:
         return replace(entry, kind=Kind.TEMP, pinned=BEING_WRITTEN)
-    return replace(entry, kind=Kind.TEMP, litter="half unpacked", extra={**entry.extra, **_facts(who)})
+    entry = replace(entry, kind=Kind.TEMP, litter="half unpacked", extra={**entry.extra, **_facts(who)})
+    return replace(entry, pinned=look.mentions.in_use_perhaps)
 
 
 def _lock_beside(path: Path) -> tuple[Path, ...]:

@@ -28,6 +28,7 @@ from entrepot.tools.condakit.removal import remove
 from entrepot.tools.condakit.trees import LARGEST_INFO_BYTES, Damage, damages, listed
 from entrepot.tools.condakit.urls import stem
 from entrepot.tools.condakit.writable import MAGIC
+from entrepot.tools.reading import open_regular
 
 RECORD = "info/repodata_record.json"
 INFO = ("info/index.json", "info/paths.json", "info/files")
@@ -220,7 +221,7 @@ def _is_package(entry: Entry) -> bool:
 
 def _is_broken_json(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             json.load(file)
     except (OSError, ValueError, RecursionError):
         return True
