@@ -98,6 +98,44 @@ def test_a_cache_that_may_not_be_looked_into_is_named_by_every_verb(other_user):
         assert ".conda/pkgs   first writable" in told
 
 
+def test_a_folder_that_is_no_cache_is_named_neither_counted_nor_cleaned(tmp_path):
+    shell = Shell(tmp_path / "me")
+    folder = tmp_path / "x"
+    for name in (".trash", "src/info", "data-2024-01"):
+        (folder / name).mkdir(parents=True)
+    for name in (".trash/notes.txt", "src/info/x", "data-2024-01/keep", "data-2024-01.tar.bz2"):
+        (folder / name).write_text("mine")
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (1, 1))
+    shell.environ["CONDA_PKGS_DIRS"] = str(folder)
+    before = contents(folder)
+    assert "not a package cache" in shell.run("where", "conda")
+    for tool in ("conda", "mamba"):
+        said = shell.run("status", "--tool", tool)
+        assert "not a package cache" in said or tool == "mamba"
+        assert "entrepot clean" not in said
+    assert [c for c in shell.asked("status")["caches"] if c["path"] == str(folder)] == []
+    assert shell.run("clean", "-y") == "Nothing to clean.\n"
+    assert shell.run("clean", "--all", "-y") == "Nothing to clean.\n"
+    assert "x" not in shell.run("list", "--tool", "conda").split()
+    shell.run("verify", "--repair")
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("entry", ["''", "."])
+def test_the_directory_one_stands_in_is_never_cleaned(tmp_path, entry):
+    shell = Shell(tmp_path / "me")
+    shell.lab.package("demo")
+    (shell.lab.home / ".condarc").write_text(f"pkgs_dirs: [{entry}]\n")
+    os.rename(shell.lab.cache / "urls.txt", shell.lab.home / "urls.txt")
+    os.rename(shell.lab.cache / "demo-1.0-h0_0", shell.lab.home / "demo-1.0-h0_0")
+    (shell.lab.home / ".old-settings-dir").mkdir()
+    before = contents(shell.lab.home)
+    assert "not a package cache" in shell.run("where", "conda")
+    assert "Nothing to clean." in shell.run("clean", "--all", "--force", "-y", "--tool", "conda")
+    assert contents(shell.lab.home) == before
+
+
 def test_the_plan_says_why_nothing_is_unused(tmp_path):
     shell = Shell(tmp_path / "me")
     folder = shell.lab.package("demo")

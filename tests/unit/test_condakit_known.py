@@ -274,3 +274,17 @@ def test_a_list_that_is_absent_or_empty_is_no_damage(lab):
     register(lab).touch()
     assert read_registered(lab.home) == []
     assert survey(lab.around).unknown == []
+
+
+def test_a_pipe_in_a_cache_or_in_its_index_stops_no_verb(lab):
+    (lab.cache / "cache").mkdir()
+    for name in ("cache/33333333.info.json", "cache/33333333.json", "piped-1-0.lock", "demo-1.0-h0_0.lock", "x-1-0.partial"):
+        os.mkfifo(lab.cache / name)
+    for name in ("demo-1.0-h0_0/info/repodata_record.json", "demo-1.0-h0_0/info/index.json", "demo-1.0-h0_0/info/paths.json"):
+        (lab.cache / name).unlink()
+        os.mkfifo(lab.cache / name)
+    (lab.cache / "urls.txt").unlink()
+    os.mkfifo(lab.cache / "urls.txt")
+    assert lab.entries()
+    list(lab.tool().verify(lab.place(), lab.around, full=True))
+    lab.tool().remove(lab.entries(), lab.around, force=True)

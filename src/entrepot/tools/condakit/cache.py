@@ -12,6 +12,7 @@ from entrepot.tools.condakit.census import Census
 from entrepot.tools.condakit.environments import Mentions, mentions
 from entrepot.tools.condakit.folder import Look, entries
 from entrepot.tools.condakit.known import package_folders, survey
+from entrepot.tools.condakit.proof import why_no_cache
 
 
 class World:
@@ -42,6 +43,21 @@ class World:
             self._mentions.unknown[:0] = found.unknown
         return self._mentions
 
+    def look(
+        self,
+        tool: str,
+        place: Path,
+        folder: Path,
+        now: float,
+        *,
+        known: frozenset[str] = frozenset(),
+        progress: Progress | None = None,
+    ) -> Look:
+        """What a scan of one folder is asked; arguments as for :func:`scan_folders`."""
+        if why_no_cache(folder, self._around):
+            return Look(tool, place, folder, now, Census(()), Mentions(), is_cache=False)
+        return Look(tool, place, folder, now, self.census, self.mentions, known, progress, busy=self.busy)
+
 
 def scan_folders(
     tool: str,
@@ -70,5 +86,4 @@ def scan_folders(
     os.scandir(place).close()
     for folder in folders:
         mine = known if folder == place else frozenset()
-        look = Look(tool, place, folder, now, world.census, world.mentions, mine, progress, busy=world.busy)
-        yield from entries(look)
+        yield from entries(world.look(tool, place, folder, now, known=mine, progress=progress))

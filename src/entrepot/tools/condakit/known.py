@@ -19,6 +19,7 @@ from entrepot.tools.condakit import mamba_dirs, rattler_dirs
 from entrepot.tools.condakit.condarc import documents
 from entrepot.tools.condakit.flavour import expand
 from entrepot.tools.condakit.pkgs_dirs import Resolved, resolve
+from entrepot.tools.condakit.proof import why_no_cache
 from entrepot.tools.condakit.roots import Root, conda_roots, mamba_roots, read_registered, register, unique
 from entrepot.tools.mounts import is_empty, why_not_gone
 from entrepot.tools.reading import is_dir
@@ -47,11 +48,11 @@ def mamba_caches(around: Surroundings) -> list[Path]:
 
 
 def package_folders(around: Surroundings) -> list[Path]:
-    """Every existing folder in which packages lie side by side, of conda, mamba and rattler."""
+    """Every package cache in which packages lie side by side, of conda, mamba and rattler."""
     flat = unique([*conda_caches(around), *mamba_caches(around)])
     nested = [leaf for cache in flat for leaf in mamba_dirs.nested_folders(cache)]
     every = unique([*flat, *nested, *rattler_dirs.package_folders(around)])
-    return [path for path in every if is_dir(path)]
+    return [path for path in every if is_dir(path) and not why_no_cache(path, around)]
 
 
 @dataclass(slots=True)

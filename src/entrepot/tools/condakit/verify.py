@@ -23,7 +23,7 @@ from entrepot.tools.condakit.archive import problem as archive_problem
 from entrepot.tools.condakit.archive import restore
 from entrepot.tools.condakit.cache import World
 from entrepot.tools.condakit.environments import load_json
-from entrepot.tools.condakit.folder import BEING_WRITTEN, FRESH, Look, entries
+from entrepot.tools.condakit.folder import BEING_WRITTEN, FRESH, entries
 from entrepot.tools.condakit.removal import remove
 from entrepot.tools.condakit.trees import LARGEST_INFO_BYTES, Damage, damages, listed
 from entrepot.tools.condakit.urls import stem
@@ -75,7 +75,8 @@ class Verifier:
     def findings(self) -> Iterator[Finding]:
         """Everything that is wrong, mended when asked to."""
         world = World(self.around)
-        look = Look(self.tool, self.place, self.folder, self.now, world.census, world.mentions)
+        world.busy = ""
+        look = world.look(self.tool, self.place, self.folder, self.now)
         found = list(entries(look))
         urls = look.urls.by_name
         records = {e.filename: load_json(e.paths[0] / RECORD) for e in found if e.kind is Kind.UNPACKED and e.filename}
