@@ -83,8 +83,8 @@ class Lab:
                 (prefix / f"conda-meta/{folder.name}.json").write_text(json.dumps(record))
         if registered:
             (self.home / ".conda").mkdir(exist_ok=True)
-            with (self.home / ".conda/environments.txt").open("a") as file:
-                file.write(f"{prefix}\n")
+            with (self.home / ".conda/environments.txt").open("ab") as file:
+                file.write(os.fsencode(prefix) + b"\n")
         return prefix
 
     def place(self) -> Place:

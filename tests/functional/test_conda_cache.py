@@ -96,3 +96,61 @@ def test_a_cache_that_may_not_be_looked_into_is_named_by_every_verb(other_user):
         told = shell.run("where", "conda", user=other_user.uid)
         assert f"{shell.lab.cache} may not be looked into" in told
         assert ".conda/pkgs   first writable" in told
+
+
+def test_a_folder_that_is_no_cache_is_named_neither_counted_nor_cleaned(tmp_path):
+    shell = Shell(tmp_path / "me")
+    folder = tmp_path / "x"
+    for name in (".trash", "src/info", "data-2024-01"):
+        (folder / name).mkdir(parents=True)
+    for name in (".trash/notes.txt", "src/info/x", "data-2024-01/keep", "data-2024-01.tar.bz2"):
+        (folder / name).write_text("mine")
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (1, 1))
+    shell.environ["CONDA_PKGS_DIRS"] = str(folder)
+    before = contents(folder)
+    assert "not a package cache" in shell.run("where", "conda")
+    for tool in ("conda", "mamba"):
+        said = shell.run("status", "--tool", tool)
+        assert "not a package cache" in said or tool == "mamba"
+        assert "entrepot clean" not in said
+    assert [c for c in shell.asked("status")["caches"] if c["path"] == str(folder)] == []
+    assert shell.run("clean", "-y") == "Nothing to clean.\n"
+    assert shell.run("clean", "--all", "-y") == "Nothing to clean.\n"
+    assert "x" not in shell.run("list", "--tool", "conda").split()
+    shell.run("verify", "--repair")
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("entry", ["''", "."])
+def test_the_directory_one_stands_in_is_never_cleaned(tmp_path, entry):
+    shell = Shell(tmp_path / "me")
+    shell.lab.package("demo")
+    (shell.lab.home / ".condarc").write_text(f"pkgs_dirs: [{entry}]\n")
+    os.rename(shell.lab.cache / "urls.txt", shell.lab.home / "urls.txt")
+    os.rename(shell.lab.cache / "demo-1.0-h0_0", shell.lab.home / "demo-1.0-h0_0")
+    (shell.lab.home / ".old-settings-dir").mkdir()
+    before = contents(shell.lab.home)
+    assert "not a package cache" in shell.run("where", "conda")
+    assert "Nothing to clean." in shell.run("clean", "--all", "--force", "-y", "--tool", "conda")
+    assert contents(shell.lab.home) == before
+
+
+def test_the_plan_says_why_nothing_is_unused(tmp_path):
+    shell = Shell(tmp_path / "me")
+    folder = shell.lab.package("demo")
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (1, 1))
+    env = Path(os.fsdecode(os.fsencode(shell.lab.home) + b"/gone/caf\xe9"))
+    shell.lab.environment(env, [folder], "copy")
+    env.parent.rename(shell.lab.home / "elsewhere")
+    said = shell.plan("--unused", "--force")
+    assert "an environment may need it" in said
+    assert "environments.txt" in said
+    assert "neither it nor the directory that it was in is there" in said
+    document = shell.asked("clean", "--unused", "-n")
+    assert [verdict["entry"]["key"] for verdict in document["staying"]] == ["demo-1.0-h0_0"]
+    shell.run("clean", "--unused", "--force", "-y", "--tool", "conda")
+    assert folder.exists()
+    (shell.lab.home / "elsewhere").rename(env.parent)
+    assert "an environment may need it" not in shell.plan("--unused")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -60,24 +62,112 @@ def test_a_token_in_urls_txt_is_masked(lab):
     assert "pw" not in str(entry)
 
 
+def part_of_an_archive(lab: Lab, path: Path) -> None:
+    """The beginning of the archive that a name is of, as an interrupted download leaves it."""
+    extension = ".tar.bz2" if ".tar.bz2" in path.name else ".conda"
+    path.write_bytes(lab.channel.add("part", extension=extension).content.whole()[:-4])
+
+
+def folder_of_a_package(lab: Lab, path: Path) -> None:
+    shutil.copytree(lab.package("demo"), path)
+
+
+def members_of_an_archive(lab: Lab, path: Path) -> None:
+    del lab
+    path.mkdir()
+    (path / "metadata.json").write_text("{}")
+    (path / "pkg-demo-1.0-h0_0.tar.zst").touch()
+
+
+def rattlers_unpacking(lab: Lab, path: Path) -> None:
+    (path / "lib").mkdir(parents=True)
+    (path / "lib/file").write_text("x")
+    (lab.cache / "demo-1.0-h0_0.lock").write_bytes(bytes(40))
+
+
+def lock_of_a_package(lab: Lab, path: Path) -> None:
+    (lab.cache / ".cache.lock").touch()
+    path.touch()
+
+
+def trash(lab: Lab, path: Path) -> None:
+    (path / "entrepot-01234567-demo-1.0-h0_0").mkdir(parents=True)
+    shutil.move(lab.package("demo"), path / "01234567-89ab-cdef-0123-456789abcdef")
+
+
+def log_of_ours(lab: Lab, path: Path) -> None:
+    lab.package("demo")
+    path.write_bytes((lab.cache / "urls.txt").read_bytes())
+
+
 @pytest.mark.parametrize(
-    ("name", "kind", "litter"),
+    ("name", "make"),
     [
-        ("demo-1.0-0.conda.partial", Kind.TEMP, "stale temporary"),
-        ("demo-1.0-0.c~", Kind.TEMP, "stale temporary"),
-        (".cph_tmpabc", Kind.TEMP, "stale temporary"),
-        ("x.conda_trash", Kind.TEMP, "stale temporary"),
-        ("demo-1.0-0.conda_trash_1", Kind.TEMP, "stale temporary"),
-        ("notes.txt", Kind.OTHER, ""),
+        ("demo-1.0-0.conda.partial", part_of_an_archive),
+        ("demo-1.0-0.tar.bz2.partial", part_of_an_archive),
+        ("demo-1.0-0.conda.partial", lambda _lab, path: path.touch()),
+        ("demo-1.0-0.conda.c~", part_of_an_archive),
+        ("demo-1.0-0.conda.conda_trash_1", part_of_an_archive),
+        ("demo-1.0-h0_0.c~", folder_of_a_package),
+        ("demo-1.0-h0_0.conda_trash", folder_of_a_package),
+        (".cph_tmpabcd_123", members_of_an_archive),
+        (".demo-1.0-h0_0a1B2c3", rattlers_unpacking),
+        (".demo-1.0-h0_0a1B2c3", folder_of_a_package),
+        ("gone-1.0-0.lock", lock_of_a_package),
+        (".trash", trash),
+        (".urls.abcd1234.tmp", log_of_ours),
     ],
 )
-def test_left_overs_are_litter_once_they_are_old(lab, name, kind, litter):
-    (lab.cache / name).write_text("x")
+def test_what_a_tool_left_is_litter_once_it_is_old(lab, name, make):
+    make(lab, lab.cache / name)
     entry = lab.entry(name)
-    assert (entry.kind, entry.litter) == (kind, litter)
+    assert (entry.kind, entry.litter) == (Kind.TEMP, "stale temporary")
     fresh = next(e for e in lab.entries(ahead=0) if e.key == name)
     assert fresh.pinned
     assert not fresh.litter
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    .trash/notes.txt .trash/main.c~ .trash/entrepot-notes .trash/mine/notes.txt .my-note-dir/notes.txt .demo-1.0-h0_0a1B2c3/notes.txt .demo-1.0-h0_0a1B2c3/info/index.json
+    data-2024-01/keep data-2024-01.tar.bz2 data-2024-01.conda src/info/x src-1-0/info/x
+    src-1-0/info/index.json src-1-0/info/repodata_record.json empty-1-0/ .logs/notes.txt
+    .logs/deep/x.log main.c~ notes.c~/notes.txt notes.trash data-2024-01.tar.bz2.c~ data-2024-01.tar.bz2.partial data-2024-01.conda.partial film.mkv.partial
+    my-own-thing.lock .cph_tmpabcd_123/notes.txt .cph_tmpabcd_123 notes.conda_trash notes.conda_trash/notes .urls.mine.tmp
+    demo-1.0-h0_0-backup/info/index.json cache/20240101.json.orig cache/notes.json
+    cache/shards/notes.txt cache/deadbeef.json.notes cache/repodata_shards.db.mine
+    cache/run-exports/notes.txt
+    """.split(),
+)
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_only_has_a_name_like_a_tools_stays_and_is_not_promised(lab, name, everything):
+    lab.package("demo")
+    path = lab.cache / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith("/"):
+        path.mkdir()
+    else:
+        path.write_bytes(bz2.compress(b"mine") if "tar.bz2" in name else b'{"name": "mine"}')
+        if (beside := lab.cache / "data-2024-01").is_dir():
+            (lab.cache / f"{beside.name}.tar.bz2").write_bytes(b"backup")
+    before = path.read_bytes() if path.is_file() else b""
+    plan, _ = clean(lab, everything=everything)
+    assert not [e for e in plan.entries if any(path == each or each in path.parents for each in e.paths)]
+    assert path.exists()
+    assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+@pytest.mark.parametrize(
+    "text", ["https://index.test/files/a.zip\n", "https://index.test/data-2024-01.tar.bz2\n", "my own notes\n"]
+)
+def test_no_line_of_urls_txt_goes_that_is_not_condas(lab, text):
+    urls = lab.cache / "urls.txt"
+    lab.package("demo")
+    mine = urls.read_text() + text
+    urls.write_text(mine + "https://channel.test/c/noarch/gone-1-0.conda\n")
+    clean(lab)
+    assert urls.read_text() == mine
 
 
 def test_a_folder_of_unknown_layout_is_a_size_and_never_goes(lab):
@@ -308,7 +398,10 @@ sys.stdin.read()
 def test_a_file_whose_writer_holds_the_lock_stays(lab, name):
     path = lab.cache / name
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"url": "https://channel.test/c/noarch"}))
+    if name.endswith(".partial"):
+        part_of_an_archive(lab, path)
+    else:
+        path.write_text(json.dumps({"url": "https://channel.test/c/noarch"}))
     entry = next(e for e in lab.entries() if path in e.paths)
     assert not entry.pinned
     with subprocess.Popen([sys.executable, "-c", _HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import resource
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import reportable
-from entrepot.tools.reading import line_of, parse_toml, read_ini, read_text, read_toml
+from entrepot.tools.reading import line_of, parse_toml, read_ini, read_text, read_toml, read_whole
 from entrepot.tools.scan import scan
 from entrepot.tools.yamlscan import lines
 
@@ -102,3 +104,54 @@ def test_no_url_breaks_or_keeps_its_user(text):
 def test_yaml_lines_have_keys_from_the_outermost_in(text):
     for keys, _value in lines("top:\n" + "\n".join("  " + line for line in text.splitlines())):
         assert keys[0] == "top"
+
+
+def test_an_absent_file_is_told_from_one_that_cannot_be_read(tmp_path):
+    assert read_whole(tmp_path / "missing") is None
+    assert read_whole(tmp_path / "missing/too") is None
+    (tmp_path / "empty").touch()
+    assert read_whole(tmp_path / "empty") == b""
+    (tmp_path / "odd").write_bytes(b"\0\xff")
+    assert read_whole(tmp_path / "odd") == b"\0\xff"
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_link_that_leads_nowhere(path: Path) -> None:
+    path.symlink_to("gone")
+
+
+def a_folder_behind_a_link_that_leads_nowhere(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.symlink_to("gone")
+
+
+def a_link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def a_file_in_the_place_of_its_folder(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.touch()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Path.mkdir,
+        a_pipe,
+        a_link_that_leads_nowhere,
+        a_folder_behind_a_link_that_leads_nowhere,
+        a_link_to_a_device,
+        a_file_in_the_place_of_its_folder,
+        lambda path: path.write_bytes(b"x" * 11),
+    ],
+)
+def test_what_is_there_and_cannot_be_read_whole_is_an_error(tmp_path, make):
+    path = tmp_path / "folder/list"
+    path.parent.mkdir()
+    make(path)
+    with pytest.raises(OSError, match=r"\w"):
+        read_whole(path, limit_bytes=10)

@@ -141,7 +141,8 @@ def _reason(entry: Entry, wish: Wish, is_old_version: bool, *, now: float) -> st
         return entry.kind.group
     if wish.older_s is not None and is_older(entry, wish.older_s, now=now):
         return f"{entry.kind.group} unused for {max(1, round(wish.older_s / 86_400))} days"
-    if wish.unused and (is_unused(entry) or (entry.yields and is_unused(replace(entry, pinned="")))):
+    # what is pinned stays, and is shown with its reason
+    if wish.unused and is_unused(replace(entry, pinned="")):
         return "unpacked, no environment links to it"
     if is_old_version:
         return "older versions"

@@ -111,6 +111,7 @@ class Place:
     label: str = ""
     """Tells places of one tool apart: an interpreter, ``first writable``, ``orphaned``."""
     exists: bool = False
+    """Whether a cache is there: a directory that is none of the tool's is not one."""
     usable: bool = True
     """Whether the tool itself would use it as it is (ownership, permissions)."""
     why_not: str = ""

@@ -15,6 +15,8 @@ _SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os
 def open_quietly(path: Path | str) -> int:
     """A descriptor for reading that follows no link at the path's end and moves no time of last use where the system allows that.
 
+    Opening a pipe does not wait; what is read from one is empty.
+
     Raises:
         OSError: as ``os.open``.
     """

@@ -3,10 +3,14 @@
 Nothing here knows a tool. What cannot be read, is too large to be parsed, or does not follow its format gives an empty
 value: a guide must not stop a command that the tool itself would have run. Pipes and devices are never opened, because
 ``-r <(make-list)`` can be read only once, and by the child.
+
+A list that decides what may be removed is read by :func:`read_whole`: there an empty value means
+that the file is absent, and everything else that keeps the list from being known is an error.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -20,6 +24,71 @@ LIMIT_BYTES = 1 << 20
 """Of a file that people write."""
 LOCK_LIMIT_BYTES = 8 << 20
 """Of a lock file, which a machine writes."""
+LIST_LIMIT_BYTES = 64 << 20
+"""Of a file that decides what may be removed; a larger one could not be read."""
+_NO_WAIT = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+def open_regular(path: Path | str, *, follow: bool = True) -> int:
+    """A descriptor for reading a regular file; opening a pipe or a device never waits.
+
+    Args:
+        path: the file.
+        follow: also where the last name is a symbolic link.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    try:
+        # some devices do things when they are opened: look first, and once more at what was opened
+        if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):  # noqa: PTH116  # thousands of records
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        number = os.open(path, _NO_WAIT | (0 if follow else _NOFOLLOW))
+    except ValueError as exc:  # a NUL in the name
+        raise FileNotFoundError(errno.ENOENT, "no file has such a name", str(path)) from exc
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return number
+
+
+def read_regular(path: Path | str, limit_bytes: int = LIST_LIMIT_BYTES) -> bytes:
+    """All of a regular file.
+
+    Raises:
+        OSError: it is absent, or cannot be read whole: no permission, no regular file, more than ``limit_bytes``.
+    """
+    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
+        data = file.read(min(os.fstat(file.fileno()).st_size, limit_bytes) + 1)
+        while len(data) <= limit_bytes and (more := file.read(1 << 20)):
+            data += more
+    if len(data) > limit_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {limit_bytes >> 20} MiB", str(path))
+    return data
+
+
+def read_whole(path: Path | str, limit_bytes: int = LIST_LIMIT_BYTES) -> bytes | None:
+    """All of a regular file; ``None`` when it is absent.
+
+    What decides over a removal needs the difference between a file that is not there and one that
+    could not be read. A symbolic link that leads nowhere is there: what it leads to may lie on a
+    disk that is not mounted.
+
+    Raises:
+        OSError: it is there and could not be read whole.
+    """
+    try:
+        return read_regular(path, limit_bytes)
+    except FileNotFoundError:
+        if (link := _dangling(path)) is not None:
+            raise OSError(errno.ENOENT, f"the symbolic link {link} leads nowhere", str(path)) from None
+        return None
+
+
+def _dangling(path: Path | str) -> str | None:
+    """The part of an absent file's path that is a symbolic link to what is not there."""
+    return next((str(part) for part in (Path(path), *Path(path).parents) if part.is_symlink() and not part.exists()), None)
 
 
 def read_text(path: Path | str, limit_bytes: int = LIMIT_BYTES) -> str:

@@ -16,6 +16,7 @@ from entrepot.heads import has_secret, redacted_url
 from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 from entrepot.tools.condakit.known import conda_answers, mamba_caches
 from entrepot.tools.condakit.pkgs_dirs import VARIABLE, Cache, Resolved, variable_traps
+from entrepot.tools.condakit.proof import standing
 from entrepot.tools.condakit.roots import Root
 from entrepot.tools.condakit.writable import first_writable, judge
 from entrepot.tools.reading import is_dir, is_file
@@ -38,7 +39,7 @@ def places(around: Surroundings) -> Sequence[Place]:
     for _, answer in answers:
         for cache in answer.defaults:
             key = os.path.realpath(cache.path)
-            if key not in found and _holds_something(Path(cache.path)) and not _is_mambas(cache.path, around):
+            if key not in found and _holds_packages(Path(cache.path), around) and not _is_mambas(cache.path, around):
                 found[key] = _orphan(cache, answer, around)
     ranked = [replace(place, rank=number) for number, place in enumerate(found.values(), 1)]
     return sorted(ranked, key=lambda place: (place.label == ORPHANED, not place.label.startswith("first writable")))
@@ -61,6 +62,7 @@ def _listed(root: Root | None, answer: Resolved, around: Surroundings, *, severa
 
 def _place(cache: Cache, answer: Resolved, around: Surroundings, *, label: str, notes: bool) -> Place:
     verdict = judge(Path(cache.path), around)
+    is_cache, no_cache = standing(Path(cache.path), around, _written(cache))
     told = [verdict.why_not] if verdict.is_cache and not verdict.writable else []
     told += _path_notes(cache, around)
     if notes and cache == answer.caches[0]:
@@ -70,12 +72,16 @@ def _place(cache: Cache, answer: Resolved, around: Surroundings, *, label: str, 
         Path(cache.path),
         tuple(_layers(cache, answer)),
         label=label,
-        exists=is_dir(cache.path),
-        usable=(verdict.writable or verdict.is_cache) and not verdict.trap,
-        why_not=verdict.trap or verdict.why_not,
+        exists=is_cache,
+        usable=(verdict.writable or verdict.is_cache) and not verdict.trap and not no_cache,
+        why_not=no_cache or verdict.trap or verdict.why_not,
         notes=tuple(told),
         sources=_channels(answer),
     )
+
+
+def _written(cache: Cache) -> str:
+    return cache.path if cache.source == "default" else cache.text
 
 
 def _layers(cache: Cache, answer: Resolved) -> list[Layer]:
@@ -117,7 +123,7 @@ def _list_notes(answer: Resolved, around: Surroundings) -> list[str]:
         told.append(f"{VARIABLE} has no effect: a #!final cuts it off")
     if not answer.is_default:
         gone = [cache.path for cache in answer.defaults if cache.path not in {each.path for each in answer.caches}]
-        full = [path for path in gone if _holds_something(Path(path))]
+        full = [path for path in gone if _holds_packages(Path(path), around)]
         if full:
             told.append(f"still full but out of conda's sight since pkgs_dirs is set: {', '.join(full)}")
     if first_writable([Path(cache.path) for cache in answer.caches], around) is None:
@@ -144,7 +150,10 @@ def _orphan(cache: Cache, answer: Resolved, around: Surroundings) -> Place:
     )
 
 
-def _holds_something(path: Path) -> bool:
+def _holds_packages(path: Path, around: Surroundings) -> bool:
+    """Whether a cache holds more than what makes it one."""
+    if not standing(path, around)[0]:
+        return False
     try:
         with os.scandir(path) as found:
             return any(each.name not in {"urls", "urls.txt"} for each in found)

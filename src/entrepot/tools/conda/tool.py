@@ -8,7 +8,6 @@ from pathlib import Path
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
 from entrepot.tools.conda.places import TOOL, places
-from entrepot.tools.reading import is_dir
 
 
 class CondaTool:
@@ -29,7 +28,7 @@ class CondaTool:
 
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
         """What lies in one cache, its first level; mamba's nested folders are mamba's."""
-        if place.path is not None and is_dir(place.path):
+        if place.path is not None and place.exists:
             from entrepot.tools.condakit.cache import scan_folders, world_of  # noqa: PLC0415  # only for caches that are there
             from entrepot.tools.condakit.mamba_dirs import SCHEMES  # noqa: PLC0415
 
@@ -52,7 +51,7 @@ class CondaTool:
         """Check archives, unpacked packages and records; see :mod:`entrepot.tools.condakit.verify`."""
         from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
 
-        if place.path is not None and is_dir(place.path):
+        if place.path is not None and place.exists:
             verifier = Verifier(TOOL, place.path, place.path, around, self._now(), repair=repair, full=full, progress=progress)
             yield from verifier.findings()
 

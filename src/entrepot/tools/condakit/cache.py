@@ -12,7 +12,8 @@ from entrepot.tools.condakit import running
 from entrepot.tools.condakit.census import Census
 from entrepot.tools.condakit.environments import Mentions, mentions
 from entrepot.tools.condakit.folder import Look, entries
-from entrepot.tools.condakit.known import environments, package_folders
+from entrepot.tools.condakit.known import package_folders, survey
+from entrepot.tools.condakit.proof import why_no_cache
 
 
 class World:
@@ -34,8 +35,27 @@ class World:
 
     @cached_property
     def mentions(self) -> Mentions:
-        """Records of all known environments."""
-        return mentions(environments(self._around))
+        """Records of all known environments, and what of them could not be read."""
+        found = survey(self._around)
+        result = mentions(found.prefixes)
+        result.unknown[:0] = found.unknown
+        return result
+
+    def look(
+        self,
+        tool: str,
+        place: Path,
+        folder: Path,
+        now: float,
+        *,
+        known: frozenset[str] = frozenset(),
+        progress: Progress | None = None,
+        busy: str = "",
+    ) -> Look:
+        """What a scan of one folder is asked; arguments as for :func:`scan_folders`."""
+        if why_no_cache(folder, self._around):
+            return Look(tool, place, folder, now, Census(()), Mentions(), is_cache=False)
+        return Look(tool, place, folder, now, self.census, self.mentions, known, progress, busy=busy)
 
 
 def world_of(around: Surroundings) -> World:
@@ -75,5 +95,4 @@ def scan_folders(
     os.scandir(place).close()
     for folder in folders:
         mine = known if folder == place else frozenset()
-        look = Look(tool, place, folder, now, world.census, world.mentions, mine, progress, busy=busy)
-        yield from entries(look)
+        yield from entries(world.look(tool, place, folder, now, known=mine, progress=progress, busy=busy))

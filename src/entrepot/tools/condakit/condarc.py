@@ -6,6 +6,7 @@ all others go to ruamel.yaml, the parser that conda uses, and its comments are r
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.condakit.flavour import expand_user, pathmod
-from entrepot.tools.reading import is_dir, is_file
+from entrepot.tools.reading import is_dir, is_file, read_whole
 
 NAMES = (".condarc", "condarc")
 UNREADABLE = "it cannot be read"
@@ -116,6 +117,8 @@ def files_of(path: str, around: Surroundings, names: tuple[str, ...] = NAMES) ->
         except OSError:
             return
         yield from (each for each in inside if each.suffix in SUFFIXES and is_file(each))
+    elif (place.name in names or place.suffix in SUFFIXES) and os.path.lexists(place):
+        yield place  # a pipe, a link that leads nowhere: that it cannot be read is told
 
 
 def documents(around: Surroundings, root: str = "", prefix: str = "", *, names: tuple[str, ...] = NAMES) -> list[Document]:
@@ -137,7 +140,7 @@ def documents(around: Surroundings, root: str = "", prefix: str = "", *, names: 
 def read(path: Path) -> Document:
     """What one file says; never raises."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = (read_whole(path) or b"").decode("utf-8")
     except OSError as exc:
         return Document(path, problem=f"{path}: {UNREADABLE}: {exc.strerror}: conda skips the file")
     except UnicodeDecodeError as exc:

@@ -1,4 +1,8 @@
-"""What the known environments say of packages: by their records, and by symbolic links that lead into a cache."""
+"""What the known environments say of packages, by their records and by symbolic links into a cache.
+
+Where something of an environment cannot be read, it is not known what that environment uses: this
+is said, never left out.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from entrepot.tools.reading import read_regular, read_whole
+
 RECORD_LIMIT_BYTES = 64 << 20
+PARSED_BYTES = 128 << 10
+"""Of a record that is parsed to see whether it is whole."""
+ABSENT = (FileNotFoundError, NotADirectoryError)
+"""What is raised for a path that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,13 @@ class Mentions:
     """Records of all known environments, by ``NAME-VERSION-BUILD``."""
 
     by_name: dict[str, list[Mention]] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    """What could not be read, a sentence each; while there is one, any package may be in use."""
+
+    @property
+    def in_use_perhaps(self) -> str:
+        """Why no package counts as unused; empty when every known environment could be read."""
+        return in_use_perhaps(self.unknown)
 
     def of(self, name: str) -> list[Mention]:
         """Who has it."""
@@ -35,21 +52,59 @@ class Mentions:
 
 
 def mentions(prefixes: Iterable[Path]) -> Mentions:
-    """Read the names of all records; the records themselves are not opened.
+    """The names of all records, and which records are damaged.
 
     Source: conda, mamba and rattler call a record ``conda-meta/NAME-VERSION-BUILD.json``.
     """
     found = Mentions()
     for prefix in prefixes:
         try:
-            with os.scandir(prefix / "conda-meta") as records:
-                for each in records:
-                    if each.name.endswith(".json"):
-                        mention = Mention(prefix, Path(each.path), each.stat().st_mtime)
-                        found.by_name.setdefault(each.name[:-5], []).append(mention)
-        except OSError:
+            with os.scandir(prefix / "conda-meta") as listed:
+                records = [each for each in listed if each.name.endswith(".json")]
+        except ABSENT:
             continue
+        except OSError as exc:
+            found.unknown.append(f"{prefix / 'conda-meta'} cannot be read: {exc.strerror}")
+            continue
+        for each in records:
+            if each.name.count("-") < 2:
+                continue  # conda and its installers keep a few files of their own there
+            try:
+                written = each.stat().st_mtime
+            except OSError:
+                written = 0.0  # the record itself is looked at next
+            found.by_name.setdefault(each.name[:-5], []).append(Mention(prefix, Path(each.path), written))
+            if problem := _damage(each.path):
+                found.unknown.append(f"the record {each.path} cannot be read: {problem}")
     return found
+
+
+def in_use_perhaps(unknown: list[str]) -> str:
+    """Why no package counts as unused; empty when every known environment could be read."""
+    more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+    return f"an environment may need it: {unknown[0]}{more}" if unknown else ""
+
+
+def _damage(record: str) -> str:
+    """Why a record does not say what its environment uses; empty when it does, or has just gone."""
+    try:
+        raw = read_whole(record, RECORD_LIMIT_BYTES)
+        if raw is None:
+            return ""
+        # parsing all records of ten environments takes seconds; damage shows in the shape of a
+        # large one as well
+        data = {"name": b'"name"' in raw} if len(raw) > PARSED_BYTES and _is_closed(raw) else json.loads(raw)
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    except (ValueError, RecursionError):
+        return "it is no JSON"
+    return "" if isinstance(data, dict) and data.get("name") else "it names no package"
+
+
+def _is_closed(raw: bytes) -> bool:
+    """Whether a text has the shape of one JSON object: its brackets pair, no block is zeros."""
+    closed = all(raw.count(left) == raw.count(right) for left, right in ((b"{", b"}"), (b"[", b"]")))
+    return closed and raw[:1] == b"{" and raw.rstrip()[-1:] == b"}" and b"\0" not in raw
 
 
 def has_link_into(mention: Mention, package: str) -> bool:
@@ -71,11 +126,11 @@ def _targets(mention: Mention) -> Iterator[str]:
             try:
                 target = os.readlink(path)  # noqa: PTH115
             except (OSError, ValueError):
-                continue
+                continue  # no link; the walk before a removal finds what may not be looked at
             yield _resolved(path, target, realpath)
 
 
-def links_into(prefixes: Iterable[Path], folders: Iterable[Path]) -> dict[str, Path]:
+def links_into(prefixes: Iterable[Path], folders: Iterable[Path], unknown: list[str]) -> dict[str, Path]:
     """Every package folder that a symbolic link of an environment leads into, with one such environment.
 
     Walks the environments whole: records may be missing. A link without a record counts like any other.
@@ -83,6 +138,7 @@ def links_into(prefixes: Iterable[Path], folders: Iterable[Path]) -> dict[str, P
     Args:
         prefixes: the environments.
         folders: the package caches.
+        unknown: gets a sentence for each folder that cannot be read.
 
     Returns:
         Resolved path of the package's folder -> prefix.
@@ -93,20 +149,24 @@ def links_into(prefixes: Iterable[Path], folders: Iterable[Path]) -> dict[str, P
     tops = {os.path.realpath(prefix): prefix for prefix in prefixes}
     but = frozenset([*(root.rstrip(os.sep) for root in roots), *tops])
     for top, prefix in tops.items():
-        for target in _symbolic_links(top, but):
+        for target in _symbolic_links(top, but, unknown):
             for root in roots:
                 if target.startswith(root):
                     found.setdefault(root + target[len(root) :].partition(os.sep)[0], prefix)
     return found
 
 
-def _symbolic_links(top: str, but: frozenset[str]) -> Iterator[str]:
+def _symbolic_links(top: str, but: frozenset[str], unknown: list[str]) -> Iterator[str]:
     """Where the symbolic links below a folder lead to; the folders in ``but`` are not entered."""
     waiting, realpath = [top], _remembering()
     while waiting:
+        at = waiting.pop()
         try:
-            found = os.scandir(waiting.pop())
-        except OSError:
+            found = os.scandir(at)
+        except ABSENT:
+            continue
+        except OSError as exc:
+            unknown.append(f"{at} cannot be read: {exc.strerror}")
             continue
         with found:
             for each in found:
@@ -132,10 +192,9 @@ def _resolved(path: str, target: str, realpath: Callable[[str], str]) -> str:
 
 
 def load_json(path: Path | str) -> dict[str, Any]:
-    """A JSON object out of a file; empty when it is absent, broken or none."""
+    """A JSON object out of a regular file; empty when it is absent, broken or none."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123  # a thousand of these
-            data = json.loads(file.read(RECORD_LIMIT_BYTES))
+        data = json.loads(read_regular(path, RECORD_LIMIT_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

@@ -7,7 +7,6 @@ experiment; mamba 2.8 by its source.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -24,8 +23,9 @@ from entrepot.tools.condakit.environments import Mention, Mentions, has_link_int
 from entrepot.tools.condakit.indexes import index_entries
 from entrepot.tools.condakit.locked import is_locked
 from entrepot.tools.condakit.mamba_dirs import SCHEMES
+from entrepot.tools.condakit.proof import RATTLER_LOCK, base, is_downloaded, is_left_over, is_logs, is_rattler_lock, names
 from entrepot.tools.condakit.running import is_for_client
-from entrepot.tools.condakit.urls import Urls, read_urls, stem
+from entrepot.tools.condakit.urls import Urls, is_log, read_urls, stem
 from entrepot.tools.condakit.writable import MAGIC
 from entrepot.tools.quietly import quick_allocation
 
@@ -38,11 +38,7 @@ FRESH_ARCHIVE = "downloaded within the last ten minutes"
 BEING_WRITTEN = "being written"
 OUTSIDE = "a hard link outside the caches"
 UNKNOWN_LAYOUT = "unknown layout: sizes only"
-
-_HASHED = re.compile(r"(.+)-[0-9a-f]{64}")
-_LEFTOVER = re.compile(r".+\.c~|.+\.(?:conda_trash|mamba_trash|trash)(?:_\d+)?|\.cph_tmp.*|\.trash|\.urls\..+\.tmp")
-_HIDDEN_UNPACKING = re.compile(r"\.[A-Za-z0-9_].*-[^-]+-[^-]+")
-_RATTLER_LOCK = re.compile(r".+-[^-]+-[^-]+\.lock")
+NOT_LOGGED = "neither urls.txt nor a package names it"
 
 
 @dataclass(slots=True)
@@ -61,6 +57,8 @@ class Look:
     urls: Urls = field(default_factory=lambda: Urls({}))
     busy: str = ""
     """Why packages stay for now."""
+    is_cache: bool = True
+    """Whether the folder is a package cache at all; nothing in another one is looked at."""
 
 
 @dataclass(slots=True)
@@ -84,6 +82,8 @@ class Identity:
     digest: Digest | None = None
     recorded: bool = False
     """A record of the channel's is there, not the package's own ``index.json`` alone."""
+    proven: bool = False
+    """The record or ``index.json`` is of the package that the folder is called after."""
 
 
 def yields_to_force(pinned: str) -> bool:
@@ -92,7 +92,9 @@ def yields_to_force(pinned: str) -> bool:
 
 
 def entries(look: Look) -> Iterator[Entry]:
-    """Every entry of one folder; an unreadable one has none."""
+    """Every entry of one folder; one that is unreadable or no package cache has none."""
+    if not look.is_cache:
+        return
     with quick_allocation():
         found = list(_entries(look))
     yield from found
@@ -100,25 +102,29 @@ def entries(look: Look) -> Iterator[Entry]:
 
 def _entries(look: Look) -> Iterator[Entry]:
     found = _list(look.folder)
-    names = [*found.folders, *(name for name, _ in found.files)]
-    look.urls = read_urls(look.folder, names)
+    look.urls = read_urls(look.folder, [*found.folders, *(name for name, _ in found.files)])
     identities: dict[str, Identity] = {}
     trees = _trees(look, found)
     for number, (name, tree) in enumerate(trees):
         if look.progress and not number % 50:
             look.progress(number, len(trees), "entries")
         if name == "cache" and not _has_info(look.folder / name):
-            yield from index_entries(look.tool, look.place, look.folder / name, look.now)
+            # only conda and mamba keep their indexes here, and they log what they download
+            is_proven = is_log(look.folder)
+            yield from index_entries(look.tool, look.place, look.folder / name, look.now, is_proven=is_proven)
             continue
-        if name == ".logs":
+        if name == ".logs" and is_logs(look.folder / name):
             yield _plain(look, name, tree, Kind.LOG)
-        elif _LEFTOVER.fullmatch(name) or _HIDDEN_UNPACKING.fullmatch(name):
+            continue
+        if is_left_over(look.folder, name, look.urls):
             yield _leftover(look, name, tree)
-        elif _has_info(look.folder / name):
-            identities[stem(name)] = who = identify(look.folder / name, name, look.urls)
-            yield _unpacked(look, name, tree, who)
-        else:
-            yield _strange(look, name, tree, found)
+            continue
+        who = identify(look.folder / name, name, look.urls) if _has_info(look.folder / name) else None
+        if who is None or not (who.proven or is_downloaded(look.folder, name, look.urls)):
+            yield _strange(look, name, tree)
+            continue
+        identities[stem(name)] = who
+        yield _unpacked(look, name, tree, who)
     yield from _files(look, found, identities)
 
 
@@ -160,6 +166,7 @@ def identify(folder: Path, name: str, urls: Urls) -> Identity:
     data = record or load_json(f"{folder}/info/index.json")
     if not data.get("name"):
         return named(name, urls)
+    proven = names(data, name) or (bool(record) and names(load_json(f"{folder}/info/index.json"), name))
     filename = _text(data, "fn") or next((stem(name) + e for e in CONDA_SUFFIXES if stem(name) + e in urls.by_name), None)
     url = _text(data, "url") or urls.by_name.get(filename or "", "")
     channel = _text(data, "channel")
@@ -173,13 +180,13 @@ def identify(folder: Path, name: str, urls: Urls) -> Identity:
         filename if filename and filename.endswith(CONDA_SUFFIXES) else None,
         _digest(data),
         recorded=bool(record),
+        proven=proven,
     )
 
 
 def named(name: str, urls: Urls) -> Identity:
     """Who an archive or a folder is by its name alone: the last two dashes part name, version and build."""
-    hashed = _HASHED.fullmatch(name)
-    parts = stem(hashed[1] if hashed else name).rsplit("-", 2)
+    parts = stem(base(name)).rsplit("-", 2)
     url = urls.by_name.get(name, "")
     filename = name if name.endswith(CONDA_SUFFIXES) else None
     if len(parts) < 3:
@@ -215,11 +222,11 @@ def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     path = look.folder / name
     if not os.path.isfile(f"{path}/info/index.json"):  # noqa: PTH113
         return _half(look, name, tree, who)
-    base = _HASHED.fullmatch(name)
-    mentions = look.mentions.of(base[1] if base else name)
+    mentions = look.mentions.of(base(name))
     outside = look.census.is_linked_outside(tree)
     users = tuple(dict.fromkeys(str(mention.prefix) for mention in mentions))
     pinned = "" if outside else _symbolic(mentions, path)
+    pinned = pinned or look.mentions.in_use_perhaps
     if not pinned and look.now - tree.changed < BUSY_S:
         pinned = FRESH
     pinned = pinned or look.busy
@@ -265,7 +272,8 @@ def _half(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
         return replace(entry, used_by=(OUTSIDE,), extra={**entry.extra, **_facts(who), "linked": "hard"})
     if look.now - tree.changed < STALE_TEMPORARY_S:
         return replace(entry, kind=Kind.TEMP, pinned=BEING_WRITTEN)
-    return replace(entry, kind=Kind.TEMP, litter="half unpacked", extra={**entry.extra, **_facts(who)})
+    entry = replace(entry, kind=Kind.TEMP, litter="half unpacked", extra={**entry.extra, **_facts(who)})
+    return replace(entry, pinned=look.mentions.in_use_perhaps)
 
 
 def _lock_beside(path: Path) -> tuple[Path, ...]:
@@ -327,21 +335,13 @@ def _leftover(look: Look, name: str, tree: Tree) -> Entry:
     return replace(entry, litter="stale temporary")
 
 
-def _strange(look: Look, name: str, tree: Tree, found: _Listing) -> Entry:
-    """A folder without ``info``: an empty or half-made package, or nothing of ours."""
+def _strange(look: Look, name: str, tree: Tree) -> Entry:
+    """A folder that does not say what it is: half a package, or nothing of the tool's."""
     entry = _plain(look, name, tree, Kind.OTHER)
-    archived = {stem(file) for file, _ in found.files}
-    if (name in archived or _is_bare(look.folder / name, tree)) and not look.census.is_linked_outside(tree):
-        busy = look.now - tree.changed < STALE_TEMPORARY_S
-        who = _identified(replace(entry, kind=Kind.TEMP), named(name, look.urls))
-        return replace(who, pinned=BEING_WRITTEN) if busy else replace(who, litter="half unpacked")
+    if not _has_info(look.folder / name) and is_downloaded(look.folder, name, look.urls):
+        return _half(look, name, tree, named(name, look.urls))
     reason = "mamba's part of a shared folder" if name in SCHEMES else UNKNOWN_LAYOUT
     return replace(entry, pinned=reason, freeable=0)
-
-
-def _is_bare(path: Path, tree: Tree) -> bool:
-    """An empty folder with a package's name."""
-    return tree.files == 0 and len(path.name.rsplit("-", 2)) == 3
 
 
 def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iterator[Entry]:
@@ -349,18 +349,15 @@ def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iter
         tree = measure(f"{look.folder}/{name}")
         if name.endswith(CONDA_SUFFIXES):
             yield _archive(look, name, tree, identities)
-        elif name.endswith(".partial"):
+        elif name.endswith(".partial") and is_left_over(look.folder, name, look.urls):
             yield _partial(look, name, tree)
         elif name in {MAGIC, "urls"}:
             yield replace(_plain(look, name, tree, Kind.OTHER), pinned="it makes the folder a cache", freeable=0)
             if name == MAGIC and look.urls.stale:
                 yield _stale_lines(look)
-        elif _LEFTOVER.fullmatch(name):
+        elif is_left_over(look.folder, name, look.urls):
             yield _leftover(look, name, tree)
-        elif _RATTLER_LOCK.fullmatch(name):
-            if not (look.folder / name[:-5]).is_dir():
-                yield _leftover(look, name, tree)
-        elif name != ".cache.lock":
+        elif name != RATTLER_LOCK and not (name.endswith(".lock") and is_rattler_lock(look.folder, name)):
             yield replace(_plain(look, name, tree, Kind.OTHER), pinned="not a package", freeable=0)
     for name, about in found.links:
         tree = measure(f"{look.folder}/{name}")
@@ -371,8 +368,11 @@ def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iter
 def _archive(look: Look, name: str, tree: Tree, identities: dict[str, Identity]) -> Entry:
     who = named(name, look.urls)
     record = identities.get(stem(name))
-    if record and record.filename == name:
+    if record and record.proven and record.filename == name:
         who = record
+    elif name not in look.urls.logged:
+        # conda does not use it either: somebody has put it there
+        return replace(_plain(look, name, tree, Kind.OTHER), pinned=NOT_LOGGED, freeable=0)
     entry = _identified(_plain(look, name, tree, Kind.ARCHIVE), replace(who, filename=name))
     certainty = "proven" if who.recorded and who.url else "hash" if who.url else "content"
     pinned = FRESH_ARCHIVE if look.now - tree.changed < BUSY_S else look.busy

@@ -17,41 +17,93 @@ from entrepot.tools.condakit.census import Tree, measure
 from entrepot.tools.condakit.environments import load_json
 from entrepot.tools.condakit.locked import is_locked
 
-_INDEX = re.compile(r"([0-9a-f]{8}1?)\.(?:json|info\.json|state\.json|solv|msgpack\.zst|shards-cache-v1|lock|q|csh)(?:\..+)?")
+_INDEX = re.compile(
+    r"([0-9a-f]{8}1?)\.(?:json|info\.json|state\.json|solv|msgpack\.zst|shards-cache-v1|lock|q|csh)(?:\.(?:lock|tmp|zst|bz2))?"
+)
+_DATABASE = re.compile(r"(repodata_shards\.db)(?:-wal|-shm|-journal)?")
+_MEMBERS = {
+    "shards": re.compile(r"[0-9a-f]{8,64}\.msgpack(?:\.zst)?|[0-9a-f]{1,4}"),
+    "shards-v1": re.compile(r"[0-9a-f]{64}\.msgpack(?:\.zst)?"),
+    "run-exports": re.compile(r".+-[^-]+-[^-]+\.(?:json|lock)"),
+    "run_exports": re.compile(r".+-[^-]+-[^-]+\.(?:json|lock)"),
+}
+"""What may lie in the folders of an index cache; one with anything else in it is not its."""
+_STATE = frozenset(("url", "_url", "etag", "_etag", "cache_control", "_cache_control", "mod", "_mod", "blake2_hash"))
 _MAX_AGE = re.compile(r"max-age=(\d+)")
 
 
 def is_index_file(name: str) -> bool:
-    """Whether a file belongs to an index cache."""
-    return _INDEX.fullmatch(name) is not None or name.startswith("repodata_shards.db")
+    """Whether a file's name is one of an index cache's."""
+    return _INDEX.fullmatch(name) is not None or _DATABASE.fullmatch(name) is not None
 
 
-def index_entries(tool: str, place: Path, folder: Path, now: float) -> Iterator[Entry]:
-    """The entries of one folder of indexes: files of one stem together, folders of shards as a whole; unknown ones by size."""
+def index_entries(tool: str, place: Path, folder: Path, now: float, *, is_proven: bool = True) -> Iterator[Entry]:
+    """The entries of a folder of indexes: files of one stem, shards as a whole, unknown ones by size.
+
+    Args:
+        tool: whose they are.
+        place: the place's directory; keys are relative to it.
+        folder: where they lie.
+        now: seconds since the epoch.
+        is_proven: the folder is part of a proven cache, so that names are enough. Elsewhere ``20240101.json`` is anybody's: a
+            group counts with a state file in it.
+    """
     groups: dict[str, list[str]] = {}
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208  # names are what is wanted
     except OSError:
         return
     for name in names:
-        match = _INDEX.fullmatch(name)
-        key = match[1] if match else "repodata_shards.db" if name.startswith("repodata_shards.db") else name
-        if match or key != name or name in {"shards", "shards-v1", "repodata_shards.db"}:
-            groups.setdefault(key, []).append(name)
-        elif not (folder / name).is_dir() or name in {"run-exports", "run_exports"}:
-            groups.setdefault(name, []).append(name)
+        match = _INDEX.fullmatch(name) or _DATABASE.fullmatch(name)
+        if match or name in _MEMBERS or not (folder / name).is_dir():
+            groups.setdefault(match[1] if match else name, []).append(name)
     for key, members in groups.items():
-        yield _entry(tool, place, folder, key, members, now=now)
+        yield _entry(tool, place, folder, key, members, now=now, is_proven=is_proven)
 
 
-def _entry(tool: str, place: Path, folder: Path, key: str, members: list[str], *, now: float) -> Entry:
+def holds_indexes(folder: Path) -> bool:
+    """Whether a folder is an index cache: there are files with their state in it, or shards."""
+    found = index_entries("", folder, folder, 0, is_proven=False)
+    return any(entry.kind is Kind.PAGE for entry in found)
+
+
+def _is_known(folder: Path, key: str, members: list[str], state: dict[str, Any], *, is_proven: bool) -> bool:
+    """Whether the files of a group are an index cache's."""
+    if key in _MEMBERS:
+        return _holds_only(folder / key, _MEMBERS[key])
+    if not is_index_file(members[0]) or any((folder / name).is_dir() for name in members):
+        return False
+    unmistakable = any(name.endswith(".shards-cache-v1") or _DATABASE.fullmatch(name) for name in members)
+    return is_proven or unmistakable or not _STATE.isdisjoint(state)
+
+
+def _holds_only(folder: Path, wanted: re.Pattern[str]) -> bool:
+    """Whether there are names below a folder, all of one form; a symbolic link is of none."""
+    waiting, seen = [os.fspath(folder)], False
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as found:
+                for each in found:
+                    if each.is_symlink() or not wanted.fullmatch(each.name):
+                        return False
+                    seen = True
+                    if each.is_dir(follow_symlinks=False):
+                        waiting.append(each.path)
+        except OSError:
+            return False
+    return seen
+
+
+def _entry(tool: str, place: Path, folder: Path, key: str, members: list[str], *, now: float, is_proven: bool) -> Entry:
     # the state first: an index without a state is fetched whole, a state without an index would be believed
     paths = sorted(
         (folder / name for name in members), key=lambda path: (not path.name.endswith((".info.json", ".state.json")), path.name)
     )
     trees = [measure(str(path)) for path in paths]
     state = next((load_json(path) for path in paths if path.name.endswith((".info.json", ".state.json"))), {})
-    known = _INDEX.fullmatch(members[0]) or key in {"shards", "shards-v1", "repodata_shards.db", "run-exports", "run_exports"}
+    known = _is_known(folder, key, members, state, is_proven=is_proven)
     busy = any(path.name.endswith(".info.json") and is_locked(path) for path in paths)
     url = state.get("url")
     return Entry(

@@ -20,9 +20,9 @@ from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
 from entrepot.removal import Folder, Freed, Root
 from entrepot.tools.condakit import running
 from entrepot.tools.condakit.census import measure
-from entrepot.tools.condakit.environments import links_into
+from entrepot.tools.condakit.environments import in_use_perhaps, links_into, mentions
 from entrepot.tools.condakit.folder import stamp
-from entrepot.tools.condakit.known import environments, package_folders
+from entrepot.tools.condakit.known import package_folders, survey
 from entrepot.tools.condakit.locked import byte_lock, folder_lock, is_locked
 from entrepot.tools.condakit.urls import prune
 from entrepot.tools.condakit.writable import MAGIC
@@ -84,6 +84,7 @@ class _Work:
         self._around = around
         self._force = force
         self._linked: dict[str, Path] = {}
+        self._unknown = ""
         self._pruned: set[Path] = set()
         self._looked_s = 0.0
         self._running = ""
@@ -93,7 +94,9 @@ class _Work:
 
     def look_for_links(self) -> None:
         """Find every symbolic link of a known environment into a known cache, records or not."""
-        self._linked = links_into(environments(self._around), package_folders(self._around))
+        known = survey(self._around)
+        self._linked = links_into(known.prefixes, package_folders(self._around), known.unknown)
+        self._unknown = in_use_perhaps([*known.unknown, *mentions(known.prefixes).unknown])
 
     def take(self, entry: Entry, root: Root, folder: Path, busy: str) -> None:
         """Remove one entry or keep it with a reason."""
@@ -136,6 +139,8 @@ class _Work:
             return "it changed since it was listed"
         if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE) and not self._force and (busy := self._client(entry)):
             return busy
+        if self._unknown and (entry.kind is Kind.UNPACKED or entry.litter == "half unpacked"):
+            return self._unknown
         user = self._linked.get(os.path.realpath(entry.paths[0]))
         return f"{user} links to it symbolically: it would break" if user else ""
 

@@ -5,15 +5,19 @@ Where it is looked: variables, PATH, the usual folders, known environments and w
 
 from __future__ import annotations
 
+import errno
+import ntpath
 import os
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.condakit.flavour import expand_user, pathmod
-from entrepot.tools.reading import is_dir, is_file, read_text
+from entrepot.tools.reading import is_dir, is_file, read_text, read_whole
 
 INSTALLERS = tuple("miniconda3 anaconda3 miniforge3 mambaforge miniforge-pypy3 mambaforge-pypy3 miniconda anaconda conda".split())
 """What the installers call their folder, lower case: Miniconda, Anaconda, Miniforge, Mambaforge."""
@@ -136,11 +140,46 @@ def _on_path(path: str, around: Surroundings) -> Iterator[tuple[Path, str]]:
 
 
 def registered(home: Path) -> list[Path]:
-    """Prefixes in ``~/.conda/environments.txt``, dead ones too.
+    """Prefixes in ``~/.conda/environments.txt``, dead ones too; none where it cannot be read."""
+    with suppress(OSError):
+        return read_registered(home)
+    return []
 
-    Source: conda 26.7: one prefix a line, appended by ``conda create``; mamba writes it too.
+
+def read_registered(home: Path) -> list[Path]:
+    """Prefixes in ``~/.conda/environments.txt``, dead ones too, whatever bytes are in their names.
+
+    Source: conda 26.7: one prefix a line, appended by ``conda create``; ``#`` begins a comment; mamba writes it too.
+
+    Raises:
+        OSError: it cannot be read whole, or a line of it is no absolute path: it is damaged, and what it named is not known.
     """
-    return [Path(line.strip()) for line in read_text(home / ".conda/environments.txt").splitlines() if line.strip()]
+    path = register(home)
+    raw = read_whole(path) or b""
+    found: list[Path] = []
+    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n").split(b"\n"), 1):
+        text = os.fsdecode(line)
+        if not text.strip() or text.lstrip().startswith("#"):
+            continue
+        if "\0" in text or not _is_absolute(text.strip()):
+            raise OSError(errno.EINVAL, f"line {number} is no absolute path", str(path))
+        # conda takes blanks off both ends; a prefix that is there with them in its name counts all
+        # the same
+        found.append(Path(text) if os.path.lexists(text) else Path(text.strip()))
+    # every writer ends its line: a last line without an end is the beginning of a path, unless
+    # there is such a prefix
+    if found and not raw.endswith((b"\n", b"\r")) and not found[-1].is_dir():
+        raise OSError(errno.EINVAL, "its last line is cut short", str(path))
+    return found
+
+
+def register(home: Path) -> Path:
+    """A user's list of environments."""
+    return home / ".conda/environments.txt"
+
+
+def _is_absolute(text: str) -> bool:
+    return posixpath.isabs(text) or ntpath.isabs(text)
 
 
 def unique(paths: Iterable[Path]) -> list[Path]:

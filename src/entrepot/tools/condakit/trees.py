@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from entrepot.tools.condakit.archive import digest_of
 from entrepot.tools.condakit.environments import load_json
+from entrepot.tools.reading import read_regular
 
 LARGEST_INFO_BYTES = 64 << 20
 
@@ -58,7 +59,7 @@ def listed(package: Path) -> list[Listed] | None:
                 )
         return found
     try:
-        names = (package / "info/files").read_text("utf-8").split("\n")
+        names = read_regular(package / "info/files").decode("utf-8").split("\n")
     except (OSError, ValueError):
         return None
     return [Listed(name, None, "", is_link=False) for name in names if name and _is_inside(name)]

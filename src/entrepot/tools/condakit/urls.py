@@ -6,6 +6,7 @@ conda appends to it without a lock and takes the last line with the right base n
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,14 @@ from pathlib import Path
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.removal import Folder
 from entrepot.tools.condakit.writable import MAGIC
+from entrepot.tools.reading import is_file, open_regular
 
 LIMIT_BYTES = 256 << 20
+_LOOK_BYTES = 1 << 20
+_LOGGED = re.compile(
+    rb"[a-z0-9+]+://.*/(?:noarch|(?:linux|osx|win|freebsd|emscripten|wasi|zos)-\w+)/[^/]+-[^/-]+-[^/-]+\.(?:conda|tar\.bz2)"
+)
+"""``SCHEME://CHANNEL/SUBDIR/NAME-VERSION-BUILD.EXTENSION``"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,8 @@ class Urls:
 
     by_name: dict[str, str]
     """Archive's file name -> URL of the last line that has it."""
+    logged: frozenset[str] = frozenset()
+    """Of these, what was downloaded from a channel: only conda and mamba write such lines."""
     lines: int = 0
     stale: int = 0
     """Lines that nothing in the folder needs: of what is gone, and earlier ones of the same name."""
@@ -45,17 +54,40 @@ def read_urls(folder: Path, names: Iterable[str]) -> Urls:
         folder: the cache.
         names: what lies in it: archives and unpacked packages.
     """
-    try:
-        with (folder / MAGIC).open("rb") as file:
-            raw = file.read(LIMIT_BYTES)
-    except OSError:
-        return Urls({})
+    raw = _read(folder, LIMIT_BYTES)
     wanted = {stem(name) for name in names}
     lines = raw.splitlines(keepends=True)
     keep = _needed(lines, wanted)
     by_name = {_name(line): line.strip().decode("utf-8", "replace").partition("#")[0] for line in lines if line.strip()}
     gone = [line for line, kept in zip(lines, keep, strict=True) if not kept]
-    return Urls(by_name, len(lines), len(gone), sum(map(len, gone)))
+    logged = frozenset(_name(line) for line in lines if _is_logged(line))
+    return Urls(by_name, logged, len(lines), len(gone), sum(map(len, gone)))
+
+
+def is_log(folder: Path) -> bool:
+    """Whether there is a ``urls.txt`` of conda's: an empty one, or one that names an archive.
+
+    The name is a usual one for a list of addresses: such a list makes no cache, and no line of it
+    is ours to drop.
+    """
+    if not is_file(folder / MAGIC):
+        return False
+    lines = _read(folder, _LOOK_BYTES).splitlines()
+    return not any(map(bytes.strip, lines)) or any(map(_is_logged, lines))
+
+
+def _read(folder: Path, limit_bytes: int) -> bytes:
+    """The file's beginning; empty when it cannot be read: then it proves no archive."""
+    try:
+        with os.fdopen(open_regular(folder / MAGIC), "rb") as file:
+            return file.read(limit_bytes)
+    except OSError:
+        return b""
+
+
+def _is_logged(line: bytes) -> bool:
+    """Whether a line is conda's: a channel's address, a platform's folder, an archive's name."""
+    return _LOGGED.fullmatch(line.strip().partition(b"#")[0]) is not None
 
 
 def _name(line: bytes) -> str:
@@ -69,7 +101,8 @@ def _needed(lines: list[bytes], wanted: set[str]) -> list[bool]:
     keep = []
     for line in reversed(lines):
         name = _name(line)
-        keep.append(bool(name) and name not in seen and stem(name) in wanted)
+        # what is no line of conda's somebody has written
+        keep.append(not _is_logged(line) or (name not in seen and stem(name) in wanted))
         seen.add(name)
     return keep[::-1]
 

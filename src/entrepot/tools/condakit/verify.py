@@ -22,11 +22,12 @@ from entrepot.tools.condakit.archive import problem as archive_problem
 from entrepot.tools.condakit.archive import restore
 from entrepot.tools.condakit.cache import world_of
 from entrepot.tools.condakit.environments import load_json
-from entrepot.tools.condakit.folder import BEING_WRITTEN, FRESH, Look, entries
+from entrepot.tools.condakit.folder import BEING_WRITTEN, FRESH, entries
 from entrepot.tools.condakit.removal import remove
 from entrepot.tools.condakit.trees import LARGEST_INFO_BYTES, Damage, damages, listed
 from entrepot.tools.condakit.urls import stem
 from entrepot.tools.condakit.writable import MAGIC
+from entrepot.tools.reading import open_regular
 
 RECORD = "info/repodata_record.json"
 INFO = ("info/index.json", "info/paths.json", "info/files")
@@ -72,8 +73,7 @@ class Verifier:
 
     def findings(self) -> Iterator[Finding]:
         """Everything that is wrong, mended when asked to."""
-        world = world_of(self.around)
-        look = Look(self.tool, self.place, self.folder, self.now, world.census, world.mentions)
+        look = world_of(self.around).look(self.tool, self.place, self.folder, self.now)
         found = list(entries(look))
         urls = look.urls.by_name
         records = {e.filename: load_json(e.paths[0] / RECORD) for e in found if e.kind is Kind.UNPACKED and e.filename}
@@ -235,7 +235,7 @@ def _is_package(entry: Entry) -> bool:
 
 def _is_broken_json(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             json.load(file)
     except (OSError, ValueError, RecursionError):
         return True

@@ -11,6 +11,7 @@ from entrepot.ports.tool import Layer, Place, Surroundings
 from entrepot.tools.condakit.known import conda_caches
 from entrepot.tools.condakit.mamba_dirs import Resolved, nested_folders, resolve
 from entrepot.tools.condakit.pkgs_dirs import Cache
+from entrepot.tools.condakit.proof import standing, why_never
 from entrepot.tools.condakit.roots import Root, mamba_roots
 from entrepot.tools.condakit.writable import first_writable, judge
 from entrepot.tools.reading import is_dir
@@ -40,7 +41,11 @@ def places(around: Surroundings) -> Sequence[Place]:
 
 
 def _shared_with_conda(around: Surroundings) -> list[Path]:
-    return [path for path in conda_caches(around) if next(nested_folders(path), None) is not None]
+    return [path for path in conda_caches(around) if not why_never(path, around) and _nested(path, around)]
+
+
+def _nested(cache: Path, around: Surroundings) -> list[Path]:
+    return [folder for folder in nested_folders(cache) if standing(folder, around)[0]]
 
 
 def _listed(root: Root, answer: Resolved, around: Surroundings) -> list[Place]:
@@ -57,7 +62,10 @@ def _place(cache: Cache, answer: Resolved, around: Surroundings, *, label: str) 
     if cache.source != "default":
         layers += [Layer("default", "default", each.text, note="vanished: pkgs_dirs is set") for each in answer.defaults]
     notes = list(answer.problems) if cache == answer.caches[0] else []
-    if nested := sum(1 for _ in nested_folders(Path(cache.path))):
+    text = cache.path if cache.source == "default" else cache.text
+    is_cache, no_cache = standing(Path(cache.path), around, text)
+    nested = 0 if why_never(Path(cache.path), around, text) else len(_nested(Path(cache.path), around))
+    if nested:
         notes.append(f"nested layout of mamba 2.6 and later: {nested} folder{'' if nested == 1 else 's'}, which conda does not see")
     if verdict.exists and not is_dir(cache.path):
         notes.append("it exists and is no directory: mamba stops at it")
@@ -66,8 +74,8 @@ def _place(cache: Cache, answer: Resolved, around: Surroundings, *, label: str) 
         Path(cache.path),
         tuple(layers),
         label=label,
-        exists=is_dir(cache.path),
-        usable=verdict.writable or verdict.is_cache,
-        why_not=verdict.why_not,
+        exists=is_cache or nested > 0,
+        usable=(verdict.writable or verdict.is_cache) and (nested > 0 or not no_cache),
+        why_not=("" if nested else no_cache) or verdict.why_not,
         notes=tuple(notes),
     )

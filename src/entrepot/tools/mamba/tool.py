@@ -11,7 +11,6 @@ from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settin
 from entrepot.tools.condakit.known import conda_caches
 from entrepot.tools.condakit.mamba_dirs import SCHEMES, nested_folders
 from entrepot.tools.mamba.places import TOOL, places
-from entrepot.tools.reading import is_dir
 
 
 class MambaTool:
@@ -32,7 +31,7 @@ class MambaTool:
 
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
         """What lies in one cache: the nested folders, and the flat part unless conda lists that."""
-        if place.path is not None and is_dir(place.path):
+        if place.path is not None and place.exists:
             from entrepot.tools.condakit.cache import scan_folders, world_of  # noqa: PLC0415  # only for caches that are there
 
             world, known = world_of(around), frozenset(SCHEMES)
@@ -53,7 +52,7 @@ class MambaTool:
         """Check every folder with packages; see :mod:`entrepot.tools.condakit.verify`."""
         from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
 
-        for folder in _folders(place.path, around) if place.path is not None else ():
+        for folder in _folders(place.path, around) if place.path is not None and place.exists else ():
             verifier = Verifier(TOOL, folder, folder, around, self._now(), repair=repair, full=full, progress=progress)
             yield from verifier.findings()
 

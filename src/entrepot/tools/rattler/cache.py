@@ -20,6 +20,7 @@ from entrepot.tools.condakit.census import measure
 from entrepot.tools.condakit.environments import load_json
 from entrepot.tools.condakit.indexes import index_entries, is_index_file
 from entrepot.tools.condakit.rattler_dirs import folders
+from entrepot.tools.reading import read_regular
 
 _INDEX_FOLDERS = frozenset(("repodata", "run-exports", "shards-v1"))
 _OTHERS = {"uv-cache": "uv's cache inside pixi's", "pkgs": ""}
@@ -50,7 +51,7 @@ def scan(tool: str, place: Place, around: Surroundings, now: float, progress: Pr
             yield _told(entry, world) if entry.kind is Kind.UNPACKED else entry
     part = part_of(place, around)
     if part == "repodata":
-        yield from index_entries(tool, place.path, place.path, now)
+        yield from index_entries(tool, place.path, place.path, now, is_proven=False)
     elif part != "conda-packages":
         yield from _rest(tool, place.path, now)
 
@@ -71,7 +72,7 @@ def _told(entry: Entry, world: World) -> Entry:
 def lock_digest(path: Path) -> Digest | None:
     """The sha256 of the archive a package came from, out of its lock file; ``None`` when it was not noted."""
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path)
     except OSError:
         return None
     if len(raw) < _REVISION_BYTES + _SHA256_BYTES:
@@ -90,13 +91,13 @@ def _rest(tool: str, root: Path, now: float) -> Iterator[Entry]:
         if name == "pkgs":
             continue
         if name in _INDEX_FOLDERS and name != "shards-v1":
-            yield from index_entries(tool, root, root / name, now)
+            yield from index_entries(tool, root, root / name, now, is_proven=False)
         elif is_index_file(name) or name == "shards-v1":
             loose = True
         else:
             yield _measured(tool, root, root / name)
     if loose:
-        found = index_entries(tool, root, root, now)
+        found = index_entries(tool, root, root, now, is_proven=False)
         yield from (entry for entry in found if is_index_file(entry.paths[0].name) or entry.key == "shards-v1")
 
 

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from entrepot.ports.tool import Place, Surroundings
-from entrepot.tools.condakit.rattler_dirs import Folder, folders, problems
+from entrepot.tools.condakit.indexes import holds_indexes
+from entrepot.tools.condakit.proof import EMPTY, NO_CACHE, standing, why_never, why_no_cache
+from entrepot.tools.condakit.rattler_dirs import KINDS, Folder, folders, problems
 from entrepot.tools.condakit.writable import may_write
+from entrepot.tools.mounts import is_empty
 from entrepot.tools.reading import is_dir
 
 TOOL = "rattler"
+_UNMISTAKABLE = ("shards-v1", "run-exports", *sorted({name for _, name in KINDS.values()} - {"pkgs", "repodata"}))
+"""Folders of a root that nobody else calls so."""
 NO_SIGN = ("PIXI_CACHE_DIR", "RATTLER_CACHE_DIR")
 
 
@@ -19,19 +24,39 @@ def places(around: Surroundings) -> Sequence[Place]:
     """Every folder in force, pixi's root first; without any sign of either nothing."""
     found = [_place(folder, around) for folder in folders(around)]
     found[0] = replace(found[0], notes=(*found[0].notes, *problems(around)))
-    if any(place.exists for place in found) or any(around.environ.get(name) for name in NO_SIGN):
+    if any(place.exists or place.why_not for place in found) or any(around.environ.get(name) for name in NO_SIGN):
         return found
     return []
 
 
 def _place(folder: Folder, around: Surroundings) -> Place:
-    exists = is_dir(folder.path)
-    usable = not exists or may_write(folder.path, around)
+    no_cache = _why_no_cache(folder, around) if is_dir(folder.path) else EMPTY
+    may = not is_dir(folder.path) or may_write(folder.path, around)
     label = folder.user if folder.part == "root" else f"{folder.user}: {folder.part}"
     notes = []
     if folder.part == "root" and os.path.isdir(folder.path / "uv-cache"):  # noqa: PTH112
         notes.append("pixi's PyPI part is a second uv cache inside it: uv-cache")
     if around.environ.get("CONDA_PKGS_DIRS"):
         notes.append("CONDA_PKGS_DIRS and pkgs_dirs are not read by rattler and pixi")
-    why = "" if usable else "it may not be written to"
-    return Place(TOOL, folder.path, folder.layers, label=label, exists=exists, usable=usable, why_not=why, notes=tuple(notes))
+    why = f"{NO_CACHE}: {no_cache}" if no_cache not in ("", EMPTY) else "" if may else "it may not be written to"
+    exists = not no_cache
+    return Place(TOOL, folder.path, folder.layers, label=label, exists=exists, usable=not why, why_not=why, notes=tuple(notes))
+
+
+def _why_no_cache(folder: Folder, around: Surroundings) -> str:
+    """Why an existing directory is none of rattler's or pixi's; empty when it is one."""
+    layer = next(layer for layer in folder.layers if layer.wins)
+    text = os.sep if layer.kind == "default" else layer.value
+    if folder.part == "conda-packages":
+        return why_no_cache(folder.path, around, text)
+    if (why := why_never(folder.path, around, text)) or layer.kind == "default":
+        return why
+    if is_empty(folder.path):
+        return EMPTY
+    if folder.part == "repodata":
+        return "" if holds_indexes(folder.path) else "there is no index in it"
+    if folder.part != "root" or any(is_dir(folder.path / name) for name in _UNMISTAKABLE):
+        return ""
+    packages, indexes = folder.path / "pkgs", (folder.path, folder.path / "repodata")
+    holds_some = standing(packages, around)[0] or any(map(holds_indexes, indexes))
+    return "" if holds_some else "there is neither a package nor an index in it"

@@ -29,7 +29,7 @@ class RattlerTool:
 
     def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
         """What lies in one folder."""
-        if place.path is not None and is_dir(place.path):
+        if place.path is not None and place.exists:
             from entrepot.tools.rattler.cache import scan  # noqa: PLC0415  # only for caches that are there
 
             yield from scan(TOOL, place, around, self._now(), progress)
@@ -49,7 +49,7 @@ class RattlerTool:
         from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
         from entrepot.tools.rattler.cache import package_folder  # noqa: PLC0415
 
-        folder = package_folder(place, around)
+        folder = package_folder(place, around) if place.exists else None
         if folder is not None and is_dir(folder):
             now = self._now()
             check = Verifier(TOOL, folder, folder, around, now, with_records=False, repair=repair, full=full, progress=progress)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 from entrepot.errors import FormatError
 from entrepot.ports.tool import Progress
+from entrepot.tools.reading import open_regular
 from entrepot.tools.uv.layout import MARKS, POINTING, TEMPORARY, TRASH, Bucket, bucket_of, superseded
 from entrepot.tools.uv.pointers import Pointer, read_pointer
 from entrepot.tools.uv.trees import Linked, Tree, add, listed, measure
@@ -83,11 +84,13 @@ class Scan:
         """Owners (archives' names, keys of other parts) of each inode with several links, one for every link in the cache."""
         self.is_understood = True
         """Whether everything that can lead to an archive is of a known layout: else nothing is an orphan."""
+        self.unread: list[str] = []
+        """What could not be read, with the reason: it may lead to any archive."""
         self.files = 0
 
     def run(self) -> Scan:
         """Look; itself."""
-        top = listed(self.root)
+        top = self._listed(self.root)
         self.buckets = [bucket for item in top if (bucket := bucket_of(item.name)) and item.is_dir(follow_symlinks=False)]
         self.superseded = superseded(self.buckets)
         self.is_understood = all(b.is_known for b in self.buckets if b.family in POINTING)
@@ -123,15 +126,18 @@ class Scan:
         elif bucket.family == "git":
             self._git(bucket.name, folder)
         elif bucket.family == "builds":
-            for item in listed(folder):
+            for item in self._listed(folder):
                 if item.name not in MARKS:
                     self._whole(bucket.name, f"{bucket.name}/{item.name}", "temp")
         elif bucket.family in ("python", "binaries"):
-            for item in listed(folder):
+            for item in self._listed(folder):
                 if item.name not in MARKS:
                     self._whole(bucket.name, f"{bucket.name}/{item.name}", "other")
-        elif any(item.name not in MARKS for item in listed(folder)):
+        elif any(item.name not in MARKS for item in self._listed(folder)):
             self._whole(bucket.name, bucket.name, "page" if bucket.family == "osv" else "other")
+
+    def _listed(self, folder: str) -> list[os.DirEntry[str]]:
+        return listed(folder, self.unread)
 
     def _whole(self, bucket: str, key: str, what: str) -> Part:
         """Everything at one path as one part."""
@@ -141,12 +147,13 @@ class Scan:
 
     def _add(self, part: Part) -> None:
         self.parts.append(part)
+        self.unread += part.tree.unread
         self.files += part.tree.files
         if self._progress and not len(self.parts) % 64:
             self._progress(self.files, None, "files")
 
     def _archives(self, folder: str) -> None:
-        for item in listed(folder):
+        for item in self._listed(folder):
             if item.name in MARKS:
                 continue
             if item.name.startswith(TEMPORARY):
@@ -155,6 +162,7 @@ class Scan:
             is_environment = os.path.lexists(f"{item.path}/pyvenv.cfg")
             archive = Archive(item.name, item.path, measure(item.path), is_environment)
             self.archives[item.name] = archive
+            self.unread += archive.tree.unread
             self.files += archive.tree.files
             if self._progress and not len(self.archives) % 32:
                 self._progress(self.files, None, "files")
@@ -165,7 +173,7 @@ class Scan:
         while waiting:
             at = waiting.pop()
             stems: dict[str, dict[str, os.DirEntry[str]]] = {}
-            for item in listed(at):
+            for item in self._listed(at):
                 if item.name.startswith(TEMPORARY):
                     self._whole(bucket, self._key(item.path), "temp")
                 elif item.is_dir(follow_symlinks=False):
@@ -193,7 +201,10 @@ class Scan:
             part.pointer = read_pointer(path)
         except FormatError:
             part.problem = "truncated-pointer"
-        except OSError:
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            self.unread.append(f"{path} cannot be read: {exc.strerror}")
             return
         if part.pointer is not None and part.pointer.archive is not None:
             self.lead_to(part, part.pointer.archive)
@@ -204,9 +215,12 @@ class Scan:
             if stat.S_ISLNK(os.lstat(link).st_mode):
                 target = os.readlink(link)  # noqa: PTH115
             else:
-                with open(link, encoding="utf-8") as file:  # noqa: PTH123
+                with os.fdopen(open_regular(link), encoding="utf-8") as file:
                     target = file.read(256)
-        except (OSError, UnicodeDecodeError):
+        except (FileNotFoundError, UnicodeDecodeError):
+            return
+        except OSError as exc:
+            self.unread.append(f"{link} cannot be read: {exc.strerror}")
             return
         before, _, name = target.replace("\\", "/").rpartition("/")
         if not before.endswith("archive-v0") or not name:
@@ -227,7 +241,7 @@ class Scan:
         waiting = [folder]
         while waiting:
             at = waiting.pop()
-            items = [item for item in listed(at) if not (at == folder and item.name in MARKS)]
+            items = [item for item in self._listed(at) if not (at == folder and item.name in MARKS)]
             names = {item.name for item in items}
             if names & SHARD_MARKS or (items and not any(item.is_dir(follow_symlinks=False) for item in items)):
                 self._shard(bucket, at, sorted(names, key=lambda name: (name not in SHARD_MARKS, name == ".lock", name)))
@@ -249,13 +263,13 @@ class Scan:
 
     def _environments(self, bucket: str, folder: str) -> None:
         """``HASH/HASH`` leads to an archive that is an environment; what is a directory itself lies here as a whole."""
-        for item in listed(folder):
+        for item in self._listed(folder):
             if item.name in MARKS or not item.is_dir(follow_symlinks=False):
                 continue
             if os.path.lexists(f"{item.path}/pyvenv.cfg"):
                 self._whole(bucket, self._key(item.path), "environment")
                 continue
-            below = {below.name: below for below in listed(item.path)}
+            below = {below.name: below for below in self._listed(item.path)}
             for name, link in below.items():
                 if name.endswith(".lock") and name.removesuffix(".lock") in below:
                     continue
@@ -273,7 +287,7 @@ class Scan:
     def _pages(self, bucket: str, folder: str) -> None:
         waiting = [folder]
         while waiting:
-            for item in listed(waiting.pop()):
+            for item in self._listed(waiting.pop()):
                 if item.name.startswith(TEMPORARY):
                     self._whole(bucket, self._key(item.path), "temp")
                 elif item.is_dir(follow_symlinks=False):
@@ -283,7 +297,7 @@ class Scan:
 
     def _git(self, bucket: str, folder: str) -> None:
         """A repository's database with the checkouts made from it; the checkouts hold hard links to its objects."""
-        names = {item.name for kind in ("db", "checkouts") for item in listed(f"{folder}/{kind}") if item.name not in MARKS}
+        names = {item.name for kind in ("db", "checkouts") for item in self._listed(f"{folder}/{kind}") if item.name not in MARKS}
         for name in sorted(names):
             part = Part(bucket, f"{bucket}/db/{name}", "git", [], Tree())
             for kind in ("checkouts", "db"):

@@ -22,12 +22,11 @@ from pathlib import Path
 
 from entrepot.files import leave_to_owner, make_folders
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.reading import is_dir, is_file, read_text
+from entrepot.tools.mounts import is_empty, why_not_gone
+from entrepot.tools.reading import is_dir, is_file, read_whole
 from entrepot.tools.uv.trees import Tree, listed, measure
 
 MARK = "pyvenv.cfg"
-REMEMBERED = 1000
-"""Environments that are kept in mind at most."""
 
 
 @dataclass(slots=True)
@@ -38,12 +37,25 @@ class References:
     """Environments by inode that they share with somebody."""
     archives: dict[str, list[str]] = field(default_factory=dict)
     """Environments by the name of the archive that they link to symbolically."""
+    unknown: list[str] = field(default_factory=list)
+    """What could not be read, a sentence each: any archive may be linked to from there."""
+
+    @property
+    def in_use_perhaps(self) -> str:
+        """Why no archive counts as unused; empty when every known environment could be read."""
+        more = f" (and {len(self.unknown) - 1} more)" if len(self.unknown) > 1 else ""
+        return f"an environment may link to it symbolically: {self.unknown[0]}{more}" if self.unknown else ""
 
 
-def known_environments(around: Surroundings) -> list[Path]:
-    """Directories of the environments near; each once, links resolved."""
+def known_environments(around: Surroundings, unread: list[str] | None = None) -> list[Path]:
+    """Directories of the environments near; each once, links resolved.
+
+    Args:
+        around: the world.
+        unread: gets the folders of environments that cannot be read.
+    """
     found: dict[Path, None] = {}
-    for path in _candidates(around):
+    for path in _candidates(around, unread):
         if is_file(path / MARK):
             found[Path(os.path.realpath(path))] = None
     return list(found)
@@ -58,7 +70,7 @@ def name_of(environment: Path) -> str:
     return environment.parent.name if environment.name in {".venv", "venv"} else environment.name
 
 
-def _candidates(around: Surroundings) -> Iterator[Path]:
+def _candidates(around: Surroundings, unread: list[str] | None) -> Iterator[Path]:
     environ, cwd = around.environ, Path(around.cwd)
     for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT"):
         if environ.get(name):
@@ -71,15 +83,15 @@ def _candidates(around: Surroundings) -> Iterator[Path]:
     for part in environ.get("PATH", "").split(os.pathsep):
         if part:
             yield Path(part).parent
-    yield from _below(tools_folder(around))
+    yield from _below(tools_folder(around), unread)
     pipx = environ.get("PIPX_HOME")
-    yield from _below(Path(pipx, "venvs") if pipx else _data_home(around) / "pipx" / "venvs")
-    yield from _below(Path(around.home, ".virtualenvs"))
+    yield from _below(Path(pipx, "venvs") if pipx else _data_home(around) / "pipx" / "venvs", unread)
+    yield from _below(Path(around.home, ".virtualenvs"), unread)
     yield from around.environments
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for item in listed(str(folder)):
+def _below(folder: Path, unread: list[str] | None = None) -> Iterator[Path]:
+    for item in listed(str(folder), unread):
         if item.is_dir():
             yield Path(item.path)
 
@@ -105,6 +117,7 @@ def references(root: str, environments: Iterable[Path]) -> References:
     found = References()
     for environment in environments:
         tree, name = measure(str(environment)), str(environment)
+        found.unknown += tree.unread
         for key in tree.linked:
             found.inodes.setdefault(key, []).append(name)
         for archive in linked_archives(root, tree):
@@ -129,20 +142,55 @@ def linked_archives(root: str, tree: Tree) -> set[str]:
 # -- memory -------------------------------------------------------------------------------------------------------------------
 
 
-def remembered(file: Path) -> list[Path]:
-    """Environments that linked to a cache when they were last seen and are still there."""
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Environments that linked to a cache when they were last seen."""
+
+    there: tuple[Path, ...] = ()
+    missing: tuple[Path, ...] = ()
+    """Not there, and not gone either: they may be on a disk that is not mounted."""
+    unknown: tuple[str, ...] = ()
+    """What is not known of them, a sentence each."""
+    is_read: bool = True
+    """Whether all of it could be read."""
+
+
+def remembered(file: Path) -> Memory:
+    """The environments that are kept in mind; those that are gone are left out."""
     try:
-        names = json.loads(read_text(file) or "[]")
-    except ValueError:
-        return []
-    return [Path(name) for name in names if isinstance(name, str) and is_dir(name)] if isinstance(names, list) else []
+        raw = read_whole(file)
+        names = [] if raw is None else json.loads(raw)
+        since = 0.0 if raw is None else file.stat().st_mtime
+    except OSError as exc:
+        return Memory(unknown=(f"{file} cannot be read: {exc.strerror}",), is_read=False)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) and _is_path(name) for name in names):
+        why = f"{file} is damaged; remove it when no environment links to uv's cache"
+        return Memory(unknown=(why,), is_read=False)
+    there, missing, unknown = [], [], []
+    for path in map(Path, names):
+        if is_dir(path) and not is_empty(path):
+            there.append(path)
+        elif why := why_not_gone(path, since):
+            missing.append(path)
+            unknown.append(f"{path}, which is in {file}: {why}")
+    return Memory(tuple(there), tuple(missing), tuple(unknown))
+
+
+def _is_path(name: str) -> bool:
+    return os.path.isabs(name) and "\0" not in name  # noqa: PTH117
 
 
 def remember(file: Path, found: Iterable[str]) -> None:
-    """Keep environments in mind beside those known already. A memory that cannot be written is no error."""
-    before = [str(path) for path in remembered(file)]
-    names = list(dict.fromkeys([*before, *found]))[-REMEMBERED:]
-    if names == before:
+    """Keep environments in mind beside those known. A memory that cannot be written is no error.
+
+    One that cannot be read stays as it is: it may name environments that nothing else does.
+    """
+    memory = remembered(file)
+    before = [str(path) for path in (*memory.there, *memory.missing)]
+    names = list(dict.fromkeys([*before, *found]))
+    if names == before or not memory.is_read:
         return
     with suppress(OSError):
         make_folders(file.parent)

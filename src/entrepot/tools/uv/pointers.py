@@ -14,8 +14,10 @@ Source: uv 0.2.37, 0.5.31, 0.8.24, 0.13.8 by experiment; ``crates/uv-client/src/
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +47,14 @@ class Pointer:
 
 
 def read_bytes(path: Path | str, limit: int = LIMIT_BYTES) -> bytes:
-    """The beginning of a file.
+    """The beginning of a regular file.
 
     Raises:
         OSError: it cannot be read.
     """
     with os.fdopen(open_quietly(path), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
         return file.read(limit)
 
 

@@ -149,6 +149,8 @@ class _Work:
         for archive in entry.extra.get("archive", "").split():
             if users := self._refs.archives.get(archive):
                 return f"{users[0]} links to it symbolically"
+        if entry.extra.get("archive") and "environment" not in entry.extra and (why := self._refs.in_use_perhaps):
+            return why
         if not any(map(os.path.lexists, paths)):
             return "it is gone already"
         if stamp(paths) != entry.extra.get("stamp", ""):

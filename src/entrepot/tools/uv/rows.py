@@ -165,6 +165,8 @@ class Rows:
                 for owner in owners:
                     if owner != name and self._holds_environment(owner):
                         cached[_cached(owner)] = None
+        if part.archives:
+            pinned = pinned or self._refs.in_use_perhaps
         others = outside - len(named)
         more = (f"{others} other environment{'' if others == 1 else 's'} (hard links)",) if others > 0 else ()
         return (*named, *cached, *more), pinned
@@ -188,9 +190,12 @@ class Rows:
         if part.what == "archive":
             if not self._scan.is_understood:
                 return "", "an unknown layout may lead to it"
+            if self._scan.unread:
+                return "", f"something may lead to it: {self._scan.unread[0]}"
             return ("", young) if young else ("orphan", "")
         if part.what in ("wheel", "environment") and _leads_nowhere(part) and not young:
-            return "orphan", ""
+            unread = self._scan.unread
+            return ("", f"it may lead somewhere: {unread[0]}") if unread else ("orphan", "")
         return "", ""
 
     def _extra(self, part: Part, shared: list[Archive], paths: list[str]) -> Mapping[str, str]:

@@ -53,11 +53,13 @@ class UvTool:
         """What environments need of a cache; those that link to it are kept in mind."""
         from entrepot.tools.uv.environments import known_environments, references, remember, remembered  # noqa: PLC0415
 
-        memory = self._memory(around)
-        every = dict.fromkeys([*known_environments(around), *remembered(memory)])
+        memory, unread = self._memory(around), list[str]()
+        known = remembered(memory)
+        every = dict.fromkeys([*known_environments(around, unread), *known.there])
         real = Path(os.path.realpath(root))
         outside = [path for path in every if real not in (path, *path.parents)]
         needed = references(str(root), outside)
+        needed.unknown[:0] = [*known.unknown, *unread]
         remember(memory, (name for names in needed.archives.values() for name in names))
         return needed
 
@@ -97,7 +99,7 @@ class UvTool:
         """Those near, and those that were seen to link here earlier."""
         from entrepot.tools.uv.environments import known_environments, name_of, remembered  # noqa: PLC0415
 
-        every = dict.fromkeys([*known_environments(around), *remembered(self._memory(around))])
+        every = dict.fromkeys([*known_environments(around), *remembered(self._memory(around)).there])
         return [(name_of(path), path) for path in every]
 
     def settings(self, around: Surroundings) -> Settings | None:

@@ -36,6 +36,8 @@ class Tree:
     linked: dict[tuple[int, int], Linked] = field(default_factory=dict)
     symlinks: list[tuple[str, str]] = field(default_factory=list)
     """Path and target, as written."""
+    unread: list[str] = field(default_factory=list)
+    """What could not be looked at, with the reason: it may hold more of all this."""
 
     def merge(self, other: Tree) -> None:
         """Take another tree's figures in."""
@@ -46,6 +48,7 @@ class Tree:
         self.read = max(self.read, other.read)
         self.changed = max(self.changed, other.changed)
         self.symlinks += other.symlinks
+        self.unread += other.unread
         for key, theirs in other.linked.items():
             mine = self.linked.get(key)
             if mine is None:
@@ -102,13 +105,18 @@ def measure(path: str) -> Tree:
         return tree
     add(tree, path, info)
     if stat.S_ISDIR(info.st_mode):
-        for at, found in walk(path):
+        for at, found in walk(path, tree.unread):
             add(tree, at, found)
     return tree
 
 
-def walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Everything below a directory with its inode, parents first."""
+def walk(folder: str, unread: list[str] | None = None) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below a directory with its inode, parents first.
+
+    Args:
+        folder: the directory.
+        unread: gets what cannot be looked at, with the reason; what is gone meanwhile is not there.
+    """
     waiting = [folder]
     while waiting:
         at = waiting.pop()
@@ -122,14 +130,26 @@ def walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:
                     yield item.path, info
                     if stat.S_ISDIR(info.st_mode):
                         waiting.append(item.path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as exc:
+            if unread is not None:
+                unread.append(f"{at} cannot be read: {exc.strerror}")
 
 
-def listed(folder: str) -> list[os.DirEntry[str]]:
-    """A directory's names in order; empty when it cannot be read."""
+def listed(folder: str, unread: list[str] | None = None) -> list[os.DirEntry[str]]:
+    """A directory's names in order; empty when it is absent or cannot be read.
+
+    Args:
+        folder: the directory.
+        unread: gets it with the reason when it is there and cannot be read.
+    """
     try:
         with os.scandir(folder) as items:
             return sorted(items, key=lambda item: item.name)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        if unread is not None:
+            unread.append(f"{folder} cannot be read: {exc.strerror}")
         return []
