@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from entrepot.app.own_cache import Opened
+from entrepot.caches.own import Opened
 from entrepot.digests import Digest, sha256_of
 from entrepot.errors import Busy
-from entrepot.heads import Head, body_key, cache_key
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 from entrepot.ports.store import ObjectMeta
+from entrepot.stored import Head, body_key, cache_key
 
 BLOCK = 4096
 
@@ -215,12 +215,18 @@ class World:
         return body_key(sha256_of(data))
 
 
-def make_head(url, body: Digest | None, size, *, proven, kind, project, version, headers, vary, status, now) -> Head:
+def make_head(
+    url, body: Digest | None, size, *, proven, kind, project, version, headers, vary, status, now
+) -> Head:
     return Head(
         url=url,
         method="GET",
         response=StoredResponse(
-            ResponseHead(status, Headers(headers)), tuple(vary), now - 3600, now - 3600, size if body else None
+            ResponseHead(status, Headers(headers)),
+            tuple(vary),
+            now - 3600,
+            now - 3600,
+            size if body else None,
         ),
         body=body,
         proven=(body,) if proven and body else (),

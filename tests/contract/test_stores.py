@@ -6,10 +6,10 @@ import pytest
 
 from entrepot.errors import StoreUnavailable
 from entrepot.ports.store import Store
-from entrepot.stores.counting import CountingStore
-from entrepot.stores.directory import DirectoryStore
-from entrepot.stores.memory import MemoryStore
-from entrepot.stores.readonly import ReadOnlyStore
+from entrepot.store.counting import CountingStore
+from entrepot.store.directory import DirectoryStore
+from entrepot.store.memory import MemoryStore
+from entrepot.store.readonly import ReadOnlyStore
 from entrepot.testing.store_suite import ReadingSuite, StoreSuite, body, content, keys, run
 
 
@@ -28,11 +28,14 @@ class TestDirectoryStore(StoreSuite):
 
 
 class TestDirectoryStoreWithoutLocks(StoreSuite):
-    """A network file system whose locks do not work: everything within one process still holds, but the holds."""
+    """A network file system whose locks do not work.
+
+    Everything within one process still holds, but the holds.
+    """
 
     @pytest.fixture
     def store(self, tmp_path, monkeypatch):
-        from entrepot.stores import locks
+        from entrepot.store import locks
 
         class NoFlock:
             LOCK_EX, LOCK_SH, LOCK_NB = 2, 1, 4

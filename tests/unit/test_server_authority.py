@@ -1,4 +1,7 @@
-"""The run's authority: shapes of certificates by parsing them, contexts, and that no key lies anywhere."""
+"""The run's authority.
+
+Shapes of certificates by parsing them, contexts, and that no key lies anywhere.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +36,20 @@ def test_the_authority_has_the_shape_that_every_client_accepts():
     found = x509.load_pem_x509_certificate(Authority().pem.encode())
     basic, usage = extension(found, x509.BasicConstraints), extension(found, x509.KeyUsage)
     assert (basic.critical, basic.value.ca, basic.value.path_length) == (True, True, 0)
-    assert (usage.critical, usage.value.key_cert_sign, usage.value.crl_sign, usage.value.digital_signature) == (
+    assert (
+        usage.critical,
+        usage.value.key_cert_sign,
+        usage.value.crl_sign,
+        usage.value.digital_signature,
+    ) == (
         True,
         True,
         True,
         False,
     )
-    assert extension(found, x509.SubjectKeyIdentifier).value == x509.SubjectKeyIdentifier.from_public_key(found.public_key())
+    assert extension(
+        found, x509.SubjectKeyIdentifier
+    ).value == x509.SubjectKeyIdentifier.from_public_key(found.public_key())
     assert isinstance(found.public_key().curve, ec.SECP256R1)
     assert found.signature_hash_algorithm.name == "sha256"
     found.verify_directly_issued_by(found)
@@ -57,7 +67,9 @@ def test_a_leaf_is_for_exactly_its_host(host):
     assert list(names.value) == [expected]
     common = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if isinstance(expected, x509.IPAddress) or len(host) > 64:
-        assert (list(found.subject), names.critical) == ([], True), "OpenSSL checks a common name as a DNS name"
+        assert (list(found.subject), names.critical) == ([], True), (
+            "OpenSSL checks a common name as a DNS name"
+        )
     else:
         assert [name.value for name in common] == [host]
     assert (
@@ -66,11 +78,20 @@ def test_a_leaf_is_for_exactly_its_host(host):
     )
     assert list(extension(found, x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.SERVER_AUTH]
     usage = extension(found, x509.KeyUsage)
-    assert (usage.critical, usage.value.digital_signature, usage.value.key_cert_sign) == (True, True, False)
+    assert (usage.critical, usage.value.digital_signature, usage.value.key_cert_sign) == (
+        True,
+        True,
+        False,
+    )
     assert extension(found, x509.BasicConstraints).value.ca is False
     found.verify_directly_issued_by(root)
     now = dt.datetime.now(dt.UTC)
-    assert found.not_valid_before_utc < now - dt.timedelta(hours=12) < now + dt.timedelta(days=2) < found.not_valid_after_utc
+    assert (
+        found.not_valid_before_utc
+        < now - dt.timedelta(hours=12)
+        < now + dt.timedelta(days=2)
+        < found.not_valid_after_utc
+    )
 
 
 def test_serial_numbers_and_authorities_differ_from_run_to_run():
@@ -78,7 +99,9 @@ def test_serial_numbers_and_authorities_differ_from_run_to_run():
     assert one.pem != two.pem
     assert leaf(one, "a.test").serial_number != leaf(one, "b.test").serial_number
     with pytest.raises(InvalidSignature):
-        leaf(one, "a.test").verify_directly_issued_by(x509.load_pem_x509_certificate(two.pem.encode()))
+        leaf(one, "a.test").verify_directly_issued_by(
+            x509.load_pem_x509_certificate(two.pem.encode())
+        )
 
 
 def test_a_context_is_made_once_for_each_host_and_quickly():
@@ -99,7 +122,10 @@ def test_contexts_take_tls_1_2_or_later_and_no_client_certificates():
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs files in memory (Linux)")
 def test_no_key_is_ever_written_to_a_disk(tmp_path):
-    """Every file that is opened for writing is seen by an audit hook; none but the one in memory is."""
+    """Every file that is opened for writing is seen by an audit hook.
+
+    None but the one in memory is.
+    """
     code = (
         "import sys\n"
         "from entrepot.server.authority import Authority\n"
@@ -112,8 +138,15 @@ def test_no_key_is_ever_written_to_a_disk(tmp_path):
         "authority.context('a.test'); authority.context('127.0.0.1')\n"
         "print([name for name in opened if not isinstance(name, int)], authority.pem.count('BEGIN'), 'PRIVATE' in authority.pem)\n"
     )
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "TMPDIR": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split("\n")[0] == "[] 1 False"
     assert list(tmp_path.iterdir()) == []
 

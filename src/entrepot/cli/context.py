@@ -1,4 +1,7 @@
-"""What every command is given: its arguments, the output, the settings and the tools. Nothing is read until it is asked for."""
+"""What every command is given: its arguments, the output, the settings and the tools.
+
+Nothing is read until it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrepot.cli.output import Output
-from entrepot.config import Settings, load_settings
+from entrepot.config.settings import Settings, load_settings
 from entrepot.ports.tool import Surroundings
 
 if TYPE_CHECKING:
@@ -45,7 +48,9 @@ class Context:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings of entrepot; read at the first call, so that a broken file does not stop ``config edit``.
+        """The settings of entrepot.
+
+        Read at the first call, so that a broken file does not stop ``config edit``.
 
         Raises:
             ConfigError: they cannot be read.
@@ -80,10 +85,12 @@ class Context:
 def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
     """The real world, as tools want to be told of it."""
     environ = dict(os.environ if environ is None else environ)
-    platform = "win32" if sys.platform == "win32" else ("darwin" if sys.platform == "darwin" else "linux")
+    platform = (
+        "win32" if sys.platform == "win32" else ("darwin" if sys.platform == "darwin" else "linux")
+    )
     return Surroundings(
         environ=environ,
-        home=Path(environ.get("HOME") or os.path.expanduser("~")),  # noqa: PTH111  (Path.home() raises without a HOME)
+        home=Path(environ.get("HOME") or os.path.expanduser("~")),
         cwd=Path(_cwd()),
         platform=platform,  # type: ignore[arg-type]
         euid=os.geteuid() if hasattr(os, "geteuid") else -1,
@@ -92,6 +99,6 @@ def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
 
 def _cwd() -> str:
     try:
-        return os.getcwd()  # noqa: PTH109
+        return os.getcwd()
     except FileNotFoundError:  # the directory was removed under us
-        return os.path.abspath(os.sep)  # noqa: PTH100
+        return os.path.abspath(os.sep)

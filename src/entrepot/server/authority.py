@@ -1,8 +1,9 @@
 """The certificate authority of one run: made in memory, never written, trusted by the child alone.
 
-Shapes are those that every client of the field accepted, Python 3.13's strict checks included: P-256, a critical CA with
-path length 0 and key usage, subject and authority key identifiers on every certificate, and for IP hosts an empty subject
-with a critical ``subjectAltName`` (OpenSSL would check a common name as a DNS name).
+Shapes are those that every client of the field accepted, Python 3.13's strict checks included:
+P-256, a critical CA with path length 0 and key usage, subject and authority key identifiers on
+every certificate, and for IP hosts an empty subject with a critical ``subjectAltName`` (OpenSSL
+would check a common name as a DNS name).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 MISNAMED = "misnamed"
-"""Attribute that a context's ``sni_callback`` sets on the connection to the name that was asked for in place of its own."""
+"""Attribute that a context's ``sni_callback`` sets on the connection to the name that was asked for
+in place of its own."""
 NAME = "entrepot, for this run only"
 DAY = dt.timedelta(days=1)
 
@@ -40,7 +42,9 @@ class Authority:
         self._contexts: dict[str, ssl.SSLContext] = {}
         now = dt.datetime.now(dt.UTC)
         self._not_before, self._not_after = now - DAY, now + 30 * DAY
-        self._certificate = authority_certificate(self._key, NAME, self._not_before, self._not_after)
+        self._certificate = authority_certificate(
+            self._key, NAME, self._not_before, self._not_after
+        )
 
     @property
     def pem(self) -> str:
@@ -67,7 +71,8 @@ class Authority:
         return found
 
     def _make_context(self, host: str) -> ssl.SSLContext:
-        import ssl  # noqa: PLC0415  (the authority is made before the child starts; these are needed after)
+        # The authority is made before the child starts; these are needed after
+        import ssl  # noqa: PLC0415
 
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
@@ -75,7 +80,9 @@ class Authority:
         context.set_alpn_protocols(["http/1.1"])
         context.minimum_version = ssl.TLSVersion.TLSv1_2
 
-        def check_name(tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+        def check_name(
+            tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext
+        ) -> int | None:
             if name is None or name.lower().rstrip(".") == host:
                 return None
             setattr(tls, MISNAMED, name)
@@ -83,10 +90,13 @@ class Authority:
 
         context.sni_callback = check_name
         key = self._leaf_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
-        # The ssl module loads certificates from files only. An anonymous file in memory keeps the key off the disk;
-        # where there is none (macOS, Windows) a private temporary file lives for the length of this call.
+        # The ssl module loads certificates from files only. An anonymous file in memory keeps the
+        # key off the disk; where there is none (macOS, Windows) a private temporary file lives for
+        # the length of this call.
         with _memory_file() as file:
             file.write(self._leaf(host) + key)
             file.flush()
@@ -94,7 +104,8 @@ class Authority:
         return context
 
     def _leaf(self, host: str) -> bytes:
-        from entrepot.server.leaf import leaf_certificate  # noqa: PLC0415  (the command is started before any is needed)
+        # The command is started before any is needed
+        from entrepot.server.leaf import leaf_certificate  # noqa: PLC0415
 
         return leaf_certificate(
             host,
@@ -110,8 +121,13 @@ _elsewhere = sys.unraisablehook
 
 
 def _unraisable(trouble: UnraisableHookArgs) -> None:
-    """A server name that is no ASCII: Python refuses it by itself and then writes a traceback where nobody can catch it."""
-    if not (isinstance(trouble.exc_value, UnicodeDecodeError) and isinstance(trouble.object, bytes)):
+    """A server name that is no ASCII.
+
+    Python refuses it by itself and then writes a traceback where nobody can catch it.
+    """
+    if not (
+        isinstance(trouble.exc_value, UnicodeDecodeError) and isinstance(trouble.object, bytes)
+    ):
         _elsewhere(trouble)
 
 

@@ -1,4 +1,7 @@
-"""Deleting files and directories, and counting what the disk really gets back. What may go is decided before."""
+"""Deleting files and directories, and counting what the disk really gets back.
+
+What may go is decided before.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import stat
 from contextlib import suppress
 
-from entrepot.files import disk_of
+from entrepot.fs import disk_of
 
 
 class Freed:
@@ -24,7 +27,7 @@ class Freed:
         """
         try:
             info = os.lstat(path)
-            os.unlink(path)  # noqa: PTH108  # strings are quicker
+            os.unlink(path)  # strings are quicker
         except FileNotFoundError:
             return
         self.files += 1
@@ -38,7 +41,7 @@ class Freed:
             OSError: it could not be removed.
         """
         info = os.lstat(path)
-        os.rmdir(path)  # noqa: PTH106
+        os.rmdir(path)
         self.bytes += disk_of(info)
 
     def tree(self, top: str) -> None:
@@ -47,10 +50,12 @@ class Freed:
         Raises:
             OSError: something could not be removed; the rest may be gone.
         """
-        with suppress(OSError):  # a package may bring folders that not even their owner may write to
+        with suppress(
+            OSError
+        ):  # a package may bring folders that not even their owner may write to
             mode = stat.S_IMODE(os.lstat(top).st_mode)
             if mode & stat.S_IRWXU != stat.S_IRWXU:
-                os.chmod(top, mode | stat.S_IRWXU)  # noqa: PTH101
+                os.chmod(top, mode | stat.S_IRWXU)
         with os.scandir(top) as found:
             inside = [(each.path, each.is_dir(follow_symlinks=False)) for each in found]
         for path, is_folder in inside:

@@ -1,4 +1,7 @@
-"""Why something in a cache could not be removed, in sentences: permissions, owners, read-only file systems."""
+"""Why something in a cache could not be removed, in sentences.
+
+Permissions, owners, read-only file systems.
+"""
 
 from __future__ import annotations
 

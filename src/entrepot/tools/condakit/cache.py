@@ -1,4 +1,7 @@
-"""One cache as the tool port wants it: the folders in it, scanned against all known caches and environments."""
+"""One cache as the tool port wants it.
+
+The folders in it, scanned against all known caches and environments.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ class World:
 
     @property
     def census(self) -> Census:
-        """Links counted by inode; folders that were not scanned are walked when a question needs them."""
+        """Links counted by inode.
+
+        Folders that were not scanned are walked when a question needs them.
+        """
         if self._census is None:
             self._census = Census(package_folders(self._around))
         return self._census
@@ -68,5 +74,7 @@ def scan_folders(
     os.scandir(place).close()
     for folder in folders:
         mine = known if folder == place else frozenset()
-        look = Look(tool, place, folder, now, world.census, world.mentions, mine, progress, busy=world.busy)
+        look = Look(
+            tool, place, folder, now, world.census, world.mentions, mine, progress, busy=world.busy
+        )
         yield from entries(look)

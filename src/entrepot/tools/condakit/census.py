@@ -1,6 +1,9 @@
-"""Files counted by inode: what a tree takes of the disk, what removing it gives back, and whether something else links to it.
+"""Files counted by inode.
 
-A hard link is seen by its count alone: a file is used elsewhere when it has more links than are found inside all known caches.
+What a tree takes of the disk, what removing it gives back, and whether something else links to it.
+
+A hard link is seen by its count alone: a file is used elsewhere when it has more links than are
+found inside all known caches.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from entrepot.files import disk_of
+from entrepot.fs import disk_of
 
 
 @dataclass(slots=True)
@@ -28,12 +31,15 @@ class Tree:
     """Latest change of an inode in the tree (ctime); seconds since the epoch."""
     device: int = 0
     linked: dict[int, tuple[int, int, int]] = field(default_factory=dict)
-    """Inode -> (links found here, links it has, bytes of disk), of files with more than one link."""
+    """Inode -> (links found here, links it has, bytes of disk), of files with more than one link.
+    """
 
     @property
     def freeable(self) -> int:
         """Bytes of disk that removing the tree alone gives back."""
-        return self.single + sum(disk for here, links, disk in self.linked.values() if here >= links)
+        return self.single + sum(
+            disk for here, links, disk in self.linked.values() if here >= links
+        )
 
     @property
     def links(self) -> int:
@@ -43,7 +49,9 @@ class Tree:
 
 
 def measure(top: str) -> Tree:
-    """Walk a tree; what disappears meanwhile is left out. Symbolic links are counted, never followed.
+    """Walk a tree; what disappears meanwhile is left out.
+
+    Symbolic links are counted, never followed.
 
     This loop sees every file of a cache: it is written for speed.
     """
@@ -55,7 +63,7 @@ def measure(top: str) -> Tree:
     tree.device = about.st_dev
     tree.disk = tree.single = disk_of(about)
     tree.changed = about.st_ctime
-    if not os.path.isdir(top) or os.path.islink(top):  # noqa: PTH112, PTH114  # strings are quicker
+    if not os.path.isdir(top) or os.path.islink(top):  # strings are quicker
         tree.files, tree.size = 1, about.st_size
         if about.st_nlink > 1:
             tree.single, tree.linked = 0, {about.st_ino: (1, about.st_nlink, tree.disk)}
@@ -111,7 +119,8 @@ class Census:
     """How many links of each inode lie inside the caches that were counted.
 
     Args:
-        folders: every known package cache; those not counted by :meth:`add` are walked when a question needs them.
+        folders: every known package cache; those not counted by :meth:`add` are walked when a
+            question needs them.
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:

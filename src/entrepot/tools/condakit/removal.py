@@ -1,8 +1,9 @@
 """Removing entries of a package cache so that no known environment breaks, and counting what the disk really gets back.
 
-A package's folder is first renamed into ``.trash`` of the same cache, in one step: no client ever sees half of it. There it is
-looked at once more: when somebody has begun to link to it meanwhile it is put back. Files that environments hold as hard links
-live on under their other names. What environments reach by symbolic links stays.
+A package's folder is first renamed into ``.trash`` of the same cache, in one step: no client ever
+sees half of it. There it is looked at once more: when somebody has begun to link to it meanwhile it
+is put back. Files that environments hold as hard links live on under their other names. What
+environments reach by symbolic links stays.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from entrepot.files import make_folders
+from entrepot.fs import make_folders
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
 from entrepot.tools.condakit import running
 from entrepot.tools.condakit.census import measure
@@ -32,13 +33,20 @@ TRASH = ".trash"
 LOOK_EVERY_S = 0.25
 
 
-def remove(entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None) -> Removed:
+def remove(
+    entries: Sequence[Entry],
+    around: Surroundings,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Removed:
     """Remove entries; what may not go is kept with its reason.
 
     Args:
         entries: as listed.
         around: where to look for environments.
-        force: also packages that were unpacked or downloaded within ten minutes; nothing else that is pinned goes by force.
+        force: also packages that were unpacked or downloaded within ten minutes; nothing else that
+            is pinned goes by force.
         progress: told after each ten.
     """
     work = _Work(around, force=force)
@@ -51,7 +59,9 @@ def remove(entries: Sequence[Entry], around: Surroundings, *, force: bool = Fals
     for folder, mine in folders.items():
         with folder_lock(folder) as free:
             for entry in mine:
-                work.take(entry, folder, "" if free else "an installation holds the lock of this cache")
+                work.take(
+                    entry, folder, "" if free else "an installation holds the lock of this cache"
+                )
                 done += 1
                 if progress and not done % 10:
                     progress(done, len(entries), "entries")
@@ -106,7 +116,7 @@ class _Work:
     def _prune(self, folder: Path) -> None:
         magic = str(folder / MAGIC)
         before = measure(magic).disk
-        prune(folder, os.listdir(folder))  # noqa: PTH208  # names are what is wanted
+        prune(folder, os.listdir(folder))  # names are what is wanted
         self.freed.bytes += before - measure(magic).disk
 
     def _refusal(self, entry: Entry) -> str:
@@ -122,13 +132,20 @@ class _Work:
             return reason(exc, entry.paths[0].parent)
         if "stamp" in entry.extra and stamp(about) != entry.extra["stamp"]:
             return "it changed since it was listed"
-        if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE) and not self._force and (busy := self._client(entry)):
+        if (
+            entry.kind in (Kind.UNPACKED, Kind.ARCHIVE)
+            and not self._force
+            and (busy := self._client(entry))
+        ):
             return busy
         user = self._linked.get(os.path.realpath(entry.paths[0]))
         return f"{user} links to it symbolically: it would break" if user else ""
 
     def _client(self, entry: Entry) -> str:
-        """Whether conda or mamba runs, looked at four times a second; rattler's lock was taken already."""
+        """Whether conda or mamba runs, looked at four times a second.
+
+        Rattler's lock was taken already.
+        """
         if entry.tool == "rattler":
             return ""
         if time.monotonic() - self._looked_s > LOOK_EVERY_S:
@@ -189,7 +206,9 @@ class _Work:
         if self._is_being_written(entry.paths[0].name, folder):
             return "being written"
         with ExitStack() as locks:
-            lockable = [path for path in entry.paths if path.name.endswith((".info.json", ".partial"))]
+            lockable = [
+                path for path in entry.paths if path.name.endswith((".info.json", ".partial"))
+            ]
             if not all(locks.enter_context(byte_lock(path)) for path in lockable):
                 return "being written"
             for path in entry.paths:

@@ -1,7 +1,10 @@
-"""Whether what lies in a cache may be taken away by whoever asks: foreign directories, permissions, read-only file systems.
+"""Whether what lies in a cache may be taken away by whoever asks.
 
-pip run by root uses no cache that root does not own, and neither do we change one: what a mistaken ``sudo`` leaves behind, files of
-root's among somebody's own, is worse than what it was to clean. Only looks, changes nothing.
+Foreign directories, permissions, read-only file systems.
+
+pip run by root uses no cache that root does not own, and neither do we change one: what a mistaken
+``sudo`` leaves behind, files of root's among somebody's own, is worse than what it was to clean.
+Only looks, changes nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +22,17 @@ INSIST = "run entrepot as that user, or add --force"
 
 
 def locked(place: Path, around: Surroundings) -> Callable[[Path], str] | None:
-    """What tells of a folder below a cache directory why nothing in it may be removed; ``None`` when all of it may."""
+    """What tells of a folder below a cache directory why nothing in it may be removed.
+
+    ``None`` when all of it may.
+    """
     if around.platform == "win32":
         return None
     foreign = foreign_owner(place, around)
     if foreign:
-        return lambda _folder: f"it belongs to {foreign}, and pip run by root would not use it: {INSIST}"
+        return lambda _folder: (
+            f"it belongs to {foreign}, and pip run by root would not use it: {INSIST}"
+        )
     if os.access(place, os.W_OK):
         return None
     return lambda folder: "" if os.access(folder, os.W_OK | os.X_OK) else refusal(folder)

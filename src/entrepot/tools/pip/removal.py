@@ -1,8 +1,9 @@
 """Removing entries so that every running pip survives it, and counting what the disk really gets back.
 
-pip takes no lock. So metadata goes before the body (a body alone is never found, metadata alone is a silent miss), temporary
-files that may still be written to stay, and so do built wheels that somebody may be installing from, and what a pip at work may be
-asking its index about (:mod:`.running`). What changed since it was listed stays too.
+pip takes no lock. So metadata goes before the body (a body alone is never found, metadata alone is
+a silent miss), temporary files that may still be written to stay, and so do built wheels that
+somebody may be installing from, and what a pip at work may be asking its index about
+(:mod:`.running`). What changed since it was listed stays too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from pathlib import Path
 
-from entrepot.files import disk_of
+from entrepot.fs import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, texts_of
 from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, stamp
 from entrepot.tools.pip.running import Watch
@@ -76,7 +77,9 @@ def remove(
     kept: list[tuple[Entry, str]] = []
     for number, entry in enumerate(entries):
         try:
-            why = _remove_one(entry, freed, None if force else watch, now=time.time() if now is None else now)
+            why = _remove_one(
+                entry, freed, None if force else watch, now=time.time() if now is None else now
+            )
         except _Barred as exc:
             kept.append((replace(entry, barred=True), exc.why))
             continue
@@ -90,7 +93,10 @@ def remove(
 
 
 def emptied(entries: Sequence[Entry], *, progress: Progress | None = None) -> int:
-    """Bytes of disk that :func:`remove` gives back beside the entries' own files: of directories that it leaves empty."""
+    """Bytes of disk that :func:`remove` gives back beside the entries' own files.
+
+    Of directories that it leaves empty.
+    """
     going: dict[str, set[str]] = {}
     tops: dict[str, bool] = {}
     parts = {(entry.place, entry.key.partition("/")[0]): entry for entry in entries}
@@ -110,7 +116,9 @@ def emptied(entries: Sequence[Entry], *, progress: Progress | None = None) -> in
             progress(seen, len(going), "directories")
         top = next((top for top in tops if folder.startswith(top)), None)
         with suppress(OSError):
-            left = set(os.listdir(folder)) - going[folder] if top else {folder}  # noqa: PTH208  # names are what is wanted
+            left = (
+                set(os.listdir(folder)) - going[folder] if top else {folder}
+            )  # names are what is wanted
             if top and folder in own and tops[top] and left == {ORIGIN_FILE}:
                 freed += disk_of(os.lstat(f"{folder}{os.sep}{ORIGIN_FILE}"))
                 left = set()
@@ -169,14 +177,19 @@ def _busy(entry: Entry, infos: list[os.stat_result], now: float, watch: Watch) -
 
 
 def _unlink_all(entry: Entry, paths: list[Path], infos: list[os.stat_result], freed: Freed) -> str:
-    """Metadata first. When the first file cannot go nothing goes; when a later one cannot, an orphan is left and said."""
+    """Metadata first. When the first file cannot go nothing goes.
+
+    When a later one cannot, an orphan is left and said.
+    """
     for number, (path, info) in enumerate(zip(paths, infos, strict=True)):
         try:
             freed.unlink(path, info)
         except FileNotFoundError:
             continue
         except OSError as exc:
-            raise _Barred(reason(exc, path.parent) + (" (its metadata is gone)" if number else "")) from exc
+            raise _Barred(
+                reason(exc, path.parent) + (" (its metadata is gone)" if number else "")
+            ) from exc
     _tidy(entry, paths[0].parent, freed)
     return ""
 
@@ -185,7 +198,7 @@ def _tidy(entry: Entry, folder: Path, freed: Freed) -> None:
     """Take the directories that became empty, up to the part's root, and a wheel directory's origin.json with its last wheel."""
     if entry.key.startswith("wheels/"):
         with suppress(OSError):
-            names = os.listdir(folder)  # noqa: PTH208  # names are what is wanted
+            names = os.listdir(folder)  # names are what is wanted
             if names == [ORIGIN_FILE]:
                 origin = folder / ORIGIN_FILE
                 freed.unlink(origin, origin.lstat())
@@ -195,5 +208,8 @@ def _tidy(entry: Entry, folder: Path, freed: Freed) -> None:
 
 
 def _top(entry: Entry) -> Path:
-    """The directory of the cache below which empty ones go: that of a layout, or of the built wheels."""
+    """The directory of the cache below which empty ones go.
+
+    That of a layout, or of the built wheels.
+    """
     return entry.place / entry.key.partition("/")[0]

@@ -1,11 +1,12 @@
 """Removing entries so that uv and every environment survive it, and counting what the disk really gets back.
 
-Under uv's own lock, and in this order: pointer files are renamed into a trash directory, then what they lead to (uv without a
-pointer fetches again; a pointer without its archive it takes for absent, too), then all of that is deleted. Uvs before 0.8.19 take
-no lock: when one has come while things were moved, they are put back. What a hard-linked environment uses keeps its inode; an
-archive that a known environment links to symbolically stays, and environments are asked again at this moment.
-A removal that is cut short leaves at worst an orphaned archive or a ``.entrepot-trash-`` directory, which the next ``clean`` (and
-``uv cache prune``) takes.
+Under uv's own lock, and in this order: pointer files are renamed into a trash directory, then what
+they lead to (uv without a pointer fetches again; a pointer without its archive it takes for absent,
+too), then all of that is deleted. Uvs before 0.8.19 take no lock: when one has come while things
+were moved, they are put back. What a hard-linked environment uses keeps its inode; an archive that
+a known environment links to symbolically stays, and environments are asked again at this moment. A
+removal that is cut short leaves at worst an orphaned archive or a ``.entrepot-trash-`` directory,
+which the next ``clean`` (and ``uv cache prune``) takes.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def remove(
         root: the cache's directory.
         entries: as listed.
         references: what known environments need at this moment.
-        force: do not wait for running uvs, and take what is kept only because uv is set to link symbolically.
+        force: do not wait for running uvs, and take what is kept only because uv is set to link
+            symbolically.
         progress: told after each entry.
         wait_s: how long to wait for uv's lock.
     """
@@ -59,11 +61,15 @@ def remove(
             return work.done(entries)
         return Removed(kept=tuple((replace(entry, barred=True), str(exc)) for entry in entries))
     except OSError as exc:
-        return Removed(kept=tuple((replace(entry, barred=True), reason(exc, root)) for entry in entries))
+        return Removed(
+            kept=tuple((replace(entry, barred=True), reason(exc, root)) for entry in entries)
+        )
 
 
 class _Work:
-    def __init__(self, root: Path, references: References, *, force: bool, progress: Progress | None) -> None:
+    def __init__(
+        self, root: Path, references: References, *, force: bool, progress: Progress | None
+    ) -> None:
         self._root = str(root)
         self._refs = references
         self._force = force
@@ -87,7 +93,7 @@ class _Work:
                     self._progress(first + len(batch), len(entries), "entries")
         finally:
             with suppress(OSError):
-                os.rmdir(self._trash)  # noqa: PTH106  # made by us: neither took nor gives anything
+                os.rmdir(self._trash)  # made by us: neither took nor gives anything
         return Removed(tuple(self._gone), self._freed.bytes, self._freed.files, tuple(self._kept))
 
     def _older_uv(self) -> str | None:
@@ -100,7 +106,9 @@ class _Work:
             try:
                 why, moved = self._stage(entry)
             except OSError as exc:
-                self._kept.append((replace(entry, barred=True), reason(exc, Path(exc.filename).parent)))
+                self._kept.append(
+                    (replace(entry, barred=True), reason(exc, Path(exc.filename).parent))
+                )
                 continue
             if why:
                 self._kept.append((entry, why))
@@ -125,11 +133,11 @@ class _Work:
             return why, []
         moved: list[tuple[str, str]] = []
         try:
-            os.makedirs(self._trash, 0o700, exist_ok=True)  # noqa: PTH103
+            os.makedirs(self._trash, 0o700, exist_ok=True)
             for path in self._without_shared(entry, paths):
                 away = f"{self._trash}/{secrets.token_hex(8)}"
                 try:
-                    os.rename(path, away)  # noqa: PTH104  # from now on no uv finds half of it
+                    os.rename(path, away)  # from now on no uv finds half of it
                 except FileNotFoundError:
                     continue
                 moved.append((path, away))
@@ -175,9 +183,12 @@ class _Work:
         self._gone.append(entry)
 
     def _tidy(self, entry: Entry, paths: Iterable[str]) -> None:
-        """Take the directories that became empty; of a bucket left behind also uv's marks and the bucket itself."""
+        """Take the directories that became empty.
+
+        Of a bucket left behind also uv's marks and the bucket itself.
+        """
         for folder in folders_above(self._root, list(paths)):
-            if os.path.dirname(folder) == self._root:  # noqa: PTH120
+            if os.path.dirname(folder) == self._root:
                 if entry.litter == "superseded layout":
                     self._end(folder)
             else:
@@ -186,7 +197,7 @@ class _Work:
 
     def _end(self, bucket: str) -> None:
         with suppress(OSError):
-            names = os.listdir(bucket)  # noqa: PTH208
+            names = os.listdir(bucket)
             if set(names) <= MARKS:
                 for name in names:
                     self._freed.unlink(f"{bucket}/{name}")
@@ -198,4 +209,4 @@ def _put_back(moved: Sequence[tuple[str, str]]) -> None:
     for path, away in reversed(moved):
         with suppress(OSError):
             if not os.path.lexists(path):
-                os.rename(away, path)  # noqa: PTH104
+                os.rename(away, path)
