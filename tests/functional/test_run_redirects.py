@@ -1,4 +1,7 @@
-"""Redirects that are followed inside: a file whose digest is known comes whole, and no secret leaves its origin."""
+"""Redirects that are followed inside.
+
+A file whose digest is known comes whole, and no secret leaves its origin.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,12 @@ import pytest
 from entrepot.testing.origin import Origin
 from running import Desk
 
-FIELDS = ("Authorization: Basic bWU6UFc=", "Cookie: sid=1", "X-JFrog-Art-Api: key", "Private-Token: key")
+FIELDS = (
+    "Authorization: Basic bWU6UFc=",
+    "Cookie: sid=1",
+    "X-JFrog-Art-Api: key",
+    "Private-Token: key",
+)
 NAMES = {field.partition(":")[0].lower() for field in FIELDS}
 
 
@@ -25,7 +33,9 @@ def origins():
 
 
 @pytest.mark.parametrize("target", ["index", "plain", "port"])
-def test_secrets_stay_with_scheme_host_and_port_also_when_the_transfer_is_resumed(tmp_path, origins, target):
+def test_secrets_stay_with_scheme_host_and_port_also_when_the_transfer_is_resumed(
+    tmp_path, origins, target
+):
     index, elsewhere = origins["index"], origins[target]
     desk = Desk.under(tmp_path / "desk", index, origins["plain"])
     file = index.add_project(f"demo-{target}", size=400_000)[0]
@@ -33,7 +43,18 @@ def test_secrets_stay_with_scheme_host_and_port_also_when_the_transfer_is_resume
     elsewhere.fault(f"/{target}.whl", "truncate", at=0.5)
     fields = [word for field in FIELDS for word in ("-H", field)]
     page, wheel = f"{index.index_url}demo-{target}/", index.url(file)
-    ran = desk.run("curl", "-sS", *fields, page, "-o", "page", wheel, "-o", "wheel", options=("--host", "index.test"))
+    ran = desk.run(
+        "curl",
+        "-sS",
+        *fields,
+        page,
+        "-o",
+        "page",
+        wheel,
+        "-o",
+        "wheel",
+        options=("--host", "index.test"),
+    )
     assert ran.status == 0, ran.said
     assert hashlib.sha256((desk.project / "wheel").read_bytes()).hexdigest() == file.content.sha256
     asked = index.seen(file.path)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from entrepot.digests import Digest
-from entrepot.heads import Head
 from entrepot.links import Link
+from entrepot.stored import Head
 
 __all__ = ["Catalogue", "Link", "Row"]
 

@@ -1,8 +1,11 @@
-"""Reading other people's files without ever failing: bounded, regular files only, broken ones count as empty.
+"""Reading other people's files without ever failing.
 
-Nothing here knows a tool. What cannot be read, is too large to be parsed, or does not follow its format gives an empty
-value: a guide must not stop a command that the tool itself would have run. Pipes and devices are never opened, because
-``-r <(make-list)`` can be read only once, and by the child.
+Bounded, regular files only, broken ones count as empty.
+
+Nothing here knows a tool. What cannot be read, is too large to be parsed, or does not follow its
+format gives an empty value: a guide must not stop a command that the tool itself would have run.
+Pipes and devices are never opened, because ``-r <(make-list)`` can be read only once, and by the
+child.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 BEGINNING = 1 << 10
-"""Bytes in which a NUL shows that a file is no text: a command may well be the path of a program of fifty megabytes."""
+"""Bytes in which a NUL shows that a file is no text: a command may well be the path of a program of
+fifty megabytes."""
 LIMIT_BYTES = 1 << 20
 """Of a file that people write."""
 LOCK_LIMIT_BYTES = 8 << 20
@@ -23,7 +27,10 @@ LOCK_LIMIT_BYTES = 8 << 20
 
 
 def read_text(path: Path | str, limit_bytes: int = LIMIT_BYTES) -> str:
-    """The first ``limit_bytes`` of a regular file as text; empty when it is absent, special, unreadable or a program's."""
+    """The first ``limit_bytes`` of a regular file as text.
+
+    Empty when it is absent, special, unreadable or a program's.
+    """
     try:
         about = Path(path).stat()
         if not stat.S_ISREG(about.st_mode):
@@ -37,7 +44,9 @@ def read_text(path: Path | str, limit_bytes: int = LIMIT_BYTES) -> str:
 
 @lru_cache(maxsize=64)
 def _text(path: str, _version: tuple[int, ...], limit_bytes: int) -> str:
-    """Several guides read the same project files: one read serves them all for as long as the file stays the same.
+    """Several guides read the same project files.
+
+    One read serves them all for as long as the file stays the same.
 
     Raises:
         OSError: it cannot be read now; that is not remembered.
@@ -71,7 +80,9 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def read_ini(path: Path) -> list[tuple[str, str]]:
-    """Keys and values of every section of a file in pip's syntax, in file order; keys lower-cased, ``_`` as ``-``.
+    """Keys and values of every section of a file in pip's syntax, in file order.
+
+    Keys lower-cased, ``_`` as ``-``.
 
     Source: pip 26.3, ``configuration.py``: ``RawConfigParser``, leading dashes dropped from keys.
     """
@@ -82,16 +93,27 @@ def read_ini(path: Path) -> list[tuple[str, str]]:
         parser.read_string(read_text(path))
     except configparser.Error:
         return []
-    return [(setting_name(key), value) for section in parser.sections() for key, value in parser.items(section) if value]
+    return [
+        (setting_name(key), value)
+        for section in parser.sections()
+        for key, value in parser.items(section)
+        if value
+    ]
 
 
 def setting_name(key: str) -> str:
-    """How pip spells a setting, wherever it stands: ``Index_URL`` and ``--index-url`` are ``index-url``."""
+    """How pip spells a setting, wherever it stands.
+
+    ``Index_URL`` and ``--index-url`` are ``index-url``.
+    """
     return key.strip().lower().replace("_", "-").removeprefix("--")
 
 
 def line_of(path: Path, word: str) -> str:
-    """``PATH:LINE`` of the first line that starts with ``word`` (blanks and quotes aside); ``PATH`` if there is none."""
+    """``PATH:LINE`` of the first line that starts with ``word`` (blanks and quotes aside).
+
+    ``PATH`` if there is none.
+    """
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if line.lstrip(" \t\"'-").lower().startswith(word.lower()):
             return f"{path}:{number}"
@@ -106,7 +128,10 @@ def table(data: Any, *keys: str) -> dict[str, Any]:
 
 
 def tables(value: Any) -> list[dict[str, Any]]:
-    """An array of tables, or the values of a table of tables; what is no table in it is left out."""
+    """An array of tables, or the values of a table of tables.
+
+    What is no table in it is left out.
+    """
     if isinstance(value, Mapping):
         value = list(value.values())
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
@@ -128,7 +153,7 @@ def strings(value: Any, skip: frozenset[str] = frozenset()) -> Iterator[str]:
 def is_file(path: Path | str) -> bool:
     """Whether a regular file is there; False for names no file can have."""
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116  # asked hundreds of times at each start
+        return stat.S_ISREG(os.stat(path).st_mode)  # asked hundreds of times at each start
     except (OSError, ValueError):
         return False
 
@@ -136,6 +161,6 @@ def is_file(path: Path | str) -> bool:
 def is_dir(path: Path | str) -> bool:
     """Whether a directory is there; False for names no file can have."""
     try:
-        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116
+        return stat.S_ISDIR(os.stat(path).st_mode)
     except (OSError, ValueError):
         return False

@@ -1,4 +1,7 @@
-"""One cache as the tool port wants it: the folders in it, scanned against all known caches and environments."""
+"""One cache as the tool port wants it.
+
+The folders in it, scanned against all known caches and environments.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ class World:
 
     @cached_property
     def census(self) -> Census:
-        """Links counted by inode; folders that were not scanned are walked when a question needs them."""
+        """Links counted by inode.
+
+        Folders that were not scanned are walked when a question needs them.
+        """
         return Census(package_folders(self._around))
 
     @cached_property
@@ -39,7 +45,10 @@ class World:
 
 
 def world_of(around: Surroundings) -> World:
-    """The world of this look, the same for the places of all tools of the family; a new one for a scan by itself."""
+    """The world of this look, the same for the places of all tools of the family.
+
+    A new one for a scan by itself.
+    """
     if around.shared is None:
         return World(around)
     world: World = around.shared.setdefault(World.__module__, World(around))
@@ -75,5 +84,7 @@ def scan_folders(
     os.scandir(place).close()
     for folder in folders:
         mine = known if folder == place else frozenset()
-        look = Look(tool, place, folder, now, world.census, world.mentions, mine, progress, busy=busy)
+        look = Look(
+            tool, place, folder, now, world.census, world.mentions, mine, progress, busy=busy
+        )
         yield from entries(look)

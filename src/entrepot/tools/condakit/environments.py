@@ -1,4 +1,7 @@
-"""What the known environments say of packages: by their records, and by symbolic links that lead into a cache."""
+"""What the known environments say of packages.
+
+By their records, and by symbolic links that lead into a cache.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +70,9 @@ def _targets(mention: Mention) -> Iterator[str]:
     files, realpath = load_json(mention.record).get("files"), _remembering()
     for name in files if isinstance(files, list) else ():
         if isinstance(name, str):
-            path = os.path.join(mention.prefix, name)  # noqa: PTH118  # strings are quicker
+            path = os.path.join(mention.prefix, name)  # strings are quicker
             try:
-                target = os.readlink(path)  # noqa: PTH115
+                target = os.readlink(path)
             except (OSError, ValueError):
                 continue
             yield _resolved(path, target, realpath)
@@ -78,7 +81,8 @@ def _targets(mention: Mention) -> Iterator[str]:
 def links_into(prefixes: Iterable[Path], folders: Iterable[Path]) -> dict[str, Path]:
     """Every package folder that a symbolic link of an environment leads into, with one such environment.
 
-    Walks the environments whole: records may be missing. A link without a record counts like any other.
+    Walks the environments whole: records may be missing. A link without a record counts like any
+    other.
 
     Args:
         prefixes: the environments.
@@ -89,7 +93,8 @@ def links_into(prefixes: Iterable[Path], folders: Iterable[Path]) -> dict[str, P
     """
     roots = tuple(os.path.realpath(folder) + os.sep for folder in folders)
     found: dict[str, Path] = {}
-    # each prefix is walked once, also where one lies in another; links inside a package are the package's own
+    # each prefix is walked once, also where one lies in another; links inside a package are the
+    # package's own
     tops = {os.path.realpath(prefix): prefix for prefix in prefixes}
     but = frozenset([*(root.rstrip(os.sep) for root in roots), *tops])
     for top, prefix in tops.items():
@@ -112,7 +117,7 @@ def _symbolic_links(top: str, but: frozenset[str]) -> Iterator[str]:
             for each in found:
                 if each.is_symlink():
                     try:
-                        yield _resolved(each.path, os.readlink(each.path), realpath)  # noqa: PTH115
+                        yield _resolved(each.path, os.readlink(each.path), realpath)
                     except OSError:
                         continue
                 elif each.is_dir(follow_symlinks=False) and each.path not in but:
@@ -126,15 +131,15 @@ def _remembering() -> Callable[[str], str]:
 
 def _resolved(path: str, target: str, realpath: Callable[[str], str]) -> str:
     """The place a link names, the folders on the way resolved, the last name not."""
-    joined = os.path.join(os.path.dirname(path), target)  # noqa: PTH118, PTH120
+    joined = os.path.join(os.path.dirname(path), target)
     folder, name = os.path.split(os.path.normpath(joined))
-    return os.path.join(realpath(folder), name)  # noqa: PTH118
+    return os.path.join(realpath(folder), name)
 
 
 def load_json(path: Path | str) -> dict[str, Any]:
     """A JSON object out of a file; empty when it is absent, broken or none."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123  # a thousand of these
+        with open(path, "rb") as file:  # a thousand of these
             data = json.loads(file.read(RECORD_LIMIT_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}

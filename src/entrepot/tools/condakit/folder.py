@@ -1,7 +1,9 @@
-"""What lies in one folder of packages, whoever filled it: conda, mamba (each leaf of its nested layout) or rattler.
+"""What lies in one folder of packages, whoever filled it.
 
-Nothing is changed and nothing is locked for longer than a look. Source of the layout: conda 26.7 and py-rattler 0.28, by
-experiment; mamba 2.8 by its source.
+Conda, mamba (each leaf of its nested layout) or rattler.
+
+Nothing is changed and nothing is locked for longer than a look. Source of the layout: conda 26.7
+and py-rattler 0.28, by experiment; mamba 2.8 by its source.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ from typing import Any
 
 from entrepot.digests import Digest
 from entrepot.errors import FormatError
-from entrepot.heads import redacted_url
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Entry, Kind, Progress
+from entrepot.stored import redacted_url
 from entrepot.tools.condakit.census import Census, Tree, measure
 from entrepot.tools.condakit.environments import Mention, Mentions, has_link_into, load_json
 from entrepot.tools.condakit.indexes import index_entries
@@ -40,7 +42,9 @@ OUTSIDE = "a hard link outside the caches"
 UNKNOWN_LAYOUT = "unknown layout: sizes only"
 
 _HASHED = re.compile(r"(.+)-[0-9a-f]{64}")
-_LEFTOVER = re.compile(r".+\.c~|.+\.(?:conda_trash|mamba_trash|trash)(?:_\d+)?|\.cph_tmp.*|\.trash|\.urls\..+\.tmp")
+_LEFTOVER = re.compile(
+    r".+\.c~|.+\.(?:conda_trash|mamba_trash|trash)(?:_\d+)?|\.cph_tmp.*|\.trash|\.urls\..+\.tmp"
+)
 _HIDDEN_UNPACKING = re.compile(r"\.[A-Za-z0-9_].*-[^-]+-[^-]+")
 _RATTLER_LOCK = re.compile(r".+-[^-]+-[^-]+\.lock")
 
@@ -87,7 +91,10 @@ class Identity:
 
 
 def yields_to_force(pinned: str) -> bool:
-    """Whether ``force`` overrides a reason: what is fresh, or kept for a client that happens to run."""
+    """Whether ``force`` overrides a reason.
+
+    What is fresh, or kept for a client that happens to run.
+    """
     return pinned in (FRESH, FRESH_ARCHIVE) or is_for_client(pinned)
 
 
@@ -123,7 +130,10 @@ def _entries(look: Look) -> Iterator[Entry]:
 
 
 def _trees(look: Look, found: _Listing) -> list[tuple[str, Tree]]:
-    """Measure every folder before a question is asked: a package may share files with one that comes later."""
+    """Measure every folder before a question is asked.
+
+    A package may share files with one that comes later.
+    """
     trees = look.census.trees(look.folder, look.progress)
     names = [name for name in found.folders if name not in look.known]
     return [(name, trees.get(name) or measure(f"{look.folder}/{name}")) for name in names]
@@ -141,26 +151,33 @@ def _list(folder: Path) -> _Listing:
                     about = each.stat(follow_symlinks=False)
                 except OSError:
                     continue
-                (found.files if stat.S_ISREG(about.st_mode) else found.links).append((each.name, about))
+                (found.files if stat.S_ISREG(about.st_mode) else found.links).append(
+                    (each.name, about)
+                )
     except OSError:
         pass
     return found
 
 
 def _has_info(folder: Path) -> bool:
-    return os.path.isdir(f"{folder}/info")  # noqa: PTH112  # a thousand of these
+    return os.path.isdir(f"{folder}/info")  # a thousand of these
 
 
-# -- packages ---------------------------------------------------------------------------------------------------------
+# -- packages --------------------------------------------------------------------------------------
 
 
 def identify(folder: Path, name: str, urls: Urls) -> Identity:
-    """Who an unpacked package is: by the record, else its ``index.json``, else its folder's name."""
+    """Who an unpacked package is.
+
+    By the record, else its ``index.json``, else its folder's name.
+    """
     record = load_json(f"{folder}/info/repodata_record.json")
     data = record or load_json(f"{folder}/info/index.json")
     if not data.get("name"):
         return named(name, urls)
-    filename = _text(data, "fn") or next((stem(name) + e for e in CONDA_SUFFIXES if stem(name) + e in urls.by_name), None)
+    filename = _text(data, "fn") or next(
+        (stem(name) + e for e in CONDA_SUFFIXES if stem(name) + e in urls.by_name), None
+    )
     url = _text(data, "url") or urls.by_name.get(filename or "", "")
     channel = _text(data, "channel")
     return Identity(
@@ -177,7 +194,10 @@ def identify(folder: Path, name: str, urls: Urls) -> Identity:
 
 
 def named(name: str, urls: Urls) -> Identity:
-    """Who an archive or a folder is by its name alone: the last two dashes part name, version and build."""
+    """Who an archive or a folder is by its name alone.
+
+    The last two dashes part name, version and build.
+    """
     hashed = _HASHED.fullmatch(name)
     parts = stem(hashed[1] if hashed else name).rsplit("-", 2)
     url = urls.by_name.get(name, "")
@@ -213,7 +233,7 @@ def _digest(data: dict[str, Any]) -> Digest | None:
 
 def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     path = look.folder / name
-    if not os.path.isfile(f"{path}/info/index.json"):  # noqa: PTH113
+    if not os.path.isfile(f"{path}/info/index.json"):
         return _half(look, name, tree, who)
     base = _HASHED.fullmatch(name)
     mentions = look.mentions.of(base[1] if base else name)
@@ -234,7 +254,12 @@ def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
         yields=yields_to_force(pinned),
         certainty="proven" if who.recorded and who.url else "content" if who.name else "unknown",
         paths=(path, *_lock_beside(path)),
-        extra={**_facts(who), **entry.extra, "linked": "hard" if outside else "no", "links": str(tree.links)},
+        extra={
+            **_facts(who),
+            **entry.extra,
+            "linked": "hard" if outside else "no",
+            "links": str(tree.links),
+        },
     )
 
 
@@ -252,7 +277,9 @@ def _last_use(path: Path, tree: Tree, mentions: list[Mention]) -> tuple[float, s
         return max(mention.written for mention in mentions), "record"
     for name in ("info/repodata_record.json", "info/index.json"):
         try:
-            return (path / name).stat().st_mtime if name.endswith("record.json") else tree.changed, "mtime"
+            return (path / name).stat().st_mtime if name.endswith(
+                "record.json"
+            ) else tree.changed, "mtime"
         except OSError:
             continue
     return tree.changed, "mtime"
@@ -262,10 +289,14 @@ def _half(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     """An ``info`` folder without ``index.json``: unpacking was interrupted, or it was damaged."""
     entry = _identified(_plain(look, name, tree, Kind.UNPACKED), who)
     if look.census.is_linked_outside(tree):
-        return replace(entry, used_by=(OUTSIDE,), extra={**entry.extra, **_facts(who), "linked": "hard"})
+        return replace(
+            entry, used_by=(OUTSIDE,), extra={**entry.extra, **_facts(who), "linked": "hard"}
+        )
     if look.now - tree.changed < STALE_TEMPORARY_S:
         return replace(entry, kind=Kind.TEMP, pinned=BEING_WRITTEN)
-    return replace(entry, kind=Kind.TEMP, litter="half unpacked", extra={**entry.extra, **_facts(who)})
+    return replace(
+        entry, kind=Kind.TEMP, litter="half unpacked", extra={**entry.extra, **_facts(who)}
+    )
 
 
 def _lock_beside(path: Path) -> tuple[Path, ...]:
@@ -290,7 +321,7 @@ def _identified(entry: Entry, who: Identity) -> Entry:
     )
 
 
-# -- everything else --------------------------------------------------------------------------------------------------
+# -- everything else -------------------------------------------------------------------------------
 
 
 def stamp(about: os.stat_result) -> str:
@@ -331,7 +362,9 @@ def _strange(look: Look, name: str, tree: Tree, found: _Listing) -> Entry:
     """A folder without ``info``: an empty or half-made package, or nothing of ours."""
     entry = _plain(look, name, tree, Kind.OTHER)
     archived = {stem(file) for file, _ in found.files}
-    if (name in archived or _is_bare(look.folder / name, tree)) and not look.census.is_linked_outside(tree):
+    if (
+        name in archived or _is_bare(look.folder / name, tree)
+    ) and not look.census.is_linked_outside(tree):
         busy = look.now - tree.changed < STALE_TEMPORARY_S
         who = _identified(replace(entry, kind=Kind.TEMP), named(name, look.urls))
         return replace(who, pinned=BEING_WRITTEN) if busy else replace(who, litter="half unpacked")
@@ -352,7 +385,11 @@ def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iter
         elif name.endswith(".partial"):
             yield _partial(look, name, tree)
         elif name in {MAGIC, "urls"}:
-            yield replace(_plain(look, name, tree, Kind.OTHER), pinned="it makes the folder a cache", freeable=0)
+            yield replace(
+                _plain(look, name, tree, Kind.OTHER),
+                pinned="it makes the folder a cache",
+                freeable=0,
+            )
             if name == MAGIC and look.urls.stale:
                 yield _stale_lines(look)
         elif _LEFTOVER.fullmatch(name):
@@ -365,7 +402,9 @@ def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iter
     for name, about in found.links:
         tree = measure(f"{look.folder}/{name}")
         what = "a symbolic link" if stat.S_ISLNK(about.st_mode) else "no plain file"
-        yield replace(_plain(look, name, tree, Kind.OTHER), pinned=f"{what}: conda ignores it", freeable=0)
+        yield replace(
+            _plain(look, name, tree, Kind.OTHER), pinned=f"{what}: conda ignores it", freeable=0
+        )
 
 
 def _archive(look: Look, name: str, tree: Tree, identities: dict[str, Identity]) -> Entry:
@@ -386,7 +425,9 @@ def _archive(look: Look, name: str, tree: Tree, identities: dict[str, Identity])
 
 
 def _partial(look: Look, name: str, tree: Tree) -> Entry:
-    entry = _identified(_plain(look, name, tree, Kind.TEMP), named(name[: -len(".partial")], look.urls))
+    entry = _identified(
+        _plain(look, name, tree, Kind.TEMP), named(name[: -len(".partial")], look.urls)
+    )
     if is_locked(look.folder / name) or look.now - tree.changed < STALE_TEMPORARY_S:
         return replace(entry, pinned=BEING_WRITTEN)
     return replace(entry, litter="stale temporary")

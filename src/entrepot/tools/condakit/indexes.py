@@ -1,6 +1,9 @@
-"""The index cache: repodata, its state files and shards, in the shapes of conda, mamba and rattler. One entry an index.
+"""The index cache: repodata, its state files and shards, in the shapes of conda, mamba and rattler.
 
-Source: conda 26.7 and py-rattler 0.28, by experiment: the name is eight hex digits of the md5 of the channel's URL.
+One entry an index.
+
+Source: conda 26.7 and py-rattler 0.28, by experiment: the name is eight hex digits of the md5 of
+the channel's URL.
 """
 
 from __future__ import annotations
@@ -11,13 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot.heads import redacted_url
 from entrepot.ports.tool import Entry, Kind
+from entrepot.stored import redacted_url
 from entrepot.tools.condakit.census import Tree, measure
 from entrepot.tools.condakit.environments import load_json
 from entrepot.tools.condakit.locked import is_locked
 
-_INDEX = re.compile(r"([0-9a-f]{8}1?)\.(?:json|info\.json|state\.json|solv|msgpack\.zst|shards-cache-v1|lock|q|csh)(?:\..+)?")
+_INDEX = re.compile(
+    r"([0-9a-f]{8}1?)\.(?:json|info\.json|state\.json|solv|msgpack\.zst|shards-cache-v1|lock|q|csh)(?:\..+)?"
+)
 _MAX_AGE = re.compile(r"max-age=(\d+)")
 
 
@@ -27,15 +32,24 @@ def is_index_file(name: str) -> bool:
 
 
 def index_entries(tool: str, place: Path, folder: Path, now: float) -> Iterator[Entry]:
-    """The entries of one folder of indexes: files of one stem together, folders of shards as a whole; unknown ones by size."""
+    """The entries of one folder of indexes.
+
+    Files of one stem together, folders of shards as a whole; unknown ones by size.
+    """
     groups: dict[str, list[str]] = {}
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208  # names are what is wanted
+        names = sorted(os.listdir(folder))  # names are what is wanted
     except OSError:
         return
     for name in names:
         match = _INDEX.fullmatch(name)
-        key = match[1] if match else "repodata_shards.db" if name.startswith("repodata_shards.db") else name
+        key = (
+            match[1]
+            if match
+            else "repodata_shards.db"
+            if name.startswith("repodata_shards.db")
+            else name
+        )
         if match or key != name or name in {"shards", "shards-v1", "repodata_shards.db"}:
             groups.setdefault(key, []).append(name)
         elif not (folder / name).is_dir() or name in {"run-exports", "run_exports"}:
@@ -44,14 +58,26 @@ def index_entries(tool: str, place: Path, folder: Path, now: float) -> Iterator[
         yield _entry(tool, place, folder, key, members, now=now)
 
 
-def _entry(tool: str, place: Path, folder: Path, key: str, members: list[str], *, now: float) -> Entry:
-    # the state first: an index without a state is fetched whole, a state without an index would be believed
+def _entry(
+    tool: str, place: Path, folder: Path, key: str, members: list[str], *, now: float
+) -> Entry:
+    # the state first: an index without a state is fetched whole, a state without an index would be
+    # believed
     paths = sorted(
-        (folder / name for name in members), key=lambda path: (not path.name.endswith((".info.json", ".state.json")), path.name)
+        (folder / name for name in members),
+        key=lambda path: (not path.name.endswith((".info.json", ".state.json")), path.name),
     )
     trees = [measure(str(path)) for path in paths]
-    state = next((load_json(path) for path in paths if path.name.endswith((".info.json", ".state.json"))), {})
-    known = _INDEX.fullmatch(members[0]) or key in {"shards", "shards-v1", "repodata_shards.db", "run-exports", "run_exports"}
+    state = next(
+        (load_json(path) for path in paths if path.name.endswith((".info.json", ".state.json"))), {}
+    )
+    known = _INDEX.fullmatch(members[0]) or key in {
+        "shards",
+        "shards-v1",
+        "repodata_shards.db",
+        "run-exports",
+        "run_exports",
+    }
     busy = any(path.name.endswith(".info.json") and is_locked(path) for path in paths)
     url = state.get("url")
     return Entry(

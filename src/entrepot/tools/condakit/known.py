@@ -1,7 +1,10 @@
-"""Every package cache and every environment that can be found: what *in use* is worked out against. No method is complete.
+"""Every package cache and every environment that can be found: what *in use* is worked out against.
 
-Environments are found in ``environments.txt``, in the roots' ``envs`` and wherever ``envs_dirs`` points, in the variables of an
-active one, in ``.pixi/envs`` of the projects above the working directory, and in other users' homes when we are root.
+No method is complete.
+
+Environments are found in ``environments.txt``, in the roots' ``envs`` and wherever ``envs_dirs``
+points, in the variables of an active one, in ``.pixi/envs`` of the projects above the working
+directory, and in other users' homes when we are root.
 """
 
 from __future__ import annotations
@@ -20,7 +23,10 @@ from entrepot.tools.reading import is_dir
 
 
 def conda_answers(around: Surroundings) -> list[tuple[Root | None, Resolved]]:
-    """The list of caches for every conda that was found, the one in use first; for none when no conda is there."""
+    """The list of caches for every conda that was found, the one in use first.
+
+    For none when no conda is there.
+    """
     roots = conda_roots(around)
     if not roots:
         return [(None, resolve(around, ""))]
@@ -31,21 +37,29 @@ def conda_caches(around: Surroundings) -> list[Path]:
     """Every cache of conda, defaults that no list holds any more included; absent ones too."""
     answers = conda_answers(around)
     listed = [Path(cache.path) for _, answer in answers for cache in answer.caches]
-    return unique([*listed, *(Path(cache.path) for _, answer in answers for cache in answer.defaults)])
+    return unique(
+        [*listed, *(Path(cache.path) for _, answer in answers for cache in answer.defaults)]
+    )
 
 
 def mamba_caches(around: Surroundings) -> list[Path]:
     """Every cache of mamba and micromamba, absent ones too."""
     roots = [str(root.path) for root in mamba_roots(around)] or [""]
     answers = [mamba_dirs.resolve(around, root) for root in roots]
-    return unique(Path(cache.path) for answer in answers for cache in (*answer.caches, *answer.defaults))
+    return unique(
+        Path(cache.path) for answer in answers for cache in (*answer.caches, *answer.defaults)
+    )
 
 
 def package_folders(around: Surroundings) -> list[Path]:
     """Every existing folder in which packages lie side by side, of conda, mamba and rattler."""
     flat = unique([*conda_caches(around), *mamba_caches(around)])
     nested = [leaf for cache in flat for leaf in mamba_dirs.nested_folders(cache)]
-    return [path for path in unique([*flat, *nested, *rattler_dirs.package_folders(around)]) if is_dir(path)]
+    return [
+        path
+        for path in unique([*flat, *nested, *rattler_dirs.package_folders(around)])
+        if is_dir(path)
+    ]
 
 
 def environments(around: Surroundings) -> list[Path]:
@@ -56,7 +70,10 @@ def environments(around: Surroundings) -> list[Path]:
 def named_environments(around: Surroundings) -> list[tuple[str, Path]]:
     """Every existing prefix with its name: ``base`` for a root, else its folder's."""
     roots = {os.path.realpath(root.path) for root in (*conda_roots(around), *mamba_roots(around))}
-    return [("base" if os.path.realpath(prefix) in roots else prefix.name, prefix) for prefix in environments(around)]
+    return [
+        ("base" if os.path.realpath(prefix) in roots else prefix.name, prefix)
+        for prefix in environments(around)
+    ]
 
 
 def _prefixes(around: Surroundings) -> Iterator[Path]:
@@ -90,11 +107,24 @@ def envs_dirs(around: Surroundings) -> list[Path]:
     Source: conda 26.7: ``CONDA_ENVS_DIRS`` and ``CONDA_ENVS_PATH`` are separated as PATH is.
     """
     separator = ";" if around.platform == "win32" else ":"
-    texts = [t for name in ("CONDA_ENVS_DIRS", "CONDA_ENVS_PATH") for t in around.environ.get(name, "").split(separator)]
+    texts = [
+        t
+        for name in ("CONDA_ENVS_DIRS", "CONDA_ENVS_PATH")
+        for t in around.environ.get(name, "").split(separator)
+    ]
     for root in [str(root.path) for root in conda_roots(around)] or [""]:
         for document in documents(around, root):
-            texts += [item.text for item in document.lists["envs_dirs"].items] if "envs_dirs" in document.lists else []
-    return unique([*(Path(expand(text.strip(), around)) for text in texts if text.strip()), around.home / ".conda/envs"])
+            texts += (
+                [item.text for item in document.lists["envs_dirs"].items]
+                if "envs_dirs" in document.lists
+                else []
+            )
+    return unique(
+        [
+            *(Path(expand(text.strip(), around)) for text in texts if text.strip()),
+            around.home / ".conda/envs",
+        ]
+    )
 
 
 def _inside(folder: Path) -> Iterator[Path]:

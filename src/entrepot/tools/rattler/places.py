@@ -1,4 +1,7 @@
-"""Where rattler and pixi keep things and why; see :mod:`entrepot.tools.condakit.rattler_dirs` for the rules."""
+"""Where rattler and pixi keep things and why.
+
+See :mod:`entrepot.tools.condakit.rattler_dirs` for the rules.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,18 @@ def _place(folder: Folder, around: Surroundings) -> Place:
     usable = not exists or may_write(folder.path, around)
     label = folder.user if folder.part == "root" else f"{folder.user}: {folder.part}"
     notes = []
-    if folder.part == "root" and os.path.isdir(folder.path / "uv-cache"):  # noqa: PTH112
+    if folder.part == "root" and os.path.isdir(folder.path / "uv-cache"):
         notes.append("pixi's PyPI part is a second uv cache inside it: uv-cache")
     if around.environ.get("CONDA_PKGS_DIRS"):
         notes.append("CONDA_PKGS_DIRS and pkgs_dirs are not read by rattler and pixi")
     why = "" if usable else "it may not be written to"
-    return Place(TOOL, folder.path, folder.layers, label=label, exists=exists, usable=usable, why_not=why, notes=tuple(notes))
+    return Place(
+        TOOL,
+        folder.path,
+        folder.layers,
+        label=label,
+        exists=exists,
+        usable=usable,
+        why_not=why,
+        notes=tuple(notes),
+    )

@@ -1,13 +1,15 @@
 """Environments that may link to what lies in uv's cache.
 
-A hard link shows in the inode's link count, whoever made it. A symbolic link (``--link-mode symlink``, ``UV_LINK_MODE``) shows
-nowhere: only environments that are known can be asked. Known are those near (``.venv`` here and above, ``VIRTUAL_ENV``,
-``UV_PROJECT_ENVIRONMENT``, those on PATH, uv's and pipx's tools) and those that were seen to link here earlier, which the state
-directory remembers.
+A hard link shows in the inode's link count, whoever made it. A symbolic link (``--link-mode
+symlink``, ``UV_LINK_MODE``) shows nowhere: only environments that are known can be asked. Known are
+those near (``.venv`` here and above, ``VIRTUAL_ENV``, ``UV_PROJECT_ENVIRONMENT``, those on PATH,
+uv's and pipx's tools) and those that were seen to link here earlier, which the state directory
+remembers.
 
-Facts (uv 0.2.37 to 0.13.8, Linux): a hard-linked environment shares every file but RECORD, INSTALLER, REQUESTED,
-``direct_url.json`` and scripts, which uv writes anew; a symlinked one holds real directories and one absolute symbolic link a
-file; a copied or cloned one shares no inode. On ext4 all of them link hard by default.
+Facts (uv 0.2.37 to 0.13.8, Linux): a hard-linked environment shares every file but RECORD,
+INSTALLER, REQUESTED, ``direct_url.json`` and scripts, which uv writes anew; a symlinked one holds
+real directories and one absolute symbolic link a file; a copied or cloned one shares no inode. On
+ext4 all of them link hard by default.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from entrepot.files import leave_to_owner, make_folders
+from entrepot.fs import leave_to_owner, make_folders
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.reading import is_dir, is_file, read_text
 from entrepot.tools.uv.trees import Tree, listed, measure
@@ -113,11 +115,14 @@ def references(root: str, environments: Iterable[Path]) -> References:
 
 
 def linked_archives(root: str, tree: Tree) -> set[str]:
-    """Names of the archives that a tree's symbolic links go to. What a link is called by counts, and where it ends."""
+    """Names of the archives that a tree's symbolic links go to.
+
+    What a link is called by counts, and where it ends.
+    """
     roots = tuple(dict.fromkeys((f"{root}/archive-v0/", f"{os.path.realpath(root)}/archive-v0/")))
     found = set()
     for path, target in tree.symlinks:
-        text = os.path.normpath(os.path.join(os.path.dirname(path), target))  # noqa: PTH118, PTH120
+        text = os.path.normpath(os.path.join(os.path.dirname(path), target))
         if not text.startswith(roots):
             text = os.path.realpath(path)
         for start in roots:
@@ -126,7 +131,7 @@ def linked_archives(root: str, tree: Tree) -> set[str]:
     return found
 
 
-# -- memory -------------------------------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 
 def remembered(file: Path) -> list[Path]:
@@ -135,11 +140,18 @@ def remembered(file: Path) -> list[Path]:
         names = json.loads(read_text(file) or "[]")
     except ValueError:
         return []
-    return [Path(name) for name in names if isinstance(name, str) and is_dir(name)] if isinstance(names, list) else []
+    return (
+        [Path(name) for name in names if isinstance(name, str) and is_dir(name)]
+        if isinstance(names, list)
+        else []
+    )
 
 
 def remember(file: Path, found: Iterable[str]) -> None:
-    """Keep environments in mind beside those known already. A memory that cannot be written is no error."""
+    """Keep environments in mind beside those known already.
+
+    A memory that cannot be written is no error.
+    """
     before = [str(path) for path in remembered(file)]
     names = list(dict.fromkeys([*before, *found]))[-REMEMBERED:]
     if names == before:
