@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
+import hashlib
+from bisect import bisect_right
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from entrepot.digests import Digest
@@ -12,12 +13,12 @@ from entrepot.errors import RepodataTooLarge
 from entrepot.links import Link
 from entrepot.names import classify
 
-MOST = 8_000_000
+MOST = 4_000_000
 """Records of one index; the largest channels have about one million."""
 
-_MD5, _SHA256, _SIZE = 16, 32, 8
-_ROW = _MD5 + _SHA256 + _SIZE
-_NO_MD5, _NO_SHA256, _NO_SIZE = bytes(_MD5), bytes(_SHA256), bytes(_SIZE)
+_KEY, _MD5, _SHA256, _SIZE = 8, 16, 32, 8
+_ROW = _KEY + _MD5 + _SHA256 + _SIZE
+_NO_MD5, _NO_SHA256 = bytes(_MD5), bytes(_SHA256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +72,20 @@ def _digest(value: object, size: int) -> bytes:
 class Table:
     """The records of one index by file name: 64 bytes each.
 
-    Fill it, then :meth:`close` it, then ask.
-
-    File names are kept as 64 bits of their hash: two names of one index with the same are as
-    unlikely as a digest found by chance, and a client that was given the wrong record's digest
-    would be refused an archive, never given a wrong one.
+    Fill it, then :meth:`close` it, then ask; closed it is one ``bytes`` that can be sent between
+    processes. File names are kept as 64 bits of their hash. A channel that makes two names with the
+    same one gains nothing: a client that was given the wrong record's digest would be refused an
+    archive, never given a wrong one.
     """
 
+    __slots__ = ("_rows", "_sorted")
+
     def __init__(self) -> None:
-        self._keys = array("q")
-        self._rows = bytearray()
+        self._rows: list[bytes] = []
+        self._sorted = b""
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._rows) or len(self._sorted) // _ROW
 
     def add(self, filename: str, record: Record) -> None:
         """Take one record; of two for one name the later counts.
@@ -91,32 +93,33 @@ class Table:
         Raises:
             RepodataTooLarge: there are too many.
         """
-        if len(self._keys) >= MOST:
+        if len(self._rows) >= MOST:
             raise RepodataTooLarge(f"an index of more than {MOST} records")
-        self._keys.append(hash(filename))
         size = (record.size or 0).to_bytes(_SIZE, "little")
-        self._rows += (record.md5 or _NO_MD5) + (record.sha256 or _NO_SHA256) + size
+        digests = (record.md5 or _NO_MD5) + (record.sha256 or _NO_SHA256)
+        self._rows.append(_key(filename) + digests + size)
 
     def close(self) -> None:
         """Put it in order; nothing is added afterwards."""
-        order = sorted(range(len(self._keys)), key=self._keys.__getitem__)
-        rows, self._rows = self._rows, bytearray()
-        for i in order:
-            self._rows += rows[i * _ROW : (i + 1) * _ROW]
-        self._keys = array("q", (self._keys[i] for i in order))
+        self._rows.sort(key=itemgetter(slice(_KEY)))
+        self._sorted = b"".join(self._rows)
+        self._rows = []
 
     def find(self, filename: str) -> Record | None:
         """The record of a file; ``None`` when the index does not list it."""
-        key = hash(filename)
-        at = bisect_left(self._keys, key)
-        if at == len(self._keys) or self._keys[at] != key:
+        key, rows = _key(filename), self._sorted
+        at = bisect_right(range(len(self)), key, key=lambda i: rows[i * _ROW : i * _ROW + _KEY])
+        row = rows[(at - 1) * _ROW : at * _ROW] if at else b""
+        if row[:_KEY] != key:
             return None
-        while at + 1 < len(self._keys) and self._keys[at + 1] == key:
-            at += 1
-        row = bytes(self._rows[at * _ROW : (at + 1) * _ROW])
-        md5, sha256, size = row[:_MD5], row[_MD5:-_SIZE], row[-_SIZE:]
+        md5, sha256, size = row[_KEY : _KEY + _MD5], row[_KEY + _MD5 : -_SIZE], row[-_SIZE:]
         return Record(
             b"" if sha256 == _NO_SHA256 else sha256,
             b"" if md5 == _NO_MD5 else md5,
-            None if size == _NO_SIZE else int.from_bytes(size, "little"),
+            int.from_bytes(size, "little") or None,
         )
+
+
+def _key(filename: str) -> bytes:
+    name = filename.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(name, digest_size=_KEY, usedforsecurity=False).digest()

@@ -4,8 +4,8 @@ Which archive must have which digest, and which indexes go together.
 
 Policy for channels, apart from the core and from the policy for packages. Repodata lists up to a
 million archives, so its records are not learned as links are; they stay with the reader
-(:mod:`entrepot.channel.worker`), which is asked for the archives that somebody wants, and only
-those are remembered, with the index that told of them. Shards are small and learned as pages are.
+(``index_reader.py``), which is asked for the archives that somebody wants, and only those are
+remembered, with the index that told of them. Shards are small and learned as pages are.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from typing import TypeVar
 
 from entrepot.channel.coding import content_codings
 from entrepot.channel.forms import INDEXES, SHARD_INDEX, IndexName, index_name, resolved, split
+from entrepot.channel.repodata import Repodata
 from entrepot.channel.shards import SHARD, base_of, read_shard, read_shard_index, relative
-from entrepot.channel.worker import IndexReader, Summary
 from entrepot.errors import InvalidRepodata
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.links import Link
 from entrepot.names import CONDA_SUFFIXES, filename_of
 from entrepot.ports.catalogue import Catalogue
 from entrepot.ports.clock import Clock
+from entrepot.serving.index_reader import RepodataReader, Span
 from entrepot.serving.known_files import NOTHING, Expectation, Learned
 from entrepot.serving.lookup import Entries
 from entrepot.serving.new_entry import draft_head
 from entrepot.serving.policy import NEGATIVES
 from entrepot.stored import Head, authority_of, canonical_url
-from entrepot.worker_pool import Span
+from entrepot.worker_pool import WorkerPool
 
 T = TypeVar("T")
 PATIENCE_S = 30.0
@@ -75,20 +76,23 @@ class Channels:
         entries: where indexes are kept.
         catalogue: remembers what was found.
         clock: tells how long ago a host was in trouble.
+        pool: reads large indexes.
     """
 
-    def __init__(self, entries: Entries, catalogue: Catalogue, clock: Clock) -> None:
+    def __init__(
+        self, entries: Entries, catalogue: Catalogue, clock: Clock, pool: WorkerPool
+    ) -> None:
         self._clock = clock
         self._entries = entries
         self._catalogue = catalogue
-        self._indexes = IndexReader()
+        self._indexes = RepodataReader(pool)
         self._asked: set[str] = set()
         self._arrived: dict[str, Head] = {}
         self._bases: dict[str, str] = {}
         self._troubled: dict[str, float] = {}
 
     async def aclose(self) -> None:
-        """End what reads beside."""
+        """End the reading of indexes."""
         await self._indexes.aclose()
 
     # as indexes pass
@@ -152,7 +156,7 @@ class Channels:
             return summary is not None and summary.secret
         return False
 
-    async def _summary(self, name: IndexName, head: Head, body: Span) -> Summary | None:
+    async def _summary(self, name: IndexName, head: Head, body: Span) -> Repodata | None:
         codings = content_codings(head.response.head.headers.get("content-encoding"))
         summary = await self._indexes.read(
             _key(name.url, head), body, url=name.url, codings=codings

@@ -35,6 +35,7 @@ from entrepot.httpcache.messages import ResponseHead, StoredResponse
 from entrepot.ports.store import Growing
 from entrepot.ports.upstream import Answer
 from entrepot.serving.fetch_request import Errand, Means, Note, State
+from entrepot.serving.index_reader import Span
 from entrepot.serving.integrity import check_digest, check_length, finished, is_file, known_size
 from entrepot.serving.new_entry import draft_head
 from entrepot.serving.page_readers import holds_secrets, page_reader
@@ -58,7 +59,6 @@ from entrepot.serving.resume import (
 from entrepot.serving.retry import NO_ANSWER, ask
 from entrepot.serving.transfer_progress import NOTICED_S, Progress
 from entrepot.stored import Head
-from entrepot.worker_pool import Span
 
 LONG_TO_KEEP = 1 << 20
 """Bytes from which on syncing a body takes so long that those who follow in other processes are

@@ -14,13 +14,13 @@ from entrepot.channel.forms import tells_of_archives
 from entrepot.errors import FormatError
 from entrepot.links import Link
 from entrepot.serving.channels import Channels
+from entrepot.serving.index_reader import SMALL_CODED_PAGE, PageReader, Span
 from entrepot.serving.known_files import Learned, Reader
 from entrepot.serving.lookup import Entries
 from entrepot.simple.negotiate import decode
 from entrepot.simple.page import is_simple_type
-from entrepot.simple.worker import SMALL_CODED, PageReader
 from entrepot.stored import SECRET_QUERY, Head, tokens_in
-from entrepot.worker_pool import Span
+from entrepot.worker_pool import WorkerPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,13 @@ class Readers:
 
     pages: PageReader
     channels: Channels
+    pool: WorkerPool
+    """What both read large bodies in."""
 
     async def aclose(self) -> None:
-        """End what reads beside."""
-        await self.pages.aclose()
+        """End the reading."""
         await self.channels.aclose()
+        await self.pool.aclose()
 
 
 def teaches(url: str, head: Head) -> bool:
@@ -114,7 +116,7 @@ async def holds_secrets(url: str, head: Head, body: Span, readers: Readers) -> b
     if not may_be_page(headers.get("content-type") or ""):
         return False
     raw, coding = body.whole(), headers.get("content-encoding")
-    if len(raw) < SMALL_CODED:
+    if len(raw) < SMALL_CODED_PAGE:
         return tells_secrets(url, raw, coding)
     return await asyncio.to_thread(tells_secrets, url, raw, coding)
 

@@ -39,6 +39,7 @@ from entrepot.ports.reuse import Donor
 from entrepot.ports.upstream import Upstream
 from entrepot.serving.channels import Channels
 from entrepot.serving.fetch_request import Means, errand_for
+from entrepot.serving.index_reader import PageReader
 from entrepot.serving.known_files import Expectation, Facts
 from entrepot.serving.lookup import Entries
 from entrepot.serving.metadata import made_from_wheel
@@ -54,8 +55,8 @@ from entrepot.serving.run_stats import Tally
 from entrepot.serving.stale_if_error import Situation, StandIns
 from entrepot.serving.stored_response import Replies
 from entrepot.serving.transfers import Flights
-from entrepot.simple.worker import PageReader
 from entrepot.stored import Head, canonical_url
+from entrepot.worker_pool import WorkerPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,9 @@ class Service:
         self._clock = clock
         self._rules = rules
         self._tally = tally
-        self._channels = Channels(entries, facts.catalogue, clock)
-        self._readers = Readers(PageReader(), self._channels)
+        pool = WorkerPool()
+        self._channels = Channels(entries, facts.catalogue, clock, pool)
+        self._readers = Readers(PageReader(pool), self._channels, pool)
         means = Means(
             entries,
             upstream,
