@@ -18,15 +18,17 @@ from entrepot.httpcache import Bypass, Hit, Miss, Stale, Store, lookup, on_respo
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
 from entrepot.lockfiles import read_lock
 from entrepot.names import classify, filename_of, is_plain_filename
+from entrepot.redaction import redacted_url
 from entrepot.server.http import HttpSide
 from entrepot.server.proxy import _authority
 from entrepot.serving.fetch_request import Note
 from entrepot.serving.resume import announced, continues, range_validator
 from entrepot.simple.page import looks_like_page, read_page
 from entrepot.store.layout import key_path
-from entrepot.stored import Head, authority_of, cache_key, canonical_url, redacted_url, variant_name
+from entrepot.stored import Head, cache_key, variant_name
 from entrepot.tools.pip.httpentry import Damage, Meta, decode, encode
 from entrepot.upstream.exchange import Exchange
+from entrepot.urls import authority_of, canonical_url
 
 ROOT = "/store"
 HEAD = Head(

@@ -20,7 +20,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 PACKAGE = "entrepot"
 
 DOMAIN = frozenset(
-    "httpcache simple channel worker_pool lockfiles eviction names digests stored sizes links fs loopback patches".split(),
+    "httpcache simple channel worker_pool lockfiles eviction names digests urls redaction stored sizes links fs patches".split(),
 )
 """Packages and modules that hold values and rules and know neither ports nor adapters."""
 ADAPTERS = frozenset({"store", "upstream", "tools"})

@@ -24,7 +24,8 @@ from entrepot.digests import Digest
 from entrepot.errors import InvalidRepodata
 from entrepot.links import Link
 from entrepot.names import is_plain_filename
-from entrepot.stored import authority_of, canonical_url, has_secret
+from entrepot.redaction import has_secret
+from entrepot.urls import authority_of, canonical_url
 
 SOME = settings(max_examples=150, deadline=None)
 C = "https://channel.test/c/noarch/"

@@ -20,10 +20,12 @@ from entrepot.errors import FormatError, InvalidPage
 from entrepot.lockfiles import hosts_in_lock, read_arguments, read_lock
 from entrepot.names import classify, filename_of, is_plain_filename, normal_version
 from entrepot.ports.tool import Kind
+from entrepot.redaction import has_secret, redacted_url
 from entrepot.simple.anchors import anchors
 from entrepot.simple.negotiate import acceptable, decodable, decode
 from entrepot.simple.page import looks_like_page, read_page
-from entrepot.stored import Head, authority_of, cache_key, canonical_url, has_secret, redacted_url
+from entrepot.stored import Head, cache_key
+from entrepot.urls import authority_of, canonical_url
 
 SOME = settings(max_examples=150, deadline=None)
 

@@ -16,7 +16,8 @@ from entrepot.digests import Digest, Hasher
 from entrepot.errors import Busy, FormatError, InvalidHead, StoreError
 from entrepot.ports.store import Blob, ObjectMeta, Store
 from entrepot.ports.tool import Entry, Finding, Kind, Place, Progress, Surroundings, Tool
-from entrepot.stored import FORMAT, Head, body_key, has_secret
+from entrepot.redaction import has_secret
+from entrepot.stored import FORMAT, Head, body_key
 
 CHUNK = 1 << 20
 

@@ -23,7 +23,8 @@ from entrepot.channel.records import Record, Table
 from entrepot.errors import InvalidRepodata
 from entrepot.links import Link
 from entrepot.names import is_plain_filename
-from entrepot.stored import authority_of, has_secret, tokens_in
+from entrepot.redaction import has_secret, tokens_in
+from entrepot.urls import authority_of
 
 LONGEST = 16 << 20
 """Characters of one value: of a record, or of all that is skipped at once, as the list of removed

@@ -27,7 +27,7 @@ from urllib.parse import urljoin
 
 from entrepot.channel.coding import LARGEST_WHOLE, unzstd, zstd
 from entrepot.errors import InvalidRepodata
-from entrepot.simple.urls import Resolver
+from entrepot.urls import Resolver
 
 if TYPE_CHECKING:
     import msgpack

@@ -15,7 +15,7 @@ from entrepot.links import Link
 from entrepot.lockfiles.files import Collector, digest_or_none
 from entrepot.lockfiles.pins import Known
 from entrepot.names import normalize
-from entrepot.stored import canonical_url
+from entrepot.urls import canonical_url
 
 _LINE = re.compile(r"(\s*)(-\s+)?([A-Za-z_][\w-]*):(?:\s+(.*))?").fullmatch
 _URL_KEYS = ("url", "conda", "pypi")

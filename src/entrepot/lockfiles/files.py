@@ -10,8 +10,7 @@ from entrepot.errors import FormatError
 from entrepot.links import Link
 from entrepot.lockfiles.pins import Allowed, Known
 from entrepot.names import classify, filename_of
-from entrepot.simple.urls import Resolver, spellings
-from entrepot.stored import authority_of
+from entrepot.urls import Resolver, authority_of, spellings
 
 
 def digest_or_none(text: object) -> Digest | None:

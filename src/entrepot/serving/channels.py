@@ -32,7 +32,8 @@ from entrepot.serving.known_files import NOTHING, Expectation, Learned
 from entrepot.serving.lookup import Entries
 from entrepot.serving.new_entry import draft_head
 from entrepot.serving.policy import NEGATIVES
-from entrepot.stored import Head, authority_of, canonical_url
+from entrepot.stored import Head
+from entrepot.urls import authority_of, canonical_url
 from entrepot.worker_pool import WorkerPool
 
 T = TypeVar("T")

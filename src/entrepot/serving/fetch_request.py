@@ -14,11 +14,13 @@ from entrepot.httpcache import Decision, Hit, Miss, unconditional
 from entrepot.httpcache.messages import RequestHead, StoredResponse
 from entrepot.ports.clock import Clock
 from entrepot.ports.upstream import Upstream
+from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation, Facts
 from entrepot.serving.lookup import Entries
 from entrepot.serving.page_readers import Readers
 from entrepot.serving.resume import as_it_is
-from entrepot.stored import Head, canonical_url, redacted_url
+from entrepot.stored import Head
+from entrepot.urls import canonical_url
 
 
 class State(Enum):

@@ -16,7 +16,7 @@ from entrepot.links import Link
 from entrepot.lockfiles import Known, Pins
 from entrepot.names import classify, filename_of
 from entrepot.ports.catalogue import Catalogue
-from entrepot.stored import canonical_url
+from entrepot.urls import canonical_url
 
 Learned = tuple[Iterable[Link], Iterable[str]]
 """Links, and hosts as ``HOST:PORT``."""

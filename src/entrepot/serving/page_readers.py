@@ -13,13 +13,14 @@ from functools import partial
 from entrepot.channel.forms import tells_of_archives
 from entrepot.errors import FormatError
 from entrepot.links import Link
+from entrepot.redaction import SECRET_QUERY, tokens_in
 from entrepot.serving.channels import Channels
 from entrepot.serving.index_reader import SMALL_CODED_PAGE, PageReader, Span
 from entrepot.serving.known_files import Learned, Reader
 from entrepot.serving.lookup import Entries
 from entrepot.simple.negotiate import decode
 from entrepot.simple.page import is_simple_type
-from entrepot.stored import SECRET_QUERY, Head, tokens_in
+from entrepot.stored import Head
 from entrepot.worker_pool import WorkerPool
 
 

@@ -55,7 +55,8 @@ from entrepot.serving.run_stats import Tally
 from entrepot.serving.stale_if_error import Situation, StandIns
 from entrepot.serving.stored_response import Replies
 from entrepot.serving.transfers import Flights
-from entrepot.stored import Head, canonical_url
+from entrepot.stored import Head
+from entrepot.urls import canonical_url
 from entrepot.worker_pool import WorkerPool
 
 

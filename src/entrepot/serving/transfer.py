@@ -19,7 +19,8 @@ from entrepot.serving.follow import Follower
 from entrepot.serving.policy import agrees, immutable
 from entrepot.serving.resume import starts_alike
 from entrepot.serving.transfer_progress import NOTICED_S, Progress
-from entrepot.stored import Head, canonical_url
+from entrepot.stored import Head
+from entrepot.urls import canonical_url
 
 FOLLOW_S = 0.01
 """Seconds between looks at a download that another process leads."""

@@ -24,8 +24,8 @@ from entrepot.errors import FormatError, InvalidPage
 from entrepot.links import Link
 from entrepot.names import SUFFIXES, classify, filename_of, is_plain_filename, normalize
 from entrepot.simple.anchors import anchors
-from entrepot.simple.urls import Resolver, spellings
-from entrepot.stored import cache_key, canonical_url
+from entrepot.stored import cache_key
+from entrepot.urls import Resolver, canonical_url, spellings
 
 
 @dataclass(frozen=True, slots=True)

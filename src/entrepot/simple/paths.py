@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from entrepot.digests import Digest
-from entrepot.stored import authority_of
+from entrepot.urls import authority_of
 
 _PATH = re.compile(
     r"https?://[^/]+/packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/([^/?#]+)"

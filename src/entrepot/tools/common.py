@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from entrepot.ports.client_setup import Door
+from entrepot.urls import is_loopback
 
 MARKER = "ENTREPOT_RUN"
 """Set for the child to ``HOST:PORT`` of the door: a ``run`` inside finds the outer one by it."""
@@ -182,13 +183,7 @@ def on_loopback(urls: Iterable[str]) -> bool:
     >>> on_loopback(["https://index.test/simple", "http://127.0.0.2:3141/root"])
     True
     """
-    return any(
-        host == "localhost"
-        or host.endswith(".localhost")
-        or host == "::1"
-        or host.startswith("127.")
-        for host in map(_host, urls)
-    )
+    return any(map(is_loopback, map(_host, urls)))
 
 
 def _host(url: str) -> str:

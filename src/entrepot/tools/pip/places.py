@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from entrepot.ports.tool import Layer, Place, Surroundings
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.defaults import default_index
 from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips
