@@ -23,7 +23,7 @@ from entrepot.server.http import HttpSide
 from entrepot.server.proxy import _authority
 from entrepot.serving.fetch_request import Note
 from entrepot.serving.resume import announced, continues, range_validator
-from entrepot.simple.page import looks_like_page, read_page
+from entrepot.simple.page import read_page
 from entrepot.store.layout import key_path
 from entrepot.stored import Head, cache_key, variant_name
 from entrepot.tools.pip.httpentry import Damage, Meta, decode, encode
@@ -187,7 +187,6 @@ def connect_line(raw: bytes) -> None:
 def index_page(content_type: str, raw: bytes) -> None:
     """From upstream: a page whose links are whole, or our own error."""
     url = "https://index.test/simple/demo/"
-    looks_like_page(url, content_type, raw)
     try:
         page = read_page(raw, content_type=content_type, url=url)
     except FormatError:

@@ -1,1 +1,1 @@
-"""Conda channels: their indexes (repodata, shards) read and rewritten. Pure: bytes in, values out."""
+"""Conda channels: their indexes (repodata, shards) read and rewritten. Pure: bytes to values."""
