@@ -25,7 +25,7 @@ from typing import Any
 from entrepot.digests import Digest
 from entrepot.errors import UsageError
 from entrepot.links import Link
-from entrepot.lockfiles.files import digest_or_none
+from entrepot.lockfiles.pins import digest_or_none
 from entrepot.names import classify, filename_of
 from entrepot.ports.tool import Surroundings
 from entrepot.redaction import redacted_words
