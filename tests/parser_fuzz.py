@@ -14,7 +14,7 @@ from functools import partial
 
 from entrepot.digests import Digest
 from entrepot.errors import EntrepotError, FormatError
-from entrepot.httpcache import Bypass, Hit, Miss, Stale, Store, lookup, on_response
+from entrepot.httpcache.exchange import Bypass, Hit, Miss, Stale, Store, lookup, on_response
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
 from entrepot.lockfiles import read_lock
 from entrepot.names import classify, filename_of, is_plain_filename

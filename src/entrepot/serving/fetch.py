@@ -30,8 +30,10 @@ from entrepot.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from entrepot.httpcache import Action, Discard, Reason, Refresh, Store, on_response, unconditional
+from entrepot.httpcache.conditional import unconditional
+from entrepot.httpcache.exchange import Action, Discard, Refresh, Store, on_response
 from entrepot.httpcache.messages import ResponseHead, StoredResponse
+from entrepot.httpcache.policy import Reason
 from entrepot.ports.store import Growing
 from entrepot.ports.upstream import Answer
 from entrepot.serving.fetch_request import Errand, Means, Note, State

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from entrepot.errors import FormatError
-from entrepot.httpcache import Decision, Hit, Miss, unconditional
+from entrepot.httpcache.conditional import unconditional
+from entrepot.httpcache.exchange import Decision, Hit, Miss
 from entrepot.httpcache.messages import RequestHead, StoredResponse
 from entrepot.ports.clock import Clock
 from entrepot.ports.upstream import Upstream

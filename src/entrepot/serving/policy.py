@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from entrepot.httpcache import can_reuse_for, http_date
+from entrepot.httpcache.fields import http_date
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
+from entrepot.httpcache.policy import can_reuse_for
 from entrepot.redaction import has_secret
 from entrepot.serving.known_files import Expectation
 from entrepot.simple.negotiate import acceptable, decodable

@@ -18,8 +18,10 @@ from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 
-from entrepot.httpcache import Miss, Stale, StaleUse, can_reuse_for, lookup, unconditional
+from entrepot.httpcache.conditional import unconditional
+from entrepot.httpcache.exchange import Miss, Stale, lookup
 from entrepot.httpcache.messages import RequestHead
+from entrepot.httpcache.policy import StaleUse, can_reuse_for
 from entrepot.links import Link
 from entrepot.names import normalize
 from entrepot.redaction import has_secret

@@ -11,8 +11,9 @@ import dataclasses
 from urllib.parse import urljoin, urlsplit
 
 from entrepot.digests import Hasher
-from entrepot.httpcache import entity_tag, http_date, selecting_values
+from entrepot.httpcache.fields import entity_tag, http_date
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
+from entrepot.httpcache.policy import selecting_values
 from entrepot.ports.store import Blob, Growing
 from entrepot.stored import Head
 

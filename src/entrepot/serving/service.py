@@ -20,20 +20,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from entrepot.errors import UpstreamError
-from entrepot.httpcache import (
+from entrepot.httpcache.exchange import (
     Bypass,
     Decision,
     Hit,
     Miss,
-    Reason,
     Stale,
-    StaleUse,
-    forwardable,
     invalidated_urls,
     lookup,
     revalidation,
 )
+from entrepot.httpcache.fields import forwardable
 from entrepot.httpcache.messages import RequestHead, ResponseHead
+from entrepot.httpcache.policy import Reason, StaleUse
 from entrepot.ports.clock import Clock
 from entrepot.ports.reuse import Donor
 from entrepot.ports.upstream import Upstream

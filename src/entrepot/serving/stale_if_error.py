@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from entrepot.errors import EntrepotError, UpstreamError
-from entrepot.httpcache import Decision, on_failure
+from entrepot.httpcache.exchange import Decision, on_failure
 from entrepot.httpcache.messages import RequestHead
 from entrepot.names import classify, filename_of
 from entrepot.redaction import redacted_url

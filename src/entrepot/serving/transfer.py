@@ -11,7 +11,7 @@ import asyncio
 
 from entrepot.digests import Digest
 from entrepot.errors import StoreError, TruncatedBody, UpstreamError
-from entrepot.httpcache import can_reuse_for
+from entrepot.httpcache.policy import can_reuse_for
 from entrepot.ports.store import Growing
 from entrepot.serving.fetch import Leader
 from entrepot.serving.fetch_request import Errand, Means, Note, State
