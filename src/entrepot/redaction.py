@@ -13,8 +13,9 @@ from entrepot.urls import split_url
 
 SECRET_QUERY = frozenset(
     (
-        "token access_token auth_token private_token job_token api_key apikey key password passwd secret sig signature se sp sv "
-        "x-amz-signature x-amz-credential x-amz-security-token x-goog-signature x-goog-credential awsaccesskeyid"
+        "token access_token auth_token private_token job_token api_key apikey key password passwd "
+        "secret sig signature se sp sv awsaccesskeyid x-amz-signature x-amz-credential "
+        "x-amz-security-token x-goog-signature x-goog-credential"
     ).split()
 )
 """Query names whose values are credentials (signed and tokenised URLs)."""
@@ -42,9 +43,7 @@ _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9_.~:/+!-]*").fullmatch
 def redacted_url(url: str) -> str:
     """The URL with user, password, ``/t/TOKEN/`` and secret query values masked.
 
-    For people, heads, logs and reports.
-
-    Never raises. The fragment is dropped.
+    The fragment is dropped. Never raises.
 
     >>> redacted_url("https://me:pw@host/t/tk-123/conda?sig=abc&v=1")
     'https://host/t/<TOKEN>/conda?sig=***&v=1'
@@ -56,7 +55,7 @@ def redacted_url(url: str) -> str:
 
 
 def redacted_words(words: Iterable[str]) -> list[str]:
-    """A command line with every secret masked that its URLs carry or its options and settings name, for reports.
+    """A command line with the secrets in its URLs, options and settings masked, for reports.
 
     >>> redacted_words(["pip", "-i", "https://me:pw@host/simple/", "TOKEN=abc", "--password", "pw"])
     ['pip', '-i', 'https://host/simple/', 'TOKEN=***', '--password', '***']
@@ -124,5 +123,3 @@ def _masked_pair(pair: str) -> str:
         if found and value and unquote_plus(name).strip().lower() in SECRET_QUERY
         else pair
     )
-
-

@@ -25,7 +25,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A stored response: the core's view, the body's digest, and what is known of the distribution in it."""
+    """A stored response: the core's view, the body's digest, and which distribution it is."""
 
     url: str
     """The canonical upstream URL, redacted: never with user, password, token or signature in it."""
@@ -86,12 +86,8 @@ class Head:
         ):
             if value:
                 data[flag] = True
-        return (
-            json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(
-                "utf-8", "surrogatepass"
-            )
-            + b"\n"
-        )
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "surrogatepass") + b"\n"
 
     @classmethod
     def from_bytes(cls, raw: bytes, *, key: str = "") -> Head:
@@ -100,21 +96,14 @@ class Head:
         Raises:
             InvalidHead: not a head, or of a format this version does not know.
         """
+        wrong = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
         try:
             return cls._from_json(json.loads(raw), key)
         except InvalidHead:
             raise
-        except (
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-            RecursionError,
-        ) as exc:
-            raise InvalidHead(
-                f"not a head: {exc}", text=raw[:80].decode("utf-8", "replace")
-            ) from exc
+        except wrong as exc:
+            text = raw[:80].decode("utf-8", "replace")
+            raise InvalidHead(f"not a head: {exc}", text=text) from exc
 
     @classmethod
     def _from_json(cls, data: dict[str, Any], key: str) -> Head:
@@ -164,19 +153,13 @@ def _seconds(value: Any) -> float:
 
 
 def cache_key(url: str) -> str:
-    """The directory of a URL's heads.
-
-    ``heads/`` and the sha256 of the canonical URL, split after two digits.
-    """
+    """The folder of a URL's heads: ``heads/``, then the sha256 of its canonical form, ``ab/cdef``."""
     value = hashlib.sha256(canonical_url(url).encode("utf-8", "surrogatepass")).hexdigest()
     return f"heads/{value[:2]}/{value[2:]}"
 
 
 def variant_name(vary: tuple[tuple[str, str | None], ...]) -> str:
-    """The file name of one variant.
-
-    ``0`` without ``Vary``, else 16 hex digits of its selecting values.
-    """
+    """The name of a variant: ``0`` without ``Vary``, else 16 hex digits of its selecting values."""
     if not vary:
         return "0"
     text = "\n".join(

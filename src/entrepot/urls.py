@@ -13,8 +13,7 @@ from urllib.parse import quote, unquote, urljoin
 def canonical_url(url: str) -> str:
     """The URL as cache key.
 
-    Scheme and host in lower case, default port, user and fragment dropped, empty path ``/``.
-
+    Scheme and host in lower case; default port, user and fragment dropped; an empty path is ``/``.
     Nothing else is touched: percent-encoding and query order are the origin's business (RFC 9110
     §4.2.3, RFC 3986 §6.2.3). Never raises; applying it twice changes nothing more.
 
@@ -62,9 +61,8 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 def split_url(url: str) -> tuple[str, str, str, str]:
     """Scheme in lower case (empty without one), userinfo, authority without it, path with query.
 
-    The fragment is dropped.
-
-    By RFC 3986 §3, without the checks for which the standard library's splitter raises.
+    The fragment is dropped. By RFC 3986 §3, without the checks for which the standard library's
+    splitter raises.
     """
     scheme, found, rest = url.partition("://")
     if not found or any(c in scheme for c in "/?#"):
@@ -154,7 +152,7 @@ _IS_PLAIN = re.compile(r"https?://[^/]*/[A-Za-z0-9._~/-]*").fullmatch
 
 
 def _without_dots(url: str) -> str:
-    """Dot segments removed from an absolute URL's path, as every client does before it asks (RFC 3986 §5.2.4)."""
+    """An absolute URL without dot segments, as every client asks for it (RFC 3986 §5.2.4)."""
     if "/." not in url:
         return url
     scheme, _, rest = url.partition("://")
