@@ -153,7 +153,7 @@ def _seconds(value: Any) -> float:
 
 
 def cache_key(url: str) -> str:
-    """The folder of a URL's heads: ``heads/``, then the sha256 of its canonical form, ``ab/cdef``."""
+    """The folder of a URL's heads, named by the sha256 of its canonical form."""
     value = hashlib.sha256(canonical_url(url).encode("utf-8", "surrogatepass")).hexdigest()
     return f"heads/{value[:2]}/{value[2:]}"
 
