@@ -6,6 +6,8 @@ first need, with fresh interpreters (a fork of a process with threads may deadlo
 two workers. Whatever becomes of them, a caller gets a result, a :class:`FormatError` or ``None``.
 """
 
+# ruff: noqa: SLF001 - the executor's kill_workers comes with Python 3.14, and does less
+
 from __future__ import annotations
 
 import asyncio
@@ -15,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
@@ -33,6 +35,7 @@ class WorkerPool:
         self._turns = asyncio.Semaphore(workers)
         self._starting = asyncio.Lock()
         self._executor: ProcessPoolExecutor | None = None
+        self._ending: list[threading.Thread] = []
         self._uses_threads = False
         self._closed = False
 
@@ -53,9 +56,9 @@ class WorkerPool:
         with suppress(TimeoutError, MemoryError, OSError):
             async with asyncio.timeout(timeout_s), self._turns:
                 for _ in range(2):
+                    executor = await self._ready()
                     if self._closed:
                         break
-                    executor = await self._ready()
                     if executor is None:
                         return await asyncio.to_thread(work, *arguments)
                     with suppress(BrokenExecutor):
@@ -66,18 +69,22 @@ class WorkerPool:
         """End the workers; what they are at is lost. May be called twice."""
         self._closed = True
         if self._executor is not None:
-            await asyncio.to_thread(self._end, self._executor, wait=True)
+            self._end(self._executor)
+        for thread in self._ending:
+            await asyncio.to_thread(thread.join)
 
     async def _ready(self) -> ProcessPoolExecutor | None:
         """The executor; ``None`` where no worker can be started."""
         async with self._starting:
-            if self._executor is None and not self._uses_threads:
+            if self._executor is None and not (self._uses_threads or self._closed):
                 try:
-                    self._executor = executor = await asyncio.to_thread(_start, self._workers)
-                    # Tells workers that cannot run here from work that kills them.
-                    await self._result(executor, os.getpid)
+                    executor = await asyncio.to_thread(_start, self._workers)
+                    if not self._closed:
+                        self._executor = executor
+                        # Tells workers that cannot run here from work that kills them.
+                        await self._result(executor, os.getpid)
                 except (ImportError, NotImplementedError, OSError, BrokenExecutor):
-                    self._uses_threads = not self._closed
+                    self._uses_threads = True
         return self._executor
 
     async def _result(
@@ -98,20 +105,23 @@ class WorkerPool:
         except (BrokenExecutor, asyncio.CancelledError):
             # A worker cannot be told to stop, so all are ended when a caller has given up; what the
             # other one was at is done again.
-            self._end(executor, wait=False)
+            self._end(executor)
             raise
 
-    def _end(self, executor: ProcessPoolExecutor, *, wait: bool) -> None:
-        if self._executor is executor:
-            self._executor = None
-        # kill_workers comes with Python 3.14. The executor's own thread waits for the rest of a
-        # result that a worker was sending when it was killed, as long as anybody may still send it.
-        processes, results = executor._processes, executor._result_queue  # noqa: SLF001
-        if results is not None:
-            results._writer.close()  # type: ignore[attr-defined]  # noqa: SLF001
-        for process in list((processes or {}).values()):
+    def _end(self, executor: ProcessPoolExecutor) -> None:
+        if self._executor is not executor:
+            return  # another caller was quicker
+        self._executor = None
+        thread: Any = executor._executor_manager_thread
+        results: Any = executor._result_queue
+        # That thread would wait for ever for the rest of a result whose worker was killed while it
+        # sent it, because this process could still write to the pipe.
+        results._writer.close()
+        for process in list(executor._processes.values()):
             process.kill()
-        executor.shutdown(wait=wait, cancel_futures=True)
+        executor.shutdown(wait=False, cancel_futures=True)
+        if thread is not None:
+            self._ending.append(thread)
 
 
 def _start(workers: int) -> ProcessPoolExecutor:
@@ -135,14 +145,14 @@ def _isolated() -> Iterator[None]:
 
     with _OPTIONS:
         # Private, but all of multiprocessing's processes take their options from here.
-        options = util._args_from_interpreter_flags  # type: ignore[attr-defined]  # noqa: SLF001
-        util._args_from_interpreter_flags = lambda: [*options(), "-I", "-Wignore"]  # type: ignore[attr-defined]  # noqa: SLF001
+        options = util._args_from_interpreter_flags  # type: ignore[attr-defined]
+        util._args_from_interpreter_flags = lambda: [*options(), "-I", "-Wignore"]  # type: ignore[attr-defined]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            util._args_from_interpreter_flags = options  # type: ignore[attr-defined]  # noqa: SLF001
+            util._args_from_interpreter_flags = options  # type: ignore[attr-defined]
 
 
 def _become_worker() -> None:

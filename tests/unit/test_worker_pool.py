@@ -296,3 +296,31 @@ def _is_running(pid):
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+def test_a_pool_that_is_closed_while_it_starts_leaves_no_process():
+    async def main():
+        pool = WorkerPool()
+        task = asyncio.create_task(pool.run(60, time.sleep, 30))
+        await asyncio.sleep(0)
+        await pool.aclose()
+        return await task, pids(pool)
+
+    assert asyncio.run(main()) == (None, [])
+    assert multiprocessing.active_children() == []
+
+
+def test_closing_while_work_is_under_way_waits_for_the_end_of_its_worker(tmp_path):
+    async def main():
+        pool = WorkerPool()
+        task = asyncio.create_task(pool.run(60, sleep, tmp_path / "pid"))
+        pid = await written(tmp_path / "pid")
+        task.cancel()
+        await pool.aclose()
+        await asyncio.gather(task, return_exceptions=True)
+        await pool.aclose()
+        return pid
+
+    pid = asyncio.run(main())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
