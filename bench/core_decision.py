@@ -17,17 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from entrepot.httpcache import (
-    Headers,
-    Hit,
-    Miss,
-    RequestHead,
-    ResponseHead,
-    Store,
-    lookup,
-    on_response,
-    reply,
-)
+from entrepot.httpcache.answering import reply
+from entrepot.httpcache.exchange import Hit, Miss, Store, lookup, on_response
+from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 
 REQUEST = RequestHead(
     "GET",

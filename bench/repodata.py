@@ -1,11 +1,11 @@
 """Repodata of a large channel read on its way through.
 
-Processor time beside, memory, and how long the event loop was held.
+Processor time in the worker, memory, and how long the event loop was held.
 
     python bench/repodata.py [THOUSANDS_OF_RECORDS]
 
 The index is made up, in the shape that conda-index writes, as `repodata.json.zst`. `json.loads` of
-the same text is the measure: its time and its memory are given beside ours. `find` is one archive
+the same text is the measure: its time and its memory are given with ours. `find` is one archive
 asked for.
 """
 
@@ -24,8 +24,8 @@ sys.path[:0] = [str(HERE / "src")]
 
 import zstandard
 
-from entrepot.worker_pool import Span
-from entrepot.channel.worker import IndexReader
+from entrepot.serving.index_reader import RepodataReader, Span
+from entrepot.worker_pool import WorkerPool
 
 URL = "https://channel.test/c/linux-64/repodata.json.zst"
 
@@ -78,7 +78,8 @@ print(time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 
 async def ours(data, count):
-    reader = IndexReader(workers=1)
+    pool = WorkerPool(workers=1)
+    reader = RepodataReader(pool)
     longest, stop = 0.0, False
 
     async def watch():
@@ -93,7 +94,7 @@ async def ours(data, count):
     began = time.perf_counter()
     await reader.read("k", Span.of(data), url=URL)
     read_s = time.perf_counter() - began
-    (process,) = reader._processes[0]._all
+    (process,) = pool._executor._processes.values()
     times = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     cpu = (int(times[11]) + int(times[12])) / 100
     memory = next(
@@ -109,9 +110,10 @@ async def ours(data, count):
     await watching
     after = resource.getrusage(resource.RUSAGE_SELF)
     await reader.aclose()
+    await pool.aclose()
     own = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(
-        f"ours        {cpu:6.1f} s processor beside, {int(memory) // 1024} MB there; {read_s:.1f} s until it is read"
+        f"ours        {cpu:6.1f} s processor in the worker, {int(memory) // 1024} MB there; {read_s:.1f} s until it is read"
     )
     print(
         f"            {own:6.1f} s processor here, {(after.ru_maxrss - before.ru_maxrss) // 1024} MB more here; loop held {longest * 1000:.0f} ms at most"
@@ -131,4 +133,5 @@ def main():
     asyncio.run(ours(data, count))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -3,15 +3,9 @@
 Keyword ``max_age`` is field ``Max-Age``.
 """
 
-from entrepot.httpcache import (
-    Headers,
-    RequestHead,
-    ResponseHead,
-    StoredResponse,
-    format_date,
-    lookup,
-    on_response,
-)
+from entrepot.httpcache.exchange import lookup, on_response
+from entrepot.httpcache.fields import format_date
+from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
 
 NOW = 1_800_000_000.0
 URL = "https://index.test/simple/example/"

@@ -14,19 +14,21 @@ from functools import partial
 
 from entrepot.digests import Digest
 from entrepot.errors import EntrepotError, FormatError
-from entrepot.httpcache import Bypass, Hit, Miss, Stale, Store, lookup, on_response
+from entrepot.httpcache.exchange import Bypass, Hit, Miss, Stale, Store, lookup, on_response
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
 from entrepot.lockfiles import read_lock
 from entrepot.names import classify, filename_of, is_plain_filename
+from entrepot.redaction import redacted_url
 from entrepot.server.http import HttpSide
 from entrepot.server.proxy import _authority
 from entrepot.serving.fetch_request import Note
 from entrepot.serving.resume import announced, continues, range_validator
-from entrepot.simple.page import looks_like_page, read_page
+from entrepot.simple.page import read_page
 from entrepot.store.layout import key_path
-from entrepot.stored import Head, authority_of, cache_key, canonical_url, redacted_url, variant_name
+from entrepot.stored import Head, cache_key, variant_name
 from entrepot.tools.pip.httpentry import Damage, Meta, decode, encode
 from entrepot.upstream.exchange import Exchange
+from entrepot.urls import authority_of, canonical_url
 
 ROOT = "/store"
 HEAD = Head(
@@ -185,7 +187,6 @@ def connect_line(raw: bytes) -> None:
 def index_page(content_type: str, raw: bytes) -> None:
     """From upstream: a page whose links are whole, or our own error."""
     url = "https://index.test/simple/demo/"
-    looks_like_page(url, content_type, raw)
     try:
         page = read_page(raw, content_type=content_type, url=url)
     except FormatError:

@@ -1,17 +1,20 @@
-"""The arrows of the house: a layer may import those to its right, never one to its left.
+"""What the modules may know of each other.
 
-    cli -> server -> app -> ports -> the domain -> errors
-    stores, upstreams, tools -> ports and the domain
+A layer may import those to its right, never one to its left:
+
+    cli -> server, run -> serving, caches -> ports -> the domain -> errors
+    store, upstream, tools -> ports and the domain
 
 What is imported for the type checker alone counts: a name that is only read there still ties two
-layers together.
+layers together. Where the product does not keep a rule yet, the exceptions are listed in a constant
+named ``KNOWN_...`` and the list must be exact, so that it can only shrink.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +25,16 @@ PACKAGE = "entrepot"
 
 DOMAIN = frozenset(
     "httpcache simple channel worker_pool lockfiles eviction names digests stored sizes links "
-    "fs loopback patches cache_root ownership".split(),
+    "fs urls redaction patches cache_root ownership".split(),
 )
 """Packages and modules that hold values and rules and know neither ports nor adapters."""
 ADAPTERS = frozenset({"store", "upstream", "tools"})
 SETTINGS = frozenset({"config"})
-"""Where settings are read: for those who put things together, nobody else."""
-ASSEMBLERS = ("cli", "server.asgi", "server.wiring")
+"""Where settings are read: for the assemblers alone."""
+ASSEMBLERS = ("cli", "server.wiring")
 """The only ones that pick adapters and read settings."""
 SHARED_BY_TOOLS = frozenset({"condakit"})
-"""Folders beside the tools' rooms that hold what several of them share; they know no room."""
+"""Folders that hold what several tools share; they import no tool's folder."""
 FRONT = frozenset({"", "__main__"})
 
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
@@ -52,8 +55,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "front": frozenset({"front", "cli"}),
     "testing": frozenset({"testing", "ports", "domain", "errors"}),
 }
-"""A layer and the layers it may import from; those who assemble may take adapters and settings
-besides."""
+"""A layer and the layers it may import from; assemblers may also import adapters and settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ class Import:
 def layer(module: str) -> str:
     """The layer of a module (named without the package).
 
-    ``KeyError`` for one that nobody gave a layer.
+    Raises:
+        KeyError: it has none yet.
     """
     first = module.partition(".")[0]
     if first in FRONT:
@@ -140,10 +143,7 @@ def _may(importer: str, here: str, there: str) -> bool:
 
 
 def _tool_complaint(arrow: Import) -> str | None:
-    """A tool's room is its own.
-
-    What all share stands beside the rooms and knows none of them, but for the registry.
-    """
+    """A tool's folder is its own; what all share imports none of them, but for the registry."""
     rooms = [_room(module) for module in (arrow.importer, arrow.imported)]
     if rooms[1] is None or rooms[0] == rooms[1] or arrow.importer == "tools.registry":
         return None
@@ -199,7 +199,7 @@ BAD = {
     "a port knows the app": ("ports.tool", "from entrepot.serving.service import Service"),
     "a store knows the app, for types only": (
         "store.memory",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from entrepot.serving.transfer import Flight",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from entrepot.serving.transfer import Transfer",
     ),
     "a store knows an upstream": (
         "store.directory",
@@ -303,3 +303,235 @@ def test_no_list_of_words_is_broken_where_its_line_is():
         if (words := broken_words(path.read_text("utf-8")))
     }
     assert broken == {}
+
+
+# Circles
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Modules that import each other, directly or through others, each group sorted."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = list(graph.get(start, ()))
+        while waiting:
+            module = waiting.pop()
+            if module not in seen:
+                seen.add(module)
+                waiting += graph.get(module, ())
+        return seen
+
+    reach = {module: reached(module) for module in graph}
+    groups = {
+        tuple(sorted(other for other in reach[module] if module in reach.get(other, ())))
+        for module in graph
+        if module in reach[module]
+    }
+    return sorted(map(list, groups))
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Each module's imports, those of its own package and of what lies in it left out."""
+    return {
+        module: {
+            arrow.imported
+            for arrow in imports(path.read_text("utf-8"), module, frozenset(MODULES))
+            if not f"{module}.".startswith(f"{arrow.imported}.") and arrow.imported
+            if not f"{arrow.imported}.".startswith(f"{module}.")
+        }
+        for module, path in MODULES.items()
+    }
+
+
+KNOWN_CIRCLES = [["caches.own", "caches.verify"], ["server.proxy", "server.proxy_server"]]
+
+
+def test_no_modules_import_each_other():
+    assert circles(import_graph()) == KNOWN_CIRCLES
+
+
+def test_a_circle_is_found():
+    graph = {"a": {"b", "x"}, "b": {"c"}, "c": {"a"}, "x": {"y"}, "y": set(), "z": {"z2"}}
+    assert circles(graph | {"z2": {"z"}}) == [["a", "b", "c"], ["z", "z2"]]
+
+
+# Purity
+
+PURE = ("httpcache", "simple", "channel", "lockfiles")
+"""Bytes and values in, values out."""
+IMPURE = frozenset("os asyncio time logging socket sqlite3".split())
+
+
+def impure_imports(source: str) -> list[str]:
+    """The modules of the standard library in a source that do I/O or know the time."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").partition(".")[0])
+    return sorted(found & IMPURE)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.partition(".")[0] in PURE])
+def test_what_is_pure_imports_nothing_that_does_io_or_knows_the_time(module: str):
+    assert impure_imports(MODULES[module].read_text("utf-8")) == []
+
+
+def test_an_impure_import_is_found():
+    late = "def work():\n    from os.path import join\n    import asyncio as a, json"
+    assert impure_imports(late) == ["asyncio", "os"]
+
+
+# Adapters
+
+PICKERS = frozenset({"cli.wiring", "server.wiring"})
+"""One module of ``cli`` and one of ``server`` pick adapters."""
+KNOWN_PICKERS = frozenset(
+    "cli.cmd_list cli.cmd_run cli.cmd_status cli.cmd_warm cli.conda_warming".split()
+)
+
+
+def test_adapters_are_picked_in_one_module_of_cli_and_one_of_server():
+    pickers = {
+        module
+        for module, imported in import_graph().items()
+        if layer(module) in {"cli", "server"} and any(layer(m) in ADAPTERS for m in imported)
+    }
+    assert pickers - PICKERS == KNOWN_PICKERS
+
+
+# Names of the store's files
+
+
+STORE_NAMES = re.compile(
+    r"(?:flights|locks|boot|bodies|heads)(?:/.*)?|entrepot-store|.*\.(?:part|note)|catalogue.*\.sqlite"
+    r"|catalogue-|\.lock"
+)
+KEY_MAKERS = frozenset({"store.layout", "stored"})
+"""Where the store's file names stand, and where keys are made."""
+WITH_A_STORE = frozenset({"ports", "store", "serving", "caches", "server", "run", "cli"})
+KNOWN_STORE_NAMES = {
+    "caches.own": "bodies bodies/sha256 flights/ heads",
+    "caches.partial_downloads": ".note .part flights flights/",
+    "caches.verify": "bodies heads",
+    "store.catalogue": "catalogue- catalogue.sqlite heads",
+    "store.database": ".lock",
+    "store.directory": "bodies/",
+    "store.disk": ".lock",
+    "store.gc": ".lock .note .part bodies heads",
+    "store.partial_file": ".note .part",
+}
+
+
+def texts(source: str) -> set[str]:
+    """Every string of a source that is no docstring; of f-strings, the constant parts."""
+    tree = ast.parse(source)
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if id(node) not in docstrings
+    }
+
+
+def test_the_names_of_the_stores_files_stand_in_its_layout_alone():
+    found = {
+        module: " ".join(sorted(filter(STORE_NAMES.fullmatch, texts(path.read_text("utf-8")))))
+        for module, path in MODULES.items()
+        if module.partition(".")[0] in WITH_A_STORE and module not in KEY_MAKERS
+    }
+    assert {module: names for module, names in found.items() if names} == KNOWN_STORE_NAMES
+
+
+def test_a_name_of_the_store_is_found_and_a_docstring_is_none():
+    source = '"""flights"""\npath = f"{root}/x" + ".part"\nother = root / "boot"\n"locks"'
+    assert set(filter(STORE_NAMES.fullmatch, texts(source))) == {".part", "boot"}
+
+
+# Fakes
+
+CONTRACTS = Path(__file__).parent / "contract"
+GIVEN = frozenset({"Blob", "Growing", "Answer"})
+"""Ports whose objects another port gives: its contract checks them."""
+KNOWN_FAKES = {"FakeTool": "Tool", "PipSettings": "Settings"}
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """A class as its source shows it."""
+
+    name: str
+    bases: tuple[str, ...]
+    members: frozenset[str]
+
+
+def classes(source: str) -> Iterator[Class]:
+    """Every class with its public methods and the attributes that it sets."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            members = {n.name for n in node.body if isinstance(n, FUNCTIONS)}
+            members |= {n.id for n in map(_target, node.body) if isinstance(n, ast.Name)}
+            members |= {
+                n.attr
+                for n in ast.walk(node)
+                if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
+            }
+            public = frozenset(name for name in members if not name.startswith("_"))
+            yield Class(node.name, tuple(map(ast.unparse, node.bases)), public)
+
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _target(node: ast.stmt) -> ast.expr | None:
+    if isinstance(node, ast.AnnAssign):
+        return node.target
+    return node.targets[0] if isinstance(node, ast.Assign) else None
+
+
+def fakes(ports: Iterable[Class], others: Iterable[Class]) -> dict[str, str]:
+    """The classes that have all that a port asks for, each with that port.
+
+    A port that asks for one thing is left out: any class may have that. So is one that is part of
+    another port, and a subclass of a fake, which inherits that it was checked.
+    """
+    ports, others = list(ports), list(others)
+    parts = {base for port in ports for base in port.bases} | GIVEN
+    found = {}
+    for port in ports:
+        asked = _with_bases(port, ports)
+        if "Protocol" in port.bases and port.name not in parts and len(asked) > 1:
+            found |= {each.name: port.name for each in others if asked <= _with_bases(each, others)}
+    inherit = {each.name for each in others if found.keys() & set(each.bases)}
+    return {name: port for name, port in found.items() if name not in inherit}
+
+
+def _with_bases(one: Class, all_of_them: list[Class]) -> frozenset[str]:
+    bases = (each for each in all_of_them if each.name in one.bases and each.name != one.name)
+    return one.members.union(*(_with_bases(base, all_of_them) for base in bases))
+
+
+def _classes_in(*folders: Path) -> Iterator[Class]:
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            yield from classes(path.read_text("utf-8"))
+
+
+def test_every_fake_of_a_port_passes_that_ports_contract():
+    root = SOURCE / PACKAGE
+    found = fakes(_classes_in(root / "ports"), _classes_in(CONTRACTS.parent, root / "testing"))
+    checked = "\n".join(path.read_text("utf-8") for path in CONTRACTS.glob("*.py"))
+    left = {name: port for name, port in found.items() if not re.search(rf"\b{name}\b", checked)}
+    assert {"ManualClock": "Clock", "ScriptedUpstream": "Upstream"}.items() <= found.items()
+    assert left == KNOWN_FAKES
+
+
+def test_a_fake_is_known_by_what_it_has():
+    port = "class Half(Protocol):\n a: int\n def b(self): ...\nclass Port(Half, Protocol):\n c = 1"
+    fake = "class Base:\n def __init__(self):\n  self.a = 1\nclass Fake(Base):\n b = c = 2"
+    fake = fake.replace("b = c = 2", "c = 2\n def b(self): ...")
+    other = "class Other:\n def b(self): ...\n c = 2\nclass Sub(Fake): ..."
+    found = fakes(classes(port), [*classes(fake), *classes(other)])
+    assert found == {"Fake": "Port"}

@@ -45,12 +45,10 @@ class Digest:
     def __post_init__(self) -> None:
         length = LENGTHS.get(self.algorithm)
         if length is None:
-            raise FormatError(
-                f"{self.algorithm!r} is no digest algorithm entrepot knows", text=self.algorithm
-            )
+            raise FormatError(f"unknown digest algorithm {self.algorithm!r}", text=self.algorithm)
         if len(self.value) != length or not _HEX(self.value):
             raise FormatError(
-                f"{self.value!r} is not a {self.algorithm} value: {length} hex digits",
+                f"invalid {self.algorithm} value {self.value!r}: not {length} hex digits",
                 text=self.value,
             )
 

@@ -4,8 +4,8 @@
 
     EntrepotError
       ConfigError                   a setting is wrong: its name, its value and where it came from
-        ChangedSince                what --undo should take back was changed by somebody else
-      UsageError                    the command line asks for something that cannot be
+        ChangedSince                what --undo would restore has been changed since
+      UsageError                    the command line asks for something impossible
       FormatError(ValueError)       bytes or a name that do not follow their format
         InvalidFilename, InvalidPage, InvalidHead
         InvalidRepodata, RepodataTooLarge
@@ -14,8 +14,8 @@
         UpstreamUnreachable, UpstreamProtocolError, TruncatedBody, DigestMismatch    502
       StoreError                    our side failed
         StoreUnavailable (503), StoreFull
-      Busy                          a lock was not to be had in time
-      ProtocolMisuse                our own code asked for an illegal transition: a bug, never the user's fault
+      Busy                          a lock was not free in time
+      ProtocolMisuse                our own code asked for an illegal transition: always a bug
 
 An error holds data; the text a person reads is made in ``cli/output.py``. Absence is never an
 exception: it is ``None`` or a ``Miss``. Nothing but this module may define an exception that
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 
 class EntrepotError(Exception):
-    """The root. ``reference`` is a stable kebab-case name.
-
-    ``hint`` says how to mend it (may be empty).
+    """The root; ``reference`` is a stable kebab-case name.
 
     Args:
         message: what went wrong and why, in one or two sentences, without a trailing newline.
@@ -66,7 +64,7 @@ class ConfigError(EntrepotError):
 
 
 class ChangedSince(ConfigError):
-    """What ``--undo`` should take back is not what the change had made any more; nothing was done.
+    """What ``--undo`` would restore has been changed since; nothing was done.
 
     Args:
         what: the key; empty: the file as a whole.
@@ -103,7 +101,7 @@ class FormatError(EntrepotError, ValueError):
 
 
 class InvalidFilename(FormatError):
-    """No wheel, sdist or conda archive can have this name."""
+    """A name that no wheel, sdist or conda archive can have."""
 
     reference = "bad-filename"
 
@@ -133,10 +131,7 @@ class InvalidHead(FormatError):
 
 
 class UpstreamError(EntrepotError):
-    """The other side failed.
-
-    ``url`` is redacted; ``status_hint`` is what a client should be told.
-    """
+    """The other side failed; ``url`` is redacted, ``status_hint`` is the status for a client."""
 
     reference = "upstream"
     status_hint: ClassVar[int] = 502
@@ -160,7 +155,7 @@ class UpstreamUnreachable(UpstreamError):
 
 
 class UpstreamProtocolError(UpstreamError):
-    """What came back is not HTTP that can be passed on, or the connection broke before a whole head."""
+    """The answer is not HTTP, or the connection broke before a whole head."""
 
     reference = "upstream-protocol"
 
@@ -189,7 +184,7 @@ class DigestMismatch(UpstreamError):
 
 
 class StoreError(EntrepotError):
-    """The store failed. A client whom the upstream can serve must not notice."""
+    """The store failed. A client that upstream can serve must not notice."""
 
     reference = "store"
 
@@ -207,7 +202,7 @@ class StoreFull(StoreError):
 
 
 class Busy(EntrepotError):
-    """Somebody else holds what is needed; ``holder`` names them when known. Exit status 4."""
+    """Another process holds a lock; ``holder`` names it when known. Exit status 4."""
 
     reference = "busy"
 
@@ -217,6 +212,6 @@ class Busy(EntrepotError):
 
 
 class ProtocolMisuse(EntrepotError):
-    """Our own code asked for an illegal transition. Always a bug of entrepot."""
+    """Our own code asked for an illegal transition: a bug of entrepot."""
 
     reference = "protocol-misuse"

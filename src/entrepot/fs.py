@@ -1,10 +1,7 @@
-"""Making files and folders where somebody else's may lie.
-
-Written in one step, and never left to root in another user's place.
+"""Making files and folders: in one step, and in another user's home not as root's own.
 
 ``sudo`` without ``-H`` keeps the user's HOME: what root makes there with mode 0600 its owner could
-not even read afterwards. So what root makes gets the owner of the folder it is made in. For
-everybody else nothing happens here but a look at their number.
+not even read afterwards. So what root makes gets the owner of the folder it is made in.
 """
 
 from __future__ import annotations
@@ -22,9 +19,9 @@ def _is_root() -> bool:
 
 
 def leave_to_owner(fd: int, folder: Path | int) -> None:
-    """Give an open file that was just made to the owner of its folder, if we are root and the folder is another user's.
+    """As root, give an open file that was just made to the owner of its folder.
 
-    By descriptor: a name in somebody else's folder could mean something else a moment later. The
+    By descriptor: in another user's folder a name could mean something else a moment later. The
     folder may be given by one as well.
     """
     if not _is_root():
@@ -36,29 +33,25 @@ def leave_to_owner(fd: int, folder: Path | int) -> None:
 
 
 def open_or_make(path: str | Path, flags: int, mode: int) -> int:
-    """Open a file, making it for the owner of its folder when it is not there.
-
-    One that is there stays whose it is.
+    """Open a file; when it is not there, make it for the owner of its folder.
 
     Raises:
         OSError: as the system says.
     """
     while True:
         if not flags & os.O_EXCL:
+            # First without making it: that would wait for others who make files in that folder.
             with suppress(FileNotFoundError):
-                return os.open(
-                    path, flags
-                )  # asking for it to be made, too, waits for whoever makes another in that folder
+                return os.open(path, flags)
         if not _is_root():
             return os.open(path, flags | os.O_CREAT, mode)
         try:
-            fd = os.open(
-                path, flags | os.O_CREAT | os.O_EXCL, mode
-            )  # never through a symbolic link to a file of root's
+            # Exclusively, so never through a symbolic link to a file of root's.
+            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
             if flags & os.O_EXCL or Path(path).is_symlink():
                 raise
-            continue  # somebody else was quicker
+            continue  # another process was quicker
         leave_to_owner(fd, Path(path).parent)
         return fd
 
@@ -112,9 +105,7 @@ def make_folders(folder: str | Path, mode: int = 0o777) -> None:
 
 
 def write_atomically(path: Path, data: bytes, *, secret: bool = False) -> None:
-    """Replace a file's content in one step.
-
-    Mode and owner stay, a symbolic link stays one and its target is written.
+    """Replace a file's content in one step; mode, owner and a symbolic link stay.
 
     Args:
         path: where; missing folders are made.
@@ -124,7 +115,7 @@ def write_atomically(path: Path, data: bytes, *, secret: bool = False) -> None:
     Raises:
         ConfigError: it may not be written.
     """
-    import tempfile  # noqa: PLC0415  (not for those who only read)
+    import tempfile  # noqa: PLC0415 - late: most commands write nothing
 
     target = Path(os.path.realpath(path))
     try:
@@ -156,9 +147,8 @@ def _like(path: Path, fd: int, about: os.stat_result | None, *, secret: bool) ->
         path.chmod(0o600 if secret else 0o666 & ~umask)
         return
     if hasattr(os, "fchown"):
-        with suppress(
-            PermissionError
-        ):  # only root may give a file away; the group alone often can be kept
+        # Only root may give a file away; the group alone often can be kept.
+        with suppress(PermissionError):
             os.fchown(fd, -1, about.st_gid)
             os.fchown(fd, about.st_uid, -1)
     path.chmod(stat.S_IMODE(about.st_mode))

@@ -1,7 +1,4 @@
-"""Links: what an index page or a lock file says about one file.
-
-A value of the domain; the catalogue remembers it.
-"""
+"""Links: values that pages and lock files give and the catalogue remembers."""
 
 from __future__ import annotations
 
@@ -12,10 +9,7 @@ from entrepot.digests import Digest
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What an index page or a lock file says about one file.
-
-    Its URL and the facts that travel with it.
-    """
+    """What an index page or a lock file says about one file."""
 
     url: str
     """Canonical upstream URL."""

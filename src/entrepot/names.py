@@ -34,7 +34,7 @@ CONDA_SUFFIXES = (".conda", ".tar.bz2")
 """How conda's archives end."""
 
 SUFFIXES = (".whl", *SDIST_SUFFIXES, ".conda", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg")
-"""How the files of distributions end, those included that nobody installs any more."""
+"""How the files of distributions end, including those that no tool installs any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,20 +170,6 @@ def parse_sdist_filename(filename: str) -> FileName:
     except ValueError as exc:
         raise InvalidFilename(str(exc), text=filename) from exc
     return FileName("sdist", str(name), str(version), filename)
-
-
-def parse_conda_filename(filename: str) -> FileName:
-    """A conda archive's file name: ``name-version-build`` with ``.conda`` or ``.tar.bz2``.
-
-    Raises:
-        InvalidFilename: it is none.
-    """
-    stem = next((filename[: -len(s)] for s in CONDA_SUFFIXES if filename.endswith(s)), "")
-    if found := _conda(filename, stem):
-        return found
-    raise InvalidFilename(
-        f"{filename!r} is not name-version-build.conda or .tar.bz2", text=filename
-    )
 
 
 @lru_cache(maxsize=4096)

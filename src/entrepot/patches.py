@@ -1,9 +1,7 @@
-"""The lines of a text that one change replaced, so that it can be taken back to the byte.
+"""The lines of a text that one change replaced, so that it can be undone to the byte.
 
-Text in, text out.
-
-Bytes that are no UTF-8 travel as surrogates. Whether a line may be remembered is not for this
-module to say.
+Text in, text out; bytes that are no UTF-8 travel as surrogates. Whether a line may be remembered
+(it may hold a password) is decided elsewhere.
 """
 
 from __future__ import annotations

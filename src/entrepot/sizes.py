@@ -35,7 +35,7 @@ _NUMBER = re.compile(
 
 
 def short(text: str) -> str:
-    """What somebody typed, for a message: its beginning when it is long.
+    """A text for a message: its beginning when it is long.
 
     >>> short("9" * 5_000)
     '999999999999999999999999999999999999...'
@@ -44,7 +44,7 @@ def short(text: str) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes meant by ``20G``, ``20GB`` (powers of 1000), ``20GiB`` (powers of 1024) or a plain number.
+    """Bytes meant by ``20G`` or ``20GB`` (powers of 1000), ``20GiB`` (of 1024) or a plain number.
 
     Raises:
         FormatError: no number, a negative one or an unknown unit.
@@ -56,13 +56,15 @@ def parse_size(text: str) -> int:
     unit = _SIZE_UNITS.get(found[2].lower()) if found else None
     if found is None or unit is None:
         raise FormatError(
-            f"{short(text)!r} is no size", text=text, hint="write it like 500MB, 20GB or 20GiB"
+            f"invalid size {short(text)!r}", text=text, hint="write it like 500MB, 20GB or 20GiB"
         )
     return int(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
 
 
 def parse_age(text: str) -> float:
-    """Seconds meant by ``90d``, ``12w``, ``6mo`` (30 days each), ``1y`` (365 days), ``36h``, ``10min`` or ``30s``.
+    """Seconds meant by ``30s``, ``10min``, ``36h``, ``90d``, ``12w``, ``6mo`` or ``1y``.
+
+    A month has 30 days, a year 365.
 
     Raises:
         FormatError: no number, or no unit: a bare number would be read as days by some and as
@@ -75,7 +77,7 @@ def parse_age(text: str) -> float:
     unit = _AGE_UNITS.get(found[2].lower()) if found else None
     if found is None or unit is None:
         raise FormatError(
-            f"{short(text)!r} is no age", text=text, hint="write it like 36h, 90d, 12w, 6mo or 1y"
+            f"invalid age {short(text)!r}", text=text, hint="write it like 36h, 90d, 12w, 6mo or 1y"
         )
     return float(found[1]) * unit
 

@@ -1,214 +1,177 @@
-"""Work in a process beside, so that nobody waits for it.
+"""Work that would hold up the event loop, done in worker processes.
 
-What takes a second on the event loop stops every other client.
-
-:class:`Beside` starts processes when they are needed and asks them; :func:`answer` is the process's
-side. Both ends speak in frames of msgpack; a question may have a body, which is sent piece by
-piece. What is asked is the business of :mod:`entrepot.simple.worker` and
-:mod:`entrepot.channel.worker`.
-
-The processes read no environment and answer nothing but their questions. They end with their
-standard input, so also when the parent is killed.
+What takes a second of Python on the event loop stops every other client, in a thread it slows them
+down; so large index pages and repodata are read by a ``ProcessPoolExecutor``. It is started at the
+first need, with fresh interpreters (a fork of a process with threads may deadlock), and has at most
+two workers. Whatever becomes of them, a caller gets a result, a :class:`FormatError` or ``None``.
 """
+
+# ruff: noqa: SLF001 - the executor's kill_workers comes with Python 3.14, and does less
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-from entrepot.errors import FormatError
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 T = TypeVar("T")
-Frame = dict[str, Any]
-
-PIECE = 256 << 10
-"""Bytes of a body sent at once; also about the most that an answer's frame has."""
+Ts = TypeVarTuple("Ts")
+_OPTIONS = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Bytes that can be read: a whole body, wherever it is."""
+class WorkerPool:
+    """Runs functions in worker processes, for one event loop. Close it with :meth:`aclose`."""
 
-    read: Callable[[int, int], bytes]
-    """Gives at most ``count`` bytes from ``start``."""
-    size: int
-
-    @classmethod
-    def of(cls, data: bytes) -> Span:
-        """Of bytes at hand."""
-        return cls(lambda start, count: data[start : start + count], len(data))
-
-    def whole(self) -> bytes:
-        """All of it."""
-        return self.read(0, self.size)
-
-    def pieces(self) -> Iterator[bytes]:
-        """All of it, piece by piece; short when it was cut under our hands."""
-        at = 0
-        while at < self.size and (piece := self.read(at, min(PIECE, self.size - at))):
-            at += len(piece)
-            yield piece
-
-
-class Beside:
-    """Processes of one kind, for one event loop.
-
-    Close it with :meth:`aclose`; nothing is started before the first question.
-
-    Args:
-        module: whose function ``main`` the processes run.
-        workers: how many there are at most.
-        timeout_s: seconds that one question may take, the wait for a free process included.
-    """
-
-    def __init__(self, module: str, *, workers: int, timeout_s: float) -> None:
-        self._module = module
-        self._free = asyncio.Semaphore(workers)
-        self._idle: list[Process] = []
-        self._all: set[Process] = set()
-        self._timeout_s = timeout_s
+    def __init__(self, *, workers: int = 2) -> None:
+        self._workers = workers
+        self._turns = asyncio.Semaphore(workers)
+        self._starting = asyncio.Lock()
+        self._executor: ProcessPoolExecutor | None = None
+        self._ending: list[threading.Thread] = []
+        self._uses_threads = False
         self._closed = False
 
-    async def ask(self, question: Frame, body: Span, take: Callable[[Frame], T | None]) -> T | None:
-        """The answer; ``None`` when it was lost: the process died or took too long.
+    async def run(self, timeout_s: float, work: Callable[[*Ts], T], *arguments: *Ts) -> T | None:
+        """What ``work`` returns; ``None`` when it was lost, which is no error.
 
-        A lost answer is no error.
+        Lost is what takes too long, kills its worker twice, or needs more memory than there is.
+        Where no worker can be started (no semaphores, too many processes), a thread does the work.
 
         Args:
-            question: what the process is asked.
-            body: sent after it.
-            take: given each frame of the answer; what it returns, if not ``None``, is the end of
-                it.
+            timeout_s: seconds that it may take, the wait for a free worker included.
+            work: a function of a module; it, its arguments and its result are pickled.
+            arguments: of ``work``.
 
         Raises:
-            FormatError: whatever ``take`` raises of the kind; that, too, is the end of it.
+            FormatError: as ``work`` does.
         """
-        if self._closed:
-            return None
-        refusal: FormatError | None = None
-        try:
-            async with asyncio.timeout(self._timeout_s), self._free:
-                process = self._idle.pop() if self._idle else await self._start()
-                healthy = False
-                try:
-                    answered = await _converse(process, question, body, take)
-                    healthy = True
-                except FormatError as exc:
-                    healthy, refusal, answered = True, exc, None
-                finally:
-                    if healthy and not self._closed:
-                        self._idle.append(process)
-                    else:
-                        await self._end(process)
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, ValueError):
-            return None
-        if refusal is not None:
-            raise refusal
-        return answered
+        with suppress(TimeoutError, MemoryError, OSError):
+            async with asyncio.timeout(timeout_s), self._turns:
+                for _ in range(2):
+                    executor = await self._ready()
+                    if self._closed:
+                        break
+                    if executor is None:
+                        return await asyncio.to_thread(work, *arguments)
+                    with suppress(BrokenExecutor):
+                        return await self._result(executor, work, *arguments)
+        return None
 
     async def aclose(self) -> None:
-        """End the processes; what is being asked is lost. May be called twice."""
+        """End the workers; what they are at is lost. May be called twice."""
         self._closed = True
-        for process in list(self._all):
-            await self._end(process)
-        self._idle.clear()
+        if self._executor is not None:
+            self._end(self._executor)
+        for thread in self._ending:
+            await asyncio.to_thread(thread.join)
 
-    async def _start(self) -> Process:
-        # -I: neither the working directory nor variables decide what is imported there. A session
-        # of its own: Ctrl-C in the terminal is for the command that is run; these end with their
-        # input.
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-c",
-            f"import sys; sys.path[:0] = sys.argv[1:]; from {self._module} import main; main()",
-            *_import_path(),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            limit=2 * PIECE,
-            start_new_session=True,
-        )
-        self._all.add(process)
-        return process
+    async def _ready(self) -> ProcessPoolExecutor | None:
+        """The executor; ``None`` where no worker can be started."""
+        async with self._starting:
+            if self._executor is None and not (self._uses_threads or self._closed):
+                try:
+                    executor = await asyncio.to_thread(_start, self._workers)
+                    if not self._closed:
+                        self._executor = executor
+                        # Tells workers that cannot run here from work that kills them.
+                        await self._result(executor, os.getpid)
+                except (ImportError, NotImplementedError, OSError, BrokenExecutor):
+                    self._uses_threads = True
+        return self._executor
 
-    async def _end(self, process: Process) -> None:
-        self._all.discard(process)
-        with suppress(ProcessLookupError):
+    async def _result(
+        self, executor: ProcessPoolExecutor, work: Callable[[*Ts], T], *arguments: *Ts
+    ) -> T:
+        """What ``work`` returns in a worker.
+
+        Raises:
+            BrokenExecutor: a worker was killed or could not be started; the executor has ended.
+        """
+        try:
+            try:
+                with _isolated():
+                    future = executor.submit(work, *arguments)
+            except (OSError, RuntimeError) as exc:
+                raise BrokenExecutor(str(exc)) from exc
+            return await asyncio.wrap_future(future)
+        except (BrokenExecutor, asyncio.CancelledError):
+            # A worker cannot be told to stop, so all are ended when a caller has given up; what the
+            # other one was at is done again.
+            self._end(executor)
+            raise
+
+    def _end(self, executor: ProcessPoolExecutor) -> None:
+        if self._executor is not executor:
+            return  # another caller was quicker
+        self._executor = None
+        thread: Any = executor._executor_manager_thread
+        results: Any = executor._result_queue
+        # That thread would wait for ever for the rest of a result whose worker was killed while it
+        # sent it, because this process could still write to the pipe.
+        results._writer.close()
+        for process in list(executor._processes.values()):
             process.kill()
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.wait()
+        executor.shutdown(wait=False, cancel_futures=True)
+        if thread is not None:
+            self._ending.append(thread)
 
 
-def _import_path() -> list[str]:
-    """Where this process imports from; ours first, relative entries left out."""
-    return [
-        str(Path(__file__).absolute().parents[1]),
-        *(entry for entry in sys.path if Path(entry).is_absolute()),
-    ]
+def _start(workers: int) -> ProcessPoolExecutor:
+    # Called in a thread, because these take tens of milliseconds to import.
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 - few need it
+    from multiprocessing import get_context  # noqa: PLC0415
+
+    with _isolated():
+        return ProcessPoolExecutor(workers, get_context("spawn"), initializer=_become_worker)
 
 
-async def _converse(
-    process: Process, question: Frame, body: Span, take: Callable[[Frame], T | None]
-) -> T:
-    import msgpack  # noqa: PLC0415 - late: who asks nothing does without
+@contextmanager
+def _isolated() -> Iterator[None]:
+    """Start processes as with ``python -I``, deaf to Ctrl-C and without warnings.
 
-    assert process.stdin is not None
-    assert process.stdout is not None
-    head = msgpack.packb(question)
-    process.stdin.write(b"%08x%016x" % (len(head), body.size) + head)
-    for piece in body.pieces():
-        process.stdin.write(piece)
-        await process.stdin.drain()
-    while True:
-        size = int(await process.stdout.readexactly(8), 16)
-        taken = take(msgpack.unpackb(await process.stdout.readexactly(size)))
-        if taken is not None:
-            return taken
-        await asyncio.sleep(0)
-
-
-# The process's side
-
-
-def answer(answers: Callable[[Frame, Iterator[bytes]], Iterator[Frame]]) -> None:
-    """Answer questions on standard input until it ends.
-
-    Args:
-        answers: given a question and the pieces of its body; no frame may come before the whole
-            body was read, but what is left of it at the end is skipped.
+    Neither the working directory nor a variable decides what they import until they have this
+    process's own path. Ctrl-C in the terminal is for the command that is run. And the process that
+    counts semaphores has nothing to say when this one is killed.
     """
-    import msgpack  # noqa: PLC0415 - late: the parent may never need it
+    from multiprocessing import util  # noqa: PLC0415 - few need it
 
-    with suppress(OSError, AttributeError):
+    with _OPTIONS:
+        # Private, but all of multiprocessing's processes take their options from here.
+        options = util._args_from_interpreter_flags  # type: ignore[attr-defined]
+        util._args_from_interpreter_flags = lambda: [*options(), "-I", "-Wignore"]  # type: ignore[attr-defined]
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            util._args_from_interpreter_flags = options  # type: ignore[attr-defined]
+
+
+def _become_worker() -> None:
+    """What a worker does first: it yields to others, says nothing and ends with its parent."""
+    from multiprocessing import parent_process  # noqa: PLC0415 - few need it
+
+    with suppress(OSError):
         os.nice(5)
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    while (head := source.read(24)) and len(head) == 24:
-        question_size, body_size = int(head[:8], 16), int(head[8:], 16)
-        question, body = msgpack.unpackb(source.read(question_size)), _pieces(source, body_size)
-        for frame in answers(question, body):
-            for _ in body:
-                pass
-            _send(sink, frame)
+    with suppress(OSError):
+        os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (1, 2):
+        os.dup2(null, fd)
+    parent = parent_process()
+    assert parent is not None
 
+    def end_with_parent() -> None:
+        # The queues do not tell: a worker holds both of their ends.
+        parent.join()
+        os._exit(1)
 
-def _pieces(source: BinaryIO, size: int) -> Iterator[bytes]:
-    while size and (piece := source.read(min(PIECE, size))):
-        size -= len(piece)
-        yield piece
-
-
-def _send(sink: BinaryIO, frame: Frame) -> None:
-    import msgpack  # noqa: PLC0415 - late: the parent may never need it
-
-    raw = msgpack.packb(frame, unicode_errors="replace")
-    sink.write(b"%08x" % len(raw) + raw)
-    sink.flush()
+    threading.Thread(target=end_with_parent, daemon=True).start()

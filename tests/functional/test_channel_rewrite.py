@@ -12,10 +12,10 @@ import pytest
 import clients
 from entrepot.channel.coding import unzstd, zstd
 from entrepot.channel.rewrite import (
+    empty_noarch,
     rewrite_repodata,
     rewrite_repodata_zst,
     rewrite_shard_index,
-    stand_in,
 )
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
@@ -39,7 +39,7 @@ class Served(Channel):
                 f"{self.path}/linux-64/{name}", self.led(name, body), "repodata", content_type
             )
         self.origin.add(
-            f"{self.path}/noarch/repodata.json", stand_in(f"{UPSTREAM}/noarch/repodata.json")
+            f"{self.path}/noarch/repodata.json", empty_noarch(f"{UPSTREAM}/noarch/repodata.json")
         )
         if "shards" in self.forms:
             self._publish_shards("linux-64")

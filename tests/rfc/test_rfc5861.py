@@ -3,7 +3,8 @@
 import pytest
 
 from cachecases import decide, get, stored
-from entrepot.httpcache import StaleUse, on_failure
+from entrepot.httpcache.exchange import on_failure
+from entrepot.httpcache.policy import StaleUse
 
 NEVER, NOW_AND_BEHIND, ON_ERROR = StaleUse.NEVER, StaleUse.WHILE_REVALIDATE, StaleUse.IF_ERROR
 

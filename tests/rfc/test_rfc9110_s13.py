@@ -3,7 +3,7 @@
 import pytest
 
 from cachecases import get, stored, when
-from entrepot.httpcache import reply
+from entrepot.httpcache.answering import reply
 
 ETAG = '"a"'
 MODIFIED = when(-5000)

@@ -3,7 +3,9 @@
 import pytest
 
 from cachecases import KEPT, decide, get, stored, when
-from entrepot.httpcache import Bypass, Hit, Miss, Reason, Stale, reply
+from entrepot.httpcache.answering import reply
+from entrepot.httpcache.exchange import Bypass, Hit, Miss, Stale
+from entrepot.httpcache.policy import Reason
 
 ENTRY = stored(
     etag='"a"', last_modified=when(-5000), date=when(0), content_length="10", content_type="a/b"

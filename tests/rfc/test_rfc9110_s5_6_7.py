@@ -2,7 +2,7 @@
 
 import pytest
 
-from entrepot.httpcache import http_date
+from entrepot.httpcache.fields import http_date
 
 SECONDS = 784111777
 NEAR = 1_800_000_000.0

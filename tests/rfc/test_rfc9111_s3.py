@@ -6,7 +6,8 @@
 import pytest
 
 from cachecases import KEPT, NOW, URL, answer, arrive, decide, get, when
-from entrepot.httpcache import Discard, Reason, Store, is_storable
+from entrepot.httpcache.exchange import Discard, Store
+from entrepot.httpcache.policy import Reason, is_storable
 
 ETAG = '"x"'
 

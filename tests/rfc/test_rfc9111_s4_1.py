@@ -3,16 +3,8 @@
 import pytest
 
 from cachecases import KEPT, URL, answer, arrive, decide, fields, get, stored, when
-from entrepot.httpcache import (
-    Discard,
-    Hit,
-    Miss,
-    Reason,
-    Refresh,
-    Stale,
-    can_reuse_for,
-    selecting_values,
-)
+from entrepot.httpcache.exchange import Discard, Hit, Miss, Refresh, Stale
+from entrepot.httpcache.policy import Reason, can_reuse_for, selecting_values
 
 JSON, HTML = "application/json", "text/html"
 

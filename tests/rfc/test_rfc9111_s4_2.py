@@ -3,15 +3,9 @@
 import pytest
 
 from cachecases import NOW, decide, get, stored, when
-from entrepot.httpcache import (
-    Hit,
-    Reason,
-    Stale,
-    StaleUse,
-    current_age,
-    freshness_lifetime,
-    on_failure,
-)
+from entrepot.httpcache.exchange import Hit, Stale, on_failure
+from entrepot.httpcache.freshness import current_age, freshness_lifetime
+from entrepot.httpcache.policy import Reason, StaleUse
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,9 @@ import pytest
 
 from cachecases import KEPT, NOW, answer, arrive, decide, get, stored, when
 from entrepot.errors import ProtocolMisuse
-from entrepot.httpcache import (
-    Bypass,
-    Discard,
-    Hit,
-    Reason,
-    Refresh,
-    Stale,
-    Store,
-    revalidation,
-    unconditional,
-)
+from entrepot.httpcache.conditional import unconditional
+from entrepot.httpcache.exchange import Bypass, Discard, Hit, Refresh, Stale, Store, revalidation
+from entrepot.httpcache.policy import Reason
 
 OLD = when(-5000)
 

@@ -3,7 +3,8 @@
 import pytest
 
 from cachecases import KEPT, URL, answer, arrive, decide, get, stored
-from entrepot.httpcache import Bypass, Discard, Reason, invalidated_urls
+from entrepot.httpcache.exchange import Bypass, Discard, invalidated_urls
+from entrepot.httpcache.policy import Reason
 
 BASE = "https://index.test/simple/"
 

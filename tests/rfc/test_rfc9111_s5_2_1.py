@@ -3,7 +3,8 @@
 import pytest
 
 from cachecases import KEPT, answer, arrive, decide, get, stored
-from entrepot.httpcache import Bypass, Discard, Hit, Miss, Reason, Stale, StaleUse
+from entrepot.httpcache.exchange import Bypass, Discard, Hit, Miss, Stale
+from entrepot.httpcache.policy import Reason, StaleUse
 
 
 @pytest.mark.parametrize(

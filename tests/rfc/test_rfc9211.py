@@ -2,8 +2,7 @@
 
 import pytest
 
-from cachecases import KEPT, decide, get, stored
-from entrepot.httpcache import Miss, Reason, cache_status, forward_reason
+from entrepot.httpcache.status_field import cache_status
 
 
 @pytest.mark.parametrize(
@@ -35,25 +34,3 @@ from entrepot.httpcache import Miss, Reason, cache_status, forward_reason
 )
 def test_the_value_is_a_structured_field(named, expected):
     assert cache_status(**named) == expected
-
-
-OTHER = stored(vary=(("accept", "x"),), cache_control=KEPT)
-
-
-@pytest.mark.parametrize(
-    ("decision", "expected"),
-    [
-        (decide(get(), stored(cache_control=KEPT)), None),
-        (decide(get(cache_control="no-cache"), stored(cache_control=KEPT)), "request"),
-        (decide(get(), stored()), "stale"),
-        (decide(get()), "uri-miss"),
-        (decide(get(), OTHER), "vary-miss"),
-        (decide(get(), stored(size=None)), "miss"),
-        (decide(get(method="POST")), "method"),
-        (decide(get(range="bytes=0-1")), "miss"),
-        (decide(get(cache_control="no-store"), stored()), "request"),
-        (Miss(Reason.ONLY_IF_CACHED, get()), "miss"),
-    ],
-)
-def test_every_decision_has_its_fwd_word(decision, expected):
-    assert forward_reason(decision) == expected

@@ -8,10 +8,10 @@ import pytest
 
 from entrepot.channel.coding import unzstd, zstd
 from entrepot.channel.rewrite import (
+    empty_noarch,
     rewrite_repodata,
     rewrite_repodata_zst,
     rewrite_shard_index,
-    stand_in,
 )
 from entrepot.errors import FormatError, InvalidRepodata
 
@@ -275,7 +275,7 @@ def test_a_damaged_or_swelling_shard_index_is_refused():
 
 def test_only_an_empty_noarch_is_made_up():
     base = "https://channel.test/lab"
-    plain = stand_in(f"{base}/noarch/repodata.json?x=1")
+    plain = empty_noarch(f"{base}/noarch/repodata.json?x=1")
     assert json.loads(plain) == {
         "info": {"subdir": "noarch"},
         "packages": {},
@@ -283,7 +283,7 @@ def test_only_an_empty_noarch_is_made_up():
         "removed": [],
         "repodata_version": 1,
     }
-    assert unzstd(stand_in(f"{base}/noarch/repodata.json.zst")) == plain
+    assert unzstd(empty_noarch(f"{base}/noarch/repodata.json.zst")) == plain
     for path in (
         "linux-64/repodata.json",
         "noarch/current_repodata.json",
@@ -292,4 +292,4 @@ def test_only_an_empty_noarch_is_made_up():
         "xnoarch/repodata.json",
         "noarch/x-repodata.json",
     ):
-        assert stand_in(f"{base}/{path}") is None
+        assert empty_noarch(f"{base}/{path}") is None

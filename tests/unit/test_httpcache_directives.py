@@ -1,8 +1,13 @@
 import pytest
 
-from entrepot.httpcache import Headers, cache_control, request_directives, response_directives
-from entrepot.httpcache.directives import NOTHING
+from entrepot.httpcache.directives import (
+    NOTHING,
+    cache_control,
+    request_directives,
+    response_directives,
+)
 from entrepot.httpcache.fields import MAX_DELTA
+from entrepot.httpcache.messages import Headers
 
 
 @pytest.mark.parametrize(

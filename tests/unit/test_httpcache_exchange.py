@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from cachecases import KEPT, answer, arrive, decide, get, stored
-from entrepot.httpcache import Bypass, Discard, Miss, Reason, Store, unconditional
+from entrepot.httpcache.conditional import unconditional
+from entrepot.httpcache.exchange import Bypass, Discard, Miss, Store
+from entrepot.httpcache.policy import Reason
 
 
 def test_a_miss_passes_the_clients_conditions_on():

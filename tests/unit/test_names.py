@@ -13,7 +13,6 @@ from entrepot.names import (
     is_plain_filename,
     normal_version,
     normalize,
-    parse_conda_filename,
     parse_sdist_filename,
     parse_wheel_filename,
 )
@@ -129,7 +128,6 @@ def test_a_conda_archive_is_taken_apart(filename, project, version, build):
         version,
         build,
     )
-    assert parse_conda_filename(filename) == found
 
 
 @pytest.mark.parametrize(
@@ -173,8 +171,6 @@ def test_what_is_no_distribution_has_no_class(filename):
         (parse_wheel_filename, "x-huh-py3-none-any.whl"),
         (parse_sdist_filename, "x.tar.gz"),
         (parse_sdist_filename, "x-1.0.tar.bz2"),
-        (parse_conda_filename, "x-1.0.conda"),
-        (parse_conda_filename, "x-1.0-0.zip"),
     ],
 )
 def test_a_name_that_a_person_gave_is_refused_with_the_name(parse, filename):

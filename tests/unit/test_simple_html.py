@@ -5,8 +5,7 @@ import json
 import pytest
 
 from entrepot.errors import InvalidPage
-from entrepot.simple.html import html_page
-from entrepot.simple.page import read_page
+from entrepot.simple.page import html_page, read_page
 from entrepot.testing import pages
 from entrepot.testing.origin import Origin
 

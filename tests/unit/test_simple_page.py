@@ -7,7 +7,7 @@ import pytest
 
 from entrepot.digests import Digest
 from entrepot.errors import InvalidPage
-from entrepot.simple.page import is_simple_type, looks_like_page, read_page
+from entrepot.simple.page import is_simple_type, read_page
 from entrepot.stored import cache_key
 
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -464,7 +464,6 @@ def test_hostile_html_takes_no_quadratic_time(hostile):
     start = time.process_time()
     for body in (hostile + ".whl", ".whl" + hostile + "<base x>"):
         read_html("<" + body)
-        looks_like_page(URL, "text/html", body[:65536].encode())
     assert time.process_time() - start < 2
 
 
@@ -497,37 +496,6 @@ def test_a_list_of_a_hundred_thousand_projects_is_read_at_once():
 )
 def test_types_of_the_simple_api_are_known(content_type, is_one):
     assert is_simple_type(content_type) is is_one
-
-
-@pytest.mark.parametrize(
-    ("url", "content_type", "start", "is_page"),
-    [
-        (URL, JSON, b"", True),
-        (
-            URL,
-            "text/html",
-            b'<html><head><meta name="pypi:repository-version" content="1.0">',
-            True,
-        ),
-        (URL, "text/html; charset=UTF-8", b"<title>Links for foo</title>", True),
-        (URL, "text/html", b"<html><title>Simple index</title>", True),
-        (URL, "text/html", b'<html><a href="../../foo-1.0.tar.gz#sha256=ab">', True),
-        (URL, "", b'<pre><a href="foo-1.0-py3-none-any.whl">foo', True),
-        (URL, "text/html", b'<html><a href="about.html">About</a><a href="style.zip">', False),
-        (URL, "text/html", b"<html>download foo-1.0.tar.gz here", False),
-        (URL, "text/html", b"", False),
-        (URL, "text/html", b"\x00\xff<<<>>", False),
-        (URL, "text/plain", b'<a href="foo-1.0.tar.gz">', False),
-        (URL, "application/json", b'{"meta": {"api-version": "1.0"}, "fil', True),
-        (URL, "application/json", b'  {"files": [', True),
-        (URL, "application/json", b'{"hello": "files"}', False),
-        (URL, "application/json", b"[]", False),
-        ("https://h/foo-1.0.tar.gz", "text/html", b'<a href="foo-1.0.tar.gz">', False),
-        ("https://h/foo-1.0.tar.gz", "application/octet-stream", b"\x1f\x8b", False),
-    ],
-)
-def test_an_index_page_is_told_from_an_ordinary_one(url, content_type, start, is_page):
-    assert looks_like_page(url, content_type, start) is is_page
 
 
 def test_reading_a_page_is_pure_and_links_are_values():

@@ -7,7 +7,7 @@ import pytest
 
 from entrepot.digests import Digest
 from entrepot.httpcache.messages import Headers
-from entrepot.simple.paths import path_digest
+from entrepot.simple.page import path_digest
 from entrepot.tools.pip.evidence import address_of, header_claims
 
 BODY = b"the body"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from entrepot.caches.inventory import Filter
 from entrepot.caches.listing import forms_of, joined, line, lined, lines_of
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.pip.cache import http_rows
 from entrepot.tools.pip.httpentry import key_of
 from entrepot.tools.pip.index import Folders, Shard, shard_of

@@ -8,7 +8,6 @@ from entrepot.errors import ConfigError
 from entrepot.upstream.proxies import (
     Origin,
     ProxyRules,
-    is_loopback,
     parse_proxy,
     split_authority,
     split_origin,
@@ -96,13 +95,6 @@ def test_loopback_that_is_named_goes_through_the_proxy():
     assert rules.proxy_for("http://127.0.0.1:8080/") == P
     assert rules.proxy_for("http://localhost:1/") == P
     assert rules.proxy_for("http://127.0.0.1:8081/") is None
-
-
-@pytest.mark.parametrize(
-    "host", ["localhost.example.org", "127.example.org", "128.0.0.1", "index.test"]
-)
-def test_a_name_that_only_looks_like_loopback_is_none(host):
-    assert not is_loopback(host)
 
 
 @pytest.mark.parametrize(

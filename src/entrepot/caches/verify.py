@@ -18,7 +18,8 @@ from entrepot.errors import Busy, FormatError, InvalidHead, StoreError
 from entrepot.ownership import is_body_key, is_head_key
 from entrepot.ports.store import Blob, ObjectMeta, Store
 from entrepot.ports.tool import Entry, Finding, Kind, Place, Progress, Surroundings, Tool
-from entrepot.stored import FORMAT, Head, body_key, has_secret
+from entrepot.redaction import has_secret
+from entrepot.stored import FORMAT, Head, body_key
 
 CHUNK = 1 << 20
 LARGEST_HEAD = 1 << 20

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urljoin
 
 from entrepot.digests import Digest
-from entrepot.stored import authority_of, canonical_url
+from entrepot.urls import authority_of, canonical_url
 
 SHARD_INDEX = "repodata_shards.msgpack.zst"
 INDEXES = (

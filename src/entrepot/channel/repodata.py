@@ -1,8 +1,8 @@
-"""Reading ``repodata.json`` in all its forms, record by record.
+"""``repodata.json`` in all its forms, read record by record into 64 bytes each.
 
-The largest have hundreds of megabytes: nothing but the text of the record at hand and what is to be
-remembered of each is in memory. They come from remote servers: whatever they hold, reading ends in
-a :class:`Repodata` or in :class:`~entrepot.errors.InvalidRepodata`. A record that cannot be
+The largest have hundreds of megabytes and a million records: nothing but the text of one record and
+those 64 bytes of each is in memory. They come from remote servers: whatever they hold, reading ends
+in a :class:`Repodata` or in :class:`~entrepot.errors.InvalidRepodata`. A record that cannot be
 understood is left out, the rest is kept.
 
 Source: what conda-index writes; CEP 15 for ``base_url``; conda-index's notes on ``v3``.
@@ -11,24 +11,127 @@ Source: what conda-index writes; CEP 15 for ``base_url``; conda-index's notes on
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from entrepot.channel.coding import LARGEST, unpacked
 from entrepot.channel.forms import IndexName, index_name, resolved
-from entrepot.channel.records import Record, Table
+from entrepot.digests import Digest
 from entrepot.errors import InvalidRepodata, RepodataTooLarge
 from entrepot.links import Link
-from entrepot.names import is_plain_filename
-from entrepot.stored import authority_of, has_secret, tokens_in
+from entrepot.names import classify, is_plain_filename
+from entrepot.redaction import has_secret, tokens_in
+from entrepot.urls import authority_of
 
 LONGEST = 16 << 20
 """Characters of one value: of a record, or of all that is skipped at once, as the list of removed
 files."""
 CHUNK = 1 << 18
+"""Characters read on at a time."""
+MOST = 4_000_000
+"""Records of one index; the largest channels have about one million."""
+
+_KEY, _MD5, _SHA256, _SIZE = 8, 16, 32, 8
+_ROW = _KEY + _MD5 + _SHA256 + _SIZE
+_NO_MD5, _NO_SHA256 = bytes(_MD5), bytes(_SHA256)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The digests and the size of one archive, as far as its index gives them."""
+
+    sha256: bytes = b""
+    md5: bytes = b""
+    size: int | None = None
+
+    @classmethod
+    def of(cls, said: dict[str, Any]) -> Record:
+        """From a record of repodata (hex digits) or of a shard (bytes), as far as it is valid."""
+        size = said.get("size")
+        known = isinstance(size, int) and not isinstance(size, bool) and 0 < size < 1 << 63
+        return cls(
+            _digest(said.get("sha256"), _SHA256),
+            _digest(said.get("md5"), _MD5),
+            size if known else None,
+        )
+
+    def link(self, url: str, filename: str, *, source: str = "") -> Link:
+        """What it says of the archive at a URL; ``source``: who says so."""
+        values = (("sha256", self.sha256), ("md5", self.md5))
+        digests = tuple(Digest(algorithm, value.hex()) for algorithm, value in values if value)
+        named = classify(filename)
+        project, version = (named.project, named.version) if named is not None else (None, None)
+        return Link(url, digests, self.size, project, version, filename, "archive", source=source)
+
+
+def _digest(value: object, size: int) -> bytes:
+    if isinstance(value, str) and len(value) == 2 * size:
+        with suppress(ValueError):
+            value = bytes.fromhex(value)
+    return value if isinstance(value, bytes) and len(value) == size else b""
+
+
+class Table:
+    """The records of one index by file name: 64 bytes each.
+
+    Fill it, then :meth:`close` it, then ask; closed it is one ``bytes`` that can be sent between
+    processes. File names are kept as 64 bits of their hash. A channel that makes two names with the
+    same one gains nothing: a client that was given the wrong record's digest would be refused an
+    archive, never given a wrong one.
+    """
+
+    __slots__ = ("_rows", "_sorted")
+
+    def __init__(self) -> None:
+        self._rows: list[bytes] = []
+        self._sorted = b""
+
+    def __len__(self) -> int:
+        return len(self._rows) or len(self._sorted) // _ROW
+
+    def add(self, filename: str, record: Record) -> None:
+        """Take one record; of two for one name the later counts.
+
+        Raises:
+            RepodataTooLarge: there are too many.
+        """
+        if len(self._rows) >= MOST:
+            raise RepodataTooLarge(f"an index of more than {MOST} records")
+        size = (record.size or 0).to_bytes(_SIZE, "little")
+        digests = (record.md5 or _NO_MD5) + (record.sha256 or _NO_SHA256)
+        self._rows.append(_key(filename) + digests + size)
+
+    def close(self) -> None:
+        """Put it in order; nothing is added afterwards."""
+        self._rows.sort(key=itemgetter(slice(_KEY)))
+        self._sorted = b"".join(self._rows)
+        self._rows = []
+
+    def find(self, filename: str) -> Record | None:
+        """The record of a file; ``None`` when the index does not list it."""
+        key, rows = _key(filename), self._sorted
+        at = bisect_right(range(len(self)), key, key=lambda i: rows[i * _ROW : i * _ROW + _KEY])
+        row = rows[(at - 1) * _ROW : at * _ROW] if at else b""
+        if row[:_KEY] != key:
+            return None
+        md5, sha256, size = row[_KEY : _KEY + _MD5], row[_KEY + _MD5 : -_SIZE], row[-_SIZE:]
+        return Record(
+            b"" if sha256 == _NO_SHA256 else sha256,
+            b"" if md5 == _NO_MD5 else md5,
+            int.from_bytes(size, "little") or None,
+        )
+
+
+def _key(filename: str) -> bytes:
+    name = filename.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(name, digest_size=_KEY, usedforsecurity=False).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +167,7 @@ def read_repodata(
     Args:
         pieces: as transferred.
         url: its own; its name says how it is packed.
-        codings: in what it was packed besides for the transfer, the outermost first.
+        codings: what it was also packed in for the transfer, the outermost first.
         limit: bytes of text; more are refused.
 
     Raises:
@@ -85,7 +188,7 @@ def read_repodata(
 
 
 def is_secret(base: object, url: str) -> bool:
-    """Whether what an index says of its base carries a credential, or the token of the index's own URL."""
+    """Whether an index's base URL carries a credential, or the token of the index's own URL."""
     if not isinstance(base, str):
         return False
     return has_secret(base) or any(f"/t/{token}/" in f"{base}/" for token in tokens_in(url))
@@ -127,10 +230,7 @@ def _records(text: _Text, suffix: str) -> Iterator[tuple[str, Any]]:
 
 
 class _Text:
-    """A JSON text that is read as far as it is needed.
-
-    ``members`` and ``value`` go on where the other one stopped.
-    """
+    """A JSON text, read piece by piece; ``members`` and ``value`` go on where the other stopped."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
@@ -141,10 +241,7 @@ class _Text:
         self._ended = False
 
     def members(self) -> Iterator[str]:
-        """The keys of the object that begins here.
-
-        Whoever takes a key reads its value before the next.
-        """
+        """The keys of the object that begins here; read a key's value before the next key."""
         self._take("{")
         if self._next() == "}":
             self._at += 1

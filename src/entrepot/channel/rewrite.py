@@ -9,8 +9,8 @@ Where an address leads instead is the caller's to say.
 
 - In repodata ``base_url`` is dropped or absolute: conda reads anything else as the name of a
   channel, and asks a host of its own choice for it.
-- In the shard index both keys stay, because rattler demands them; what lies beside the index or
-  below it stays relative.
+- In the shard index both keys stay, because rattler demands them; what lies where the index
+  lies or below it stays relative.
 
 Source: CEP 15, CEP 16; conda 26.7 ``core/subdir_data.py``; py-rattler 0.28; conda-index 0.7.
 """
@@ -27,7 +27,7 @@ from urllib.parse import urljoin
 
 from entrepot.channel.coding import LARGEST_WHOLE, unzstd, zstd
 from entrepot.errors import InvalidRepodata
-from entrepot.simple.urls import Resolver
+from entrepot.urls import Resolver
 
 if TYPE_CHECKING:
     import msgpack
@@ -36,7 +36,7 @@ Address = Callable[[str], str]
 """From a canonical upstream URL that ends with a slash to the one that clients shall use; empty:
 none, use the default."""
 
-BESIDE = "./"
+HERE = "./"
 """The default in words: packages and shards lie where the index lies."""
 
 
@@ -58,9 +58,11 @@ def rewrite_repodata(body: bytes, *, url: str, address: Address) -> bytes:
         raise InvalidRepodata("repodata is a JSON object", text=repr(body[:40]))
     if b"base_url" not in body and _ESCAPED_LETTER(body) is None:
         return body  # nothing in it can have that name
-    wheres = _Wheres(url, address)
+    addresses = _Addresses(url, address)
     edits = [
-        (span, _rewritten_info(body, span, wheres)) for key, span in _whole(body) if key == "info"
+        (span, _rewritten_info(body, span, addresses))
+        for key, span in _whole(body)
+        if key == "info"
     ]
     return _spliced(body, [(span, new) for span, new in edits if new is not None])
 
@@ -87,7 +89,7 @@ def rewrite_shard_index(
 
     Args:
         body: as upstream sends it, compressed.
-        url: where upstream has it; a shard without its base lies beside it.
+        url: where upstream has it; a shard without its base lies there too.
         address: for shards and packages that lie elsewhere; what lies below the index's directory
             stays relative.
         limit: most bytes that it may have decompressed.
@@ -99,17 +101,17 @@ def rewrite_shard_index(
         InvalidRepodata: no shard index, damaged, or too large.
     """
     plain = unzstd(body, limit=limit)
-    wheres = _Wheres(url, address)
+    addresses = _Addresses(url, address)
     edits = [
         (span, _pack(new))
         for span, value in _packed_bases(plain)
-        if (new := wheres.relative(value)) != value
+        if (new := addresses.relative(value)) != value
     ]
     return zstd(_spliced(plain, edits)) if edits else body
 
 
-def stand_in(url: str) -> bytes | None:
-    """What is sent in place of upstream's 404: an empty ``noarch/repodata.json`` or ``.zst``.
+def empty_noarch(url: str) -> bytes | None:
+    """What may replace upstream's 404: an empty ``noarch/repodata.json`` or ``.zst``.
 
     ``None`` for everything else.
 
@@ -117,8 +119,8 @@ def stand_in(url: str) -> bytes | None:
     meaning that clients know. One for shards is remembered for days, so neither an index of them
     nor a 404 is made up.
 
-    >>> stand_in("https://channel.test/lab/noarch/repodata.json")
-    b'{"info":{"subdir":"noarch"},"packages":{},"packages.conda":{},"removed":[],"repodata_version":1}'
+    >>> empty_noarch("https://channel.test/lab/noarch/repodata.json")[:29]
+    b'{"info":{"subdir":"noarch"},"'
     """
     path = url.partition("#")[0].partition("?")[0]
     if path.endswith("/noarch/repodata.json"):
@@ -126,7 +128,10 @@ def stand_in(url: str) -> bytes | None:
     return _packed_empty() if path.endswith("/noarch/repodata.json.zst") else None
 
 
-_EMPTY = b'{"info":{"subdir":"noarch"},"packages":{},"packages.conda":{},"removed":[],"repodata_version":1}'
+_EMPTY = (
+    b'{"info":{"subdir":"noarch"},"packages":{},"packages.conda":{},"removed":[],'
+    b'"repodata_version":1}'
+)
 
 
 @cache
@@ -147,7 +152,7 @@ def _spliced(body: bytes, edits: Iterable[tuple[Span, bytes]]) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wheres:
+class _Addresses:
     """Where an index's addresses lead."""
 
     url: str
@@ -156,18 +161,18 @@ class _Wheres:
     def absolute(self, value: object) -> str | None:
         """What stands for a ``base_url`` in repodata; ``None``: it is dropped."""
         target = self._target(value)
-        return self.address(target) or None if target and target != self._beside() else None
+        return self.address(target) or None if target and target != self._here() else None
 
     def relative(self, value: object) -> str:
         """What stands for a base URL in the shard index."""
         if value == "":
             return ""
-        target, beside = self._target(value), self._beside()
-        if target.startswith(beside):
-            return BESIDE + target[len(beside) :]
-        return (target and self.address(target)) or BESIDE
+        target, here = self._target(value), self._here()
+        if target.startswith(here):
+            return HERE + target[len(here) :]
+        return (target and self.address(target)) or HERE
 
-    def _beside(self) -> str:
+    def _here(self) -> str:
         return Resolver(self.url)(urljoin(self.url, "."))
 
     def _target(self, value: object) -> str:
@@ -177,7 +182,7 @@ class _Wheres:
         """
         if not isinstance(value, str) or "?" in value or "#" in value or len(value) > _LONGEST:
             return ""
-        return Resolver(self.url)(value.rstrip("/") + "/" if value.strip() else BESIDE)
+        return Resolver(self.url)(value.rstrip("/") + "/" if value.strip() else HERE)
 
 
 _LONGEST = 2000
@@ -274,7 +279,7 @@ def _broken(body: bytes, position: int) -> InvalidRepodata:
     )
 
 
-def _rewritten_info(body: bytes, span: Span, wheres: _Wheres) -> bytes | None:
+def _rewritten_info(body: bytes, span: Span, addresses: _Addresses) -> bytes | None:
     """The object ``info`` with another ``base_url``, or none.
 
     ``None`` when it has none, or is no object.
@@ -288,8 +293,8 @@ def _rewritten_info(body: bytes, span: Span, wheres: _Wheres) -> bytes | None:
     for key, (start, end) in members:
         value: bytes | None = body[start:end]
         if key == "base_url":
-            told = wheres.absolute(_decoded_or_none(body[start:end]))
-            value = None if told is None else json.dumps(told).encode()
+            new = addresses.absolute(_decoded_or_none(body[start:end]))
+            value = None if new is None else json.dumps(new).encode()
         if value is not None:
             kept.append(json.dumps(key).encode() + b":" + value)
     return b"{" + b",".join(kept) + b"}"

@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 
 from entrepot.channel.coding import unpacked
 from entrepot.channel.forms import resolved, split
-from entrepot.channel.records import Record
-from entrepot.channel.repodata import is_secret
+from entrepot.channel.repodata import Record, is_secret
 from entrepot.digests import Digest
 from entrepot.errors import InvalidRepodata
 from entrepot.links import Link
 from entrepot.names import is_plain_filename
-from entrepot.stored import authority_of, canonical_url, has_secret
+from entrepot.redaction import has_secret
+from entrepot.urls import authority_of, canonical_url
 
 LARGEST = 64 << 20
 """Bytes an index or a shard may unpack to: several times the largest there are."""
@@ -81,7 +81,7 @@ def read_shard_index(
             info = value
         elif keys[0] == "shards":
             known = True
-            if len(keys) > 1 and (sha256 := _sha256(value)):
+            if len(keys) > 1 and (sha256 := Record.of({"sha256": value}).sha256):
                 shards[keys[1]] = sha256
     if not known:
         raise InvalidRepodata("a shard index without shards")
@@ -109,9 +109,9 @@ def read_shard(pieces: Iterable[bytes], *, base: str, codings: Sequence[str] = (
 
 
 def relative(directory: str, other: str) -> str:
-    """A directory as seen from another, so that what both have in common, a token in the path above all, is not said.
+    """A directory as seen from another, without what both have in common (a token in the path).
 
-    Empty when what is left would still tell a credential, or when there is no directory.
+    Empty when what is left would still show a credential, or when there is no directory.
 
     >>> relative("https://c.test/t/tk/x/noarch/", "https://c.test/t/tk/x/noarch/shards/")
     '../'
@@ -127,12 +127,8 @@ def relative(directory: str, other: str) -> str:
         common += 1
     rest = [".."] * (len(mine) - common) + wanted[common:]
     said = "/".join(rest) + "/" if rest else "./"
-    return "" if has_secret(f"https://host/{said}") or _is_risky(wanted, common) else said
-
-
-def _is_risky(wanted: list[str], common: int) -> bool:
-    """Whether the part that differs is itself a token."""
-    return common > 0 and wanted[common - 1] == "t" and common < len(wanted)
+    starts_with_token = common > 0 and wanted[common - 1] == "t" and common < len(wanted)
+    return "" if has_secret(f"https://host/{said}") or starts_with_token else said
 
 
 def base_of(link: Link) -> str:
@@ -142,10 +138,6 @@ def base_of(link: Link) -> str:
         link: of the shard, as :meth:`ShardIndex.links` gives it.
     """
     return resolved(link.source, split(canonical_url(link.url))[0]) if link.source else ""
-
-
-def _sha256(value: object) -> bytes:
-    return Record.of({"sha256": value}).sha256
 
 
 def _whole(pieces: Iterable[bytes], codings: Sequence[str]) -> bytes:
@@ -184,7 +176,7 @@ def _members(data: bytes, opened: set[str]) -> Iterator[tuple[tuple[str, ...], A
 
 
 class _Walk:
-    """Goes through msgpack without making anything of it but what is asked for."""
+    """Goes through msgpack and makes objects of what is asked for alone."""
 
     def __init__(self, data: bytes) -> None:
         import msgpack  # noqa: PLC0415 - late: most runs read no channel
@@ -195,10 +187,7 @@ class _Walk:
         self._unpack = msgpack.unpackb
 
     def each_key(self) -> Iterator[str]:
-        """The keys of the map that begins here.
-
-        Whoever takes a key reads its value before the next.
-        """
+        """The keys of the map that begins here; read a key's value before the next key."""
         for _ in range(self._unpacker.read_map_header()):
             key = self.value()
             if not isinstance(key, str):
@@ -219,11 +208,8 @@ class _Walk:
         return self._data[start : self._unpacker.tell()]
 
     def value(self) -> Any:
-        """The value that begins here; one that is too long is nothing.
-
-        It is gone through once before anything is made of it: no head then claims more than there
-        is.
-        """
+        """The value that begins here; ``None`` for one that is too long."""
+        # Skipped first: then no header in it claims more items than there are bytes.
         raw = self.skip()
         if len(raw) > LONGEST:
             return None

@@ -310,7 +310,7 @@ class Session:
         """What is known of files beforehand: of lock files and the command line."""
         from entrepot.run.plan import read_beforehand
         from entrepot.serving.known_files import Facts
-        from entrepot.simple.paths import path_digest
+        from entrepot.simple.page import path_digest
         from entrepot.tools.defaults import files_host
 
         host = files_host()

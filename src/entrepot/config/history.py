@@ -27,7 +27,7 @@ from entrepot.errors import ChangedSince, ConfigError
 from entrepot.fs import leave_to_owner, make_folders, open_or_make, write_atomically
 from entrepot.patches import Patch, patch_of
 from entrepot.ports.tool import Change, Surroundings
-from entrepot.stored import has_secret, redacted_url
+from entrepot.redaction import has_secret, redacted_url
 
 NAME = "settings.jsonl"
 KEPT = 100

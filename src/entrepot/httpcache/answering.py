@@ -21,7 +21,9 @@ from entrepot.httpcache.partial import Span, Unsatisfiable, content_range, reque
 _CONDITIONS = (*ORIGIN_ONLY, *VALIDATION)
 _NO_CONTENT = frozenset((204, 304))
 _METADATA = frozenset(
-    "content-type content-encoding content-language content-range content-digest content-md5".split()
+    (
+        "content-type content-encoding content-language content-range content-digest content-md5"
+    ).split()
 )
 """Representation metadata that a 304 leaves out: it does not guide the update (RFC 9110 §15.4.5).
 """
@@ -110,16 +112,10 @@ def _fields(
     part: str | None = None,
     without: frozenset[str] = frozenset(),
 ) -> Headers:
-    """The stored fields in their order and spelling.
-
-    ``Age``, ``Content-Length`` and ``Content-Range`` made anew.
-    """
-    stale_names = (
-        {"age", "content-length", *without}
-        if part is None
-        else {"age", "content-length", "content-range", *without}
-    )
-    gone = hop_by_hop(stored.head.headers) | stale_names
+    """The stored fields; ``Age``, ``Content-Length`` and a part's ``Content-Range`` made anew."""
+    gone = hop_by_hop(stored.head.headers) | {"age", "content-length", *without}
+    if part is not None:
+        gone |= {"content-range"}
     lines = [line for line in stored.head.headers if line[0].lower() not in gone]
     if length is not None:
         lines.append(("Content-Length", length))

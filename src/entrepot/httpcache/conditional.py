@@ -1,4 +1,4 @@
-"""Validators: conditional requests to upstream, what a 304 or a HEAD answer updates, and the client's own preconditions.
+"""Validators: conditional requests, what a 304 or a HEAD answer updates, clients' preconditions.
 
 No ranges here but ``If-Range`` (a precondition), and no decision about freshness.
 """
@@ -39,10 +39,7 @@ _CLOCK_DOUBT = 60
 
 
 def unconditional(request: RequestHead) -> RequestHead:
-    """The request without ``Range`` and without any precondition, hop-by-hop fields removed.
-
-    A plain request for the whole.
-    """
+    """The request for the whole: no ``Range``, no precondition, no hop-by-hop field."""
     return replace(
         request,
         headers=forwardable(request.headers).without(
@@ -74,7 +71,7 @@ def validating(request: RequestHead, stored: StoredResponse) -> RequestHead:
 def offering(
     request: RequestHead, variants: Sequence[StoredResponse]
 ) -> tuple[RequestHead, tuple[StoredResponse, ...]]:
-    """The request with the entity tags of other variants, of which upstream may pick one, and the variants so offered.
+    """The request with the entity tags of other variants for upstream to pick from, and these.
 
     Only strong tags that no two variants share are offered, and none when the client sent
     preconditions of its own. ``Last-Modified`` never tells variants apart (RFC 9111 §4.3.1).
@@ -181,7 +178,10 @@ def merged_fields(stored: Headers, update: Headers, *, shared: bool, received: f
 
 
 def precondition_holds(request: RequestHead, stored: StoredResponse) -> bool:
-    """Whether ``If-Match`` or else ``If-Unmodified-Since`` is true of the stored response, or absent (RFC 9110 §13.2.2)."""
+    """Whether ``If-Match``, else ``If-Unmodified-Since``, is true of the stored response or absent.
+
+    Source: RFC 9110 §13.2.2.
+    """
     wanted = request.headers.get("if-match")
     if wanted is not None:
         tags, own = entity_tags(wanted), entity_tag(stored.head.headers.get("etag"))
@@ -211,7 +211,10 @@ def is_not_modified(request: RequestHead, stored: StoredResponse) -> bool:
 
 
 def range_applies(request: RequestHead, stored: StoredResponse) -> bool:
-    """Whether ``If-Range`` is absent or names exactly the stored response, by a strong validator (RFC 9110 §13.1.5)."""
+    """Whether ``If-Range`` is absent or names the stored response by a strong validator.
+
+    Source: RFC 9110 §13.1.5.
+    """
     value = request.headers.get("if-range")
     if value is None:
         return True

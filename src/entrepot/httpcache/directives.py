@@ -16,8 +16,8 @@ _LONGEST_CACHED = 512
 
 ESSENTIAL = frozenset(
     (
-        "age cache-control content-encoding content-length content-range content-type date etag expires last-modified vary "
-        "transfer-encoding"
+        "age cache-control content-encoding content-length content-range content-type date etag "
+        "expires last-modified vary transfer-encoding"
     ).split()
 )
 """Fields without which a stored response cannot be used rightly. ``no-cache`` or ``private`` that

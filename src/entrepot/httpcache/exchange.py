@@ -2,11 +2,13 @@
 
 ::
 
-    lookup -> Hit                                              reply(...)
-           -> Stale   -> send `forward` -> on_response         Refresh | Store | Discard
-                                        -> on_failure          the stale entry, or None
-           -> Miss    -> send `forward` -> on_response         Store | Refresh (another variant was picked) | Discard
-           -> Bypass  -> send `forward` -> on_response         Discard (with `invalidates` after an unsafe method)
+    lookup -> Hit                                     reply(...)
+           -> Stale  -> send `forward` -> on_response Refresh | Store | Discard
+                                       -> on_failure  the stale entry, or None
+           -> Miss   -> send `forward` -> on_response Store | Discard
+                                                      Refresh: another variant was picked
+           -> Bypass -> send `forward` -> on_response Discard
+                                                      `invalidates` after an unsafe method
 
 Two rules: every value here is immutable and every function pure; and a decision that needs no
 answer of upstream (``Hit``) must not be given one: that is our own mistake,
@@ -91,8 +93,8 @@ class Miss:
     reason: Reason
     forward: RequestHead
     """What to send upstream: the client's request, with the entity tags of ``variants`` when there
-    are any. Who wants the whole in any case replaces it by ``unconditional(request)``
-    (``dataclasses.replace``): then a 304 is nobody's."""
+    are any. To get the whole in any case, replace it by ``unconditional(request)``
+    (``dataclasses.replace``): then no 304 can come."""
     variants: tuple[StoredResponse, ...] = ()
     """Stored responses to other selecting values that upstream was offered (RFC 9111 §4.3.1)."""
     superseded: tuple[StoredResponse, ...] = ()
@@ -185,9 +187,8 @@ def lookup(
     if wants.only_if_cached:
         return Miss(Reason.ONLY_IF_CACHED, _passed_on(request))
     if blocked is None and wants.no_store:
-        blocked = (
-            Reason.NO_STORE
-        )  # the answer to validation must not be stored, so let the origin answer the client
+        # The answer to validation must not be stored, so let the origin answer the client.
+        blocked = Reason.NO_STORE
     if blocked is not None:
         return Bypass(blocked, _passed_on(request))
     others = tuple(
@@ -214,10 +215,7 @@ def revalidation(
     shared: bool,
     reason: Reason = Reason.REQUEST_NO_CACHE,
 ) -> Stale:
-    """The decision to validate an entry although the request does not demand it.
-
-    For callers with reasons of their own.
-    """
+    """The decision to validate an entry that the request itself would not validate."""
     cc = response_directives(entry.head.headers)
     age, lifetime = current_age(entry, now), freshness_lifetime(entry, shared=shared, directives=cc)
     wants = request_directives(request.headers)
@@ -288,7 +286,7 @@ def on_failure(decision: Decision, *, status: int | None) -> StoredResponse | No
 
 
 def invalidated_urls(request: RequestHead, response: ResponseHead) -> list[str]:
-    """The URLs whose stored responses are to be marked invalidated, after a ``Discard`` that says so.
+    """The URLs whose stored responses a ``Discard`` with ``invalidates`` marks invalidated.
 
     The target; after an unsafe method also ``Location`` and ``Content-Location`` of the same
     origin. None when it failed.
@@ -308,37 +306,17 @@ def invalidated_urls(request: RequestHead, response: ResponseHead) -> list[str]:
     return urls
 
 
-def forward_reason(decision: Decision) -> str | None:
-    """The ``fwd`` parameter of ``Cache-Status`` (RFC 9211 §2.2); ``None`` for a hit."""
-    match decision:
-        case Hit():
-            return None
-        case Stale(reason=Reason.REQUEST_NO_CACHE | Reason.REQUEST_MAX_AGE | Reason.MIN_FRESH):
-            return "request"
-        case Stale():
-            return "stale"
-        case Bypass(reason=Reason.METHOD) | Bypass(reason=Reason.RANGE):
-            return "method" if decision.reason is Reason.METHOD else "miss"
-        case Bypass():
-            return "request"
-        case Miss(reason=Reason.URI_MISS | Reason.VARY_MISS):
-            return decision.reason.value
-        case _:
-            return "miss"
-
-
 def _selected(request: RequestHead, candidates: Sequence[StoredResponse]) -> StoredResponse | None:
-    """The most recent one, by ``Date``, of those that the request selects and that can answer it (RFC 9111 §4.1)."""
+    """The most recent, by ``Date``, of those that the request selects and that can answer it.
+
+    Source: RFC 9111 §4.1.
+    """
     usable = [
         each for each in candidates if can_reuse_for(request, each) and can_answer(request, each)
     ]
-    if not usable:
-        return None
-    return (
-        usable[0]
-        if len(usable) == 1
-        else max(usable, key=lambda each: (date_value(each), each.response_time))
-    )
+    if len(usable) < 2:
+        return usable[0] if usable else None
+    return max(usable, key=lambda each: (date_value(each), each.response_time))
 
 
 def _miss(

@@ -17,16 +17,13 @@ LONGEST_HEURISTIC = 86_400
 
 
 def date_value(stored: StoredResponse) -> float:
-    """``Date``, or when the response was received if it had none or an invalid one.
-
-    Seconds since the epoch.
-    """
+    """``Date``, else (absent, invalid) when the response was received; seconds since the epoch."""
     seconds = http_date(stored.head.headers.get("date"), stored.response_time)
     return stored.response_time if seconds is None else seconds
 
 
 def current_age(stored: StoredResponse, now: float) -> int:
-    """Whole seconds since the response was generated or validated by the origin, as far as this cache can tell.
+    """Whole seconds since the origin generated or validated the response, as far as is known.
 
     Never less than 0, and never falls while ``now`` grows; a clock that was set back stands still
     until it has caught up.

@@ -175,7 +175,10 @@ def _status_reason(status: int, cc: CacheControl) -> Reason | None:
 
 
 def can_reuse_for(request: RequestHead, stored: StoredResponse) -> bool:
-    """Whether the request has the values that ``Vary`` nominated when ``stored`` was stored (RFC 9111 §4.1)."""
+    """Whether the request has the selecting values with which ``stored`` was stored.
+
+    Source: RFC 9111 §4.1.
+    """
     return all(_selecting(name, request.headers.get(name)) == value for name, value in stored.vary)
 
 
@@ -260,9 +263,7 @@ def reuse_reason(
     lifetime: int | None,
     shared: bool,
 ) -> Reason:
-    """FRESH or MAX_STALE when the stored response may be used as it is.
-
-    Else why it must be validated first.
+    """FRESH or MAX_STALE when the stored response may be used as it is, else why it may not.
 
     Args:
         stored: a response that the request selects.
@@ -278,15 +279,14 @@ def reuse_reason(
         return Reason.INVALIDATED
     if wants.no_cache:
         return Reason.REQUEST_NO_CACHE
-    # Neither would have been stored by the core; whoever stored it all the same wants it for
-    # failures only.
+    # The core would have stored neither: a caller that did wants it for failures only.
     if cc.no_store and not cc.must_understand:
         return Reason.NO_STORE
     if shared and cc.private:
         return Reason.PRIVATE
     if cc.no_cache:
         return Reason.NO_CACHE
-    # Age 0 could be "not older than 0", but everybody who sends max-age=0 asks for validation.
+    # Age 0 could be "not older than 0", but clients that send max-age=0 ask for validation.
     if wants.max_age is not None and (age > wants.max_age or wants.max_age == 0):
         return Reason.REQUEST_MAX_AGE
     if lifetime is None or age >= lifetime:

@@ -2,15 +2,13 @@
 
 from entrepot.lockfiles.conda import Locked, read_locked
 from entrepot.lockfiles.pins import Allowed, Known, Pins
-from entrepot.lockfiles.read import hosts_in_lock, links_from, read_arguments, read_lock
+from entrepot.lockfiles.read import read_arguments, read_lock
 
 __all__ = [
     "Allowed",
     "Known",
     "Locked",
     "Pins",
-    "hosts_in_lock",
-    "links_from",
     "read_arguments",
     "read_lock",
     "read_locked",

@@ -1,8 +1,7 @@
 """conda-lock.yml and pixi.lock.
 
-Both are written by programs, one key a line, and may have 50,000 lines.
-
-So they are read line by line: a YAML parser in Python takes tens of seconds for the larger ones.
+Both are written by programs, one key a line, and may have 50,000 lines: they are read line by line,
+because a YAML parser in Python takes tens of seconds for the larger ones.
 """
 
 from __future__ import annotations
@@ -12,32 +11,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from entrepot.links import Link
-from entrepot.lockfiles.files import Collector, digest_or_none
-from entrepot.lockfiles.pins import Known
+from entrepot.lockfiles.pins import Collector, Known, digest_or_none
 from entrepot.names import normalize
-from entrepot.stored import canonical_url
+from entrepot.urls import canonical_url
 
 _LINE = re.compile(r"(\s*)(-\s+)?([A-Za-z_][\w-]*):(?:\s+(.*))?").fullmatch
 _URL_KEYS = ("url", "conda", "pypi")
 
 
 def read_yaml_lock(text: str, source: str) -> Known:
-    """The archives and wheels of a conda-lock.yml or pixi.lock, with all the digests given for each."""
+    """The archives and wheels of a conda-lock.yml or pixi.lock, with all digests given for each."""
     found = Collector(source)
     for item in _items(text):
         url, _, fragment = _url(item).partition("#")
         if not url:
             continue
-        given = [item.get("sha256"), item.get("md5")]
-        texts = [
-            f"{name}:{value}" for name, value in zip(("sha256", "md5"), given, strict=True) if value
-        ] or [fragment]
+        texts = [f"{each}:{item[each]}" for each in ("sha256", "md5") if item.get(each)]
         is_python = "pypi" in item or item.get("manager") == "pip"
         name = item.get("name")
         found.file(
             url=url,
             project=normalize(name) if is_python and name else None,
-            digests=[d for text in texts if (d := digest_or_none(text))],
+            digests=[d for text in texts or [fragment] if (d := digest_or_none(text))],
             size=int(item["size"]) if item.get("size", "").isdecimal() else None,
         )
     return found.known()
@@ -93,7 +88,7 @@ def _url(item: dict[str, str]) -> str:
 
 
 def _items(text: str) -> Iterator[dict[str, str]]:
-    """The mappings in any list, with their own keys and the digests that are nested one deeper (``hash:``)."""
+    """The mappings in any list, with the digests that are nested one deeper (``hash:``)."""
     item: dict[str, str] = {}
     indent = own = -1
     for line in text.splitlines():

@@ -1,6 +1,4 @@
-"""Lock files that are tables.
-
-Uv.lock, pdm.lock, poetry.lock, pylock.toml (PEP 751) and Pipfile.lock.
+"""Lock files that are tables: uv.lock, pdm.lock, poetry.lock, pylock.toml (PEP 751), Pipfile.lock.
 
 The TOML ones differ in where they put a file's name and digest, never in what these mean, so one
 reader takes all of their spellings. Tables of an unexpected type are passed over.
@@ -9,13 +7,12 @@ reader takes all of their spellings. Tables of an unexpected type are passed ove
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from entrepot.digests import Digest
-from entrepot.lockfiles.files import Collector, digest_or_none
-from entrepot.lockfiles.pins import Known
+from entrepot.lockfiles.pins import Collector, Known, digest_or_none
 from entrepot.names import filename_of, normal_version, normalize
 
 
@@ -51,31 +48,22 @@ def read_pipfile_lock(text: str, source: str) -> Known:
             continue
         for name, package in _table(packages).items():
             hashes = _table(package).get("hashes")
-            digests = (
-                [d for h in hashes if (d := digest_or_none(h))] if isinstance(hashes, list) else []
-            )
-            version = _table(package).get("version")
-            pinned = (
-                normal_version(version.removeprefix("==")) if isinstance(version, str) else None
-            )
-            found.any_of(digests, project=normalize(name), version=pinned)
+            known = [digest_or_none(each) for each in hashes] if isinstance(hashes, list) else []
+            pin = normal_version(_text(_table(package).get("version")).removeprefix("=="))
+            found.any_of(filter(None, known), project=normalize(name), version=pin)
     return found.known()
 
 
+@dataclass(frozen=True, slots=True)
 class _Owner:
     """The package that a file belongs to."""
 
-    __slots__ = ("base", "project", "url", "version")
-
-    def __init__(
-        self, *, project: str | None, version: str | None = None, base: str = "", url: str = ""
-    ) -> None:
-        self.project = project
-        self.version = version
-        self.base = base
-        """The index's URL, for relative ones."""
-        self.url = url
-        """Of a package that is one file at one place."""
+    project: str | None
+    version: str | None = None
+    base: str = ""
+    """The index's URL, for relative ones."""
+    url: str = ""
+    """Of a package that is one file at one place."""
 
 
 def _read_package(package: dict[str, Any], found: Collector) -> None:
@@ -84,31 +72,22 @@ def _read_package(package: dict[str, Any], found: Collector) -> None:
     is_checkout = (
         "git" in source or source.get("type") == "git" or "vcs" in package or "git" in package
     )
+    is_legacy = source.get("type") == "legacy"  # poetry: its URL is an index's
     index = _text(source.get("registry")) or _text(package.get("index"))
+    direct = _text(source.get("url")) or _text(package.get("url"))
+    if is_legacy and not is_checkout:
+        index = index or _text(source.get("url"))
     if not is_checkout:
-        index = index or (_text(source.get("url")) if source.get("type") == "legacy" else "")
         found.host(index)
-    direct = (
-        ""
-        if is_checkout or source.get("type") == "legacy"
-        else _text(source.get("url")) or _text(package.get("url"))
-    )
     owner = _Owner(
         project=normalize(name) if isinstance(name, str) else None,
         version=normal_version(version) if isinstance(version, str) else None,
         base=f"{index.rstrip('/')}/" if "://" in index else "",
-        url=direct,
+        url="" if is_checkout or is_legacy else direct,
     )
-    for file in _files(package):
+    files = _tables([package.get("sdist"), package.get("archive")])
+    for file in [*files, *_tables(package.get("wheels")), *_tables(package.get("files"))]:
         _read_file(file, owner, found)
-
-
-def _files(package: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for key in ("sdist", "archive"):
-        if isinstance(package.get(key), dict):
-            yield package[key]
-    for key in ("wheels", "files"):
-        yield from _tables(package.get(key))
 
 
 def _read_file(file: dict[str, Any], owner: _Owner, found: Collector) -> None:

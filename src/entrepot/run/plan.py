@@ -15,9 +15,8 @@ from urllib.parse import urlsplit
 from entrepot.errors import UsageError
 from entrepot.httpcache.messages import RequestHead
 from entrepot.lockfiles import Known, read_arguments, read_lock
-from entrepot.loopback import is_loopback
 from entrepot.ports.client_setup import Command, Door, Guide
-from entrepot.stored import authority_of
+from entrepot.urls import authority_of, is_loopback
 
 if TYPE_CHECKING:
     from entrepot.serving.known_files import Facts

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from entrepot.errors import UpstreamUnreachable
-from entrepot.loopback import is_loopback
 from entrepot.run.plan import Opened
 from entrepot.server.proxy_server import Streams
 from entrepot.serving.run_stats import Tally
+from entrepot.urls import is_loopback
 
 Dial = Callable[[str, int, bool], Awaitable[Streams]]
 """Host, port and whether TLS is to be spoken -> raw streams, through the user's own proxy where

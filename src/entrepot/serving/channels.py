@@ -4,8 +4,8 @@ Which archive must have which digest, and which indexes go together.
 
 Policy for channels, apart from the core and from the policy for packages. Repodata lists up to a
 million archives, so its records are not learned as links are; they stay with the reader
-(:mod:`entrepot.channel.worker`), which is asked for the archives that somebody wants, and only
-those are remembered, with the index that told of them. Shards are small and learned as pages are.
+(``index_reader.py``), which is asked for the archives that somebody wants, and only those are
+remembered, with the index that told of them. Shards are small and learned as pages are.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from typing import TypeVar
 
 from entrepot.channel.coding import can_unpack, content_codings
 from entrepot.channel.forms import INDEXES, SHARD_INDEX, IndexName, index_name, resolved, split
+from entrepot.channel.repodata import Repodata
 from entrepot.channel.shards import base_of, read_shard, read_shard_index, relative
-from entrepot.channel.worker import IndexReader, Summary
 from entrepot.errors import InvalidRepodata, RepodataTooLarge
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.links import Link
 from entrepot.names import CONDA_SUFFIXES, filename_of
 from entrepot.ports.clock import Clock
+from entrepot.redaction import redacted_url
+from entrepot.serving.index_reader import RepodataReader, Span
 from entrepot.serving.known_files import NOTHING, Expectation, Facts, Learned, Said, expectation_of
 from entrepot.serving.lookup import Entries
 from entrepot.serving.new_entry import draft_head
 from entrepot.serving.policy import NEGATIVES
-from entrepot.stored import Head, authority_of, cache_key, canonical_url, redacted_url
-from entrepot.worker_pool import Span
+from entrepot.stored import Head, cache_key
+from entrepot.urls import authority_of, canonical_url
+from entrepot.worker_pool import WorkerPool
 
 T = TypeVar("T")
 PATIENCE_S = 30.0
@@ -74,14 +77,15 @@ class Channels:
         entries: where indexes are kept.
         facts: tell which indexes this run has; their catalogue remembers what was found.
         clock: tells how long ago a host was in trouble.
+        pool: reads large indexes.
     """
 
-    def __init__(self, entries: Entries, facts: Facts, clock: Clock) -> None:
+    def __init__(self, entries: Entries, facts: Facts, clock: Clock, pool: WorkerPool) -> None:
         self._clock = clock
         self._entries = entries
         self._facts = facts
         self._catalogue = facts.catalogue
-        self._indexes = IndexReader()
+        self._indexes = RepodataReader(pool)
         self._arrived: dict[str, Head] = {}
         self._bases: dict[str, dict[str, str]] = {}
         """Directory of archives -> URL of an index that has its archives there -> the index's own
@@ -89,7 +93,7 @@ class Channels:
         self._troubled: dict[str, float] = {}
 
     async def aclose(self) -> None:
-        """End what reads beside."""
+        """End the reading of indexes."""
         await self._indexes.aclose()
 
     # as indexes pass
@@ -163,7 +167,7 @@ class Channels:
             return summary is not None and summary.secret
         return False
 
-    async def _summary(self, name: IndexName, head: Head, body: Span) -> Summary | None:
+    async def _summary(self, name: IndexName, head: Head, body: Span) -> Repodata | None:
         codings = content_codings(head.response.head.headers.get("content-encoding"))
         summary = await self._indexes.read(
             _key(name.url, head), body, url=name.url, codings=codings

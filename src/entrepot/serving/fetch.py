@@ -30,11 +30,14 @@ from entrepot.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from entrepot.httpcache import Action, Discard, Reason, Refresh, Store, on_response, unconditional
+from entrepot.httpcache.conditional import unconditional
+from entrepot.httpcache.exchange import Action, Discard, Refresh, Store, on_response
 from entrepot.httpcache.messages import ResponseHead, StoredResponse
+from entrepot.httpcache.policy import Reason
 from entrepot.ports.store import Growing
 from entrepot.ports.upstream import Answer
 from entrepot.serving.fetch_request import Errand, Means, Note, State
+from entrepot.serving.index_reader import Span
 from entrepot.serving.integrity import (
     check_digest,
     check_length,
@@ -68,7 +71,6 @@ from entrepot.serving.resume import (
 from entrepot.serving.retry import NO_ANSWER, ask
 from entrepot.serving.transfer_progress import NOTICED_S, Progress
 from entrepot.stored import Head
-from entrepot.worker_pool import Span
 
 LONG_TO_KEEP = 1 << 20
 """Bytes from which on syncing a body takes so long that those who follow in other processes are

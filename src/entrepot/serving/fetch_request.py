@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from enum import Enum
 
 from entrepot.errors import FormatError
-from entrepot.httpcache import Decision, Hit, Miss, unconditional
+from entrepot.httpcache.conditional import unconditional
+from entrepot.httpcache.exchange import Decision, Hit, Miss
 from entrepot.httpcache.messages import RequestHead, StoredResponse
 from entrepot.ports.clock import Clock
 from entrepot.ports.upstream import Upstream
+from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation, Facts
 from entrepot.serving.lookup import Entries
 from entrepot.serving.page_readers import Readers, wants
 from entrepot.serving.resume import as_it_is, as_readable
-from entrepot.stored import Head, canonical_url, redacted_url
+from entrepot.stored import Head
+from entrepot.urls import canonical_url
 
 
 class State(Enum):

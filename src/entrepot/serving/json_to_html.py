@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from entrepot.errors import FormatError
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 from entrepot.serving.lookup import Entries
-from entrepot.simple.html import CONTENT_TYPE, html_page
 from entrepot.simple.negotiate import acceptable, decode, page_class
+from entrepot.simple.page import HTML_TYPE, html_page
 from entrepot.stored import Head
 
 Found = tuple[Head, ResponseHead, bytes]
@@ -27,7 +27,7 @@ async def written_as_html(
 
     ``None`` if there is none or the client takes no HTML.
     """
-    if not acceptable(request.headers.get("accept"), CONTENT_TYPE) or "range" in request.headers:
+    if not acceptable(request.headers.get("accept"), HTML_TYPE) or "range" in request.headers:
         return None
     pages = [
         head
@@ -48,7 +48,7 @@ async def written_as_html(
             )
         except FormatError:
             continue
-        answer = ResponseHead(200, Headers([("Content-Type", CONTENT_TYPE)]), "OK")
+        answer = ResponseHead(200, Headers([("Content-Type", HTML_TYPE)]), "OK")
         return head, answer, page if request.method == "GET" else b""
     return None
 

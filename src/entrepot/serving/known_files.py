@@ -17,7 +17,9 @@ from entrepot.links import Link
 from entrepot.lockfiles import Known, Pins
 from entrepot.names import classify, filename_of
 from entrepot.ports.catalogue import Catalogue
-from entrepot.stored import cache_key, canonical_url, redacted_url
+from entrepot.redaction import redacted_url
+from entrepot.stored import cache_key
+from entrepot.urls import canonical_url
 
 Named = tuple[tuple[Digest, ...], ...]
 """Alternatives: a body must have every digest of one of them."""

@@ -17,9 +17,10 @@ from entrepot.errors import Busy, StoreError
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 from entrepot.names import classify, filename_of
 from entrepot.ports.store import Blob
+from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation
 from entrepot.serving.lookup import Entries
-from entrepot.stored import Head, body_key, redacted_url
+from entrepot.stored import Head, body_key
 
 SUFFIX = ".metadata"
 MAX_METADATA = 16 << 20

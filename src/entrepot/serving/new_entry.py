@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from entrepot.channel.forms import tells_of_archives
 from entrepot.httpcache.messages import RequestHead, StoredResponse
 from entrepot.names import classify, filename_of, normalize
+from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation
 from entrepot.serving.policy import NEGATIVES, has_credentials, without_private_fields
 from entrepot.simple.page import is_simple_type
-from entrepot.stored import Head, canonical_url, redacted_url
+from entrepot.stored import Head
+from entrepot.urls import canonical_url
 
 
 def draft_head(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from entrepot.links import Link
 from entrepot.ports.catalogue import Catalogue
-from entrepot.stored import has_secret
+from entrepot.redaction import has_secret
 
 MOST = 256
 """Pages of one run that are remembered."""

@@ -17,7 +17,9 @@ from entrepot.errors import FormatError
 from entrepot.httpcache.messages import RequestHead
 from entrepot.links import Link
 from entrepot.names import classify, filename_of
+from entrepot.redaction import SECRET_QUERY, tokens_in
 from entrepot.serving.channels import Channels
+from entrepot.serving.index_reader import SMALL_CODED_PAGE, PageReader, Span
 from entrepot.serving.known_files import Facts, Learned, Reader
 from entrepot.serving.lookup import Entries
 from entrepot.serving.metadata import MAX_METADATA, is_metadata, wheel_of
@@ -25,9 +27,8 @@ from entrepot.serving.new_entry import asks_for_index_page
 from entrepot.serving.policy import VERIFIED_STATUSES
 from entrepot.simple.negotiate import LARGEST, can_decode, decode, page_class
 from entrepot.simple.page import Flaw, Page, is_simple_type
-from entrepot.simple.worker import SMALL_CODED, PageReader
-from entrepot.stored import SECRET_QUERY, Head, tokens_in
-from entrepot.worker_pool import Span
+from entrepot.stored import Head
+from entrepot.worker_pool import WorkerPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,13 @@ class Readers:
 
     pages: PageReader
     channels: Channels
+    pool: WorkerPool
+    """What both read large bodies in."""
 
     async def aclose(self) -> None:
-        """End what reads beside."""
-        await self.pages.aclose()
+        """End the reading."""
         await self.channels.aclose()
+        await self.pool.aclose()
 
 
 def teaches(url: str, head: Head) -> bool:
@@ -307,7 +310,7 @@ async def _holds_secrets(url: str, head: Head, body: Span) -> bool:
 
 
 async def _aside(size: int, work: Callable[[], bool]) -> bool:
-    return work() if size < SMALL_CODED else await asyncio.to_thread(work)
+    return work() if size < SMALL_CODED_PAGE else await asyncio.to_thread(work)
 
 
 def tells_secrets(url: str, raw: bytes, content_encoding: str | None) -> bool:

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from entrepot.errors import UpstreamError, UpstreamProtocolError
 from entrepot.httpcache.messages import RequestHead
-from entrepot.loopback import is_loopback
 from entrepot.ports.upstream import Answer as UpstreamAnswer
 from entrepot.serving.channels import Channels
 from entrepot.serving.fetch_request import Means
@@ -17,6 +16,7 @@ from entrepot.serving.retry import ask_again
 from entrepot.serving.run_stats import Tally
 from entrepot.serving.stale_if_error import Situation, StandIns
 from entrepot.serving.stored_response import Replies
+from entrepot.urls import is_loopback
 
 READ_METHODS = frozenset({"GET", "HEAD"})
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from entrepot.httpcache import can_reuse_for, http_date
+from entrepot.httpcache.fields import http_date
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
+from entrepot.httpcache.policy import can_reuse_for
+from entrepot.redaction import has_secret
 from entrepot.serving.known_files import Expectation
 from entrepot.simple.negotiate import acceptable, decodable
-from entrepot.stored import Head, has_secret
+from entrepot.stored import Head
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504, *range(520, 525)})
 """Statuses that a second try on a new connection may cure; 520 to 524 are a large delivery

@@ -18,10 +18,13 @@ from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 
-from entrepot.httpcache import Miss, Stale, StaleUse, can_reuse_for, lookup, unconditional
+from entrepot.httpcache.conditional import unconditional
+from entrepot.httpcache.exchange import Miss, Stale, lookup
 from entrepot.httpcache.messages import RequestHead
+from entrepot.httpcache.policy import StaleUse, can_reuse_for
 from entrepot.links import Link
 from entrepot.names import normalize
+from entrepot.redaction import has_secret
 from entrepot.serving.fetch_request import Errand, Means, State, errand_for
 from entrepot.serving.known_files import Expectation
 from entrepot.serving.page_history import MOST, Company
@@ -31,7 +34,8 @@ from entrepot.serving.resume import sent_to
 from entrepot.serving.run_stats import Foresight
 from entrepot.serving.transfer import Flight
 from entrepot.serving.transfers import Flights
-from entrepot.stored import Head, authority_of, canonical_url, has_secret
+from entrepot.stored import Head
+from entrepot.urls import authority_of, canonical_url
 
 AT_ONCE = 16
 """Requests made ahead at a time; :data:`~entrepot.serving.page_history.MOST` in one run, and each

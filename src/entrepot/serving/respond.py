@@ -14,8 +14,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from entrepot.errors import StoreError
-from entrepot.httpcache import Hit, cache_status, lookup, reply
+from entrepot.httpcache.answering import reply
+from entrepot.httpcache.exchange import Hit, lookup
 from entrepot.httpcache.messages import RequestHead
+from entrepot.httpcache.status_field import cache_status
 from entrepot.serving.channels import ANSWER_S, Channels, resumed_from
 from entrepot.serving.fetch_request import Errand, Means, State, errand_for
 from entrepot.serving.known_files import Expectation

@@ -11,11 +11,13 @@ import dataclasses
 from urllib.parse import urljoin
 
 from entrepot.digests import Hasher
-from entrepot.httpcache import entity_tag, http_date, selecting_values
+from entrepot.httpcache.fields import entity_tag, http_date
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
+from entrepot.httpcache.policy import selecting_values
 from entrepot.ports.store import Blob, Growing
 from entrepot.simple.negotiate import decodable_here
-from entrepot.stored import Head, authority_of
+from entrepot.stored import Head
+from entrepot.urls import authority_of
 
 READ = 1 << 18
 """Bytes read from a growing file at a time."""

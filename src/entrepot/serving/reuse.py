@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from entrepot.digests import Hasher
 from entrepot.errors import Busy, StoreError
-from entrepot.httpcache import is_storable
 from entrepot.httpcache.messages import RequestHead, StoredResponse
+from entrepot.httpcache.policy import is_storable
 from entrepot.ports.reuse import Donation, Donor
 from entrepot.serving.known_files import NOTHING, Expectation
 from entrepot.serving.lookup import Entries

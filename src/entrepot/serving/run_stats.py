@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from entrepot.redaction import redacted_url, redacted_words
 from entrepot.sizes import show_size
-from entrepot.stored import redacted_url, redacted_words
 
 OUTCOMES = ("hit", "revalidated", "miss", "stale", "error", "bypass")
 """``bypass``: passed on without being looked up or kept (an upload, a range of a file that is not

@@ -21,25 +21,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from entrepot.errors import UpstreamError
-from entrepot.httpcache import (
+from entrepot.httpcache.exchange import (
     Bypass,
     Decision,
     Hit,
     Miss,
-    Reason,
     Stale,
-    StaleUse,
-    forwardable,
     invalidated_urls,
     lookup,
     revalidation,
 )
+from entrepot.httpcache.fields import forwardable
 from entrepot.httpcache.messages import RequestHead, ResponseHead
+from entrepot.httpcache.policy import Reason, StaleUse
 from entrepot.ports.clock import Clock
 from entrepot.ports.reuse import Donor
 from entrepot.ports.upstream import Upstream
 from entrepot.serving.channels import Channels
 from entrepot.serving.fetch_request import Means, errand_for
+from entrepot.serving.index_reader import PageReader
 from entrepot.serving.known_files import Expectation, Facts
 from entrepot.serving.lookup import Entries
 from entrepot.serving.metadata import made_from_wheel
@@ -64,8 +64,9 @@ from entrepot.serving.run_stats import Tally
 from entrepot.serving.stale_if_error import Situation, StandIns, asked_for
 from entrepot.serving.stored_response import Replies
 from entrepot.serving.transfers import Flights
-from entrepot.simple.worker import PageReader
-from entrepot.stored import Head, canonical_url
+from entrepot.stored import Head
+from entrepot.urls import canonical_url
+from entrepot.worker_pool import WorkerPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,9 @@ class Service:
         self._clock = clock
         self._rules = rules
         self._tally = tally
-        self._channels = Channels(entries, facts, clock)
-        self._readers = Readers(PageReader(), self._channels)
+        pool = WorkerPool()
+        self._channels = Channels(entries, facts, clock, pool)
+        self._readers = Readers(PageReader(pool), self._channels, pool)
         self._means = means = Means(
             entries,
             upstream,

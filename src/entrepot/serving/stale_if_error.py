@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from entrepot.errors import EntrepotError, UpstreamError
-from entrepot.httpcache import Decision, on_failure
+from entrepot.httpcache.exchange import Decision, on_failure
 from entrepot.httpcache.messages import RequestHead
 from entrepot.names import classify, filename_of
+from entrepot.redaction import redacted_url
 from entrepot.serving.channels import Channels
 from entrepot.serving.known_files import Expectation
 from entrepot.serving.policy import NEGATIVES, agrees, newer, stand_in
@@ -16,7 +17,7 @@ from entrepot.serving.response import Answer
 from entrepot.serving.reuse import Donations
 from entrepot.serving.run_stats import Tally
 from entrepot.serving.stored_response import Replies
-from entrepot.stored import Head, redacted_url
+from entrepot.stored import Head
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,11 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable
 
 from entrepot.errors import UpstreamError
-from entrepot.httpcache import cache_status, current_age, forwardable, reply
+from entrepot.httpcache.answering import reply
+from entrepot.httpcache.fields import forwardable
+from entrepot.httpcache.freshness import current_age
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
+from entrepot.httpcache.status_field import cache_status
 from entrepot.ports.upstream import Answer as UpstreamAnswer
 from entrepot.serving.fetch_request import Means
 from entrepot.serving.json_to_html import written_as_html

@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 
 from entrepot.errors import StoreError, TruncatedBody, UpstreamError
-from entrepot.httpcache import can_reuse_for
+from entrepot.httpcache.policy import can_reuse_for
 from entrepot.ports.store import Growing
 from entrepot.serving.fetch import Leader, read_page
 from entrepot.serving.fetch_request import Errand, Means, Note, State
 from entrepot.serving.follow import Follower
+from entrepot.serving.index_reader import Span
 from entrepot.serving.known_files import Named
 from entrepot.serving.page_readers import learn_stored
 from entrepot.serving.policy import confirmed, immutable
 from entrepot.serving.resume import starts_alike
 from entrepot.serving.transfer_progress import NOTICED_S, Progress
-from entrepot.stored import Head, canonical_url
-from entrepot.worker_pool import Span
+from entrepot.stored import Head
+from entrepot.urls import canonical_url
 
 FOLLOW_S = 0.01
 """Seconds between looks at a download that another process leads."""

@@ -13,7 +13,7 @@ from entrepot.serving.known_files import Expectation, Named
 from entrepot.serving.policy import REMEMBERED_S
 from entrepot.serving.resume import READ
 from entrepot.serving.transfer import Flight
-from entrepot.stored import canonical_url
+from entrepot.urls import canonical_url
 
 
 class FlightBody:

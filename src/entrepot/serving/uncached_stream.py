@@ -14,11 +14,11 @@ from entrepot.digests import Hasher
 from entrepot.errors import DigestMismatch, TruncatedBody
 from entrepot.httpcache.messages import RequestHead
 from entrepot.ports.upstream import Upstream
+from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation
 from entrepot.serving.policy import HELD_BACK
 from entrepot.serving.resume import as_it_is, continues, range_validator
 from entrepot.serving.transfer import Flight
-from entrepot.stored import redacted_url
 
 
 async def verified(

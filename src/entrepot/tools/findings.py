@@ -13,8 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from entrepot.ports.client_setup import Guidance
-from entrepot.stored import authority_of, redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.reading import is_file
+from entrepot.urls import authority_of
 
 URL = re.compile(r"""(?<![+\w])https?://(?:\$\{\w+\}|[^\s"'<>,;)\]}|\\`])+""", re.IGNORECASE)
 """A URL in text. A version-control URL (``git+https://``) is none; ``${NAME}`` inside belongs to

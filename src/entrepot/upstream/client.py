@@ -17,7 +17,7 @@ from urllib.parse import quote
 from entrepot.errors import ProtocolMisuse, UpstreamProtocolError
 from entrepot.httpcache.messages import RequestHead
 from entrepot.ports.upstream import Answer, Upstream
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.upstream.dial import Dialer
 from entrepot.upstream.exchange import Connection, Exchange
 from entrepot.upstream.proxies import Origin, Proxy, ProxyRules, basic, parse_proxy, split_origin

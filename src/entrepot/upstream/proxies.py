@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from entrepot.errors import ConfigError
+from entrepot.urls import is_loopback
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks5": 1080, "socks5h": 1080}
 
@@ -125,17 +126,6 @@ def basic(userinfo: str) -> str:
     """The Basic credentials of a URL's ``user:password``, percent-decoded (RFC 7617 §2)."""
     user, _, password = userinfo.partition(":")
     return "Basic " + base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the name can only mean this machine.
-
-    ``localhost``, names under it, 127.0.0.0/8, ``::1`` (RFC 6761 §6.3).
-    """
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    address = _address(host)
-    return address is not None and address.is_loopback
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from entrepot.ports.client_setup import Command, Door, Guidance
-from entrepot.stored import authority_of
 from entrepot.tools.findings import Findings, reportable
 from entrepot.tools.reading import is_dir, is_file, line_of, read_text
 from entrepot.tools.scan import follow, scan, take_lock
 from entrepot.tools.scene import Scene, positional_urls, programs, values_after
 from entrepot.tools.yamlscan import lines
+from entrepot.urls import authority_of
 
 BUILT_IN = ("https://conda.anaconda.org/", "https://repo.anaconda.com/")
 """The hosts of conda's own ``channel_alias`` and ``default_channels``."""

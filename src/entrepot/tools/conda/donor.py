@@ -19,7 +19,7 @@ from entrepot.httpcache.messages import Headers, ResponseHead
 from entrepot.names import CONDA_SUFFIXES, filename_of
 from entrepot.ports.reuse import Donor
 from entrepot.ports.tool import Surroundings
-from entrepot.stored import canonical_url
+from entrepot.urls import canonical_url
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
-from entrepot.stored import has_secret, redacted_url
+from entrepot.redaction import has_secret, redacted_url
 from entrepot.tools.condakit.known import conda_answers, mamba_caches
 from entrepot.tools.condakit.pkgs_dirs import VARIABLE, Cache, Resolved, variable_traps
 from entrepot.tools.condakit.proof import standing

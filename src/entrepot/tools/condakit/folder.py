@@ -19,7 +19,7 @@ from entrepot.digests import Digest
 from entrepot.errors import FormatError
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Entry, Kind, Progress
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.condakit.census import Census, Tree, measure
 from entrepot.tools.condakit.environments import Mention, Mentions, has_link_into, load_json
 from entrepot.tools.condakit.indexes import index_entries

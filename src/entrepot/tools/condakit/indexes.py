@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from entrepot.ports.tool import Entry, Kind
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.condakit.census import Tree, measure
 from entrepot.tools.condakit.environments import load_json
 from entrepot.tools.condakit.locked import is_locked

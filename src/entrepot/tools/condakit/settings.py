@@ -17,7 +17,7 @@ from entrepot.errors import ChangedSince, ConfigError
 from entrepot.fs import write_atomically
 from entrepot.patches import patch_of
 from entrepot.ports.tool import Change, Surroundings
-from entrepot.stored import has_secret, redacted_url
+from entrepot.redaction import has_secret, redacted_url
 from entrepot.tools.condakit.condarc import UNREADABLE, Document, read_plainly, read_yaml
 from entrepot.tools.condakit.edit import (
     lines_of,

@@ -25,11 +25,12 @@ from typing import Any
 from entrepot.digests import Digest
 from entrepot.errors import UsageError
 from entrepot.links import Link
-from entrepot.lockfiles.files import digest_or_none
+from entrepot.lockfiles.pins import digest_or_none
 from entrepot.names import classify, filename_of
 from entrepot.ports.tool import Surroundings
-from entrepot.stored import canonical_url, redacted_words
+from entrepot.redaction import redacted_words
 from entrepot.tools.condakit.warming import Environment
+from entrepot.urls import canonical_url
 
 CLASSIC = ("mamba", "micromamba", "conda")
 """The quickest first; all take the same words."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from entrepot.names import normalize
 from entrepot.ports.tool import Kind
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.pip.httpentry import (
     V2,
     Damage,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from entrepot.cache_root import user_name
 from entrepot.ports.tool import Layer, Place, Surroundings
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.defaults import default_index
 from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips

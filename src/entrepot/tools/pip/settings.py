@@ -19,7 +19,7 @@ from entrepot.errors import ChangedSince, ConfigError
 from entrepot.fs import write_atomically
 from entrepot.patches import Patch, patch_of
 from entrepot.ports.tool import Change, Surroundings
-from entrepot.stored import has_secret, redacted_url
+from entrepot.redaction import has_secret, redacted_url
 from entrepot.tools.pip.access import foreign_owner
 from entrepot.tools.pip.conffile import (
     check_writable,

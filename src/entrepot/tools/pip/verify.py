@@ -18,7 +18,7 @@ from pathlib import Path
 from entrepot.cache_root import Root
 from entrepot.digests import Digest
 from entrepot.ports.tool import Entry, Finding, Kind, Progress
-from entrepot.simple.paths import path_digest
+from entrepot.simple.page import path_digest
 from entrepot.tools.defaults import files_host
 from entrepot.tools.pip import removal
 from entrepot.tools.pip.donor import SECRET_HEADERS, SECRET_VARY

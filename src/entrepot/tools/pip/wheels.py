@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from entrepot.ports.tool import Kind
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.pip.identify import told_by
 from entrepot.tools.pip.index import Row
 from entrepot.tools.pip.rows import (

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from entrepot.digests import Digest
 from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.condakit.cache import World, scan_folders, world_of
 from entrepot.tools.condakit.census import measure
 from entrepot.tools.condakit.environments import load_json

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.reading import is_dir, tables
 from entrepot.tools.uv.configuration import FALSE, TRUE, File, files, line_of, resolved
 

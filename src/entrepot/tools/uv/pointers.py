@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 from entrepot.digests import Digest
 from entrepot.errors import FormatError
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.quietly import open_quietly
 
 LIMIT_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from entrepot.ports.tool import Entry, Kind
-from entrepot.stored import redacted_url
+from entrepot.redaction import redacted_url
 from entrepot.tools.reading import read_text
 from entrepot.tools.uv.cache import Archive, Part, Scan
 from entrepot.tools.uv.environments import References, linked_archives

@@ -18,7 +18,7 @@ from entrepot.errors import ChangedSince, ConfigError
 from entrepot.fs import write_atomically
 from entrepot.patches import patch_of
 from entrepot.ports.tool import Change, Surroundings
-from entrepot.stored import has_secret, redacted_url
+from entrepot.redaction import has_secret, redacted_url
 from entrepot.tools.reading import is_file
 from entrepot.tools.uv.configuration import File, files, flat, line_of, read, user_file
 

@@ -3,7 +3,7 @@
 import pytest
 
 from entrepot.digests import Digest
-from entrepot.simple.paths import path_digest
+from entrepot.simple.page import path_digest
 
 HEX = "ab" + "cd" + "0123456789" * 6
 GOOD = f"https://files.test/packages/ab/cd/{HEX[4:]}/x-1.0-py3-none-any.whl"

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from entrepot.digests import Digest
-from entrepot.lockfiles import Allowed, Pins, hosts_in_lock, links_from, read_arguments, read_lock
+from entrepot.lockfiles import Allowed, Pins, read_arguments, read_lock
 
 A, B, C, M = "a" * 64, "b" * 64, "c" * 64, "d" * 32
 SHA_A, SHA_B, SHA_C, MD5 = (
@@ -87,10 +87,6 @@ def test_a_uv_lock_names_urls_and_digests():
     )
     assert known.hosts == {"index.test:443", "files.test:443"}
     assert known.allowed == ()
-
-
-def test_links_from_gives_the_links_alone():
-    assert links_from(UV, name="uv.lock") == list(read_lock(UV, name="uv.lock").links)
 
 
 def test_a_poetry_lock_fixes_files_by_their_names():
@@ -434,25 +430,6 @@ def test_a_file_that_cannot_be_read_says_nothing(name, text):
 def test_a_broken_lock_says_what_is_the_matter():
     assert read_lock("[[package", name="uv.lock").problem
     assert read_lock("{", name="Pipfile.lock").problem
-
-
-@pytest.mark.parametrize(
-    ("text", "hosts"),
-    [
-        ("", set()),
-        (
-            "https://A.Test/x http://b.test:8080/ https://u:p@c.test",
-            {"a.test:443", "b.test:8080", "c.test:443"},
-        ),
-        ("https://[::1]:8443/x http://[::1]", {"[::1]:8443", "[::1]:80"}),
-        ("git+https://code.test/x", set()),
-        ('git = "https://code.test/x"', set()),
-        ("'https://a.test','https://b.test'", {"a.test:443", "b.test:443"}),
-        ("https:// http:///x https://@", set()),
-    ],
-)
-def test_hosts_of_packages_are_found_in_any_text(text, hosts):
-    assert hosts_in_lock(text) == hosts
 
 
 def test_the_most_exact_pin_decides_and_equal_ones_are_added_up():
