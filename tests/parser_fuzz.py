@@ -21,8 +21,8 @@ from entrepot.names import classify, filename_of, is_plain_filename
 from entrepot.redaction import redacted_url
 from entrepot.server.http import HttpSide
 from entrepot.server.proxy import _authority
-from entrepot.serving.fetch_request import Note
 from entrepot.serving.resume import announced, continues, range_validator
+from entrepot.serving.transfer import Note
 from entrepot.simple.page import read_page
 from entrepot.store.layout import key_path
 from entrepot.stored import Head, cache_key, variant_name

@@ -26,9 +26,9 @@ from pathlib import Path
 from entrepot.digests import sha256_of
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 from entrepot.ports.clock import SystemClock
-from entrepot.serving.fetch_request import Note
 from entrepot.serving.lookup import Entries
 from entrepot.serving.resume import range_validator
+from entrepot.serving.transfer import Note
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head, body_key

@@ -10,7 +10,7 @@ import json
 from entrepot.httpcache.messages import Headers, RequestHead
 from entrepot.serving.known_files import Facts
 from entrepot.serving.lookup import Entries
-from entrepot.serving.page_history import Company
+from entrepot.serving.prefetch import Company
 from entrepot.serving.response import Request
 from entrepot.serving.run_stats import Tally
 from entrepot.serving.service import Rules, Service

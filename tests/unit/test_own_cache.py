@@ -9,7 +9,7 @@ from entrepot.caches.inventory import holding
 from entrepot.caches.own import OwnCache, finish, read_object
 from entrepot.errors import ProtocolMisuse
 from entrepot.ports.tool import Kind, Layer, Surroundings
-from entrepot.serving.fetch_request import Note
+from entrepot.serving.transfer import Note
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head
 from own_store import World

@@ -175,7 +175,7 @@ def test_a_leader_that_begins_and_lands_between_two_looks_does_not_mix_bytes(tmp
         await asyncio.sleep(0.05)
         reader = Reader(two.follower)
         await reader.read(100_000)
-        monkeypatch.setattr("entrepot.serving.transfer.FOLLOW_S", 0.5)
+        monkeypatch.setattr("entrepot.serving.transfers.FOLLOW_S", 0.5)
         await asyncio.sleep(0.05)
         gate.set()
         assert await leading == GOOD

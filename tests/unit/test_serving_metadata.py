@@ -11,8 +11,8 @@ import zipfile
 
 import pytest
 
-from entrepot.serving import metadata
-from entrepot.serving.metadata import read_metadata
+from entrepot.serving import reuse
+from entrepot.serving.reuse import read_metadata
 from entrepot.store.memory import MemoryBlob
 from entrepot.testing.upstream import Script
 from service_world import FILE, INDEX, JSON_TYPE, World, get, run
@@ -155,7 +155,7 @@ def with_zip64_locator():
         wheel({"a-1.dist-info/METADATA": METADATA, "b-1.dist-info/METADATA": METADATA}),
         wheel({"x/demo-1.0.dist-info/METADATA": METADATA}),
         lying_directory(0xFFFFFFFF),
-        lying_directory(metadata.MAX_DIRECTORY + 1),
+        lying_directory(reuse.MAX_DIRECTORY + 1),
         lying_directory(7),
         with_zip64_locator(),
     ],
@@ -184,7 +184,7 @@ def test_a_flipped_byte_gives_no_metadata():
 
 
 def test_metadata_that_swells_beyond_the_bound_is_left_alone(monkeypatch):
-    monkeypatch.setattr(metadata, "MAX_METADATA", 1 << 16)
+    monkeypatch.setattr(reuse, "MAX_METADATA", 1 << 16)
     assert read_metadata(
         MemoryBlob(wheel({"demo-1.0.dist-info/METADATA": b"x" * (1 << 16)}))
     ) == b"x" * (1 << 16)

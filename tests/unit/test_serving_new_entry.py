@@ -5,7 +5,7 @@ import pytest
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
 from entrepot.links import Link
 from entrepot.serving.known_files import NOTHING, Expectation
-from entrepot.serving.new_entry import draft_head
+from entrepot.serving.policy import draft_head
 
 
 def drafted(url, content_type, expectation=NOTHING, *, status=200, accept="*/*"):

@@ -8,9 +8,7 @@ import pytest
 
 from entrepot.errors import UpstreamUnreachable
 from entrepot.links import Link
-from entrepot.serving.page_history import MOST, Company
-from entrepot.serving.prefetch import GOOD_S
-from entrepot.serving.prefetch_choice import newest_metadata, required_projects
+from entrepot.serving.prefetch import GOOD_S, MOST, Company, newest_metadata, required_projects
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.testing.upstream import Script
 from service_world import JSON_TYPE, World, get, run

@@ -200,7 +200,7 @@ class Session:
         from entrepot.server.connect_policy import RunDoorman
         from entrepot.server.run_loop import serve_child
         from entrepot.serving.lookup import Entries
-        from entrepot.serving.page_history import Company
+        from entrepot.serving.prefetch import Company
         from entrepot.serving.service import Rules, Service
         from entrepot.serving.size_limit import Bounds
         from entrepot.tools.registry import donors

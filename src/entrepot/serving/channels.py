@@ -30,8 +30,7 @@ from entrepot.redaction import redacted_url
 from entrepot.serving.index_reader import RepodataReader, Span
 from entrepot.serving.known_files import NOTHING, Expectation, Facts, Learned, Said, expectation_of
 from entrepot.serving.lookup import Entries
-from entrepot.serving.new_entry import draft_head
-from entrepot.serving.policy import NEGATIVES
+from entrepot.serving.policy import NEGATIVES, draft_head
 from entrepot.stored import Head, cache_key
 from entrepot.urls import authority_of, canonical_url
 from entrepot.worker_pool import WorkerPool

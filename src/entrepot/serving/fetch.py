@@ -32,11 +32,11 @@ from entrepot.errors import (
 )
 from entrepot.httpcache.conditional import unconditional
 from entrepot.httpcache.exchange import Action, Discard, Refresh, Store, on_response
-from entrepot.httpcache.messages import ResponseHead, StoredResponse
+from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.httpcache.policy import Reason
+from entrepot.ports.clock import Clock
 from entrepot.ports.store import Growing
-from entrepot.ports.upstream import Answer
-from entrepot.serving.fetch_request import Errand, Means, Note, State
+from entrepot.ports.upstream import Answer, Upstream
 from entrepot.serving.index_reader import Span
 from entrepot.serving.integrity import (
     check_digest,
@@ -47,7 +47,6 @@ from entrepot.serving.integrity import (
     wrong_digest,
 )
 from entrepot.serving.known_files import Expectation, Reader
-from entrepot.serving.new_entry import draft_head
 from entrepot.serving.page_readers import Verdict, judged, page_reader, state_of, wants
 from entrepot.serving.policy import (
     BACKOFF_S,
@@ -55,6 +54,7 @@ from entrepot.serving.policy import (
     REDIRECTS,
     RETRIED,
     VERIFIED_STATUSES,
+    draft_head,
     keeps,
     pause_s,
     without_private_fields,
@@ -66,10 +66,10 @@ from entrepot.serving.resume import (
     continues,
     hash_partial,
     range_validator,
+    redirected,
     resuming,
 )
-from entrepot.serving.retry import NO_ANSWER, ask
-from entrepot.serving.transfer_progress import NOTICED_S, Progress
+from entrepot.serving.transfer import NOTICED_S, Errand, Means, Note, Progress, State
 from entrepot.stored import Head
 
 LONG_TO_KEEP = 1 << 20
@@ -501,3 +501,73 @@ def read_page(means: Means, errand: Errand, head: Head, body: Span) -> Reader | 
     if reader is not None and head.body is not None:
         means.facts.read(url, state_of(url, head, link), reader)
     return reader
+
+
+MAX_REDIRECTS = 10
+
+
+async def ask(
+    upstream: Upstream, request: RequestHead, *, fresh: bool, follow: bool
+) -> tuple[Answer, bool]:
+    """Send a request; with ``follow`` redirects are followed inside, so that signed targets are never stored.
+
+    Args:
+        upstream: whom to ask.
+        request: for the first address.
+        fresh: whether each connection must be a new one.
+        follow: whether what comes from elsewhere can be told to be right.
+
+    Returns:
+        The last answer, and whether it came from another address.
+
+    Raises:
+        UpstreamError: no answer.
+    """
+    answer = await upstream.send(request, fresh_connection=fresh)
+    for count in range(MAX_REDIRECTS):
+        location = answer.head.headers.get("location")
+        if answer.head.status not in REDIRECTS or not location or not follow:
+            return answer, count > 0
+        await answer.aclose()
+        request = redirected(request, location)
+        answer = await upstream.send(request, fresh_connection=fresh)
+    return answer, True
+
+
+async def ask_again(upstream: Upstream, request: RequestHead, clock: Clock) -> Answer:
+    """The answer to a GET or HEAD that is passed on.
+
+    A failure before its body is tried again, as for what is kept.
+
+    Silence is not: who asks has waited long enough.
+
+    Raises:
+        UpstreamError: the last try's.
+    """
+    for attempt in range(len(BACKOFF_S) + 1):
+        last = attempt == len(BACKOFF_S)
+        pause: float | None = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
+        try:
+            answer = await upstream.send(request, fresh_connection=attempt > 0)
+        except UpstreamError as exc:
+            if last or isinstance(exc, UpstreamTimeout):
+                raise
+        else:
+            if answer.head.status not in RETRIED or last:
+                return answer
+            pause = pause_s(attempt, answer.head, clock.now())
+            if pause is None:
+                return answer
+            await answer.aclose()
+        await asyncio.sleep(pause or 0)
+    raise AssertionError("the last try returns or raises")
+
+
+class _NoAnswer:
+    """Stands where an answer was handed on: closing it is the new owner's business."""
+
+    async def aclose(self) -> None:
+        pass
+
+
+NO_ANSWER: Answer = _NoAnswer()  # type: ignore[assignment]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
+from collections.abc import AsyncIterator
 
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import DigestMismatch, TruncatedBody
 from entrepot.httpcache.messages import ResponseHead
+from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation
-from entrepot.serving.policy import VERIFIED_STATUSES
+from entrepot.serving.policy import HELD_BACK, VERIFIED_STATUSES
 from entrepot.stored import Head
 
 
@@ -98,3 +101,47 @@ def finished(draft: Head, expectation: Expectation, hasher: Hasher, *, elsewhere
         proven=proven,
         reserve=draft.reserve or (elsewhere and not proven),
     )
+
+
+async def verified(
+    pieces: AsyncIterator[bytes],
+    expectation: Expectation,
+    *,
+    url: str,
+    hasher: Hasher | None = None,
+) -> AsyncIterator[bytes]:
+    """The pieces, the last 64 KiB of them only once the whole is known to be right.
+
+    Args:
+        pieces: from where the client's copy ends.
+        expectation: what the whole must be; when it knows no digest everything passes at once.
+        url: for the message.
+        hasher: fed with what the client has already.
+
+    Raises:
+        DigestMismatch: the whole is wrong; its end was not given out.
+    """
+    if not expectation.checks:
+        async for piece in pieces:
+            yield piece
+        return
+    hasher = hasher or expectation.hasher()
+    held: deque[bytes] = deque()
+    size = 0
+    async for piece in pieces:
+        hasher.feed(piece)
+        held.append(piece)
+        size += len(piece)
+        while size - len(held[0]) >= HELD_BACK:
+            size -= len(held[0])
+            yield held.popleft()
+    wrong = expectation.mismatch(hasher)
+    if wrong is not None:
+        shown = redacted_url(url)
+        raise DigestMismatch(
+            f"{shown} has {hasher.digest(wrong.algorithm)}, its index says {wrong}",
+            url=shown,
+            expected=str(wrong),
+        )
+    for piece in held:
+        yield piece

@@ -22,9 +22,8 @@ from entrepot.serving.channels import Channels
 from entrepot.serving.index_reader import SMALL_CODED_PAGE, PageReader, Span
 from entrepot.serving.known_files import Facts, Learned, Reader
 from entrepot.serving.lookup import Entries
-from entrepot.serving.metadata import MAX_METADATA, is_metadata, wheel_of
-from entrepot.serving.new_entry import asks_for_index_page
-from entrepot.serving.policy import VERIFIED_STATUSES
+from entrepot.serving.policy import VERIFIED_STATUSES, asks_for_index_page
+from entrepot.serving.reuse import MAX_METADATA, is_metadata, wheel_of
 from entrepot.simple.negotiate import LARGEST, can_decode, decode, page_class
 from entrepot.simple.page import Flaw, Page, is_simple_type
 from entrepot.stored import Head
@@ -199,7 +198,7 @@ def wants(request: RequestHead, kind: str = "other") -> str:
 
     Args:
         request: a client's.
-        kind: of the answer, as :func:`~entrepot.serving.new_entry.draft_head` found it.
+        kind: of the answer, as :func:`~entrepot.serving.policy.draft_head` found it.
     """
     if wheel_of(request.url) is not None:
         return "metadata"

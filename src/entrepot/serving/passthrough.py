@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
-from entrepot.errors import UpstreamError, UpstreamProtocolError
+from entrepot.errors import TruncatedBody, UpstreamError, UpstreamProtocolError
 from entrepot.httpcache.messages import RequestHead
 from entrepot.ports.upstream import Answer as UpstreamAnswer
+from entrepot.ports.upstream import Upstream
+from entrepot.redaction import redacted_url
 from entrepot.serving.channels import Channels
-from entrepot.serving.fetch_request import Means
+from entrepot.serving.fetch import ask_again
+from entrepot.serving.integrity import verified
+from entrepot.serving.known_files import Expectation
 from entrepot.serving.policy import RETRIED
-from entrepot.serving.response import Answer, Request
-from entrepot.serving.resume import content_length
-from entrepot.serving.retry import ask_again
+from entrepot.serving.response import Answer, Replies, Request
+from entrepot.serving.resume import as_it_is, content_length, continues, range_validator
 from entrepot.serving.run_stats import Tally
 from entrepot.serving.stale_if_error import Situation, StandIns
-from entrepot.serving.stored_response import Replies
+from entrepot.serving.transfer import Means, Progress
 from entrepot.urls import is_loopback
 
 READ_METHODS = frozenset({"GET", "HEAD"})
@@ -104,3 +109,60 @@ class Passing:
             if request.body is not None or request.head.method not in READ_METHODS:
                 raise
             return await self._means.upstream.send(request.head, fresh_connection=True)
+
+
+async def rest_of(
+    flight: Progress, request: RequestHead, expectation: Expectation, upstream: Upstream, at: int
+) -> AsyncIterator[bytes]:
+    """The body from ``at`` on, from upstream, when the store has failed and the client has the bytes before.
+
+    Raises:
+        UpstreamError: it cannot be had, or is not the rest of what the client has.
+    """
+    hasher = expectation.hasher()
+    while hasher.size < at and (piece := flight.read(hasher.size, at - hasher.size)):
+        hasher.feed(piece)
+    began = flight.draft.response.head if flight.draft is not None else None
+    headers = request.headers.added("Range", f"bytes={at}-")
+    validator = range_validator(began) if began is not None else None
+    if validator:
+        headers = headers.added("If-Range", validator)
+    asked = dataclasses.replace(request, headers=headers)
+    answer = await upstream.send(
+        as_it_is(asked) if expectation.checks else asked, fresh_connection=True
+    )
+    try:
+        if (
+            began is not None
+            and answer.head.status == 206
+            and continues(answer.head, at, flight.total, began)
+        ):
+            pieces = answer.chunks()
+        elif answer.head.status == 200:
+            pieces = without_start(answer.chunks(), at, url=request.url)
+        else:
+            shown = redacted_url(request.url)
+            raise TruncatedBody(
+                f"upstream answered {answer.head.status} for the rest", url=shown, received=at
+            )
+        async for piece in verified(pieces, expectation, url=request.url, hasher=hasher):
+            yield piece
+    finally:
+        await answer.aclose()
+
+
+async def without_start(
+    pieces: AsyncIterator[bytes], count: int, *, url: str
+) -> AsyncIterator[bytes]:
+    """The pieces less their first ``count`` bytes, for an upstream that serves no ranges.
+
+    Raises:
+        TruncatedBody: there were not that many.
+    """
+    async for piece in pieces:
+        rest = piece[count:]
+        count = max(0, count - len(piece))
+        if rest:
+            yield rest
+    if count:
+        raise TruncatedBody("upstream's body is shorter than it was", url=redacted_url(url))

@@ -1,7 +1,7 @@
 """Asking ahead: upstream is asked for pages and metadata before the client does, so that it need not wait a round trip for each.
 
 Two things are known beforehand. An earlier run asked for certain pages together: when one of them
-has to be asked for again, so have the others (:class:`~entrepot.serving.page_history.Company`). And
+has to be asked for again, so have the others (:class:`~entrepot.serving.prefetch.Company`). And
 a page or a metadata file that passes tells what a resolver looks at next: the newest version's
 metadata, and the pages of what that requires (``foreseeing.py``).
 
@@ -14,6 +14,8 @@ docs/decisions/0003-asking-ahead.md.
 from __future__ import annotations
 
 import asyncio
+import os.path
+import re
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,21 +26,19 @@ from entrepot.httpcache.messages import RequestHead
 from entrepot.httpcache.policy import StaleUse, can_reuse_for
 from entrepot.links import Link
 from entrepot.names import normalize
+from entrepot.ports.catalogue import Catalogue
 from entrepot.redaction import has_secret
-from entrepot.serving.fetch_request import Errand, Means, State, errand_for
 from entrepot.serving.known_files import Expectation
-from entrepot.serving.page_history import MOST, Company
 from entrepot.serving.policy import agrees, has_credentials, immutable, refreshing, usable
-from entrepot.serving.prefetch_choice import newest_metadata, required_projects
 from entrepot.serving.resume import sent_to
 from entrepot.serving.run_stats import Foresight
-from entrepot.serving.transfer import Flight
-from entrepot.serving.transfers import Flights
+from entrepot.serving.transfer import Errand, Means, State, errand_for
+from entrepot.serving.transfers import Flight, Transfers
 from entrepot.stored import Head
 from entrepot.urls import authority_of, canonical_url
 
 AT_ONCE = 16
-"""Requests made ahead at a time; :data:`~entrepot.serving.page_history.MOST` in one run, and each
+"""Requests made ahead at a time; :data:`~entrepot.serving.prefetch.MOST` in one run, and each
 URL once."""
 MOST_BYTES = 32 << 20
 """Bytes fetched ahead in one run; after that nothing more is asked."""
@@ -74,7 +74,7 @@ class Ahead:
     """
 
     def __init__(
-        self, means: Means, flights: Flights, company: Company, tally: Foresight, *, refresh: bool
+        self, means: Means, flights: Transfers, company: Company, tally: Foresight, *, refresh: bool
     ) -> None:
         self._means = means
         self._flights = flights
@@ -359,3 +359,134 @@ def _is_page(request: RequestHead) -> bool:
 
 def _project_of(url: str) -> str:
     return normalize(url.rstrip("/").rpartition("/")[2])
+
+
+MOST_VERSIONS = 500
+"""Versions of one project among which the newest is looked for."""
+PURE = "-none-any.whl.metadata"
+
+
+def newest_metadata(links: Iterable[Link]) -> str | None:
+    """The metadata file that a resolver asks for first.
+
+    That of the newest final version, if it has one wheel that all can use.
+
+    Which of several platforms' wheels the client takes is not known here; nor are its constraints.
+
+    Args:
+        links: of one project's page.
+
+    Returns:
+        Its URL; ``None`` when there is none, or no telling which.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for link in links:
+        if link.kind == "metadata" and link.version is not None and link.filename is not None:
+            found.setdefault(link.version, {}).setdefault(link.filename, link.url)
+    newest = _newest(found) if len(found) <= MOST_VERSIONS else None
+    if newest is None:
+        return None
+    files = found[newest]
+    chosen = [url for filename, url in files.items() if filename.endswith(PURE)] or list(
+        files.values()
+    )
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def _newest(versions: Iterable[str]) -> str | None:
+    """The greatest final version (PEP 440), else the greatest at all."""
+    # Not before a page is read
+    from packaging.version import InvalidVersion, Version  # noqa: PLC0415
+
+    parsed = []
+    for text in versions:
+        try:
+            version = Version(text)
+        except InvalidVersion:
+            continue
+        parsed.append((not version.is_prerelease, version, text))
+    return max(parsed)[2] if parsed else None
+
+
+def required_projects(metadata: bytes) -> list[str]:
+    r"""The projects that a METADATA file requires without extras, normalized, each once.
+
+    Markers are evaluated for the interpreter that runs this, which is usually the client's too.
+
+    Source: the core metadata specification, ``Requires-Dist``; PEP 508.
+
+    >>> required_projects(b"Name: x\nRequires-Dist: A_b >=1\nRequires-Dist: c; extra == 'test'\n\nRequires-Dist: no")
+    ['a-b']
+    """
+    head = metadata.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode("utf-8", "replace")
+    projects: dict[str, None] = {}
+    for line in head.split("\n"):
+        found = _REQUIRES(line)
+        if found is not None and _applies(found["marker"]):
+            projects[normalize(found["name"])] = None
+    return list(projects)
+
+
+_REQUIRES = re.compile(
+    r"Requires-Dist:\s*(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*(?:\([^)]*\)|[<>=!~][^;@]*)?\s*(?:;(?P<marker>.*))?",
+    re.ASCII | re.IGNORECASE,
+).fullmatch
+"""Requirements of a URL (``name @ https:...``) are left out: no page is asked for them."""
+
+
+def _applies(marker: str | None) -> bool:
+    if marker is None:
+        return True
+    if "extra" in marker:
+        return False
+    from packaging.markers import (  # noqa: PLC0415
+        InvalidMarker,
+        Marker,
+        UndefinedComparison,
+        UndefinedEnvironmentName,
+    )
+
+    try:
+        return Marker(marker).evaluate()
+    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName):
+        return False
+
+
+MOST = 256
+"""Pages of one run that are remembered."""
+
+
+class Company:
+    """The pages that one run asked for, by each of them; kept in the catalogue, and lossy.
+
+    Only URLs, and none with a credential in it: the store's heads name the same ones.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def of(self, url: str) -> Sequence[str]:
+        """The pages of the last run that asked for this one, this one among them."""
+        link = self._catalogue.link(_mark(url))
+        start, *rest = link.source.split("\n") if link is not None else [""]
+        return [start + each for each in rest]
+
+    def remember(self, urls: Iterable[str]) -> None:
+        """These were asked for in one run."""
+        chosen = sorted(url for url in urls if not has_secret(url))[:MOST]
+        if len(chosen) < 2:
+            return
+        start = os.path.commonprefix(chosen)  # noqa: RUF071  (of characters is what is wanted)
+        text = "\n".join([start, *(url[len(start) :] for url in chosen)])
+        # Most runs want what the one before wanted: then nothing is written.
+        marks = [
+            mark
+            for mark in map(_mark, chosen)
+            if (was := self._catalogue.link(mark)) is None or was.source != text
+        ]
+        self._catalogue.learn([Link(mark, source=text, kind="page") for mark in marks])
+
+
+def _mark(url: str) -> str:
+    """The link under which a page's company is noted; no URL of a file can be this."""
+    return f"ahead:{url}"

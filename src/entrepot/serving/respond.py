@@ -19,16 +19,15 @@ from entrepot.httpcache.exchange import Hit, lookup
 from entrepot.httpcache.messages import RequestHead
 from entrepot.httpcache.status_field import cache_status
 from entrepot.serving.channels import ANSWER_S, Channels, resumed_from
-from entrepot.serving.fetch_request import Errand, Means, State, errand_for
+from entrepot.serving.fetch import ask_again
+from entrepot.serving.integrity import verified
 from entrepot.serving.known_files import Expectation
-from entrepot.serving.response import Answer, StreamBody
+from entrepot.serving.passthrough import rest_of
+from entrepot.serving.response import Answer, Replies, StreamBody, stamped, without_framing
 from entrepot.serving.resume import as_it_is
-from entrepot.serving.retry import ask_again
 from entrepot.serving.stale_if_error import Situation, StandIns
-from entrepot.serving.stored_response import Replies, stamped, without_framing
-from entrepot.serving.transfer import Flight
-from entrepot.serving.transfers import FlightBody, Flights
-from entrepot.serving.uncached_stream import rest_of, verified
+from entrepot.serving.transfer import Errand, Means, State, errand_for
+from entrepot.serving.transfers import Flight, FlightBody, Transfers
 
 _CONDITIONS = frozenset(
     {"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range", "range"}
@@ -46,7 +45,7 @@ class Riding:
     def __init__(
         self,
         means: Means,
-        flights: Flights,
+        flights: Transfers,
         replies: Replies,
         stand_ins: StandIns,
         channels: Channels,

@@ -38,12 +38,9 @@ from entrepot.ports.clock import Clock
 from entrepot.ports.reuse import Donor
 from entrepot.ports.upstream import Upstream
 from entrepot.serving.channels import Channels
-from entrepot.serving.fetch_request import Means, errand_for
 from entrepot.serving.index_reader import PageReader
 from entrepot.serving.known_files import Expectation, Facts
 from entrepot.serving.lookup import Entries
-from entrepot.serving.metadata import made_from_wheel
-from entrepot.serving.page_history import Company
 from entrepot.serving.page_readers import Readers
 from entrepot.serving.passthrough import READ_METHODS, Passing
 from entrepot.serving.policy import (
@@ -55,15 +52,15 @@ from entrepot.serving.policy import (
     to_be_admitted,
     usable,
 )
-from entrepot.serving.prefetch import Ahead
+from entrepot.serving.prefetch import Ahead, Company
 from entrepot.serving.respond import Riding
-from entrepot.serving.response import Answer, Request
+from entrepot.serving.response import Answer, Replies, Request
 from entrepot.serving.resume import hash_partial
-from entrepot.serving.reuse import Donations
+from entrepot.serving.reuse import Donations, made_from_wheel
 from entrepot.serving.run_stats import Tally
 from entrepot.serving.stale_if_error import Situation, StandIns, asked_for
-from entrepot.serving.stored_response import Replies
-from entrepot.serving.transfers import Flights
+from entrepot.serving.transfer import Means, errand_for
+from entrepot.serving.transfers import Transfers
 from entrepot.stored import Head
 from entrepot.urls import canonical_url
 from entrepot.worker_pool import WorkerPool
@@ -126,11 +123,11 @@ class Service:
             tally.warn,
             tally.note_flaw,
         )
-        self._flights = Flights(means)
+        self._flights = Transfers(means)
         self._donations = Donations(donors, entries, shared=rules.shared)
         self._replies = Replies(means, tally)
         self._stand_ins = StandIns(
-            self._replies, self._channels, self._donations, tally, shared=rules.shared
+            entries, self._replies, self._channels, self._donations, tally, shared=rules.shared
         )
         self._riding = Riding(
             means,

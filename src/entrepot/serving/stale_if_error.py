@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from entrepot.errors import EntrepotError, UpstreamError
+from entrepot.errors import EntrepotError, FormatError, UpstreamError
 from entrepot.httpcache.exchange import Decision, on_failure
-from entrepot.httpcache.messages import RequestHead
+from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
+from entrepot.httpcache.status_field import cache_status
 from entrepot.names import classify, filename_of
 from entrepot.redaction import redacted_url
 from entrepot.serving.channels import Channels
 from entrepot.serving.known_files import Expectation
+from entrepot.serving.lookup import Entries
 from entrepot.serving.policy import NEGATIVES, agrees, newer, stand_in
-from entrepot.serving.response import Answer
+from entrepot.serving.response import Answer, BytesBody, Replies, stamped
 from entrepot.serving.reuse import Donations
 from entrepot.serving.run_stats import Tally
-from entrepot.serving.stored_response import Replies
+from entrepot.simple.negotiate import acceptable, decode, page_class
+from entrepot.simple.page import HTML_TYPE, html_page
 from entrepot.stored import Head
 
 
@@ -34,12 +39,13 @@ class StandIns:
     """Finds what is served in upstream's place.
 
     Args:
-        replies, channels, donations, tally: the service's own.
+        entries, replies, channels, donations, tally: the service's own.
         shared: whether the store serves several users: then only what HTTP allows.
     """
 
     def __init__(
         self,
+        entries: Entries,
         replies: Replies,
         channels: Channels,
         donations: Donations,
@@ -47,6 +53,7 @@ class StandIns:
         *,
         shared: bool,
     ) -> None:
+        self._entries = entries
         self._replies = replies
         self._channels = channels
         self._donations = donations
@@ -92,7 +99,7 @@ class StandIns:
             if head is not None and await self._channels.may_be_absent(request.url, head):
                 return await self._replies.stored(request, head, "stale")
             if head is None or head.response.head.status in NEGATIVES:
-                return await self._replies.as_html(request, newer(heads, head))
+                return await self._as_html(request, newer(heads, head))
         if head is None or head.response.head.status in NEGATIVES:
             return None
         return await self._replies.stored(request, head, "stale")
@@ -116,7 +123,7 @@ class StandIns:
             and (answer := await self._replies.stored(request, head, "stale")) is not None
         ):
             return answer
-        if (answer := await self._replies.as_html(request, heads)) is not None:
+        if (answer := await self._as_html(request, heads)) is not None:
             return answer
         # What proves a body has been tried before.
         taken = (
@@ -139,6 +146,17 @@ class StandIns:
         self._tally.unseen.setdefault(name, redacted_url(request.url))
         return self._replies.gateway(request, 504, f"entrepot is offline and has never seen {name}")
 
+    async def _as_html(self, request: RequestHead, heads: list[Head]) -> Answer | None:
+        """A page that a newer tool has seen, for a client that reads HTML alone."""
+        found = await written_as_html(request, heads, self._entries)
+        if found is None:
+            return None
+        head, response, page = found
+        self._entries.used(head)
+        self._replies.given(request, head)
+        self._replies.note(request, response.status, "stale", len(page), head)
+        return Answer(stamped(response, cache_status(hit=True, fwd="stale")), BytesBody(page))
+
 
 def asked_for(url: str) -> str:
     """What a URL asks for, in a word for people: a project's name, a file's name, else the URL.
@@ -152,3 +170,53 @@ def asked_for(url: str) -> str:
         return filename
     last = [p for p in parts.path.split("/") if p]
     return last[-1] if last else f"{parts.scheme}://{parts.netloc}/"
+
+
+Found = tuple[Head, ResponseHead, bytes]
+
+
+async def written_as_html(
+    request: RequestHead, heads: Iterable[Head], entries: Entries
+) -> Found | None:
+    """The newest page that is stored in JSON.
+
+    Its head, and the answer in HTML, without content for a HEAD.
+
+    ``None`` if there is none or the client takes no HTML.
+    """
+    if not acceptable(request.headers.get("accept"), HTML_TYPE) or "range" in request.headers:
+        return None
+    pages = [
+        head
+        for head in heads
+        if head.response.head.status == 200 and not _is_personal(head) and _is_json(head)
+    ]
+    for head in sorted(pages, key=lambda each: each.response.response_time, reverse=True):
+        blob = await entries.open_body(head)
+        if blob is None:
+            continue
+        try:
+            raw = blob.read(0, blob.size)
+        finally:
+            blob.close()
+        try:
+            page = await asyncio.to_thread(
+                _html, raw, head.response.head.headers.get("content-encoding")
+            )
+        except FormatError:
+            continue
+        answer = ResponseHead(200, Headers([("Content-Type", HTML_TYPE)]), "OK")
+        return head, answer, page if request.method == "GET" else b""
+    return None
+
+
+def _html(raw: bytes, coding: str | None) -> bytes:
+    return html_page(decode(raw, coding))
+
+
+def _is_json(head: Head) -> bool:
+    return page_class(head.response.head.headers.get("content-type") or "") == "json"
+
+
+def _is_personal(head: Head) -> bool:
+    return any(name in {"authorization", "cookie"} for name, _ in head.response.vary)

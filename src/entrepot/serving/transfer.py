@@ -1,203 +1,330 @@
-"""Flights: one upstream transfer shared by all who wait for it, in this process and in every other one of the host.
-
-What waiters see of it stands in ``progress.py``, how upstream is asked in ``leading.py``. Here is
-who leads: a lock in the store decides. Everybody else follows, and whoever gets the lock after
-another process looks first whether there is anything left to do.
-"""
+"""One transfer: what it is for, where it is, and what those who wait see of it."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
 
-from entrepot.errors import StoreError, TruncatedBody, UpstreamError
-from entrepot.httpcache.policy import can_reuse_for
-from entrepot.ports.store import Growing
-from entrepot.serving.fetch import Leader, read_page
-from entrepot.serving.fetch_request import Errand, Means, Note, State
-from entrepot.serving.follow import Follower
-from entrepot.serving.index_reader import Span
-from entrepot.serving.known_files import Named
-from entrepot.serving.page_readers import learn_stored
-from entrepot.serving.policy import confirmed, immutable
-from entrepot.serving.resume import starts_alike
-from entrepot.serving.transfer_progress import NOTICED_S, Progress
+from entrepot.digests import Hasher
+from entrepot.errors import FormatError, StoreError, UpstreamError
+from entrepot.httpcache.conditional import unconditional
+from entrepot.httpcache.exchange import Decision, Hit, Miss
+from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
+from entrepot.ports.clock import Clock
+from entrepot.ports.store import Blob, Growing
+from entrepot.ports.upstream import Answer, Upstream
+from entrepot.redaction import redacted_url
+from entrepot.serving.known_files import Expectation, Facts
+from entrepot.serving.lookup import Entries
+from entrepot.serving.page_readers import Readers, wants
+from entrepot.serving.policy import HELD_BACK
+from entrepot.serving.resume import READ, as_it_is, as_readable
 from entrepot.stored import Head
 from entrepot.urls import canonical_url
 
-FOLLOW_S = 0.01
-"""Seconds between looks at a download that another process leads."""
-LAG = 0.05
-"""Once it is shown, looks come as much more seldom as this share of the time that it has taken so
-far, which nobody notices, ..."""
-LAG_MOST_S = NOTICED_S - FOLLOW_S
-"""... but never further apart than this: ten processes that look at each piece of a network take
-more time than their clients."""
+
+class State(Enum):
+    """Where a flight is; the transitions stand in ``flight.py``."""
+
+    ASKING = "asking"
+    STREAMING = "streaming"
+    VERIFIED = "verified"
+    LANDED = "landed"
+    PASSED = "passed"
+    FAILED = "failed"
 
 
-class Flight(Progress):
-    """One transfer. :meth:`fly` does the work.
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a flight needs of the world."""
 
-    Everybody else reads the attributes and waits for :meth:`changed`.
+    entries: Entries
+    upstream: Upstream
+    clock: Clock
+    facts: Facts
+    readers: Readers
+    shared: bool
+    downloaded: Callable[[int], None]
+    """Told how many bytes came from upstream."""
+    warn: Callable[[str], None] = lambda _text: None
+    """Told what the user should know at the end."""
+    note_flaw: Callable[[str, str], None] = lambda _url, _text: None
+    """Told the URL where upstream gave no index although one was asked for, and what it did."""
 
-    Args:
-        means: what it works with.
-        errand: what for.
-        after: one of the same name in this process that came too early to answer this errand; it
-            ends first.
-    """
+    async def expect(self, url: str, *, ahead: bool = False) -> Expectation:
+        """What the body of this URL must be; ``ahead`` as in :meth:`Facts.expect`."""
+        return await self.readers.channels.expect(url, await self.facts.expect(url, ahead=ahead))
 
-    def __init__(self, means: Means, errand: Errand, after: Flight | None = None) -> None:
-        super().__init__(errand.expectation.hasher(), holds=errand.expectation.checks)
-        self._means = means
-        self._errand = errand
-        self._after = after
-        self._seat: Growing | None = None
-        self._leader: Leader | None = None
-        self._began = means.clock.now()
+    async def expect_anew(self, url: str) -> Expectation:
+        """The same once all pages that have passed are read."""
+        return await self.readers.channels.expect(url, await self.facts.expect_anew(url))
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a flight is for."""
+
+    request: RequestHead
+    """As the client asked."""
+    forward: RequestHead
+    """As it goes upstream: with validators, without the client's own conditions and range."""
+    decision: Decision
+    expectation: Expectation
+    seen: tuple[StoredResponse, ...] = ()
+    """What was stored when it was decided."""
 
     @property
     def name(self) -> str:
-        """What it is known under."""
-        return self._errand.name
+        """Equal for requests that one transfer can serve.
+
+        URL, what may select a variant, validators and credentials.
+
+        A body that a digest fixes has no variants.
+        """
+        fields = ["authorization", "cookie"]
+        if not self.expectation.checks:
+            fields += [
+                "accept",
+                "accept-encoding",
+                "accept-language",
+                "if-none-match",
+                "if-modified-since",
+            ]
+        parts = [
+            canonical_url(self.request.url),
+            *(f"{f}={self.forward.headers.get(f)}" for f in fields),
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
     @property
-    def url(self) -> str:
-        """What it fetches, as cache key."""
-        return canonical_url(self._errand.request.url)
+    def redacted(self) -> str:
+        """The URL as it may be shown and stored."""
+        return redacted_url(canonical_url(self.request.url))
+
+
+def errand_for(
+    request: RequestHead, decision: Decision, heads: Iterable[Head], expectation: Expectation
+) -> Errand:
+    """What upstream is asked for on behalf of this request, and of all who ask the same.
+
+    Args:
+        request: the client's.
+        decision: of the core; not a hit, which asks for nothing.
+        heads: what is stored of the URL.
+        expectation: what is known of its body.
+    """
+    assert not isinstance(decision, Hit)
+    if isinstance(decision, Miss) and not decision.variants:
+        # What the client has of its own does not help the next one, nor this one without a network:
+        # ask for the whole. Its condition is evaluated against what is stored then.
+        decision = dataclasses.replace(decision, forward=unconditional(decision.forward))
+    forward = as_it_is(decision.forward) if expectation.checks else decision.forward
+    if not expectation.checks and wants(request):
+        forward = as_readable(forward)
+    return Errand(request, forward, decision, expectation, tuple(h.response for h in heads))
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the leader tells followers and later leaders about a growing file."""
+
+    head: Head
+    total: int | None
+    mark: str
+    """Another one for each beginning at byte 0, by whichever process: bytes under two marks are
+    never joined."""
+    holds: bool
+    whole: bool = False
+    """Whether all of it has arrived and is right for its leader: ``total`` is its size, the head
+    says what is proven."""
+
+    def to_bytes(self) -> bytes:
+        """One JSON object."""
+        told = {"total": self.total, "mark": self.mark, "holds": self.holds, "whole": self.whole}
+        return json.dumps({**told, "head": self.head.to_bytes().decode()}).encode()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Note | None:
+        """Read a note; ``None`` when it is none."""
+        try:
+            told = json.loads(raw)
+            head, whole = Head.from_bytes(told["head"].encode()), bool(told.get("whole"))
+            return cls(head, told["total"], str(told["mark"]), bool(told["holds"]), whole)
+        except (ValueError, KeyError, TypeError, AttributeError, FormatError):
+            return None
+
+
+PACE_S = 0.01
+"""Seconds between two times that a waiter or a few are told of growth."""
+NOTICED_S = 0.05
+"""Seconds in which those who follow in another process certainly notice a change."""
+WAITERS = 25
+"""So many waiters more are told a :data:`PACE_S` more seldom: what each is sent is larger then, and
+waking them costs less."""
+PIECES = 4
+"""Pieces of the growing file that are kept for those who read the same a moment later."""
+
+
+class Progress:
+    """One transfer's.
+
+    Args:
+        hasher: to be fed with all that arrives here.
+        holds: whether the end is held back until the digest is known to be right.
+    """
+
+    def __init__(self, hasher: Hasher, *, holds: bool) -> None:
+        self.hasher = hasher
+        self.holds = holds
+        self.mark = ""
+        """Of the beginning that is shown; see :class:`~entrepot.serving.fetch_request.Note`."""
+        self.growing: Growing | None = None
+        """What waiters read from, until there is :attr:`blob`."""
+        self.blob: Blob | None = None
+        """The stored body that another process has made of the file that was followed."""
+        self.finished = False
+        """Whether nobody works at it any more."""
+        self.answer: Answer | None = None
+        """An answer that is not kept, for the first who claims it."""
+        self.state = State.ASKING
+        self.draft: Head | None = None
+        """The head of what is streaming, before its body is complete."""
+        self.total: int | None = None
+        """Bytes the body will have, once that is known."""
+        self.generation = 0
+        """Raised when the bytes written so far turned out to be worthless: who has sent any of them
+        must stop."""
+        self.entry: Head | None = None
+        """The stored head, once landed."""
+        self.refreshed = False
+        """Landed by a 304."""
+        self.error: UpstreamError | StoreError | None = None
+        self.failed_status: ResponseHead | None = None
+        """The last answer of an upstream that kept failing with a status."""
+        self.troubled = False
+        """Whether a try has failed; others follow."""
+        self.waiters = 0
+        self._pieces: deque[tuple[int, bytes]] = deque(maxlen=PIECES)
+        self._change = asyncio.Event()
+        self._tell_later: asyncio.TimerHandle | None = None
+        self._told = 0.0
+
+    # for those who wait
+
+    async def changed(self) -> None:
+        """Wait until something about the flight is new."""
+        await self._change.wait()
 
     @property
-    def named(self) -> Named:
-        """What its body must have."""
-        return self._errand.expectation.named
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.finished or self.state in {State.LANDED, State.PASSED, State.FAILED}
 
-    def serves(self, errand: Errand) -> bool:
-        """Whether what it brings is what this errand of the same name wants, too."""
-        if self.over or self.named != errand.expectation.named:
-            return False
-        # An answer that has come is not one to a request that came after it, unless its digest
-        # makes it right for ever.
-        return errand.expectation.checks or not self.has_all
+    @property
+    def over_well(self) -> bool:
+        """Whether it ended with something to give."""
+        return self.state in {State.VERIFIED, State.LANDED, State.PASSED}
+
+    @property
+    def has_all(self) -> bool:
+        """Whether every byte has arrived, so that only checking and keeping are left."""
+        return self.state is State.VERIFIED or (
+            self.total is not None and self.hasher.size >= self.total > 0
+        )
+
+    def available(self) -> int:
+        """Bytes from the start that may be sent now."""
+        if self.blob is not None:
+            return self.blob.size
+        if self.growing is None or self.draft is None or self.state is State.ASKING:
+            return 0
+        if self.state in {State.VERIFIED, State.LANDED}:
+            return self.total or 0
+        # Also after a failure. Without a digest too the last byte waits: who has it may ask for
+        # what this page names, which must be known then; and a body that failed must not have been
+        # whole.
+        return max(0, self.growing.size() - (HELD_BACK if self.holds else 1))
+
+    def read(self, start: int, count: int) -> bytes:
+        """At most ``count`` of the bytes that are available, from ``start``.
+
+        Some, if there are any.
+
+        A crowd reads the same bytes at nearly the same time: it shares one read of the file, and
+        one copy in memory.
+        """
+        if self.blob is not None:
+            return self.blob.read(start, count)
+        if self.growing is None:
+            return b""
+        for at, piece in self._pieces:
+            if at <= start < at + len(piece):
+                return (
+                    piece
+                    if at == start and len(piece) <= count
+                    else piece[start - at : start - at + count]
+                )
+        # Up to the next of the file's own marks: whoever has fallen behind comes to read what
+        # others read, too.
+        piece = self.growing.read(start, min(count, READ - start % READ))
+        if piece and self.waiters > 1:
+            self._pieces.append((start, piece))
+        return piece
 
     def close(self) -> None:
         """Nobody reads any more."""
-        super().close()
-        if self._seat is not None:
-            self._seat.close()
+        for each in (self.growing, self.blob):
+            if each is not None:
+                each.close()
 
-    async def fly(self) -> None:
-        """Do it all. Never raises but for cancellation: what went wrong is in ``error``."""
-        try:
-            while self._after is not None and not self._after.finished:
-                await self._after.changed()
-            self._after = None
-            seat = self._seat = self._means.entries.store.open_flight(self._errand.name)
-            await self._follow(seat)
-            self._leader = Leader(self._means, self._errand, self, seat)
-            if not await self._done_by_others():
-                await self._leader.lead()
-        except UpstreamError as exc:
-            self.error, self.state = exc, State.FAILED
-        except StoreError as exc:
-            self._means.entries.failed(exc)
-            self.error, self.state = exc, State.FAILED
-        finally:
-            self._end()
+    def claim(self) -> Answer | None:
+        """The answer that is not kept, for the first who asks."""
+        answer, self.answer = self.answer, None
+        return answer
 
-    def _end(self) -> None:
-        """Say how it ended, and let the next one lead."""
-        self.finished = True
-        if not self.over_well:
-            self.state = State.FAILED
-            self.error = self.error or TruncatedBody(
-                "the transfer was given up", url=self._errand.redacted
-            )
-        if self._leader is not None:
-            self._leader.tidy()
-        if self._seat is not None:
-            self._seat.release()
-        self.tell()
+    # for who does the work
 
-    async def _follow(self, seat: Growing) -> None:
-        """While another process leads, show its progress to those who wait here."""
-        follower: Follower | None = None
-        while not seat.lead():
-            follower = follower or Follower(self._means.entries.store, self._errand.name)
-            while follower.look():  # as long as it grows its leader lives
-                self._show(follower)
-                await asyncio.sleep(self._lag())
-            await asyncio.sleep(FOLLOW_S)
-
-    def _lag(self) -> float:
-        """Seconds until the next look at what grows."""
-        return (
-            max(FOLLOW_S, min(LAG_MOST_S, LAG * (self._means.clock.now() - self._began)))
-            if self.mark
-            else FOLLOW_S
+    def begin(self, note: Note) -> None:
+        """Show bytes of another beginning than those that were shown so far, if any."""
+        if self.draft is not None and note.mark != self.mark:
+            self.generation += 1
+        self.draft, self.total, self.mark, self.state = (
+            note.head,
+            note.total,
+            note.mark,
+            State.STREAMING,
         )
+        self.holds = note.holds
+        self._pieces.clear()
 
-    def _show(self, follower: Follower) -> None:
-        note = follower.note
-        tell = self.tell_growth
-        if note is not None and note.mark != self.mark:
-            if not (self._errand.expectation.checks or self._came_since(note.head)):
-                # Upstream was asked before we were: it is no answer to this request, and we ask
-                # ourselves afterwards
-                return
-            self.begin(note)
-            self.growing, tell = follower.view, self.tell
-        if note is not None and self._is_right(note):
-            if follower.view is not None and note.total and self.state is not State.VERIFIED:
-                read_page(
-                    self._means, self._errand, note.head, Span(follower.view.read, note.total)
-                )
-            self.state, self.total = State.VERIFIED, note.total
-        tell()
+    def forget(self, hasher: Hasher, *, holds: bool) -> None:
+        """What was shown so far is worth nothing: who has sent any of it must stop."""
+        if self.draft is not None:
+            self.generation += 1
+        self.hasher, self.mark, self.holds = hasher, "", holds
+        self.draft, self.total, self.state = None, None, State.ASKING
+        self._pieces.clear()
 
-    def _is_right(self, note: Note) -> bool:
-        """Whether what another process has found whole and right is so for this errand, which may know another digest."""
-        expectation = self._errand.expectation
-        return note.whole and confirmed(note.head, expectation)
+    def tell(self) -> None:
+        """Wake those who wait: something is new."""
+        if self._tell_later is not None:
+            self._tell_later.cancel()
+            self._tell_later = None
+        self._told = asyncio.get_running_loop().time()
+        change, self._change = self._change, asyncio.Event()
+        change.set()
 
-    async def _done_by_others(self) -> bool:
-        """Look the entry up again now that nobody else is at it."""
-        heads = await self._means.entries.load(self._errand.request.url)
-        fixed = immutable(heads, self._errand.expectation)
-        fresh = [
-            h
-            for h in heads
-            if self._came_since(h) and can_reuse_for(self._errand.request, h.response)
-        ]
-        found = fixed or (fresh[0] if fresh else None)
-        if found is None:
-            # Whole, and not kept. Upstream's next answer may be another one, which could not be put
-            # to what waiters here have.
-            return self.state is State.VERIFIED
-        if self.growing is not None and self.state is not State.VERIFIED:
-            # Waiters here have read from the file that another process has finished; its body goes
-            # on where they are.
-            blob = await self._means.entries.open_body(found)
-            if blob is None:
-                return False
-            if not await asyncio.to_thread(starts_alike, self.growing, blob):
-                self.generation += 1
-            self.blob = blob
-        learn_stored(
-            self._errand.request.url,
-            found,
-            self._means.facts,
-            self._means.entries,
-            self._means.readers,
-        )
-        self.entry, self.state = found, State.LANDED
-        return True
-
-    def _came_since(self, head: Head) -> bool:
-        """Whether upstream was asked after we were.
-
-        Only then is it an answer to this request too.
-        """
-        if not confirmed(head, self._errand.expectation) or (
-            self._means.shared and head.credentialed
-        ):
-            return False
-        return head.response.response_time >= self._began and head.response not in self._errand.seen
+    def tell_growth(self) -> None:
+        """Wake those who wait for more, but not fifty of them for every piece that a network delivers."""
+        loop = asyncio.get_running_loop()
+        pace = PACE_S * (1 + self.waiters // WAITERS)
+        if loop.time() - self._told >= pace:
+            self.tell()
+        elif self._tell_later is None:
+            self._tell_later = loop.call_later(pace, self.tell)
