@@ -1,8 +1,8 @@
-"""Generated inputs at the door's socket.
+"""Generated inputs at the proxy's socket.
 
 What is sent, the world it is sent into, and what must hold afterwards.
 
-Everything behind the door is real (service, store, catalogue, upstream client, authority), in this
+Everything behind the proxy is real (service, store, catalogue, upstream client, authority), in this
 process, so that nothing that goes wrong stays hidden. Names are looked up here and lead to one
 origin that counts who comes; there is no other network. `bench/fuzz.py` runs it a million times,
 `tests/functional/test_fuzz.py` some thousand.
@@ -32,9 +32,9 @@ from entrepot.cli.cmd_run import dialler
 from entrepot.ports.clock import SystemClock
 from entrepot.run.plan import Opened, Plan
 from entrepot.server.authority import Authority
-from entrepot.server.connect_policy import RunDoorman
-from entrepot.server.proxy import Door
-from entrepot.server.proxy_server import House
+from entrepot.server.connect_policy import ConnectPolicy
+from entrepot.server.proxy import ProxyConnection
+from entrepot.server.proxy_server import ProxyServer
 from entrepot.serving.known_files import Facts
 from entrepot.serving.lookup import Entries
 from entrepot.serving.run_stats import Tally
@@ -543,7 +543,7 @@ class Findings:
 
 
 class FuzzWorld:
-    """The door of a run, and everything behind it.
+    """The proxy of a run, and everything behind it.
 
     Args:
         directory: for the store.
@@ -586,19 +586,21 @@ class FuzzWorld:
             rules=Rules(caches=opened.request),
             tally=self.tally,
         )
-        doorman = RunDoorman(opened, dialler(reach), self.tally, offline=False)
-        doorman.failed = lambda exc: self.failures.append(repr(exc))
-        self.house = House(USER, TOKEN, authority, self.service.handle, doorman)
-        self.house.authority.prepare()
+        policy = ConnectPolicy(opened, dialler(reach), self.tally, offline=False)
+        policy.failed = lambda exc: self.failures.append(repr(exc))
+        self.proxy_server = ProxyServer(USER, TOKEN, authority, self.service.handle, policy)
+        self.proxy_server.authority.prepare()
         for name in ("index.test", "files.test"):
-            self.house.authority.context(name)
-        self._door = await self.loop.create_server(lambda: Door(self.house), "127.0.0.1", 0)
-        self.port = self._door.sockets[0].getsockname()[1]
+            self.proxy_server.authority.context(name)
+        self._listening = await self.loop.create_server(
+            lambda: ProxyConnection(self.proxy_server), "127.0.0.1", 0
+        )
+        self.port = self._listening.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._door.close()
-        await self.house.close()
+        self._listening.close()
+        await self.proxy_server.close()
         await self.service.aclose()
         await self._upstream.aclose()
         for server in self._servers:
@@ -682,10 +684,10 @@ async def healthy(world: FuzzWorld, findings: Findings) -> None:
     if got is None or not got.startswith(b"HTTP/1.1 200 ") or not got.endswith(b"\r\n\r\nok"):
         findings.wrong.append(f"a good request got {got!r}")
     for _ in range(100):
-        if not world.house.doors:
+        if not world.proxy_server.connections:
             return
         await asyncio.sleep(0.01)
-    findings.wrong.append(f"{len(world.house.doors)} connections were never let go of")
+    findings.wrong.append(f"{len(world.proxy_server.connections)} connections were never let go of")
 
 
 def fuzz(

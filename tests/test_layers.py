@@ -259,7 +259,7 @@ GOOD = {
     "a tool knows a kit": ("tools.conda.places", "from entrepot.tools.condakit import known"),
     "the registry knows every tool": (
         "tools.registry",
-        "from entrepot.tools.pip.child import PipGuide",
+        "from entrepot.tools.pip.child import PipSetup",
     ),
     "another package with a name alike": ("serving.service", "import entrepots.server"),
 }

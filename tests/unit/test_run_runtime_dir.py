@@ -19,7 +19,7 @@ from entrepot.run.runtime_dir import (
     UNLOCKED,
     private_directory,
     remove_left_overs,
-    scratch_directory,
+    runtime_directory,
 )
 
 
@@ -27,8 +27,8 @@ def living(base):
     """A process that holds a run's directory until it is killed."""
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from entrepot.run.runtime_dir import scratch_directory\n"
-        "with scratch_directory([Path(sys.argv[1])]) as d:\n"
+        "from entrepot.run.runtime_dir import runtime_directory\n"
+        "with runtime_directory([Path(sys.argv[1])]) as d:\n"
         "    (d / 'trusted.pem').write_text('x'); print(d, flush=True); time.sleep(60)\n"
     )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -49,7 +49,7 @@ def ended(process, number):
 
 
 def test_it_is_private_and_goes_with_the_run(tmp_path):
-    with scratch_directory([tmp_path]) as directory:
+    with runtime_directory([tmp_path]) as directory:
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         (directory / "sub").mkdir()
         (directory / "sub/file").write_text("x")
@@ -58,7 +58,7 @@ def test_it_is_private_and_goes_with_the_run(tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_it_goes_after_an_exception_too(tmp_path, error):
-    with pytest.raises(error), scratch_directory([tmp_path]):
+    with pytest.raises(error), runtime_directory([tmp_path]):
         raise error
     assert list(tmp_path.iterdir()) == []
 
@@ -74,7 +74,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_one_is_not(t
     alive, kept = living(tmp_path)
     ended(dead, signal.SIGKILL)
     assert left.exists()
-    with scratch_directory([tmp_path]):
+    with runtime_directory([tmp_path]):
         assert not left.exists()
         assert sorted(each.name for each in kept.iterdir()) == ["alive", "trusted.pem"]
     ended(alive, signal.SIGKILL)
@@ -228,13 +228,13 @@ def test_the_next_place_is_taken_where_one_will_not_do(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    with scratch_directory(
+    with runtime_directory(
         [tmp_path / "file/run", tmp_path / "open/run", tmp_path / "cache"]
     ) as directory:
         assert directory.parent == tmp_path / "cache"
     with (
         pytest.raises(ConfigError) as caught,
-        scratch_directory([tmp_path / "file/run", tmp_path / "open/run"]),
+        runtime_directory([tmp_path / "file/run", tmp_path / "open/run"]),
     ):
         pass
     assert "file is not a directory" in caught.value.message

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from entrepot.server.authority import Authority, names_unheard
-from entrepot.server.tls import TlsWire
+from entrepot.server.tls import TlsTransport
 from stopwatch import Stopwatch
 
 LONG = f"{'a' * 60}.{'b' * 20}.test"
@@ -192,7 +192,7 @@ def misnamed_handshake(authority):
     hello = outgoing.read()
     assert hello.count(b"index.test") == 1
     reasons = []
-    wire = TlsWire(
+    wire = TlsTransport(
         Transport(), authority.context("index.test"), pytest.fail, reasons.append, pytest.fail
     )
     wire.feed(hello.replace(b"index.test", b"i\xeedex.test"))

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from door_world import answer, run, streamed
 from entrepot.errors import UpstreamError
 from entrepot.httpcache.messages import Headers, ResponseHead
 from entrepot.server import http
 from entrepot.server.http import HttpSide
 from entrepot.serving.response import Answer, BytesBody
+from proxy_world import answer, run, streamed
 
 
 class MemoryWire:

@@ -1,4 +1,4 @@
-"""What ``run`` must know of a tool to lead it through the proxy: its guide (``tools/*/child.py``).
+"""What ``run`` must know of a tool to lead it through the proxy: its client setup (``tools/*/child.py``).
 
 A guide reads what the tool would read (configuration files, variables, the command line, lock
 files) and answers which hosts serve its packages, which variables lead it, which of its settings
@@ -24,7 +24,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ProxyAddress:
     """What the child will be pointed at."""
 
     proxy: str
@@ -35,7 +35,7 @@ class Door:
 
 
 @dataclass(frozen=True, slots=True)
-class Guidance:
+class SetupAnswer:
     """One tool's answer; guides' answers are added up."""
 
     indexes: frozenset[str] = frozenset()
@@ -56,11 +56,11 @@ class Guidance:
     beforehand."""
 
 
-class Guide(Protocol):
+class ClientSetup(Protocol):
     """A tool that can be led."""
 
     name: str
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """Everything at once. With ``door=None`` only what does not depend on it (indexes, bundles, links)."""
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """Everything at once. With ``proxy=None`` only what does not depend on it (indexes, bundles, links)."""
         ...

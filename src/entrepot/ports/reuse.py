@@ -9,7 +9,7 @@ from typing import Protocol
 from entrepot.httpcache.messages import ResponseHead
 
 
-class Donation(Protocol):
+class ReusableResponse(Protocol):
     """A response that a tool has stored. Whether its bytes are right is the taker's to check."""
 
     @property
@@ -61,5 +61,5 @@ class Donation(Protocol):
         ...
 
 
-Donor = Callable[[str], Donation | None]
+ReuseSource = Callable[[str], ReusableResponse | None]
 """What a cache has for an absolute URL. Cheap: a stat or two."""

@@ -1,6 +1,6 @@
 """Planning a run: what the tools say of a command, added up.
 
-Which hosts are opened; and whom the door lets through.
+Which hosts are opened; and whom the proxy lets through.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from entrepot.errors import UsageError
 from entrepot.httpcache.messages import RequestHead
 from entrepot.lockfiles import Known, read_arguments, read_lock
 from entrepot.loopback import is_loopback
-from entrepot.ports.client_setup import Command, Door, Guide
+from entrepot.ports.client_setup import ClientSetup, Command, ProxyAddress
 from entrepot.stored import authority_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ never whether TLS is opened."""
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The guides' answers, added up."""
+    """The client setups' answers, added up."""
 
     opened: frozenset[str]
     """``HOST:PORT`` whose traffic is opened and cached."""
@@ -61,25 +61,29 @@ class Plan:
 
     @property
     def loopback(self) -> bool:
-        """Whether an index stands on loopback, so that loopback must come to the door too."""
+        """Whether an index stands on loopback, so that loopback must come to the proxy too."""
         return any(is_loopback(host) for host in self.hosts)
 
 
 def make_plan(
-    guides: Iterable[Guide], command: Command, door: Door | None, *, hosts: Iterable[str] = ()
+    setups: Iterable[ClientSetup],
+    command: Command,
+    proxy: ProxyAddress | None,
+    *,
+    hosts: Iterable[str] = (),
 ) -> Plan:
-    """Ask every guide.
+    """Ask every client setup.
 
     Args:
-        guides: the tools that can be led.
+        setups: the tools that can be led.
         command: what will be started.
-        door: where to; ``None`` before that is known.
+        proxy: where to; ``None`` before that is known.
         hosts: ``HOST[:PORT]`` that the user named.
 
     Raises:
         UsageError: a host that cannot be one.
     """
-    answers = tuple(guide.guidance(command, door) for guide in guides)
+    answers = tuple(setup.answer(command, proxy) for setup in setups)
     opened = {
         authority
         for answer in answers

@@ -35,7 +35,7 @@ HINT = "set XDG_STATE_HOME to a directory that only you can write"
 
 
 @contextmanager
-def scratch_directory(bases: Sequence[Path]) -> Iterator[Path]:
+def runtime_directory(bases: Sequence[Path]) -> Iterator[Path]:
     """A directory of mode 0700 that is removed at the end.
 
     What dead runs of this user left is removed first.

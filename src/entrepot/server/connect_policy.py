@@ -1,4 +1,4 @@
-"""The run's doorman: which connections are opened, how the others are dialled, and what went past the cache."""
+"""The run's policy: which connections are opened, how the others are dialled, and what went past the cache."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Dial = Callable[[str, int, bool], Awaitable[Streams]]
 there is one."""
 
 
-class RunDoorman:
-    """Answers the door's questions for one run.
+class ConnectPolicy:
+    """Answers the proxy's questions for one run.
 
     Args:
         opened: which hosts are looked at.

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from entrepot.errors import ConfigError
-from entrepot.ports.client_setup import Door as DoorAddress
+from entrepot.ports.client_setup import ProxyAddress
 from entrepot.run.runtime_dir import HINT
 from entrepot.server.authority import Authority
 
@@ -24,7 +24,7 @@ BACKLOG = 1024
 USER = "entrepot"
 
 
-class Doorstep:
+class Listener:
     """A loopback port of this run's own, open from here on; leave it to close it.
 
     Args:
@@ -49,7 +49,7 @@ class Doorstep:
             ) from exc
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         port = self.socket.getsockname()[1]
-        self.address = DoorAddress(
+        self.address = ProxyAddress(
             f"http://{self.user}:{self.token}@127.0.0.1:{port}", str(bundle), offline
         )
 

@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 from entrepot.errors import EntrepotError, UpstreamError
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 from entrepot.server.http import MAX_HEAD, TOO_LARGE, HttpSide, simple_response
-from entrepot.server.proxy_server import House, Streams
-from entrepot.server.tls import TlsWire, Wire
+from entrepot.server.proxy_server import ProxyServer, Streams
+from entrepot.server.tls import TlsTransport, Wire
 from entrepot.serving.response import Answer, Handler, Request
 
 PEEK_S = 10.0
@@ -42,11 +42,11 @@ LINGER_S = 2.0
 destroys the answer (RFC 9112 §9.6)."""
 
 
-class Door(asyncio.Protocol):
+class ProxyConnection(asyncio.Protocol):
     """One client connection."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, proxy_server: ProxyServer) -> None:
+        self._server = proxy_server
         self._transport: asyncio.Transport
         self._wire: Wire
         """Where answers go: the transport, or TLS over it."""
@@ -72,14 +72,14 @@ class Door(asyncio.Protocol):
         """A client has connected."""
         self._transport = self._wire = transport  # type: ignore[assignment]
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
-        self._house.doors.add(self)
+        self._server.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
         try:
             self._feed(data)
         except Exception as exc:  # noqa: BLE001  (the edge: the loop would print a traceback on the user's terminal)
-            self._house.doorman.failed(exc)
+            self._server.policy.failed(exc)
             self._reset()
 
     def eof_received(self) -> bool:
@@ -99,7 +99,7 @@ class Door(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
         """The connection is gone: stop all work for it."""
-        self._house.doors.discard(self)
+        self._server.connections.discard(self)
         self.resume_writing()
         for timer in (self._peek_timer, self._linger_timer):
             if timer is not None:
@@ -163,7 +163,7 @@ class Door(asyncio.Protocol):
         target = _authority(first)
         if target is None:
             self._refuse(400, "CONNECT takes HOST:PORT")
-        elif not self._house.admits(headers):
+        elif not self._server.admits(headers):
             # The connection stays: git sends its credentials only after it was asked for them.
             self._transport.write(_DENIED_BYTES)
             if self._buffer:
@@ -187,7 +187,7 @@ class Door(asyncio.Protocol):
             self._transport.pause_reading()
 
     async def _decide(self, host: str, port: int) -> None:
-        if await self._house.doorman.opens(host, port):
+        if await self._server.policy.opens(host, port):
             self._dialling = False
             self._feed = self._peek
             self._transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -199,7 +199,7 @@ class Door(asyncio.Protocol):
                 self._transport.close()
             return
         try:
-            streams = await self._house.doorman.dial(host, port, tls=False)
+            streams = await self._server.policy.dial(host, port, tls=False)
         except EntrepotError as exc:
             self._refuse_for(exc)
             return
@@ -214,13 +214,13 @@ class Door(asyncio.Protocol):
             self._tunnel_after_all()
             return
         host, port = self._target
-        context = self._house.authority.context(host)
-        self._wire = wire = TlsWire(
+        context = self._server.authority.context(host)
+        self._wire = wire = TlsTransport(
             self._transport, context, self._plain, self._tls_ended, self._misnamed
         )
         self._feed = wire.feed
         self._http = self._speak_http(
-            self._house.handler, origin=f"https://{_host_port(host, port, default=443)}"
+            self._server.handler, origin=f"https://{_host_port(host, port, default=443)}"
         )
         self._feed_plain = self._http.feed
         wire.feed(self._take())
@@ -230,7 +230,7 @@ class Door(asyncio.Protocol):
 
     def _tls_ended(self, reason: str | None) -> None:
         if reason is not None and "ALERT" in reason:
-            self._house.doorman.distrusted(self._target[0], reason)
+            self._server.policy.distrusted(self._target[0], reason)
         if self._http is not None:
             self._http.lost()
         self._transport.close()
@@ -256,7 +256,7 @@ class Door(asyncio.Protocol):
             drain=lambda: self._drained,
             reset=self._reset,
             linger=self._linger,
-            failed=self._house.doorman.failed,
+            failed=self._server.policy.failed,
         )
 
     @property
@@ -264,13 +264,13 @@ class Door(asyncio.Protocol):
         return self._wire is not self._transport
 
     async def _with_token(self, request: Request) -> Answer:
-        if not self._house.admits(request.head.headers):
+        if not self._server.admits(request.head.headers):
             return Answer(_DENIED)
         head = request.head
         request.head = RequestHead(
             head.method, head.url, head.headers.without("proxy-authorization", "proxy-connection")
         )
-        return await self._house.handler(request)
+        return await self._server.handler(request)
 
     def _hold(self) -> None:
         if not self._transport.is_closing():
@@ -290,7 +290,7 @@ class Door(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close in this direction, and read what the client is still sending until it notices."""
-        if isinstance(self._wire, TlsWire):
+        if isinstance(self._wire, TlsTransport):
             self._wire.finish()
         self._http = None
         self._feed = _drop
@@ -303,7 +303,7 @@ class Door(asyncio.Protocol):
         self._linger_timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
 
     def _upgrade(self, head: RequestHead, rest: bytes) -> None:
-        if not self._inside_tls and not self._house.admits(head.headers):
+        if not self._inside_tls and not self._server.admits(head.headers):
             self._transport.write(_DENIED_BYTES)
             self._linger()
             return
@@ -319,7 +319,7 @@ class Door(asyncio.Protocol):
         """
         tls, host, port, path = _split(head.url)
         try:
-            streams = await self._house.doorman.dial(host, port, tls=tls)
+            streams = await self._server.policy.dial(host, port, tls=tls)
         except EntrepotError as exc:
             self._refuse_for(exc)
             return
@@ -339,7 +339,7 @@ class Door(asyncio.Protocol):
 
     async def _dial_and_relay(self) -> None:
         try:
-            self._relay(await self._house.doorman.dial(*self._target, tls=False))
+            self._relay(await self._server.policy.dial(*self._target, tls=False))
         except EntrepotError:
             self._reset()
 
@@ -349,7 +349,7 @@ class Door(asyncio.Protocol):
         if self._transport.is_closing():
             self._upstream.close()
             return
-        self._house.doorman.relayed(self._target[0], 0)
+        self._server.policy.relayed(self._target[0], 0)
         if self._inside_tls:
             self._feed_plain = self._to_upstream
         else:
@@ -367,7 +367,7 @@ class Door(asyncio.Protocol):
         if self._upstream.is_closing():
             self._reset()
             return
-        self._house.doorman.relayed(self._target[0], len(data))
+        self._server.policy.relayed(self._target[0], len(data))
         self._upstream.write(data)
         if self._upstream.transport.get_write_buffer_size() > RELAY:
             self._hold()
@@ -384,7 +384,7 @@ class Door(asyncio.Protocol):
     async def _from_upstream(self, reader: asyncio.StreamReader) -> None:
         try:
             while data := await reader.read(RELAY):
-                self._house.doorman.relayed(self._target[0], len(data))
+                self._server.policy.relayed(self._target[0], len(data))
                 self._wire.write(data)
                 if self._drained is not None:
                     await self._drained
@@ -426,7 +426,7 @@ class Door(asyncio.Protocol):
         try:
             await work
         except Exception as exc:  # noqa: BLE001  (the edge: nobody else would see it, and the client would wait for ever)
-            self._house.doorman.failed(exc)
+            self._server.policy.failed(exc)
             self._reset()
 
 

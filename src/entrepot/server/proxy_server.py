@@ -13,13 +13,13 @@ from entrepot.server.authority import Authority
 from entrepot.serving.response import Handler
 
 if TYPE_CHECKING:
-    from entrepot.server.proxy import Door
+    from entrepot.server.proxy import ProxyConnection
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Doorman(Protocol):
-    """What the door asks about a connection; the run answers."""
+class ConnectPolicy(Protocol):
+    """What the proxy asks about a connection; the run answers."""
 
     async def opens(self, host: str, port: int) -> bool:
         """Whether this host's traffic is to be opened and cached, not tunnelled."""
@@ -50,15 +50,15 @@ class Doorman(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class ProxyServer:
     """What all doors of one run share."""
 
     user: str
     token: str
     authority: Authority
     handler: Handler
-    doorman: Doorman
-    doors: set[Door] = field(default_factory=set)
+    policy: ConnectPolicy
+    connections: set[ProxyConnection] = field(default_factory=set)
     """The connections that are open now."""
 
     def admits(self, headers: Headers) -> bool:
@@ -72,6 +72,6 @@ class House:
 
     async def close(self) -> None:
         """Drop every connection and wait until nothing is being done for any of them."""
-        tasks = [task for door in list(self.doors) for task in door.abort()]
+        tasks = [task for door in list(self.connections) for task in door.abort()]
         if tasks:
             await asyncio.wait(tasks)

@@ -9,16 +9,16 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from entrepot.run.child import Running
-from entrepot.server.listener import BACKLOG, Doorstep
-from entrepot.server.proxy import Door
-from entrepot.server.proxy_server import Doorman, House
+from entrepot.server.listener import BACKLOG, Listener
+from entrepot.server.proxy import ProxyConnection
+from entrepot.server.proxy_server import ConnectPolicy, ProxyServer
 from entrepot.serving.service import Service
 
 T = TypeVar("T")
 
 
 async def serve_child(
-    doorstep: Doorstep, child: Running, service: Service, doorman: Doorman
+    listener: Listener, child: Running, service: Service, policy: ConnectPolicy
 ) -> int:
     """Serve the doors until the child ends.
 
@@ -27,17 +27,19 @@ async def serve_child(
     Returns:
         The exit status of the child as a shell gives it.
     """
-    doorstep.authority.prepare()
-    house = House(doorstep.user, doorstep.token, doorstep.authority, service.handle, doorman)
+    listener.authority.prepare()
+    proxy_server = ProxyServer(
+        listener.user, listener.token, listener.authority, service.handle, policy
+    )
     server = await asyncio.get_running_loop().create_server(
-        lambda: Door(house), sock=doorstep.socket, backlog=BACKLOG
+        lambda: ProxyConnection(proxy_server), sock=listener.socket, backlog=BACKLOG
     )
     gc.freeze()  # what is here now stays: no collection needs to look at it again
     try:
         return await child.wait()
     finally:
         server.close()
-        await house.close()
+        await proxy_server.close()
         await service.aclose()
 
 

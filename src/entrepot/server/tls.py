@@ -26,7 +26,7 @@ class Wire(Protocol):
         ...
 
 
-class TlsWire:
+class TlsTransport:
     """TLS on a transport that carries bytes already, as after CONNECT.
 
     ``loop.start_tls`` cannot be used there: whether the client speaks TLS at all is only known from

@@ -14,7 +14,7 @@ from entrepot.digests import Hasher
 from entrepot.errors import Busy, StoreError
 from entrepot.httpcache import is_storable
 from entrepot.httpcache.messages import RequestHead, StoredResponse
-from entrepot.ports.reuse import Donation, Donor
+from entrepot.ports.reuse import ReusableResponse, ReuseSource
 from entrepot.serving.known_files import Expectation
 from entrepot.serving.lookup import Entries
 from entrepot.serving.new_entry import draft_head
@@ -34,10 +34,10 @@ class Donations:
     """
 
     def __init__(
-        self, find: Callable[[], Sequence[Donor]], entries: Entries, *, shared: bool
+        self, find: Callable[[], Sequence[ReuseSource]], entries: Entries, *, shared: bool
     ) -> None:
         self._find = find
-        self._search: asyncio.Task[Sequence[Donor]] | None = None
+        self._search: asyncio.Task[Sequence[ReuseSource]] | None = None
         self._entries = entries
         self._shared = shared
 
@@ -74,7 +74,7 @@ class Donations:
                 return head
         return None
 
-    def sought(self) -> asyncio.Task[Sequence[Donor]]:
+    def sought(self) -> asyncio.Task[Sequence[ReuseSource]]:
         """The search for them, begun now if it was not before.
 
         It takes longer than many a download, so it is made once, however many ask at the same time,
@@ -88,7 +88,7 @@ class Donations:
 async def _take(
     request: RequestHead,
     entries: Entries,
-    donation: Donation,
+    donation: ReusableResponse,
     expectation: Expectation,
     *,
     shared: bool,
@@ -127,7 +127,7 @@ def _checker(
 
 def _head(
     request: RequestHead,
-    donation: Donation,
+    donation: ReusableResponse,
     expectation: Expectation,
     hasher: Hasher,
     *,

@@ -35,7 +35,7 @@ from entrepot.httpcache import (
 )
 from entrepot.httpcache.messages import RequestHead, ResponseHead
 from entrepot.ports.clock import Clock
-from entrepot.ports.reuse import Donor
+from entrepot.ports.reuse import ReuseSource
 from entrepot.ports.upstream import Upstream
 from entrepot.serving.channels import Channels
 from entrepot.serving.fetch_request import Means, errand_for
@@ -60,7 +60,7 @@ from entrepot.stored import Head, canonical_url
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How this door serves."""
+    """How this proxy serves."""
 
     offline: bool = False
     refresh: bool = False
@@ -91,7 +91,7 @@ class Service:
         clock: Clock,
         rules: Rules,
         tally: Tally,
-        donors: Callable[[], Sequence[Donor]] = tuple,
+        donors: Callable[[], Sequence[ReuseSource]] = tuple,
         grown: Callable[[int], None] = lambda _count: None,
         company: Company | None = None,
     ) -> None:
