@@ -19,7 +19,7 @@ from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, Stor
 from entrepot.lockfiles import read_lock
 from entrepot.names import classify, filename_of, is_plain_filename
 from entrepot.server.http import HttpSide
-from entrepot.server.proxy import _authority
+from entrepot.server.proxy import connect_target
 from entrepot.serving.fetch_request import Note
 from entrepot.serving.resume import announced, continues, range_validator
 from entrepot.simple.page import looks_like_page, read_page
@@ -175,7 +175,7 @@ def http_request(raw: bytes) -> None:
 def connect_line(raw: bytes) -> None:
     """``CONNECT`` lines: a host that can be one and a port, or nothing."""
     for line in (raw, b"CONNECT " + raw + b" HTTP/1.1"):
-        found = _authority(line.decode("latin-1"))
+        found = connect_target(line.decode("latin-1"))
         if found is not None:
             host, port = found
             assert host.isascii() and not set(host) & set(" \t\r\n\0/@?#[]%\\"), host

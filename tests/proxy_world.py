@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 from entrepot.errors import UpstreamUnreachable
 from entrepot.httpcache.messages import Headers, ResponseHead
-from entrepot.server.authority import Authority
-from entrepot.server.proxy import ProxyConnection
-from entrepot.server.proxy_server import ProxyServer
+from entrepot.server.certificates import Authority
+from entrepot.server.proxy import ProxyConnection, ProxyServer
 from entrepot.serving.response import Answer, BytesBody, Request, StreamBody
 
 USER, TOKEN = "entrepot", "t0ken"

@@ -30,11 +30,9 @@ import uvloop
 
 from entrepot.cli.cmd_run import dialler
 from entrepot.ports.clock import SystemClock
-from entrepot.run.plan import Opened, Plan
-from entrepot.server.authority import Authority
-from entrepot.server.connect_policy import ConnectPolicy
-from entrepot.server.proxy import ProxyConnection
-from entrepot.server.proxy_server import ProxyServer
+from entrepot.run.plan import Plan
+from entrepot.server.certificates import Authority
+from entrepot.server.proxy import ConnectPolicy, ProxyConnection, ProxyServer
 from entrepot.serving.known_files import Facts
 from entrepot.serving.lookup import Entries
 from entrepot.serving.run_stats import Tally
@@ -574,20 +572,19 @@ class FuzzWorld:
         self.catalogue = open_catalogue(self.root)
         facts, self.tally = Facts(self.catalogue), Tally()
         plan = Plan(frozenset(OPENED), frozenset(), frozenset({"index.test"}), (), {}, (), (), ())
-        opened = Opened(plan, facts, offline=False)
         authority = Authority()
         reach = UpstreamSettings(connect_timeout_s=0.5, silence_timeout_s=0.5, ca_pem=authority.pem)
         self._upstream = open_upstream(reach)
+        policy = ConnectPolicy(plan, facts, dialler(reach), self.tally, offline=False)
+        policy.failed = lambda exc: self.failures.append(repr(exc))
         self.service = Service(
             entries=Entries(self.store, self.catalogue, SystemClock()),
             upstream=self._upstream,
             facts=facts,
             clock=SystemClock(),
-            rules=Rules(caches=opened.request),
+            rules=Rules(caches=policy.caches),
             tally=self.tally,
         )
-        policy = ConnectPolicy(opened, dialler(reach), self.tally, offline=False)
-        policy.failed = lambda exc: self.failures.append(repr(exc))
         self.proxy_server = ProxyServer(USER, TOKEN, authority, self.service.handle, policy)
         self.proxy_server.authority.prepare()
         for name in ("index.test", "files.test"):

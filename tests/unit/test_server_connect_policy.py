@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from entrepot.errors import UpstreamUnreachable
-from entrepot.run.plan import Opened, Plan
-from entrepot.server.connect_policy import ConnectPolicy
+from entrepot.run.plan import Plan
+from entrepot.server.proxy import ConnectPolicy
 from entrepot.serving.run_stats import Tally
 
 
@@ -31,7 +31,7 @@ def policy(*, offline=False):
 
     tally = Tally()
     return (
-        ConnectPolicy(Opened(plan, NoFacts(), offline=offline), dial, tally, offline=offline),
+        ConnectPolicy(plan, NoFacts(), dial, tally, offline=offline),
         tally,
         dialled,
     )

@@ -560,7 +560,7 @@ def test_another_name_in_tls_than_in_connect_is_left_to_that_other_server():
     """
 
     async def work():
-        from entrepot.server.authority import Authority
+        from entrepot.server.certificates import Authority
 
         theirs = Authority()
         async with RawServer(says(b"theirs"), tls=theirs.context("other.test")) as origin:
@@ -702,7 +702,7 @@ def test_an_upgrade_is_relayed_raw_without_the_token(inside, tmp_path):
             await line.say(data.upper())
 
     async def work():
-        from entrepot.server.authority import Authority
+        from entrepot.server.certificates import Authority
         from proxy_world import trusting
 
         theirs = Authority()

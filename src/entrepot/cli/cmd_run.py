@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.client_setup import ProxyAddress
     from entrepot.run.child import Running
-    from entrepot.server.connect_policy import Dial
     from entrepot.server.listener import Listener
-    from entrepot.server.proxy_server import Streams
+    from entrepot.server.proxy import Dial, Streams
     from entrepot.serving.known_files import Facts
     from entrepot.serving.lookup import Entries
     from entrepot.serving.response import Handler
@@ -196,8 +195,7 @@ class Session:
 
     async def _serve(self, listener: Listener, child: Running, kept: RunStore) -> int:
         from entrepot.ports.clock import SystemClock
-        from entrepot.run.plan import Opened
-        from entrepot.server.connect_policy import ConnectPolicy
+        from entrepot.server.proxy import ConnectPolicy
         from entrepot.server.run_loop import serve_child
         from entrepot.serving.lookup import Entries
         from entrepot.serving.page_history import Company
@@ -211,13 +209,13 @@ class Session:
         bounds = Bounds(kept.make_room, kept.sweep)
         entries = Entries(kept.store, kept.catalogue, clock, bounds.landed)
         facts = self.facts(kept.catalogue)
-        opened = Opened(self._plan, facts, offline=self._offline)
+        policy = ConnectPolicy(self._plan, facts, dialler(reach), self.tally, offline=self._offline)
         rules = Rules(
             offline=self._offline,
             refresh=self._wishes.refresh,
             no_store=self._wishes.no_store or (kept.trouble is not None and not self._offline),
             shared=kept.store.shared,
-            caches=opened.request,
+            caches=policy.caches,
         )
         upstream = open_upstream(reach)
         service = Service(
@@ -232,7 +230,6 @@ class Session:
             company=Company(kept.catalogue) if self._settings.ahead else None,
         )
         self.behind(service.handle)
-        policy = ConnectPolicy(opened, dialler(reach), self.tally, offline=self._offline)
         ended = False
         try:
             status = await serve_child(listener, child, service, policy)

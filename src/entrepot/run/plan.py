@@ -1,7 +1,4 @@
-"""Planning a run: what the tools say of a command, added up.
-
-Which hosts are opened; and whom the proxy lets through.
-"""
+"""Planning a run: what the tools' client set-up says of a command, added up."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from entrepot.errors import UsageError
@@ -18,9 +14,6 @@ from entrepot.lockfiles import Known, read_arguments, read_lock
 from entrepot.loopback import is_loopback
 from entrepot.ports.client_setup import ClientSetup, Command, ProxyAddress
 from entrepot.stored import authority_of
-
-if TYPE_CHECKING:
-    from entrepot.serving.known_files import Facts
 
 MAX_LOCK = 64 << 20
 """Bytes of a lock file that is read for digests."""
@@ -162,45 +155,6 @@ def named_host(text: str) -> tuple[str, ...]:
 
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+").fullmatch
 """A name, which need not be ASCII, or an address."""
-
-
-class Opened:
-    """Which hosts' traffic is looked at; the set only grows, by what pages name."""
-
-    def __init__(self, plan: Plan, facts: Facts, *, offline: bool) -> None:
-        self._opened = set(plan.opened)
-        self._closed = plan.closed
-        self._facts = facts
-        self._offline = offline
-
-    async def tls(self, host: str, port: int) -> bool:
-        """Whether CONNECT to this host is answered by us.
-
-        Offline every host is, because a refused tunnel is retried for seconds and tells nobody why.
-        """
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if authority in self._closed:
-            return False
-        if self._knows(authority) or (self._offline and not is_loopback(host)):
-            return True
-        await self._facts.settled()
-        return self._knows(authority)
-
-    def request(self, request: RequestHead) -> bool:
-        """Whether a request is for a package host.
-
-        Plain http can be looked at, so there a package client is enough.
-        """
-        authority = authority_of(request.url)
-        if not authority or authority in self._closed:
-            return False
-        if self._knows(authority) or speaks_packages(request):
-            self._opened.add(authority)
-            return True
-        return self._offline and not is_loopback(_split(authority)[0])
-
-    def _knows(self, authority: str) -> bool:
-        return authority in self._opened or authority in self._facts.hosts
 
 
 def speaks_packages(request: RequestHead) -> bool:

@@ -20,7 +20,7 @@ import httptools
 
 from entrepot.errors import EntrepotError
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
-from entrepot.server.tls import Wire
+from entrepot.server.tls import Output
 from entrepot.serving.response import Answer, BytesBody, Handler, Request
 
 MAX_HEAD = 1 << 17
@@ -117,14 +117,14 @@ class HttpSide:
     """Parses requests, has them answered one at a time, and writes the answers.
 
     Args:
-        wire: where answers go.
+        output: where answers go.
         origin: ``https://HOST[:PORT]`` inside a tunnel; ``None`` where targets must be absolute.
         handler: answers a request.
         upgrade: called with the request's head and the bytes behind it when a client asks for
             another protocol.
         hold: holds the client back.
         go_on: lets it go on.
-        drain: waits until the wire takes more.
+        drain: waits until the output takes more.
         reset: drops the connection so that the client cannot take what it has for the whole.
         linger: closes a connection on which the client may still be sending, so that it can read
             what was answered.
@@ -133,7 +133,7 @@ class HttpSide:
 
     def __init__(
         self,
-        wire: Wire,
+        output: Output,
         *,
         origin: str | None,
         handler: Handler,
@@ -145,7 +145,7 @@ class HttpSide:
         linger: Callable[[], None],
         failed: Callable[[Exception], None],
     ) -> None:
-        self._wire = wire
+        self._output = output
         self._origin = origin
         self._handler = handler
         self._upgrade = upgrade
@@ -214,10 +214,10 @@ class HttpSide:
         """The client will send no more; what it asked for is still answered."""
         self._client_done = True
         if self._task is None:
-            self._wire.close()
+            self._output.close()
         elif self._current is not None and not self._current.complete:
             self.lost()  # it broke off in mid-request
-            self._wire.close()
+            self._output.close()
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -336,7 +336,7 @@ class HttpSide:
             self._linger()
         elif not incoming.keep_alive or (self._client_done and not self._queue):
             self._broken = True
-            self._wire.close()
+            self._output.close()
 
     async def _answer(self, incoming: Incoming) -> None:
         request = Request(incoming.head, None if incoming.empty else incoming.content())
@@ -346,7 +346,7 @@ class HttpSide:
             answer = _trouble(502, exc.message)
         except Exception as exc:  # noqa: BLE001  (the edge: the client gets an answer, the user a note)
             self._failed(exc)
-            answer = _trouble(500, "entrepot itself failed on this request")
+            answer = _trouble(500, "internal error while handling a request")
         try:
             try:
                 await self._write(incoming, answer)
@@ -381,7 +381,7 @@ class HttpSide:
             headers = headers.replaced("Connection", "keep-alive")
         raw = _head_bytes(ResponseHead(head.status, headers, head.reason))
         if bodiless:
-            self._wire.write(raw)
+            self._output.write(raw)
             return
         sent = 0
         async with _ending(body.chunks()) as chunks:
@@ -392,7 +392,7 @@ class HttpSide:
                 framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
                 # The head goes with the first piece: one packet for a small answer, and none at all
                 # for a body that fails before its first byte.
-                self._wire.write(raw + framed if raw else framed)
+                self._output.write(raw + framed if raw else framed)
                 raw = b""
                 waiting = self._drain()
                 if waiting is not None:
@@ -402,14 +402,14 @@ class HttpSide:
             return
         tail = raw + (b"0\r\n\r\n" if chunked else b"")
         if tail:
-            self._wire.write(tail)
+            self._output.write(tail)
 
     def _continue(self) -> None:
-        self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._output.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _refuse(self, status: int, text: str) -> None:
         self.lost()
-        self._wire.write(simple_response(status, text, Headers([("Connection", "close")])))
+        self._output.write(simple_response(status, text, Headers([("Connection", "close")])))
         self._linger()
 
 

@@ -1,4 +1,4 @@
-"""The proxy's door: one client connection, from its first byte to what it turns out to be.
+"""The proxy of a run: which hosts are opened, who may use it, and each connection of a client.
 
 ::
 
@@ -7,26 +7,37 @@
       |                   +--other host--> TUNNEL
       +--other method--> HTTP (absolute targets) --Upgrade--> TUNNEL
 
-Whoever has not got this run's token is answered 407 and nothing else; the token is never passed on.
+Requests without this run's token get 407, and the token is never passed on. The framing of HTTP/1.1
+is in ``http.py``, TLS in ``tls.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import re
 import socket
 import struct
-from collections.abc import Callable, Coroutine
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from entrepot.errors import EntrepotError, UpstreamError
+from entrepot.errors import EntrepotError, UpstreamError, UpstreamUnreachable
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
+from entrepot.loopback import is_loopback
+from entrepot.run.plan import Plan, speaks_packages
+from entrepot.server.certificates import Authority
 from entrepot.server.http import MAX_HEAD, TOO_LARGE, HttpSide, simple_response
-from entrepot.server.proxy_server import ProxyServer, Streams
-from entrepot.server.tls import TlsTransport, Wire
+from entrepot.server.tls import Output, TlsTransport
+from entrepot.serving.known_files import Facts
 from entrepot.serving.response import Answer, Handler, Request
+from entrepot.serving.run_stats import Tally
+from entrepot.stored import authority_of
 
 PEEK_S = 10.0
 """Seconds a client has to send its first byte into an opened tunnel; then it is relayed blindly,
@@ -36,19 +47,143 @@ RELAY = 1 << 16
 WRITE_HIGH = 1 << 18
 """Bytes queued to a client before its source is held back: with fifty slow clients it is this that
 memory goes into."""
-
 LINGER_S = 2.0
 """Seconds that a client may go on sending after it was answered for the last time, so that no reset
 destroys the answer (RFC 9112 §9.6)."""
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Dial = Callable[[str, int, bool], Awaitable[Streams]]
+"""Host, port and whether TLS is to be spoken -> raw streams, through the user's own proxy where
+there is one.
+
+Raises:
+    UpstreamError: nobody answers there.
+"""
+
+
+class ConnectPolicy:
+    """Which hosts' traffic is opened and cached, and what became of the rest.
+
+    Args:
+        plan: what the client set-up found.
+        facts: what pages name; the set of opened hosts grows by it.
+        dial: how to reach the hosts that are not opened.
+        tally: where tunnels are counted.
+        offline: whether nothing but loopback may be dialled.
+    """
+
+    def __init__(
+        self, plan: Plan, facts: Facts, dial: Dial, tally: Tally, *, offline: bool
+    ) -> None:
+        self._opened = set(plan.opened)
+        self._closed = plan.closed
+        self._facts = facts
+        self._dial = dial
+        self._tally = tally
+        self._offline = offline
+
+    async def opens(self, host: str, port: int) -> bool:
+        """Whether CONNECT to this host is answered by us.
+
+        Offline every host is, because a refused tunnel is retried for seconds and tells nobody why.
+        """
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if authority in self._closed:
+            return False
+        if self._knows(authority) or (self._offline and not is_loopback(host)):
+            return True
+        await self._facts.settled()
+        return self._knows(authority)
+
+    def caches(self, request: RequestHead) -> bool:
+        """Whether a request is for a package host.
+
+        Plain http can be looked at, so there a package client is enough.
+        """
+        authority = authority_of(request.url)
+        if not authority or authority in self._closed:
+            return False
+        if self._knows(authority) or speaks_packages(request):
+            self._opened.add(authority)
+            return True
+        return self._offline and not is_loopback(authority.rpartition(":")[0].strip("[]"))
+
+    def _knows(self, authority: str) -> bool:
+        return authority in self._opened or authority in self._facts.hosts
+
+    async def dial(self, host: str, port: int, *, tls: bool) -> Streams:
+        """Raw streams to the other side.
+
+        Raises:
+            UpstreamError: nobody answers there, or the run is offline.
+        """
+        if self._offline and not is_loopback(host):
+            raise UpstreamUnreachable(f"entrepot is offline: {host} is not asked", url=host)
+        return await self._dial(host, port, tls)
+
+    def relayed(self, host: str, count: int) -> None:
+        """So many bytes bypassed the cache; 0 when a tunnel begins."""
+        if is_loopback(host):
+            return  # nobody expects that of a cache
+        if count:
+            self._tally.uncached_bytes += count
+        else:
+            self._tally.uncached_hosts[host] += 1
+
+    def distrusted(self, host: str, reason: str) -> None:
+        """A client broke off the TLS handshake; ``reason`` is OpenSSL's name of its alert."""
+        alert = reason.lower().partition("alert_")[2].replace("_", " ")
+        self._tally.warn(
+            f"TLS: a client rejected entrepot's certificate for {host} ({alert}); "
+            "it uses its own CA bundle"
+        )
+
+    def failed(self, exc: Exception) -> None:
+        """An internal error met a request, and the client was answered 500 or reset."""
+        place = ""
+        if frames := traceback.extract_tb(exc.__traceback__):
+            place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}"
+        self._tally.warn(f"internal error while handling a request: {type(exc).__name__}{place}")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyServer:
+    """What all connections of one run share."""
+
+    user: str
+    token: str
+    authority: Authority
+    handler: Handler
+    policy: ConnectPolicy
+    connections: set[ProxyConnection] = field(default_factory=set)
+    """Those that are open now."""
+
+    def admits(self, headers: Headers) -> bool:
+        """Whether ``Proxy-Authorization`` carries this run's user and token.
+
+        Source: RFC 9110 §11.7.2, RFC 7617.
+        """
+        scheme, _, value = (headers.get("proxy-authorization") or "").partition(" ")
+        expected = base64.b64encode(f"{self.user}:{self.token}".encode())
+        # as bytes: compare_digest raises for text that is not ASCII
+        return scheme.lower() == "basic" and hmac.compare_digest(
+            value.strip().encode("latin-1"), expected
+        )
+
+    async def close(self) -> None:
+        """Drop every connection and wait until nothing is being done for any of them."""
+        tasks = [task for connection in list(self.connections) for task in connection.abort()]
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 class ProxyConnection(asyncio.Protocol):
     """One client connection."""
 
-    def __init__(self, proxy_server: ProxyServer) -> None:
-        self._server = proxy_server
+    def __init__(self, server: ProxyServer) -> None:
+        self._server = server
         self._transport: asyncio.Transport
-        self._wire: Wire
+        self._output: Output
         """Where answers go: the transport, or TLS over it."""
         self._feed: Callable[[bytes], None] = self._start
         """Takes what the transport delivers."""
@@ -69,21 +204,19 @@ class ProxyConnection(asyncio.Protocol):
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
-        self._transport = self._wire = transport  # type: ignore[assignment]
+        self._transport = self._output = transport  # type: ignore[assignment]
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
         self._server.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client."""
         try:
             self._feed(data)
-        except Exception as exc:  # noqa: BLE001  (the edge: the loop would print a traceback on the user's terminal)
+        except Exception as exc:  # noqa: BLE001  (the loop would print a traceback on the terminal)
             self._server.policy.failed(exc)
             self._reset()
 
     def eof_received(self) -> bool:
-        """The client will send no more; ``True`` while it may still be answered."""
+        # The client will send no more; True while it may still be answered
         self._client_done = True
         if self._upstream is not None:
             self._end_upstream()
@@ -98,7 +231,6 @@ class ProxyConnection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
-        """The connection is gone: stop all work for it."""
         self._server.connections.discard(self)
         self.resume_writing()
         for timer in (self._peek_timer, self._linger_timer):
@@ -113,10 +245,9 @@ class ProxyConnection(asyncio.Protocol):
 
     def abort(self) -> list[asyncio.Task[None]]:
         """Drop the connection at once; what was being done for it, already told to stop."""
-        tasks = [
-            *self._tasks,
-            *([self._http.task] if self._http is not None and self._http.task is not None else []),
-        ]
+        tasks = list(self._tasks)
+        if self._http is not None and self._http.task is not None:
+            tasks.append(self._http.task)
         for task in tasks:
             task.cancel()
         if self._upstream is not None:
@@ -125,12 +256,10 @@ class ProxyConnection(asyncio.Protocol):
         return tasks
 
     def pause_writing(self) -> None:
-        """The client takes no more for now."""
         if self._drained is None:
             self._drained = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
-        """The client takes more again."""
         waiting, self._drained = self._drained, None
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
@@ -160,7 +289,7 @@ class ProxyConnection(asyncio.Protocol):
             (name.strip(), value.strip())
             for name, _, value in (line.partition(":") for line in lines)
         )
-        target = _authority(first)
+        target = connect_target(first)
         if target is None:
             self._refuse(400, "CONNECT takes HOST:PORT")
         elif not self._server.admits(headers):
@@ -170,18 +299,21 @@ class ProxyConnection(asyncio.Protocol):
                 self._start(b"")
         else:
             self._target = target
-            self._await_upstream()
-            self._spawn(self._decide(*target))
+            self._await_upstream(self._decide(*target))
 
-    def _await_upstream(self) -> None:
+    def _feed_to(self, taker: Callable[[bytes], None]) -> None:
+        if self._inside_tls:
+            self._feed_plain = taker
+        else:
+            self._feed = taker
+
+    def _await_upstream(self, work: Coroutine[None, None, None]) -> None:
         """Keep what comes while it is being decided what this is, or somebody is being dialled."""
         self._dialling = True
-        if self._inside_tls:
-            self._feed_plain = self._wait
-        else:
-            self._feed = self._wait
+        self._feed_to(self._keep)
+        self._spawn(work)
 
-    def _wait(self, data: bytes) -> None:
+    def _keep(self, data: bytes) -> None:
         self._buffer += data
         if len(self._buffer) > WRITE_HIGH:
             self._transport.pause_reading()
@@ -215,18 +347,19 @@ class ProxyConnection(asyncio.Protocol):
             return
         host, port = self._target
         context = self._server.authority.context(host)
-        self._wire = wire = TlsTransport(
-            self._transport, context, self._plain, self._tls_ended, self._misnamed
+        self._output = tls = TlsTransport(
+            self._transport,
+            context,
+            lambda plain: self._feed_plain(plain),  # noqa: PLW0108  (which one changes)
+            self._tls_ended,
+            self._misnamed,
         )
-        self._feed = wire.feed
-        self._http = self._speak_http(
-            self._server.handler, origin=f"https://{_host_port(host, port, default=443)}"
-        )
+        self._feed = tls.feed
+        name = f"[{host}]" if ":" in host else host
+        origin = f"https://{name}" if port == 443 else f"https://{name}:{port}"
+        self._http = self._speak_http(self._server.handler, origin=origin)
         self._feed_plain = self._http.feed
-        wire.feed(self._take())
-
-    def _plain(self, data: bytes) -> None:
-        self._feed_plain(data)
+        tls.feed(self._take())
 
     def _tls_ended(self, reason: str | None) -> None:
         if reason is not None and "ALERT" in reason:
@@ -240,14 +373,14 @@ class ProxyConnection(asyncio.Protocol):
 
         What it sends is for that other server alone.
         """
-        self._wire, self._http, self._buffer = self._transport, None, hello
+        self._output, self._http, self._buffer = self._transport, None, hello
         self._tunnel_after_all()
 
     # HTTP
 
     def _speak_http(self, handler: Handler, *, origin: str | None) -> HttpSide:
         return HttpSide(
-            self._wire,
+            self._output,
             origin=origin,
             handler=handler,
             upgrade=self._upgrade,
@@ -261,15 +394,13 @@ class ProxyConnection(asyncio.Protocol):
 
     @property
     def _inside_tls(self) -> bool:
-        return self._wire is not self._transport
+        return self._output is not self._transport
 
     async def _with_token(self, request: Request) -> Answer:
         if not self._server.admits(request.head.headers):
             return Answer(_DENIED)
         head = request.head
-        request.head = RequestHead(
-            head.method, head.url, head.headers.without("proxy-authorization", "proxy-connection")
-        )
+        request.head = RequestHead(head.method, head.url, head.headers.without(*_OURS))
         return await self._server.handler(request)
 
     def _hold(self) -> None:
@@ -281,7 +412,7 @@ class ProxyConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _reset(self) -> None:
-        """Drop the connection with a reset, so that not even a body framed by its end looks complete."""
+        """Drop the connection so that not even a body framed by its end looks complete."""
         sock: socket.socket | None = self._transport.get_extra_info("socket")
         if sock is not None:
             with suppress(OSError):  # already gone
@@ -290,10 +421,10 @@ class ProxyConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close in this direction, and read what the client is still sending until it notices."""
-        if isinstance(self._wire, TlsTransport):
-            self._wire.finish()
+        if isinstance(self._output, TlsTransport):
+            self._output.finish()
         self._http = None
-        self._feed = _drop
+        self._feed = lambda _data: None
         if self._client_done:
             self._transport.close()
             return
@@ -308,34 +439,33 @@ class ProxyConnection(asyncio.Protocol):
             self._linger()
             return
         self._buffer += rest
-        self._await_upstream()
+        self._await_upstream(self._upgrade_to(head))
         self._go_on()
-        self._spawn(self._upgrade_to(head))
 
     async def _upgrade_to(self, head: RequestHead) -> None:
         """Hand the request on as it came and relay what follows.
 
         WebSocket and its like (RFC 9110 §7.8).
         """
-        tls, host, port, path = _split(head.url)
+        parts = urlsplit(head.url)
+        tls = parts.scheme.lower() == "https"
+        host, port = parts.hostname or "", parts.port or (443 if tls else 80)
         try:
             streams = await self._server.policy.dial(host, port, tls=tls)
         except EntrepotError as exc:
             self._refuse_for(exc)
             return
+        self._target = host, port
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [f"{head.method} {path} HTTP/1.1"]
-        lines += [
-            f"{n}: {v}" for n, v in head.headers.without("proxy-authorization", "proxy-connection")
-        ]
-        self._target = (host, port)
+        lines += [f"{name}: {value}" for name, value in head.headers.without(*_OURS)]
         self._buffer = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + self._buffer
         self._relay(streams)
 
     # tunnels
 
     def _tunnel_after_all(self) -> None:
-        self._await_upstream()
-        self._spawn(self._dial_and_relay())
+        self._await_upstream(self._dial_and_relay())
 
     async def _dial_and_relay(self) -> None:
         try:
@@ -350,10 +480,7 @@ class ProxyConnection(asyncio.Protocol):
             self._upstream.close()
             return
         self._server.policy.relayed(self._target[0], 0)
-        if self._inside_tls:
-            self._feed_plain = self._to_upstream
-        else:
-            self._feed = self._to_upstream
+        self._feed_to(self._to_upstream)
         self._http = None
         self._go_on()
         if self._buffer:
@@ -385,7 +512,7 @@ class ProxyConnection(asyncio.Protocol):
         try:
             while data := await reader.read(RELAY):
                 self._server.policy.relayed(self._target[0], len(data))
-                self._wire.write(data)
+                self._output.write(data)
                 if self._drained is not None:
                     await self._drained
         except OSError:
@@ -393,7 +520,7 @@ class ProxyConnection(asyncio.Protocol):
             return
         self._upstream_done = True
         if self._client_done or self._inside_tls:
-            self._wire.close()
+            self._output.close()
         elif not self._transport.is_closing():
             self._transport.write_eof()  # the client may still have something to say
 
@@ -414,7 +541,7 @@ class ProxyConnection(asyncio.Protocol):
 
     def _refuse(self, status: int, text: str) -> None:
         self._dialling = False
-        self._wire.write(simple_response(status, text, Headers([("Connection", "close")])))
+        self._output.write(simple_response(status, text, Headers([("Connection", "close")])))
         self._linger()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
@@ -425,24 +552,27 @@ class ProxyConnection(asyncio.Protocol):
     async def _guarded(self, work: Coroutine[None, None, None]) -> None:
         try:
             await work
-        except Exception as exc:  # noqa: BLE001  (the edge: nobody else would see it, and the client would wait for ever)
+        except Exception as exc:  # noqa: BLE001  (nobody else would see it, and the client would wait)
             self._server.policy.failed(exc)
             self._reset()
 
 
-def _drop(_data: bytes) -> None:
-    """What a client sends after its last answer."""
-
-
+_OURS = ("proxy-authorization", "proxy-connection")
+"""Fields of a request that are meant for us."""
 _CHALLENGE = Headers([("Proxy-Authenticate", 'Basic realm="entrepot"')])
 _DENIED = ResponseHead(407, _CHALLENGE)
 _DENIED_BYTES = simple_response(407, "this port is for the command of one entrepot run", _CHALLENGE)
+_CONNECT = re.compile(
+    r"CONNECT (?P<host>[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Fa-f:.]{2,45})"
+    r":(?P<port>[0-9]{1,5}) HTTP/1\.[0-9]"
+)
+"""An IPv6 address stands in brackets, except as Python's http.client sent it up to 3.11."""
 
 
-def _authority(first_line: str) -> tuple[str, int] | None:
-    """Host and port of ``CONNECT host:port HTTP/1.x``.
+def connect_target(first_line: str) -> tuple[str, int] | None:
+    """Host and port of ``CONNECT host:port HTTP/1.x``; ``None``: it is not that.
 
-    ``None`` when it is not that (RFC 9112 §3.2.3).
+    Source: RFC 9112 §3.2.3.
     """
     found = _CONNECT.fullmatch(first_line)
     if found is None:
@@ -455,27 +585,3 @@ def _authority(first_line: str) -> tuple[str, int] | None:
         except ValueError:
             return None
     return (host, port) if 0 < port < 65536 else None
-
-
-_CONNECT = re.compile(
-    r"CONNECT (?P<host>[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Fa-f:.]{2,45}):(?P<port>[0-9]{1,5}) HTTP/1\.[0-9]"
-)
-"""An IPv6 address stands in brackets, except as Python's http.client sent it up to 3.11."""
-
-
-def _host_port(host: str, port: int, *, default: int) -> str:
-    name = f"[{host}]" if ":" in host else host
-    return name if port == default else f"{name}:{port}"
-
-
-def _split(url: str) -> tuple[bool, str, int, str]:
-    """Whether TLS, host, port and path with query of an absolute URL."""
-    parts = urlsplit(url)
-    tls = parts.scheme.lower() == "https"
-    path = parts.path or "/"
-    return (
-        tls,
-        parts.hostname or "",
-        parts.port or (443 if tls else 80),
-        f"{path}?{parts.query}" if parts.query else path,
-    )
