@@ -148,8 +148,13 @@ def http_request(raw: bytes) -> None:
     wrote: list[bytes] = []
     heads: list[RequestHead] = []
 
-    class Wire:
+    class Client:
         write = wrote.append
+        drained = None
+
+        def __init__(self) -> None:
+            self.output = self
+            self.hold = self.go_on = self.upgrade = self.reset = self.linger = self.failed = nothing
 
         def close(self) -> None:
             pass
@@ -160,9 +165,7 @@ def http_request(raw: bytes) -> None:
             self._queue.clear()
 
     nothing = lambda *_: None  # noqa: E731
-    side = Side(
-        Wire(), origin=None, handler=nothing, upgrade=nothing, hold=nothing, go_on=nothing, drain=nothing, reset=nothing, linger=nothing, failed=nothing
-    )  # fmt: skip
+    side = Side(Client(), origin=None, handler=nothing)
     for piece in (raw[: len(raw) // 2], raw[len(raw) // 2 :]):
         side.feed(piece)
     for head in heads:

@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import uvloop
@@ -490,17 +491,26 @@ class Watch:
     def _hook(self, event: str, args: tuple) -> None:
         if self.root is None or not (event == "open" or event in self.EVENTS):
             return
-        paths = [args[0]]
-        if event == "open":
-            if not args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                return
-        elif event in {"os.rename", "os.link", "os.symlink"}:
-            paths.append(args[1])
-        for path in paths:
-            if isinstance(path, (str, bytes, os.PathLike)) and not inside(
-                os.fsdecode(path), self.root
-            ):
-                self.outside.append(f"{event} {path!r}")
+        if event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            return
+        # The audited arguments of each event; a directory's descriptor is -1 where there is none
+        paths, folders = {
+            "os.rename": (args[:2], args[2:]),
+            "os.link": (args[:2], args[2:]),
+            "os.symlink": (args[:2], (-1, *args[2:])),
+            "os.mkdir": (args[:1], args[2:]),
+            "os.chmod": (args[:1], args[2:]),
+            "os.remove": (args[:1], args[1:]),
+            "os.rmdir": (args[:1], args[1:]),
+        }.get(event, (args[:1], ()))
+        for path, folder in zip_longest(paths, folders, fillvalue=-1):
+            if not isinstance(path, (str, bytes, os.PathLike)):
+                continue
+            name = os.fsdecode(path)
+            if folder >= 0:
+                name = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)
+            if not inside(name, self.root):
+                self.outside.append(f"{event} {name!r}")
 
     @contextmanager
     def on(self, root: Path) -> Iterator[None]:

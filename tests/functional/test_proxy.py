@@ -315,7 +315,7 @@ def test_a_client_without_trust_is_named_in_the_last_line(running):
     )
     done = carry_out(running, sys.executable, "-c", code, options=["--host", "index.test"])
     assert done.stdout == "True\n"
-    assert "refused entrepot's certificate for index.test" in done.stderr
+    assert "rejected entrepot's certificate for index.test" in done.stderr
 
 
 def test_a_store_that_cannot_be_opened_stops_the_run_before_the_command(running, tmp_path):

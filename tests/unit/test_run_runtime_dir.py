@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.errors import ConfigError
-from entrepot.run import runtime_dir as scratch
+from entrepot.run import runtime_dir
 from entrepot.run.runtime_dir import (
     PREFIX,
     UNLOCKED,
@@ -90,7 +90,7 @@ def test_links_and_plain_files_of_that_name_are_left_alone(tmp_path):
     (base / f"{PREFIX}link").symlink_to(precious)
     (base / f"{UNLOCKED}link").symlink_to(precious)
     (base / f"{PREFIX}file").write_text("x")
-    linked = base / f"{PREFIX}{scratch._boot()}-lock"
+    linked = base / f"{PREFIX}{runtime_dir._boot()}-lock"
     linked.mkdir()
     (linked / "alive").symlink_to(precious / "alive")
     os.utime(linked, (0, 0))
@@ -103,7 +103,7 @@ def test_a_dead_run_with_links_inside_loses_the_links_alone(tmp_path):
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("x")
-    dead = tmp_path / f"{PREFIX}{scratch._boot()}-dead"
+    dead = tmp_path / f"{PREFIX}{runtime_dir._boot()}-dead"
     dead.mkdir()
     (dead / "alive").write_text("")
     (dead / "out").symlink_to(precious)
@@ -115,14 +115,14 @@ def test_a_run_that_is_just_starting_is_not_taken_for_a_dead_one(tmp_path):
     starting, old = tmp_path / f"{UNLOCKED}new", tmp_path / f"{UNLOCKED}old"
     starting.mkdir()
     old.mkdir()
-    past = time.time() - scratch.STARTING_S - 10
+    past = time.time() - runtime_dir.STARTING_S - 10
     os.utime(old, (past, past))
     assert remove_left_overs(tmp_path) == 1
     assert [each.name for each in tmp_path.iterdir()] == [starting.name]
 
 
 def test_another_users_directory_is_left_alone(tmp_path, other_user):
-    theirs = tmp_path / f"{PREFIX}{scratch._boot()}-theirs"
+    theirs = tmp_path / f"{PREFIX}{runtime_dir._boot()}-theirs"
     theirs.mkdir()
     (theirs / "alive").write_text("")
     os.chown(theirs, other_user.uid, -1)
@@ -146,7 +146,7 @@ def test_a_directory_of_another_machine_stays_until_its_authority_has_expired(tm
     for each in (living, expired):
         each.mkdir()
         (each / "alive").write_text("")
-    past = time.time() - scratch.EXPIRED_S - 10
+    past = time.time() - runtime_dir.EXPIRED_S - 10
     os.utime(expired, (past, past))
     assert remove_left_overs(tmp_path) == 1
     assert [each.name for each in tmp_path.iterdir()] == [living.name]

@@ -154,9 +154,9 @@ class Session:
             cure = f" ({kept.trouble.hint})" if kept.trouble.hint else ""
             self.tally.warn(f"nothing is kept: {kept.trouble.message}{cure}")
         with (
-            runtime_directory(runtime_dirs(self._context.around)) as scratch,
+            runtime_directory(runtime_dirs(self._context.around)) as runtime,
             self._log(),
-            Listener(scratch / "trusted.pem", roots.pem, offline=self._offline) as listener,
+            Listener(runtime / "trusted.pem", roots.pem, offline=self._offline) as listener,
         ):
             try:
                 child = self.start(listener.address)

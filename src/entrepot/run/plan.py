@@ -17,19 +17,8 @@ from entrepot.stored import authority_of
 
 MAX_LOCK = 64 << 20
 """Bytes of a lock file that is read for digests."""
-PACKAGE_CLIENTS = (
-    "pip/",
-    "uv/",
-    "poetry/",
-    "pdm/",
-    "conda/",
-    "mamba/",
-    "libmamba/",
-    "micromamba/",
-    "rattler/",
-    "pixi/",
-    "twine/",
-    "pipx/",
+PACKAGE_CLIENTS = tuple(
+    "pip/ uv/ poetry/ pdm/ conda/ mamba/ libmamba/ micromamba/ rattler/ pixi/ twine/ pipx/".split()
 )
 """How package clients begin their ``User-Agent``. It decides only whether plain http is looked at,
 never whether TLS is opened."""
@@ -77,14 +66,8 @@ def make_plan(
         UsageError: a host that cannot be one.
     """
     answers = tuple(setup.answer(command, proxy) for setup in setups)
-    opened = {
-        authority
-        for answer in answers
-        for url in answer.indexes
-        if (authority := authority_of(url))
-    }
-    for text in hosts:
-        opened |= set(named_host(text))
+    opened = {authority_of(url) for answer in answers for url in answer.indexes} - {""}
+    opened |= {authority for text in hosts for authority in named_host(text)}
     environment: dict[str, str | None] = {}
     argv = command.argv
     for answer in answers:
@@ -94,11 +77,11 @@ def make_plan(
     return Plan(
         opened=frozenset(opened) - closed,
         closed=closed,
-        hosts=frozenset(_split(authority)[0] for authority in opened - closed),
-        bundles=_each(path for answer in answers for path in answer.bundles),
+        hosts=frozenset(each.rpartition(":")[0].strip("[]") for each in opened - closed),
+        bundles=tuple(dict.fromkeys(path for answer in answers for path in answer.bundles)),
         environment=environment,
         argv=argv,
-        warnings=_each(text for answer in answers for text in answer.warnings),
+        warnings=tuple(dict.fromkeys(text for answer in answers for text in answer.warnings)),
         locks=tuple(dict.fromkeys(path for answer in answers for path in answer.locks)),
     )
 
@@ -110,20 +93,15 @@ async def read_beforehand(paths: Iterable[Path], arguments: Sequence[str]) -> li
     """
     import asyncio  # noqa: PLC0415  (not before the child has started)
 
-    found = [read_arguments(arguments)]
-    for path in paths:
-        text = await asyncio.to_thread(_text, path)
-        found.append(await asyncio.to_thread(read_lock, text, name=str(path)))
-    return found
+    def read(path: Path) -> Known:
+        try:
+            is_read = path.stat().st_size <= MAX_LOCK
+            text = path.read_text(encoding="utf-8", errors="replace") if is_read else ""
+        except OSError:
+            text = ""
+        return read_lock(text, name=str(path))
 
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_LOCK:
-            return ""
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    return [read_arguments(arguments), *[await asyncio.to_thread(read, path) for path in paths]]
 
 
 def named_host(text: str) -> tuple[str, ...]:
@@ -158,33 +136,17 @@ _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+").fullmatch
 
 
 def speaks_packages(request: RequestHead) -> bool:
-    """Whether a request is a package client's by its own words.
-
-    PEP 691 types in ``Accept``, or its ``User-Agent``.
-    """
+    """Whether a request is a package client's: PEP 691 types in ``Accept``, or ``User-Agent``."""
+    accept = request.headers.get("accept") or ""
     agent = (request.headers.get("user-agent") or "").lower()
-    return "application/vnd.pypi.simple" in (
-        request.headers.get("accept") or ""
-    ) or agent.startswith(PACKAGE_CLIENTS)
+    return "application/vnd.pypi.simple" in accept or agent.startswith(PACKAGE_CLIENTS)
 
 
 def child_environment(
     environ: Mapping[str, str], *changes: Mapping[str, str | None]
 ) -> dict[str, str]:
-    """The child's environment: ours, with changes laid over it in order.
-
-    ``None`` removes a variable.
-    """
+    """The child's environment: ours with changes over it, in order; ``None`` removes a variable."""
     result: dict[str, str | None] = dict(environ)
     for each in changes:
         result.update(each)
     return {name: value for name, value in result.items() if value is not None}
-
-
-def _split(authority: str) -> tuple[str, int]:
-    host, _, port = authority.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _each(items: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(items))

@@ -183,7 +183,7 @@ class ProxyConnection(asyncio.Protocol):
     def __init__(self, server: ProxyServer) -> None:
         self._server = server
         self._transport: asyncio.Transport
-        self._output: Output
+        self.output: Output
         """Where answers go: the transport, or TLS over it."""
         self._feed: Callable[[bytes], None] = self._start
         """Takes what the transport delivers."""
@@ -191,7 +191,7 @@ class ProxyConnection(asyncio.Protocol):
         """Takes what TLS delivers, once there is TLS."""
         self._buffer = b""
         self._http: HttpSide | None = None
-        self._drained: asyncio.Future[None] | None = None
+        self.drained: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._peek_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
@@ -204,7 +204,7 @@ class ProxyConnection(asyncio.Protocol):
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = self._output = transport  # type: ignore[assignment]
+        self._transport = self.output = transport  # type: ignore[assignment]
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
         self._server.connections.add(self)
 
@@ -213,7 +213,7 @@ class ProxyConnection(asyncio.Protocol):
             self._feed(data)
         except Exception as exc:  # noqa: BLE001  (the loop would print a traceback on the terminal)
             self._server.policy.failed(exc)
-            self._reset()
+            self.reset()
 
     def eof_received(self) -> bool:
         # The client will send no more; True while it may still be answered
@@ -256,11 +256,11 @@ class ProxyConnection(asyncio.Protocol):
         return tasks
 
     def pause_writing(self) -> None:
-        if self._drained is None:
-            self._drained = asyncio.get_running_loop().create_future()
+        if self.drained is None:
+            self.drained = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
-        waiting, self._drained = self._drained, None
+        waiting, self.drained = self.drained, None
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
 
@@ -270,7 +270,7 @@ class ProxyConnection(asyncio.Protocol):
         # one empty line before a request is to be skipped (RFC 9112 §2.2)
         self._buffer = (self._buffer + data).lstrip(b"\r\n")
         if not b"CONNECT ".startswith(self._buffer[:8]):
-            self._http = self._speak_http(self._with_token, origin=None)
+            self._http = HttpSide(self, origin=None, handler=self._with_token)
             self._feed = self._http.feed
             self._http.feed(self._take())
             return
@@ -324,7 +324,7 @@ class ProxyConnection(asyncio.Protocol):
             self._feed = self._peek
             self._transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
             self._peek_timer = asyncio.get_running_loop().call_later(PEEK_S, self._tunnel_after_all)
-            self._go_on()
+            self.go_on()
             if self._buffer:
                 self._peek(b"")
             elif self._client_done:
@@ -347,7 +347,7 @@ class ProxyConnection(asyncio.Protocol):
             return
         host, port = self._target
         context = self._server.authority.context(host)
-        self._output = tls = TlsTransport(
+        self.output = tls = TlsTransport(
             self._transport,
             context,
             lambda plain: self._feed_plain(plain),  # noqa: PLW0108  (which one changes)
@@ -357,7 +357,7 @@ class ProxyConnection(asyncio.Protocol):
         self._feed = tls.feed
         name = f"[{host}]" if ":" in host else host
         origin = f"https://{name}" if port == 443 else f"https://{name}:{port}"
-        self._http = self._speak_http(self._server.handler, origin=origin)
+        self._http = HttpSide(self, origin=origin, handler=self._server.handler)
         self._feed_plain = self._http.feed
         tls.feed(self._take())
 
@@ -373,28 +373,14 @@ class ProxyConnection(asyncio.Protocol):
 
         What it sends is for that other server alone.
         """
-        self._output, self._http, self._buffer = self._transport, None, hello
+        self.output, self._http, self._buffer = self._transport, None, hello
         self._tunnel_after_all()
 
     # HTTP
 
-    def _speak_http(self, handler: Handler, *, origin: str | None) -> HttpSide:
-        return HttpSide(
-            self._output,
-            origin=origin,
-            handler=handler,
-            upgrade=self._upgrade,
-            hold=self._hold,
-            go_on=self._go_on,
-            drain=lambda: self._drained,
-            reset=self._reset,
-            linger=self._linger,
-            failed=self._server.policy.failed,
-        )
-
     @property
     def _inside_tls(self) -> bool:
-        return self._output is not self._transport
+        return self.output is not self._transport
 
     async def _with_token(self, request: Request) -> Answer:
         if not self._server.admits(request.head.headers):
@@ -403,15 +389,18 @@ class ProxyConnection(asyncio.Protocol):
         request.head = RequestHead(head.method, head.url, head.headers.without(*_OURS))
         return await self._server.handler(request)
 
-    def _hold(self) -> None:
+    def failed(self, exc: Exception) -> None:
+        self._server.policy.failed(exc)
+
+    def hold(self) -> None:
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         """Drop the connection so that not even a body framed by its end looks complete."""
         sock: socket.socket | None = self._transport.get_extra_info("socket")
         if sock is not None:
@@ -419,28 +408,28 @@ class ProxyConnection(asyncio.Protocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
-    def _linger(self) -> None:
+    def linger(self) -> None:
         """Close in this direction, and read what the client is still sending until it notices."""
-        if isinstance(self._output, TlsTransport):
-            self._output.finish()
+        if isinstance(self.output, TlsTransport):
+            self.output.finish()
         self._http = None
         self._feed = lambda _data: None
         if self._client_done:
             self._transport.close()
             return
-        self._go_on()
+        self.go_on()
         if not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()
         self._linger_timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
 
-    def _upgrade(self, head: RequestHead, rest: bytes) -> None:
+    def upgrade(self, head: RequestHead, rest: bytes) -> None:
         if not self._inside_tls and not self._server.admits(head.headers):
             self._transport.write(_DENIED_BYTES)
-            self._linger()
+            self.linger()
             return
         self._buffer += rest
         self._await_upstream(self._upgrade_to(head))
-        self._go_on()
+        self.go_on()
 
     async def _upgrade_to(self, head: RequestHead) -> None:
         """Hand the request on as it came and relay what follows.
@@ -471,7 +460,7 @@ class ProxyConnection(asyncio.Protocol):
         try:
             self._relay(await self._server.policy.dial(*self._target, tls=False))
         except EntrepotError:
-            self._reset()
+            self.reset()
 
     def _relay(self, streams: Streams) -> None:
         reader, self._upstream = streams
@@ -482,7 +471,7 @@ class ProxyConnection(asyncio.Protocol):
         self._server.policy.relayed(self._target[0], 0)
         self._feed_to(self._to_upstream)
         self._http = None
-        self._go_on()
+        self.go_on()
         if self._buffer:
             self._to_upstream(self._take())
         if self._client_done:
@@ -492,35 +481,35 @@ class ProxyConnection(asyncio.Protocol):
     def _to_upstream(self, data: bytes) -> None:
         assert self._upstream is not None
         if self._upstream.is_closing():
-            self._reset()
+            self.reset()
             return
         self._server.policy.relayed(self._target[0], len(data))
         self._upstream.write(data)
         if self._upstream.transport.get_write_buffer_size() > RELAY:
-            self._hold()
+            self.hold()
             self._spawn(self._let_go_on(self._upstream))
 
     async def _let_go_on(self, upstream: asyncio.StreamWriter) -> None:
         try:
             await upstream.drain()
         except OSError:
-            self._reset()
+            self.reset()
         else:
-            self._go_on()
+            self.go_on()
 
     async def _from_upstream(self, reader: asyncio.StreamReader) -> None:
         try:
             while data := await reader.read(RELAY):
                 self._server.policy.relayed(self._target[0], len(data))
-                self._output.write(data)
-                if self._drained is not None:
-                    await self._drained
+                self.output.write(data)
+                if self.drained is not None:
+                    await self.drained
         except OSError:
-            self._reset()
+            self.reset()
             return
         self._upstream_done = True
         if self._client_done or self._inside_tls:
-            self._output.close()
+            self.output.close()
         elif not self._transport.is_closing():
             self._transport.write_eof()  # the client may still have something to say
 
@@ -541,8 +530,8 @@ class ProxyConnection(asyncio.Protocol):
 
     def _refuse(self, status: int, text: str) -> None:
         self._dialling = False
-        self._output.write(simple_response(status, text, Headers([("Connection", "close")])))
-        self._linger()
+        self.output.write(simple_response(status, text, Headers([("Connection", "close")])))
+        self.linger()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))
@@ -554,7 +543,7 @@ class ProxyConnection(asyncio.Protocol):
             await work
         except Exception as exc:  # noqa: BLE001  (nobody else would see it, and the client would wait)
             self._server.policy.failed(exc)
-            self._reset()
+            self.reset()
 
 
 _OURS = ("proxy-authorization", "proxy-connection")
