@@ -40,7 +40,7 @@ from entrepot.serving.run_stats import Tally
 from entrepot.serving.service import Rules, Service
 from entrepot.store.catalogue import open_catalogue
 from entrepot.store.directory import DirectoryStore
-from entrepot.upstream.client import UpstreamSettings, open_upstream
+from entrepot.upstream.client import HttpUpstream, UpstreamSettings
 
 USER, TOKEN = "entrepot", "t0ken-of-this-run"
 AUTH = b"Proxy-Authorization: Basic " + base64.b64encode(f"{USER}:{TOKEN}".encode()) + b"\r\n"
@@ -584,7 +584,7 @@ class FuzzWorld:
         plan = Plan(frozenset(OPENED), frozenset(), frozenset({"index.test"}), (), {}, (), (), ())
         authority = Authority()
         reach = UpstreamSettings(connect_timeout_s=0.5, silence_timeout_s=0.5, ca_pem=authority.pem)
-        self._upstream = open_upstream(reach)
+        self._upstream = HttpUpstream(reach)
         policy = ConnectPolicy(plan, facts, dialler(reach), self.tally, offline=False)
         policy.failed = lambda exc: self.failures.append(repr(exc))
         self.service = Service(

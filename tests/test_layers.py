@@ -214,7 +214,7 @@ BAD = {
     "a tool knows the command line": ("tools.pip.cache", "from entrepot.cli.output import Output"),
     "the server picks a client outside its wiring": (
         "server.proxy",
-        "from entrepot.upstream.client import open_upstream",
+        "from entrepot.upstream.client import HttpUpstream",
     ),
     "the server knows the command line": (
         "server.run_loop",
@@ -246,7 +246,7 @@ GOOD = {
     ),
     "the server's wiring assembles": (
         "server.wiring",
-        "from entrepot.upstream.client import open_upstream",
+        "from entrepot.upstream.client import HttpUpstream",
     ),
     "serving knows ports and domain": (
         "serving.service",

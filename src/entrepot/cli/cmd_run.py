@@ -202,7 +202,7 @@ class Session:
         from entrepot.serving.service import Rules, Service
         from entrepot.serving.size_limit import Bounds
         from entrepot.tools.registry import donors
-        from entrepot.upstream.client import open_upstream
+        from entrepot.upstream.client import HttpUpstream
 
         reach = self._reach()
         clock = SystemClock()
@@ -217,7 +217,7 @@ class Session:
             shared=kept.store.shared,
             caches=policy.caches,
         )
-        upstream = open_upstream(reach)
+        upstream = HttpUpstream(reach)
         service = Service(
             entries=entries,
             upstream=upstream,
@@ -342,21 +342,10 @@ class Session:
 
 def dialler(reach: UpstreamSettings) -> Dial:
     """How tunnels and upgraded connections are dialled: as upstream is reached."""
-    from entrepot.upstream.tunnel import open_tunnel
+    from entrepot.upstream.client import open_tunnel
 
     async def dial(host: str, port: int, tls: bool) -> Streams:
-        return await open_tunnel(
-            host,
-            port,
-            proxies=reach.proxies,
-            resolve=reach.resolve,
-            timeout_s=reach.connect_timeout_s,
-            # What comes by CONNECT goes on by CONNECT, an upgraded plain connection too (RFC 6455
-            # §4.1)
-            scheme="https",
-            ca_pem=reach.ca_pem,
-            tls=tls,
-        )
+        return await open_tunnel(host, port, reach, tls=tls)
 
     return dial
 

@@ -1,4 +1,4 @@
-"""A donor: another tool's cache that may hold what a URL brings, so that it need not be fetched again."""
+"""Reuse from tools' caches: what a tool has stored of a URL need not be fetched again."""
 
 from __future__ import annotations
 
