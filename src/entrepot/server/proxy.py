@@ -299,7 +299,7 @@ class ProxyConnection(asyncio.Protocol):
                 self._start(b"")
         else:
             self._target = target
-            self._await_upstream(self._decide(*target))
+            self._await_upstream(self._decide())
 
     def _feed_to(self, taker: Callable[[bytes], None]) -> None:
         if self._inside_tls:
@@ -318,25 +318,19 @@ class ProxyConnection(asyncio.Protocol):
         if len(self._buffer) > WRITE_HIGH:
             self._transport.pause_reading()
 
-    async def _decide(self, host: str, port: int) -> None:
-        if await self._server.policy.opens(host, port):
-            self._dialling = False
-            self._feed = self._peek
-            self._transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            self._peek_timer = asyncio.get_running_loop().call_later(PEEK_S, self._tunnel_after_all)
-            self.go_on()
-            if self._buffer:
-                self._peek(b"")
-            elif self._client_done:
-                self._transport.close()
+    async def _decide(self) -> None:
+        if not await self._server.policy.opens(*self._target):
+            await self._dial_and_relay(answer=_CONNECTED)
             return
-        try:
-            streams = await self._server.policy.dial(host, port, tls=False)
-        except EntrepotError as exc:
-            self._refuse_for(exc)
-            return
-        self._transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        self._relay(streams)
+        self._dialling = False
+        self._feed = self._peek
+        self._transport.write(_CONNECTED)
+        self._peek_timer = asyncio.get_running_loop().call_later(PEEK_S, self._tunnel_after_all)
+        self.go_on()
+        if self._buffer:
+            self._peek(b"")
+        elif self._client_done:
+            self._transport.close()
 
     def _peek(self, data: bytes) -> None:
         self._buffer += data
@@ -427,47 +421,46 @@ class ProxyConnection(asyncio.Protocol):
             self._transport.write(_DENIED_BYTES)
             self.linger()
             return
-        self._buffer += rest
-        self._await_upstream(self._upgrade_to(head))
-        self.go_on()
-
-    async def _upgrade_to(self, head: RequestHead) -> None:
-        """Hand the request on as it came and relay what follows.
-
-        WebSocket and its like (RFC 9110 §7.8).
-        """
+        # WebSocket and its like (RFC 9110 §7.8): the request goes on as it came, and what follows
         parts = urlsplit(head.url)
         tls = parts.scheme.lower() == "https"
-        host, port = parts.hostname or "", parts.port or (443 if tls else 80)
-        try:
-            streams = await self._server.policy.dial(host, port, tls=tls)
-        except EntrepotError as exc:
-            self._refuse_for(exc)
-            return
-        self._target = host, port
+        self._target = parts.hostname or "", parts.port or (443 if tls else 80)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [f"{head.method} {path} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in head.headers.without(*_OURS)]
-        self._buffer = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + self._buffer
-        self._relay(streams)
+        self._buffer = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + self._buffer + rest
+        self._await_upstream(self._dial_and_relay(tls=tls))
+        self.go_on()
 
     # tunnels
 
     def _tunnel_after_all(self) -> None:
-        self._await_upstream(self._dial_and_relay())
+        self._await_upstream(self._dial_and_relay(late=True))
 
-    async def _dial_and_relay(self) -> None:
+    async def _dial_and_relay(
+        self, *, tls: bool = False, answer: bytes = b"", late: bool = False
+    ) -> None:
+        """Reach the target and relay.
+
+        Args:
+            tls: whether TLS is to be spoken with the target.
+            answer: what the client is told first.
+            late: whether CONNECT was answered already, so that a failure can only be a reset.
+        """
         try:
-            self._relay(await self._server.policy.dial(*self._target, tls=False))
-        except EntrepotError:
-            self.reset()
-
-    def _relay(self, streams: Streams) -> None:
-        reader, self._upstream = streams
+            reader, self._upstream = await self._server.policy.dial(*self._target, tls=tls)
+        except EntrepotError as exc:
+            if late:
+                self.reset()
+            else:
+                status = exc.status_hint if isinstance(exc, UpstreamError) else 502
+                self._refuse(status, exc.message)
+            return
         self._dialling = False
         if self._transport.is_closing():
             self._upstream.close()
             return
+        self._transport.write(answer)
         self._server.policy.relayed(self._target[0], 0)
         self._feed_to(self._to_upstream)
         self._http = None
@@ -525,9 +518,6 @@ class ProxyConnection(asyncio.Protocol):
         data, self._buffer = self._buffer, b""
         return data
 
-    def _refuse_for(self, exc: EntrepotError) -> None:
-        self._refuse(exc.status_hint if isinstance(exc, UpstreamError) else 502, exc.message)
-
     def _refuse(self, status: int, text: str) -> None:
         self._dialling = False
         self.output.write(simple_response(status, text, Headers([("Connection", "close")])))
@@ -548,6 +538,7 @@ class ProxyConnection(asyncio.Protocol):
 
 _OURS = ("proxy-authorization", "proxy-connection")
 """Fields of a request that are meant for us."""
+_CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 _CHALLENGE = Headers([("Proxy-Authenticate", 'Basic realm="entrepot"')])
 _DENIED = ResponseHead(407, _CHALLENGE)
 _DENIED_BYTES = simple_response(407, "this port is for the command of one entrepot run", _CHALLENGE)
