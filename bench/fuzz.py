@@ -5,7 +5,7 @@
     # 60 s each; needs `pip install atheris`
     python bench/fuzz.py parsers [SECONDS] [NAME ...]
 
-`socket` sends generated inputs to the door of a run with everything behind it (tests/socket_fuzz.py
+`socket` sends generated inputs to the proxy of a run with everything behind it (tests/socket_fuzz.py
 says what is sent and what must hold). `parsers` lets atheris, which is led by the branches that an
 input reaches, look for bytes at which one of the readers of foreign bytes raises what it may not
 (tests/parser_fuzz.py).

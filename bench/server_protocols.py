@@ -21,7 +21,7 @@ LOADED = "import asyncio, ssl, httptools, uvloop, time; b = time.process_time();
 
 
 OURS_LOADED = (
-    "import entrepot.server.authority, entrepot.serving.response; b = time.process_time(); "
+    "import entrepot.server.certificates, entrepot.serving.response; b = time.process_time(); "
 )
 
 

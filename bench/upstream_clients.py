@@ -39,10 +39,12 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 class Own:
     def __init__(self, ca=None, silence_s=2.0):
-        from entrepot.upstream.client import UpstreamSettings, open_upstream
+        from entrepot.upstream.client import HttpUpstream, UpstreamSettings
 
-        self.upstream = open_upstream(
-            UpstreamSettings(silence_timeout_s=silence_s, connect_timeout_s=2, ca_file=ca)
+        self.upstream = HttpUpstream(
+            UpstreamSettings(
+                silence_timeout_s=silence_s, connect_timeout_s=2, ca_pem=ca and Path(ca).read_text()
+            )
         )
 
     async def get(self, url, method="GET", headers=(), body=None):

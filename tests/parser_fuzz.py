@@ -20,7 +20,7 @@ from entrepot.lockfiles import read_lock
 from entrepot.names import classify, filename_of, is_plain_filename
 from entrepot.redaction import redacted_url
 from entrepot.server.http import HttpSide
-from entrepot.server.proxy import _authority
+from entrepot.server.proxy import connect_target
 from entrepot.serving.resume import announced, continues, range_validator
 from entrepot.serving.transfer import Note
 from entrepot.simple.page import read_page
@@ -150,8 +150,13 @@ def http_request(raw: bytes) -> None:
     wrote: list[bytes] = []
     heads: list[RequestHead] = []
 
-    class Wire:
+    class Client:
         write = wrote.append
+        drained = None
+
+        def __init__(self) -> None:
+            self.output = self
+            self.hold = self.go_on = self.upgrade = self.reset = self.linger = self.failed = nothing
 
         def close(self) -> None:
             pass
@@ -162,9 +167,7 @@ def http_request(raw: bytes) -> None:
             self._queue.clear()
 
     nothing = lambda *_: None  # noqa: E731
-    side = Side(
-        Wire(), origin=None, handler=nothing, upgrade=nothing, hold=nothing, go_on=nothing, drain=nothing, reset=nothing, linger=nothing, failed=nothing
-    )  # fmt: skip
+    side = Side(Client(), origin=None, handler=nothing)
     for piece in (raw[: len(raw) // 2], raw[len(raw) // 2 :]):
         side.feed(piece)
     for head in heads:
@@ -177,7 +180,7 @@ def http_request(raw: bytes) -> None:
 def connect_line(raw: bytes) -> None:
     """``CONNECT`` lines: a host that can be one and a port, or nothing."""
     for line in (raw, b"CONNECT " + raw + b" HTTP/1.1"):
-        found = _authority(line.decode("latin-1"))
+        found = connect_target(line.decode("latin-1"))
         if found is not None:
             host, port = found
             assert host.isascii() and not set(host) & set(" \t\r\n\0/@?#[]%\\"), host

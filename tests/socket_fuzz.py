@@ -1,8 +1,8 @@
-"""Generated inputs at the door's socket.
+"""Generated inputs at the proxy's socket.
 
 What is sent, the world it is sent into, and what must hold afterwards.
 
-Everything behind the door is real (service, store, catalogue, upstream client, authority), in this
+Everything behind the proxy is real (service, store, catalogue, upstream client, authority), in this
 process, so that nothing that goes wrong stays hidden. Names are looked up here and lead to one
 origin that counts who comes; there is no other network. `bench/fuzz.py` runs it a million times,
 `tests/functional/test_fuzz.py` some thousand.
@@ -24,24 +24,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import uvloop
 
 from entrepot.cli.cmd_run import dialler
 from entrepot.ports.clock import SystemClock
-from entrepot.run.plan import Opened, Plan
-from entrepot.server.authority import Authority
-from entrepot.server.connect_policy import RunDoorman
-from entrepot.server.proxy import Door
-from entrepot.server.proxy_server import House
+from entrepot.run.plan import Plan
+from entrepot.server.certificates import Authority
+from entrepot.server.proxy import ConnectPolicy, ProxyConnection, ProxyServer
 from entrepot.serving.known_files import Facts
 from entrepot.serving.lookup import Entries
 from entrepot.serving.run_stats import Tally
 from entrepot.serving.service import Rules, Service
 from entrepot.store.catalogue import open_catalogue
 from entrepot.store.directory import DirectoryStore
-from entrepot.upstream.client import UpstreamSettings, open_upstream
+from entrepot.upstream.client import HttpUpstream, UpstreamSettings
 
 USER, TOKEN = "entrepot", "t0ken-of-this-run"
 AUTH = b"Proxy-Authorization: Basic " + base64.b64encode(f"{USER}:{TOKEN}".encode()) + b"\r\n"
@@ -492,17 +491,26 @@ class Watch:
     def _hook(self, event: str, args: tuple) -> None:
         if self.root is None or not (event == "open" or event in self.EVENTS):
             return
-        paths = [args[0]]
-        if event == "open":
-            if not args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                return
-        elif event in {"os.rename", "os.link", "os.symlink"}:
-            paths.append(args[1])
-        for path in paths:
-            if isinstance(path, (str, bytes, os.PathLike)) and not inside(
-                os.fsdecode(path), self.root
-            ):
-                self.outside.append(f"{event} {path!r}")
+        if event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            return
+        # The audited arguments of each event; a directory's descriptor is -1 where there is none
+        paths, folders = {
+            "os.rename": (args[:2], args[2:]),
+            "os.link": (args[:2], args[2:]),
+            "os.symlink": (args[:2], (-1, *args[2:])),
+            "os.mkdir": (args[:1], args[2:]),
+            "os.chmod": (args[:1], args[2:]),
+            "os.remove": (args[:1], args[1:]),
+            "os.rmdir": (args[:1], args[1:]),
+        }.get(event, (args[:1], ()))
+        for path, folder in zip_longest(paths, folders, fillvalue=-1):
+            if not isinstance(path, (str, bytes, os.PathLike)):
+                continue
+            name = os.fsdecode(path)
+            if folder >= 0:
+                name = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)
+            if not inside(name, self.root):
+                self.outside.append(f"{event} {name!r}")
 
     @contextmanager
     def on(self, root: Path) -> Iterator[None]:
@@ -543,7 +551,7 @@ class Findings:
 
 
 class FuzzWorld:
-    """The door of a run, and everything behind it.
+    """The proxy of a run, and everything behind it.
 
     Args:
         directory: for the store.
@@ -574,31 +582,32 @@ class FuzzWorld:
         self.catalogue = open_catalogue(self.root)
         facts, self.tally = Facts(self.catalogue), Tally()
         plan = Plan(frozenset(OPENED), frozenset(), frozenset({"index.test"}), (), {}, (), (), ())
-        opened = Opened(plan, facts, offline=False)
         authority = Authority()
         reach = UpstreamSettings(connect_timeout_s=0.5, silence_timeout_s=0.5, ca_pem=authority.pem)
-        self._upstream = open_upstream(reach)
+        self._upstream = HttpUpstream(reach)
+        policy = ConnectPolicy(plan, facts, dialler(reach), self.tally, offline=False)
+        policy.failed = lambda exc: self.failures.append(repr(exc))
         self.service = Service(
             entries=Entries(self.store, self.catalogue, SystemClock()),
             upstream=self._upstream,
             facts=facts,
             clock=SystemClock(),
-            rules=Rules(caches=opened.request),
+            rules=Rules(caches=policy.caches),
             tally=self.tally,
         )
-        doorman = RunDoorman(opened, dialler(reach), self.tally, offline=False)
-        doorman.failed = lambda exc: self.failures.append(repr(exc))
-        self.house = House(USER, TOKEN, authority, self.service.handle, doorman)
-        self.house.authority.prepare()
+        self.proxy_server = ProxyServer(USER, TOKEN, authority, self.service.handle, policy)
+        self.proxy_server.authority.prepare()
         for name in ("index.test", "files.test"):
-            self.house.authority.context(name)
-        self._door = await self.loop.create_server(lambda: Door(self.house), "127.0.0.1", 0)
-        self.port = self._door.sockets[0].getsockname()[1]
+            self.proxy_server.authority.context(name)
+        self._listening = await self.loop.create_server(
+            lambda: ProxyConnection(self.proxy_server), "127.0.0.1", 0
+        )
+        self.port = self._listening.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._door.close()
-        await self.house.close()
+        self._listening.close()
+        await self.proxy_server.close()
         await self.service.aclose()
         await self._upstream.aclose()
         for server in self._servers:
@@ -682,10 +691,10 @@ async def healthy(world: FuzzWorld, findings: Findings) -> None:
     if got is None or not got.startswith(b"HTTP/1.1 200 ") or not got.endswith(b"\r\n\r\nok"):
         findings.wrong.append(f"a good request got {got!r}")
     for _ in range(100):
-        if not world.house.doors:
+        if not world.proxy_server.connections:
             return
         await asyncio.sleep(0.01)
-    findings.wrong.append(f"{len(world.house.doors)} connections were never let go of")
+    findings.wrong.append(f"{len(world.proxy_server.connections)} connections were never let go of")
 
 
 def fuzz(

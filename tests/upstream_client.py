@@ -10,7 +10,7 @@ import base64
 import socket
 
 from entrepot.httpcache.messages import RequestHead
-from entrepot.upstream.client import UpstreamSettings, open_upstream
+from entrepot.upstream.client import HttpUpstream, UpstreamSettings
 
 try:
     import uvloop
@@ -33,7 +33,7 @@ async def get(upstream, url, *, method="GET", fresh=False):
 
 
 class Client:
-    """``open_upstream`` with short limits, closed at the end."""
+    """``HttpUpstream`` with short limits, closed at the end."""
 
     def __init__(self, **settings):
         self.settings = UpstreamSettings(
@@ -41,7 +41,7 @@ class Client:
         )
 
     async def __aenter__(self):
-        self.upstream = open_upstream(self.settings)
+        self.upstream = HttpUpstream(self.settings)
         return self.upstream
 
     async def __aexit__(self, *exc):

@@ -1,4 +1,4 @@
-"""Generated inputs at the door's socket, some thousand of them.
+"""Generated inputs at the proxy's socket, some thousand of them.
 
 A million by `bench/fuzz.py socket`.
 """

@@ -1,6 +1,6 @@
 """An index that wants credentials works, and nothing that entrepot writes holds them.
 
-Store, state, report, log, scratch.
+Store, state, report, log, runtime directory.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 
 from entrepot.errors import ProtocolMisuse, TruncatedBody, UpstreamTimeout, UpstreamUnreachable
 from entrepot.httpcache.messages import Headers, RequestHead
-from entrepot.upstream.client import UpstreamSettings, open_upstream
+from entrepot.upstream.client import HttpUpstream, UpstreamSettings
 from entrepot.upstream.dial import Addresses, connect_socket
 from raw_origin import OK, RawServer, says
 from upstream_client import LOOPS, SECRET, Client, get, unused_port
@@ -166,7 +166,7 @@ def test_closing_ends_answers_that_are_being_read_and_refuses_new_requests(run):
         async with RawServer(
             says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", then="stall")
         ) as origin:
-            upstream = open_upstream(UpstreamSettings())
+            upstream = HttpUpstream(UpstreamSettings())
             answer = await upstream.send(RequestHead("GET", origin.url()))
             await upstream.aclose()
             with pytest.raises(TruncatedBody):
@@ -304,7 +304,7 @@ def test_many_who_want_one_name_ask_the_resolver_once(run):
     async def main():
         asked = []
         loop = asyncio.get_running_loop()
-        addresses = Addresses()
+        addresses = Addresses({})
 
         async def look_up(host, port, **how):
             asked.append(host)
@@ -328,7 +328,7 @@ def test_no_connection_in_time_is_a_timeout(run):
     async def main():
         async with (
             RawServer(says(then="stall")) as silent,
-            Client(connect_timeout_s=0.3, ca_file=None) as upstream,
+            Client(connect_timeout_s=0.3) as upstream,
         ):
             # a peer that accepts and then says nothing to the TLS greeting
             await get(upstream, f"https://127.0.0.1:{silent.port}/")

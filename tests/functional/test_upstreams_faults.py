@@ -13,7 +13,7 @@ import pytest
 
 from entrepot.errors import ProtocolMisuse, TruncatedBody, UpstreamProtocolError, UpstreamTimeout
 from entrepot.httpcache.messages import Headers, RequestHead
-from entrepot.upstream.client import UpstreamSettings, open_upstream
+from entrepot.upstream.client import HttpUpstream, UpstreamSettings
 from raw_origin import OK, RawServer, says
 from upstream_client import LOOPS
 
@@ -29,7 +29,7 @@ def run(request):
 
 async def ask(origin, *, method="GET", tail="/", headers=(), body=None, times=1, silence_s=5.0):
     """Send the same request some times through one client; the last head and body."""
-    upstream = open_upstream(UpstreamSettings(silence_timeout_s=silence_s, connect_timeout_s=3))
+    upstream = HttpUpstream(UpstreamSettings(silence_timeout_s=silence_s, connect_timeout_s=3))
     try:
         for _ in range(times):
             answer = await upstream.send(
@@ -246,7 +246,7 @@ def test_what_came_before_the_cut_is_read_before_the_error(run):
         async with RawServer(
             says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", then="reset")
         ) as origin:
-            upstream = open_upstream(UpstreamSettings())
+            upstream = HttpUpstream(UpstreamSettings())
             answer = await upstream.send(RequestHead("GET", origin.url()))
             chunks = answer.chunks()
             got = await anext(chunks)
@@ -330,7 +330,7 @@ def test_errors_name_the_url_without_its_secrets(run):
         async with RawServer(says(b"")) as origin:
             url = origin.url("/t/tk-123/x?token=hush").replace("//", "//me:pw@")
             with pytest.raises(UpstreamProtocolError) as caught:
-                await open_upstream(UpstreamSettings()).send(RequestHead("GET", url))
+                await HttpUpstream(UpstreamSettings()).send(RequestHead("GET", url))
             return caught.value
 
     error = run(main())
@@ -509,7 +509,7 @@ def test_a_method_or_field_that_would_break_the_message_is_not_sent(run):
                 RequestHead("GET", "http://index.test:port/"),
             ):
                 with pytest.raises(UpstreamProtocolError):
-                    await open_upstream(UpstreamSettings()).send(request)
+                    await HttpUpstream(UpstreamSettings()).send(request)
             return origin.connections
 
     assert run(main()) == 0

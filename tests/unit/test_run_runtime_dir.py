@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from entrepot.errors import ConfigError
-from entrepot.run import runtime_dir as scratch
+from entrepot.run import runtime_dir
 from entrepot.run.runtime_dir import (
     PREFIX,
     UNLOCKED,
     private_directory,
     remove_left_overs,
-    scratch_directory,
+    runtime_directory,
 )
 
 
@@ -27,8 +27,8 @@ def living(base):
     """A process that holds a run's directory until it is killed."""
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from entrepot.run.runtime_dir import scratch_directory\n"
-        "with scratch_directory([Path(sys.argv[1])]) as d:\n"
+        "from entrepot.run.runtime_dir import runtime_directory\n"
+        "with runtime_directory([Path(sys.argv[1])]) as d:\n"
         "    (d / 'trusted.pem').write_text('x'); print(d, flush=True); time.sleep(60)\n"
     )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -49,7 +49,7 @@ def ended(process, number):
 
 
 def test_it_is_private_and_goes_with_the_run(tmp_path):
-    with scratch_directory([tmp_path]) as directory:
+    with runtime_directory([tmp_path]) as directory:
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         (directory / "sub").mkdir()
         (directory / "sub/file").write_text("x")
@@ -58,7 +58,7 @@ def test_it_is_private_and_goes_with_the_run(tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_it_goes_after_an_exception_too(tmp_path, error):
-    with pytest.raises(error), scratch_directory([tmp_path]):
+    with pytest.raises(error), runtime_directory([tmp_path]):
         raise error
     assert list(tmp_path.iterdir()) == []
 
@@ -74,7 +74,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_one_is_not(t
     alive, kept = living(tmp_path)
     ended(dead, signal.SIGKILL)
     assert left.exists()
-    with scratch_directory([tmp_path]):
+    with runtime_directory([tmp_path]):
         assert not left.exists()
         assert sorted(each.name for each in kept.iterdir()) == ["alive", "trusted.pem"]
     ended(alive, signal.SIGKILL)
@@ -90,7 +90,7 @@ def test_links_and_plain_files_of_that_name_are_left_alone(tmp_path):
     (base / f"{PREFIX}link").symlink_to(precious)
     (base / f"{UNLOCKED}link").symlink_to(precious)
     (base / f"{PREFIX}file").write_text("x")
-    linked = base / f"{PREFIX}{scratch._boot()}-lock"
+    linked = base / f"{PREFIX}{runtime_dir._boot()}-lock"
     linked.mkdir()
     (linked / "alive").symlink_to(precious / "alive")
     os.utime(linked, (0, 0))
@@ -103,7 +103,7 @@ def test_a_dead_run_with_links_inside_loses_the_links_alone(tmp_path):
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("x")
-    dead = tmp_path / f"{PREFIX}{scratch._boot()}-dead"
+    dead = tmp_path / f"{PREFIX}{runtime_dir._boot()}-dead"
     dead.mkdir()
     (dead / "alive").write_text("")
     (dead / "out").symlink_to(precious)
@@ -115,14 +115,14 @@ def test_a_run_that_is_just_starting_is_not_taken_for_a_dead_one(tmp_path):
     starting, old = tmp_path / f"{UNLOCKED}new", tmp_path / f"{UNLOCKED}old"
     starting.mkdir()
     old.mkdir()
-    past = time.time() - scratch.STARTING_S - 10
+    past = time.time() - runtime_dir.STARTING_S - 10
     os.utime(old, (past, past))
     assert remove_left_overs(tmp_path) == 1
     assert [each.name for each in tmp_path.iterdir()] == [starting.name]
 
 
 def test_another_users_directory_is_left_alone(tmp_path, other_user):
-    theirs = tmp_path / f"{PREFIX}{scratch._boot()}-theirs"
+    theirs = tmp_path / f"{PREFIX}{runtime_dir._boot()}-theirs"
     theirs.mkdir()
     (theirs / "alive").write_text("")
     os.chown(theirs, other_user.uid, -1)
@@ -146,7 +146,7 @@ def test_a_directory_of_another_machine_stays_until_its_authority_has_expired(tm
     for each in (living, expired):
         each.mkdir()
         (each / "alive").write_text("")
-    past = time.time() - scratch.EXPIRED_S - 10
+    past = time.time() - runtime_dir.EXPIRED_S - 10
     os.utime(expired, (past, past))
     assert remove_left_overs(tmp_path) == 1
     assert [each.name for each in tmp_path.iterdir()] == [living.name]
@@ -228,13 +228,13 @@ def test_the_next_place_is_taken_where_one_will_not_do(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    with scratch_directory(
+    with runtime_directory(
         [tmp_path / "file/run", tmp_path / "open/run", tmp_path / "cache"]
     ) as directory:
         assert directory.parent == tmp_path / "cache"
     with (
         pytest.raises(ConfigError) as caught,
-        scratch_directory([tmp_path / "file/run", tmp_path / "open/run"]),
+        runtime_directory([tmp_path / "file/run", tmp_path / "open/run"]),
     ):
         pass
     assert "file is not a directory" in caught.value.message

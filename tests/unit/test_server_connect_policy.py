@@ -1,4 +1,4 @@
-"""What the run's doorman answers, and what it leaves for the last line."""
+"""What the run's policy answers, and what it leaves for the last line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from entrepot.errors import UpstreamUnreachable
-from entrepot.run.plan import Opened, Plan
-from entrepot.server.connect_policy import RunDoorman
+from entrepot.run.plan import Plan
+from entrepot.server.proxy import ConnectPolicy
 from entrepot.serving.run_stats import Tally
 
 
@@ -19,7 +19,7 @@ class NoFacts:
         pass
 
 
-def doorman(*, offline=False):
+def policy(*, offline=False):
     plan = Plan(
         frozenset({"index.test:443"}), frozenset({"mine.test:443"}), frozenset(), (), {}, (), (), ()
     )
@@ -31,7 +31,7 @@ def doorman(*, offline=False):
 
     tally = Tally()
     return (
-        RunDoorman(Opened(plan, NoFacts(), offline=offline), dial, tally, offline=offline),
+        ConnectPolicy(plan, NoFacts(), dial, tally, offline=offline),
         tally,
         dialled,
     )
@@ -53,11 +53,11 @@ def doorman(*, offline=False):
 def test_only_package_hosts_are_opened_and_offline_every_one_but_loopback(
     host, port, offline, opened
 ):
-    assert asyncio.run(doorman(offline=offline)[0].opens(host, port)) is opened
+    assert asyncio.run(policy(offline=offline)[0].opens(host, port)) is opened
 
 
 def test_offline_nobody_is_dialled_but_loopback():
-    guard, _, dialled = doorman(offline=True)
+    guard, _, dialled = policy(offline=True)
     with pytest.raises(UpstreamUnreachable, match="offline"):
         asyncio.run(guard.dial("other.test", 443, tls=False))
     asyncio.run(guard.dial("127.0.0.1", 80, tls=False))
@@ -65,7 +65,7 @@ def test_offline_nobody_is_dialled_but_loopback():
 
 
 def test_tunnels_are_counted_by_host_and_loopback_is_not():
-    guard, tally, _ = doorman()
+    guard, tally, _ = policy()
     for host in ("a.test", "127.0.0.1"):
         guard.relayed(host, 0)
         guard.relayed(host, 500)
@@ -73,7 +73,7 @@ def test_tunnels_are_counted_by_host_and_loopback_is_not():
 
 
 def test_a_client_that_trusts_others_is_named_in_the_last_line_once():
-    guard, tally, _ = doorman()
+    guard, tally, _ = policy()
     for _ in range(3):
         guard.distrusted("index.test", "TLSV1_ALERT_UNKNOWN_CA")
     assert len(tally.warnings) == 1
@@ -81,7 +81,7 @@ def test_a_client_that_trusts_others_is_named_in_the_last_line_once():
 
 
 def test_a_defect_is_named_with_its_place_and_without_its_data():
-    guard, tally, _ = doorman()
+    guard, tally, _ = policy()
     try:
         int("https://user:secret@index.test/")
     except ValueError as exc:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 framing on a wire in memory: what is written for which request, and what is refused."""
+"""HTTP/1.1 framing on a client in memory: what is written for which request, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import asyncio
 
 import pytest
 
-from door_world import answer, run, streamed
 from entrepot.errors import UpstreamError
 from entrepot.httpcache.messages import Headers, ResponseHead
 from entrepot.server import http
 from entrepot.server.http import HttpSide
 from entrepot.serving.response import Answer, BytesBody
+from proxy_world import answer, run, streamed
 
 
-class MemoryWire:
-    """Keeps what is written.
+class MemoryClient:
+    """Keeps what is written; is its own output.
 
     Refuses to write after the end, as no transport may be relied on to.
     """
 
     def __init__(self):
+        self.output = self
+        self.drained = None
         self.data = b""
         self.writes = 0
         self.ended = ""
+        self.failures, self.upgrades, self.held = [], [], []
 
     def write(self, data):
         assert not self.ended, "written after the end"
@@ -39,19 +42,24 @@ class MemoryWire:
     def reset(self):
         self.ended = self.ended or "reset"
 
+    def hold(self):
+        self.held.append(True)
+
+    def go_on(self):
+        self.held.append(False)
+
+    def upgrade(self, *what):
+        self.upgrades.append(what)
+
+    def failed(self, exc):
+        self.failures.append(exc)
+
 
 class Talk:
     """One conversation: feed requests, look at what came out."""
 
     def __init__(self, *data: bytes, handler=None, origin="https://index.test", turns: int = 60):
-        self.wire, self.requests, self.contents, self.failures, self.upgrades, self.held = (
-            MemoryWire(),
-            [],
-            [],
-            [],
-            [],
-            [],
-        )
+        self.client, self.requests, self.contents = MemoryClient(), [], []
         self._answer = handler or self._default
         run(self._talk(data, origin, turns))
 
@@ -65,18 +73,7 @@ class Talk:
         return await self._answer(request)
 
     async def _talk(self, data, origin, turns):
-        self.side = HttpSide(
-            self.wire,
-            origin=origin,
-            handler=self._handle,
-            upgrade=lambda *a: self.upgrades.append(a),
-            hold=lambda: self.held.append(True),
-            go_on=lambda: self.held.append(False),
-            drain=lambda: None,
-            reset=self.wire.reset,
-            linger=self.wire.linger,
-            failed=self.failures.append,
-        )
+        self.side = HttpSide(self.client, origin=origin, handler=self._handle)
         for piece in data:
             self.side.feed(piece)
             for _ in range(3):
@@ -88,11 +85,11 @@ class Talk:
 
     @property
     def head(self) -> list[bytes]:
-        return self.wire.data.partition(b"\r\n\r\n")[0].split(b"\r\n")
+        return self.client.data.partition(b"\r\n\r\n")[0].split(b"\r\n")
 
     @property
     def content(self) -> bytes:
-        return self.wire.data.partition(b"\r\n\r\n")[2]
+        return self.client.data.partition(b"\r\n\r\n")[2]
 
 
 GET = b"GET /a HTTP/1.1\r\nHost: index.test\r\n\r\n"
@@ -131,8 +128,8 @@ OLD = b"GET /a HTTP/1.0\r\n\r\n"
 def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_ends(request_bytes):
     talk = Talk(request_bytes + GET)
     assert talk.head[0].startswith(b"HTTP/1.1 400 ")
-    assert talk.wire.ended == "linger"
-    assert talk.wire.data.count(b"HTTP/1.1 ") == 1, "nothing behind it may be taken for a request"
+    assert talk.client.ended == "linger"
+    assert talk.client.data.count(b"HTTP/1.1 ") == 1, "nothing behind it may be taken for a request"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
@@ -149,8 +146,8 @@ def test_requests_are_understood_however_they_are_cut(size):
         ("GET", "https://index.test/a"),
     ]
     assert talk.contents == [b"abcde"]
-    assert talk.wire.data.count(b"HTTP/1.1 200 OK\r\n") == 3
-    assert talk.wire.ended == ""
+    assert talk.client.data.count(b"HTTP/1.1 200 OK\r\n") == 3
+    assert talk.client.ended == ""
 
 
 @pytest.mark.parametrize(
@@ -167,7 +164,7 @@ def test_requests_are_understood_however_they_are_cut(size):
 def test_a_connection_is_kept_as_its_client_wishes(request_bytes, connection, ended):
     talk = Talk(request_bytes)
     found = [line[12:] for line in talk.head if line.lower().startswith(b"connection: ")]
-    assert (found[0] if found else None, talk.wire.ended) == (connection, ended)
+    assert (found[0] if found else None, talk.client.ended) == (connection, ended)
 
 
 async def two():
@@ -192,7 +189,7 @@ def test_a_body_of_unknown_length_is_framed_for_its_client(request_bytes, field,
     talk = Talk(request_bytes, handler=handler)
     assert field in talk.head
     assert not any(line.lower().startswith(b"content-length") for line in talk.head)
-    assert (talk.content, talk.wire.ended) == (content, ended)
+    assert (talk.content, talk.client.ended) == (content, ended)
 
 
 @pytest.mark.parametrize("length", [4, 6])
@@ -200,7 +197,7 @@ def test_a_body_of_another_length_than_announced_is_a_reset(length):
     async def handler(_request):
         return streamed(two(), length)
 
-    assert Talk(GET, handler=handler).wire.ended == "reset"
+    assert Talk(GET, handler=handler).client.ended == "reset"
 
 
 @pytest.mark.parametrize("status", [204, 304])
@@ -212,10 +209,10 @@ def test_answers_without_content_have_none(status):
         )
 
     talk = Talk(GET + GET, handler=handler)
-    assert talk.wire.data.count(b"HTTP/1.1 %d " % status) == 2
-    assert b"never" not in talk.wire.data
+    assert talk.client.data.count(b"HTTP/1.1 %d " % status) == 2
+    assert b"never" not in talk.client.data
     assert (b"Content-Length: 5" in talk.head) == (status == 304)
-    assert b"chunked" not in talk.wire.data
+    assert b"chunked" not in talk.client.data
 
 
 def test_head_is_answered_with_the_head_that_get_would_have():
@@ -249,7 +246,7 @@ def test_status_and_reason_go_through_and_no_field_can_start_another():
 
 def test_100_continue_is_sent_when_somebody_asks_for_the_content_and_not_before():
     request = b"PUT /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
-    assert Talk(request, b"abc").wire.data.startswith(
+    assert Talk(request, b"abc").client.data.startswith(
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"
     )
 
@@ -257,10 +254,10 @@ def test_100_continue_is_sent_when_somebody_asks_for_the_content_and_not_before(
         return answer(b"no", 403)
 
     talk = Talk(request, handler=refuse)
-    assert talk.wire.data.startswith(b"HTTP/1.1 403 ")
-    assert talk.wire.ended == "linger"
+    assert talk.client.data.startswith(b"HTTP/1.1 403 ")
+    assert talk.client.ended == "linger"
     assert (
-        b"100 Continue" not in Talk(request.replace(b"1.1", b"1.0"), b"abc").wire.data
+        b"100 Continue" not in Talk(request.replace(b"1.1", b"1.0"), b"abc").client.data
     )  # RFC 9110 §10.1.1
 
 
@@ -269,7 +266,7 @@ def test_content_that_nobody_took_does_not_spoil_the_next_request():
         return answer()
 
     talk = Talk(b"PUT /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc" + GET, handler=ignores)
-    assert talk.wire.data.count(b"HTTP/1.1 200 ") == 2
+    assert talk.client.data.count(b"HTTP/1.1 200 ") == 2
 
 
 def test_an_error_of_ours_has_its_reason_in_the_status_line():
@@ -278,7 +275,7 @@ def test_an_error_of_ours_has_its_reason_in_the_status_line():
 
     talk = Talk(GET, handler=handler)
     assert talk.head[0] == b"HTTP/1.1 502 nobody is there"
-    assert talk.failures == []
+    assert talk.client.failures == []
 
 
 def test_a_defect_is_500_without_its_details_and_is_noted():
@@ -286,9 +283,9 @@ def test_a_defect_is_500_without_its_details_and_is_noted():
         raise RuntimeError("/home/somebody/secret")
 
     talk = Talk(GET + GET, handler=handler)
-    assert talk.wire.data.count(b"HTTP/1.1 500 ") == 2
-    assert b"secret" not in talk.wire.data
-    assert len(talk.failures) == 2
+    assert talk.client.data.count(b"HTTP/1.1 500 ") == 2
+    assert b"secret" not in talk.client.data
+    assert len(talk.client.failures) == 2
 
 
 def test_a_body_that_cannot_be_closed_is_a_defect_not_a_hang():
@@ -301,15 +298,15 @@ def test_a_body_that_cannot_be_closed_is_a_defect_not_a_hang():
         return made
 
     talk = Talk(GET, handler=handler)
-    assert len(talk.failures) == 1
-    assert talk.wire.ended == "reset"
+    assert len(talk.client.failures) == 1
+    assert talk.client.ended == "reset"
 
 
 def test_a_crowd_of_pipelined_requests_holds_the_client_back_and_lets_it_go_on():
     talk = Talk(GET * 500, turns=3000)
-    assert talk.wire.data.count(b"HTTP/1.1 200 ") == 500
-    assert talk.held[0] is True
-    assert talk.held[-1] is False
+    assert talk.client.data.count(b"HTTP/1.1 200 ") == 500
+    assert talk.client.held[0] is True
+    assert talk.client.held[-1] is False
 
 
 def test_an_endless_field_ends_the_connection():
@@ -335,5 +332,5 @@ def test_content_before_a_head_in_the_same_bytes_does_not_count_as_head():
 
 def test_a_small_answer_is_written_at_once():
     talk = Talk(GET)
-    assert talk.wire.writes == 1
-    assert talk.wire.data == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    assert talk.client.writes == 1
+    assert talk.client.data == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"

@@ -1,4 +1,4 @@
-"""The door on raw sockets over loopback: CONNECT, the token, plain HTTP, tunnels, what breaks."""
+"""The proxy on raw sockets over loopback: CONNECT, the token, plain HTTP, tunnels, what breaks."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import struct
 
 import pytest
 
-from door_world import AUTH, DoorWorld, answer, run, streamed, until
 from entrepot.errors import TruncatedBody
 from entrepot.httpcache.messages import Headers
-from entrepot.server import proxy as doors
+from entrepot.server import proxy
 from entrepot.server.http import MAX_HEAD
+from proxy_world import AUTH, ProxyWorld, answer, run, streamed, until
 from raw_origin import RawServer, says
 
 GET = b"GET http://index.test/a HTTP/1.1\r\nHost: index.test\r\n%s\r\n" % AUTH
 
 
-def talk(data: bytes, *, handler=None, finish: bool = False, **doorman):
-    """Send bytes, return all that comes back until the door closes, and the world."""
+def talk(data: bytes, *, handler=None, finish: bool = False, **policy):
+    """Send bytes, return all that comes back until the proxy closes, and the world."""
 
     async def work():
-        async with DoorWorld(handler, **doorman) as world:
+        async with ProxyWorld(handler, **policy) as world:
             client = await world.connect()
             client.send(data)
             if finish:
@@ -71,7 +71,7 @@ def talk(data: bytes, *, handler=None, finish: bool = False, **doorman):
 def test_a_connect_line_that_is_none_is_refused_and_nobody_is_dialled(line):
     got, world = talk(line + b"\r\n" + AUTH + b"\r\n")
     assert got.startswith(b"HTTP/1.1 400 ")
-    assert world.doorman.dialled == []
+    assert world.policy.dialled == []
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_no_proxy_takes_is_answered_400_and_closed(garbage):
 @pytest.mark.parametrize("way", ["connect", "plain", "tls"])
 def test_a_head_that_is_too_large_is_answered_431_wherever_it_comes(way, size, ended):
     async def work():
-        async with DoorWorld(opened={"index.test"}) as world:
+        async with ProxyWorld(opened={"index.test"}) as world:
             client = await (world.tunnel() if way == "tls" else world.connect())
             line = {
                 "connect": b"CONNECT a.test:443",
@@ -121,13 +121,13 @@ def test_a_head_that_is_too_large_is_answered_431_wherever_it_comes(way, size, e
 
     status, text, world = run(work())
     assert (status, text) == (431, b"the request's head is larger than 128 KiB\n")
-    assert (world.requests, world.doorman.dialled) == ([], [])
+    assert (world.requests, world.policy.dialled) == ([], [])
 
 
 @pytest.mark.parametrize("way", ["connect", "plain", "tls"])
 def test_a_head_that_is_just_small_enough_is_answered(way):
     async def work():
-        async with DoorWorld(opened={"index.test"}) as world:
+        async with ProxyWorld(opened={"index.test"}) as world:
             client = await (world.tunnel() if way == "tls" else world.connect())
             line = {
                 "connect": b"CONNECT index.test:443",
@@ -148,7 +148,7 @@ def test_a_connect_in_single_bytes_is_understood():
     async def work():
         async with (
             RawServer(says(b"pong")) as origin,
-            DoorWorld(ports={"o.test": origin.port}) as world,
+            ProxyWorld(ports={"o.test": origin.port}) as world,
         ):
             client = await world.connect()
             for byte in b"\r\nCONNECT o.test:443 HTTP/1.1\r\n" + AUTH + b"\r\n":
@@ -168,7 +168,7 @@ def test_the_tunnel_stays_open_for_both_versions_and_kinds_of_hosts(target, vers
     async def work():
         async with (
             RawServer(says(b"pong")) as origin,
-            DoorWorld(ports={"::1": origin.port, "o.test": origin.port}) as world,
+            ProxyWorld(ports={"::1": origin.port, "o.test": origin.port}) as world,
         ):
             client = await world.connect()
             client.send(
@@ -176,7 +176,7 @@ def test_the_tunnel_stays_open_for_both_versions_and_kinds_of_hosts(target, vers
             )  # without waiting for the answer
             assert (await client.head()).startswith(b"HTTP/1.1 200 ")
             assert await client.exactly(4) == b"pong"
-            assert world.doorman.dialled == [
+            assert world.policy.dialled == [
                 (target.decode().lower().rpartition(":")[0].strip("[]"), 443, False)
             ]
             await client.close()
@@ -209,13 +209,13 @@ def test_an_unreachable_host_is_said_in_the_reason():
 )
 def test_without_the_token_there_is_407_and_nothing_else(field, request_line):
     async def work():
-        async with DoorWorld(opened={"a.test"}) as world:
+        async with ProxyWorld(opened={"a.test"}) as world:
             client = await world.connect()
             client.send(request_line + b" HTTP/1.1\r\nHost: a.test\r\n" + field + b"\r\n")
             head = await client.head()
             assert head.startswith(b"HTTP/1.1 407 ")
             assert b'Proxy-Authenticate: Basic realm="entrepot"' in head
-            assert (world.requests, world.doorman.dialled, world.doorman.failures) == ([], [], [])
+            assert (world.requests, world.policy.dialled, world.policy.failures) == ([], [], [])
             await client.close()
 
     run(work())
@@ -227,7 +227,7 @@ def test_after_407_the_same_connection_may_ask_again_with_the_token():
     async def work():
         async with (
             RawServer(says(b"pong")) as origin,
-            DoorWorld(ports={"o.test": origin.port}) as world,
+            ProxyWorld(ports={"o.test": origin.port}) as world,
         ):
             client = await world.connect()
             bare = b"CONNECT o.test:443 HTTP/1.1\r\n\r\n"
@@ -243,7 +243,7 @@ def test_after_407_the_same_connection_may_ask_again_with_the_token():
 
 def test_a_plain_request_may_ask_again_after_407_too():
     async def work():
-        async with DoorWorld() as world:
+        async with ProxyWorld() as world:
             client = await world.connect()
             client.send(b"POST http://a.test/ HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc")
             assert (await client.response())[0] == 407
@@ -256,7 +256,7 @@ def test_a_plain_request_may_ask_again_after_407_too():
 
 def test_a_refused_upload_can_read_its_answer_while_it_is_still_sending():
     async def work():
-        async with DoorWorld() as world:
+        async with ProxyWorld() as world:
             client = await world.connect()
             client.send(b"PUT http://a.test/ HTTP/1.1\r\nContent-Length: 9000000\r\n\r\n")
             for _ in range(40):
@@ -272,7 +272,7 @@ def test_a_refused_upload_can_read_its_answer_while_it_is_still_sending():
 @pytest.mark.parametrize("inside", [False, True], ids=["plain", "tls"])
 def test_the_token_never_reaches_the_handler(inside):
     async def work():
-        async with DoorWorld(opened={"index.test"}) as world:
+        async with ProxyWorld(opened={"index.test"}) as world:
             client = await (world.tunnel() if inside else world.connect())
             client.send(b"GET /a HTTP/1.1\r\nHost: index.test\r\n%s\r\n" % AUTH if inside else GET)
             assert (await client.response())[0] == 200
@@ -294,7 +294,7 @@ def test_pipelined_requests_are_answered_in_their_order():
             await asyncio.sleep(0.02 if request.head.url.endswith("/0") else 0)
             return answer(request.head.url.encode())
 
-        async with DoorWorld(handler) as world:
+        async with ProxyWorld(handler) as world:
             client = await world.connect()
             for number in range(100):
                 client.send(b"GET http://a.test/%d HTTP/1.1\r\n%s\r\n" % (number, AUTH))
@@ -322,7 +322,7 @@ def test_a_client_that_breaks_off_in_mid_request_leaves_nobody_waiting():
                 gone.set()
                 raise
 
-        async with DoorWorld(handler) as world:
+        async with ProxyWorld(handler) as world:
             client = await world.connect()
             client.send(b"PUT http://a.test/ HTTP/1.1\r\n%sContent-Length: 10\r\n\r\nabc" % AUTH)
             await until(lambda: world.requests)
@@ -350,12 +350,12 @@ def test_the_work_for_a_client_that_went_away_is_cancelled_and_its_body_closed(i
         async def handler(_request):
             return streamed(endless(), None, closed)
 
-        async with DoorWorld(handler, opened={"index.test"}) as world:
+        async with ProxyWorld(handler, opened={"index.test"}) as world:
             client = await (world.tunnel() if inside else world.connect())
             client.send(b"GET /a HTTP/1.1\r\n\r\n" if inside else GET)
             await client.exactly(1000)
             client.writer.transport.abort()
-            await until(lambda: closed and ended and not world.house.doors)
+            await until(lambda: closed and ended and not world.proxy_server.connections)
 
     run(work())
 
@@ -367,12 +367,12 @@ def test_an_unexpected_exception_is_500_and_the_connection_goes_on():
                 raise KeyError("no")
             return answer(b"fine")
 
-        async with DoorWorld(handler) as world:
+        async with ProxyWorld(handler) as world:
             client = await world.connect()
             client.send(GET + b"GET http://a.test/b HTTP/1.1\r\n%s\r\n" % AUTH)
             assert (await client.response())[0] == 500
             assert await client.response() == (200, b"fine")
-            assert [type(exc) for exc in world.doorman.failures] == [KeyError]
+            assert [type(exc) for exc in world.policy.failures] == [KeyError]
             await client.close()
 
     run(work())
@@ -395,7 +395,7 @@ def test_a_body_that_fails_half_way_never_looks_whole(inside, error, version):
         async def handler(_request):
             return streamed(pieces())
 
-        async with DoorWorld(handler, opened={"index.test"}) as world:
+        async with ProxyWorld(handler, opened={"index.test"}) as world:
             client = await (world.tunnel() if inside else world.connect())
             request = b"GET /a HTTP/1.1\r\n\r\n" if inside else GET
             client.send(request.replace(b"HTTP/1.1", b"HTTP/" + version))
@@ -404,7 +404,7 @@ def test_a_body_that_fails_half_way_never_looks_whole(inside, error, version):
             # missing
             with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
                 await client.exactly(1000)
-            assert len(world.doorman.failures) == isinstance(error, RuntimeError)
+            assert len(world.policy.failures) == isinstance(error, RuntimeError)
             await client.close()
 
     run(work())
@@ -419,7 +419,7 @@ def test_inside_tls_a_failed_body_ends_with_a_reset_and_no_close_notify():
         async def handler(_request):
             return streamed(pieces())
 
-        async with DoorWorld(handler, opened={"index.test"}) as world:
+        async with ProxyWorld(handler, opened={"index.test"}) as world:
             client = await world.tunnel()
             client.send(b"GET /a HTTP/1.0\r\n\r\n")
             with pytest.raises(ConnectionResetError):
@@ -438,7 +438,7 @@ def test_a_body_shorter_than_announced_is_a_reset(inside):
         async def handler(_request):
             return streamed(pieces(), 5)
 
-        async with DoorWorld(handler, opened={"index.test"}) as world:
+        async with ProxyWorld(handler, opened={"index.test"}) as world:
             client = await (world.tunnel() if inside else world.connect())
             client.send(b"GET /a HTTP/1.1\r\n\r\n" if inside else GET)
             with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
@@ -460,7 +460,7 @@ def test_an_upload_is_held_back_at_the_pace_of_its_reader(inside, chunked):
                 seen.append(len(piece))
             return answer(b"%d" % sum(seen))
 
-        async with DoorWorld(handler, opened={"index.test"}) as world:
+        async with ProxyWorld(handler, opened={"index.test"}) as world:
             client = await (world.tunnel() if inside else world.connect())
             target = b"/a" if inside else b"http://index.test/a"
             total = 24 << 20
@@ -479,7 +479,7 @@ def test_an_upload_is_held_back_at_the_pace_of_its_reader(inside, chunked):
 
             task = asyncio.ensure_future(upload())
             await asyncio.sleep(0.3)
-            incoming = next(iter(world.house.doors))._http._current
+            incoming = next(iter(world.proxy_server.connections))._http._current
             assert sent < total // 2, "the client was not held back"
             assert incoming._size < (1 << 20)
             go.set()
@@ -503,7 +503,7 @@ def test_a_slow_reader_holds_the_body_back():
         async def handler(_request):
             return streamed(pieces(), 1000 << 17)
 
-        async with DoorWorld(handler, opened={"index.test"}) as world:
+        async with ProxyWorld(handler, opened={"index.test"}) as world:
             for client in (await world.connect(), await world.tunnel()):
                 given = 0
                 client.send(GET if len(world.requests) == 0 else b"GET /a HTTP/1.1\r\n\r\n")
@@ -522,12 +522,12 @@ def test_a_first_byte_that_is_no_tls_is_relayed_blindly():
     async def work():
         async with (
             RawServer(says(b"HTTP/1.1 204 X\r\n\r\n")) as origin,
-            DoorWorld(opened={"o.test"}, ports={"o.test": origin.port}) as world,
+            ProxyWorld(opened={"o.test"}, ports={"o.test": origin.port}) as world,
         ):
             client = await world.tunnel("o.test", tls=False)
             client.send(b"GET / HTTP/1.1\r\nHost: o.test\r\n\r\n")
             assert (await client.head()).startswith(b"HTTP/1.1 204 X")
-            assert (world.doorman.tunnels, world.requests) == (["o.test"], [])
+            assert (world.policy.tunnels, world.requests) == (["o.test"], [])
             assert AUTH.split()[-1] not in origin.heads[0]
             await client.close()
 
@@ -535,7 +535,7 @@ def test_a_first_byte_that_is_no_tls_is_relayed_blindly():
 
 
 def test_a_server_that_speaks_first_is_heard_after_a_while(monkeypatch):
-    monkeypatch.setattr(doors, "PEEK_S", 0.05)
+    monkeypatch.setattr(proxy, "PEEK_S", 0.05)
 
     async def greet(line):
         await line.say(b"220 ready\r\n")
@@ -544,7 +544,7 @@ def test_a_server_that_speaks_first_is_heard_after_a_while(monkeypatch):
     async def work():
         async with (
             RawServer(greet) as origin,
-            DoorWorld(opened={"o.test"}, ports={"o.test": origin.port}) as world,
+            ProxyWorld(opened={"o.test"}, ports={"o.test": origin.port}) as world,
         ):
             client = await world.tunnel("o.test", tls=False)
             assert await client.exactly(11) == b"220 ready\r\n"
@@ -560,18 +560,18 @@ def test_another_name_in_tls_than_in_connect_is_left_to_that_other_server():
     """
 
     async def work():
-        from entrepot.server.authority import Authority
+        from entrepot.server.certificates import Authority
 
         theirs = Authority()
         async with RawServer(says(b"theirs"), tls=theirs.context("other.test")) as origin:
-            async with DoorWorld(opened={"o.test"}, ports={"o.test": origin.port}) as world:
+            async with ProxyWorld(opened={"o.test"}, ports={"o.test": origin.port}) as world:
                 client = await world.tunnel("o.test", tls=False)
-                from door_world import trusting
+                from proxy_world import trusting
 
                 await client.start_tls("other.test", trusting(theirs))
                 client.send(b"hello\r\n\r\n")
                 assert await client.exactly(6) == b"theirs"
-                assert world.doorman.tunnels == ["o.test"]
+                assert world.policy.tunnels == ["o.test"]
                 await client.close()
 
     run(work())
@@ -585,14 +585,14 @@ def test_half_closed_connections_are_relayed_in_both_directions():
     async def work():
         async with (
             RawServer(reads_to_the_end) as origin,
-            DoorWorld(ports={"o.test": origin.port}, pause_s=0.03) as world,
+            ProxyWorld(ports={"o.test": origin.port}, pause_s=0.03) as world,
         ):
             client = await world.connect()
             client.send(b"CONNECT o.test:22 HTTP/1.1\r\n" + AUTH + b"\r\n" + b"x" * 1000)
             client.writer.write_eof()  # before anybody was dialled
             assert await client.rest() == b"HTTP/1.1 200 OK\r\n\r\ngot 1000"
             await client.close()
-            await until(lambda: not world.house.doors)
+            await until(lambda: not world.proxy_server.connections)
 
     run(work())
 
@@ -605,7 +605,10 @@ def test_a_server_that_finished_first_still_hears_the_client():
         heard.append(await line.reader.read(-1))
 
     async def work():
-        async with RawServer(finishes) as origin, DoorWorld(ports={"o.test": origin.port}) as world:
+        async with (
+            RawServer(finishes) as origin,
+            ProxyWorld(ports={"o.test": origin.port}) as world,
+        ):
             client = await world.connect()
             client.send(b"CONNECT o.test:22 HTTP/1.1\r\n" + AUTH + b"\r\n")
             await client.head()
@@ -615,7 +618,7 @@ def test_a_server_that_finished_first_still_hears_the_client():
             await until(lambda: heard)
             assert heard == [b"late words"]
             await client.close()
-            await until(lambda: not world.house.doors)
+            await until(lambda: not world.proxy_server.connections)
 
     run(work())
 
@@ -635,7 +638,7 @@ def test_a_tunnel_is_held_back_by_its_slower_end(direction):
             await asyncio.sleep(60)
 
         script = source if direction == "down" else sink
-        async with RawServer(script) as origin, DoorWorld(ports={"o.test": origin.port}) as world:
+        async with RawServer(script) as origin, ProxyWorld(ports={"o.test": origin.port}) as world:
             client = await world.connect()
             client.send(b"CONNECT o.test:22 HTTP/1.1\r\n" + AUTH + b"\r\n")
             await client.head()
@@ -650,9 +653,9 @@ def test_a_tunnel_is_held_back_by_its_slower_end(direction):
                 client.reader._limit = 1
                 await asyncio.sleep(0.3)
             assert 0 < count < 24 << 20  # of 62 MB: kernel buffers and ours, no more
-            door = next(iter(world.house.doors))
-            assert door._transport.get_write_buffer_size() < 2 << 20
-            assert door._upstream.transport.get_write_buffer_size() < 1 << 20
+            connection = next(iter(world.proxy_server.connections))
+            assert connection._transport.get_write_buffer_size() < 2 << 20
+            assert connection._upstream.transport.get_write_buffer_size() < 1 << 20
             client.writer.transport.abort()
 
     run(work())
@@ -662,7 +665,7 @@ def test_an_upstream_that_resets_resets_the_client():
     async def work():
         async with (
             RawServer(says(b"ab", then="reset")) as origin,
-            DoorWorld(ports={"o.test": origin.port}) as world,
+            ProxyWorld(ports={"o.test": origin.port}) as world,
         ):
             client = await world.connect()
             client.send(b"CONNECT o.test:22 HTTP/1.1\r\n" + AUTH + b"\r\nx\r\n\r\n")
@@ -676,12 +679,12 @@ def test_an_upstream_that_resets_resets_the_client():
 
 def test_a_defect_in_deciding_resets_the_client_and_is_noted():
     async def work():
-        async with DoorWorld(breaks=RuntimeError("the catalogue")) as world:
+        async with ProxyWorld(breaks=RuntimeError("the catalogue")) as world:
             client = await world.connect()
             client.send(b"CONNECT o.test:443 HTTP/1.1\r\n" + AUTH + b"\r\n")
             with pytest.raises(ConnectionResetError):
                 await client.rest()
-            assert [str(exc) for exc in world.doorman.failures] == ["the catalogue"]
+            assert [str(exc) for exc in world.policy.failures] == ["the catalogue"]
             await client.close()
 
     run(work())
@@ -699,14 +702,14 @@ def test_an_upgrade_is_relayed_raw_without_the_token(inside, tmp_path):
             await line.say(data.upper())
 
     async def work():
-        from door_world import trusting
-        from entrepot.server.authority import Authority
+        from entrepot.server.certificates import Authority
+        from proxy_world import trusting
 
         theirs = Authority()
         trusted = trusting(theirs)
         trusted.set_alpn_protocols(["http/1.1"])
         async with RawServer(echo, tls=theirs.context("o.test") if inside else None) as origin:
-            async with DoorWorld(
+            async with ProxyWorld(
                 opened={"o.test"}, ports={"o.test": origin.port}, trusted=trusted, pause_s=0.02
             ) as world:
                 client = await (world.tunnel("o.test") if inside else world.connect())
@@ -738,7 +741,7 @@ def test_an_upgrade_waits_for_the_answers_before_it():
         switching = says(b"HTTP/1.1 101 S\r\n\r\n")
         async with (
             RawServer(switching) as origin,
-            DoorWorld(handler, ports={"o.test": origin.port}) as world,
+            ProxyWorld(handler, ports={"o.test": origin.port}) as world,
         ):
             client = await world.connect()
             client.send(
@@ -757,7 +760,7 @@ def test_an_upgrade_with_content_is_relayed_as_it_came():
     async def work():
         async with (
             RawServer(says(b"ok", then="stall")) as origin,
-            DoorWorld(ports={"o.test": origin.port}) as world,
+            ProxyWorld(ports={"o.test": origin.port}) as world,
         ):
             client = await world.connect()
             fields = b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 9"
@@ -773,7 +776,7 @@ def test_an_upgrade_with_content_is_relayed_as_it_came():
 
 def test_http_2_is_not_changed_over_to():
     async def work():
-        async with DoorWorld() as world:
+        async with ProxyWorld() as world:
             client = await world.connect()
             client.send(
                 b"GET http://a.test/ HTTP/1.1\r\n%sConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
@@ -792,7 +795,7 @@ def test_an_upgrade_without_the_token_is_407():
         b"GET http://a.test/ HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     )
     assert got.startswith(b"HTTP/1.1 407 ")
-    assert world.doorman.dialled == []
+    assert world.policy.dialled == []
 
 
 # TLS
@@ -800,11 +803,13 @@ def test_an_upgrade_without_the_token_is_407():
 
 def test_inside_tls_http_1_1_is_all_that_is_offered_and_no_client_certificate_is_asked_for():
     async def work():
-        async with DoorWorld(opened={"index.test"}) as world:
+        async with ProxyWorld(opened={"index.test"}) as world:
             client = await world.tunnel()
             tls = client.writer.get_extra_info("ssl_object")
             assert tls.selected_alpn_protocol() == "http/1.1"
-            assert world.house.authority.context("index.test").verify_mode.name == "CERT_NONE"
+            assert (
+                world.proxy_server.authority.context("index.test").verify_mode.name == "CERT_NONE"
+            )
             client.send(b"GET https://index.test/x HTTP/1.1\r\n\r\n")
             assert await client.response() == (200, b"GET https://index.test/x 0")
             client.send(b"GET https://other.test/x HTTP/1.1\r\n\r\n")
@@ -818,9 +823,9 @@ def test_inside_tls_http_1_1_is_all_that_is_offered_and_no_client_certificate_is
 @pytest.mark.parametrize("host", ["127.0.0.1", "index.test", f"{'a' * 60}.{'b' * 60}.test"])
 def test_every_kind_of_host_shakes_hands(version, host):
     async def work():
-        from door_world import trusting
+        from proxy_world import trusting
 
-        async with DoorWorld(opened={host}) as world:
+        async with ProxyWorld(opened={host}) as world:
             client = await world.tunnel(host, 8443, tls=False)
             context = trusting()
             context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
@@ -843,13 +848,13 @@ def test_a_client_that_does_not_trust_us_is_counted():
                 context.wrap_socket(sock, server_hostname="index.test")
 
     async def work():
-        async with DoorWorld(opened={"index.test"}) as world:
+        async with ProxyWorld(opened={"index.test"}) as world:
             for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
                 await asyncio.to_thread(distrust, world.port, version)
-            await until(lambda: len(world.doorman.refusals) == 2)
+            await until(lambda: len(world.policy.refusals) == 2)
             assert all(
                 host == "index.test" and "UNKNOWN_CA" in reason
-                for host, reason in world.doorman.refusals
+                for host, reason in world.policy.refusals
             )
 
     run(work())
@@ -862,15 +867,15 @@ def test_a_client_that_does_not_trust_us_is_counted():
 )
 def test_what_only_begins_like_tls_ends_the_connection(garbage):
     async def work():
-        async with DoorWorld(opened={"index.test"}) as world:
+        async with ProxyWorld(opened={"index.test"}) as world:
             client = await world.tunnel(tls=False)
             client.send(garbage)
             client.writer.write_eof()
             with contextlib.suppress(ConnectionResetError):
                 await client.rest()
             await client.close()
-            await until(lambda: not world.house.doors)
-            assert world.doorman.failures == []
+            await until(lambda: not world.proxy_server.connections)
+            assert world.policy.failures == []
 
     run(work())
 
@@ -882,7 +887,7 @@ def test_200_idle_connections_disturb_nobody_and_end_with_the_run():
     async def work():
         async with (
             RawServer(says(b"x", then="stall")) as origin,
-            DoorWorld(opened={"index.test"}, ports={"o.test": origin.port}) as world,
+            ProxyWorld(opened={"index.test"}, ports={"o.test": origin.port}) as world,
         ):
             idle = [await world.connect() for _ in range(190)]
             idle += [await world.tunnel() for _ in range(5)]
@@ -893,11 +898,11 @@ def test_200_idle_connections_disturb_nobody_and_end_with_the_run():
             client = await world.connect()
             client.send(GET)
             assert (await client.response())[0] == 200
-            assert len(world.house.doors) == 201
+            assert len(world.proxy_server.connections) == 201
             begun = asyncio.get_running_loop().time()
             world.server.close()
-            await world.house.close()
-            await until(lambda: not world.house.doors)
+            await world.proxy_server.close()
+            await until(lambda: not world.proxy_server.connections)
             assert asyncio.get_running_loop().time() - begun < 0.5
             for each in [*idle, *tunnels, client]:
                 each.writer.transport.abort()
@@ -915,11 +920,11 @@ def test_the_end_of_the_run_stops_what_is_being_answered():
             finally:
                 stopped.append(True)
 
-        async with DoorWorld(handler) as world:
+        async with ProxyWorld(handler) as world:
             client = await world.connect()
             client.send(GET)
             await until(lambda: world.requests)
-            await world.house.close()
+            await world.proxy_server.close()
             assert stopped
             await client.close()
 
@@ -928,7 +933,7 @@ def test_the_end_of_the_run_stops_what_is_being_answered():
 
 def test_a_client_that_resets_at_any_moment_leaves_nothing_behind():
     async def work():
-        async with DoorWorld(opened={"index.test"}) as world:
+        async with ProxyWorld(opened={"index.test"}) as world:
             whole = b"CONNECT index.test:443 HTTP/1.1\r\n" + AUTH + b"\r\n\x16\x03\x01"
             for cut in range(0, len(whole), 5):
                 sock = socket.create_connection(("127.0.0.1", world.port))
@@ -936,7 +941,7 @@ def test_a_client_that_resets_at_any_moment_leaves_nothing_behind():
                 await asyncio.sleep(0)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 sock.close()
-            await until(lambda: not world.house.doors)
-            assert world.doorman.failures == []
+            await until(lambda: not world.proxy_server.connections)
+            assert world.policy.failures == []
 
     run(work())

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from entrepot.ports.client_setup import Door
+from entrepot.ports.client_setup import ProxyAddress
 from entrepot.tools.common import (
     BUNDLE_VARIABLES,
     MARKER,
@@ -17,24 +17,26 @@ from entrepot.tools.common import (
     outer_run,
 )
 
-DOOR = Door(proxy="http://run:token@127.0.0.1:4567", bundle="/private/bundle.pem", offline=False)
+PROXY = ProxyAddress(
+    proxy="http://run:token@127.0.0.1:4567", bundle="/private/bundle.pem", offline=False
+)
 
 
 def test_both_spellings_of_the_proxy_are_set_and_the_catch_all_is_removed():
     changes = common_environment(
         {"ALL_PROXY": "socks5://corp.test:1", "https_proxy": "http://corp.test:2"},
-        DOOR,
+        PROXY,
         loopback_open=False,
     )
-    assert {changes[name] for name in PROXY_VARIABLES} == {DOOR.proxy}
-    assert changes["PIP_PROXY"] == DOOR.proxy
+    assert {changes[name] for name in PROXY_VARIABLES} == {PROXY.proxy}
+    assert changes["PIP_PROXY"] == PROXY.proxy
     assert changes["ALL_PROXY"] is None
     assert changes["all_proxy"] is None
 
 
 def test_every_ca_variable_names_the_merged_bundle_whatever_it_was():
-    changes = common_environment({"REQUESTS_CA_BUNDLE": "/corp.pem"}, DOOR, loopback_open=False)
-    assert {changes[name] for name in BUNDLE_VARIABLES} == {DOOR.bundle}
+    changes = common_environment({"REQUESTS_CA_BUNDLE": "/corp.pem"}, PROXY, loopback_open=False)
+    assert {changes[name] for name in BUNDLE_VARIABLES} == {PROXY.bundle}
     assert "SSL_CERT_DIR" not in changes
 
 
@@ -42,19 +44,19 @@ def test_every_ca_variable_names_the_merged_bundle_whatever_it_was():
     "name", ["NPM_CONFIG_CAFILE", "npm_config_cafile", "CONDA_SSL_VERIFY", "MAMBA_SSL_VERIFY"]
 )
 def test_what_replaces_a_clients_own_roots_is_rewritten_only_when_the_user_had_set_it(name):
-    assert name not in common_environment({}, DOOR, loopback_open=False)
-    assert common_environment({name: "/corp.pem"}, DOOR, loopback_open=False)[name] == DOOR.bundle
+    assert name not in common_environment({}, PROXY, loopback_open=False)
+    assert common_environment({name: "/corp.pem"}, PROXY, loopback_open=False)[name] == PROXY.bundle
 
 
 def test_retries_are_switched_off_only_offline():
-    assert not set(RETRY_VARIABLES) & set(common_environment({}, DOOR, loopback_open=False))
-    offline = common_environment({}, dataclasses.replace(DOOR, offline=True), loopback_open=False)
+    assert not set(RETRY_VARIABLES) & set(common_environment({}, PROXY, loopback_open=False))
+    offline = common_environment({}, dataclasses.replace(PROXY, offline=True), loopback_open=False)
     assert {offline[name] for name in RETRY_VARIABLES} == {"0"}
 
 
 def test_request_method_stays_as_it_is():
     assert "REQUEST_METHOD" not in common_environment(
-        {"REQUEST_METHOD": "GET"}, DOOR, loopback_open=False
+        {"REQUEST_METHOD": "GET"}, PROXY, loopback_open=False
     )
 
 
@@ -97,7 +99,7 @@ def test_request_method_stays_as_it_is():
 def test_no_proxy_keeps_of_the_users_list_what_cannot_lead_past_the_door(
     environ, loopback_open, hosts, expected
 ):
-    changes = common_environment(environ, DOOR, loopback_open=loopback_open, hosts=hosts)
+    changes = common_environment(environ, PROXY, loopback_open=loopback_open, hosts=hosts)
     assert changes["NO_PROXY"] == expected
     assert changes["no_proxy"] == expected
 
@@ -108,7 +110,7 @@ def test_no_entry_is_said_twice():
 
 
 def test_a_run_inside_a_run_is_known_by_its_marker():
-    changes = common_environment({}, DOOR, loopback_open=False)
+    changes = common_environment({}, PROXY, loopback_open=False)
     inside = {name: value for name, value in changes.items() if value is not None}
     assert outer_run(inside) == "127.0.0.1:4567"
     assert "token" not in inside[MARKER]
@@ -127,7 +129,7 @@ def test_a_run_inside_a_run_is_known_by_its_marker():
 def test_a_marker_whose_proxy_is_no_longer_in_force_is_no_outer_run(change):
     inside = {
         name: value
-        for name, value in common_environment({}, DOOR, loopback_open=False).items()
+        for name, value in common_environment({}, PROXY, loopback_open=False).items()
         if value is not None
     }
     assert outer_run({**inside, **change}) is None

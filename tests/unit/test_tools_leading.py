@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guide_world import DOOR, World
+from setup_world import PROXY, World
 
 URL = "https://index.test/simple"
 
@@ -30,15 +30,15 @@ def corp(world):
         ("pip install --proxy=http://c.test:1 six", "pip install six"),
         (
             "/x/bin/pip3.11 --cert corp.pem install six",
-            f"/x/bin/pip3.11 --cert={DOOR.bundle} install six",
+            f"/x/bin/pip3.11 --cert={PROXY.bundle} install six",
         ),
         (
             "python -m pip --cert=corp.pem install six",
-            f"python -m pip --cert={DOOR.bundle} install six",
+            f"python -m pip --cert={PROXY.bundle} install six",
         ),
         (
             "python3.12 -I -mpip --cert corp.pem download six",
-            f"python3.12 -I -mpip --cert={DOOR.bundle} download six",
+            f"python3.12 -I -mpip --cert={PROXY.bundle} download six",
         ),
     ],
 )
@@ -176,7 +176,7 @@ def test_harmless_flags_of_uv_are_not_named(world, argv):
 def test_a_certificate_of_a_poetry_source_is_answered_by_poetrys_own_variable(world):
     world.write({"~/.config/pypoetry/config.toml": '[certificates.my-own]\ncert = "corp.pem"\n'})
     answer = world.answers("poetry install")["poetry"]
-    assert answer.environment == {"POETRY_CERTIFICATES_MY_OWN_CERT": DOOR.bundle}
+    assert answer.environment == {"POETRY_CERTIFICATES_MY_OWN_CERT": PROXY.bundle}
     assert corp(world) in answer.bundles
 
 
@@ -243,7 +243,7 @@ def test_roots_in_condarc_are_merged(world):
     world.write({"~/.condarc": f"ssl_verify: {corp(world)}\n"})
     answer = world.answers("conda install x")["conda"]
     assert corp(world) in answer.bundles
-    assert answer.environment == {"MAMBA_SSL_VERIFY": DOOR.bundle}
+    assert answer.environment == {"MAMBA_SSL_VERIFY": PROXY.bundle}
 
 
 @pytest.mark.parametrize("value", ["false", "true", "truststore", "<system>"])
@@ -317,7 +317,7 @@ def test_settings_of_a_tool_are_not_held_against_a_command_that_never_runs_it(wo
         ("curl -sSx http://c.test:1 https://index.test/x", "curl -sS https://index.test/x"),
         (
             "curl --cacert corp.pem https://index.test/x",
-            f"curl https://index.test/x --cacert {DOOR.bundle}",
+            f"curl https://index.test/x --cacert {PROXY.bundle}",
         ),
     ],
 )
@@ -329,7 +329,7 @@ def test_roots_in_curlrc_are_merged_and_beaten_by_a_flag(world):
     world.write({"~/.curlrc": f'# ours\ncacert = "{corp(world)}"\n'})
     answer = world.answers("curl https://index.test/x")["curl"]
     assert corp(world) in answer.bundles
-    assert answer.argv == ("curl", "https://index.test/x", "--cacert", DOOR.bundle)
+    assert answer.argv == ("curl", "https://index.test/x", "--cacert", PROXY.bundle)
 
 
 def test_a_proxy_in_curlrc_is_named(world):
@@ -355,7 +355,7 @@ def test_flags_of_other_programs_are_not_taken_for_curls(world):
 
 def test_wget_is_led_by_a_flag_where_it_is_started_directly(world):
     answer = world.answers("wget --ca-certificate=corp.pem https://index.test/x")["wget"]
-    assert answer.argv == ("wget", f"--ca-certificate={DOOR.bundle}", "https://index.test/x")
+    assert answer.argv == ("wget", f"--ca-certificate={PROXY.bundle}", "https://index.test/x")
     assert corp(world) in answer.bundles
 
 
@@ -381,9 +381,9 @@ def test_proxies_and_roots_of_git_are_answered_by_settings_appended_to_those_the
     assert {
         changes[f"GIT_CONFIG_KEY_{n}"]: changes[f"GIT_CONFIG_VALUE_{n}"] for n in (1, 2, 3)
     } == {
-        "http.proxy": DOOR.proxy,
-        "http.https://b.test.proxy": DOOR.proxy,
-        "http.sslcainfo": DOOR.bundle,
+        "http.proxy": PROXY.proxy,
+        "http.https://b.test.proxy": PROXY.proxy,
+        "http.sslcainfo": PROXY.bundle,
     }
     assert corp(world) in answer.bundles
 
@@ -397,9 +397,9 @@ def test_roots_and_proxies_of_npm_are_answered_by_its_variables(world):
     world.write({"~/.npmrc": f"cafile={corp(world)}\n", ".npmrc": "https-proxy=http://c.test:1\n"})
     answer = world.answers("npm install")["npm"]
     assert answer.environment == {
-        "npm_config_cafile": DOOR.bundle,
-        "npm_config_proxy": DOOR.proxy,
-        "npm_config_https_proxy": DOOR.proxy,
+        "npm_config_cafile": PROXY.bundle,
+        "npm_config_proxy": PROXY.proxy,
+        "npm_config_https_proxy": PROXY.proxy,
     }
     assert corp(world) in answer.bundles
 

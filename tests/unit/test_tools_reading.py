@@ -24,7 +24,7 @@ def test_no_more_is_read_than_the_limit(tmp_path):
 
 
 def test_a_program_is_no_text(tmp_path):
-    """``entrepot run -- /usr/bin/uv ...`` names a file of fifty megabytes, which no guide needs to search for URLs."""
+    """``entrepot run -- /usr/bin/uv ...`` names a file of fifty megabytes, which no client setup needs to search for URLs."""
     (tmp_path / "uv").write_bytes(b"\x7fELF\0\0" + b"https://index.test/simple/ " * 1000)
     assert read_text(tmp_path / "uv") == ""
 

@@ -31,15 +31,15 @@ def test_looking_at_the_registry_imports_no_guide():
 
 
 def test_guiding_a_command_imports_nothing_heavy():
-    """A parser of YAML or of round-trip TOML would cost more than all guides together."""
+    """A parser of YAML or of round-trip TOML would cost more than all client setups together."""
     loaded = loaded_after("""
         import os, pathlib
-        from entrepot.ports.client_setup import Command, Door
+        from entrepot.ports.client_setup import Command, ProxyAddress
         from entrepot.ports.tool import Surroundings
-        from entrepot.tools.registry import guides
+        from entrepot.tools.registry import client_setups
         command = Command(("pip", "install", "six"), Surroundings(dict(os.environ), pathlib.Path.home(), pathlib.Path.cwd()))
-        for guide in guides():
-            guide.guidance(command, Door("http://run:token@127.0.0.1:1", "/bundle.pem", False))
+        for setup in client_setups():
+            setup.answer(command, ProxyAddress("http://run:token@127.0.0.1:1", "/bundle.pem", False))
     """)
     assert any(name.endswith("pip.child") for name in loaded)
     heavy = {

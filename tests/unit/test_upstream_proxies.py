@@ -90,13 +90,6 @@ def test_loopback_goes_directly(host):
     assert ProxyRules.from_environ({"ALL_PROXY": P}).proxy_for(f"http://{host}/") is None
 
 
-def test_loopback_that_is_named_goes_through_the_proxy():
-    rules = ProxyRules.from_environ({"ALL_PROXY": P}, through=["127.0.0.1:8080", "LocalHost"])
-    assert rules.proxy_for("http://127.0.0.1:8080/") == P
-    assert rules.proxy_for("http://localhost:1/") == P
-    assert rules.proxy_for("http://127.0.0.1:8081/") is None
-
-
 @pytest.mark.parametrize(
     "url",
     ["me:s3cret@proxy.test", "http://me:s3cret@proxy.test:3128", "https://me:s3cret@[fd00::1]/"],

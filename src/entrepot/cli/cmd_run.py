@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from entrepot.cli.context import Context
     from entrepot.cli.wiring import RunStore
     from entrepot.ports.catalogue import Catalogue
-    from entrepot.ports.client_setup import Door
+    from entrepot.ports.client_setup import ProxyAddress
     from entrepot.run.child import Running
-    from entrepot.server.connect_policy import Dial
-    from entrepot.server.listener import Doorstep
-    from entrepot.server.proxy_server import Streams
+    from entrepot.server.listener import Listener
+    from entrepot.server.proxy import Dial, Streams
     from entrepot.serving.known_files import Facts
     from entrepot.serving.lookup import Entries
     from entrepot.serving.response import Handler
@@ -110,7 +109,7 @@ class Wishes:
 class Session:
     """One run's parts, picked and put together.
 
-    A door, a store behind it, and a child that is led to it.
+    A proxy, a store behind it, and a child that is led to it.
 
     Args:
         context: settings and surroundings.
@@ -122,16 +121,16 @@ class Session:
         from entrepot.ports.client_setup import Command
         from entrepot.run.plan import make_plan
         from entrepot.serving.run_stats import Tally
-        from entrepot.tools.registry import guides
+        from entrepot.tools.registry import client_setups
 
         self._context = context
         self._wishes = wishes
         self._settings = context.settings
         self._offline = wishes.offline or self._settings.offline
-        self._guides = guides()
+        self._setups = client_setups()
         self._command = Command(tuple(argv), context.around)
         self._hosts = (*self._settings.hosts, *wishes.hosts)
-        self._plan = make_plan(self._guides, self._command, None, hosts=self._hosts)
+        self._plan = make_plan(self._setups, self._command, None, hosts=self._hosts)
         self.tally: Tally = Tally()
 
     def run(self) -> int:
@@ -139,8 +138,8 @@ class Session:
         from entrepot.cli.wiring import open_run_store
         from entrepot.config.settings import runtime_dirs
         from entrepot.run.child import CannotStart
-        from entrepot.run.runtime_dir import scratch_directory
-        from entrepot.server.listener import Doorstep
+        from entrepot.run.runtime_dir import runtime_directory
+        from entrepot.server.listener import Listener
         from entrepot.upstream.trust import merged_bundle
 
         environ = self._context.around.environ
@@ -155,12 +154,12 @@ class Session:
             cure = f" ({kept.trouble.hint})" if kept.trouble.hint else ""
             self.tally.warn(f"nothing is kept: {kept.trouble.message}{cure}")
         with (
-            scratch_directory(runtime_dirs(self._context.around)) as scratch,
+            runtime_directory(runtime_dirs(self._context.around)) as runtime,
             self._log(),
-            Doorstep(scratch / "trusted.pem", roots.pem, offline=self._offline) as doorstep,
+            Listener(runtime / "trusted.pem", roots.pem, offline=self._offline) as listener,
         ):
             try:
-                child = self.start(doorstep.address)
+                child = self.start(listener.address)
             except CannotStart as exc:
                 self._context.out.say(f"entrepot: {exc.message}")
                 return exc.status
@@ -169,7 +168,7 @@ class Session:
             try:
                 from entrepot.server.run_loop import run_loop
 
-                status = run_loop(self._serve(doorstep, child, kept))
+                status = run_loop(self._serve(listener, child, kept))
             except BaseException:
                 child.stop()
                 raise
@@ -194,32 +193,31 @@ class Session:
             )
             yield
 
-    async def _serve(self, doorstep: Doorstep, child: Running, kept: RunStore) -> int:
+    async def _serve(self, listener: Listener, child: Running, kept: RunStore) -> int:
         from entrepot.ports.clock import SystemClock
-        from entrepot.run.plan import Opened
-        from entrepot.server.connect_policy import RunDoorman
+        from entrepot.server.proxy import ConnectPolicy
         from entrepot.server.run_loop import serve_child
         from entrepot.serving.lookup import Entries
         from entrepot.serving.prefetch import Company
         from entrepot.serving.service import Rules, Service
         from entrepot.serving.size_limit import Bounds
         from entrepot.tools.registry import donors
-        from entrepot.upstream.client import open_upstream
+        from entrepot.upstream.client import HttpUpstream
 
         reach = self._reach()
         clock = SystemClock()
         bounds = Bounds(kept.make_room, kept.sweep)
         entries = Entries(kept.store, kept.catalogue, clock, bounds.landed)
         facts = self.facts(kept.catalogue)
-        opened = Opened(self._plan, facts, offline=self._offline)
+        policy = ConnectPolicy(self._plan, facts, dialler(reach), self.tally, offline=self._offline)
         rules = Rules(
             offline=self._offline,
             refresh=self._wishes.refresh,
             no_store=self._wishes.no_store or (kept.trouble is not None and not self._offline),
             shared=kept.store.shared,
-            caches=opened.request,
+            caches=policy.caches,
         )
-        upstream = open_upstream(reach)
+        upstream = HttpUpstream(reach)
         service = Service(
             entries=entries,
             upstream=upstream,
@@ -232,10 +230,9 @@ class Session:
             company=Company(kept.catalogue) if self._settings.ahead else None,
         )
         self.behind(service.handle)
-        doorman = RunDoorman(opened, dialler(reach), self.tally, offline=self._offline)
         ended = False
         try:
-            status = await serve_child(doorstep, child, service, doorman)
+            status = await serve_child(listener, child, service, policy)
             ended = True
             return status
         finally:
@@ -269,7 +266,7 @@ class Session:
             resolve=read_resolve(environ.get(RESOLVE, "")),
         )
 
-    def start(self, door: Door) -> Running:
+    def start(self, proxy: ProxyAddress) -> Running:
         """Start the child.
 
         Raises:
@@ -277,10 +274,10 @@ class Session:
         """
         from entrepot.run.child import Child
 
-        return Child(*self.lead(door))
+        return Child(*self.lead(proxy))
 
     def behind(self, handle: Handler) -> None:
-        """Told what answers behind the door, before the child is waited for.
+        """Told what answers behind the proxy, before the child is waited for.
 
         A session may have questions of its own.
         """
@@ -289,9 +286,9 @@ class Session:
         """Told what is stored, once the child has ended, all that was fetched for it is there, and the store is below its cap."""
 
     def lead(
-        self, door: Door, argv: Sequence[str] | None = None
+        self, proxy: ProxyAddress, argv: Sequence[str] | None = None
     ) -> tuple[Sequence[str], Mapping[str, str]]:
-        """Words and environment that lead a command to the door.
+        """Words and environment that lead a command to the proxy.
 
         Without ``argv`` the session's own.
         """
@@ -299,11 +296,11 @@ class Session:
         from entrepot.tools.common import common_environment
 
         command = self._command if argv is None else replace(self._command, argv=tuple(argv))
-        plan = make_plan(self._guides, command, door, hosts=self._hosts)
+        plan = make_plan(self._setups, command, proxy, hosts=self._hosts)
         for text in plan.warnings:
             self.tally.warn(text)
         environ = self._context.around.environ
-        common = common_environment(environ, door, loopback_open=plan.loopback, hosts=plan.hosts)
+        common = common_environment(environ, proxy, loopback_open=plan.loopback, hosts=plan.hosts)
         return plan.argv, child_environment(environ, common, plan.environment)
 
     def facts(self, catalogue: Catalogue) -> Facts:
@@ -345,21 +342,10 @@ class Session:
 
 def dialler(reach: UpstreamSettings) -> Dial:
     """How tunnels and upgraded connections are dialled: as upstream is reached."""
-    from entrepot.upstream.tunnel import open_tunnel
+    from entrepot.upstream.client import open_tunnel
 
     async def dial(host: str, port: int, tls: bool) -> Streams:
-        return await open_tunnel(
-            host,
-            port,
-            proxies=reach.proxies,
-            resolve=reach.resolve,
-            timeout_s=reach.connect_timeout_s,
-            # What comes by CONNECT goes on by CONNECT, an upgraded plain connection too (RFC 6455
-            # §4.1)
-            scheme="https",
-            ca_pem=reach.ca_pem,
-            tls=tls,
-        )
+        return await open_tunnel(host, port, reach, tls=tls)
 
     return dial
 

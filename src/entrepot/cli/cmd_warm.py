@@ -2,8 +2,8 @@
 
 Fetch packages, and what builds them, so that a later install works offline.
 
-A real pip downloads them through the door of a run, so what is kept is what an install asks for;
-archives that conda's lists and locks name are fetched through the same door, with their digests
+A real pip downloads them through the proxy of a run, so what is kept is what an install asks for;
+archives that conda's lists and locks name are fetched through the same proxy, with their digests
 checked. Nothing is installed.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from asyncio import Task
 
     from entrepot.cli.context import Context
-    from entrepot.ports.client_setup import Door
+    from entrepot.ports.client_setup import ProxyAddress
     from entrepot.run.child import Child, Running
     from entrepot.serving.lookup import Entries
     from entrepot.serving.response import Handler
@@ -189,7 +189,7 @@ class Warming(Session):
             folder / "sources",
             folder / "log",
         )
-        self._door: Door | None = None
+        self._proxy: ProxyAddress | None = None
         self._work = self._steps()
         self._meter = context.out.meter()
         self._shown: Task[None] | None = None
@@ -202,11 +202,11 @@ class Warming(Session):
             {path.name for folder in folders if folder.is_dir() for path in folder.iterdir()}
         )
 
-    def start(self, door: Door) -> Running:
-        """Start the first child; the others follow it through the same door."""
+    def start(self, proxy: ProxyAddress) -> Running:
+        """Start the first child; the others follow it through the same proxy."""
         from entrepot.run.child import Succession
 
-        self._door = door
+        self._proxy = proxy
         return Succession(self._child(next(self._work)), self._following)
 
     def behind(self, handle: Handler) -> None:
@@ -249,8 +249,8 @@ class Warming(Session):
     def _child(self, argv: Sequence[str]) -> Child:
         from entrepot.run.child import Child
 
-        assert self._door is not None
-        words, led = self.lead(self._door, argv)
+        assert self._proxy is not None
+        words, led = self.lead(self._proxy, argv)
         environ = {**led, **NO_CACHE}
         if self._context.out.verbose:
             return Child(words, environ, output=2)  # all of it to stderr: stdout is for the answer

@@ -1,6 +1,6 @@
 """The conda part of ``warm``.
 
-What lists and locks name, and what a solver finds for environment files, through the door.
+What lists and locks name, and what a solver finds for environment files, through the proxy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from entrepot.cli.context import Context
     from entrepot.lockfiles import Known
     from entrepot.ports.catalogue import Catalogue
-    from entrepot.ports.client_setup import Door
+    from entrepot.ports.client_setup import ProxyAddress
     from entrepot.run.child import Child, Running
     from entrepot.serving.known_files import Facts
     from entrepot.serving.lookup import Entries
@@ -123,7 +123,7 @@ class CondaOrder:
 
 
 class CondaWarming(Session):
-    """A session that asks behind its own door, after the environment files were solved by children that were led to it.
+    """A session that asks behind its own proxy, after the environment files were solved by children that were led to it.
 
     Args:
         context: settings and surroundings.
@@ -145,7 +145,7 @@ class CondaWarming(Session):
         self.results: list[Result] = []
         self.interrupted = False
         self._order, self._folder = order, folder
-        self._door: Door | None = None
+        self._proxy: ProxyAddress | None = None
         self._handle: Handler | None = None
         self._ready: dict[int, str] = {}
         self._known: Facts | None = None
@@ -156,9 +156,9 @@ class CondaWarming(Session):
         """Names of all files that are ready."""
         return sorted({r.filename for r in self.results if r.status == "ready" and r.filename})
 
-    def start(self, door: Door) -> Running:
-        """Nothing yet: the work is done once the door is served."""
-        self._door = door
+    def start(self, proxy: ProxyAddress) -> Running:
+        """Nothing yet: the work is done once the proxy is served."""
+        self._proxy = proxy
         return self
 
     def behind(self, handle: Handler) -> None:
@@ -240,8 +240,8 @@ class CondaWarming(Session):
     ) -> tuple[int, str, str]:
         from entrepot.run.child import CannotStart, Child
 
-        assert self._door is not None
-        words, led = self.lead(self._door, argv)
+        assert self._proxy is not None
+        words, led = self.lead(self._proxy, argv)
         with (folder / "answer").open("wb") as answer, (folder / "log").open("wb") as log:
             errors = 2 if self._context.out.verbose else log.fileno()
             try:
@@ -301,7 +301,7 @@ class CondaWarming(Session):
         return Result(text, "ready", link.project, link.version, link.filename)
 
     async def _drained(self, url: str) -> str:
-        """Ask behind the door as a client would, to the last byte.
+        """Ask behind the proxy as a client would, to the last byte.
 
         Why it failed, empty when it did not.
 

@@ -1,8 +1,8 @@
-"""What ``run`` must know of a tool to lead it through the proxy: its guide (``tools/*/child.py``).
+"""What ``run`` must know of a tool to lead it through the proxy: ``tools/*/child.py``.
 
-A guide reads what the tool would read (configuration files, variables, the command line, lock
-files) and answers which hosts serve its packages, which variables lead it, which of its settings
-would lead it astray, and which digests are already known. It changes nothing.
+A client setup reads what the tool would read (configuration files, variables, the command line,
+lock files) and answers which hosts serve its packages, which variables lead it, which of its
+settings would lead it astray, and which digests are already known. It changes nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from entrepot.ports.tool import Surroundings
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The child's command line and the world it will start in (before anything is added to its environment)."""
+    """The child's command line, and what surrounds it before its environment is changed."""
 
     argv: tuple[str, ...]
     around: Surroundings
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ProxyAddress:
     """What the child will be pointed at."""
 
     proxy: str
@@ -35,8 +35,8 @@ class Door:
 
 
 @dataclass(frozen=True, slots=True)
-class Guidance:
-    """One tool's answer; guides' answers are added up."""
+class SetupAnswer:
+    """One tool's answer; the answers of all are added up."""
 
     indexes: frozenset[str] = frozenset()
     """URLs of indexes, channels, find-links pages and direct files that the child was told of, with
@@ -56,11 +56,11 @@ class Guidance:
     beforehand."""
 
 
-class Guide(Protocol):
+class ClientSetup(Protocol):
     """A tool that can be led."""
 
     name: str
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """Everything at once. With ``door=None`` only what does not depend on it (indexes, bundles, links)."""
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """Everything at once; with ``proxy=None`` only what does not depend on it."""
         ...

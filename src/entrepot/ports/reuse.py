@@ -1,4 +1,4 @@
-"""A donor: another tool's cache that may hold what a URL brings, so that it need not be fetched again."""
+"""Reuse from tools' caches: what a tool has stored of a URL need not be fetched again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from entrepot.httpcache.messages import ResponseHead
 
 
-class Donation(Protocol):
+class ReusableResponse(Protocol):
     """A response that a tool has stored. Whether its bytes are right is the taker's to check."""
 
     @property
@@ -66,5 +66,5 @@ class Donation(Protocol):
         ...
 
 
-Donor = Callable[[str], Donation | None]
+ReuseSource = Callable[[str], ReusableResponse | None]
 """What a cache has for an absolute URL. Cheap: a stat or two."""

@@ -1,4 +1,4 @@
-"""The child of a run: started with the terminal, waited for, told of the signals that we alone were sent.
+"""The child of a run: its process, its terminal, and the signals that we alone were sent.
 
 No event loop is needed to start it: that is loaded while the child starts up itself.
 """
@@ -71,7 +71,7 @@ class Succession:
 
 
 class Child:
-    """A running command that has our standard streams and our process group, so that the terminal is its own.
+    """A running command with our standard streams and process group: the terminal is its own.
 
     Signals sent to us alone reach it too; Ctrl-C and Ctrl-Z of a terminal, which it has got
     already, do not a second time. A signal that we were started to ignore (``nohup``) stays
@@ -107,7 +107,11 @@ class Child:
             )
         except OSError as exc:
             self._give_back_signals()
-            raise _cannot_start(argv[0], exc) from exc
+            if isinstance(exc, FileNotFoundError):
+                raise CannotStart(NOT_FOUND, f"{argv[0]}: command not found") from exc
+            denied = isinstance(exc, PermissionError)
+            reason = "permission denied" if denied else exc.strerror or exc
+            raise CannotStart(CANNOT_RUN, f"{argv[0]}: {reason}") from exc
         for number in self._early:
             self._process.send_signal(number)
 
@@ -142,14 +146,11 @@ class Child:
         self._give_back_signals()
 
     def _take_signals(self) -> dict[int, Handler]:
-        handlers: dict[str, Callable[[int, FrameType | None], None]] = dict.fromkeys(
-            FORWARDED, self._pass_on
-        )
-        handlers["SIGTSTP"] = self._stop_too
         previous: dict[int, Handler] = {}
-        for name, handler in handlers.items():
-            number = getattr(signal, name, None)
+        for name in (*FORWARDED, "SIGTSTP"):
+            number = getattr(signal, name, None)  # Windows has some of them only
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                handler = self._stop_too if name == "SIGTSTP" else self._pass_on
                 previous[number] = signal.signal(number, handler)
         return previous
 
@@ -174,19 +175,8 @@ class Child:
         signal.signal(number, self._stop_too)  # from here on when somebody has continued us
 
 
-def _cannot_start(command: str, exc: OSError) -> CannotStart:
-    if isinstance(exc, FileNotFoundError):
-        return CannotStart(NOT_FOUND, f"{command}: command not found")
-    if isinstance(exc, PermissionError):
-        return CannotStart(CANNOT_RUN, f"{command}: permission denied")
-    return CannotStart(CANNOT_RUN, f"{command}: {exc.strerror or exc}")
-
-
 def _in_foreground() -> bool:
-    """Whether a terminal counts our process group as its foreground.
-
-    Then it has sent the signal to the child as well.
-    """
+    """Whether our process group is a terminal's foreground: it has signalled the child as well."""
     try:
         with open(os.ctermid(), "rb", buffering=0) as terminal:
             return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()

@@ -1,7 +1,4 @@
-"""Planning a run: what the tools say of a command, added up.
-
-Which hosts are opened; and whom the door lets through.
-"""
+"""Planning a run: what the tools' client set-up says of a command, added up."""
 
 from __future__ import annotations
 
@@ -9,33 +6,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from entrepot.errors import UsageError
 from entrepot.httpcache.messages import RequestHead
 from entrepot.lockfiles import Known, read_arguments, read_lock
-from entrepot.ports.client_setup import Command, Door, Guide
+from entrepot.ports.client_setup import ClientSetup, Command, ProxyAddress
 from entrepot.urls import authority_of, is_loopback
-
-if TYPE_CHECKING:
-    from entrepot.serving.known_files import Facts
 
 MAX_LOCK = 64 << 20
 """Bytes of a lock file that is read for digests."""
-PACKAGE_CLIENTS = (
-    "pip/",
-    "uv/",
-    "poetry/",
-    "pdm/",
-    "conda/",
-    "mamba/",
-    "libmamba/",
-    "micromamba/",
-    "rattler/",
-    "pixi/",
-    "twine/",
-    "pipx/",
+PACKAGE_CLIENTS = tuple(
+    "pip/ uv/ poetry/ pdm/ conda/ mamba/ libmamba/ micromamba/ rattler/ pixi/ twine/ pipx/".split()
 )
 """How package clients begin their ``User-Agent``. It decides only whether plain http is looked at,
 never whether TLS is opened."""
@@ -43,7 +25,7 @@ never whether TLS is opened."""
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The guides' answers, added up."""
+    """The client setups' answers, added up."""
 
     opened: frozenset[str]
     """``HOST:PORT`` whose traffic is opened and cached."""
@@ -60,33 +42,31 @@ class Plan:
 
     @property
     def loopback(self) -> bool:
-        """Whether an index stands on loopback, so that loopback must come to the door too."""
+        """Whether an index stands on loopback, so that loopback must come to the proxy too."""
         return any(is_loopback(host) for host in self.hosts)
 
 
 def make_plan(
-    guides: Iterable[Guide], command: Command, door: Door | None, *, hosts: Iterable[str] = ()
+    setups: Iterable[ClientSetup],
+    command: Command,
+    proxy: ProxyAddress | None,
+    *,
+    hosts: Iterable[str] = (),
 ) -> Plan:
-    """Ask every guide.
+    """Ask every client setup.
 
     Args:
-        guides: the tools that can be led.
+        setups: the tools that can be led.
         command: what will be started.
-        door: where to; ``None`` before that is known.
+        proxy: where to; ``None`` before that is known.
         hosts: ``HOST[:PORT]`` that the user named.
 
     Raises:
         UsageError: a host that cannot be one.
     """
-    answers = tuple(guide.guidance(command, door) for guide in guides)
-    opened = {
-        authority
-        for answer in answers
-        for url in answer.indexes
-        if (authority := authority_of(url))
-    }
-    for text in hosts:
-        opened |= set(named_host(text))
+    answers = tuple(setup.answer(command, proxy) for setup in setups)
+    opened = {authority_of(url) for answer in answers for url in answer.indexes} - {""}
+    opened |= {authority for text in hosts for authority in named_host(text)}
     environment: dict[str, str | None] = {}
     argv = command.argv
     for answer in answers:
@@ -96,11 +76,11 @@ def make_plan(
     return Plan(
         opened=frozenset(opened) - closed,
         closed=closed,
-        hosts=frozenset(_split(authority)[0] for authority in opened - closed),
-        bundles=_each(path for answer in answers for path in answer.bundles),
+        hosts=frozenset(each.rpartition(":")[0].strip("[]") for each in opened - closed),
+        bundles=tuple(dict.fromkeys(path for answer in answers for path in answer.bundles)),
         environment=environment,
         argv=argv,
-        warnings=_each(text for answer in answers for text in answer.warnings),
+        warnings=tuple(dict.fromkeys(text for answer in answers for text in answer.warnings)),
         locks=tuple(dict.fromkeys(path for answer in answers for path in answer.locks)),
     )
 
@@ -112,20 +92,15 @@ async def read_beforehand(paths: Iterable[Path], arguments: Sequence[str]) -> li
     """
     import asyncio  # noqa: PLC0415  (not before the child has started)
 
-    found = [read_arguments(arguments)]
-    for path in paths:
-        text = await asyncio.to_thread(_text, path)
-        found.append(await asyncio.to_thread(read_lock, text, name=str(path)))
-    return found
+    def read(path: Path) -> Known:
+        try:
+            is_read = path.stat().st_size <= MAX_LOCK
+            text = path.read_text(encoding="utf-8", errors="replace") if is_read else ""
+        except OSError:
+            text = ""
+        return read_lock(text, name=str(path))
 
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_LOCK:
-            return ""
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    return [read_arguments(arguments), *[await asyncio.to_thread(read, path) for path in paths]]
 
 
 def named_host(text: str) -> tuple[str, ...]:
@@ -159,73 +134,18 @@ _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+").fullmatch
 """A name, which need not be ASCII, or an address."""
 
 
-class Opened:
-    """Which hosts' traffic is looked at; the set only grows, by what pages name."""
-
-    def __init__(self, plan: Plan, facts: Facts, *, offline: bool) -> None:
-        self._opened = set(plan.opened)
-        self._closed = plan.closed
-        self._facts = facts
-        self._offline = offline
-
-    async def tls(self, host: str, port: int) -> bool:
-        """Whether CONNECT to this host is answered by us.
-
-        Offline every host is, because a refused tunnel is retried for seconds and tells nobody why.
-        """
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if authority in self._closed:
-            return False
-        if self._knows(authority) or (self._offline and not is_loopback(host)):
-            return True
-        await self._facts.settled()
-        return self._knows(authority)
-
-    def request(self, request: RequestHead) -> bool:
-        """Whether a request is for a package host.
-
-        Plain http can be looked at, so there a package client is enough.
-        """
-        authority = authority_of(request.url)
-        if not authority or authority in self._closed:
-            return False
-        if self._knows(authority) or speaks_packages(request):
-            self._opened.add(authority)
-            return True
-        return self._offline and not is_loopback(_split(authority)[0])
-
-    def _knows(self, authority: str) -> bool:
-        return authority in self._opened or authority in self._facts.hosts
-
-
 def speaks_packages(request: RequestHead) -> bool:
-    """Whether a request is a package client's by its own words.
-
-    PEP 691 types in ``Accept``, or its ``User-Agent``.
-    """
+    """Whether a request is a package client's: PEP 691 types in ``Accept``, or ``User-Agent``."""
+    accept = request.headers.get("accept") or ""
     agent = (request.headers.get("user-agent") or "").lower()
-    return "application/vnd.pypi.simple" in (
-        request.headers.get("accept") or ""
-    ) or agent.startswith(PACKAGE_CLIENTS)
+    return "application/vnd.pypi.simple" in accept or agent.startswith(PACKAGE_CLIENTS)
 
 
 def child_environment(
     environ: Mapping[str, str], *changes: Mapping[str, str | None]
 ) -> dict[str, str]:
-    """The child's environment: ours, with changes laid over it in order.
-
-    ``None`` removes a variable.
-    """
+    """The child's environment: ours with changes over it, in order; ``None`` removes a variable."""
     result: dict[str, str | None] = dict(environ)
     for each in changes:
         result.update(each)
     return {name: value for name, value in result.items() if value is not None}
-
-
-def _split(authority: str) -> tuple[str, int]:
-    host, _, port = authority.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _each(items: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(items))

@@ -1,8 +1,8 @@
-"""The runtime directory of a run: holds the child's CA bundle and goes with the run.
+"""The runtime directory of a run: it holds the child's CA bundle and goes with the run.
 
 It lies where only the user can write, never in a shared temporary directory: a daemon that the
 child leaves behind still has the bundle's path in its environment after the run, and another user
-who can make that path again would be trusted by it. What a killed run left goes with the next one.
+who can make that path again would be trusted by it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,18 @@ from entrepot.errors import ConfigError
 
 PREFIX = "entrepot-run-"
 UNLOCKED = "entrepot-new-"
-"""How a directory is called until its lock is held: nobody can take a run that is just starting for
-a dead one."""
+"""How a directory is called until its lock is held, so that no starting run is taken for dead."""
 LOCK = "alive"
 STARTING_S = 3600.0
-"""Seconds after which a directory without its lock is one whose run was killed in its first moment.
-"""
+"""Seconds after which a directory without its lock was left by a run that was killed at once."""
 EXPIRED_S = 31 * 86_400.0
-"""Seconds after which the authority of another machine's run has expired (``authority.py``)."""
+"""Seconds after which the authority of another machine's run has expired (``certificates.py``)."""
 HINT = "set XDG_STATE_HOME to a directory that only you can write"
 
 
 @contextmanager
-def scratch_directory(bases: Sequence[Path]) -> Iterator[Path]:
-    """A directory of mode 0700 that is removed at the end.
-
-    What dead runs of this user left is removed first.
+def runtime_directory(bases: Sequence[Path]) -> Iterator[Path]:
+    """A directory of mode 0700 that is removed at the end; what dead runs left is removed first.
 
     A run is alive as long as it holds the lock on the file in its directory; the system lets go of
     it whatever ends the run.
@@ -47,26 +43,23 @@ def scratch_directory(bases: Sequence[Path]) -> Iterator[Path]:
     Raises:
         ConfigError: others could write in each of them, or we cannot.
     """
-    directory, lock = _make(bases)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        os.close(lock)
-
-
-def _make(bases: Sequence[Path]) -> tuple[Path, int]:
-    """A new directory in the first base where that works, and its lock's descriptor."""
     refusals = []
     for each in bases:
         try:
             base = private_directory(each)
             remove_left_overs(base)
-            return _locked(base)
+            directory, lock = _locked(base)
+            break
         except OSError as exc:
             refusals.append(f"{each}: {exc.strerror or exc}")
-    text = f"there is no private place for this run's CA bundle ({'; '.join(refusals)})"
-    raise ConfigError(text, name="XDG_STATE_HOME", hint=HINT)
+    else:
+        text = f"there is no private place for this run's CA bundle ({'; '.join(refusals)})"
+        raise ConfigError(text, name="XDG_STATE_HOME", hint=HINT)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
 
 
 def _locked(base: Path) -> tuple[Path, int]:
@@ -86,7 +79,7 @@ def _locked(base: Path) -> tuple[Path, int]:
 
 
 def private_directory(path: Path) -> Path:
-    """Make sure that a directory is there with mode 0700; its path without symbolic links.
+    """The directory of that name with mode 0700, made if missing; its path without symbolic links.
 
     Nobody but this user and root can put anything in its place, now or when it is gone: no
     directory above it belongs to another user or lets others write, but for the sticky bit.
@@ -138,7 +131,7 @@ def _euid() -> int:
 
 
 def _unmapped() -> tuple[int, ...]:
-    """The number that a user namespace shows for users outside it, where none inside has it."""
+    """The number that a user namespace shows for users outside it, if no user inside has it."""
     try:
         overflow = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
         lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
@@ -149,23 +142,21 @@ def _unmapped() -> tuple[int, ...]:
 
 
 def _group_may_write(path: Path, status: os.stat_result) -> bool:
-    """Whether members of the group other than the user may write.
-
-    A umask of 002 is usual where each user has a group. Access lists show in the group's bits:
-    where there is one, those bits are not taken for the group's alone.
-    """
+    """Whether members of the group other than the user may write."""
     if not status.st_mode & stat.S_IWGRP:
         return False
     import grp  # noqa: PLC0415  (not on Windows, and hardly ever needed)
     import pwd  # noqa: PLC0415
 
     with suppress(OSError):
+        # An access list shows in the group's bits: they may be other users' then
         if hasattr(os, "listxattr") and "system.posix_acl_access" in os.listxattr(path):
             return True
     try:
         me, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(status.st_gid)
     except KeyError:
         return True
+    # A umask of 002 is usual where each user has a group of the same name
     is_own = group.gr_gid == me.pw_gid and group.gr_name == me.pw_name
     return not is_own or any(member != me.pw_name for member in group.gr_mem)
 
@@ -197,23 +188,23 @@ def _remove_if_dead(directory: Path) -> bool:
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != _euid():
             return False
         age = time.time() - status.st_mtime
-        if not directory.name.startswith(f"{PREFIX}{_boot()}-"):
-            # Still without its lock, or another machine's in a home directory on the network: its
-            # lock may not be seen from here.
-            limit = STARTING_S if directory.name.startswith(UNLOCKED) else EXPIRED_S
-            return age > limit and _removed(directory)
-        lock = os.open(directory / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        if directory.name.startswith(f"{PREFIX}{_boot()}-"):
+            lock = os.open(directory / LOCK, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                is_dead = _lock(lock)
+                if is_dead:
+                    shutil.rmtree(directory, ignore_errors=True)
+            finally:
+                os.close(lock)
+            return is_dead
     except OSError:
         return False  # just being removed: not ours to judge
-    try:
-        return _lock(lock) and _removed(directory)
-    finally:
-        os.close(lock)
-
-
-def _removed(directory: Path) -> bool:
-    shutil.rmtree(directory, ignore_errors=True)
-    return True
+    # Still without its lock, or another machine's in a home directory on the network: its lock may
+    # not be seen from here.
+    is_dead = age > (STARTING_S if directory.name.startswith(UNLOCKED) else EXPIRED_S)
+    if is_dead:
+        shutil.rmtree(directory, ignore_errors=True)
+    return is_dead
 
 
 def _boot() -> str:

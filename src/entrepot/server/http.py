@@ -13,14 +13,16 @@ import asyncio
 import http
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import httptools
 
 from entrepot.errors import EntrepotError
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
-from entrepot.server.tls import Wire
+from entrepot.server.tls import Output
 from entrepot.serving.response import Answer, BytesBody, Handler, Request
 
 MAX_HEAD = 1 << 17
@@ -29,49 +31,28 @@ TOO_LARGE = 431, "the request's head is larger than 128 KiB"
 """Status and text of the answer to one that has more (RFC 6585 §5)."""
 BODY_HIGH = 1 << 18
 """Bytes of request content kept before reading from the client stops."""
-
-
 PIPELINED = 32
 """Requests that may wait for their turn before reading from the client stops."""
 
 
+@dataclass(slots=True, eq=False)
 class Incoming:
     """A request whose content may still be arriving."""
 
-    __slots__ = (
-        "_arrived",
-        "_ended",
-        "_pieces",
-        "_resume",
-        "_size",
-        "expects",
-        "head",
-        "keep_alive",
-        "upgrade",
-        "version",
-    )
-
-    def __init__(
-        self,
-        head: RequestHead,
-        *,
-        version: str,
-        keep_alive: bool,
-        expects: Callable[[], None] | None,
-        resume: Callable[[], None],
-    ) -> None:
-        self.head = head
-        self.version = version
-        self.keep_alive = keep_alive
-        self.upgrade = False
-        """Whether the client asks for another protocol from here on."""
-        self.expects = expects
-        """Sends ``100 Continue``; called when somebody first asks for the content."""
-        self._resume = resume
-        self._pieces: deque[bytes] = deque()
-        self._size = 0
-        self._ended = False
-        self._arrived = asyncio.Event()
+    head: RequestHead
+    version: str
+    keep_alive: bool
+    upgrade: bool
+    """Whether the client asks for another protocol from here on."""
+    expects: Callable[[], None] | None
+    """Sends ``100 Continue``; called when somebody first asks for the content."""
+    resume: Callable[[], None]
+    """Lets the client go on when there is room for more content."""
+    complete: bool = False
+    """Whether all of the content has arrived, taken or not."""
+    _pieces: deque[bytes] = field(default_factory=deque)
+    _size: int = 0
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def feed(self, piece: bytes) -> bool:
         """Take content; ``True`` when the client should be held back."""
@@ -82,18 +63,13 @@ class Incoming:
 
     def end(self) -> None:
         """The content is complete."""
-        self._ended = True
+        self.complete = True
         self._arrived.set()
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of the content has arrived, taken or not."""
-        return self._ended
 
     @property
     def empty(self) -> bool:
         """Whether there is no content to take, now or later."""
-        return self._ended and not self._pieces
+        return self.complete and not self._pieces
 
     async def content(self) -> AsyncIterator[bytes]:
         """The content, piece by piece."""
@@ -105,56 +81,54 @@ class Incoming:
                 piece = self._pieces.popleft()
                 self._size -= len(piece)
                 if self._size <= BODY_HIGH // 2:
-                    self._resume()
+                    self.resume()
                 yield piece
-            if self._ended:
+            if self.complete:
                 return
             self._arrived.clear()
             await self._arrived.wait()
+
+
+class Client(Protocol):
+    """The connection that HTTP is spoken on."""
+
+    output: Output
+    drained: asyncio.Future[None] | None
+    """Done when the output takes more; ``None``: it does now."""
+
+    def hold(self) -> None:
+        """Read nothing more from the client for now."""
+
+    def go_on(self) -> None:
+        """Read again."""
+
+    def reset(self) -> None:
+        """Drop the connection so that the client cannot take what it has for the whole."""
+
+    def linger(self) -> None:
+        """Close, but read what the client is still sending, so that it can read its answer."""
+
+    def upgrade(self, head: RequestHead, rest: bytes) -> None:
+        """The client asks for another protocol; ``rest`` are the bytes behind the request."""
+
+    def failed(self, exc: Exception) -> None:
+        """An exception that should not have been."""
 
 
 class HttpSide:
     """Parses requests, has them answered one at a time, and writes the answers.
 
     Args:
-        wire: where answers go.
+        client: who asks.
         origin: ``https://HOST[:PORT]`` inside a tunnel; ``None`` where targets must be absolute.
         handler: answers a request.
-        upgrade: called with the request's head and the bytes behind it when a client asks for
-            another protocol.
-        hold: holds the client back.
-        go_on: lets it go on.
-        drain: waits until the wire takes more.
-        reset: drops the connection so that the client cannot take what it has for the whole.
-        linger: closes a connection on which the client may still be sending, so that it can read
-            what was answered.
-        failed: told of an exception that should not have been.
     """
 
-    def __init__(
-        self,
-        wire: Wire,
-        *,
-        origin: str | None,
-        handler: Handler,
-        upgrade: Callable[[RequestHead, bytes], None],
-        hold: Callable[[], None],
-        go_on: Callable[[], None],
-        drain: Callable[[], asyncio.Future[None] | None],
-        reset: Callable[[], None],
-        linger: Callable[[], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
-        self._wire = wire
+    def __init__(self, client: Client, *, origin: str | None, handler: Handler) -> None:
+        self._client = client
+        self._output = client.output
         self._origin = origin
         self._handler = handler
-        self._upgrade = upgrade
-        self._hold = hold
-        self._go_on = go_on
-        self._drain = drain
-        self._reset = reset
-        self._linger = linger
-        self._failed = failed
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._lines: list[tuple[str, str]] = []
@@ -168,7 +142,8 @@ class HttpSide:
         """Bytes fed of the head that is arriving; the parser shows a field only when complete."""
         self._current: Incoming | None = None
         self._queue: deque[Incoming] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        """What answers now, if anything does."""
         self._broken = False
         self._client_done = False
         self._after: bytes | None = None
@@ -179,7 +154,7 @@ class HttpSide:
         if self._after is not None:
             self._after += data
             if len(self._after) > BODY_HIGH:
-                self._hold()
+                self._client.hold()
         while data and self._after is None and not self._broken:
             between, self._begun = self._between, 0
             try:
@@ -192,10 +167,10 @@ class HttpSide:
             except (httptools.HttpParserError, _BadRequest) as exc:
                 # httptools wraps what its callbacks raise
                 cause = exc if isinstance(exc, _BadRequest) else exc.__context__
-                refusal = (
-                    cause.args if isinstance(cause, _BadRequest) else (400, "this is not HTTP/1.1")
-                )
-                self._refuse(*refusal)
+                status, text = 400, "this is not HTTP/1.1"
+                if isinstance(cause, _BadRequest):
+                    status, text = cause.args
+                self._refuse(status, text)
             else:
                 # What came before a head in the same bytes is not the head's; how much that was the
                 # parser does not tell.
@@ -204,48 +179,39 @@ class HttpSide:
                     self._refuse(*TOO_LARGE)
                 data = b""
         if len(self._queue) > PIPELINED:
-            self._hold()
+            self._client.hold()
 
     def client_done(self) -> None:
         """The client will send no more; what it asked for is still answered."""
         self._client_done = True
-        if self._task is None:
-            self._wire.close()
+        if self.task is None:
+            self._output.close()
         elif self._current is not None and not self._current.complete:
             self.lost()  # it broke off in mid-request
-            self._wire.close()
-
-    @property
-    def task(self) -> asyncio.Task[None] | None:
-        """What answers now, if anything does."""
-        return self._task
+            self._output.close()
 
     def lost(self) -> None:
         """The connection is gone: nobody waits for the answer."""
         self._broken = True
-        if self._task is not None:
-            self._task.cancel()
+        if self.task is not None:
+            self.task.cancel()
 
     # httptools' callbacks
 
     def on_message_begin(self) -> None:
-        """A request begins."""
         self._target, self._lines, self._head_size = b"", [], 0
         self._in_head, self._fed = True, 0
         self._between, self._begun = False, self._begun + 1
 
     def on_url(self, target: bytes) -> None:
-        """A piece of its target."""
         self._target += target
         self._measure(len(target))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A field line."""
         self._measure(len(name) + len(value) + len(": \r\n"))
         self._lines.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
-        """The head is complete: queue the request."""
         self._in_head = False
         headers = Headers(self._lines)
         head = RequestHead(
@@ -254,29 +220,26 @@ class HttpSide:
             headers,
         )
         version = self._parser.get_http_version()
-        expected = (
-            version != "1.0" and (headers.get("expect") or "").lower() == "100-continue"
-        )  # RFC 9110 §10.1.1
+        # RFC 9110 §10.1.1
+        expected = version != "1.0" and (headers.get("expect") or "").lower() == "100-continue"
         self._current = Incoming(
             head,
-            version=version,
+            version,
             keep_alive=bool(self._parser.should_keep_alive()),
+            upgrade=bool(self._parser.should_upgrade()) and _may_upgrade(head),
             expects=self._continue if expected else None,
-            resume=self._go_on,
+            resume=self._client.go_on,
         )
-        self._current.upgrade = bool(self._parser.should_upgrade()) and _may_upgrade(head)
         self._queue.append(self._current)
         if not self._current.upgrade:
             # Runs at the loop's next turn, when a request without content is complete
             self._start()
 
     def on_body(self, piece: bytes) -> None:
-        """A piece of content."""
         if self._current is not None and self._current.feed(piece):
-            self._hold()
+            self._client.hold()
 
     def on_message_complete(self) -> None:
-        """The content is complete."""
         self._between = True
         if self._current is not None:
             self._current.end()
@@ -292,11 +255,12 @@ class HttpSide:
                 return self._origin + target
             if target.lower().startswith(f"{self._origin}/"):
                 return target
-            raise _BadRequest(
-                400, "this connection leads to one host: take another one for another host"
-            )
-        if _is_absolute(target):
-            return target
+            raise _BadRequest(400, "this connection is for one host: open another for another host")
+        if target.lower().startswith(("http://", "https://")):
+            with suppress(ValueError):
+                parts = urlsplit(target)
+                if parts.hostname and parts.port != 0:
+                    return target
         raise _BadRequest(
             400, "this port is the proxy of one entrepot run: it takes absolute URLs and CONNECT"
         )
@@ -304,8 +268,8 @@ class HttpSide:
     # answering
 
     def _start(self) -> None:
-        if self._task is None and self._queue and not self._broken:
-            self._task = asyncio.ensure_future(self._answer_all())
+        if self.task is None and self._queue and not self._broken:
+            self.task = asyncio.ensure_future(self._answer_all())
 
     async def _answer_all(self) -> None:
         try:
@@ -313,26 +277,22 @@ class HttpSide:
                 incoming = self._queue[0]
                 if incoming.upgrade:
                     self._broken = True  # whatever follows is not ours
-                    self._upgrade(incoming.head, self._after or b"")
+                    self._client.upgrade(incoming.head, self._after or b"")
                     return
                 await self._answer(incoming)
                 self._queue.popleft()
                 if len(self._queue) == PIPELINED // 2:
-                    self._go_on()
-                self._close_after(incoming)
+                    self._client.go_on()
+                if self._broken:
+                    return
+                if not incoming.complete:
+                    self._broken = True
+                    self._client.linger()
+                elif not incoming.keep_alive or (self._client_done and not self._queue):
+                    self._broken = True
+                    self._output.close()
         finally:
-            self._task = None
-
-    def _close_after(self, incoming: Incoming) -> None:
-        """Close behind an answer, if it was the last one."""
-        if self._broken:
-            return
-        if not incoming.complete:
-            self._broken = True
-            self._linger()
-        elif not incoming.keep_alive or (self._client_done and not self._queue):
-            self._broken = True
-            self._wire.close()
+            self.task = None
 
     async def _answer(self, incoming: Incoming) -> None:
         request = Request(incoming.head, None if incoming.empty else incoming.content())
@@ -340,9 +300,9 @@ class HttpSide:
             answer = await self._handler(request)
         except EntrepotError as exc:
             answer = _trouble(502, exc.message)
-        except Exception as exc:  # noqa: BLE001  (the edge: the client gets an answer, the user a note)
-            self._failed(exc)
-            answer = _trouble(500, "entrepot itself failed on this request")
+        except Exception as exc:  # noqa: BLE001  (the client gets an answer, the user a note)
+            self._client.failed(exc)
+            answer = _trouble(500, "internal error while handling a request")
         try:
             try:
                 await self._write(incoming, answer)
@@ -351,12 +311,12 @@ class HttpSide:
         except EntrepotError:
             self._break()
         except Exception as exc:  # noqa: BLE001  (the same)
-            self._failed(exc)
+            self._client.failed(exc)
             self._break()
 
     def _break(self) -> None:
         self._broken = True
-        self._reset()
+        self._client.reset()
 
     async def _write(self, incoming: Incoming, answer: Answer) -> None:
         head, body = answer.head, answer.body
@@ -377,10 +337,11 @@ class HttpSide:
             headers = headers.replaced("Connection", "keep-alive")
         raw = _head_bytes(ResponseHead(head.status, headers, head.reason))
         if bodiless:
-            self._wire.write(raw)
+            self._output.write(raw)
             return
         sent = 0
-        async with _ending(body.chunks()) as chunks:
+        chunks = body.chunks()
+        try:
             async for piece in chunks:
                 sent += len(piece)
                 if not piece:
@@ -388,39 +349,32 @@ class HttpSide:
                 framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
                 # The head goes with the first piece: one packet for a small answer, and none at all
                 # for a body that fails before its first byte.
-                self._wire.write(raw + framed if raw else framed)
+                self._output.write(raw + framed if raw else framed)
                 raw = b""
-                waiting = self._drain()
-                if waiting is not None:
-                    await waiting
+                if self._client.drained is not None:
+                    await self._client.drained
+        finally:
+            # A generator ends where its reader ends, not when the garbage collector comes by
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
         if body.length is not None and sent != body.length:
             self._break()
             return
         tail = raw + (b"0\r\n\r\n" if chunked else b"")
         if tail:
-            self._wire.write(tail)
+            self._output.write(tail)
 
     def _continue(self) -> None:
-        self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._output.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _refuse(self, status: int, text: str) -> None:
         self.lost()
-        self._wire.write(simple_response(status, text, Headers([("Connection", "close")])))
-        self._linger()
+        self._output.write(simple_response(status, text, Headers([("Connection", "close")])))
+        self._client.linger()
 
 
 class _BadRequest(Exception):
     """The request cannot be answered; a status and a text say why."""
-
-
-@asynccontextmanager
-async def _ending(pieces: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """End a generator where its reader ends, not when the garbage collector comes by."""
-    try:
-        yield pieces
-    finally:
-        if isinstance(pieces, AsyncGenerator):
-            await pieces.aclose()
 
 
 def _trouble(status: int, text: str) -> Answer:
@@ -440,16 +394,6 @@ def _may_upgrade(head: RequestHead) -> bool:
         head.headers.get("content-length") or "0"
     ) != "0" or "transfer-encoding" in head.headers
     return framed or (head.headers.get("upgrade") or "").strip().lower() not in {"h2c", "http/2.0"}
-
-
-def _is_absolute(target: str) -> bool:
-    if not target.lower().startswith(("http://", "https://")):
-        return False
-    try:
-        parts = urlsplit(target)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 def simple_response(status: int, text: str, headers: Headers | None = None) -> bytes:
@@ -474,7 +418,7 @@ def _head_bytes(head: ResponseHead) -> bytes:
 
 
 def _clean(text: str) -> str:
-    """No line breaks: a field from upstream or a file name must not start a field of its own (RFC 9112 §11.1)."""
+    """No line breaks: no field from upstream may start a field of its own (RFC 9112 §11.1)."""
     return text.replace("\r", " ").replace("\n", " ") if "\n" in text or "\r" in text else text
 
 

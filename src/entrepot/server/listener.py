@@ -1,8 +1,6 @@
-"""What must be there before the child starts, and nothing else.
+"""What must exist before the child starts: a listening socket, an authority, the child's CA bundle.
 
-A listening socket, an authority, the child's CA bundle.
-
-A child that connects at once waits in the socket's backlog until the doors are served. No event
+A child that connects at once waits in the socket's backlog until the proxy is served. No event
 loop, no TLS, no HTTP here: what this imports delays the start of every command.
 """
 
@@ -11,20 +9,19 @@ from __future__ import annotations
 import secrets
 import socket
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from entrepot.errors import ConfigError
-from entrepot.ports.client_setup import Door as DoorAddress
+from entrepot.ports.client_setup import ProxyAddress
 from entrepot.run.runtime_dir import HINT
-from entrepot.server.authority import Authority
+from entrepot.server.certificates import Authority
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: uv opens over fifty at once."""
 USER = "entrepot"
 
 
-class Doorstep:
+class Listener:
     """A loopback port of this run's own, open from here on; leave it to close it.
 
     Args:
@@ -48,17 +45,12 @@ class Doorstep:
             raise ConfigError(text, hint=HINT) from exc
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         port = self.socket.getsockname()[1]
-        self.address = DoorAddress(
+        self.address = ProxyAddress(
             f"http://{self.user}:{self.token}@127.0.0.1:{port}", str(bundle), offline
         )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.socket.close()

@@ -1,4 +1,4 @@
-"""The proxy's door: one client connection, from its first byte to what it turns out to be.
+"""The proxy of a run: which hosts are opened, who may use it, and each connection of a client.
 
 ::
 
@@ -7,26 +7,36 @@
       |                   +--other host--> TUNNEL
       +--other method--> HTTP (absolute targets) --Upgrade--> TUNNEL
 
-Whoever has not got this run's token is answered 407 and nothing else; the token is never passed on.
+Requests without this run's token get 407, and the token is never passed on. The framing of HTTP/1.1
+is in ``http.py``, TLS in ``tls.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import re
 import socket
 import struct
-from collections.abc import Callable, Coroutine
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from entrepot.errors import EntrepotError, UpstreamError
+from entrepot.errors import EntrepotError, UpstreamError, UpstreamUnreachable
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
+from entrepot.run.plan import Plan, speaks_packages
+from entrepot.server.certificates import Authority
 from entrepot.server.http import MAX_HEAD, TOO_LARGE, HttpSide, simple_response
-from entrepot.server.proxy_server import House, Streams
-from entrepot.server.tls import TlsWire, Wire
+from entrepot.server.tls import Output, TlsTransport
+from entrepot.serving.known_files import Facts
 from entrepot.serving.response import Answer, Handler, Request
+from entrepot.serving.run_stats import Tally
+from entrepot.urls import authority_of, is_loopback
 
 PEEK_S = 10.0
 """Seconds a client has to send its first byte into an opened tunnel; then it is relayed blindly,
@@ -36,19 +46,143 @@ RELAY = 1 << 16
 WRITE_HIGH = 1 << 18
 """Bytes queued to a client before its source is held back: with fifty slow clients it is this that
 memory goes into."""
-
 LINGER_S = 2.0
 """Seconds that a client may go on sending after it was answered for the last time, so that no reset
 destroys the answer (RFC 9112 §9.6)."""
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Dial = Callable[[str, int, bool], Awaitable[Streams]]
+"""Host, port and whether TLS is to be spoken -> raw streams, through the user's own proxy where
+there is one.
 
-class Door(asyncio.Protocol):
+Raises:
+    UpstreamError: nobody answers there.
+"""
+
+
+class ConnectPolicy:
+    """Which hosts' traffic is opened and cached, and what became of the rest.
+
+    Args:
+        plan: what the client set-up found.
+        facts: what pages name; the set of opened hosts grows by it.
+        dial: how to reach the hosts that are not opened.
+        tally: where tunnels are counted.
+        offline: whether nothing but loopback may be dialled.
+    """
+
+    def __init__(
+        self, plan: Plan, facts: Facts, dial: Dial, tally: Tally, *, offline: bool
+    ) -> None:
+        self._opened = set(plan.opened)
+        self._closed = plan.closed
+        self._facts = facts
+        self._dial = dial
+        self._tally = tally
+        self._offline = offline
+
+    async def opens(self, host: str, port: int) -> bool:
+        """Whether CONNECT to this host is answered by us.
+
+        Offline every host is, because a refused tunnel is retried for seconds and tells nobody why.
+        """
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if authority in self._closed:
+            return False
+        if self._knows(authority) or (self._offline and not is_loopback(host)):
+            return True
+        await self._facts.settled()
+        return self._knows(authority)
+
+    def caches(self, request: RequestHead) -> bool:
+        """Whether a request is for a package host.
+
+        Plain http can be looked at, so there a package client is enough.
+        """
+        authority = authority_of(request.url)
+        if not authority or authority in self._closed:
+            return False
+        if self._knows(authority) or speaks_packages(request):
+            self._opened.add(authority)
+            return True
+        return self._offline and not is_loopback(authority.rpartition(":")[0].strip("[]"))
+
+    def _knows(self, authority: str) -> bool:
+        return authority in self._opened or authority in self._facts.hosts
+
+    async def dial(self, host: str, port: int, *, tls: bool) -> Streams:
+        """Raw streams to the other side.
+
+        Raises:
+            UpstreamError: nobody answers there, or the run is offline.
+        """
+        if self._offline and not is_loopback(host):
+            raise UpstreamUnreachable(f"entrepot is offline: {host} is not asked", url=host)
+        return await self._dial(host, port, tls)
+
+    def relayed(self, host: str, count: int) -> None:
+        """So many bytes bypassed the cache; 0 when a tunnel begins."""
+        if is_loopback(host):
+            return  # nobody expects that of a cache
+        if count:
+            self._tally.uncached_bytes += count
+        else:
+            self._tally.uncached_hosts[host] += 1
+
+    def distrusted(self, host: str, reason: str) -> None:
+        """A client broke off the TLS handshake; ``reason`` is OpenSSL's name of its alert."""
+        alert = reason.lower().partition("alert_")[2].replace("_", " ")
+        self._tally.warn(
+            f"TLS: a client rejected entrepot's certificate for {host} ({alert}); "
+            "it uses its own CA bundle"
+        )
+
+    def failed(self, exc: Exception) -> None:
+        """An internal error met a request, and the client was answered 500 or reset."""
+        place = ""
+        if frames := traceback.extract_tb(exc.__traceback__):
+            place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}"
+        self._tally.warn(f"internal error while handling a request: {type(exc).__name__}{place}")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyServer:
+    """What all connections of one run share."""
+
+    user: str
+    token: str
+    authority: Authority
+    handler: Handler
+    policy: ConnectPolicy
+    connections: set[ProxyConnection] = field(default_factory=set)
+    """Those that are open now."""
+
+    def admits(self, headers: Headers) -> bool:
+        """Whether ``Proxy-Authorization`` carries this run's user and token.
+
+        Source: RFC 9110 §11.7.2, RFC 7617.
+        """
+        scheme, _, value = (headers.get("proxy-authorization") or "").partition(" ")
+        expected = base64.b64encode(f"{self.user}:{self.token}".encode())
+        # as bytes: compare_digest raises for text that is not ASCII
+        return scheme.lower() == "basic" and hmac.compare_digest(
+            value.strip().encode("latin-1"), expected
+        )
+
+    async def close(self) -> None:
+        """Drop every connection and wait until nothing is being done for any of them."""
+        tasks = [task for connection in list(self.connections) for task in connection.abort()]
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+class ProxyConnection(asyncio.Protocol):
     """One client connection."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, server: ProxyServer) -> None:
+        self._server = server
         self._transport: asyncio.Transport
-        self._wire: Wire
+        self.output: Output
         """Where answers go: the transport, or TLS over it."""
         self._feed: Callable[[bytes], None] = self._start
         """Takes what the transport delivers."""
@@ -56,7 +190,7 @@ class Door(asyncio.Protocol):
         """Takes what TLS delivers, once there is TLS."""
         self._buffer = b""
         self._http: HttpSide | None = None
-        self._drained: asyncio.Future[None] | None = None
+        self.drained: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._peek_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
@@ -69,21 +203,19 @@ class Door(asyncio.Protocol):
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
-        self._transport = self._wire = transport  # type: ignore[assignment]
+        self._transport = self.output = transport  # type: ignore[assignment]
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
-        self._house.doors.add(self)
+        self._server.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client."""
         try:
             self._feed(data)
-        except Exception as exc:  # noqa: BLE001  (the edge: the loop would print a traceback on the user's terminal)
-            self._house.doorman.failed(exc)
-            self._reset()
+        except Exception as exc:  # noqa: BLE001  (the loop would print a traceback on the terminal)
+            self._server.policy.failed(exc)
+            self.reset()
 
     def eof_received(self) -> bool:
-        """The client will send no more; ``True`` while it may still be answered."""
+        # The client will send no more; True while it may still be answered
         self._client_done = True
         if self._upstream is not None:
             self._end_upstream()
@@ -98,8 +230,7 @@ class Door(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
-        """The connection is gone: stop all work for it."""
-        self._house.doors.discard(self)
+        self._server.connections.discard(self)
         self.resume_writing()
         for timer in (self._peek_timer, self._linger_timer):
             if timer is not None:
@@ -113,10 +244,9 @@ class Door(asyncio.Protocol):
 
     def abort(self) -> list[asyncio.Task[None]]:
         """Drop the connection at once; what was being done for it, already told to stop."""
-        tasks = [
-            *self._tasks,
-            *([self._http.task] if self._http is not None and self._http.task is not None else []),
-        ]
+        tasks = list(self._tasks)
+        if self._http is not None and self._http.task is not None:
+            tasks.append(self._http.task)
         for task in tasks:
             task.cancel()
         if self._upstream is not None:
@@ -125,13 +255,11 @@ class Door(asyncio.Protocol):
         return tasks
 
     def pause_writing(self) -> None:
-        """The client takes no more for now."""
-        if self._drained is None:
-            self._drained = asyncio.get_running_loop().create_future()
+        if self.drained is None:
+            self.drained = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
-        """The client takes more again."""
-        waiting, self._drained = self._drained, None
+        waiting, self.drained = self.drained, None
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
 
@@ -141,7 +269,7 @@ class Door(asyncio.Protocol):
         # one empty line before a request is to be skipped (RFC 9112 §2.2)
         self._buffer = (self._buffer + data).lstrip(b"\r\n")
         if not b"CONNECT ".startswith(self._buffer[:8]):
-            self._http = self._speak_http(self._with_token, origin=None)
+            self._http = HttpSide(self, origin=None, handler=self._with_token)
             self._feed = self._http.feed
             self._http.feed(self._take())
             return
@@ -160,51 +288,48 @@ class Door(asyncio.Protocol):
             (name.strip(), value.strip())
             for name, _, value in (line.partition(":") for line in lines)
         )
-        target = _authority(first)
+        target = connect_target(first)
         if target is None:
             self._refuse(400, "CONNECT takes HOST:PORT")
-        elif not self._house.admits(headers):
+        elif not self._server.admits(headers):
             # The connection stays: git sends its credentials only after it was asked for them.
             self._transport.write(_DENIED_BYTES)
             if self._buffer:
                 self._start(b"")
         else:
             self._target = target
-            self._await_upstream()
-            self._spawn(self._decide(*target))
+            self._await_upstream(self._decide())
 
-    def _await_upstream(self) -> None:
+    def _feed_to(self, taker: Callable[[bytes], None]) -> None:
+        if self._inside_tls:
+            self._feed_plain = taker
+        else:
+            self._feed = taker
+
+    def _await_upstream(self, work: Coroutine[None, None, None]) -> None:
         """Keep what comes while it is being decided what this is, or somebody is being dialled."""
         self._dialling = True
-        if self._inside_tls:
-            self._feed_plain = self._wait
-        else:
-            self._feed = self._wait
+        self._feed_to(self._keep)
+        self._spawn(work)
 
-    def _wait(self, data: bytes) -> None:
+    def _keep(self, data: bytes) -> None:
         self._buffer += data
         if len(self._buffer) > WRITE_HIGH:
             self._transport.pause_reading()
 
-    async def _decide(self, host: str, port: int) -> None:
-        if await self._house.doorman.opens(host, port):
-            self._dialling = False
-            self._feed = self._peek
-            self._transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            self._peek_timer = asyncio.get_running_loop().call_later(PEEK_S, self._tunnel_after_all)
-            self._go_on()
-            if self._buffer:
-                self._peek(b"")
-            elif self._client_done:
-                self._transport.close()
+    async def _decide(self) -> None:
+        if not await self._server.policy.opens(*self._target):
+            await self._dial_and_relay(answer=_CONNECTED)
             return
-        try:
-            streams = await self._house.doorman.dial(host, port, tls=False)
-        except EntrepotError as exc:
-            self._refuse_for(exc)
-            return
-        self._transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        self._relay(streams)
+        self._dialling = False
+        self._feed = self._peek
+        self._transport.write(_CONNECTED)
+        self._peek_timer = asyncio.get_running_loop().call_later(PEEK_S, self._tunnel_after_all)
+        self.go_on()
+        if self._buffer:
+            self._peek(b"")
+        elif self._client_done:
+            self._transport.close()
 
     def _peek(self, data: bytes) -> None:
         self._buffer += data
@@ -214,23 +339,24 @@ class Door(asyncio.Protocol):
             self._tunnel_after_all()
             return
         host, port = self._target
-        context = self._house.authority.context(host)
-        self._wire = wire = TlsWire(
-            self._transport, context, self._plain, self._tls_ended, self._misnamed
+        context = self._server.authority.context(host)
+        self.output = tls = TlsTransport(
+            self._transport,
+            context,
+            lambda plain: self._feed_plain(plain),  # noqa: PLW0108  (which one changes)
+            self._tls_ended,
+            self._misnamed,
         )
-        self._feed = wire.feed
-        self._http = self._speak_http(
-            self._house.handler, origin=f"https://{_host_port(host, port, default=443)}"
-        )
+        self._feed = tls.feed
+        name = f"[{host}]" if ":" in host else host
+        origin = f"https://{name}" if port == 443 else f"https://{name}:{port}"
+        self._http = HttpSide(self, origin=origin, handler=self._server.handler)
         self._feed_plain = self._http.feed
-        wire.feed(self._take())
-
-    def _plain(self, data: bytes) -> None:
-        self._feed_plain(data)
+        tls.feed(self._take())
 
     def _tls_ended(self, reason: str | None) -> None:
         if reason is not None and "ALERT" in reason:
-            self._house.doorman.distrusted(self._target[0], reason)
+            self._server.policy.distrusted(self._target[0], reason)
         if self._http is not None:
             self._http.lost()
         self._transport.close()
@@ -240,122 +366,104 @@ class Door(asyncio.Protocol):
 
         What it sends is for that other server alone.
         """
-        self._wire, self._http, self._buffer = self._transport, None, hello
+        self.output, self._http, self._buffer = self._transport, None, hello
         self._tunnel_after_all()
 
     # HTTP
 
-    def _speak_http(self, handler: Handler, *, origin: str | None) -> HttpSide:
-        return HttpSide(
-            self._wire,
-            origin=origin,
-            handler=handler,
-            upgrade=self._upgrade,
-            hold=self._hold,
-            go_on=self._go_on,
-            drain=lambda: self._drained,
-            reset=self._reset,
-            linger=self._linger,
-            failed=self._house.doorman.failed,
-        )
-
     @property
     def _inside_tls(self) -> bool:
-        return self._wire is not self._transport
+        return self.output is not self._transport
 
     async def _with_token(self, request: Request) -> Answer:
-        if not self._house.admits(request.head.headers):
+        if not self._server.admits(request.head.headers):
             return Answer(_DENIED)
         head = request.head
-        request.head = RequestHead(
-            head.method, head.url, head.headers.without("proxy-authorization", "proxy-connection")
-        )
-        return await self._house.handler(request)
+        request.head = RequestHead(head.method, head.url, head.headers.without(*_OURS))
+        return await self._server.handler(request)
 
-    def _hold(self) -> None:
+    def failed(self, exc: Exception) -> None:
+        self._server.policy.failed(exc)
+
+    def hold(self) -> None:
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _reset(self) -> None:
-        """Drop the connection with a reset, so that not even a body framed by its end looks complete."""
+    def reset(self) -> None:
+        """Drop the connection so that not even a body framed by its end looks complete."""
         sock: socket.socket | None = self._transport.get_extra_info("socket")
         if sock is not None:
             with suppress(OSError):  # already gone
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
-    def _linger(self) -> None:
+    def linger(self) -> None:
         """Close in this direction, and read what the client is still sending until it notices."""
-        if isinstance(self._wire, TlsWire):
-            self._wire.finish()
+        if isinstance(self.output, TlsTransport):
+            self.output.finish()
         self._http = None
-        self._feed = _drop
+        self._feed = lambda _data: None
         if self._client_done:
             self._transport.close()
             return
-        self._go_on()
+        self.go_on()
         if not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()
         self._linger_timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
 
-    def _upgrade(self, head: RequestHead, rest: bytes) -> None:
-        if not self._inside_tls and not self._house.admits(head.headers):
+    def upgrade(self, head: RequestHead, rest: bytes) -> None:
+        if not self._inside_tls and not self._server.admits(head.headers):
             self._transport.write(_DENIED_BYTES)
-            self._linger()
+            self.linger()
             return
-        self._buffer += rest
-        self._await_upstream()
-        self._go_on()
-        self._spawn(self._upgrade_to(head))
-
-    async def _upgrade_to(self, head: RequestHead) -> None:
-        """Hand the request on as it came and relay what follows.
-
-        WebSocket and its like (RFC 9110 §7.8).
-        """
-        tls, host, port, path = _split(head.url)
-        try:
-            streams = await self._house.doorman.dial(host, port, tls=tls)
-        except EntrepotError as exc:
-            self._refuse_for(exc)
-            return
+        # WebSocket and its like (RFC 9110 §7.8): the request goes on as it came, and what follows
+        parts = urlsplit(head.url)
+        tls = parts.scheme.lower() == "https"
+        self._target = parts.hostname or "", parts.port or (443 if tls else 80)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [f"{head.method} {path} HTTP/1.1"]
-        lines += [
-            f"{n}: {v}" for n, v in head.headers.without("proxy-authorization", "proxy-connection")
-        ]
-        self._target = (host, port)
-        self._buffer = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + self._buffer
-        self._relay(streams)
+        lines += [f"{name}: {value}" for name, value in head.headers.without(*_OURS)]
+        self._buffer = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + self._buffer + rest
+        self._await_upstream(self._dial_and_relay(tls=tls))
+        self.go_on()
 
     # tunnels
 
     def _tunnel_after_all(self) -> None:
-        self._await_upstream()
-        self._spawn(self._dial_and_relay())
+        self._await_upstream(self._dial_and_relay(late=True))
 
-    async def _dial_and_relay(self) -> None:
+    async def _dial_and_relay(
+        self, *, tls: bool = False, answer: bytes = b"", late: bool = False
+    ) -> None:
+        """Reach the target and relay.
+
+        Args:
+            tls: whether TLS is to be spoken with the target.
+            answer: what the client is told first.
+            late: whether CONNECT was answered already, so that a failure can only be a reset.
+        """
         try:
-            self._relay(await self._house.doorman.dial(*self._target, tls=False))
-        except EntrepotError:
-            self._reset()
-
-    def _relay(self, streams: Streams) -> None:
-        reader, self._upstream = streams
+            reader, self._upstream = await self._server.policy.dial(*self._target, tls=tls)
+        except EntrepotError as exc:
+            if late:
+                self.reset()
+            else:
+                status = exc.status_hint if isinstance(exc, UpstreamError) else 502
+                self._refuse(status, exc.message)
+            return
         self._dialling = False
         if self._transport.is_closing():
             self._upstream.close()
             return
-        self._house.doorman.relayed(self._target[0], 0)
-        if self._inside_tls:
-            self._feed_plain = self._to_upstream
-        else:
-            self._feed = self._to_upstream
+        self._transport.write(answer)
+        self._server.policy.relayed(self._target[0], 0)
+        self._feed_to(self._to_upstream)
         self._http = None
-        self._go_on()
+        self.go_on()
         if self._buffer:
             self._to_upstream(self._take())
         if self._client_done:
@@ -365,35 +473,35 @@ class Door(asyncio.Protocol):
     def _to_upstream(self, data: bytes) -> None:
         assert self._upstream is not None
         if self._upstream.is_closing():
-            self._reset()
+            self.reset()
             return
-        self._house.doorman.relayed(self._target[0], len(data))
+        self._server.policy.relayed(self._target[0], len(data))
         self._upstream.write(data)
         if self._upstream.transport.get_write_buffer_size() > RELAY:
-            self._hold()
+            self.hold()
             self._spawn(self._let_go_on(self._upstream))
 
     async def _let_go_on(self, upstream: asyncio.StreamWriter) -> None:
         try:
             await upstream.drain()
         except OSError:
-            self._reset()
+            self.reset()
         else:
-            self._go_on()
+            self.go_on()
 
     async def _from_upstream(self, reader: asyncio.StreamReader) -> None:
         try:
             while data := await reader.read(RELAY):
-                self._house.doorman.relayed(self._target[0], len(data))
-                self._wire.write(data)
-                if self._drained is not None:
-                    await self._drained
+                self._server.policy.relayed(self._target[0], len(data))
+                self.output.write(data)
+                if self.drained is not None:
+                    await self.drained
         except OSError:
-            self._reset()
+            self.reset()
             return
         self._upstream_done = True
         if self._client_done or self._inside_tls:
-            self._wire.close()
+            self.output.close()
         elif not self._transport.is_closing():
             self._transport.write_eof()  # the client may still have something to say
 
@@ -409,13 +517,10 @@ class Door(asyncio.Protocol):
         data, self._buffer = self._buffer, b""
         return data
 
-    def _refuse_for(self, exc: EntrepotError) -> None:
-        self._refuse(exc.status_hint if isinstance(exc, UpstreamError) else 502, exc.message)
-
     def _refuse(self, status: int, text: str) -> None:
         self._dialling = False
-        self._wire.write(simple_response(status, text, Headers([("Connection", "close")])))
-        self._linger()
+        self.output.write(simple_response(status, text, Headers([("Connection", "close")])))
+        self.linger()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))
@@ -425,24 +530,28 @@ class Door(asyncio.Protocol):
     async def _guarded(self, work: Coroutine[None, None, None]) -> None:
         try:
             await work
-        except Exception as exc:  # noqa: BLE001  (the edge: nobody else would see it, and the client would wait for ever)
-            self._house.doorman.failed(exc)
-            self._reset()
+        except Exception as exc:  # noqa: BLE001  (nobody else would see it, and the client would wait)
+            self._server.policy.failed(exc)
+            self.reset()
 
 
-def _drop(_data: bytes) -> None:
-    """What a client sends after its last answer."""
-
-
+_OURS = ("proxy-authorization", "proxy-connection")
+"""Fields of a request that are meant for us."""
+_CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 _CHALLENGE = Headers([("Proxy-Authenticate", 'Basic realm="entrepot"')])
 _DENIED = ResponseHead(407, _CHALLENGE)
 _DENIED_BYTES = simple_response(407, "this port is for the command of one entrepot run", _CHALLENGE)
+_CONNECT = re.compile(
+    r"CONNECT (?P<host>[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Fa-f:.]{2,45})"
+    r":(?P<port>[0-9]{1,5}) HTTP/1\.[0-9]"
+)
+"""An IPv6 address stands in brackets, except as Python's http.client sent it up to 3.11."""
 
 
-def _authority(first_line: str) -> tuple[str, int] | None:
-    """Host and port of ``CONNECT host:port HTTP/1.x``.
+def connect_target(first_line: str) -> tuple[str, int] | None:
+    """Host and port of ``CONNECT host:port HTTP/1.x``; ``None``: it is not that.
 
-    ``None`` when it is not that (RFC 9112 §3.2.3).
+    Source: RFC 9112 §3.2.3.
     """
     found = _CONNECT.fullmatch(first_line)
     if found is None:
@@ -455,27 +564,3 @@ def _authority(first_line: str) -> tuple[str, int] | None:
         except ValueError:
             return None
     return (host, port) if 0 < port < 65536 else None
-
-
-_CONNECT = re.compile(
-    r"CONNECT (?P<host>[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Fa-f:.]{2,45}):(?P<port>[0-9]{1,5}) HTTP/1\.[0-9]"
-)
-"""An IPv6 address stands in brackets, except as Python's http.client sent it up to 3.11."""
-
-
-def _host_port(host: str, port: int, *, default: int) -> str:
-    name = f"[{host}]" if ":" in host else host
-    return name if port == default else f"{name}:{port}"
-
-
-def _split(url: str) -> tuple[bool, str, int, str]:
-    """Whether TLS, host, port and path with query of an absolute URL."""
-    parts = urlsplit(url)
-    tls = parts.scheme.lower() == "https"
-    path = parts.path or "/"
-    return (
-        tls,
-        parts.hostname or "",
-        parts.port or (443 if tls else 80),
-        f"{path}?{parts.query}" if parts.query else path,
-    )

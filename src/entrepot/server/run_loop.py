@@ -1,4 +1,4 @@
-"""One run while its child runs: serve the doors, wait for the end, tidy up."""
+"""One run while its child runs: serve the proxy, wait for the end, tidy up."""
 
 from __future__ import annotations
 
@@ -9,35 +9,31 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from entrepot.run.child import Running
-from entrepot.server.listener import BACKLOG, Doorstep
-from entrepot.server.proxy import Door
-from entrepot.server.proxy_server import Doorman, House
+from entrepot.server.listener import BACKLOG, Listener
+from entrepot.server.proxy import ConnectPolicy, ProxyConnection, ProxyServer
 from entrepot.serving.service import Service
 
 T = TypeVar("T")
 
 
 async def serve_child(
-    doorstep: Doorstep, child: Running, service: Service, doorman: Doorman
+    listener: Listener, child: Running, service: Service, policy: ConnectPolicy
 ) -> int:
-    """Serve the doors until the child ends.
+    """Serve the proxy until the child ends; its exit status as a shell gives it.
 
     Then every connection is dropped and what is nearly done is finished.
-
-    Returns:
-        The exit status of the child as a shell gives it.
     """
-    doorstep.authority.prepare()
-    house = House(doorstep.user, doorstep.token, doorstep.authority, service.handle, doorman)
+    listener.authority.prepare()
+    proxy = ProxyServer(listener.user, listener.token, listener.authority, service.handle, policy)
     server = await asyncio.get_running_loop().create_server(
-        lambda: Door(house), sock=doorstep.socket, backlog=BACKLOG
+        lambda: ProxyConnection(proxy), sock=listener.socket, backlog=BACKLOG
     )
     gc.freeze()  # what is here now stays: no collection needs to look at it again
     try:
         return await child.wait()
     finally:
         server.close()
-        await house.close()
+        await proxy.close()
         await service.aclose()
 
 

@@ -1,37 +1,28 @@
-"""What the protocol writes to: a plain transport, or TLS over one.
+"""TLS on a client's connection that carries bytes already. No sockets and no HTTP here.
 
-Flow control is the transport's own in both cases.
+``loop.start_tls`` cannot be used there: whether the client speaks TLS at all is only known from its
+first byte, which has then been read. Encrypting into memory and writing through keeps one buffer,
+so flow control stays the transport's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from entrepot.server.authority import MISNAMED, names_unheard
+from entrepot.server.certificates import MISNAMED
 
-
-class Wire(Protocol):
-    """The write side of a client's connection."""
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Queue bytes; the protocol's ``pause_writing`` tells when to stop."""
-        ...
-
-    def close(self) -> None:
-        """End cleanly once everything queued was sent."""
-        ...
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 
-class TlsWire:
-    """TLS on a transport that carries bytes already, as after CONNECT.
-
-    ``loop.start_tls`` cannot be used there: whether the client speaks TLS at all is only known from
-    its first byte, which has then been read. Encrypting into memory and writing through keeps one
-    buffer, so back-pressure stays the transport's.
+class TlsTransport:
+    """What the protocol writes to in place of a transport, with TLS over that.
 
     Args:
         transport: the connection.
@@ -40,28 +31,29 @@ class TlsWire:
         on_end: called once when the client ended its side or broke TLS; with OpenSSL's reason when
             the client refused the handshake, as one does that does not trust the certificate.
         on_misnamed: called in their place, with all bytes so far, when the client asks for another
-            name than the context's (see :data:`MISNAMED`). Nothing was answered, so the bytes can
-            still go elsewhere.
+            name than the context's (see :data:`~entrepot.server.certificates.MISNAMED`). Nothing
+            was answered, so the bytes can still go elsewhere.
     """
 
     CHUNK = 1 << 18
 
     def __init__(
         self,
-        transport: asyncio.Transport,
+        transport: asyncio.WriteTransport,
         context: ssl.SSLContext,
         on_data: Callable[[bytes], None],
         on_end: Callable[[str | None], None],
         on_misnamed: Callable[[bytes], None],
     ) -> None:
         self._transport = transport
-        self._on_misnamed = on_misnamed
-        self._hello = b""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._on_data = on_data
         self._on_end = on_end
+        self._on_misnamed = on_misnamed
+        self._hello = b""
+        """What came while nothing was answered."""
         self._shaken = False
         self._ended = False
 
@@ -72,10 +64,14 @@ class TlsWire:
         self._incoming.write(data)
         try:
             if not self._shaken:
-                self._shake(data)
+                self._hello += data
+                with names_unheard:
+                    self._tls.do_handshake()
+                self._shaken = True
+                self._hello = b""
             while plain := self._tls.read(self.CHUNK):
                 self._on_data(plain)
-                if self._is_over():
+                if self._ended:  # by the one who was told
                     return
             self._flush()
             self._end(None)
@@ -91,16 +87,8 @@ class TlsWire:
             self._flush()
             self._end(None if self._shaken else exc.reason)
 
-    def _shake(self, data: bytes) -> None:
-        """Go on with the handshake; while nothing was answered, keep what came."""
-        self._hello += data
-        with names_unheard:
-            self._tls.do_handshake()
-        self._shaken = True
-        self._hello = b""
-
     def write(self, data: bytes | memoryview) -> None:
-        """Encrypt and queue."""
+        """Encrypt and queue; the transport's ``pause_writing`` tells when to stop."""
         if self._ended or not len(data):
             return
         try:
@@ -114,9 +102,8 @@ class TlsWire:
         """Say goodbye in TLS; what the client still sends is not read."""
         if not self._ended:
             self._ended = True
-            with suppress(
-                ssl.SSLError, ValueError
-            ):  # the client need not answer a close_notify (RFC 8446 §6.1)
+            # The client need not answer a close_notify (RFC 8446 §6.1)
+            with suppress(ssl.SSLError, ValueError):
                 self._tls.unwrap()
             self._flush()
 
@@ -124,9 +111,6 @@ class TlsWire:
         """Say goodbye in TLS and end the transport once all was sent."""
         self.finish()
         self._transport.close()
-
-    def _is_over(self) -> bool:
-        return self._ended
 
     def _end(self, reason: str | None) -> None:
         if not self._ended:
@@ -136,3 +120,46 @@ class TlsWire:
     def _flush(self) -> None:
         if self._outgoing.pending:
             self._transport.write(self._outgoing.read())
+
+
+Output = asyncio.WriteTransport | TlsTransport
+"""Where a client's answers are written: its connection, or TLS over it."""
+
+
+class _NamesUnheard:
+    """While it is entered, by any number of threads, a non-ASCII server name leaves no traceback.
+
+    Python refuses such a name by itself, before ``sni_callback``, and gives the error to
+    ``sys.unraisablehook`` alone. All other errors go to the hook that was there, which is put back
+    at the end.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = self._mine = sys.unraisablehook
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = before = sys.unraisablehook
+
+                def hook(trouble: UnraisableHookArgs) -> None:
+                    if not (
+                        isinstance(trouble.exc_value, UnicodeDecodeError)
+                        and isinstance(trouble.object, bytes)
+                    ):
+                        before(trouble)
+
+                self._mine = sys.unraisablehook = hook
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            # Else somebody has set another one meanwhile
+            if not self._inside and sys.unraisablehook is self._mine:
+                sys.unraisablehook = self._before
+
+
+names_unheard = _NamesUnheard()

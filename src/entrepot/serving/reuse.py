@@ -19,7 +19,7 @@ from entrepot.errors import Busy, StoreError
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
 from entrepot.httpcache.policy import is_storable
 from entrepot.names import classify, filename_of
-from entrepot.ports.reuse import Donation, Donor
+from entrepot.ports.reuse import ReusableResponse, ReuseSource
 from entrepot.ports.store import Blob
 from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import NOTHING, Expectation
@@ -41,10 +41,10 @@ class Donations:
     """
 
     def __init__(
-        self, find: Callable[[], Sequence[Donor]], entries: Entries, *, shared: bool
+        self, find: Callable[[], Sequence[ReuseSource]], entries: Entries, *, shared: bool
     ) -> None:
         self._find = find
-        self._search: asyncio.Task[Sequence[Donor]] | None = None
+        self._search: asyncio.Task[Sequence[ReuseSource]] | None = None
         self._entries = entries
         self._shared = shared
         self.wrong: dict[str, str] = {}
@@ -86,7 +86,7 @@ class Donations:
                 self.wrong[request.url] = donation.tool
         return None
 
-    def sought(self) -> asyncio.Task[Sequence[Donor]]:
+    def sought(self) -> asyncio.Task[Sequence[ReuseSource]]:
         """The search for them, begun now if it was not before.
 
         It takes longer than many a download, so it is made once, however many ask at the same time,
@@ -100,7 +100,7 @@ class Donations:
 async def _take(
     request: RequestHead,
     entries: Entries,
-    donation: Donation,
+    donation: ReusableResponse,
     expectation: Expectation,
     hasher: Hasher,
     *,
@@ -138,7 +138,7 @@ def _checker(
 
 def _head(
     request: RequestHead,
-    donation: Donation,
+    donation: ReusableResponse,
     expectation: Expectation,
     hasher: Hasher,
     *,

@@ -35,7 +35,7 @@ from entrepot.httpcache.fields import forwardable
 from entrepot.httpcache.messages import RequestHead, ResponseHead
 from entrepot.httpcache.policy import Reason, StaleUse
 from entrepot.ports.clock import Clock
-from entrepot.ports.reuse import Donor
+from entrepot.ports.reuse import ReuseSource
 from entrepot.ports.upstream import Upstream
 from entrepot.serving.channels import Channels
 from entrepot.serving.index_reader import PageReader
@@ -68,7 +68,7 @@ from entrepot.worker_pool import WorkerPool
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How this door serves."""
+    """How this proxy serves."""
 
     offline: bool = False
     refresh: bool = False
@@ -99,7 +99,7 @@ class Service:
         clock: Clock,
         rules: Rules,
         tally: Tally,
-        donors: Callable[[], Sequence[Donor]] = tuple,
+        donors: Callable[[], Sequence[ReuseSource]] = tuple,
         grown: Callable[[int], None] = lambda _count: None,
         company: Company | None = None,
     ) -> None:

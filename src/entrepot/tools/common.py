@@ -1,6 +1,6 @@
-"""The variables that lead every child through the door, whatever tool it is or calls.
+"""The variables that lead every child through the proxy, whatever tool it is or calls.
 
-Pure: environment and door come in, changes go out. What each client reads was found by experiment:
+Pure: environment and proxy come in, changes go out. What each client reads was found by experiment:
 pip 20.3 to 26.3, uv 0.13, poetry, pdm, requests, httpx, urllib, curl, git, npm, conda, rattler. Two
 rules matter most: both spellings of a variable are set, because clients disagree on which one wins;
 and a user's own CA file is never left in place, because it would hide the run's authority, but
@@ -13,10 +13,10 @@ import ipaddress
 import re
 from collections.abc import Collection, Mapping
 
-from entrepot.ports.client_setup import Door
+from entrepot.ports.client_setup import ProxyAddress
 
 MARKER = "ENTREPOT_RUN"
-"""Set for the child to ``HOST:PORT`` of the door: a ``run`` inside finds the outer one by it."""
+"""Set for the child to ``HOST:PORT`` of the proxy: a ``run`` inside finds the outer one by it."""
 PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 BUNDLE_VARIABLES = (
     "SSL_CERT_FILE",
@@ -43,34 +43,38 @@ RETRY_VARIABLES = (
 
 
 def common_environment(
-    environ: Mapping[str, str], door: Door, *, loopback_open: bool, hosts: Collection[str] = ()
+    environ: Mapping[str, str],
+    proxy: ProxyAddress,
+    *,
+    loopback_open: bool,
+    hosts: Collection[str] = (),
 ) -> dict[str, str | None]:
     """Variables to set for the child; ``None`` removes one.
 
-    ``REQUEST_METHOD`` and ``SSL_CERT_DIR`` stay as they are. Proxy variables carry the door's user
+    ``REQUEST_METHOD`` and ``SSL_CERT_DIR`` stay as they are. Proxy variables carry the proxy's user
     and token: they are visible to the child's user alone, as any process environment is.
 
     Args:
         environ: the user's variables, before any change.
-        door: where the child is led.
-        loopback_open: whether an index stands on loopback, so that loopback must come to the door
+        proxy: where the child is led.
+        loopback_open: whether an index stands on loopback, so that loopback must come to the proxy
             too.
         hosts: hosts of indexes: entries of the user's ``NO_PROXY`` that would lead the child past
-            the door to one of them are left out (:func:`no_proxy`).
+            the proxy to one of them are left out (:func:`no_proxy`).
     """
-    changes: dict[str, str | None] = dict.fromkeys(PROXY_VARIABLES, door.proxy)
+    changes: dict[str, str | None] = dict.fromkeys(PROXY_VARIABLES, proxy.proxy)
     changes.update(dict.fromkeys(("ALL_PROXY", "all_proxy")))
     # pip puts a proxy= of its configuration above HTTPS_PROXY, and PIP_PROXY above that (22.3 and
     # later).
-    changes["PIP_PROXY"] = door.proxy
+    changes["PIP_PROXY"] = proxy.proxy
     direct = no_proxy(environ, loopback_open=loopback_open, hosts=hosts)
     # One of the two set and the other empty would hide the list from uv, from git and from wget.
     changes.update(dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(direct) or None))
-    changes.update(dict.fromkeys(BUNDLE_VARIABLES, door.bundle))
-    changes.update({name: door.bundle for name in OPTIONAL_BUNDLE_VARIABLES if environ.get(name)})
-    if door.offline:
+    changes.update(dict.fromkeys(BUNDLE_VARIABLES, proxy.bundle))
+    changes.update({name: proxy.bundle for name in OPTIONAL_BUNDLE_VARIABLES if environ.get(name)})
+    if proxy.offline:
         changes.update(dict.fromkeys(RETRY_VARIABLES, "0"))
-    changes[MARKER] = _address(door.proxy)
+    changes[MARKER] = _address(proxy.proxy)
     return changes
 
 
@@ -79,10 +83,10 @@ def no_proxy(
 ) -> list[str]:
     """Entries for ``NO_PROXY``.
 
-    The user's own addresses in both spellings, then loopback unless it must come to the door.
+    The user's own addresses in both spellings, then loopback unless it must come to the proxy.
 
     Names are left out, all of them: one may turn out to serve an index's files, which only its
-    pages tell, and then a client would go straight there. The door obeys the user's list on its own
+    pages tell, and then a client would go straight there. The proxy obeys the user's list on its own
     way out, so that no connection takes another way.
     """
     own = [

@@ -1,6 +1,6 @@
-"""What a guide has found so far, and the one place where a URL becomes reportable.
+"""What a client setup has found so far, and the one place where a URL becomes reportable.
 
-Everything that ends in :class:`~entrepot.ports.client_setup.Guidance` goes through here, so that no
+Everything that ends in :class:`~entrepot.ports.client_setup.SetupAnswer` goes through here, so that no
 user, password or token of a URL can be reported by mistake, and only http and https ever count (a
 ``git+https`` or ``file`` URL is no index).
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from entrepot.ports.client_setup import Guidance
+from entrepot.ports.client_setup import SetupAnswer
 from entrepot.redaction import redacted_url
 from entrepot.tools.reading import is_file
 from entrepot.urls import authority_of
@@ -66,7 +66,7 @@ def looks_like_packages(url: str) -> bool:
 
 
 class Findings:
-    """A guide's answer while it is being put together.
+    """A client setup's answer while it is being put together.
 
     Args:
         environ: what ``${NAME}`` in a URL is replaced from.
@@ -140,9 +140,9 @@ class Findings:
         """A setting that cannot be neutralised, for the last line; said once."""
         self._warnings[sentence] = None
 
-    def guidance(self) -> Guidance:
+    def answer(self) -> SetupAnswer:
         """The answer."""
-        return Guidance(
+        return SetupAnswer(
             indexes=frozenset(self.indexes),
             closed=frozenset(self.closed),
             environment=self.environment,

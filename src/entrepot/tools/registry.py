@@ -1,6 +1,6 @@
 """The tools that are there: every folder of this package, found by looking.
 
-A folder takes part as soon as it has the module: ``child.py`` with a ``GUIDE`` makes it a tool that
+A folder takes part as soon as it has the module: ``child.py`` with a ``SETUP`` makes it a tool that
 can be led. No list is kept here or anywhere else. The modules are imported only when they are asked
 for.
 """
@@ -15,22 +15,22 @@ from functools import cache
 from types import ModuleType
 
 import entrepot.tools
-from entrepot.ports.client_setup import Guide
-from entrepot.ports.reuse import Donor
+from entrepot.ports.client_setup import ClientSetup
+from entrepot.ports.reuse import ReuseSource
 from entrepot.ports.tool import Surroundings
 
 
 @cache
-def guides() -> tuple[Guide, ...]:
-    """Every tool's guide, by name."""
-    return tuple(sorted(_found(), key=lambda guide: guide.name))
+def client_setups() -> tuple[ClientSetup, ...]:
+    """Every tool's client setup, by name."""
+    return tuple(sorted(_found(), key=lambda setup: setup.name))
 
 
-def _found() -> Iterator[Guide]:
-    return (module.GUIDE for module in _modules("child"))
+def _found() -> Iterator[ClientSetup]:
+    return (module.SETUP for module in _modules("child"))
 
 
-def donors(around: Surroundings) -> list[Donor]:
+def donors(around: Surroundings) -> list[ReuseSource]:
     """The caches of all tools that may hold what a URL brings."""
     return [donor for module in _modules("donor") for donor in module.donors(around)]
 

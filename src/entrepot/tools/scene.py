@@ -1,4 +1,4 @@
-"""The command as every guide looks at it: its words, its variables, the directories it works in.
+"""The command as every client setup looks at it: its words, its variables, the directories it works in.
 
 A command may call any tool below it (``make``, ``tox``, ``sh -c "..."``), so the words are read
 generously: strings with blanks are taken apart too, and an option counts wherever it stands.

@@ -1,6 +1,6 @@
 """Lines of a YAML file with the keys they stand under: enough to find URLs, without a YAML parser.
 
-A parser costs more time at the start of a command than all guides together, and would refuse files
+A parser costs more time at the start of a command than all client setups together, and would refuse files
 that conda itself takes. Flow sequences are read as text; anchors, tags and block scalars are not
 understood.
 """

@@ -1,8 +1,4 @@
-"""Adapters of ports/upstream.py, and what belongs to reaching upstream.
+"""The HTTP client behind ports/upstream.py, blind tunnels, the user's proxies and roots.
 
-Proxies, roots, blind tunnels.
-
-``client.open_upstream`` makes the client, ``tunnel.open_tunnel`` a raw stream,
-``proxies.ProxyRules`` reads the user's proxies and ``trust.merged_bundle`` the user's roots.
-Nothing is imported here: ``trust`` and ``proxies`` stay light.
+Nothing is imported here: ``trust`` and ``proxies`` are needed before the child starts.
 """

@@ -1,4 +1,4 @@
-"""The upstream adapter: an HTTP/1.1 client that changes nothing of what it carries.
+"""The upstream adapter: an HTTP/1.1 client that changes nothing of what it carries, and tunnels.
 
 Behind ``ports/upstream.py``. Never follows, retries, decodes, remembers cookies or adds a field but
 ``Host``, the framing and the credentials of a URL or proxy. Why not a library:
@@ -11,22 +11,30 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import quote
 
-from entrepot.errors import ProtocolMisuse, UpstreamProtocolError
+from entrepot.errors import ProtocolMisuse, UpstreamProtocolError, UpstreamUnreachable
 from entrepot.httpcache.messages import RequestHead
-from entrepot.ports.upstream import Answer, Upstream
+from entrepot.ports.upstream import Answer
 from entrepot.redaction import redacted_url
 from entrepot.upstream.dial import Dialer
 from entrepot.upstream.exchange import Connection, Exchange
-from entrepot.upstream.proxies import Origin, Proxy, ProxyRules, basic, parse_proxy, split_origin
+from entrepot.upstream.proxies import (
+    Origin,
+    Proxy,
+    ProxyRules,
+    basic,
+    parse_proxy,
+    split_authority,
+    split_origin,
+)
 
 IDLE_S = 60.0
-"""An unused connection is closed after this; most origins close earlier, which is noticed at once.
-"""
+"""Seconds after which an unused connection is closed; most origins close earlier."""
 IDLE_PER_ORIGIN = 64
 """Unused connections kept for one origin: uv opens 50 at a time."""
+TUNNEL_BUFFER = 256 * 1024
+"""Bytes that a tunnel's reader holds before it stops the sender (twice this at most)."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NOT_URI = re.compile(r"[^\x21-\x7e]+")
@@ -40,35 +48,39 @@ class UpstreamSettings:
     """For name, TCP, proxy and TLS together."""
     silence_timeout_s: float = 30
     """Longest wait for the next byte of an answer."""
-    ca_file: Path | None = None
-    """PEM bundle that replaces the default roots."""
     ca_pem: str | None = field(default=None, repr=False)
-    """The same as text (``trust.merged_bundle``), for bundles that are no file; wins over
-    ``ca_file``."""
+    """PEM text that replaces the default roots (``trust.merged_bundle``)."""
     proxies: ProxyRules = field(default_factory=ProxyRules)
     resolve: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """``HOST:PORT`` to the address to connect to instead; names in TLS and ``Host`` stay."""
 
+    def dialer(self) -> Dialer:
+        """Opens connections by these settings."""
+        return Dialer(self.resolve, self.ca_pem, self.connect_timeout_s)
 
-def open_upstream(settings: UpstreamSettings) -> Upstream:
-    """The client for these settings; use it within one running event loop and ``aclose`` it."""
-    return HttpUpstream(settings)
+    def proxy(self, url: str) -> Proxy | None:
+        """The user's proxy for an absolute URL.
+
+        Raises:
+            ValueError: that is no absolute http or https URL.
+            ConfigError: the proxy's address cannot be read.
+        """
+        address = self.proxies.proxy_for(url)
+        return parse_proxy(address, source="the proxy variables") if address else None
 
 
 Key = tuple[Origin, Proxy | None]
 
 
 class HttpUpstream:
-    """Upstream by HTTP/1.1 over TCP and TLS, with kept connections."""
+    """Upstream by HTTP/1.1 over TCP and TLS, with kept connections.
+
+    Use it within one running event loop, and ``aclose`` it.
+    """
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self._settings = settings
-        self._dialer = Dialer(
-            resolve=settings.resolve,
-            ca_file=settings.ca_file,
-            ca_pem=settings.ca_pem,
-            timeout_s=settings.connect_timeout_s,
-        )
+        self._dialer = settings.dialer()
         self._idle: dict[Key, list[Connection]] = {}
         self._keys: dict[Connection, Key] = {}
         self._closed = False
@@ -88,10 +100,9 @@ class HttpUpstream:
         url = redacted_url(request.url)
         try:
             origin = split_origin(request.url)
-            address = self._settings.proxies.proxy_for(request.url)
+            proxy = self._settings.proxy(request.url)
         except ValueError as exc:
             raise UpstreamProtocolError(f"{url} cannot be asked for: {exc}", url=url) from exc
-        proxy = parse_proxy(address, source="the proxy variables") if address else None
         length = _content_length(request, body)
         head = encode_head(
             request,
@@ -126,8 +137,6 @@ class HttpUpstream:
         self._idle.clear()
         await asyncio.sleep(0)  # lets the transports tell their protocols
 
-    # --- kept connections
-
     def _take(self, key: Key) -> Connection | None:
         """The connection used last: the least likely to be closed by the other side."""
         kept = self._idle.get(key, [])
@@ -155,6 +164,41 @@ class HttpUpstream:
         kept = self._idle.get(key, []) if key is not None else []
         if connection in kept:
             kept.remove(connection)
+
+
+async def open_tunnel(
+    host: str, port: int, settings: UpstreamSettings, *, tls: bool = False
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A byte stream to ``HOST:PORT``, of which nothing is looked at; the caller closes the writer.
+
+    The user's proxy is asked by CONNECT where the rules for https say so: what comes by CONNECT
+    goes on by CONNECT, an upgraded plain connection too (RFC 6455 §4.1).
+
+    Args:
+        host: a name or an address, without brackets.
+        port: 1 to 65535.
+        settings: how it is reached.
+        tls: speak TLS to ``HOST`` and give the plain text of it: for what came to us encrypted.
+
+    Raises:
+        UpstreamTimeout: no stream within the settings' time for connecting.
+        UpstreamUnreachable: the name does not resolve, nothing listens, or the proxy or TLS
+            refused.
+        UpstreamProtocolError: the proxy does not speak HTTP.
+        ConfigError: the proxy's address cannot be read.
+    """
+    origin = Origin("https", host.lower(), port)
+    try:
+        split_authority(origin.authority, port)
+    except ValueError as exc:  # nothing that could end a CONNECT line may reach a proxy
+        raise UpstreamUnreachable(str(exc)) from exc
+    url = f"https://{origin.authority}"
+    reader = asyncio.StreamReader(limit=TUNNEL_BUFFER)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport = await settings.dialer().open(
+        protocol, origin, proxy=settings.proxy(f"{url}/"), url=url, tunnel=not tls
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
 
 
 def encode_head(
@@ -189,25 +233,19 @@ def encode_head(
     ):
         lines.append(("Content-Length", "0"))
     absolute = f"http://{lines[0][1]}{target}" if to_proxy else target
-    return _joined(request, f"{request.method} {absolute} HTTP/1.1", lines)
-
-
-def _joined(request: RequestHead, first: str, lines: list[tuple[str, str]]) -> bytes:
-    bad = not _TOKEN.fullmatch(request.method) or any(
-        not _TOKEN.fullmatch(name) or any(c in value for c in "\r\n\0") for name, value in lines
+    text = [f"{request.method} {absolute} HTTP/1.1", *(f"{n}: {v}" for n, v in lines), "", ""]
+    is_sound = _TOKEN.fullmatch(request.method) and all(
+        _TOKEN.fullmatch(name) and not any(c in value for c in "\r\n\0") for name, value in lines
     )
     try:
-        raw = "\r\n".join([first, *(f"{name}: {value}" for name, value in lines), "", ""]).encode(
-            "latin-1"
-        )
+        if is_sound:
+            return "\r\n".join(text).encode("latin-1")
     except UnicodeEncodeError:
-        bad = True
-    if bad:
-        url = redacted_url(request.url)
-        raise UpstreamProtocolError(
-            f"the request for {url} has a field that no HTTP message may have", url=url
-        )
-    return raw
+        pass
+    url = redacted_url(request.url)
+    raise UpstreamProtocolError(
+        f"the request for {url} has a field that no HTTP message may have", url=url
+    )
 
 
 def _split_target(url: str) -> tuple[str, str]:

@@ -1,6 +1,4 @@
-"""Getting a byte stream to an origin.
-
-Addresses, TCP, TLS, the user's proxy, and every way in which that fails.
+"""A byte stream to an origin: addresses, TCP, TLS, the user's proxy, and how each fails.
 
 No HTTP but the one CONNECT exchange with a proxy. Whatever goes wrong leaves as an
 ``UpstreamError`` with a redacted URL and a sentence that a person understands; no credential is
@@ -15,7 +13,6 @@ import socket
 import ssl
 from collections.abc import Mapping
 from itertools import chain, zip_longest
-from pathlib import Path
 from typing import Any, cast
 
 from entrepot.errors import (
@@ -40,10 +37,10 @@ REPLY_LIMIT = 64 * 1024
 
 
 class Addresses:
-    """Names to addresses: fixed ones first, else the system's resolver, asked once for many who want the same name."""
+    """Names to addresses: fixed ones first, else the system's resolver, asked once for many."""
 
-    def __init__(self, fixed: Mapping[str, tuple[str, int]] | None = None) -> None:
-        self._fixed = {name.lower(): address for name, address in (fixed or {}).items()}
+    def __init__(self, fixed: Mapping[str, tuple[str, int]]) -> None:
+        self._fixed = {name.lower(): address for name, address in fixed.items()}
         self._known: dict[tuple[str, int], tuple[float, asyncio.Future[list[AddressInfo]]]] = {}
 
     async def find(self, host: str, port: int) -> list[AddressInfo]:
@@ -54,19 +51,14 @@ class Addresses:
         """
         loop = asyncio.get_running_loop()
         host, port = self._fixed.get(Origin("", host, port).authority, (host, port))
-        known = self._known.get((host, port))
-        if (
-            known is None
-            or known[0] < loop.time()
-            or (known[1].done() and (known[1].cancelled() or known[1].exception()))
-        ):
-            look_up: asyncio.Future[Any] = asyncio.ensure_future(
-                loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            )
-            known = self._known[host, port] = (loop.time() + REMEMBER_S, look_up)
-        infos = await asyncio.shield(
-            known[1]
-        )  # one who gives up must not take the answer from the others
+        until, asked = self._known.get((host, port), (0.0, None))
+        failed = asked and asked.done() and (asked.cancelled() or asked.exception())
+        if asked is None or until < loop.time() or failed:
+            look_up: Any = loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            asked = asyncio.ensure_future(look_up)
+            self._known[host, port] = loop.time() + REMEMBER_S, asked
+        # One who gives up must not take the answer from the others
+        infos = await asyncio.shield(asked)
         family = infos[0][0]
         turns = zip_longest(
             (i for i in infos if i[0] == family), (i for i in infos if i[0] != family)
@@ -121,7 +113,7 @@ async def _attempt(info: AddressInfo) -> socket.socket:
     return sock
 
 
-def client_context(ca_file: Path | None, ca_pem: str | None = None) -> ssl.SSLContext:
+def client_context(ca_pem: str | None) -> ssl.SSLContext:
     """A verifying TLS context for http/1.1.
 
     Not ``ssl.create_default_context``: Python 3.13's strict checks refuse private authorities that
@@ -129,28 +121,23 @@ def client_context(ca_file: Path | None, ca_pem: str | None = None) -> ssl.SSLCo
     them (``PARTIAL_CHAIN``).
 
     Args:
-        ca_file: PEM bundle that replaces the default roots; ``None``: the system's, else those
-            inside pip.
-        ca_pem: the same as text; wins over ``ca_file``.
+        ca_pem: PEM text that replaces the default roots; ``None``: the system's, else those inside
+            pip.
 
     Raises:
-        ConfigError: the bundle cannot be read or holds no certificate.
+        ConfigError: the text holds no certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["http/1.1"])
     try:
-        if ca_pem is not None:
-            context.load_verify_locations(cadata=ca_pem)
-        elif ca_file is not None:
-            context.load_verify_locations(cafile=ca_file)
-        else:
-            context.load_verify_locations(cadata=trust.merged_bundle({}).pem)
+        context.load_verify_locations(
+            cadata=trust.merged_bundle({}).pem if ca_pem is None else ca_pem
+        )
     except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "no certificate in it"
-        where = "the merged bundle" if ca_pem is not None else ca_file or "the system"
+        where = "the system" if ca_pem is None else "the merged bundle"
         raise ConfigError(
-            f"the roots in {where} cannot be used: {reason}", value=str(ca_file or "")
+            f"the roots in {where} cannot be used: no certificate in them", value=""
         ) from exc
     return context
 
@@ -159,15 +146,9 @@ class Dialer:
     """Opens connections with one set of addresses, roots and limits."""
 
     def __init__(
-        self,
-        *,
-        resolve: Mapping[str, tuple[str, int]],
-        ca_file: Path | None,
-        timeout_s: float,
-        ca_pem: str | None = None,
+        self, resolve: Mapping[str, tuple[str, int]], ca_pem: str | None, timeout_s: float
     ) -> None:
         self._addresses = Addresses(resolve)
-        self._ca_file = ca_file
         self._ca_pem = ca_pem
         self._timeout_s = timeout_s
         self._tls: ssl.SSLContext | None = None
@@ -197,6 +178,12 @@ class Dialer:
             UpstreamTimeout, UpstreamUnreachable, UpstreamProtocolError: as in
                 :mod:`entrepot.errors`.
         """
+        if proxy is not None and proxy.scheme not in {"http", "https"}:
+            raise UpstreamUnreachable(
+                f"the proxy {proxy} cannot be used: only http and https proxies can",
+                url=url,
+                hint="Set HTTPS_PROXY and HTTP_PROXY to an http proxy, or add the host to NO_PROXY",
+            )
         secure = origin.scheme == "https" and not tunnel
         near = origin if proxy is None else Origin(proxy.scheme, proxy.host, proxy.port)
         step = f"{near.authority}" if proxy is None else f"the proxy {proxy}"
@@ -204,7 +191,6 @@ class Dialer:
             async with asyncio.timeout(self._timeout_s):
                 if proxy is None:
                     return await self._reach(protocol, origin, secure=secure)
-                _check_kind(proxy, url)
                 if not secure and not tunnel:
                     return await self._reach(protocol, near, secure=proxy.scheme == "https")
                 reply = ConnectReply(origin.authority, proxy, url)
@@ -212,9 +198,8 @@ class Dialer:
                 try:
                     leftover = await reply.answer
                     step = origin.authority
-                    return await self._through(
-                        raw, protocol, leftover, origin.host if secure else None
-                    )
+                    server = origin.host if secure else None
+                    return await self._through(raw, protocol, leftover, server)
                 except BaseException:
                     raw.abort()
                     raise
@@ -276,14 +261,12 @@ class Dialer:
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:  # 28 ms for a usual bundle: not before the first https connection
-            self._tls = client_context(self._ca_file, self._ca_pem)
+            self._tls = client_context(self._ca_pem)
         return self._tls
 
 
 class ConnectReply(asyncio.Protocol):
-    """Asks a proxy for a tunnel and waits for its word.
-
-    ``answer`` is what came after the answer's head.
+    """Asks a proxy for a tunnel; ``answer`` becomes what came behind the head of its answer.
 
     Source: RFC 9110 §9.3.6; RFC 9112 §3.2.3.
     """
@@ -296,7 +279,6 @@ class ConnectReply(asyncio.Protocol):
         self._got = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask at once."""
         self._transport = cast("asyncio.Transport", transport)
         credentials = self._proxy.authorization
         lines = [f"CONNECT {self._authority} HTTP/1.1", f"Host: {self._authority}"]
@@ -304,12 +286,11 @@ class ConnectReply(asyncio.Protocol):
         self._transport.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
     def data_received(self, data: bytes) -> None:
-        """Collect the head; nothing after it is read before the next protocol has taken over."""
         self._got += data
         head, found, rest = self._got.partition(b"\r\n\r\n")
         if self.answer.done() or not (found or len(self._got) > REPLY_LIMIT):
             return
-        self._transport.pause_reading()
+        self._transport.pause_reading()  # until the next protocol has taken over
         words = head.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
         if found and len(words) > 1 and words[0].startswith("HTTP/1.") and words[1][:1] == "2":
             self.answer.set_result(rest)
@@ -317,39 +298,24 @@ class ConnectReply(asyncio.Protocol):
             self.answer.set_exception(self._refusal(words))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's name
-        """A proxy that hangs up has refused."""
         if not self.answer.done():
-            self.answer.set_exception(
-                UpstreamUnreachable(
-                    f"the proxy {self._proxy} closed the connection on CONNECT to {self._authority}",
-                    url=self._url,
-                )
-            )
+            text = f"the proxy {self._proxy} closed the connection on CONNECT to {self._authority}"
+            self.answer.set_exception(UpstreamUnreachable(text, url=self._url))
 
     def _refusal(self, words: list[str]) -> UpstreamError:
         if not words[0].startswith("HTTP/1.") or len(words) < 2:
-            return UpstreamProtocolError(
-                f"the proxy {self._proxy} does not speak HTTP", url=self._url
-            )
+            text = f"the proxy {self._proxy} does not speak HTTP"
+            return UpstreamProtocolError(text, url=self._url)
         if words[1] == "407":
             return UpstreamUnreachable(
                 f"the proxy {self._proxy} wants credentials for {self._authority} (407)",
                 url=self._url,
                 hint="Put them into the proxy's address: http://USER:PASSWORD@HOST:PORT",
             )
-        said = " ".join(words[1:])
-        return UpstreamUnreachable(
-            f"the proxy {self._proxy} refused the way to {self._authority}: {said}", url=self._url
+        text = (
+            f"the proxy {self._proxy} refused CONNECT to {self._authority}: {' '.join(words[1:])}"
         )
-
-
-def _check_kind(proxy: Proxy, url: str) -> None:
-    if proxy.scheme not in {"http", "https"}:
-        raise UpstreamUnreachable(
-            f"the proxy {proxy} is none that entrepot can use: only http and https proxies",
-            url=url,
-            hint="Set HTTPS_PROXY and HTTP_PROXY to an http proxy, or name the host in NO_PROXY.",
-        )
+        return UpstreamUnreachable(text, url=self._url)
 
 
 def failure(
@@ -372,16 +338,11 @@ def failure(
             hint="If its authority is your own, name its PEM file in SSL_CERT_FILE.",
         )
     if isinstance(exc, ssl.SSLError):
-        return UpstreamUnreachable(
-            f"TLS with {where} failed: {(exc.reason or str(exc)).replace('_', ' ').lower()}",
-            url=url,
-        )
+        reason = (exc.reason or str(exc)).replace("_", " ").lower()
+        return UpstreamUnreachable(f"TLS with {where} failed: {reason}", url=url)
     if isinstance(exc, socket.gaierror):
-        if exc.errno == socket.EAI_AGAIN:
-            return UpstreamUnreachable(
-                f"{host} does not resolve: the name server gave no answer", url=url
-            )
-        return UpstreamUnreachable(f"{host} does not resolve", url=url)
+        silent = ": the name server gave no answer" if exc.errno == socket.EAI_AGAIN else ""
+        return UpstreamUnreachable(f"{host} does not resolve{silent}", url=url)
     if isinstance(exc, ConnectionRefusedError):
         return UpstreamUnreachable(f"nothing listens at {where}", url=url)
     if isinstance(exc, ConnectionError):

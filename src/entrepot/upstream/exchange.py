@@ -33,6 +33,7 @@ class Exchange:
 
     def __init__(self, connection: Connection, method: str, url: str, silence_s: float) -> None:
         self._connection = connection
+        self._who = connection.authority
         self._is_head = method == "HEAD"
         self._url = url
         self._silence_s = silence_s
@@ -68,12 +69,10 @@ class Exchange:
 
     @property
     def head(self) -> ResponseHead:
-        """Status and fields as upstream sent them."""
         assert self._head is not None  # answers are given out after their head
         return self._head
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body; see ``ports/upstream.py``."""
         while True:
             if self._buffer:
                 chunk = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)
@@ -89,7 +88,6 @@ class Exchange:
                 await self._wait()
 
     async def aclose(self) -> None:
-        """Drop the connection unless the whole answer came."""
         self._connection.leave(self)
 
     # --- what the connection calls
@@ -107,12 +105,15 @@ class Exchange:
             await self._wait()
 
     def feed(self, data: bytes) -> None:
-        """Bytes from the socket."""
         self._active_at = self._connection.loop.time()
         if self._expected is None or self.complete:
             self._parse(data)
         else:
-            self._count(data, self._expected - self.received)
+            # More of a body of known length: no parser, which would copy every byte
+            missing = self._expected - self.received
+            self._ambiguous |= len(data) > missing
+            self.on_body(data if len(data) <= missing else data[:missing])
+            self.complete = self.received == self._expected
         self._wake()
 
     def ended(self, exc: Exception | None) -> None:
@@ -126,11 +127,8 @@ class Exchange:
         elif self._until_close and exc is None:
             self.complete = True  # RFC 9112 §6.3: the end of such a body is the connection's
         else:
-            self.fail(
-                TruncatedBody(
-                    f"{did} in the middle of the body", url=self._url, received=self.received
-                )
-            )
+            text = f"{did} in the middle of the body"
+            self.fail(TruncatedBody(text, url=self._url, received=self.received))
         self._wake()
 
     def fail(self, error: BaseException) -> None:
@@ -141,10 +139,7 @@ class Exchange:
         self._wake()
 
     def sending(self, *, clients_turn: bool) -> None:
-        """The request's body moved on.
-
-        Silence counts from now, and not while our own client is slow.
-        """
+        """The request's body moved on: silence counts from now, not while our client is slow."""
         self._active_at = self._connection.loop.time()
         self._clients_turn = clients_turn
 
@@ -161,24 +156,21 @@ class Exchange:
     # --- what httptools calls; nothing here may raise
 
     def on_message_begin(self) -> None:
-        """A message after the final one is junk: the connection cannot be trusted further."""
         self._reason = b""
         self._lines = []
+        # A message after the final one is junk: the connection cannot be trusted further
         self._ambiguous |= self.complete
 
     def on_status(self, reason: bytes) -> None:
-        """A piece of the reason phrase."""
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A field line; trailers are dropped (RFC 9110 §6.5.1: they may be)."""
-        if self._head is None:
+        if self._head is None:  # trailers are dropped (RFC 9110 §6.5.1: they may be)
             self._lines.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
 
     def on_headers_complete(self) -> None:
-        """A head is whole: an interim one (1xx) is passed over (RFC 9110 §15.2)."""
         status = self._parser.get_status_code()
-        self._interim = 100 <= status < 200
+        self._interim = 100 <= status < 200  # passed over (RFC 9110 §15.2)
         if self._interim or self.complete or self._head is not None:
             return
         if any(c in value for _, value in self._lines for c in "\r\n\0"):
@@ -197,15 +189,13 @@ class Exchange:
         self._until_close = not bodiless and coding is None and length is None
         if not bodiless and coding is None and length is not None:
             self._expected = int(length)  # llhttp has checked that it is one number
-        self._keeps_alive = bool(
-            self._parser.should_keep_alive()
-        )  # true only now: llhttp forgets it with the message
+        # Known only now: llhttp forgets it with the message
+        self._keeps_alive = bool(self._parser.should_keep_alive())
         self._head = ResponseHead(status, headers, self._reason.decode("latin-1"))
         if self._is_head:  # llhttp does not know that no body follows
             self.complete = True
 
     def on_body(self, data: bytes) -> None:
-        """A piece of body."""
         if self.complete or self._error is not None:
             self._ambiguous = True
             return
@@ -214,15 +204,10 @@ class Exchange:
         self._buffer.append(data)
 
     def on_message_complete(self) -> None:
-        """The end of an interim head or of the answer."""
         if not self._interim and self._head is not None and self._error is None:
             self.complete = True
 
     # --- inside
-
-    @property
-    def _who(self) -> str:
-        return self._connection.authority
 
     def _parse(self, data: bytes) -> None:
         if self._head is None:
@@ -230,35 +215,20 @@ class Exchange:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.fail(
-                UpstreamProtocolError(
-                    f"{self._who} switched protocols unasked (101)", url=self._url
-                )
-            )
+            text = f"{self._who} switched protocols unasked (101)"
+            self.fail(UpstreamProtocolError(text, url=self._url))
         except httptools.HttpParserError as exc:
             self._refuse(str(exc))
         if self._head is None and self._head_bytes > HEAD_LIMIT:
             self._refuse(f"no whole head in {HEAD_LIMIT} bytes")
 
-    def _count(self, data: bytes, missing: int) -> None:
-        """More of a body of known length: no parser, which would copy every byte."""
-        self._ambiguous |= len(data) > missing
-        self.on_body(data if len(data) <= missing else data[:missing])
-        self.complete = self.received == self._expected
-
     def _refuse(self, why: str) -> None:
         if self._head is None:
-            self.fail(
-                UpstreamProtocolError(
-                    f"{self._who} sent no HTTP that can be passed on: {why}", url=self._url
-                )
-            )
+            text = f"{self._who} sent no HTTP that can be passed on: {why}"
+            self.fail(UpstreamProtocolError(text, url=self._url))
         elif not self.complete:
-            self.fail(
-                TruncatedBody(
-                    f"{self._who} sent a damaged body: {why}", url=self._url, received=self.received
-                )
-            )
+            text = f"{self._who} sent a damaged body: {why}"
+            self.fail(TruncatedBody(text, url=self._url, received=self.received))
         else:
             self._ambiguous = True
 
@@ -382,14 +352,12 @@ class Connection(asyncio.Protocol):
     # --- what the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """TCP, and TLS if any, stand."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes for the exchange; on an idle connection they are nobody's, and it is closed."""
         exchange = self._exchange
         if exchange is None:
-            self.drop()
+            self.drop()  # an idle connection: these bytes belong to no request
             return
         exchange.feed(data)
         if exchange.complete:
@@ -399,11 +367,9 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """Close our side too."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Gone, by either side."""
         self._lost = True
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -414,11 +380,9 @@ class Connection(asyncio.Protocol):
         self._on_lost(self)
 
     def pause_writing(self) -> None:
-        """The socket's send buffer is full."""
         self._drained = self.loop.create_future()
 
     def resume_writing(self) -> None:
-        """There is room again."""
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._drained = None
@@ -427,21 +391,16 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, exchange: Exchange) -> None:
         """The answer is whole: on to the next request, or away."""
+        self._exchange = None
         if self._sender is not None and not self._sender.done():
-            # RFC 9112 §9.3: an answer before the end of the request; whether the rest is read,
-            # nobody knows
-            self._exchange = None
+            # RFC 9112 §9.3: an answer before the end of the request; nobody knows whether the rest
+            # is read
             self.drop()
             return
-        self._exchange = None
         self._sender = None
         if self._paused:
             self._resume()
-        if (
-            exchange.allows_reuse
-            and self._transport is not None
-            and not self._transport.is_closing()
-        ):
+        if exchange.allows_reuse and self.usable:
             self._on_idle(self)
         elif self._transport is not None:
             self._transport.close()
@@ -464,25 +423,21 @@ class Connection(asyncio.Protocol):
                 exchange.sending(clients_turn=False)
                 sent += len(data)
                 if length is not None and sent > length:
-                    raise ProtocolMisuse(
-                        f"a request body of more than the {length} bytes that were announced"
-                    )
+                    break
                 if data:
-                    self._transport.write(
-                        data if length is not None else b"%x\r\n%b\r\n" % (len(data), data)
-                    )
+                    chunk = data if length is not None else b"%x\r\n%b\r\n" % (len(data), data)
+                    self._transport.write(chunk)
                 if self._drained is not None:
                     await self._drained
                 exchange.sending(clients_turn=True)
             if length is None:
                 self._transport.write(b"0\r\n\r\n")
             elif sent != length:
-                raise ProtocolMisuse(
-                    f"a request body of {sent} bytes where {length} were announced"
-                )
+                text = f"a request body of {sent} bytes where {length} were announced"
+                exchange.fail(ProtocolMisuse(text))
         except asyncio.CancelledError:
             raise
-        except BaseException as exc:  # noqa: BLE001 -- whatever the client's side raised belongs to whoever waits for the answer
+        except BaseException as exc:  # noqa: BLE001  (it is for the one who waits for the answer)
             exchange.fail(exc)
         finally:
             exchange.sending(clients_turn=False)

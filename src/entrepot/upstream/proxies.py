@@ -1,6 +1,4 @@
-"""Which requests go through the user's own HTTP proxy.
-
-Rules read from an environment, and nothing else.
+"""Which requests go through the user's own HTTP proxy: rules read from an environment.
 
 No sockets, no look-ups, no reading of ``os.environ``: the mapping comes in. Credentials of a proxy
 are used by ``dial.py`` and shown by nobody; every text made here is free of them.
@@ -10,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -22,10 +20,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks5": 1080, "soc
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Scheme, host and port of a URL.
-
-    The host in lower case, an IPv6 address without its brackets.
-    """
+    """Scheme, host (lower case, an IPv6 address without its brackets) and port of a URL."""
 
     scheme: str
     host: str
@@ -33,16 +28,13 @@ class Origin:
 
     @property
     def authority(self) -> str:
-        """``HOST:PORT`` with brackets around an IPv6 address, as CONNECT wants it (RFC 9110 §9.3.6)."""
+        """``HOST:PORT``, an IPv6 address in brackets, as CONNECT wants it (RFC 9110 §9.3.6)."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy to connect to.
-
-    ``authorization`` is the whole ``Proxy-Authorization`` value and never shown.
-    """
+    """A proxy; ``authorization`` is its whole ``Proxy-Authorization`` value and never shown."""
 
     scheme: str
     host: str
@@ -130,20 +122,15 @@ def basic(userinfo: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ProxyRules:
-    """The user's proxies. ``repr`` shows no credentials.
-
-    ``through`` names hosts (``HOST`` or ``HOST:PORT``) that go through the proxy although they are
-    loopback; everything else on loopback is always asked directly.
-    """
+    """The user's proxies. ``repr`` shows no credentials. Loopback is always asked directly."""
 
     http: str | None = field(default=None, repr=False)
     https: str | None = field(default=None, repr=False)
     no_proxy: tuple[str, ...] = ()
-    through: frozenset[str] = frozenset()
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str], *, through: Iterable[str] = ()) -> ProxyRules:
-        """The rules of ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy`` in both cases.
+    def from_environ(cls, environ: Mapping[str, str]) -> ProxyRules:
+        """The rules of ``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy`` in both cases.
 
         Lower case wins, and an empty lower-case variable hides the upper-case one (pip, requests,
         urllib, curl). ``ALL_PROXY`` stands in for what the scheme's own variable does not set.
@@ -158,7 +145,6 @@ class ProxyRules:
             http=(every if own is None else own) or None,
             https=(every if secure is None else secure) or None,
             no_proxy=tuple((_either(environ, "no_proxy") or "").replace(",", " ").split()),
-            through=frozenset(name.lower() for name in through),
         )
 
     def proxy_for(self, url: str) -> str | None:
@@ -169,9 +155,7 @@ class ProxyRules:
         """
         origin = split_origin(url)
         proxy = self.https if origin.scheme == "https" else self.http
-        if proxy is None:
-            return None
-        if is_loopback(origin.host) and not {origin.host, origin.authority} & self.through:
+        if proxy is None or is_loopback(origin.host):
             return None
         return None if any(_matches(entry, origin) for entry in self.no_proxy) else proxy
 

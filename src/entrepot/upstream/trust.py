@@ -10,28 +10,20 @@ import binascii
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT_VARIABLES = (
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "PIP_CERT",
-    "CONDA_SSL_VERIFY",
+ROOT_VARIABLES = tuple(
+    "SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE PIP_CERT CONDA_SSL_VERIFY".split()
 )
 """Variables whose file replaces the roots of the clients that read them."""
-ADDING_VARIABLES = (
-    "GIT_SSL_CAINFO",
-    "NODE_EXTRA_CA_CERTS",
-    "NPM_CONFIG_CAFILE",
-    "npm_config_cafile",
+ADDING_VARIABLES = tuple(
+    "GIT_SSL_CAINFO NODE_EXTRA_CA_CERTS NPM_CONFIG_CAFILE npm_config_cafile".split()
 )
 """Variables of clients that package tools do not share: their file is added, it does not stand for
 all roots."""
-SWITCHES = frozenset(
-    ("", "0", "1", "true", "false", "yes", "no", "on", "off", "truststore", "<truststore>")
-)
+SWITCHES = frozenset("0 1 true false yes no on off truststore <truststore>".split())
 """Values of ``CONDA_SSL_VERIFY`` that name no file."""
 
 _USUAL_PLACES = (
@@ -87,7 +79,11 @@ def merged_bundle(
     if not add(_named(environ, ROOT_VARIABLES)):
         add(("the system's roots", path) for path in system_roots())
         if not seen:
-            add([("pip's own roots", path) for path in _certifi()])
+            # pip is a dependency, its vendored certifi is not promised
+            with suppress(ImportError):
+                from pip._vendor import certifi  # noqa: PLC0415
+
+                add([("pip's own roots", Path(certifi.where()))])
     add(_named(environ, ADDING_VARIABLES))
     if directories and environ.get("SSL_CERT_DIR"):
         add(
@@ -100,10 +96,7 @@ def merged_bundle(
 
 
 def system_roots() -> list[Path]:
-    """OpenSSL's compiled-in file if it is there, else its directory.
-
-    None on systems that keep roots elsewhere.
-    """
+    """OpenSSL's compiled-in file if it is there, else its directory; none on other systems."""
     import ssl  # noqa: PLC0415 -- where nothing else needs TLS its 17 ms are not spent
 
     paths = ssl.get_default_verify_paths()
@@ -113,15 +106,6 @@ def system_roots() -> list[Path]:
     # interpreters that bring their own OpenSSL (uv's, conda's) may have been compiled with a path
     # that is not here
     return [path for path in map(Path, _USUAL_PLACES) if path.exists()][:1]
-
-
-def _certifi() -> list[Path]:
-    """The bundle inside pip: pip is a dependency, its vendored certifi is not promised."""
-    try:
-        from pip._vendor import certifi  # noqa: PLC0415 -- only where the system has no roots
-    except ImportError:
-        return []
-    return [Path(certifi.where())]
 
 
 def _named(environ: Mapping[str, str], names: Iterable[str]) -> Iterator[tuple[str, Path]]:

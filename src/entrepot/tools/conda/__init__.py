@@ -1,1 +1,1 @@
-"""conda's guide, mamba's and micromamba's with it: they read the same files."""
+"""conda's client setup, mamba's and micromamba's with it: they read the same files."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.findings import Findings, reportable
 from entrepot.tools.reading import is_dir, is_file, line_of, read_text
 from entrepot.tools.scan import follow, scan, take_lock
@@ -47,19 +47,19 @@ _FALSE = frozenset(
 )
 
 
-class CondaGuide:
+class CondaSetup:
     """conda and mamba, by themselves or below another command."""
 
     name = "conda"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         found.add_all(scene.variable(*_CHANNEL_VARIABLES))
         certificates = list(scene.variable("CONDA_CLIENT_SSL_CERT", "MAMBA_CLIENT_SSL_CERT"))
         for path in condarc_files(scene):
-            certificates += _condarc(found, scene, path, door)
+            certificates += _condarc(found, scene, path, proxy)
         _words(found, scene)
         for path in _environment_files(scene):
             _environment(found, scene, path)
@@ -71,7 +71,7 @@ class CondaGuide:
         for url in BUILT_IN:
             if authority_of(url) not in found.closed:
                 found.add(url)
-        return found.guidance()
+        return found.answer()
 
 
 def condarc_files(scene: Scene) -> Iterator[Path]:
@@ -120,7 +120,7 @@ def _directory(path: Path) -> list[Path]:
     )
 
 
-def _condarc(found: Findings, scene: Scene, path: Path, door: Door | None) -> list[str]:
+def _condarc(found: Findings, scene: Scene, path: Path, proxy: ProxyAddress | None) -> list[str]:
     """Read one file; the client certificates it names."""
     certificates = []
     for keys, value in lines(read_text(path)):
@@ -130,11 +130,11 @@ def _condarc(found: Findings, scene: Scene, path: Path, door: Door | None) -> li
             _channel(found, value, keys)
         elif keys[0] == "ssl_verify" and value.lower() not in _FALSE:
             # REQUESTS_CA_BUNDLE beats it for conda; mamba has a variable of its own.
-            if found.bundle(value, scene.cwd, scene.home) and door is not None:
-                found.environment["MAMBA_SSL_VERIFY"] = door.bundle
+            if found.bundle(value, scene.cwd, scene.home) and proxy is not None:
+                found.environment["MAMBA_SSL_VERIFY"] = proxy.bundle
         elif keys[0] == "client_ssl_cert":
             certificates.append(value)
-        elif keys[0] == "proxy_servers" and door is not None and scene.may_run(*_CLIENTS):
+        elif keys[0] == "proxy_servers" and proxy is not None and scene.may_run(*_CLIENTS):
             place = line_of(path, "proxy_servers")
             found.warn(
                 f"proxy_servers in {place} stands above the environment for conda: what it downloads goes past the cache"
@@ -207,4 +207,4 @@ def _environment(found: Findings, scene: Scene, path: Path) -> None:
             found.add_all(value.partition("::")[0])
 
 
-GUIDE = CondaGuide()
+SETUP = CondaSetup()

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from entrepot.httpcache.messages import Headers, ResponseHead
 from entrepot.names import CONDA_SUFFIXES, filename_of
-from entrepot.ports.reuse import Donor
+from entrepot.ports.reuse import ReuseSource
 from entrepot.ports.tool import Surroundings
 from entrepot.urls import canonical_url
 
 
 @dataclass(frozen=True, slots=True)
-class Donation:
+class ReusableResponse:
     """An archive that lies in a cache under the name that is asked for."""
 
     path: Path
@@ -57,7 +57,7 @@ class Donation:
         return self.path.open("rb")
 
 
-def donors(around: Surroundings) -> list[Donor]:
+def donors(around: Surroundings) -> list[ReuseSource]:
     """All caches of conda and mamba that are known, as one source."""
     return [Archives(around).find]
 
@@ -81,7 +81,7 @@ class Archives:
 
         return package_folders(self._around)
 
-    def find(self, url: str) -> Donation | None:
+    def find(self, url: str) -> ReusableResponse | None:
         """What lies under the URL's file name.
 
         Of several what came from this URL, else the first.
@@ -95,13 +95,13 @@ class Archives:
         return next((each for each in found if _origin(each.path) == canonical_url(url)), found[0])
 
 
-def _archive(path: Path) -> Donation | None:
+def _archive(path: Path) -> ReusableResponse | None:
     try:
         about = os.lstat(path)
     except OSError:
         return None
     return (
-        Donation(path, about.st_size, about.st_mtime)
+        ReusableResponse(path, about.st_size, about.st_mtime)
         if stat.S_ISREG(about.st_mode) and about.st_size
         else None
     )

@@ -93,7 +93,7 @@ class Solver:
         return [[*words, *alone, *channels, *wanted.specs]]
 
     def environment(self, platform: str, folder: Path) -> dict[str, str]:
-        """Variables on top of those that lead it through the door."""
+        """Variables on top of those that lead it through the proxy."""
         cache = str(folder / "pkgs")
         return {
             "CONDA_PKGS_DIRS": cache,

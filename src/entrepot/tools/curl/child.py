@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.findings import Findings
 from entrepot.tools.reading import is_file, line_of, read_text
 from entrepot.tools.scene import Scene, positional_urls, values_after
@@ -40,17 +40,17 @@ _NOT_FETCHED = (
 )
 
 
-class CurlGuide:
+class CurlSetup:
     """curl, by itself or below another command."""
 
     name = "curl"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         if not scene.runs("curl"):
-            return found.guidance()
+            return found.answer()
         words = scene.after("curl")
         named = {"proxy"} if any(_is_proxy(word) for word in words) else set()
         for value in values_after(words, "--cacert"):
@@ -61,14 +61,14 @@ class CurlGuide:
         not_fetched = (*_NOT_FETCHED, *filter(_is_proxy, words))
         found.add_all(positional_urls(scene.words, but_after=not_fetched))
         configured = {
-            name for path in _curlrc(scene) for name in _configured(found, scene, path, door)
+            name for path in _curlrc(scene) for name in _configured(found, scene, path, proxy)
         }
         if "cert" in named | configured:
             found.close(found.indexes)
             found.warn("curl is given a client certificate: what it fetches goes past the cache")
-        if door is not None:
-            _lead(found, scene, door, named=named, configured=configured)
-        return found.guidance()
+        if proxy is not None:
+            _lead(found, scene, proxy, named=named, configured=configured)
+        return found.answer()
 
 
 def _is_proxy(word: str) -> bool:
@@ -92,7 +92,9 @@ def _curlrc(scene: Scene) -> Iterator[Path]:
     yield from [path for path in places[1:] if is_file(path)][: 0 if is_file(places[0]) else 1]
 
 
-def _configured(found: Findings, scene: Scene, path: Path, door: Door | None) -> Iterator[str]:
+def _configured(
+    found: Findings, scene: Scene, path: Path, proxy: ProxyAddress | None
+) -> Iterator[str]:
     """Read a configuration file; yields ``cacert`` and ``cert`` when it names them.
 
     Paths count from the working directory.
@@ -113,7 +115,7 @@ def _configured(found: Findings, scene: Scene, path: Path, door: Door | None) ->
             yield "cert"
         elif (
             name in ("x", "proxy", "preproxy", "socks5", "socks5-hostname", "noproxy")
-            and door is not None
+            and proxy is not None
         ):
             place = line_of(path, words[0])
             found.warn(
@@ -124,13 +126,13 @@ def _configured(found: Findings, scene: Scene, path: Path, door: Door | None) ->
 
 
 def _lead(
-    found: Findings, scene: Scene, door: Door, *, named: set[str], configured: set[str]
+    found: Findings, scene: Scene, proxy: ProxyAddress, *, named: set[str], configured: set[str]
 ) -> None:
     """Proxy flags dropped, ``--cacert`` led to the merged bundle, which also beats a ``cacert`` of ``.curlrc``."""
     if scene.starts("curl"):
         argv = _without_flags(scene.command.argv)
         if "cacert" in named | configured:
-            argv = (*argv, "--cacert", door.bundle)
+            argv = (*argv, "--cacert", proxy.bundle)
         found.argv = argv if argv != scene.command.argv else None
     elif "proxy" in named:
         found.warn(
@@ -155,4 +157,4 @@ def _without_flags(argv: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-GUIDE = CurlGuide()
+SETUP = CurlSetup()

@@ -1,4 +1,4 @@
-"""How git is led: its hosts are never opened, only its way to the door is kept free.
+"""How git is led: its hosts are never opened, only its way to the proxy is kept free.
 
 ``http.proxy`` of git's configuration stands above the environment; settings given by
 ``GIT_CONFIG_COUNT`` stand above the files. A setting for one URL (``http.URL.proxy``) beats the
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.findings import Findings
 from entrepot.tools.reading import is_file, read_text
 from entrepot.tools.scene import Scene
@@ -21,13 +21,13 @@ _SECTION = re.compile(r'^\[\s*(?P<name>[\w.-]+)(?:\s+"(?P<sub>[^"]*)")?\s*\](?P<
 _LED = frozenset(("proxy", "sslcainfo"))
 
 
-class GitGuide:
+class GitSetup:
     """git, by itself or below another command."""
 
     name = "git"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         override: dict[str, str] = {}
@@ -39,13 +39,15 @@ class GitGuide:
                 found.bundle(value, scene.cwd, scene.home)
             elif key == "sslcert":
                 found.close([sub])
-            if key in _LED and door is not None:
-                override[name] = door.proxy if key == "proxy" else door.bundle
+            if key in _LED and proxy is not None:
+                override[name] = proxy.proxy if key == "proxy" else proxy.bundle
         if override:
             found.environment.update(_added(scene, override))
-        if door is not None and any(word.lower().startswith("http.proxy=") for word in scene.words):
-            found.warn("git is given -c http.proxy: what it fetches does not go through the door")
-        return found.guidance()
+        if proxy is not None and any(
+            word.lower().startswith("http.proxy=") for word in scene.words
+        ):
+            found.warn("git is given -c http.proxy: what it fetches does not go through the proxy")
+        return found.answer()
 
 
 def _files(scene: Scene) -> Iterator[Path]:
@@ -89,4 +91,4 @@ def _added(scene: Scene, override: dict[str, str]) -> dict[str, str]:
     return changes
 
 
-GUIDE = GitGuide()
+SETUP = GitSetup()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.findings import Findings
 from entrepot.tools.reading import read_text
 from entrepot.tools.scene import Scene
@@ -17,13 +17,13 @@ from entrepot.tools.scene import Scene
 _PROXIES = frozenset(("proxy", "https-proxy", "http-proxy"))
 
 
-class NpmGuide:
+class NpmSetup:
     """npm, by itself or below another command."""
 
     name = "npm"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         for path in _npmrc(scene):
@@ -31,13 +31,13 @@ class NpmGuide:
                 if (
                     key == "cafile"
                     and found.bundle(value, scene.cwd, scene.home)
-                    and door is not None
+                    and proxy is not None
                 ):
-                    found.environment["npm_config_cafile"] = door.bundle
-                elif key in _PROXIES and door is not None:
-                    found.environment["npm_config_proxy"] = door.proxy
-                    found.environment["npm_config_https_proxy"] = door.proxy
-        return found.guidance()
+                    found.environment["npm_config_cafile"] = proxy.bundle
+                elif key in _PROXIES and proxy is not None:
+                    found.environment["npm_config_proxy"] = proxy.proxy
+                    found.environment["npm_config_https_proxy"] = proxy.proxy
+        return found.answer()
 
 
 def _npmrc(scene: Scene) -> Iterator[Path]:
@@ -59,4 +59,4 @@ def _items(path: Path) -> Iterator[tuple[str, str]]:
             yield key.strip().lower(), value.strip().strip("\"'")
 
 
-GUIDE = NpmGuide()
+SETUP = NpmSetup()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import add_requirements, projects, scripts
@@ -18,14 +18,14 @@ from entrepot.tools.scan import take_lock
 from entrepot.tools.scene import Scene, positional_urls, values_after
 
 
-class PdmGuide:
+class PdmSetup:
     """pdm, by itself or below another command."""
 
     name = "pdm"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
-        del door
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
+        del proxy
         scene = Scene.of(command)
         found = Findings(scene.environ)
         for path, data in (*projects(scene), *scripts(scene)):
@@ -40,7 +40,7 @@ class PdmGuide:
             found.add_all(positional_urls(scene.words, but_after=()))
         for url in default_index():
             found.add(url)
-        return found.guidance()
+        return found.answer()
 
 
 def _project(found: Findings, scene: Scene, path: Path, data: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ def _project(found: Findings, scene: Scene, path: Path, data: dict[str, Any]) ->
 
 
 def _source(found: Findings, scene: Scene, source: dict[str, Any], name: str, path: Path) -> None:
-    """One source. ``verify_ssl = false`` asks for less than the door gives.
+    """One source. ``verify_ssl = false`` asks for less than the proxy gives.
 
     ``ca_certs`` beats every variable.
     """
@@ -106,4 +106,4 @@ def _configuration(found: Findings, scene: Scene, path: Path, data: dict[str, An
             _source(found, scene, source, name, path)
 
 
-GUIDE = PdmGuide()
+SETUP = PdmSetup()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.defaults import UNKNOWN, default_index
 from entrepot.tools.findings import URL, Findings
 from entrepot.tools.projects import add_requirements, projects, scripts
@@ -48,13 +48,13 @@ class _Setting:
     """Relative paths count from here."""
 
 
-class PipGuide:
+class PipSetup:
     """pip, by itself or below another command."""
 
     name = "pip"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         settings = list(_settings(scene))
@@ -69,9 +69,9 @@ class PipGuide:
         if not default_index():
             found.warn(UNKNOWN)
         _trust(found, scene, settings, told)
-        if door is not None:
-            _lead(found, scene, settings, door)
-        return found.guidance()
+        if proxy is not None:
+            _lead(found, scene, settings, proxy)
+        return found.answer()
 
 
 def _settings(scene: Scene) -> Iterator[_Setting]:
@@ -203,7 +203,7 @@ def _named(setting: _Setting) -> str:
     return f"{setting.name} in {line_of(Path(setting.origin), setting.name)}"
 
 
-def _lead(found: Findings, scene: Scene, settings: list[_Setting], door: Door) -> None:
+def _lead(found: Findings, scene: Scene, settings: list[_Setting], proxy: ProxyAddress) -> None:
     """Neutralise or name what stands above the environment."""
     flags = [
         setting
@@ -212,7 +212,7 @@ def _lead(found: Findings, scene: Scene, settings: list[_Setting], door: Door) -
     ]
     configured = [s for s in settings if s.name == "proxy" and s.level not in ("env", "flag")]
     if flags and _is_directly_pip(scene.command.argv):
-        found.argv = _without_flags(scene.command.argv, door)
+        found.argv = _without_flags(scene.command.argv, proxy)
     elif flags:
         _lead_indirectly(found, flags, configured=bool(configured))
     if _is_isolated(scene):
@@ -267,10 +267,10 @@ def _is_directly_pip(argv: tuple[str, ...]) -> bool:
     return False
 
 
-def _without_flags(argv: tuple[str, ...], door: Door) -> tuple[str, ...]:
+def _without_flags(argv: tuple[str, ...], proxy: ProxyAddress) -> tuple[str, ...]:
     """``--proxy`` dropped, ``--cert`` led to the merged bundle.
 
-    The door's own address never becomes a flag: every user of the machine could read it.
+    The proxy's own address never becomes a flag: every user of the machine could read it.
     """
     result: list[str] = []
     words = iter(argv)
@@ -282,10 +282,10 @@ def _without_flags(argv: tuple[str, ...], door: Door) -> tuple[str, ...]:
         elif name == "--cert":
             if not equals:
                 next(words, None)
-            result.append(f"--cert={door.bundle}")
+            result.append(f"--cert={proxy.bundle}")
         else:
             result.append(word)
     return tuple(result)
 
 
-GUIDE = PipGuide()
+SETUP = PipSetup()

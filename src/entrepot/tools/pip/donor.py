@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from entrepot.httpcache.messages import Headers, ResponseHead
-from entrepot.ports.reuse import Donor
+from entrepot.ports.reuse import ReuseSource
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.pip.httpentry import (
     V1,
@@ -33,7 +33,7 @@ SECRET_VARY = frozenset(("authorization", "cookie", "proxy-authorization"))
 
 
 @dataclass(frozen=True, slots=True)
-class Donation:
+class ReusableResponse:
     """A response that pip has stored."""
 
     path: Path
@@ -70,7 +70,7 @@ class Donation:
         return open_region(self.path, self.offset, self.size)
 
 
-def donor(url: str, root: Path) -> Donation | None:
+def donor(url: str, root: Path) -> ReusableResponse | None:
     """Pip's entry for an absolute URL, the newer layout first.
 
     ``None`` when there is none, or none that can be read whole.
@@ -87,17 +87,17 @@ def donor(url: str, root: Path) -> Donation | None:
     return None
 
 
-def donors(around: Surroundings) -> list[Donor]:
+def donors(around: Surroundings) -> list[ReuseSource]:
     """The caches of every pip found, as sources of bodies. Source: ``tools/pip/places.py``."""
     roots = dict.fromkeys(cache_of(around, pip) for pip in pips(around))
     return [partial(_given, root) for root in roots if root is not None and is_folder(root)]
 
 
-def _given(root: Path, url: str) -> Donation | None:
+def _given(root: Path, url: str) -> ReusableResponse | None:
     return donor(url, root)
 
 
-def _donation(path: Path, layout: str) -> Donation | None:
+def _donation(path: Path, layout: str) -> ReusableResponse | None:
     try:
         meta = read_meta(path, layout)
         if isinstance(meta, Damage):
@@ -112,7 +112,7 @@ def _donation(path: Path, layout: str) -> Donation | None:
     if told is not None and told.isdigit() and int(told) != size:
         return None
     vary = tuple((k.lower(), v) for k, v in meta.vary.items() if k.lower() not in SECRET_VARY)
-    return Donation(
+    return ReusableResponse(
         path=body,
         offset=meta.body_offset,
         size=size,

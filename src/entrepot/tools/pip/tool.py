@@ -19,7 +19,7 @@ from entrepot.tools.pip.presence import exists, is_folder, real
 
 if TYPE_CHECKING:
     from entrepot.tools.pip.cache import Scan, Tally
-    from entrepot.tools.pip.donor import Donation
+    from entrepot.tools.pip.donor import ReusableResponse
     from entrepot.tools.pip.index import Row
 
 T = TypeVar("T")
@@ -319,7 +319,7 @@ class PipTool:
 
         return PipSettings(around)
 
-    def donor(self, url: str, around: Surroundings) -> Donation | None:
+    def donor(self, url: str, around: Surroundings) -> ReusableResponse | None:
         """Pip's stored response for a URL, out of the cache in use.
 
         Its digest is for the caller to check.

@@ -1,6 +1,6 @@
 """How pipenv is led: the sources of ``Pipfile`` and its lock.
 
-What it installs with is pip, led by pip's guide.
+What it installs with is pip, led by pip's client setup.
 
 Source: pipenv's documentation of ``Pipfile`` and ``PIPENV_PYPI_MIRROR``.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.reading import LOCK_LIMIT_BYTES, read_text, read_toml, strings, table
@@ -18,14 +18,14 @@ from entrepot.tools.scene import Scene, values_after
 _NO_INDEX = frozenset(("git", "hg", "svn", "bzr", "scripts"))
 
 
-class PipenvGuide:
+class PipenvSetup:
     """pipenv, by itself or below another command."""
 
     name = "pipenv"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
-        del door
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
+        del proxy
         scene = Scene.of(command)
         found = Findings(scene.environ)
         pipfiles = [directory / "Pipfile" for directory in scene.ancestors()]
@@ -46,7 +46,7 @@ class PipenvGuide:
             found.add_value(value)
         for url in default_index():
             found.add(url)
-        return found.guidance()
+        return found.answer()
 
 
-GUIDE = PipenvGuide()
+SETUP = PipenvSetup()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import add_requirements, projects
@@ -23,13 +23,13 @@ _VARIABLE = re.compile(r"POETRY_REPOSITORIES_\w+_URL|POETRY_\w*PYPI_MIRROR\w*")
 _NO_INDEX = frozenset(("git",))
 
 
-class PoetryGuide:
+class PoetrySetup:
     """poetry, by itself or below another command."""
 
     name = "poetry"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         sources = _projects(found, scene)
@@ -40,10 +40,10 @@ class PoetryGuide:
             found.add_all(positional_urls(scene.words, but_after=()))
         for config in _configurations(scene):
             _repositories(found, config, sources)
-            _certificates(found, scene, config, sources, door)
+            _certificates(found, scene, config, sources, proxy)
         for url in default_index():
             found.add(url)
-        return found.guidance()
+        return found.answer()
 
 
 def _projects(found: Findings, scene: Scene) -> dict[str, str]:
@@ -97,15 +97,15 @@ def _certificates(
     scene: Scene,
     config: tuple[Path, dict[str, Any]],
     sources: dict[str, str],
-    door: Door | None,
+    proxy: ProxyAddress | None,
 ) -> None:
     path, data = config
     for name, setting in table(data, "certificates").items():
         if not isinstance(setting, dict):
             continue
-        if found.bundle(setting.get("cert"), scene.cwd, scene.home) and door is not None:
+        if found.bundle(setting.get("cert"), scene.cwd, scene.home) and proxy is not None:
             variable = name.upper().replace("-", "_")
-            found.environment[f"POETRY_CERTIFICATES_{variable}_CERT"] = door.bundle
+            found.environment[f"POETRY_CERTIFICATES_{variable}_CERT"] = proxy.bundle
         if setting.get("client-cert") and scene.may_run("poetry"):
             found.close([sources[name]] if name in sources else (), but=default_index())
             found.warn(
@@ -113,4 +113,4 @@ def _certificates(
             )
 
 
-GUIDE = PoetryGuide()
+SETUP = PoetrySetup()

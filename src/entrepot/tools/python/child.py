@@ -6,20 +6,20 @@ that are packages by their form. Any other host is named with ``--host``.
 
 from __future__ import annotations
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.findings import URL, Findings, looks_like_packages
 from entrepot.tools.reading import read_text
 from entrepot.tools.scene import Scene
 
 
-class PythonGuide:
+class PythonSetup:
     """Python scripts that download by themselves."""
 
     name = "python"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
-        del door
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
+        del proxy
         scene = Scene.of(command)
         found = Findings(scene.environ)
         if scene.runs("python", "pypy", "py") or any(
@@ -33,7 +33,7 @@ class PythonGuide:
                 found.add_all(
                     match[0] for match in URL.finditer(text) if looks_like_packages(match[0])
                 )
-        return found.guidance()
+        return found.answer()
 
 
-GUIDE = PythonGuide()
+SETUP = PythonSetup()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import projects
 from entrepot.tools.reading import is_file, line_of, read_toml, strings, table
@@ -28,13 +28,13 @@ _NO_INDEX = frozenset(
 )
 
 
-class RattlerGuide:
+class RattlerSetup:
     """pixi and its relatives, by themselves or below another command."""
 
     name = "rattler"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         for data in _manifests(scene):
@@ -43,7 +43,7 @@ class RattlerGuide:
             config = read_toml(path)
             # Keys of `mirrors` are URLs that are replaced, their values those that are asked.
             found.add_all(text for text in strings(config, _NO_INDEX) if "://" in text)
-            if table(config, "proxy-config") and door is not None and scene.may_run("pixi"):
+            if table(config, "proxy-config") and proxy is not None and scene.may_run("pixi"):
                 place = line_of(path, "[proxy-config]")
                 found.warn(
                     f"proxy-config in {place} may stand above the environment for pixi: see whether it goes past the cache"
@@ -56,7 +56,7 @@ class RattlerGuide:
             take_lock(found, directory / "pixi.lock", will_be_read=scene.may_run("pixi"))
         for url in BUILT_IN:
             found.add(url)
-        return found.guidance()
+        return found.answer()
 
 
 def _manifests(scene: Scene) -> Iterator[dict[str, Any]]:
@@ -80,4 +80,4 @@ def _configurations(scene: Scene) -> Iterator[Path]:
     yield from (path for path in dict.fromkeys(places) if is_file(path))
 
 
-GUIDE = RattlerGuide()
+SETUP = RattlerSetup()

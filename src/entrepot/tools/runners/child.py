@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.findings import Findings
 from entrepot.tools.reading import read_text
 from entrepot.tools.scan import follow, scan
@@ -37,14 +37,14 @@ _MOST_FILES = 100
 _MOST_CHARACTERS = 8 << 20
 
 
-class RunnersGuide:
+class RunnersSetup:
     """Programs that run other tools."""
 
     name = "runners"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
-        del door
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
+        del proxy
         scene = Scene.of(command)
         found = Findings(scene.environ)
         budget = _MOST_CHARACTERS
@@ -64,7 +64,7 @@ class RunnersGuide:
                 found.add_all(inner.urls)
                 if scene.may_run():
                     found.lock(included)
-        return found.guidance()
+        return found.answer()
 
 
 def _files(scene: Scene) -> Iterator[Path]:
@@ -89,4 +89,4 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in patterns)
 
 
-GUIDE = RunnersGuide()
+SETUP = RunnersSetup()

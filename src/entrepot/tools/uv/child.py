@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import add_requirements, projects, scripts
@@ -43,13 +43,13 @@ _LOCKING = frozenset("sync run lock export add remove tree audit version".split(
 _PROXIES = ("https-proxy", "http-proxy", "no-proxy")
 
 
-class UvGuide:
+class UvSetup:
     """uv and uvx, by themselves or below another command."""
 
     name = "uv"
 
-    def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.client_setup.Guide`."""
+    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
+        """See :class:`~entrepot.ports.client_setup.ClientSetup`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         _variables(found, scene)
@@ -69,12 +69,12 @@ class UvGuide:
             found.warn(
                 "SSL_CLIENT_CERT holds a client certificate: the indexes that uv was told of go past the cache"
             )
-        if door is not None and scene.may_run("uv", "uvx"):
+        if proxy is not None and scene.may_run("uv", "uvx"):
             for place in astray:
                 found.warn(
                     f"{place} stands above the environment for uv: what it downloads goes past the cache"
                 )
-        return found.guidance()
+        return found.answer()
 
 
 def _variables(found: Findings, scene: Scene) -> None:
@@ -151,4 +151,4 @@ def _locks(found: Findings, scene: Scene) -> None:
             take_lock(found, path, will_be_read=True)
 
 
-GUIDE = UvGuide()
+SETUP = UvSetup()

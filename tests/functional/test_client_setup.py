@@ -1,4 +1,4 @@
-"""Real clients, led by the common variables and the guides alone, arrive at a door that logs what it is asked."""
+"""Real clients, led by the common variables and the client setups alone, arrive at a proxy that logs what it is asked."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from entrepot.ports.client_setup import Command
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.common import common_environment
-from entrepot.tools.registry import guides
-from guide_world import World
-from logging_door import SYSTEM_ROOTS, LoggingDoor
+from entrepot.tools.registry import client_setups
+from logging_proxy import SYSTEM_ROOTS, LoggingProxy
+from setup_world import World
 
 PIP = f"{os.environ.get('ENTREPOT_TEST_PYTHON', sys.executable)} -m pip"
 """Another interpreter may be named, to try another pip."""
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def door(tmp_path):
-    directory = tmp_path / "door"
+def proxy(tmp_path):
+    directory = tmp_path / "proxy"
     directory.mkdir()
-    door = LoggingDoor(directory)
-    yield door
-    door.close()
+    proxy = LoggingProxy(directory)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture
@@ -54,12 +54,12 @@ def world(tmp_path):
     return world
 
 
-def run(world, door, command, *, loopback_open=False):
+def run(world, proxy, command, *, loopback_open=False):
     """Run a command as ``entrepot run`` would; its warnings and what it printed."""
     argv = tuple(command.split()) if isinstance(command, str) else command
     around = Surroundings(world.environ, world.home, world.project)
-    answers = [guide.guidance(Command(argv, around), door.door) for guide in guides()]
-    changes = common_environment(world.environ, door.door, loopback_open=loopback_open)
+    answers = [setup.answer(Command(argv, around), proxy.proxy) for setup in client_setups()]
+    changes = common_environment(world.environ, proxy.proxy, loopback_open=loopback_open)
     for answer in answers:
         changes.update(answer.environment)
         argv = answer.argv or argv
@@ -148,12 +148,12 @@ needs_requests = pytest.mark.skipif(
     ],
     ids=["bare", "user's proxies", "user's roots"],
 )
-def test_a_client_comes_to_the_door_and_trusts_it(world, door, command, environ):
+def test_a_client_comes_to_the_proxy_and_trusts_it(world, proxy, command, environ):
     world.environ.update(environ)
     world.write({"in.txt": "nosuchthing\n", "pyproject.toml": PDM_PROJECT})
-    warnings, output = run(world, door, command)
+    warnings, output = run(world, proxy, command)
     assert any(
-        url.startswith("https://index.test/") and "nosuchthing" in url for url in door.seen
+        url.startswith("https://index.test/") and "nosuchthing" in url for url in proxy.seen
     ), output
     assert not warnings
 
@@ -229,18 +229,18 @@ BEATEN = {
 
 @pytest.mark.parametrize(("command", "environ", "files"), BEATEN.values(), ids=BEATEN.keys())
 def test_a_setting_that_stands_above_the_environment_is_neutralised(
-    world, door, command, environ, files
+    world, proxy, command, environ, files
 ):
     program = command.split()[0] if isinstance(command, str) else command[0]
     if program == "None" or shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     world.environ.update(environ)
     world.write({"in.txt": "nosuchthing\n", **files})
-    warnings, output = run(world, door, command)
+    warnings, output = run(world, proxy, command)
     if "invalid choice" in output:
         pytest.skip("this version has no such choice")
     assert any(
-        url.startswith("https://index.test/") and "nosuchthing" in url for url in door.seen
+        url.startswith("https://index.test/") and "nosuchthing" in url for url in proxy.seen
     ), output
     assert not warnings
 
@@ -253,19 +253,19 @@ NAMED = {
 
 
 @pytest.mark.parametrize(("command", "files"), NAMED.values(), ids=NAMED.keys())
-def test_a_setting_that_cannot_be_neutralised_is_named(world, door, command, files):
-    """Should a later client come to the door all the same, the sentence is to be dropped."""
+def test_a_setting_that_cannot_be_neutralised_is_named(world, proxy, command, files):
+    """Should a later client come to the proxy all the same, the sentence is to be dropped."""
     program = command.split()[0] if isinstance(command, str) else command[0]
     if program == "None" or shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     world.write({"in.txt": "nosuchthing\n", **files})
-    warnings, _output = run(world, door, command)
-    assert not door.seen
+    warnings, _output = run(world, proxy, command)
+    assert not proxy.seen
     assert len(warnings) == 1
 
 
 @pytest.mark.parametrize("loopback_open", [False, True])
-def test_loopback_comes_to_the_door_only_when_an_index_stands_there(world, door, loopback_open):
+def test_loopback_comes_to_the_proxy_only_when_an_index_stands_there(world, proxy, loopback_open):
     code = "import urllib.request as u\ntry:\n    u.urlopen('http://localhost:9/simple/')\nexcept OSError:\n    pass\n"
-    run(world, door, (sys.executable, "-c", code), loopback_open=loopback_open)
-    assert bool(door.seen) is loopback_open
+    run(world, proxy, (sys.executable, "-c", code), loopback_open=loopback_open)
+    assert bool(proxy.seen) is loopback_open

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from entrepot.ports.client_setup import Door
+from entrepot.ports.client_setup import ProxyAddress
 
 SYSTEM_ROOTS = next(
     (
@@ -30,7 +30,7 @@ SYSTEM_ROOTS = next(
 )
 
 
-class LoggingDoor:
+class LoggingProxy:
     """Listens on loopback until closed.
 
     ``seen`` holds every URL whose request arrived, inside TLS or not.
@@ -46,7 +46,7 @@ class LoggingDoor:
         bundle.write_bytes(roots + self._ca.public_bytes(serialization.Encoding.PEM))
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         port = self._listener.getsockname()[1]
-        self.door = Door(
+        self.proxy = ProxyAddress(
             proxy=f"http://run:token@127.0.0.1:{port}", bundle=str(bundle), offline=True
         )
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -75,7 +75,7 @@ class LoggingDoor:
             while head := _head(connection):
                 method, target = head.split(None, 2)[:2]
                 if base64.b64encode(b"run:token").decode() not in head:
-                    challenge = 'HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm="door"\r\nContent-Length: 0\r\n\r\n'
+                    challenge = 'HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm="proxy"\r\nContent-Length: 0\r\n\r\n'
                     connection.sendall(challenge.encode())
                 elif method == "CONNECT":
                     connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")

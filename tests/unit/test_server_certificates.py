@@ -18,8 +18,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from entrepot.server.authority import Authority, names_unheard
-from entrepot.server.tls import TlsWire
+from entrepot.server.certificates import Authority
+from entrepot.server.tls import TlsTransport, names_unheard
 from stopwatch import Stopwatch
 
 LONG = f"{'a' * 60}.{'b' * 20}.test"
@@ -150,7 +150,7 @@ def test_no_key_is_ever_written_to_a_disk(tmp_path):
     """
     code = (
         "import sys\n"
-        "from entrepot.server.authority import Authority\n"
+        "from entrepot.server.certificates import Authority\n"
         "import ssl\n"
         "opened = []\n"
         "def hook(event, args):\n"
@@ -174,7 +174,7 @@ def test_no_key_is_ever_written_to_a_disk(tmp_path):
 
 
 class Transport:
-    """Takes what a wire writes."""
+    """Takes what is written."""
 
     def __init__(self):
         self.sent = b""
@@ -192,7 +192,7 @@ def misnamed_handshake(authority):
     hello = outgoing.read()
     assert hello.count(b"index.test") == 1
     reasons = []
-    wire = TlsWire(
+    wire = TlsTransport(
         Transport(), authority.context("index.test"), pytest.fail, reasons.append, pytest.fail
     )
     wire.feed(hello.replace(b"index.test", b"i\xeedex.test"))

@@ -1,4 +1,4 @@
-"""Every way in which a real client is told its index, against the guides of all tools together."""
+"""Every way in which a real client is told its index, against the client setups of all tools together."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from entrepot.tools.registry import guides
-from guide_world import World
+from entrepot.tools.registry import client_setups
+from setup_world import World
 
 
 @pytest.fixture
@@ -760,7 +760,7 @@ def test_a_pipe_given_as_requirement_file_is_left_to_the_child(world):
 def test_every_guide_answers_without_a_door(world):
     world.write({"uv.toml": 'https-proxy = "http://code.test:1"\n'})
     for answer in world.answers(
-        f"pip --proxy http://code.test:1 install -i {URL} six", door=None
+        f"pip --proxy http://code.test:1 install -i {URL} six", proxy=None
     ).values():
         assert answer.argv is None
         assert not answer.environment
@@ -770,4 +770,4 @@ def test_every_folder_with_a_child_has_a_guide_of_its_own_name():
     import entrepot.tools
 
     folders = {path.parent.name for path in Path(entrepot.tools.__path__[0]).glob("*/child.py")}
-    assert {guide.name for guide in guides()} == folders
+    assert {setup.name for setup in client_setups()} == folders

@@ -1,4 +1,4 @@
-"""A served door on loopback with a scripted handler: what the tests of ``server`` start from."""
+"""A served proxy on loopback with a scripted handler: what the tests of ``server`` start from."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 from entrepot.errors import UpstreamUnreachable
 from entrepot.httpcache.messages import Headers, ResponseHead
-from entrepot.server.authority import Authority
-from entrepot.server.proxy import Door
-from entrepot.server.proxy_server import House
+from entrepot.server.certificates import Authority
+from entrepot.server.proxy import ProxyConnection, ProxyServer
 from entrepot.serving.response import Answer, BytesBody, Request, StreamBody
 
 USER, TOKEN = "entrepot", "t0ken"
@@ -35,7 +34,7 @@ def streamed(pieces, length: int | None = None, closed: list | None = None) -> A
 
 
 @dataclass
-class ScriptedDoorman:
+class ScriptedPolicy:
     """Opens what it is told to open, and dials loopback ports by name."""
 
     opened: set[str] = field(default_factory=set)
@@ -82,18 +81,18 @@ class ScriptedDoorman:
 AUTHORITY = Authority()
 
 
-class DoorWorld:
-    """A door that listens.
+class ProxyWorld:
+    """A proxy that listens.
 
     ``requests`` holds what reached the handler (its content read, unless the handler is set).
     """
 
-    def __init__(self, handler=None, **doorman):
+    def __init__(self, handler=None, **policy):
         self.requests: list[Request] = []
         self.contents: list[bytes] = []
-        self.doorman = ScriptedDoorman(**doorman)
+        self.policy = ScriptedPolicy(**policy)
         self._handler = handler or self._echo
-        self.house = House(USER, TOKEN, AUTHORITY, self._handle, self.doorman)
+        self.proxy_server = ProxyServer(USER, TOKEN, AUTHORITY, self._handle, self.policy)
         self.trouble: list[dict] = []
 
     async def _handle(self, request):
@@ -108,17 +107,19 @@ class DoorWorld:
     async def __aenter__(self):
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, context: self.trouble.append(context))
-        self.server = await loop.create_server(lambda: Door(self.house), "127.0.0.1", 0)
+        self.server = await loop.create_server(
+            lambda: ProxyConnection(self.proxy_server), "127.0.0.1", 0
+        )
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *exc):
         self.server.close()
-        await self.house.close()
+        await self.proxy_server.close()
         await asyncio.sleep(0.02)
         gc.collect()
         if exc[0] is None:
-            assert not self.house.doors
+            assert not self.proxy_server.connections
             assert self.trouble == [], (
                 "nothing may reach the loop's exception handler: it prints tracebacks"
             )

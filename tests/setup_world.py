@@ -1,4 +1,4 @@
-"""A world for guides: a home and a project directory of their own, and what the guides make of a command in it."""
+"""A world for client setups: a home and a project directory of their own, and what the client setups make of a command in it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.registry import guides
+from entrepot.tools.registry import client_setups
 
-DOOR = Door(proxy="http://run:token@127.0.0.1:4567", bundle="/private/bundle.pem", offline=False)
+PROXY = ProxyAddress(
+    proxy="http://run:token@127.0.0.1:4567", bundle="/private/bundle.pem", offline=False
+)
 
 
 @dataclass
@@ -35,17 +37,19 @@ class World:
             path.write_text(text)
 
     def answers(
-        self, argv: str | tuple[str, ...], door: Door | None = DOOR, cwd: str = ""
-    ) -> dict[str, Guidance]:
+        self, argv: str | tuple[str, ...], proxy: ProxyAddress | None = PROXY, cwd: str = ""
+    ) -> dict[str, SetupAnswer]:
         words = tuple(argv.split()) if isinstance(argv, str) else argv
         around = Surroundings(
             {"HOME": str(self.home), "XDG_CONFIG_DIRS": "/nowhere", **self.environ},
             self.home,
             self.project / cwd,
         )
-        return {guide.name: guide.guidance(Command(words, around), door) for guide in guides()}
+        return {
+            setup.name: setup.answer(Command(words, around), proxy) for setup in client_setups()
+        }
 
     def opened(self, argv: str | tuple[str, ...], cwd: str = "") -> set[str]:
-        """Hosts that the guides would open."""
+        """Hosts that the client setups would open."""
         answers = self.answers(argv, cwd=cwd).values()
         return {urlsplit(url).hostname or "" for answer in answers for url in answer.indexes}

@@ -1,4 +1,4 @@
-"""The door with real clients, and whole runs as processes.
+"""The proxy with real clients, and whole runs as processes.
 
 Trust, memory, the end, what is left behind.
 """
@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 import clients
-from door_world import AUTHORITY, TOKEN, USER, DoorWorld, run
 from entrepot.testing.origin import Origin
+from proxy_world import AUTHORITY, TOKEN, USER, ProxyWorld, run
 
 LONG = f"{'a' * 60}.{'b' * 20}.test"
 HOSTS = ["index.test", "127.0.0.9", "[::1]:8443", LONG]
@@ -58,7 +58,7 @@ def test_real_clients_trust_every_kind_of_host(client, host, tmp_path):
     bundle.write_text(AUTHORITY.pem)
 
     async def work():
-        async with DoorWorld(opened={"index.test", "127.0.0.9", "::1", LONG}) as world:
+        async with ProxyWorld(opened={"index.test", "127.0.0.9", "::1", LONG}) as world:
             proxy = f"http://{USER}:{TOKEN}@127.0.0.1:{world.port}"
             environ = {
                 "PATH": os.environ["PATH"],
@@ -76,16 +76,16 @@ def test_real_clients_trust_every_kind_of_host(client, host, tmp_path):
                 stderr=subprocess.PIPE,
             )
             out, err = await asyncio.wait_for(process.communicate(), 40)
-            return out.decode().strip(), err.decode(), world.doorman
+            return out.decode().strip(), err.decode(), world.policy
 
-    out, err, doorman = run(work())
+    out, err, policy = run(work())
     assert out == f"GET https://{host}/a?b=1 0", err
-    assert (doorman.tunnels, doorman.failures, doorman.refusals) == ([], [], [])
+    assert (policy.tunnels, policy.failures, policy.refusals) == ([], [], [])
 
 
 MEMORY = """
 import asyncio, resource, sys
-from door_world import AUTH, DoorWorld, answer, run, streamed
+from proxy_world import AUTH, ProxyWorld, answer, run, streamed
 from raw_origin import RawServer
 
 TOTAL = 200 << 20
@@ -139,7 +139,7 @@ async def download(client):
     return count
 
 async def work():
-    async with RawServer(pump) as origin, DoorWorld(handler, opened={"index.test"}, ports={"o.test": origin.port}) as world:
+    async with RawServer(pump) as origin, ProxyWorld(handler, opened={"index.test"}, ports={"o.test": origin.port}) as world:
         if way.startswith("tunnel"):
             client = await world.connect()
             client.send(b"CONNECT o.test:22 HTTP/1.1\\r\\n" + AUTH + b"\\r\\n")
@@ -315,7 +315,7 @@ def test_a_client_without_trust_is_named_in_the_last_line(running):
     )
     done = carry_out(running, sys.executable, "-c", code, options=["--host", "index.test"])
     assert done.stdout == "True\n"
-    assert "refused entrepot's certificate for index.test" in done.stderr
+    assert "rejected entrepot's certificate for index.test" in done.stderr
 
 
 def test_a_store_that_cannot_be_opened_stops_the_run_before_the_command(running, tmp_path):
