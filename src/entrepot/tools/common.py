@@ -1,6 +1,6 @@
-"""The variables that lead every child through the door, whatever tool it is or calls.
+"""The variables that lead every child through the proxy, whatever tool it is or calls.
 
-Pure: environment and door come in, changes go out. What each client reads was found by experiment:
+Pure: environment and proxy come in, changes go out. What each client reads was found by experiment:
 pip 20.3 to 26.3, uv 0.13, poetry, pdm, requests, httpx, urllib, curl, git, npm, conda, rattler. Two
 rules matter most: both spellings of a variable are set, because clients disagree on which one wins;
 and a user's own CA file is never left in place, because it would hide the run's authority, but
@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from entrepot.ports.client_setup import Door
 
 MARKER = "ENTREPOT_RUN"
-"""Set for the child to ``HOST:PORT`` of the door: a ``run`` inside finds the outer one by it."""
+"""Set for the child to ``HOST:PORT`` of the proxy: a ``run`` inside finds the outer one by it."""
 PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 BUNDLE_VARIABLES = (
     "SSL_CERT_FILE",
@@ -47,16 +47,16 @@ def common_environment(
 ) -> dict[str, str | None]:
     """Variables to set for the child; ``None`` removes one.
 
-    ``REQUEST_METHOD`` and ``SSL_CERT_DIR`` stay as they are. Proxy variables carry the door's user
+    ``REQUEST_METHOD`` and ``SSL_CERT_DIR`` stay as they are. Proxy variables carry the proxy's user
     and token: they are visible to the child's user alone, as any process environment is.
 
     Args:
         environ: the user's variables, before any change.
-        door: where the child is led.
-        loopback_open: whether an index stands on loopback, so that loopback must come to the door
+        door: the proxy that the child is led through.
+        loopback_open: whether an index stands on loopback, so that loopback must come to the proxy
             too.
         hosts: hosts of indexes: entries of the user's ``NO_PROXY`` that would lead the child past
-            the door to one of them are left out (:func:`no_proxy`).
+            the proxy to one of them are left out (:func:`no_proxy`).
     """
     changes: dict[str, str | None] = dict.fromkeys(PROXY_VARIABLES, door.proxy)
     changes.update(dict.fromkeys(("ALL_PROXY", "all_proxy")))
@@ -79,11 +79,11 @@ def no_proxy(
 ) -> list[str]:
     """Entries for ``NO_PROXY``.
 
-    The user's own addresses in both spellings, then loopback unless it must come to the door.
+    The user's own addresses in both spellings, then loopback unless it must come to the proxy.
 
     Names are left out, all of them: one may turn out to serve an index's files, which only its
-    pages tell, and then a client would go straight there. The door obeys the user's list on its own
-    way out, so that no connection takes another way.
+    pages tell, and then a client would go straight there. The proxy obeys the user's list on its
+    own way out, so that no connection takes another way.
     """
     own = [
         part.strip()
@@ -130,7 +130,7 @@ def _covers(entry: str, host: str) -> bool:
 
 
 def _is_within(host: str, network: str) -> bool:
-    """Whether the host is an address in the network (pip, requests, uv and curl read such entries)."""
+    """Whether the host is an address in the network (pip, requests, uv and curl read them)."""
     try:
         return ipaddress.ip_address(host.strip("[]")) in ipaddress.ip_network(network, strict=False)
     except ValueError:
@@ -142,7 +142,7 @@ def outer_run(environ: Mapping[str, str]) -> str | None:
 
     Else ``None``.
 
-    A marker without the proxy (somebody emptied the variables) or with another proxy is no outer
+    A marker without the proxy (the variables were emptied) or with another proxy is no outer
     run.
     """
     marker = environ.get(MARKER)

@@ -3,7 +3,7 @@
 Bounded, regular files only, broken ones count as empty.
 
 Nothing here knows a tool. What cannot be read, is too large to be parsed, or does not follow its
-format gives an empty value: a guide must not stop a command that the tool itself would have run.
+format gives an empty value, because a command that the tool would have run must not stop for it.
 Pipes and devices are never opened, because ``-r <(make-list)`` can be read only once, and by the
 child.
 
@@ -123,7 +123,7 @@ def read_text(path: Path | str, limit_bytes: int = LIMIT_BYTES) -> str:
 
 @lru_cache(maxsize=64)
 def _text(path: str, _version: tuple[int, ...], limit_bytes: int) -> str:
-    """Several guides read the same project files.
+    """Several client setups read the same project files.
 
     One read serves them all for as long as the file stays the same.
 

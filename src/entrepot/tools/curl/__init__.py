@@ -1,1 +1,1 @@
-"""curl's guide."""
+"""curl's client setup."""

@@ -1,1 +1,1 @@
-"""git's guide."""
+"""git's client setup."""

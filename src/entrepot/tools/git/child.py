@@ -1,4 +1,4 @@
-"""How git is led: its hosts are never opened, only its way to the door is kept free.
+"""How git is led: its hosts are never opened, only its way to the proxy is kept free.
 
 ``http.proxy`` of git's configuration stands above the environment; settings given by
 ``GIT_CONFIG_COUNT`` stand above the files. A setting for one URL (``http.URL.proxy``) beats the

@@ -1,1 +1,1 @@
-"""npm's guide."""
+"""npm's client setup."""

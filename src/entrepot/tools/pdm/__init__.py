@@ -1,1 +1,1 @@
-"""pdm's guide."""
+"""pdm's client setup."""

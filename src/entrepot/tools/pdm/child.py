@@ -54,7 +54,7 @@ def _project(found: Findings, scene: Scene, path: Path, data: dict[str, Any]) ->
 
 
 def _source(found: Findings, scene: Scene, source: dict[str, Any], name: str, path: Path) -> None:
-    """One source. ``verify_ssl = false`` asks for less than the door gives.
+    """One source. ``verify_ssl = false`` asks for less than the proxy gives.
 
     ``ca_certs`` beats every variable.
     """
@@ -69,7 +69,8 @@ def _source(found: Findings, scene: Scene, source: dict[str, Any], name: str, pa
         if source.get(key) and scene.may_run("pdm"):
             found.close(urls)
             found.warn(
-                f"{key} of source {name} in {path} stands above the environment for pdm: it goes past the cache"
+                f"{key} of source {name} in {path} stands above the environment for pdm: it goes "
+                "past the cache"
             )
 
 

@@ -1,1 +1,1 @@
-"""pip's caches, configuration and guide."""
+"""pip's caches, configuration and client setup."""

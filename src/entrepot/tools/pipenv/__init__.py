@@ -1,1 +1,1 @@
-"""pipenv's guide."""
+"""pipenv's client setup."""

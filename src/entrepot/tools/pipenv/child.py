@@ -1,6 +1,6 @@
 """How pipenv is led: the sources of ``Pipfile`` and its lock.
 
-What it installs with is pip, led by pip's guide.
+What it installs with is pip, led by pip's client setup.
 
 Source: pipenv's documentation of ``Pipfile`` and ``PIPENV_PYPI_MIRROR``.
 """

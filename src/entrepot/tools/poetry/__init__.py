@@ -1,1 +1,1 @@
-"""poetry's guide."""
+"""poetry's client setup."""

@@ -1,1 +1,1 @@
-"""The guide of Python scripts that download by themselves, with requests or urllib."""
+"""The client setup of Python scripts that download by themselves, with requests or urllib."""

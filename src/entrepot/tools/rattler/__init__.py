@@ -1,1 +1,1 @@
-"""The guide of rattler and of pixi, which is built on it."""
+"""The client setup of rattler and of pixi, which is built on it."""

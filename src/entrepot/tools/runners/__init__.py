@@ -1,1 +1,1 @@
-"""The guide of programs that run other tools: tox, nox, make, just, hatch, shells."""
+"""The client setup of programs that run other tools: tox, nox, make, just, hatch, shells."""

@@ -1,1 +1,1 @@
-"""uv's caches, configuration and guide."""
+"""uv's caches, configuration and client setup."""

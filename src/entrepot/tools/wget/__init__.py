@@ -1,1 +1,1 @@
-"""wget's guide."""
+"""wget's client setup."""
