@@ -96,7 +96,7 @@ class TestFullDisk:
         catalogue = open_catalogue(store.root)
         catalogue.learn_host("before:1")
         (small_disk / "filler").write_bytes(b"")
-        with (
+        with (  # noqa: PT012
             (small_disk / "filler").open("wb", buffering=0) as file,
             pytest.raises(OSError, match="space"),
         ):

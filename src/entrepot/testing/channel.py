@@ -1,4 +1,4 @@
-"""A made-up conda channel on an :class:`~entrepot.testing.origin.Origin`.
+"""A conda channel for tests on an :class:`~entrepot.testing.origin.Origin`.
 
 Every form of repodata, and packages that install.
 """
@@ -91,7 +91,7 @@ class Channel:
         return package
 
     def synth(self, count: int) -> list[str]:
-        """Add ``count`` projects in groups of three as :meth:`Origin.synth` does, half of them noarch; the firsts' names."""
+        """As :meth:`Origin.synth`, with half of the projects noarch; each group's first name."""
         for i in range(count):
             needs = [f"csynth-{j:04d}" for j in (i + 1, i + 2) if i % 3 == 0 and j < count]
             subdir, size = SUBDIRS[i % 2], SIZES[i % len(SIZES)]

@@ -27,7 +27,7 @@ MADE = 1_735_689_600
 
 
 class Content:
-    """Bytes as pieces that may be shared between files, so that ten files of 50 MB take no 500 MB."""
+    """Bytes as pieces that files may share: ten files of 50 MB take no 500 MB."""
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self.pieces = tuple(pieces)
@@ -144,7 +144,10 @@ def make_wheel(
 
 
 def _module(what: Description) -> bytes:
-    return f'__version__ = "{what.version}"\n\n\ndef main():\n    print("{what.name}", __version__)\n'.encode()
+    text = (
+        f'__version__ = "{what.version}"\n\n\ndef main():\n    print("{what.name}", __version__)\n'
+    )
+    return text.encode()
 
 
 def _record_line(path: str, content: Content) -> str:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a blocking socket, as much as a made-up origin needs, and breaking it off in all the ways that faults ask for."""
+"""HTTP/1.1 on a blocking socket, as much as a test origin needs, and every way to break it off."""
 
 from __future__ import annotations
 

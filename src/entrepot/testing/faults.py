@@ -1,4 +1,4 @@
-"""What can go wrong on purpose at a made-up origin."""
+"""What can go wrong on purpose at a test origin."""
 
 from __future__ import annotations
 

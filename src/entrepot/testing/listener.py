@@ -80,7 +80,7 @@ class Listener:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A listening socket; a port that was ours before is waited for, should somebody use it just now."""
+    """A listening socket; waits for a port that was ours before and is in use just now."""
     patience = time.monotonic() + (5 if port else 0)
     while True:
         sock = socket.socket()

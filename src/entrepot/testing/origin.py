@@ -203,7 +203,7 @@ class Origin(Journal):
 
     @property
     def resolve(self) -> str:
-        """``NAME:PORT=ADDRESS:PORT`` for each made-up name, with commas.
+        """``NAME:PORT=ADDRESS:PORT`` for each test name, with commas.
 
         As ``ENTREPOT_RESOLVE`` wants it.
         """
@@ -315,7 +315,7 @@ class Origin(Journal):
         return self.base + path
 
     def add_link_page(self, path: str = "/links.html", names: Iterable[str] = ()) -> str:
-        """A page of links to the files of these projects (all if none is named), for ``--find-links``; its URL."""
+        """A ``--find-links`` page of these projects' files (of all if none is named); its URL."""
         chosen = [pages.normalized(name) for name in names] or list(self._projects)
         files = [file for name in chosen for file in self._projects[name].files]
         return self.add(
@@ -468,7 +468,8 @@ class Origin(Journal):
         protocol = request.headers["upgrade"]
         seen.status = HTTPStatus.SWITCHING_PROTOCOLS
         wire.sock.sendall(
-            f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n".encode()
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+            f"Upgrade: {protocol}\r\n\r\n".encode()
         )
         wire.echo()
         raise Cut
@@ -568,7 +569,8 @@ class Origin(Journal):
     def _redirect(self, path: str) -> Response:
         """A signed, temporary address, another one each time, as object stores give them."""
         expires = f"{time.time() + self.signed_s:.3f}"
-        query = f"expires={expires}&nonce={secrets.token_hex(4)}&signature={self._signature(path, expires)}"
+        signature = self._signature(path, expires)
+        query = f"expires={expires}&nonce={secrets.token_hex(4)}&signature={signature}"
         return Response(
             HTTPStatus.FOUND,
             {"Location": f"{self.files_base}/signed{path}?{query}", "Cache-Control": "no-store"},

@@ -1,4 +1,4 @@
-"""The pages of a made-up index, in both forms of the simple repository API (PEP 503, 592, 629, 658, 691, 700, 714)."""
+"""A test index's pages in both forms of the simple API (PEP 503, 592, 629, 658, 691, 700, 714)."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def link_page(files: Iterable[File], base: str) -> bytes:
 
 def _document(title: str, body: str) -> bytes:
     head = f'<meta name="pypi:repository-version" content="1.1">\n<title>{title}</title>'
-    return f"<!DOCTYPE html>\n<html>\n<head>\n{head}\n</head>\n<body>\n{body}</body>\n</html>\n".encode()
+    html = f"<html>\n<head>\n{head}\n</head>\n<body>\n{body}</body>\n</html>\n"
+    return f"<!DOCTYPE html>\n{html}".encode()
 
 
 def _core_metadata(file: File) -> dict[str, str] | bool:

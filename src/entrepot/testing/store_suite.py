@@ -350,7 +350,7 @@ class FlightSuite:
         assert first.read(0, 9) == b"abcdef"
         assert not first.lead()
         second.close()
-        assert first.lead(), "whoever has led may lead again"
+        assert first.lead(), "the last leader may lead again"
         assert first.size() == 6
         first.close()
 

@@ -59,7 +59,7 @@ class TestAuthority:
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """A context that trusts this authority and nobody else."""
+        """A context that trusts this authority only."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=self.pem)
         return context

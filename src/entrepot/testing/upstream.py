@@ -136,7 +136,7 @@ class ScriptedUpstream:
 def ranged(
     body: bytes, *, etag: str = '"v1"', cuts: Sequence[int] = ()
 ) -> Callable[[RequestHead], Script]:
-    """A route that serves ranges as RFC 9110 §14 says, breaking off its first answers after ``cuts`` bytes of the whole body."""
+    """A route that serves ranges (RFC 9110 §14); its first answers stop after ``cuts`` bytes."""
     left = list(cuts)
 
     def answer(request: RequestHead) -> Script:

@@ -86,8 +86,8 @@ def no_proxy(
     The user's own addresses in both spellings, then loopback unless it must come to the proxy.
 
     Names are left out, all of them: one may turn out to serve an index's files, which only its
-    pages tell, and then a client would go straight there. The proxy obeys the user's list on its own
-    way out, so that no connection takes another way.
+    pages tell, and then a client would go straight there. The proxy obeys the user's list on its
+    own way out, so that no connection takes another way.
     """
     own = [
         part.strip()
@@ -134,7 +134,7 @@ def _covers(entry: str, host: str) -> bool:
 
 
 def _is_within(host: str, network: str) -> bool:
-    """Whether the host is an address in the network (pip, requests, uv and curl read such entries)."""
+    """Whether the host is an address in the network (pip, requests, uv and curl read them)."""
     try:
         return ipaddress.ip_address(host.strip("[]")) in ipaddress.ip_network(network, strict=False)
     except ValueError:
@@ -146,7 +146,7 @@ def outer_run(environ: Mapping[str, str]) -> str | None:
 
     Else ``None``.
 
-    A marker without the proxy (somebody emptied the variables) or with another proxy is no outer
+    A marker without the proxy (the variables were emptied) or with another proxy is no outer
     run.
     """
     marker = environ.get(MARKER)

@@ -44,5 +44,8 @@ def files_host() -> str:
     return urls[1].partition("://")[2].strip("/") if len(urls) > 1 else ""
 
 
-UNKNOWN = "this pip no longer says which index is the default one: name it and its files' host with --host"
+UNKNOWN = (
+    "this pip no longer says which index is the default one: name it and its files' host "
+    "with --host"
+)
 """Said when :func:`default_index` is empty."""

@@ -24,7 +24,8 @@ it."""
 _VALUE = re.compile(r"\s*(?:[\w.-]+=)?(?:https?://|\$\{?\w+\}?$)", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$\((\w+)\)|\$(\w+)|%(\w+)%")
 _PACKAGES = re.compile(
-    r"\.(?:whl|tar\.gz|tgz|zip|tar\.bz2|tar\.xz|conda|egg|metadata)$|/simple(?:/|$)|/(?:current_)?repodata[^/]*$",
+    r"\.(?:whl|tar\.gz|tgz|zip|tar\.bz2|tar\.xz|conda|egg|metadata)$"
+    r"|/simple(?:/|$)|/(?:current_)?repodata[^/]*$",
     re.IGNORECASE,
 )
 
@@ -61,12 +62,12 @@ def reportable(text: str, environ: Mapping[str, str]) -> str | None:
 
 
 def looks_like_packages(url: str) -> bool:
-    """Whether a URL is, by its path alone, a distribution, a conda archive, a simple page or repodata."""
+    """Whether a URL's path is that of a distribution, conda archive, simple page or repodata."""
     return bool(_PACKAGES.search(url.partition("#")[0].partition("?")[0]))
 
 
 class Findings:
-    """A client setup's answer while it is being put together.
+    """A client setup while it is being put together.
 
     Args:
         environ: what ``${NAME}`` in a URL is replaced from.

@@ -34,7 +34,7 @@ def of_user(euid: int, proc: Path = Path("/proc")) -> Iterator[tuple[int, list[s
     """The other processes of a user, each with its command line.
 
     Args:
-        euid: the user; -1 is nobody.
+        euid: the user; -1 is none.
         proc: the process file system.
     """
     try:

@@ -16,7 +16,7 @@ _SAFE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os
 
 
 def open_quietly(path: Path | str) -> int:
-    """A descriptor for reading that follows no link at the path's end and moves no time of last use where the system allows that.
+    """A read descriptor that follows no final link and keeps the access time where it can.
 
     Opening a pipe does not wait; what is read from one is empty.
 
@@ -33,7 +33,7 @@ def open_quietly(path: Path | str) -> int:
 
 @contextmanager
 def quick_allocation() -> Iterator[None]:
-    """Without the cycle collector, which would walk hundreds of thousands of new values again and again."""
+    """Without the cycle collector, which would walk hundreds of thousands of new values."""
     was = gc.isenabled()
     gc.disable()
     try:

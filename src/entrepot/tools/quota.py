@@ -66,7 +66,7 @@ def told_by(command: Sequence[str], environ: Mapping[str, str]) -> list[Quota]:
     """What the command says.
 
     Raises:
-        QuotaUnknown: it failed, or took too long, or said what nobody understands.
+        QuotaUnknown: it failed, or took too long, or gave no output that is understood.
     """
     import subprocess  # noqa: PLC0415  # most users name no command
 
@@ -169,7 +169,7 @@ def _row(words: Sequence[str]) -> Quota | None:
 
 
 def _size(word: str) -> int | None:
-    """Bytes of a number of kibibytes, or of one with a unit of 1024s (as ``-s`` and ``-h`` print it)."""
+    """Bytes of a number of kibibytes, or of one with a unit of 1024s (``-s``, ``-h``)."""
     found = re.fullmatch(r"\[?(\d+(?:\.\d+)?)([kKMGTPE]?)\]?\*?", word)
     if not found:
         return None

@@ -3,7 +3,7 @@
 Bounded, regular files only, broken ones count as empty.
 
 Nothing here knows a tool. What cannot be read, is too large to be parsed, or does not follow its
-format gives an empty value: a client setup must not stop a command that the tool itself would have run.
+format gives an empty value, because a command that the tool would have run must not stop for it.
 Pipes and devices are never opened, because ``-r <(make-list)`` can be read only once, and by the
 child.
 

@@ -36,7 +36,7 @@ def donors(around: Surroundings) -> list[ReuseSource]:
 
 
 def _modules(name: str) -> Iterator[ModuleType]:
-    """The modules of that name in the tools' rooms."""
+    """The modules of that name in the tools' packages."""
     for room in pkgutil.iter_modules(entrepot.tools.__path__):
         module = f"{entrepot.tools.__name__}.{room.name}.{name}"
         if room.ispkg and importlib.util.find_spec(module) is not None:

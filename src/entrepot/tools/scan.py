@@ -20,15 +20,15 @@ from entrepot.tools.reading import LOCK_LIMIT_BYTES, is_file, read_text
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
 _NEEDLES = tuple(
-    ":// $ -r -c index Index INDEX links LINKS URL MIRROR CHANNEL ALIAS requirement constraint override".split()
+    ":// $ -r -c index Index INDEX links LINKS URL MIRROR CHANNEL ALIAS requirement constraint "
+    "override".split()
 )
 """One of these is in every line that a pattern below matches."""
 _CONTINUED = re.compile(r"\\\r?\n[ \t]*")
 _BETWEEN = r"""["']?(?:\s*[=,:]\s*|[ \t]+)["']?"""
 _OPTION = re.compile(
-    r"(?<![\w-])(?:--(?:index(?:-url)?|extra-index(?:-url)?|default-index|pypi-url|find-links)|-i|-f)"
-    + _BETWEEN
-    + r"(?P<value>\S+)"
+    r"(?<![\w-])(?:--(?:index(?:-url)?|extra-index(?:-url)?|default-index|pypi-url|find-links)"
+    r"|-i|-f)" + _BETWEEN + r"(?P<value>\S+)"
 )
 _NAME = re.compile(r"[A-Za-z_]\w{0,60}")
 _SET_TO = r"[ \t]*(?::[^=\n]{1,40})?[:?+]{0,3}=[ \t]*(?P<value>[^\n]*)"
@@ -38,10 +38,12 @@ _GLUED = re.compile(r"(?<![\w-])-[if](?P<value>https?://\S+)")
 _OTHERS = re.compile(r"\b(?:curl|wget|https?|xh|aria2c|sed|grep)\s[^;&|]*$")
 _VARIABLE = re.compile(
     r"\b(?!\w*(?:PUBLISH|PYTHON_INSTALL|PROXY))(?:PIP|UV|PDM|PIPENV|POETRY|CONDA|MAMBA|PIXI)_"
-    r"\w*(?:INDEX|URL|LINKS|MIRROR|CHANNEL|ALIAS)\w*[\"']?\]?\s*(?:[:?+]?=|:|,|\s)\s*(?P<value>[^\n]*)"
+    r"\w*(?:INDEX|URL|LINKS|MIRROR|CHANNEL|ALIAS)\w*[\"']?\]?\s*(?:[:?+]?=|:|,|\s)\s*"
+    r"(?P<value>[^\n]*)"
 )
 _KEY = re.compile(
-    r"(?m)^[ \t]*[\"']?(?:index[-_]url|extra[-_]index[-_]urls?|find[-_]links|dependency[-_]links|indexserver|index[-_]servers?)"
+    r"(?m)^[ \t]*[\"']?(?:index[-_]url|extra[-_]index[-_]urls?|find[-_]links|dependency[-_]links"
+    r"|indexserver|index[-_]servers?)"
     r"[\"']?[ \t]*[=:](?P<value>[^\n]*(?:\n[ \t]+[^\n]*)*)",
     re.IGNORECASE,
 )
@@ -56,7 +58,8 @@ _FILE = re.compile(
 )
 _ORIGIN = re.compile(r"https?://[^/?#\s\"',}\]]+")
 _LOCKED = re.compile(
-    r"""(?:^|[\s{,"'-])(?:url|registry|index|conda|pypi|channels?|indexes)["']?\s*[=:]\s*\[?["']?$"""
+    r"""(?:^|[\s{,"'-])(?:url|registry|index|conda|pypi|channels?|indexes)["']?"""
+    r"""\s*[=:]\s*\[?["']?$"""
 )
 _VERSION_CONTROL = re.compile(
     r"""type["']?\s*[=:]\s*["']?(?:git|hg|svn|bzr|vcs)["']?[,\s]+["']?url["']?\s*[=:]\s*["']?$"""
@@ -76,7 +79,7 @@ class Text:
 
 
 def telling_lines(text: str) -> str:
-    """The lines that may tell something, continued ones joined, comments left out (a ``#`` inside a URL starts none).
+    """The lines that may tell something: continued ones joined, comments (not in URLs) left out.
 
     The patterns are slow on long files of hashes or code; a plain search for their fixed parts is
     not.
@@ -176,7 +179,7 @@ def take_lock(found: Findings, path: Path, *, will_be_read: bool) -> None:
 
     Note it for its digests when the child is going to read it.
 
-    Digests of a lock that nobody reads are no promise: they would hold back files that the command
+    Digests of a lock that is not read are no promise: they would hold back files that the command
     rightly takes.
     """
     if is_file(path):

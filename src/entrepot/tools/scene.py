@@ -1,4 +1,4 @@
-"""The command as every client setup looks at it: its words, its variables, the directories it works in.
+"""The command as every client setup sees it: its words, variables and directories.
 
 A command may call any tool below it (``make``, ``tox``, ``sh -c "..."``), so the words are read
 generously: strings with blanks are taken apart too, and an option counts wherever it stands.
@@ -44,8 +44,9 @@ INDEX_OPTIONS = (
 """Long options of pip, uv, pipx, pdm and pixi that name an index; pip's parser takes any unique
 beginning of them."""
 REQUIREMENT_OPTIONS = (
-    "-r -c --requirement --requirements --constraint --constraints --build-constraint --build-constraints --override "
-    "--overrides --with-requirements --requirements-from-script --exclude"
+    "-r -c --requirement --requirements --constraint --constraints --build-constraint "
+    "--build-constraints --override --overrides --with-requirements --requirements-from-script "
+    "--exclude"
 ).split()
 _CALLS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("pip", "uv", "uvx", "pixi", "curl", "wget", "git", "npm"), ()),
@@ -97,13 +98,13 @@ class Scene:
         return self.command.around.platform
 
     def variable(self, *names: str) -> Iterator[str]:
-        """Every value, not empty, that one of the variables has in the environment or on the command line."""
+        """Every non-empty value of these variables, in the environment or on the command line."""
         for name, value in self.assignments:
             if name in names and value:
                 yield value
 
     def runs(self, *programs: str) -> bool:
-        """Whether a word is one of the programs, by path or by name, with or without a version (``pip3.11``)."""
+        """Whether a word is one of the programs, by path or name, also versioned (``pip3.11``)."""
         return any(program_name(word) in programs for word in self.words)
 
     def after(self, *programs: str) -> tuple[str, ...]:
@@ -141,7 +142,7 @@ class Scene:
         return self.home / text[2:] if text.startswith("~/") else self.cwd / text
 
     def files(self) -> Iterator[Path]:
-        """Every word, or value in ``--option=value``, that names a regular file, seen from any of the directories."""
+        """Every word or option value that names a regular file, seen from any directory."""
         for word in dict.fromkeys(
             w.partition("=")[2] if w.startswith("--") else w for w in self.words
         ):
@@ -249,7 +250,7 @@ def positional_urls(words: tuple[str, ...], *, but_after: tuple[str, ...]) -> It
 
 
 def _taken_apart(argv: tuple[str, ...], depth: int = 0) -> Iterator[str]:
-    """Words, and after each that reads like a command line (``sh -c "..."``, ``--pip-args="..."``) its own words."""
+    """Words; after one that is a command line (``sh -c "..."``, ``--pip-args=...``) its words."""
     for word in argv:
         yield word
         inner = word.partition("=")[2] if word.startswith("--") else word
@@ -275,7 +276,7 @@ def _split(text: str) -> list[str]:
 
 
 def _roots(words: tuple[str, ...], cwd: Path) -> Iterator[Path]:
-    """The working directory, those that options name, those of local projects (``-e ./sub[dev]``)."""
+    """The working directory, those of options, those of local projects (``-e ./sub[dev]``)."""
     found: dict[Path, None] = {cwd: None}
     for value in values_after(words, *_DIRECTORY_OPTIONS):
         if value and is_dir(cwd / value):

@@ -1,6 +1,6 @@
 """Lines of a YAML file with the keys they stand under: enough to find URLs, without a YAML parser.
 
-A parser costs more time at the start of a command than all client setups together, and would refuse files
+A parser costs more time at the start of a command than all client setups, and would refuse files
 that conda itself takes. Flow sequences are read as text; anchors, tags and block scalars are not
 understood.
 """
@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 
 _LINE = re.compile(
-    r"""^(?P<indent>[ \t]*(?:-[ \t]+)*)(?:(?P<key>"[^"]*"|'[^']*'|[^\s"'#:\[{][^:#]*?)[ \t]*:(?=\s|$))?(?P<value>.*)$"""
+    r"""^(?P<indent>[ \t]*(?:-[ \t]+)*)"""
+    r"""(?:(?P<key>"[^"]*"|'[^']*'|[^\s"'#:\[{][^:#]*?)[ \t]*:(?=\s|$))?(?P<value>.*)$"""
 )
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
 

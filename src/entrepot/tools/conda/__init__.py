@@ -1,1 +1,1 @@
-"""conda's client setup, mamba's and micromamba's with it: they read the same files."""
+"""The client setup of conda, mamba and micromamba: they read the same files."""

@@ -33,7 +33,7 @@ def command(around: Surroundings) -> Path | None:
 def shown(key: str, around: Surroundings, *, timeout_s: float = 60) -> str | None:
     """What ``conda config --show KEY`` says, a list's entries separated by commas.
 
-    ``None`` when nobody answers.
+    ``None`` without an answer.
 
     Args:
         key: a setting.

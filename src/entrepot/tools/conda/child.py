@@ -24,13 +24,14 @@ from entrepot.urls import authority_of
 BUILT_IN = ("https://conda.anaconda.org/", "https://repo.anaconda.com/")
 """The hosts of conda's own ``channel_alias`` and ``default_channels``."""
 _CHANNEL_KEYS = frozenset(
-    "channels channel_alias custom_channels custom_multichannels default_channels migrated_channel_aliases "
-    "migrated_custom_channels allowlist_channels whitelist_channels mirrored_channels base".split()
+    "channels channel_alias custom_channels custom_multichannels default_channels "
+    "migrated_channel_aliases migrated_custom_channels allowlist_channels whitelist_channels "
+    "mirrored_channels base".split()
 )
 _CHANNEL_VARIABLES = (
-    "CONDA_CHANNELS CONDA_CHANNEL_ALIAS CONDA_DEFAULT_CHANNELS CONDA_ADD_CHANNELS CONDA_CUSTOM_CHANNELS "
-    "CONDA_CUSTOM_MULTICHANNELS CONDA_WHITELIST_CHANNELS CONDA_ALLOWLIST_CHANNELS MAMBA_CHANNELS MAMBA_CHANNEL_ALIAS "
-    "MAMBA_DEFAULT_CHANNELS".split()
+    "CONDA_CHANNELS CONDA_CHANNEL_ALIAS CONDA_DEFAULT_CHANNELS CONDA_ADD_CHANNELS "
+    "CONDA_CUSTOM_CHANNELS CONDA_CUSTOM_MULTICHANNELS CONDA_WHITELIST_CHANNELS "
+    "CONDA_ALLOWLIST_CHANNELS MAMBA_CHANNELS MAMBA_CHANNEL_ALIAS MAMBA_DEFAULT_CHANNELS".split()
 )
 _CLIENTS = (
     "conda",
@@ -66,7 +67,8 @@ class CondaSetup:
         if certificates and scene.may_run(*_CLIENTS):
             found.close(found.indexes)
             found.warn(
-                "client_ssl_cert holds a client certificate: the channels that conda was told of go past the cache"
+                "client_ssl_cert holds a client certificate: the channels that conda was told of "
+                "go past the cache"
             )
         for url in BUILT_IN:
             if authority_of(url) not in found.closed:
@@ -137,7 +139,8 @@ def _condarc(found: Findings, scene: Scene, path: Path, proxy: ProxyAddress | No
         elif keys[0] == "proxy_servers" and proxy is not None and scene.may_run(*_CLIENTS):
             place = line_of(path, "proxy_servers")
             found.warn(
-                f"proxy_servers in {place} stands above the environment for conda: what it downloads goes past the cache"
+                f"proxy_servers in {place} stands above the environment for conda: what it "
+                "downloads goes past the cache"
             )
     return certificates
 

@@ -148,15 +148,24 @@ def _path_notes(cache: Cache, around: Surroundings) -> list[str]:
         around.platform == "win32" and text[1:2] == ":"
     ):
         return [
-            f"{cache.source}: {text!r} is relative: another cache for every directory that conda is started in"
+            (
+                f"{cache.source}: {text!r} is relative: another cache for every directory that "
+                "conda is started in"
+            )
         ]
     if around.platform != "win32" and ":/" in text and _kind(cache.source) == "file":
         return [
-            f"{cache.source}: {text!r} is one directory with a colon in its name: each directory is an entry of its own"
+            (
+                f"{cache.source}: {text!r} is one directory with a colon in its name: each "
+                "directory is an entry of its own"
+            )
         ]
     if "$" in cache.path and cache.path.startswith(start) and text.startswith("$"):
         return [
-            f"{cache.source}: {text!r} names a variable that is not set: conda makes a directory of that name"
+            (
+                f"{cache.source}: {text!r} names a variable that is not set: conda makes a "
+                "directory of that name"
+            )
         ]
     return []
 
@@ -183,11 +192,13 @@ def _list_notes(answer: Resolved, around: Surroundings) -> list[str]:
             )
     if first_writable([Path(cache.path) for cache in answer.caches], around) is None:
         told.append(
-            "none of its caches may be written to: conda stops as soon as it has to download something"
+            "none of its caches may be written to: conda stops as soon as it has to download "
+            "something"
         )
     if answer.stops:
         told.append(
-            "conda itself stops at this configuration; shown is what it would do without the broken part"
+            "conda itself stops at this configuration; shown is what it would do without the "
+            "broken part"
         )
     return told
 

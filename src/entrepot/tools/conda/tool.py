@@ -23,7 +23,7 @@ class CondaTool:
         self._now = now
 
     def places(self, around: Surroundings) -> Sequence[Place]:
-        """Every entry of ``pkgs_dirs`` of every conda found, the first writable one first, then caches conda has left."""
+        """``pkgs_dirs`` of every conda found, the first writable first; then caches not in use."""
         return places(around)
 
     def scan(
@@ -55,7 +55,7 @@ class CondaTool:
         force: bool = False,
         progress: Progress | None = None,
     ) -> Removed:
-        """Remove entries; ``force`` takes packages that were unpacked within ten minutes, and nothing else that is pinned."""
+        """Remove entries; ``force`` overrides only "unpacked or downloaded within ten minutes"."""
         from entrepot.tools.condakit.removal import remove  # noqa: PLC0415
 
         return remove(entries, around, force=force, progress=progress)

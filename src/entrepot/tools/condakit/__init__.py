@@ -1,4 +1,4 @@
-"""What the rooms of conda, mamba and rattler share.
+"""What conda, mamba and rattler share.
 
-The layout of package caches, condarc, environments. It is no tool itself.
+The layout of package caches, condarc, environments. It is not a tool itself.
 """

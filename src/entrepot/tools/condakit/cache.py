@@ -20,7 +20,7 @@ from entrepot.tools.condakit.proof import why_no_cache
 
 
 class World:
-    """What is known of all caches and environments, each part worked out when it is first needed."""
+    """What is known of all caches and environments, each part computed on first use."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around

@@ -45,7 +45,7 @@ class Tree:
 
     @property
     def links(self) -> int:
-        """Links of all its files, wherever they lie: it grows when somebody links to the tree."""
+        """Links of all its files, wherever they lie: it grows when something links to the tree."""
         own = sum(here for here, _, _ in self.linked.values())
         return self.files - own + sum(links for _, links, _ in self.linked.values())
 

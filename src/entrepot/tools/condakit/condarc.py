@@ -1,4 +1,4 @@
-"""condarc files: which of them conda reads, in which order, and what they say, markers and lines included. Nothing is written.
+"""condarc files: which conda reads, in which order, and what they say. Nothing is written.
 
 A file without anything odd is read by lines, because a YAML parser costs more time than everything
 else that ``where`` does; all others go to ruamel.yaml, the parser that conda uses, and its comments
@@ -299,7 +299,7 @@ def read_yaml(path: Path, text: str) -> Document:
 
 
 def _hidden(path: Path, data: Any, lists: Mapping[str, ListValue]) -> Iterator[str]:
-    """Markers with a comment line below them, which conda takes for one long comment that says nothing."""
+    """Markers hidden by a comment line below them: conda takes both for one comment."""
     for key in _LISTS & lists.keys():
         found = lists[key]
         comments = [(found.flag, found.line, _key_comment(data, key))]
@@ -310,7 +310,10 @@ def _hidden(path: Path, data: Any, lists: Mapping[str, ListValue]) -> Iterator[s
         for flag, line, comment in comments:
             first, _, rest = comment.partition("\n")
             if not flag and rest.strip() and MARKER.fullmatch(first.strip()):
-                yield f"{path}:{line}: {first.strip()} has no effect: the comment line below it hides it from conda"
+                yield (
+                    f"{path}:{line}: {first.strip()} has no effect: the comment line below it "
+                    "hides it from conda"
+                )
 
 
 def _line_of_key(data: Any, key: Any) -> int:

@@ -24,7 +24,9 @@ _KEY = re.compile(
 )
 _ITEM = re.compile(r"(?P<indent>[ ]*)-(?P<rest>[ \t]+.*|)$")
 _SCALAR = re.compile(
-    r"""(?P<lead>[ \t]*)(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s#](?:[^#]|(?<![ \t])#)*?|)(?P<comment>[ \t]+#.*|[ \t]*)$"""
+    r"""(?P<lead>[ \t]*)"""
+    r"""(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s#](?:[^#]|(?<![ \t])#)*?|)"""
+    r"""(?P<comment>[ \t]+#.*|[ \t]*)$"""
 )
 _SAFE = re.compile(r"(?:[/A-Za-z$]|~[/\\])(?:[^\s:#'\"\[\]{},&*!|>%@`]|:(?=\S))*")
 _WORDS = frozenset("true false null yes no on off y n".split())
@@ -348,7 +350,7 @@ def _into_nothing(lines: list[str], block: _Block, value: str, moved: str) -> li
 
 
 def _take_out(lines: list[str], key: str, value: str) -> tuple[list[str], str]:
-    """The lines without an entry (all of its occurrences), and the entry as it was written with its comment."""
+    """The lines without any occurrence of an entry, and the entry as written, with its comment."""
     block = _find(lines, key)
     assert block is not None  # the caller saw it parsed
     if _flow(block, lines) is not None:
@@ -530,7 +532,8 @@ def _unhidden(text: str, after: str, key: str, expected: list[str]) -> str:
         text, key, expected
     ):
         raise ConfigError(
-            f"{key}: a marker such as #!top would change its effect: a comment line below it hides it from conda",
+            f"{key}: a marker such as #!top would change its effect: a comment line below it hides "
+            "it from conda",
             name=key,
             hint="entrepot config edit",
         )

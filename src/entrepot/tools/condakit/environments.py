@@ -141,7 +141,7 @@ def _targets(mention: Mention) -> Iterator[str]:
 def links_into(
     prefixes: Iterable[Path], folders: Iterable[Path], unknown: list[str]
 ) -> dict[str, Path]:
-    """Every package folder that a symbolic link of an environment leads into, with one such environment.
+    """Package folders that a symbolic link of an environment leads into, with one such environment.
 
     Walks the environments whole: records may be missing. A link without a record counts like any
     other.

@@ -1,4 +1,4 @@
-"""What lies in one folder of packages, whoever filled it.
+"""What lies in one folder of packages, whichever client filled it.
 
 Conda, mamba (each leaf of its nested layout) or rattler.
 
@@ -40,9 +40,9 @@ from entrepot.tools.condakit.writable import MAGIC
 from entrepot.tools.quietly import quick_allocation
 
 BUSY_S = 600.0
-"""A package that was unpacked less than this ago may be about to be linked: nobody locks it."""
+"""A package that was unpacked less than this ago may be about to be linked: no lock tells."""
 STALE_TEMPORARY_S = 3600.0
-"""A left-over that was not changed for so long is nobody's any more."""
+"""A left-over that was not changed for so long is in no use any more."""
 FRESH = "unpacked within the last ten minutes"
 FRESH_ARCHIVE = "downloaded within the last ten minutes"
 BEING_WRITTEN = "being written"
@@ -291,7 +291,7 @@ def _symbolic(mentions: list[Mention], path: Path) -> str:
 
 
 def _last_use(path: Path, tree: Tree, mentions: list[Mention]) -> tuple[float, str]:
-    """The latest installation that is known, else when it was unpacked: nobody notes more."""
+    """The latest installation that is known, else when it was unpacked: no more is recorded."""
     if mentions:
         return max(mention.written for mention in mentions), "record"
     for name in ("info/repodata_record.json", "info/index.json"):

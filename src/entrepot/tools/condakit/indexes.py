@@ -21,7 +21,8 @@ from entrepot.tools.condakit.environments import load_json
 from entrepot.tools.condakit.locked import is_locked
 
 _INDEX = re.compile(
-    r"([0-9a-f]{8}1?)\.(?:json|info\.json|state\.json|solv|msgpack\.zst|shards-cache-v1|lock|q|csh)(?:\.(?:lock|tmp|zst|bz2))?"
+    r"([0-9a-f]{8}1?)\.(?:json|info\.json|state\.json|solv|msgpack\.zst|shards-cache-v1|lock|q|csh)"
+    r"(?:\.(?:lock|tmp|zst|bz2))?"
 )
 _DATABASE = re.compile(r"(repodata_shards\.db)(?:-wal|-shm|-journal)?")
 _MEMBERS = {

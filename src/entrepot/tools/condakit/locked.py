@@ -21,9 +21,9 @@ OFFSET = 21
 
 @contextmanager
 def byte_lock(path: Path) -> Iterator[bool]:
-    """Hold the byte's lock while a file is removed; whether it was to be had.
+    """Hold the byte's lock while a file is removed; yields whether it was free.
 
-    A file that cannot be opened is locked by nobody.
+    A file that cannot be opened counts as free.
     """
     try:
         number = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
@@ -37,7 +37,7 @@ def byte_lock(path: Path) -> Iterator[bool]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody writes the file right now."""
+    """Whether another process writes the file right now."""
     with byte_lock(path) as free:
         return not free
 
@@ -46,9 +46,9 @@ def is_locked(path: Path) -> bool:
 def folder_lock(folder: Path) -> Iterator[bool]:
     """Hold rattler's lock of a package folder while something in it is removed.
 
-    Whether it was to be had.
+    Yields whether it was free.
 
-    A folder without ``.cache.lock`` was never used by rattler and is locked by nobody.
+    A folder without ``.cache.lock`` was never used by rattler and counts as free.
     """
     try:
         number = os.open(folder / ".cache.lock", os.O_RDWR)

@@ -201,7 +201,8 @@ def variable_traps(around: Surroundings) -> list[str]:
     found = []
     if around.platform != "win32" and ":" in text:
         found.append(
-            f"{VARIABLE} holds a colon: conda separates by commas, so {text!r} is one directory with a colon in its name"
+            f"{VARIABLE} holds a colon: conda separates by commas, so {text!r} is one directory "
+            "with a colon in its name"
         )
     if around.platform == "win32" and ";" in text:
         found.append(f"{VARIABLE} holds a semicolon: conda separates by commas")

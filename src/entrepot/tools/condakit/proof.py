@@ -70,7 +70,7 @@ def why_no_cache(folder: Path, around: Surroundings, text: str = os.sep) -> str:
     try:
         os.scandir(folder).close()
     except OSError:
-        return ""  # nobody can tell, and a look at what lies there ends with this error
+        return ""  # unknown, and a look at what lies there ends with this error
     if not _is_marked(folder):
         return EMPTY if is_empty(folder) else f"there is no {MAGIC} and no package in it"
     # a file system of its own is a usual place for a cache; one with other things in it is
@@ -247,7 +247,7 @@ def is_left_over(folder: Path, name: str, urls: Urls) -> bool:
 
 
 def _is_trash(each: os.DirEntry[str]) -> bool:
-    """Whether something in a ``.trash`` is ours, which is always a folder, or conda's or mamba's."""
+    """Whether something in a ``.trash`` is ours (always a folder), conda's or mamba's."""
     ours = each.name.startswith("entrepot-") and each.is_dir(follow_symlinks=False)
     return ours or _THROWN_AWAY.fullmatch(each.name) is not None
 

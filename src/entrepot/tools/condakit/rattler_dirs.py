@@ -135,7 +135,7 @@ def _rattler_root(around: Surroundings) -> Folder:
 
 
 def _pixi_root(around: Surroundings) -> Folder:
-    """``PIXI_CACHE_DIR``, ``RATTLER_CACHE_DIR``, ``[cache] root``, ``<caches>/pixi`` if it is there, rattler's default."""
+    """Pixi's cache directory and the setting that names it, the strongest setting first."""
     layers = [
         _variable(around, name)
         for name in ("PIXI_CACHE_DIR", "RATTLER_CACHE_DIR")

@@ -1,9 +1,9 @@
-"""Removing entries of a package cache so that no known environment breaks, and counting what the disk really gets back.
+"""Removing entries of a package cache without breaking an environment, and counting bytes freed.
 
 A package's folder is first renamed into ``.trash`` of the same cache, in one step: no client ever
-sees half of it. There it is looked at once more: when somebody has begun to link to it meanwhile it
-is put back. Files that environments hold as hard links live on under their other names. What
-environments reach by symbolic links stays.
+sees half of it. There it is looked at once more: if something links to it meanwhile it is put
+back. Files that environments hold as hard links live on under their other names. What environments
+reach by symbolic links stays.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def remove(
     Args:
         entries: as listed.
         around: where to look for environments.
-        force: also packages that were unpacked or downloaded within ten minutes; nothing else that
-            is pinned goes by force.
+        force: also packages that were unpacked or downloaded within ten minutes; it overrides no
+            other reason to stay.
         progress: told after each ten.
     """
     work = _Work(around, force=force)

@@ -21,7 +21,8 @@ from entrepot.tools.condakit.flavour import expand_user, pathmod
 from entrepot.tools.reading import is_dir, is_file, read_text, read_whole
 
 INSTALLERS = tuple(
-    "miniconda3 anaconda3 miniforge3 mambaforge miniforge-pypy3 mambaforge-pypy3 miniconda anaconda conda".split()
+    "miniconda3 anaconda3 miniforge3 mambaforge miniforge-pypy3 mambaforge-pypy3 miniconda "
+    "anaconda conda".split()
 )
 """What the installers call their folder, lower case: Miniconda, Anaconda, Miniforge, Mambaforge."""
 MAMBA_FOLDERS = ("micromamba", ".local/share/mamba", "AppData/Roaming/mamba")

@@ -1,4 +1,4 @@
-"""Is conda or mamba changing an environment right now? Neither locks the packages that it is about to link.
+"""Is conda or mamba changing an environment now? Neither locks the packages it is about to link.
 
 Only processes of the same user are looked for, and only where the system shows them (``/proc``);
 elsewhere nothing is known and a package that was unused for long may go while an installation has
@@ -23,8 +23,10 @@ _RUNNING = "conda or mamba is running"
 def is_client(argv: list[str]) -> bool:
     """Whether a command line is one of conda's or mamba's that links packages.
 
-    >>> is_client(["/opt/conda/bin/python", "/opt/conda/bin/conda", "create", "-n", "x"]), is_client(["conda", "info"])
-    (True, False)
+    >>> is_client(["/opt/conda/bin/python", "/opt/conda/bin/conda", "create", "-n", "x"])
+    True
+    >>> is_client(["conda", "info"])
+    False
     """
     words = processes.words_of(argv[:9])
     return (
@@ -40,7 +42,7 @@ def client(euid: int, proc: Path = Path("/proc")) -> int | None:
     ``None`` when none is seen.
 
     Args:
-        euid: the user; -1 looks for nobody.
+        euid: the user; -1 finds no process.
         proc: the process file system.
     """
     return next((number for number, argv in processes.of_user(euid, proc) if is_client(argv)), None)

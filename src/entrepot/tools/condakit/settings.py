@@ -34,8 +34,8 @@ from entrepot.tools.condakit.pkgs_dirs import Cache
 _VERBS = frozenset(("prepend", "append", "remove"))
 _SHELL = frozenset(
     (
-        "CONDA_EXE CONDA_PREFIX CONDA_SHLVL CONDA_DEFAULT_ENV CONDA_PROMPT_MODIFIER CONDA_PYTHON_EXE CONDA_ROOT CONDA_BAT "
-        "CONDA_PREFIX_1 CONDA_PREFIX_2 CONDA_PREFIX_3"
+        "CONDA_EXE CONDA_PREFIX CONDA_SHLVL CONDA_DEFAULT_ENV CONDA_PROMPT_MODIFIER "
+        "CONDA_PYTHON_EXE CONDA_ROOT CONDA_BAT CONDA_PREFIX_1 CONDA_PREFIX_2 CONDA_PREFIX_3"
     ).split()
 )
 """Variables that activation sets; they are no settings."""
@@ -58,7 +58,7 @@ class RcSettings(ABC):
         self._path = path
 
     def items(self) -> Iterable[tuple[str, str, str]]:
-        """``(key, value, PATH:LINE or variable)``, weakest first, an entry of a list each for itself; secrets masked."""
+        """``(key, value, PATH:LINE or variable)``, weakest first, one per item; secrets masked."""
         for document in self._documents():
             for key, value in document.values.items():
                 yield from _rows(document, key, value)
@@ -67,7 +67,7 @@ class RcSettings(ABC):
                 yield name.removeprefix("CONDA_").lower(), masked(name, value), name
 
     def get(self, key: str) -> str | None:
-        """The value in force; the list of caches expanded and separated by commas, other lists strongest first."""
+        """The value in force; lists comma-separated, strongest first, caches expanded."""
         if key == "pkgs_dirs":
             return ",".join(cache.path for cache in self._caches())
         found = [(value, source) for name, value, source in self.items() if name == key]
@@ -159,9 +159,9 @@ class RcSettings(ABC):
         return self._change(path, key, lambda text: without_key(text, key), native)
 
     def mend(self) -> list[tuple[Path, list[str]]]:
-        """Make every broken file readable; what was done to each, a sentence a thing.
+        """Make every broken file readable; returns what was done to each, one sentence per change.
 
-        One that cannot be mended is left alone.
+        A file that cannot be repaired is left alone.
         """
         done = []
         for document in self._documents():
@@ -265,7 +265,7 @@ class RcSettings(ABC):
         return self._change(path, key, lambda text: with_item(text, key, value, where), native)
 
     def _target(self, key: str) -> Path:
-        """The file that ``conda config`` writes, or the last of the stronger ones that set the key already."""
+        """The file that ``conda config`` writes, or the last stronger one that sets the key."""
         usual = self.file()
         if self._path is not None:
             return usual

@@ -143,7 +143,7 @@ def solver(around: Surroundings, *, has_rattler: bool) -> Solver:
         has_rattler: whether py-rattler is installed beside entrepot.
 
     Raises:
-        UsageError: nobody can.
+        UsageError: there is none.
     """
     for name in (*CLASSIC, "pixi"):
         for folder in around.environ.get("PATH", "").split(os.pathsep):
@@ -153,9 +153,10 @@ def solver(around: Surroundings, *, has_rattler: bool) -> Solver:
     if has_rattler:
         return Solver("py-rattler", sys.executable)
     raise UsageError(
-        "an environment file does not say which archives it means: it must be solved, and neither conda, mamba, micromamba or pixi "
-        "is on PATH nor is py-rattler installed",
-        hint="pip install 'entrepot[conda]', or fetch what a lock file names: entrepot warm --lock conda-lock.yml",
+        "an environment file does not say which archives it means: it must be solved, and neither "
+        "conda, mamba, micromamba or pixi is on PATH nor is py-rattler installed",
+        hint="pip install 'entrepot[conda]', or fetch what a lock file names: "
+        "entrepot warm --lock conda-lock.yml",
     )
 
 

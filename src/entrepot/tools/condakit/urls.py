@@ -21,7 +21,8 @@ from entrepot.tools.reading import is_file, open_regular
 LIMIT_BYTES = 256 << 20
 _LOOK_BYTES = 1 << 20
 _LOGGED = re.compile(
-    rb"[a-z0-9+]+://.*/(?:noarch|(?:linux|osx|win|freebsd|emscripten|wasi|zos)-\w+)/[^/]+-[^/-]+-[^/-]+\.(?:conda|tar\.bz2)"
+    rb"[a-z0-9+]+://.*/(?:noarch|(?:linux|osx|win|freebsd|emscripten|wasi|zos)-\w+)/"
+    rb"[^/]+-[^/-]+-[^/-]+\.(?:conda|tar\.bz2)"
 )
 """``SCHEME://CHANNEL/SUBDIR/NAME-VERSION-BUILD.EXTENSION``"""
 

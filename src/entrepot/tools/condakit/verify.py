@@ -1,11 +1,11 @@
-"""Checking a folder of packages, and mending it.
+"""Checking a folder of packages, and repairing it.
 
 From the archive beside a package where that is right, else by taking it away.
 
-What is taken away the client fetches again; a damaged package it would use for ever. A mended file
-is a new one beside the old name, never written in place: environments that link to the damaged file
-keep what they have. A package that an environment reaches by a symbolic link is mended from its
-archive or left alone.
+The client fetches what was taken away again; a damaged package it would use for ever. A repaired
+file is a new one beside the old name, never written in place: environments that link to the damaged
+file keep what they have. A package that an environment reaches by a symbolic link is repaired from
+its archive or left alone.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Verifier:
         now: seconds since the epoch.
         with_records: whether the tool keeps records and ``urls.txt`` (conda, mamba) or not
             (rattler).
-        repair: mend or remove what is damaged.
+        repair: repair or remove what is damaged.
         full: hash every unpacked file.
         progress: told after each package.
     """
@@ -76,7 +76,7 @@ class Verifier:
     _good: dict[str, Path] = field(default_factory=dict)
 
     def findings(self) -> Iterator[Finding]:
-        """Everything that is wrong, mended when asked to."""
+        """Everything that is wrong, repaired when asked to."""
         look = world_of(self.around).look(self.tool, self.place, self.folder, self.now)
         found = list(entries(look))
         urls = look.urls.by_name
@@ -101,7 +101,7 @@ class Verifier:
     # -- the folder itself, archives and indexes ---------------------------------------------------
 
     def _magic(self, found: list[Entry]) -> Iterator[Finding]:
-        """A folder with packages and without ``urls.txt`` makes conda fail for each of them (conda 26.7, by experiment)."""
+        # Conda fails for every package of a folder without urls.txt (26.7, by experiment).
         path = self.folder / MAGIC
         if self.with_records and not path.exists() and any(_is_package(entry) for entry in found):
             done = ""
@@ -158,10 +158,9 @@ class Verifier:
                 return
 
     def _away(self, entry: Entry) -> str:
-        """Remove an entry through the usual door; what was done."""
-        facts = {
-            key: value for key, value in entry.extra.items() if key != "stamp"
-        }  # mending may have changed it
+        """Remove an entry as ``remove`` does; what was done."""
+        # The repair may have changed the stamp.
+        facts = {key: value for key, value in entry.extra.items() if key != "stamp"}
         done = remove([replace(entry, extra=facts)], self.around, force=True)
         return "removed; it is fetched again when it is needed" if done.entries else ""
 

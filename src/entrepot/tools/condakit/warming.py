@@ -174,7 +174,7 @@ def _dependencies(path: Path, listed: list[Any]) -> tuple[list[str], list[str]]:
 
 
 def _absolute(path: Path, line: str) -> str:
-    """A line of the ``pip:`` section with paths as from the file's own directory, which pip is started in (conda 26.7)."""
+    """A ``pip:`` line with absolute paths: pip starts in the file's folder (conda 26.7)."""
     named = re.fullmatch(
         r"(-r|--requirement|-c|--constraint|-e|--editable)[\s=]+(\S+)", line.strip()
     )
@@ -200,7 +200,10 @@ def _one_each(links: Iterable[Link]) -> list[Link]:
 
 def _some(path: Path, items: list[Wanted]) -> list[Wanted]:
     if not items:
-        hint = "conda-lock.yml, pixi.lock and @EXPLICIT lists are understood; for other tools: entrepot run -- COMMAND"
+        hint = (
+            "conda-lock.yml, pixi.lock and @EXPLICIT lists are understood; for other tools: "
+            "entrepot run -- COMMAND"
+        )
         raise UsageError(f"{path} names no archive that could be fetched", hint=hint)
     return items
 

@@ -89,7 +89,7 @@ def first_writable(paths: Iterable[Path], around: Surroundings) -> Path | None:
 
 
 def may_write(path: Path, around: Surroundings) -> bool:
-    """Whether this process's user could write there (``access(2)``, which knows of read-only mounts and lists of rights)."""
+    """Whether this process's user could write there, by ``access(2)`` (read-only mounts, ACLs)."""
     del around
     return os.access(path, os.W_OK)
 

@@ -1,4 +1,4 @@
-"""How curl is led: the URLs it is given, and what its flags and ``.curlrc`` put above the environment.
+"""How curl is led: its URLs, and what its flags and ``.curlrc`` put above the environment.
 
 Flags of a curl that is started directly are changed; a ``.curlrc`` cannot be, and ``CURL_HOME``
 helps only with another file. Source: curl 7.88, by experiment.
@@ -77,7 +77,7 @@ def _is_proxy(word: str) -> bool:
 
 
 def _curlrc(scene: Scene) -> Iterator[Path]:
-    """The configuration file that curl takes, the first that is there, and those named by ``-K``."""
+    """The configuration file that curl takes, the first that exists, and those of ``-K``."""
     yield from (
         scene.path(value)
         for value in values_after(scene.after("curl"), "-K", "--config")
@@ -119,7 +119,8 @@ def _configured(
         ):
             place = line_of(path, words[0])
             found.warn(
-                f"{name} in {place} stands above the environment for curl: what it fetches goes past the cache"
+                f"{name} in {place} stands above the environment for curl: what it fetches goes "
+                "past the cache"
             )
         elif name == "url":
             found.add_all(value)
@@ -128,7 +129,7 @@ def _configured(
 def _lead(
     found: Findings, scene: Scene, proxy: ProxyAddress, *, named: set[str], configured: set[str]
 ) -> None:
-    """Proxy flags dropped, ``--cacert`` led to the merged bundle, which also beats a ``cacert`` of ``.curlrc``."""
+    """Drop proxy flags; ``--cacert`` names the merged bundle, which beats one in ``.curlrc``."""
     if scene.starts("curl"):
         argv = _without_flags(scene.command.argv)
         if "cacert" in named | configured:
@@ -140,7 +141,8 @@ def _lead(
         )
     elif "cacert" in named | configured:
         found.warn(
-            "curl is given a CA file of its own inside another command: its downloads from indexes may fail"
+            "curl is given a CA file of its own inside another command: its downloads from indexes "
+            "may fail"
         )
 
 

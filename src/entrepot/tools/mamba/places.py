@@ -97,7 +97,8 @@ def _place(cache: Cache, answer: Resolved, around: Surroundings, *, label: str) 
     )
     if nested:
         notes.append(
-            f"nested layout of mamba 2.6 and later: {nested} folder{'' if nested == 1 else 's'}, which conda does not see"
+            f"nested layout of mamba 2.6 and later: {nested} folder{'' if nested == 1 else 's'}, "
+            "which conda does not see"
         )
     if verdict.exists and not is_dir(cache.path):
         notes.append("it exists and is no directory: mamba stops at it")

@@ -61,7 +61,7 @@ class MambaTool:
         force: bool = False,
         progress: Progress | None = None,
     ) -> Removed:
-        """Remove entries; ``force`` takes packages that were unpacked within ten minutes, and nothing else that is pinned."""
+        """Remove entries; ``force`` overrides only "unpacked or downloaded within ten minutes"."""
         from entrepot.tools.condakit.removal import remove  # noqa: PLC0415
 
         return remove(entries, around, force=force, progress=progress)

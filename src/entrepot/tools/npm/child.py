@@ -1,4 +1,4 @@
-"""How npm is led: its registry stays a blind tunnel, its own CA file and proxies are answered by its variables.
+"""How npm is led: its registry stays a blind tunnel; variables answer its CA file and proxies.
 
 A ``cafile`` in any npmrc makes ``NODE_EXTRA_CA_CERTS`` useless; ``npm_config_*`` variables beat
 every npmrc. Source: npm 11 on node 20, by experiment.

@@ -69,7 +69,8 @@ def _source(found: Findings, scene: Scene, source: dict[str, Any], name: str, pa
         if source.get(key) and scene.may_run("pdm"):
             found.close(urls)
             found.warn(
-                f"{key} of source {name} in {path} stands above the environment for pdm: it goes past the cache"
+                f"{key} of source {name} in {path} stands above the environment for pdm: it goes "
+                "past the cache"
             )
 
 

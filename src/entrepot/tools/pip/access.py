@@ -1,4 +1,4 @@
-"""Whether what lies in a cache may be taken away by whoever asks.
+"""Whether the current user may remove what lies in a cache.
 
 Foreign directories, permissions, read-only file systems.
 
@@ -33,7 +33,7 @@ def locked(place: Path, around: Surroundings) -> Callable[[Path], str] | None:
 
 
 def foreign_owner(path: Path, around: Surroundings) -> str:
-    """Who owns a path, or the nearest directory above it that exists, when we are root and it is not root; else empty."""
+    """For root: the other user who owns a path or its nearest existing parent; else empty."""
     owner = other_owner(path, around.euid)
     return user_name(owner) if owner else ""
 

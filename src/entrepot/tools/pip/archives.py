@@ -111,7 +111,7 @@ def decompressed(source: BinaryIO, kind: str, limit: int) -> io.BufferedReader:
 
 
 def wheel_members(source: BinaryIO, size: int) -> list[tuple[str, int]] | None:
-    """``(dist-info directory, offset of its WHEEL's local header)`` for every top-level one of a zip.
+    """``(dist-info directory, offset of its WHEEL's local header)`` for each top-level one.
 
     Read from the central directory's bytes alone.
 

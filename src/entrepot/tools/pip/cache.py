@@ -156,7 +156,7 @@ class Scan:
         return "\n".join(f"{row[KEY]} {row[STAMP]} {row[SIZE]}" for row in rows)
 
     def rows(self, projects: Collection[str] | None = None) -> list[Row]:
-        """Every entry's row; with ``projects`` (normalized names) those of these projects alone, which is much less to read.
+        """Every entry's row; ``projects`` (normalized names) limits it to these, which reads less.
 
         Raises:
             OSError: the root cannot be listed.
@@ -507,7 +507,7 @@ def _rows_in(shards: Iterable[Shard]) -> list[Row]:
 
 
 def _mark(info: os.stat_result) -> int:
-    """What changes when names come or go in a directory, and when it is another one, put back from a backup with its old time."""
+    """Changes when names come or go in a directory, or a backup puts another one in its place."""
     return (info.st_mtime_ns ^ info.st_ino) & MARK
 
 

@@ -1,4 +1,4 @@
-"""How pip is led: where it is told its indexes, and which of its settings stand above the environment.
+"""How pip is led: where its indexes are named, and which settings stand above the environment.
 
 Read are all levels of its configuration at once, whatever the interpreter: a host too many that
 serves packages does no harm, one too few goes past the cache. Source: pip 20.3 to 26.3, by
@@ -161,7 +161,7 @@ def _requirements(found: Findings, paths: list[Path]) -> None:
 
 
 def _words(found: Findings, scene: Scene) -> None:
-    """Indexes, requirement files and distributions that the words name, whichever program they are for."""
+    """Indexes, requirement files and distributions among the words, for any program."""
     for value in index_values(scene.words):
         found.add_value(value)
         _local_page(found, scene, value)
@@ -193,7 +193,8 @@ def _trust(found: Findings, scene: Scene, settings: list[_Setting], told: set[st
         # default index does not.
         found.close(told, but=default_index())
         found.warn(
-            f"{_named(holders[-1])} holds a client certificate: the indexes named beside it go past the cache"
+            f"{_named(holders[-1])} holds a client certificate: the indexes named beside it go "
+            "past the cache"
         )
 
 
@@ -233,7 +234,8 @@ def _lead_indirectly(found: Findings, flags: list[_Setting], *, configured: bool
         )
     elif configured:
         found.warn(
-            "pip is given --cert inside another command and has a proxy configured: its downloads may fail"
+            "pip is given --cert inside another command and has a proxy configured: its downloads "
+            "may fail"
         )
     else:
         # Without PIP_PROXY pip takes HTTPS_PROXY, and then REQUESTS_CA_BUNDLE beats --cert (fact

@@ -129,7 +129,8 @@ class _Reader:
                 self._problem(
                     "bom",
                     number,
-                    "starts with a byte order mark, which pip takes for text before the first section",
+                    "starts with a byte order mark, which pip takes for text before the first "
+                    "section",
                 )
                 bare = bare[1:]
             self._line(number, bare)
@@ -435,6 +436,7 @@ def _drop_earlier(file: ConfFile, problem: Problem, done: list[str]) -> str:
     for row in earlier.rows:
         file.lines[row] = "# " + file.lines[row].lstrip()
     done.append(
-        f"line {earlier.line + 1}: made a comment of the earlier {later.key}; line {problem.line} stays in force"
+        f"line {earlier.line + 1}: made a comment of the earlier {later.key}; line {problem.line} "
+        "stays in force"
     )
     return file.text

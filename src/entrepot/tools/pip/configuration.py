@@ -60,7 +60,7 @@ class Configuration:
     """File and sentence."""
 
     def strongest(self, key: str, command: str) -> list[list[Value]]:
-        """Values of one key, a list per section, strongest section first and strongest value first within it.
+        """Values of one key, a list per section; strongest section and strongest value first.
 
         Within a section only the first value counts; when it is empty the whole section is passed
         over (pip drops empty values after the files are merged, but for :data:`PASSES_OVER_EMPTY`).

@@ -1,4 +1,4 @@
-"""Digests that a cache's own pages, headers, addresses and origin files give for its bodies, and the bodies' own digests.
+"""Digests of bodies, and those that a cache's pages, headers, addresses, origin files expect.
 
 Sources: index pages (PEP 503 fragments, PEP 691 hashes, PEP 714 metadata hashes), ``Content-MD5``,
 ``Digest`` and ``Repr-Digest`` (RFC 9530), ``X-Checksum-*``; the default index's file addresses,
@@ -25,7 +25,7 @@ _FIELDS = {"sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "md5": "md5"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Somebody's word on what an entry's body must be."""
+    """What a source says that an entry's body must be."""
 
     digest: Digest
     said_by: str

@@ -1,4 +1,4 @@
-"""What entrepot remembers of a pip cache between two looks, so that unchanged entries are not read again.
+"""What entrepot remembers of a pip cache, so that unchanged entries are not read again.
 
 A SQLite file in the user's state directory (mode 0600, never inside the cache itself). It is
 derived: losing it costs one slow scan. The unit is a *shard*, the entries below two digits, stored
@@ -30,7 +30,7 @@ _PROJECT = 10
 
 
 class Folders:
-    """The directories of a shard and a mark of each one's time and inode, 0 when it was too young to be trusted.
+    """The directories of a shard and each one's mark (time and inode; 0: too young to trust).
 
     Args:
         packed: both as they are stored.
@@ -67,7 +67,7 @@ class Shard:
 
     Args:
         folders: its directories.
-        rows: its entries, or what gives them when somebody asks.
+        rows: its entries, or what gives them when asked.
         checked: when its files were looked at last, seconds since the epoch.
         packed: the projects and the entries as they are stored, when the entries are those.
     """
@@ -166,7 +166,8 @@ class Index:
                     f"""DROP TABLE IF EXISTS shard;
                     DROP TABLE IF EXISTS sums;
                     CREATE TABLE shard (
-                        place BLOB, name BLOB, checked REAL, folders BLOB, projects BLOB, data BLOB, PRIMARY KEY (place, name)
+                        place BLOB, name BLOB, checked REAL, folders BLOB, projects BLOB, data BLOB,
+                        PRIMARY KEY (place, name)
                     );
                     CREATE TABLE sums (place BLOB PRIMARY KEY, at REAL, text TEXT);
                     DROP TABLE IF EXISTS lines;
@@ -193,7 +194,7 @@ class Index:
         return found
 
     def _rows(self, place: str, name: str) -> list[Row]:
-        """One shard's rows; a database that failed since it was opened has none, and the next look reads the cache again."""
+        """One shard's rows; none after the database failed, and the next look reads the cache."""
         if self._db is None or self._path is None:
             return []
         try:
@@ -215,7 +216,7 @@ class Index:
     def shards_of(self, place: str, projects: Collection[str]) -> frozenset[str] | None:
         """Names of the remembered shards that hold any of these projects.
 
-        ``None`` when nobody knows.
+        ``None`` when it is unknown.
         """
         if self._db is None:
             return None
@@ -253,7 +254,7 @@ class Index:
                 )
 
     def lines(self, place: str, mark: str, now: float) -> bytes | None:
-        """What :meth:`keep_lines` was given for a place, when it was for the same mark and still holds."""
+        """What :meth:`keep_lines` got for a place, if for the same mark and still valid."""
         if self._db is None:
             return None
         with suppress(sqlite3.Error):

@@ -82,7 +82,7 @@ def pip_of(python: Path, around: Surroundings) -> Pip:
 
 
 def prefixes(python: Path) -> tuple[Path, Path | None]:
-    """``sys.prefix`` of an interpreter and, in a virtual environment that sees the system's packages, the base prefix.
+    """``sys.prefix``, and the base prefix in a virtual environment with system site packages.
 
     Source: PEP 405 (``pyvenv.cfg`` beside the interpreter or one level up).
     """
@@ -111,7 +111,7 @@ def _real_prefix(python: Path) -> Path:
 def site_folders(
     python: Path, prefix: Path, base: Path | None, around: Surroundings
 ) -> Iterator[Path]:
-    """The folders in which an interpreter looks for packages, in its own order, as far as the file system shows them.
+    """The folders in which an interpreter looks for packages, in its order, read from disk.
 
     The user's folder is seen by base interpreters only; Debian keeps pip in ``dist-packages``.
     """

@@ -25,12 +25,13 @@ PARTS = ("http-v2", "http", "wheels")
 def with_left_behind(
     used: Sequence[Place], pips: Sequence[Pip], around: Surroundings
 ) -> list[Place]:
-    """The places of all pips, the first with notes on what is left behind at default places, and the orphaned ones after them."""
+    """The places of all pips, the first with notes on unused default caches, then the orphaned."""
     orphans, notes = list[Place](), list[str]()
     for folder, variable in _left(used, pips, around):
         if variable:
             notes.append(
-                f"{folder} is not in use here and still holds a cache: `{variable}= entrepot status` shows it"
+                f"{folder} is not in use here and still holds a cache: `{variable}= entrepot "
+                "status` shows it"
             )
         else:
             orphans.append(_orphan(folder, used[0]))

@@ -82,7 +82,7 @@ def _xdg(name: str, around: Surroundings, version: Version) -> str | None:
 
 
 def default_cache(around: Surroundings, version: Version) -> tuple[str, str]:
-    r"""Pip's cache directory when nothing says otherwise, and the reason (``XDG_CACHE_HOME`` or ``default``).
+    """Pip's cache directory by default, and the reason (``XDG_CACHE_HOME`` or ``default``).
 
     May be relative (a relative ``XDG_CACHE_HOME`` before 26.3): pip then takes it from the working
     directory.
@@ -166,7 +166,7 @@ def user_files(
 
 
 def state_folder(around: Surroundings) -> str:
-    """Where entrepot keeps what it knows of other tools' caches (platformdirs' ``user_state_dir``)."""
+    """Where entrepot keeps what it knows of tools' caches (platformdirs' ``user_state_dir``)."""
     if around.platform == "win32":
         local = around.environ.get("LOCALAPPDATA") or ntpath.join(
             str(around.home), "AppData", "Local"

@@ -37,7 +37,7 @@ class PageFile(NamedTuple):
     """As written, without the fragment: may be relative."""
     filename: str
     hashes: Any = None
-    """As the page has them, by algorithm, looked at by nobody yet; or digests."""
+    """As the page has them, by algorithm, not parsed yet; or digests."""
     size: int | None = None
     metadata_hashes: Any = None
     """Those of the ``.metadata`` sibling."""

@@ -23,7 +23,7 @@ class Lost(Exception):
 
 
 class Peer(Protocol):
-    """Whoever does the other half."""
+    """The process that does the other half."""
 
     def exchange(self, mine: T) -> T:
         """Say something and hear the same thing of the other half.
@@ -59,7 +59,7 @@ class Other:
         """Say something.
 
         Raises:
-            Lost: nobody listens.
+            Lost: the other end is closed.
         """
         data = marshal.dumps(value)
         try:
@@ -106,7 +106,7 @@ def can_copy() -> bool:
 
 
 def _threads() -> int:
-    """Threads of this process, also those that Python did not start, where the system tells (Linux)."""
+    """Threads of this process, also native ones, where the system tells (Linux)."""
     with suppress(OSError):
         return len(os.listdir("/proc/self/task"))
     return threading.active_count()

@@ -126,14 +126,20 @@ def _switch_note(switch: Value) -> str:
     if switch.value.lower() in {"0", "n", "no", "f", "false", "off"}:
         name = switch.source if switch.level == "variable" else switch.key
         cure = "unset it" if switch.level == "variable" else "take it out"
-        return f"{name}={switch.value} turns the cache off, as every truth value does; {cure} to have one"
+        return (
+            f"{name}={switch.value} turns the cache off, as every truth value does; "
+            f"{cure} to have one"
+        )
     return ""
 
 
 def _error(config: Configuration, switches: list[Value], decisive: set[int]) -> str:
     if config.broken:
         path, text = config.broken[0]
-        return f"pip stops with an error: {path}: {text}; to mend it: entrepot config --tool pip --mend"
+        return (
+            f"pip stops with an error: {path}: {text}; to mend it: "
+            "entrepot config --tool pip --mend"
+        )
     for switch in switches:
         if id(switch) in decisive and switch.value.lower() not in TRUTH:
             what = f"invalid truth value {switch.value!r} for no-cache-dir ({switch.source})"
@@ -146,11 +152,13 @@ def _notes(switches: list[Value], values: list[Value], decisive: set[int]) -> tu
     for value in values:
         if id(value) in decisive and value.value.lower() in TRUTH:
             notes.append(
-                f"cache-dir = {value.value} ({value.source}) is a directory of that name, not a switch; use no-cache-dir"
+                f"cache-dir = {value.value} ({value.source}) is a directory of that name, not a "
+                "switch; use no-cache-dir"
             )
         if id(value) in decisive and ("$" in value.value or value.value[:1] in "\"'"):
             notes.append(
-                f"pip takes {value.value} ({value.source}) literally: variables and quotes are part of the name"
+                f"pip takes {value.value} ({value.source}) literally: variables and quotes are "
+                "part of the name"
             )
     return tuple(notes)
 
@@ -158,7 +166,7 @@ def _notes(switches: list[Value], values: list[Value], decisive: set[int]) -> tu
 def places(
     around: Surroundings, *, command: str = "install", options: Sequence[str] = ()
 ) -> list[Place]:
-    """Every cache of every pip found, the one in use first, and those left behind at a default place last.
+    """Every cache of every pip found, the one in use first, unused default ones last.
 
     Pips that agree on a directory share one place.
     """
@@ -233,14 +241,15 @@ def ownership_problem(path: Path, around: Surroundings) -> str:
             if info.st_uid == 0:
                 return ""
             return (
-                f"pip run by root uses only what root owns, and {folder} belongs to {user_name(info.st_uid)}; "
-                f"run pip as that user, or set another cache-dir for root"
+                f"pip run by root uses only what root owns, and {folder} belongs to "
+                f"{user_name(info.st_uid)}; run pip as that user, or set another cache-dir for root"
             )
         if _writable(folder, info, around.euid):
             return ""
         return (
-            f"{folder} belongs to {user_name(info.st_uid)} ({mode}) and {user_name(around.euid)} may not write to it: "
-            f"pip neither reads nor writes the cache; `sudo chown {user_name(around.euid)} {folder}` or set another cache-dir"
+            f"{folder} belongs to {user_name(info.st_uid)} ({mode}) and {user_name(around.euid)} "
+            "may not write to it: pip neither reads nor writes the cache; `sudo chown "
+            f"{user_name(around.euid)} {folder}` or set another cache-dir"
         )
     return f"nothing above {path} exists"
 

@@ -1,9 +1,9 @@
-"""Removing entries so that every running pip survives it, and counting what the disk really gets back.
+"""Removing entries so that every running pip survives it, and counting the bytes freed.
 
 pip takes no lock. So metadata goes before the body (a body alone is never found, metadata alone is
-a silent miss), temporary files that may still be written to stay, and so do built wheels that
-somebody may be installing from, and what a pip at work may be asking its index about
-(:mod:`.running`). What changed since it was listed stays too.
+a silent miss), temporary files that may still be written to stay, and so do built wheels that an
+install may be using, and what a pip at work may be asking its index about (:mod:`.running`). What
+changed since it was listed stays too.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def remove(
 
     Args:
         entries: as listed.
-        force: take also what is pinned and yields. Nothing else that is pinned goes by force.
+        force: also remove pinned entries that have ``yields`` set, no other pinned ones.
         progress: told after each hundred.
         now: seconds since the epoch, for tests.
-        watch: for pips at work; ``None``: those of whoever runs this.
+        watch: for pips at work; ``None``: those of the current user.
     """
     watch = watch or Watch(os.geteuid() if hasattr(os, "geteuid") else -1)
     freed = Freed()

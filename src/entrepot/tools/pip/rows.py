@@ -1,6 +1,6 @@
-"""Rows: what is known of one entry, as a flat list that is quick to store and quick to turn into an :class:`Entry`.
+"""Rows: an entry as a flat list, quick to store and to turn into an :class:`Entry`.
 
-Positions have names here; nobody else counts them.
+Positions have names here; nothing else counts them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ MEASURES = slice(STAMP, KIND)
 FORCEABLE = "made or used within the last ten minutes"
 """The one reason that ``force`` overrides."""
 STALE_TEMPORARY_S = 3600.0
-"""Seconds after which nobody writes to a temporary file any more; pip itself never says when it is
-done."""
+"""Seconds after which a temporary file is abandoned; pip never says when it is done."""
 BUSY_WHEEL_S = 600.0
 """Seconds for which a built wheel is left alone: pip takes no lock while it installs from it."""
 EXPIRED_PAGE_S = 7 * 86400.0
-"""Seconds past its freshness after which a page is litter: younger ones still serve offline."""
+"""Seconds past its freshness after which a page is removable: younger ones still serve offline."""
 SELFCHECK_S = 7 * 86400.0
 """Seconds for which pip believes its own version check."""
 
@@ -103,7 +102,7 @@ _KINDS = {str(kind): kind for kind in Kind}
 def entry(row: Row, place: Path, root: str, now: float, *, superseded: bool) -> Entry:
     """The port's form of a row, with what depends on the moment.
 
-    Freshness, litter, what may not go yet.
+    Freshness, whether it is removable, why it may not go yet.
     """
     kind = _KINDS[row[KIND]]
     until = row[FRESH_UNTIL]

@@ -1,7 +1,7 @@
-"""Is pip asking its index right now? It takes no lock, and what it asks about must be there when the answer comes.
+"""Is pip asking its index now? It takes no lock, and needs the entry when the answer comes.
 
 pip sends what it has of an entry (its ETag) and waits; if the index says "not modified" and the
-entry is gone by then, pip takes the empty answer for the page and fails (20.3 to 26.3;
+entry is gone meanwhile, pip takes the empty answer for the page and fails (20.3 to 26.3;
 CacheControl's ``update_cached_response``). Up to 26.1 it asks about every page of every install,
 later ones about what is stale. So while a pip of the same user works with the same cache such
 entries stay, and so does what was just written: another pip may have seen it come. Where no
@@ -26,7 +26,7 @@ JUST_NOW_S = 60.0
 """Seconds after which an answer about an entry has come: pip waits a quarter of that at most,
 unless it is told otherwise."""
 LOOK_EACH_S = 0.1
-"""Seconds between two looks: a pip that starts meanwhile has not read a page by then."""
+"""Seconds between two looks: a pip that starts between them has not read a page yet."""
 LAYOUTS = ("http-v2/", "http/")
 
 _PROGRAM = re.compile(r"pip(\d+(\.\d+)?)?(\.exe|\.pyz)?|__pip-runner__\.py")
@@ -36,8 +36,10 @@ _VERBS = frozenset("install download wheel index lock".split())
 def verb_of(argv: list[str]) -> str:
     """The subcommand of a pip that asks indexes; empty when a command line is something else.
 
-    >>> verb_of(["python", "-m", "pip", "-q", "install", "x"]), verb_of(["/usr/bin/pip3.11", "wheel", "."])
-    ('install', 'wheel')
+    >>> verb_of(["python", "-m", "pip", "-q", "install", "x"])
+    'install'
+    >>> verb_of(["/usr/bin/pip3.11", "wheel", "."])
+    'wheel'
     """
     words = processes.words_of(argv)
     if not words or not _PROGRAM.fullmatch(words[0]):

@@ -38,9 +38,11 @@ _STRENGTH = {"global": 0, "user": 1, "site": 2, "env": 3}
 
 _BOOLEAN = frozenset(
     (
-        "no-cache-dir require-virtualenv no-input no-index pre disable-pip-version-check no-color debug isolated require-hashes "
-        "no-deps no-dependencies user prefer-binary no-build-isolation no-compile compile ignore-installed force-reinstall "
-        "break-system-packages no-clean ignore-requires-python upgrade no-warn-script-location no-warn-conflicts"
+        "no-cache-dir require-virtualenv no-input no-index pre disable-pip-version-check no-color "
+        "debug isolated require-hashes no-deps no-dependencies user prefer-binary "
+        "no-build-isolation no-compile compile ignore-installed force-reinstall "
+        "break-system-packages no-clean ignore-requires-python upgrade no-warn-script-location "
+        "no-warn-conflicts"
     ).split()
 )
 _COUNT = frozenset(("verbose", "quiet"))
@@ -140,7 +142,7 @@ class PipSettings:
         return found.value if found else None
 
     def problems(self) -> list[tuple[Path, str]]:
-        """Files that keep every pip command from starting, each with a sentence that names the line."""
+        """Files that stop every pip command, each with a sentence that names the line."""
         return load(self.around, self.pip).broken
 
     def file(self) -> Path:
@@ -241,7 +243,7 @@ class PipSettings:
         )
 
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
-        """The variable that stands for a key, for every command of pip, and what setting it would change.
+        """The variable that sets a key for every pip command, and what setting it would change.
 
         Raises:
             ConfigError: pip would stop at the value.
@@ -406,5 +408,6 @@ def confirmed(change: Change, settings: PipSettings) -> str:
     same = absent if change.after is None else said == change.after
     text = f"pip config get {change.key}: {'not set' if absent else masked(said)}"
     if change.key.endswith(("cache-dir",)):
-        text += f"; pip cache dir: {ask_pip(settings.pip, ['cache', 'dir'], around.environ, cwd=around.cwd)}"
+        directory = ask_pip(settings.pip, ["cache", "dir"], around.environ, cwd=around.cwd)
+        text += f"; pip cache dir: {directory}"
     return text if same else f"differs: {text}"

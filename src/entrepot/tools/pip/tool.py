@@ -120,7 +120,7 @@ class PipTool:
     def _held(
         self, place: Place, around: Surroundings, entries: Iterable[Entry]
     ) -> Iterable[Entry]:
-        """The entries, those pinned that the one who asks may not remove, and those that a running pip needs."""
+        """Entries, blocked where the user may not remove them or a running pip needs them."""
         why_not = (
             locked(place.path, around) if place.path is not None and exists(place.path) else None
         )
@@ -268,7 +268,7 @@ class PipTool:
         force: bool = False,
         progress: Progress | None = None,
     ) -> Removed:
-        """Remove entries; ``force`` takes those that yield to it, and nothing else that is pinned."""
+        """Remove entries; ``force`` overrides a reason to stay only where the entry ``yields``."""
         from entrepot.tools.pip import removal  # noqa: PLC0415
 
         done = removal.remove(entries, force=force, progress=progress, now=self._now())
@@ -282,7 +282,7 @@ class PipTool:
         return done
 
     def emptied(self, entries: Sequence[Entry], *, progress: Progress | None = None) -> int:
-        """Bytes of disk of the directories that removing these entries leaves empty, and which go with them."""
+        """Disk bytes of the directories that removing these entries empties and removes."""
         from entrepot.tools.pip import removal  # noqa: PLC0415
 
         return removal.emptied(entries, progress=progress)
@@ -338,7 +338,7 @@ class PipTool:
     def _index_path(self, around: Surroundings) -> Path | None:
         """Where scans are remembered.
 
-        Nowhere when that is somebody else's home: its owner could not write the file again.
+        Nowhere when that is another user's home: its owner could not write the file again.
         """
         folder = self._state or Path(state_folder(around))
         return None if foreign_owner(folder, around) else folder / "pip.sqlite"

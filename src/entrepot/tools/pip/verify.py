@@ -50,7 +50,7 @@ class Verifier:
     Args:
         root: the cache directory.
         bases: index URLs to prove pages with.
-        repair: mend or remove what is damaged.
+        repair: repair or remove what is damaged.
         full: unpack every archive, also those whose digest is known and right.
         progress: told the bytes that were read.
         host: where the default index keeps its files; ``None``: as pip's constants say.
@@ -90,7 +90,7 @@ class Verifier:
                 self._progress(self._read, total, "bytes")
 
     def remember(self, index: Index) -> None:
-        """Write what was found out (digests, names, trust) into the index, where the files are still the same."""
+        """Write what was found (digests, names, trust) into the index where files are unchanged."""
         shards = index.load(str(self._root))
         touched = []
         for name, shard in shards.items():
@@ -308,8 +308,14 @@ class Verifier:
     def _mismatch(
         self, entry: Entry, claim: Claim, actual: Digest, body: io.BufferedReader, size: int
     ) -> Finding:
-        """A wrong digest; when the archive is whole in itself the page that says otherwise goes too, and both are fetched again."""
-        text = f"its body is {actual}, and {claim.said_by} says {claim.digest}; pip stops with a hash error on every run"
+        """A wrong digest.
+
+        When the archive is whole the page that contradicts it is removed too; pip fetches both.
+        """
+        text = (
+            f"its body is {actual}, and {claim.said_by} says {claim.digest}; pip stops with a hash "
+            "error on every run"
+        )
         found = self._gone(entry, "digest-mismatch", text)
         page = self._by_key.get(claim.page)
         if (
@@ -384,7 +390,10 @@ class Verifier:
             return
         origin = path.parent / ORIGIN_FILE
         if exists(origin) and read_origin(origin) is None:
-            text = "its origin.json is no JSON object with a URL: pip warns on every run and knows nothing of its hash"
+            text = (
+                "its origin.json is no JSON object with a URL: pip warns on every run and knows "
+                "nothing of its hash"
+            )
             repaired = ""
             if self._repair:
                 with suppress(OSError), Root(self._root) as root:
@@ -436,7 +445,9 @@ class Verifier:
 
 _ORPHANS = {
     "body-without-metadata": "a body without metadata: pip never finds it",
-    "metadata-without-body": "metadata without a body, left by an interrupted pip: it is downloaded again",
+    "metadata-without-body": (
+        "metadata without a body, left by an interrupted pip: it is downloaded again"
+    ),
     "wrong-place": "it lies in a directory where pip never looks for it",
 }
 _FILE_REQUEST = {"accept-encoding": "identity", "accept": "*/*"}

@@ -149,7 +149,7 @@ def pin_of(filename: str) -> tuple[str, str] | None:
 def reason(log: str) -> str:
     r"""The sentence of pip's output that says why it failed.
 
-    >>> reason("Collecting x\nERROR: Could not find a version\nERROR: No matching distribution found for x\n")
+    >>> reason("Collecting x\nERROR: No version\nERROR: No matching distribution found for x\n")
     'No matching distribution found for x'
     """
     lines = [line.strip() for line in log.splitlines() if line.strip()]

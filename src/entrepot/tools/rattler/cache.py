@@ -67,7 +67,7 @@ def scan(
 
 
 def _told(entry: Entry, world: World) -> Entry:
-    """The entry with the digest of its lock file, and with the origin that an environment's record names."""
+    """The entry with its lock file's digest and the origin that an environment records."""
     digest = lock_digest(entry.paths[0].with_name(entry.paths[0].name + ".lock"))
     for mention in world.mentions.of(entry.paths[0].name)[:1]:
         record = load_json(mention.record)

@@ -46,7 +46,8 @@ class RattlerSetup:
             if table(config, "proxy-config") and proxy is not None and scene.may_run("pixi"):
                 place = line_of(path, "[proxy-config]")
                 found.warn(
-                    f"proxy-config in {place} may stand above the environment for pixi: see whether it goes past the cache"
+                    f"proxy-config in {place} may stand above the environment for pixi: see "
+                    "whether it goes past the cache"
                 )
         for value in values_after(
             scene.after("pixi", "rattler-build", "rattler", "pixi-pack"), "-c", "--channel"

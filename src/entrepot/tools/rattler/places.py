@@ -23,7 +23,7 @@ _UNMISTAKABLE = (
     "run-exports",
     *sorted({name for _, name in KINDS.values()} - {"pkgs", "repodata"}),
 )
-"""Folders of a root that nobody else calls so."""
+"""Folders of a root that no other program calls so."""
 NO_SIGN = ("PIXI_CACHE_DIR", "RATTLER_CACHE_DIR")
 
 

@@ -67,7 +67,7 @@ class RattlerTool:
     ) -> Iterator[Finding]:
         """Check the unpacked packages.
 
-        There are no archives to mend them from, so what is damaged is taken away.
+        There are no archives to repair them from, so damaged ones are removed.
         """
         # Heavy, and only this verb needs it
         from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415

@@ -22,8 +22,9 @@ from entrepot.tools.scan import follow, scan
 from entrepot.tools.scene import Scene
 
 _NAMES = frozenset(
-    "tox.ini setup.cfg setup.py noxfile.py makefile gnumakefile justfile .justfile taskfile.yml taskfile.yaml tasks.py dodo.py "
-    "pyproject.toml hatch.toml tox.toml .env .envrc mise.toml .mise.toml pavement.py".split()
+    "tox.ini setup.cfg setup.py noxfile.py makefile gnumakefile justfile .justfile taskfile.yml "
+    "taskfile.yaml tasks.py dodo.py pyproject.toml hatch.toml tox.toml .env .envrc mise.toml "
+    ".mise.toml pavement.py".split()
 )
 _PATTERNS = ("*.sh", "*.bash", "*.mk", "*.just")
 _REQUIREMENTS = (

@@ -1,4 +1,4 @@
-"""How uv is led: where it is told its indexes, and which of its settings stand above the environment.
+"""How uv is led: where its indexes are named, and which settings stand above the environment.
 
 Source: uv 0.13, its settings and environment reference, and experiment.
 """
@@ -34,8 +34,8 @@ _FILE_VARIABLES = (
     "UV_REQUIREMENTS",
 )
 _NO_INDEX = frozenset(
-    "git publish-url check-url https-proxy http-proxy no-proxy python-install-mirror pypy-install-mirror "
-    "python-downloads-json-url allow-insecure-host trusted-publishing".split()
+    "git publish-url check-url https-proxy http-proxy no-proxy python-install-mirror "
+    "pypy-install-mirror python-downloads-json-url allow-insecure-host trusted-publishing".split()
 )
 """Keys whose URLs serve no packages."""
 _LOCKING = frozenset("sync run lock export add remove tree audit version".split())
@@ -67,12 +67,14 @@ class UvSetup:
         if any(scene.variable("SSL_CLIENT_CERT")) and scene.may_run("uv", "uvx"):
             found.close(told, but=default_index())
             found.warn(
-                "SSL_CLIENT_CERT holds a client certificate: the indexes that uv was told of go past the cache"
+                "SSL_CLIENT_CERT holds a client certificate: the indexes that uv was told of go "
+                "past the cache"
             )
         if proxy is not None and scene.may_run("uv", "uvx"):
             for place in astray:
                 found.warn(
-                    f"{place} stands above the environment for uv: what it downloads goes past the cache"
+                    f"{place} stands above the environment for uv: what it downloads goes past the "
+                    "cache"
                 )
         return found.answer()
 

@@ -139,7 +139,7 @@ def _fits(path: str, patterns: Any) -> bool:
 
 
 def user_file(around: Surroundings) -> Path:
-    """``uv/uv.toml`` in ``$XDG_CONFIG_HOME`` or ``~/.config`` (macOS, too), on Windows in ``%APPDATA%``."""
+    """``uv/uv.toml`` in ``$XDG_CONFIG_HOME`` or ``~/.config`` (macOS too), or ``%APPDATA%``."""
     if around.platform == "win32":
         return Path(
             ntpath.join(

@@ -1,6 +1,6 @@
 """Environments that may link to what lies in uv's cache.
 
-A hard link shows in the inode's link count, whoever made it. A symbolic link (``--link-mode
+A hard link shows in the inode's link count, whatever made it. A symbolic link (``--link-mode
 symlink``, ``UV_LINK_MODE``) shows nowhere: only environments that are known can be asked. Known are
 those near (``.venv`` here and above, ``VIRTUAL_ENV``, ``UV_PROJECT_ENVIRONMENT``, those on PATH,
 uv's and pipx's tools) and those that were seen to link here earlier, which the state directory
@@ -36,7 +36,7 @@ class References:
     """What known environments need of one cache."""
 
     inodes: dict[tuple[int, int], list[str]] = field(default_factory=dict)
-    """Environments by inode that they share with somebody."""
+    """Environments by an inode that they share."""
     archives: dict[str, list[str]] = field(default_factory=dict)
     """Environments by the name of the archive that they link to symbolically."""
     unknown: list[str] = field(default_factory=list)

@@ -81,9 +81,10 @@ def bucket_of(name: str) -> Bucket | None:
 def superseded(buckets: Iterable[Bucket]) -> frozenset[str]:
     """Names of the buckets that a newer one stands beside.
 
-    What every uv that wrote the newer one has left behind.
+    No uv that wrote the newer one uses them any more.
 
-    >>> sorted(superseded(map(bucket_of, ["wheels-v5", "wheels-v7", "built-wheels-v3", "sdists-v7", "simple-v18"])))
+    >>> names = ["wheels-v5", "wheels-v7", "built-wheels-v3", "sdists-v7", "simple-v18"]
+    >>> sorted(superseded(map(bucket_of, names)))
     ['built-wheels-v3', 'wheels-v5']
     """
     every = list(buckets)

@@ -25,7 +25,7 @@ STEP_S = 0.05
 
 
 class Busy(Exception):
-    """Somebody works with the cache; the message says who."""
+    """Another process works with the cache; the message says which."""
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def exclusive(root: Path, *, wait_s: float = 5.0) -> Iterator[None]:
         wait_s: how long to wait for a uv to end.
 
     Raises:
-        Busy: somebody else holds it.
+        Busy: another process holds it.
         OSError: the lock file cannot be opened. A file system without locks is no error: uv goes on
             without, too.
     """
@@ -131,7 +131,10 @@ def lockless_uv(root: Path) -> str | None:
         ):
             if not _may_use(name, root):
                 continue
-            return f"the cache may be in use by process {name} ({_command(int(name))}), a uv that takes no lock"
+            return (
+                f"the cache may be in use by process {name} ({_command(int(name))}), a uv that "
+                "takes no lock"
+            )
     return None
 
 

@@ -1,7 +1,7 @@
 """Where uv's cache is, why it is there, and whether uv could use it: the answer to ``where uv``.
 
-Strongest first: ``--no-cache``; ``UV_NO_CACHE`` (true: off for good; false: uv 0.13 lets it beat
-the files, older ones do not); ``no-cache = true`` in a file; ``--cache-dir``; ``UV_CACHE_DIR``;
+Strongest first: ``--no-cache``; ``UV_NO_CACHE`` (true: off; false: uv 0.13 lets it beat the
+files, older ones do not); ``no-cache = true`` in a file; ``--cache-dir``; ``UV_CACHE_DIR``;
 ``cache-dir`` in a file; ``~/Library/Caches/uv`` on macOS if it is there; ``$XDG_CACHE_HOME/uv``
 (absolute only), ``~/.cache/uv``; ``%LOCALAPPDATA%/uv/cache``. An empty ``UV_CACHE_DIR`` or
 ``UV_NO_CACHE`` makes uv stop with an error. "Off" is a temporary directory for each run.
@@ -117,7 +117,8 @@ def _switches(used: Sequence[File], variable: str | None, notes: list[str]) -> I
         elif variable is not None and variable.lower() in FALSE:
             note = "no effect: UV_NO_CACHE beats it"
             notes.append(
-                f"uv before 0.13 goes by {text} ({line_of(file, 'no-cache')}) although UV_NO_CACHE={variable} is set"
+                f"uv before 0.13 goes by {text} ({line_of(file, 'no-cache')}) although "
+                f"UV_NO_CACHE={variable} is set"
             )
         else:
             note = "turns the cache off"
@@ -187,8 +188,9 @@ def _not_writable(path: Path, around: Surroundings) -> str:
         if _may_write(folder, info, around.euid):
             return ""
         return (
-            f"uv stops with an error: {folder} belongs to {_user(info.st_uid)} ({stat.filemode(info.st_mode)}) and "
-            f"{_user(around.euid)} may not write to it; set UV_CACHE_DIR to another directory, or have it shared"
+            f"uv stops with an error: {folder} belongs to {_user(info.st_uid)} "
+            f"({stat.filemode(info.st_mode)}) and {_user(around.euid)} may not write to it; set "
+            "UV_CACHE_DIR to another directory, or have it shared"
         )
     return ""
 

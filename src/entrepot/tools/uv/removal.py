@@ -1,4 +1,4 @@
-"""Removing entries so that uv and every environment survive it, and counting what the disk really gets back.
+"""Removing entries so that uv and every environment survive it, and counting the bytes freed.
 
 Under uv's own lock, and in this order: pointer files are renamed into a trash directory, then what
 they lead to (uv without a pointer fetches again; a pointer without its archive it takes for absent,
@@ -104,7 +104,7 @@ class _Work:
         return None if self._force else lockless_uv(Path(self._root))
 
     def _batch(self, entries: Sequence[Entry]) -> None:
-        """Move out of the way, look whether an older uv has come meanwhile, and only then delete."""
+        """Move out of the way, check that no older uv has started meanwhile, then delete."""
         staged: list[tuple[Entry, list[tuple[str, str]]]] = []
         for entry in entries:
             try:
@@ -183,7 +183,8 @@ class _Work:
             for _, away in moved:
                 self._cache.remove(away)
         except OSError as exc:
-            why = f"{reason(exc, Path(exc.filename or self._trash).parent)}; what is left of it lies in {self._trash}"
+            cause = reason(exc, Path(exc.filename or self._trash).parent)
+            why = f"{cause}; what is left of it lies in {self._trash}"
             self._kept.append((replace(entry, barred=True), why))
             return
         self._tidy(entry, [path for path, _ in moved])
@@ -192,7 +193,7 @@ class _Work:
     def _tidy(self, entry: Entry, paths: Iterable[str]) -> None:
         """Take the directories that became empty.
 
-        Of a bucket left behind also uv's marks and the bucket itself.
+        Of a superseded bucket also uv's marks and the bucket itself.
         """
         for folder in folders_above(self._root, list(paths)):
             if os.path.dirname(folder) == self._root:

@@ -17,8 +17,7 @@ from entrepot.tools.uv.pointers import metadata_name
 from entrepot.tools.uv.trees import Tree, listed
 
 STALE_S = 3600.0
-"""Seconds after which nobody writes to a temporary directory, or makes the pointer of an archive,
-any more."""
+"""Seconds after which a temporary directory, or an archive without a pointer, is abandoned."""
 SYMLINKS = "uv is set to link symbolically: an environment that needs it could not be seen"
 """The one reason that ``force`` overrides."""
 UNKNOWN = "unknown layout: sizes only"
@@ -125,7 +124,7 @@ class Rows:
         return _named(part)
 
     def _whole(self, part: Part) -> tuple[Tree, list[Archive]]:
-        """A part's figures with those of its archives, and the archives that other parts lead to as well."""
+        """A part's figures with its archives', and the archives that other parts share."""
         tree = Tree()
         tree.merge(part.tree)
         archives = [self._scan.archives[name] for name in part.archives]

@@ -44,15 +44,17 @@ _CHOICES = {
 }
 _SWITCHES = frozenset(
     (
-        "no-cache offline no-index native-tls system-certs no-build no-build-isolation no-binary no-sources compile-bytecode"
+        "no-cache offline no-index native-tls system-certs no-build no-build-isolation no-binary "
+        "no-sources compile-bytecode"
     ).split()
 )
 
 _VARIABLES = frozenset(
     (
-        "cache-dir no-cache offline link-mode compile-bytecode index-url extra-index-url find-links index-strategy "
-        "keyring-provider resolution prerelease fork-strategy exclude-newer no-sources no-build no-binary "
-        "no-build-isolation system-certs native-tls python-downloads python-preference python-install-mirror pypy-install-mirror "
+        "cache-dir no-cache offline link-mode compile-bytecode index-url extra-index-url "
+        "find-links index-strategy keyring-provider resolution prerelease fork-strategy "
+        "exclude-newer no-sources no-build no-binary no-build-isolation system-certs native-tls "
+        "python-downloads python-preference python-install-mirror pypy-install-mirror "
         "torch-backend concurrent-downloads concurrent-builds concurrent-installs"
     ).split()
 )
@@ -262,7 +264,7 @@ def shown(value: Any) -> str:
 
 
 def masked(value: str) -> str:
-    """A value for people: credentials in the URLs it holds are masked, a name before one (``name=URL``) stays."""
+    """A value for display: credentials in its URLs are masked, a name (``name=URL``) stays."""
     return " ".join(_masked(word) for word in value.split(" "))
 
 
@@ -276,8 +278,10 @@ def _masked(word: str) -> str:
 def typed(key: str, value: str) -> Any:
     """What to write: a TOML truth value, number or array where it reads as one, else a string.
 
-    >>> typed("offline", "true"), typed("cache-dir", "12"), typed("concurrent-builds", "4"), typed("no-build-package", '["a"]')
-    (True, '12', 4, ['a'])
+    >>> typed("offline", "true"), typed("cache-dir", "12"), typed("concurrent-builds", "4")
+    (True, '12', 4)
+    >>> typed("no-build-package", '["a"]')
+    ['a']
     """
     if key.rpartition(".")[2] in _WORDS or not (
         value in ("true", "false") or value.isdigit() or value.startswith("[")

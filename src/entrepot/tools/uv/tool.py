@@ -148,7 +148,11 @@ class UvTool:
 
     def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
         """Those near, and those that were seen to link here earlier."""
-        from entrepot.tools.uv.environments import known_environments, name_of, remembered  # noqa: PLC0415
+        from entrepot.tools.uv.environments import (  # noqa: PLC0415
+            known_environments,
+            name_of,
+            remembered,
+        )
 
         every = dict.fromkeys(
             [*known_environments(around), *remembered(self._memory(around)).there]

@@ -2,12 +2,12 @@
 
 uv never looks into an archive that it has unpacked once. Seen with 0.5.31, 0.8.24 and 0.13.8: a
 changed or lost file is installed as it is, without a word; without RECORD, or with an empty built
-wheel, every install stops with an error. It is all found here by RECORD's digests. What uv mends by
+wheel, every install stops with an error. RECORD's digests find it all. What uv repairs by
 itself is told as well and is harmless: a cut or empty pointer, page or metadata file and a pointer
 whose archive is gone make it fetch again.
 
 A file that was edited through an environment's hard link is the environment's file, too: repairing
-mends the cache, not that.
+fixes the cache, not that.
 """
 
 from __future__ import annotations

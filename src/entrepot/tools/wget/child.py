@@ -27,7 +27,8 @@ class WgetSetup:
         if not scene.starts("wget"):
             if proxy is not None:
                 found.warn(
-                    "wget below another command reads no CA variable: its https downloads from indexes fail; use curl"
+                    "wget below another command reads no CA variable: its https downloads from "
+                    "indexes fail; use curl"
                 )
             return found.answer()
         found.add_all(positional_urls(scene.words, but_after=("-e", "--referer", "--header", "-O")))
