@@ -9,18 +9,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from entrepot.errors import UsageError
-from entrepot.httpcache.messages import RequestHead
 from entrepot.lockfiles import Known, read_arguments, read_lock
 from entrepot.ports.client_setup import ClientSetup, Command, ProxyAddress
 from entrepot.urls import authority_of, is_loopback
 
 MAX_LOCK = 64 << 20
 """Bytes of a lock file that is read for digests."""
-PACKAGE_CLIENTS = tuple(
-    "pip/ uv/ poetry/ pdm/ conda/ mamba/ libmamba/ micromamba/ rattler/ pixi/ twine/ pipx/".split()
-)
-"""How package clients begin their ``User-Agent``. It decides only whether plain http is looked at,
-never whether TLS is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +126,6 @@ def named_host(text: str) -> tuple[str, ...]:
 
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+").fullmatch
 """A name, which need not be ASCII, or an address."""
-
-
-def speaks_packages(request: RequestHead) -> bool:
-    """Whether a request is a package client's: PEP 691 types in ``Accept``, or ``User-Agent``."""
-    accept = request.headers.get("accept") or ""
-    agent = (request.headers.get("user-agent") or "").lower()
-    return "application/vnd.pypi.simple" in accept or agent.startswith(PACKAGE_CLIENTS)
 
 
 def child_environment(

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 from entrepot.errors import EntrepotError, UpstreamError, UpstreamUnreachable
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
-from entrepot.run.plan import Plan, speaks_packages
+from entrepot.run.plan import Plan
 from entrepot.server.certificates import Authority
 from entrepot.server.http import MAX_HEAD, TOO_LARGE, HttpSide, simple_response
 from entrepot.server.tls import Output, TlsTransport
@@ -49,6 +49,11 @@ memory goes into."""
 LINGER_S = 2.0
 """Seconds that a client may go on sending after it was answered for the last time, so that no reset
 destroys the answer (RFC 9112 §9.6)."""
+PACKAGE_CLIENTS = tuple(
+    "pip/ uv/ poetry/ pdm/ conda/ mamba/ libmamba/ micromamba/ rattler/ pixi/ twine/ pipx/".split()
+)
+"""How package clients begin their ``User-Agent``. It decides only whether plain http is looked at,
+never whether TLS is opened."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Dial = Callable[[str, int, bool], Awaitable[Streams]]
@@ -97,12 +102,16 @@ class ConnectPolicy:
     def caches(self, request: RequestHead) -> bool:
         """Whether a request is for a package host.
 
-        Plain http can be looked at, so there a package client is enough.
+        Plain http can be looked at, so there a package client is enough, by PEP 691 types in
+        ``Accept`` or by its ``User-Agent``.
         """
         authority = authority_of(request.url)
         if not authority or authority in self._closed:
             return False
-        if self._knows(authority) or speaks_packages(request):
+        accept = request.headers.get("accept") or ""
+        agent = (request.headers.get("user-agent") or "").lower()
+        is_client = "application/vnd.pypi.simple" in accept or agent.startswith(PACKAGE_CLIENTS)
+        if self._knows(authority) or is_client:
             self._opened.add(authority)
             return True
         return self._offline and not is_loopback(authority.rpartition(":")[0].strip("[]"))
