@@ -35,9 +35,9 @@ from entrepot.server.authority import Authority
 from entrepot.server.connect_policy import RunDoorman
 from entrepot.server.proxy import Door
 from entrepot.server.proxy_server import House
-from entrepot.serving.known_files import Facts
+from entrepot.serving.known_files import KnownFiles
 from entrepot.serving.lookup import Entries
-from entrepot.serving.run_stats import Tally
+from entrepot.serving.run_stats import RunStats
 from entrepot.serving.service import Rules, Service
 from entrepot.store.catalogue import open_catalogue
 from entrepot.store.directory import DirectoryStore
@@ -572,7 +572,7 @@ class FuzzWorld:
         )
         self.store = DirectoryStore(self.root, cap=1 << 40)
         self.catalogue = open_catalogue(self.root)
-        facts, self.tally = Facts(self.catalogue), Tally()
+        facts, self.tally = KnownFiles(self.catalogue), RunStats()
         plan = Plan(frozenset(OPENED), frozenset(), frozenset({"index.test"}), (), {}, (), (), ())
         opened = Opened(plan, facts, offline=False)
         authority = Authority()
@@ -581,10 +581,10 @@ class FuzzWorld:
         self.service = Service(
             entries=Entries(self.store, self.catalogue, SystemClock()),
             upstream=self._upstream,
-            facts=facts,
+            known_files=facts,
             clock=SystemClock(),
             rules=Rules(caches=opened.request),
-            tally=self.tally,
+            stats=self.tally,
         )
         doorman = RunDoorman(opened, dialler(reach), self.tally, offline=False)
         doorman.failed = lambda exc: self.failures.append(repr(exc))

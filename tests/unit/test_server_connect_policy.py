@@ -9,7 +9,7 @@ import pytest
 from entrepot.errors import UpstreamUnreachable
 from entrepot.run.plan import Opened, Plan
 from entrepot.server.connect_policy import RunDoorman
-from entrepot.serving.run_stats import Tally
+from entrepot.serving.run_stats import RunStats
 
 
 class NoFacts:
@@ -29,7 +29,7 @@ def doorman(*, offline=False):
         dialled.append((host, port, tls))
         return "streams"
 
-    tally = Tally()
+    tally = RunStats()
     return (
         RunDoorman(Opened(plan, NoFacts(), offline=offline), dial, tally, offline=offline),
         tally,

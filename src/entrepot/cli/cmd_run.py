@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from entrepot.server.connect_policy import Dial
     from entrepot.server.listener import Doorstep
     from entrepot.server.proxy_server import Streams
-    from entrepot.serving.known_files import Facts
+    from entrepot.serving.known_files import KnownFiles
     from entrepot.serving.lookup import Entries
     from entrepot.serving.response import Handler
-    from entrepot.serving.run_stats import Tally
+    from entrepot.serving.run_stats import RunStats
     from entrepot.upstream.client import UpstreamSettings
 
 TAKES_COMMAND = True
@@ -121,7 +121,7 @@ class Session:
     def __init__(self, context: Context, argv: Sequence[str], wishes: Wishes) -> None:
         from entrepot.ports.client_setup import Command
         from entrepot.run.plan import make_plan
-        from entrepot.serving.run_stats import Tally
+        from entrepot.serving.run_stats import RunStats
         from entrepot.tools.registry import guides
 
         self._context = context
@@ -132,7 +132,7 @@ class Session:
         self._command = Command(tuple(argv), context.around)
         self._hosts = (*self._settings.hosts, *wishes.hosts)
         self._plan = make_plan(self._guides, self._command, None, hosts=self._hosts)
-        self.tally: Tally = Tally()
+        self.tally: RunStats = RunStats()
 
     def run(self) -> int:
         """Carry it out; the child's exit status."""
@@ -200,7 +200,7 @@ class Session:
         from entrepot.server.connect_policy import RunDoorman
         from entrepot.server.run_loop import serve_child
         from entrepot.serving.lookup import Entries
-        from entrepot.serving.prefetch import Company
+        from entrepot.serving.prefetch import PageHistory
         from entrepot.serving.service import Rules, Service
         from entrepot.serving.size_limit import Bounds
         from entrepot.tools.registry import donors
@@ -223,13 +223,13 @@ class Session:
         service = Service(
             entries=entries,
             upstream=upstream,
-            facts=facts,
+            known_files=facts,
             clock=clock,
             rules=rules,
-            tally=self.tally,
+            stats=self.tally,
             donors=partial(donors, self._context.around),
             grown=bounds.grown,
-            company=Company(kept.catalogue) if self._settings.ahead else None,
+            history=PageHistory(kept.catalogue) if self._settings.ahead else None,
         )
         self.behind(service.handle)
         doorman = RunDoorman(opened, dialler(reach), self.tally, offline=self._offline)
@@ -306,15 +306,15 @@ class Session:
         common = common_environment(environ, door, loopback_open=plan.loopback, hosts=plan.hosts)
         return plan.argv, child_environment(environ, common, plan.environment)
 
-    def facts(self, catalogue: Catalogue) -> Facts:
+    def facts(self, catalogue: Catalogue) -> KnownFiles:
         """What is known of files beforehand: of lock files and the command line."""
         from entrepot.run.plan import read_beforehand
-        from entrepot.serving.known_files import Facts
+        from entrepot.serving.known_files import KnownFiles
         from entrepot.simple.page import path_digest
         from entrepot.tools.defaults import files_host
 
         host = files_host()
-        facts = Facts(catalogue, lambda url: path_digest(url, host) if host else None)
+        facts = KnownFiles(catalogue, lambda url: path_digest(url, host) if host else None)
         facts.learn_beforehand(read_beforehand(self._plan.locks, self._command.argv))
         return facts
 

@@ -19,7 +19,7 @@ from entrepot.ports.client_setup import Command, Door, Guide
 from entrepot.urls import authority_of, is_loopback
 
 if TYPE_CHECKING:
-    from entrepot.serving.known_files import Facts
+    from entrepot.serving.known_files import KnownFiles
 
 MAX_LOCK = 64 << 20
 """Bytes of a lock file that is read for digests."""
@@ -162,7 +162,7 @@ _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+").fullmatch
 class Opened:
     """Which hosts' traffic is looked at; the set only grows, by what pages name."""
 
-    def __init__(self, plan: Plan, facts: Facts, *, offline: bool) -> None:
+    def __init__(self, plan: Plan, facts: KnownFiles, *, offline: bool) -> None:
         self._opened = set(plan.opened)
         self._closed = plan.closed
         self._facts = facts

@@ -9,7 +9,7 @@ from pathlib import Path
 from entrepot.errors import UpstreamUnreachable
 from entrepot.run.plan import Opened
 from entrepot.server.proxy_server import Streams
-from entrepot.serving.run_stats import Tally
+from entrepot.serving.run_stats import RunStats
 from entrepot.urls import is_loopback
 
 Dial = Callable[[str, int, bool], Awaitable[Streams]]
@@ -27,7 +27,7 @@ class RunDoorman:
         offline: whether nothing but loopback may be dialled.
     """
 
-    def __init__(self, opened: Opened, dial: Dial, tally: Tally, *, offline: bool) -> None:
+    def __init__(self, opened: Opened, dial: Dial, tally: RunStats, *, offline: bool) -> None:
         self._opened = opened
         self._dial = dial
         self._tally = tally
