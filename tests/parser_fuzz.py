@@ -22,7 +22,7 @@ from entrepot.redaction import redacted_url
 from entrepot.server.http import HttpSide
 from entrepot.server.proxy import connect_target
 from entrepot.serving.resume import announced, continues, range_validator
-from entrepot.serving.transfer import Note
+from entrepot.serving.transfer import TransferState
 from entrepot.simple.page import read_page
 from entrepot.store.layout import key_path
 from entrepot.stored import Head, cache_key, variant_name
@@ -97,7 +97,7 @@ def lies_inside(key: str) -> None:
 
 def flight_note(raw: bytes) -> None:
     """Of a growing file: a note or nothing."""
-    note = Note.from_bytes(raw)
+    note = TransferState.from_bytes(raw)
     if note is not None:
         continues(note.head.response.head, 3, note.total, note.head.response.head)
 
@@ -258,7 +258,7 @@ READERS: dict[str, Callable[[bytes], None]] = {
 }
 STARTS: dict[str, list[bytes]] = {
     "stored-head": [HEAD.to_bytes()],
-    "flight-note": [Note(HEAD, 5, "m", True).to_bytes()],
+    "flight-note": [TransferState(HEAD, 5, "m", True).to_bytes()],
     "http-response": [ANSWER, b"HTTP/1.1 206 \r\nTransfer-Encoding: chunked\r\nContent-Range: bytes 0-4/5\r\n\r\n5;x=y\r\nhello\r\n0\r\nT: x\r\n\r\n", b"HTTP/1.0 103 x\r\n\r\nHTTP/1.0 304 Not\r\n\r\n"],
     "http-request": [b"GET http://index.test:8080/a?b HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", b"POST https://[::1]/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"],
     "connect-line": [b"index.test:443", b"[::1]:8443", b"CONNECT 10.0.0.1:80 HTTP/1.0"],

@@ -28,7 +28,7 @@ from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 from entrepot.ports.clock import SystemClock
 from entrepot.serving.lookup import Entries
 from entrepot.serving.resume import range_validator
-from entrepot.serving.transfer import Note
+from entrepot.serving.transfer import TransferState
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head, body_key
@@ -252,7 +252,7 @@ class PowerWorld:
         head = head_of(name, body, proven=proven)
         growing.restart()
         growing.describe(
-            Note(dataclasses.replace(head, body=None), len(body), "m", False).to_bytes()
+            TransferState(dataclasses.replace(head, body=None), len(body), "m", False).to_bytes()
         )
         for at in range(0, len(body), 1000):
             growing.write(body[at : at + 1000])
@@ -264,7 +264,7 @@ class PowerWorld:
         growing = store.open_flight(name)
         assert growing.lead()
         growing.describe(
-            Note(
+            TransferState(
                 dataclasses.replace(head_of("partial", body, proven=False), body=None),
                 len(body),
                 "m",
@@ -301,7 +301,7 @@ class PowerWorld:
         for name, body in self.partial.items():
             growing = store.open_flight(name)
             assert growing.lead()
-            told = Note.from_bytes(growing.description() or b"")
+            told = TransferState.from_bytes(growing.description() or b"")
             if told is not None and range_validator(told.head.response.head):
                 had = growing.read(0, growing.size())
                 assert body.startswith(had), f"{len(had)} bytes would be resumed that never came"

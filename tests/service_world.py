@@ -8,11 +8,11 @@ import hashlib
 import json
 
 from entrepot.httpcache.messages import Headers, RequestHead
-from entrepot.serving.known_files import Facts
+from entrepot.serving.known_files import KnownFiles
 from entrepot.serving.lookup import Entries
-from entrepot.serving.prefetch import Company
+from entrepot.serving.prefetch import PageHistory
 from entrepot.serving.response import Request
-from entrepot.serving.run_stats import Tally
+from entrepot.serving.run_stats import RunStats
 from entrepot.serving.service import Rules, Service
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.memory import MemoryStore
@@ -53,22 +53,22 @@ class World:
         self.store = store or MemoryStore()
         self.catalogue = catalogue or SqliteCatalogue(None)
 
-    def service(self, *, ahead: bool = False, donors=(), **rules) -> Service:
+    def service(self, *, prefetch: bool = False, donors=(), **rules) -> Service:
         """A new process on the same store.
 
-        ``ahead``: one that asks before its clients do; ``donors``: what other tools have.
+        ``prefetch``: one that asks before its clients do; ``donors``: what other tools have.
         """
-        self.tally = Tally()
+        self.stats = RunStats()
         self.entries = Entries(self.store, self.catalogue, self.clock)
-        self.facts = Facts(self.catalogue)
+        self.known_files = KnownFiles(self.catalogue)
         return Service(
             entries=self.entries,
             upstream=self.upstream,
-            facts=self.facts,
+            known_files=self.known_files,
             clock=self.clock,
             rules=Rules(**rules),
-            tally=self.tally,
-            company=Company(self.catalogue) if ahead else None,
+            stats=self.stats,
+            history=PageHistory(self.catalogue) if prefetch else None,
             donors=lambda: donors,
         )
 

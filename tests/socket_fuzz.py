@@ -34,9 +34,9 @@ from entrepot.ports.clock import SystemClock
 from entrepot.run.plan import Plan
 from entrepot.server.certificates import Authority
 from entrepot.server.proxy import ConnectPolicy, ProxyConnection, ProxyServer
-from entrepot.serving.known_files import Facts
+from entrepot.serving.known_files import KnownFiles
 from entrepot.serving.lookup import Entries
-from entrepot.serving.run_stats import Tally
+from entrepot.serving.run_stats import RunStats
 from entrepot.serving.service import Rules, Service
 from entrepot.store.catalogue import open_catalogue
 from entrepot.store.directory import DirectoryStore
@@ -580,7 +580,7 @@ class FuzzWorld:
         )
         self.store = DirectoryStore(self.root, cap=1 << 40)
         self.catalogue = open_catalogue(self.root)
-        facts, self.tally = Facts(self.catalogue), Tally()
+        facts, self.tally = KnownFiles(self.catalogue), RunStats()
         plan = Plan(frozenset(OPENED), frozenset(), frozenset({"index.test"}), (), {}, (), (), ())
         authority = Authority()
         reach = UpstreamSettings(connect_timeout_s=0.5, silence_timeout_s=0.5, ca_pem=authority.pem)
@@ -590,7 +590,7 @@ class FuzzWorld:
         self.service = Service(
             entries=Entries(self.store, self.catalogue, SystemClock()),
             upstream=self._upstream,
-            facts=facts,
+            known_files=facts,
             clock=SystemClock(),
             rules=Rules(caches=policy.caches),
             tally=self.tally,

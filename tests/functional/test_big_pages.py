@@ -51,7 +51,7 @@ def test_others_are_answered_at_once_while_a_page_of_20_mb_is_read():
         gc.collect()  # what other tests have left is no part of the product
         waits = []
         big = asyncio.create_task(get(service, BIG))
-        while not big.done() or world.facts._reading:
+        while not big.done() or world.known_files._reading:
             watch = Stopwatch()
             status, content, _ = await get(service, FILE)
             waits.append(watch.seconds())

@@ -113,7 +113,7 @@ def test_what_is_no_index_is_handed_on_kept_nowhere_and_the_good_one_stands_in(g
     world.clock.advance(10)
     [(status, content, _)] = ask(world, url)
     assert (status, content) == (200, wrong)
-    (warning,) = world.tally.all_warnings()
+    (warning,) = world.stats.all_warnings()
     assert warning.startswith(f"{url} answered with ")
     assert warning.endswith(
         " instead of "
@@ -133,7 +133,7 @@ def test_what_is_no_index_is_handed_on_kept_nowhere_and_the_good_one_stands_in(g
     [(status, content, _)] = ask(world, url)
     assert (status, content) == (200, body)
     assert world.upstream.requests[-1].headers.get("if-none-match") == '"1"'
-    assert world.tally.all_warnings() == []
+    assert world.stats.all_warnings() == []
     world.upstream.gone = True
     assert [each[:2] for each in ask(world, url)] == [(200, body)], "and upstream fails"
 
@@ -147,7 +147,7 @@ def test_a_first_answer_that_is_none_is_not_used_again_and_not_offline(good):
     )
     assert [content for _, content, _ in ask(world, url, url)] == [LOGIN, LOGIN]
     assert world.upstream.count(url) == 2
-    assert [text.rpartition("; ")[2] for text in world.tally.all_warnings()] == ["it is not kept"]
+    assert [text.rpartition("; ")[2] for text in world.stats.all_warnings()] == ["it is not kept"]
     assert ask(world, url, offline=True)[0][0] == 504
     world.upstream.route(url, Script(200, {"Content-Type": kind}, body))
     assert ask(world, url)[0][1] == body
@@ -233,7 +233,7 @@ def test_an_index_with_nothing_in_it_and_what_cannot_be_judged_replace_what_was_
         url, [Script(200, {"Content-Type": kind}, each) for each in (body, second)]
     )
     ask(world, url, url, fields=fields, refresh=True)
-    assert world.tally.all_warnings() == []
+    assert world.stats.all_warnings() == []
     assert ask(world, url, fields=fields, offline=True)[0][1] == second
 
 
@@ -246,7 +246,7 @@ def test_an_index_in_a_coding_that_nobody_here_reads_passes_and_is_not_asked_for
     assert [request.headers.get("accept-encoding") for request in world.upstream.requests] == [
         "gzip"
     ]
-    assert world.tally.all_warnings() == []
+    assert world.stats.all_warnings() == []
 
 
 OPEN = b"<!DOCTYPE html><html><title>Links for demo</title><body>" + b"".join(
@@ -262,7 +262,7 @@ def test_a_page_cut_between_two_links_does_not_replace_the_whole_one():
     ]
     world.upstream.route(INDEX, routes)
     assert ask(world, INDEX, INDEX, refresh=True)[1][1] == OPEN
-    assert world.tally.all_warnings() == [
+    assert world.stats.all_warnings() == [
         f"{INDEX} answered with an incomplete page instead of an index; the last good one is kept"
     ]
     assert ask(world, INDEX, offline=True)[0][1] == OPEN + b"</body></html>"
@@ -274,7 +274,7 @@ def test_an_index_that_never_closes_its_pages_serves_offline_and_is_asked_each_t
     world.upstream.route(INDEX, [Script(200, fields, OPEN), Script(200, fields, OPEN + b"<p>")])
     ask(world, INDEX, INDEX)
     assert world.upstream.count(INDEX) == 2
-    assert world.tally.all_warnings() == []
+    assert world.stats.all_warnings() == []
     assert ask(world, INDEX, offline=True)[0][1] == OPEN + b"<p>"
 
 
@@ -324,6 +324,6 @@ def test_the_warning_names_three_urls_and_no_secret():
         world.upstream.route(url, Script(200, {"Content-Type": "text/html"}, LOGIN))
     ask(world, *urls, *urls)
     named = ", ".join(f"https://index.test/t/<TOKEN>/simple/p{i}/" for i in range(3))
-    assert world.tally.last_line(offline=False).endswith(
+    assert world.stats.last_line(offline=False).endswith(
         f"; {named} and 2 more answered with a web page instead of an index; it is not kept"
     )

@@ -32,7 +32,7 @@ def ask(world, *steps, pins=(), **rules):
 
     async def go():
         service = world.service(**rules)
-        world.facts._pins = Pins(pins)
+        world.known_files._pins = Pins(pins)
         answers = []
         for step in steps:
             url, fields = step if isinstance(step, tuple) else (step, {})
@@ -241,7 +241,7 @@ class TestStale:
             world.clock.advance(30)
             stale = await asyncio.wait_for(get(service, INDEX), 2)
             gate.set()
-            while service._flights._tasks or service._flights._aside:
+            while service._transfers._tasks or service._transfers._aside:
                 await asyncio.sleep(0.01)
             fresh = await get(service, INDEX)
             await service.aclose()
@@ -358,7 +358,7 @@ class TestCredentials:
         )
         assert [a[0] for a in (own, nobodys, others, own_again)] == [200, 401, 401, 200]
         assert world.upstream.count(INDEX) == 4
-        assert world.tally.counts()["revalidated"] == 1
+        assert world.stats.counts()["revalidated"] == 1
 
     def test_a_shared_store_never_gives_it_offline(self):
         world = self.shared_world()

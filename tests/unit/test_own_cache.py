@@ -9,7 +9,7 @@ from entrepot.caches.inventory import holding
 from entrepot.caches.own import OwnCache, finish, read_object
 from entrepot.errors import ProtocolMisuse
 from entrepot.ports.tool import Kind, Layer, Surroundings
-from entrepot.serving.transfer import Note
+from entrepot.serving.transfer import TransferState
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head
 from own_store import World
@@ -313,7 +313,7 @@ def test_a_coroutine_that_waits_is_a_mistake_where_there_is_no_loop():
 def test_an_unfinished_download_is_called_by_the_file_it_was_to_be(world, cache, around):
     head = Head.from_bytes(read_object(world.opened.store, world.add()) or b"")
     unfinished(world, f"{A}.part", 9)
-    (world.root / f"flights/{A}.note").write_bytes(Note(head, 7, "mark", False).to_bytes())
+    (world.root / f"flights/{A}.note").write_bytes(TransferState(head, 7, "mark", False).to_bytes())
     unfinished(world, f"{B}.part", 9)
     (world.root / f"flights/{B}.note").write_bytes(b"no note")
     names = {entry.key: entry.filename for entry in scan(cache, around) if entry.kind is Kind.TEMP}

@@ -9,7 +9,7 @@ import pytest
 from entrepot.errors import UpstreamUnreachable
 from entrepot.run.plan import Plan
 from entrepot.server.proxy import ConnectPolicy
-from entrepot.serving.run_stats import Tally
+from entrepot.serving.run_stats import RunStats
 
 
 class NoFacts:
@@ -29,7 +29,7 @@ def policy(*, offline=False):
         dialled.append((host, port, tls))
         return "streams"
 
-    tally = Tally()
+    tally = RunStats()
     return (
         ConnectPolicy(plan, NoFacts(), dial, tally, offline=offline),
         tally,

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from entrepot.errors import EntrepotError, UpstreamTimeout
-from entrepot.serving import respond as riding
+from entrepot.serving import respond as responder
 from entrepot.testing.channel import Channel
 from entrepot.testing.upstream import Script, ranged
 from service_world import World, get, run
@@ -199,7 +199,7 @@ def test_what_another_channel_says_of_an_archive_in_an_earlier_run_refuses_nothi
 def test_a_run_that_goes_by_both_channels_takes_what_either_names_and_is_told(world, order):
     claim(world)
     assert world.get(*(ELSEWHERE, JSON)[::order], world.archive) == (200, world.body)
-    assert any("name different digests for" in text for text in world.tally.warnings)
+    assert any("name different digests for" in text for text in world.stats.warnings)
 
 
 def test_another_channel_proves_nothing_in_a_later_run(world):
@@ -426,13 +426,13 @@ def test_a_failing_channel_serves_the_stale_index_at_once_and_is_asked_again_beh
         return first[1], (await get(service, JSON))[1]
 
     assert world.do(work) == (world.whole, new)
-    assert world.tally.counts()["stale"] == 1
+    assert world.stats.counts()["stale"] == 1
 
 
 def test_a_silent_channel_serves_the_stale_index_after_a_moment_and_the_next_without_one(
     world, monkeypatch
 ):
-    monkeypatch.setattr(riding, "ANSWER_S", 0.2)
+    monkeypatch.setattr(responder, "ANSWER_S", 0.2)
     world.get(JSON, ZST)
     world.clock.advance(700)
     silent = asyncio.Event()
@@ -469,7 +469,7 @@ def test_an_index_with_a_token_inside_is_served_and_teaches_but_is_not_stored(wo
     assert world.stored(url + "repodata.json") == []
     assert world.stored(archive)[0].proven
     assert token.encode() not in b"".join(data for data, _ in world.store._objects.values())
-    assert all(token not in line.url for line in world.tally.lines)
+    assert all(token not in line.url for line in world.stats.lines)
 
 
 def test_a_channel_with_a_token_in_its_path_is_kept_without_it(world):

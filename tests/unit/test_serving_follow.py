@@ -39,26 +39,26 @@ class Two:
             if page:
                 world.add_project(GOOD)
             world.upstream.route(FILE, route)
-        self.leader, self.follower = (world.service() for world in self.worlds)
+        self.fetcher, self.follower = (world.service() for world in self.worlds)
         self.page = page
 
     def asked(self) -> list[int]:
         return [world.upstream.count(FILE) for world in self.worlds]
 
     async def learn(self):
-        for service in (self.leader, self.follower) if self.page else ():
+        for service in (self.fetcher, self.follower) if self.page else ():
             await get(service, INDEX)
 
     async def under_way(self):
         """The leader's client, and one of the follower that has read some of what comes."""
-        leading = asyncio.create_task(get(self.leader, FILE))
+        leading = asyncio.create_task(get(self.fetcher, FILE))
         await until(lambda: self.asked()[0])
         reader = Reader(self.follower)
         await reader.read(100_000)
         return leading, reader
 
     async def close(self):
-        await self.leader.aclose()
+        await self.fetcher.aclose()
         await self.follower.aclose()
         for world in self.worlds:
             world.store.close()
@@ -109,7 +109,7 @@ def test_a_follower_reads_along_and_on_when_the_leader_has_landed(tmp_path, page
 
     async def go():
         await two.learn()
-        leading = asyncio.create_task(get(two.leader, FILE))
+        leading = asyncio.create_task(get(two.fetcher, FILE))
         await until(lambda: two.asked()[0])
         await asyncio.sleep(0.05)
         reader = Reader(two.follower)
@@ -137,7 +137,7 @@ def test_a_follower_stops_when_the_leader_begins_again_and_the_next_one_gets_the
 
     async def go():
         await two.learn()
-        leading = asyncio.create_task(patient(two.leader))
+        leading = asyncio.create_task(patient(two.fetcher))
         await until(lambda: two.asked()[0])
         await asyncio.sleep(0.05)
         reader = Reader(two.follower)
@@ -170,7 +170,7 @@ def test_a_leader_that_begins_and_lands_between_two_looks_does_not_mix_bytes(tmp
 
     async def go():
         await two.learn()
-        leading = asyncio.create_task(patient(two.leader))
+        leading = asyncio.create_task(patient(two.fetcher))
         await until(lambda: two.asked()[0])
         await asyncio.sleep(0.05)
         reader = Reader(two.follower)
@@ -201,14 +201,14 @@ def test_a_follower_takes_over_from_a_leader_that_has_gone_and_its_readers_notic
 
     async def go():
         await two.learn()
-        leading = asyncio.create_task(get(two.leader, FILE))
+        leading = asyncio.create_task(get(two.fetcher, FILE))
         await until(lambda: two.asked()[0])
         await asyncio.sleep(0.05)
         readers = [Reader(two.follower) for _ in range(3)]
         for reader in readers:
             await reader.read(100_000)
         leading.cancel()
-        await two.leader.aclose()
+        await two.fetcher.aclose()
         assert [await reader.read() for reader in readers] == [GOOD] * 3
         for reader in readers:
             await reader.close()
@@ -230,13 +230,13 @@ def test_a_follower_whose_leader_dropped_what_nobody_can_continue_never_joins_tw
     )
 
     async def go():
-        leading = asyncio.create_task(get(two.leader, FILE))
+        leading = asyncio.create_task(get(two.fetcher, FILE))
         await until(lambda: two.asked()[0])
         await asyncio.sleep(0.05)
         reader = Reader(two.follower)
         await reader.read(100_000)
         leading.cancel()
-        await two.leader.aclose()
+        await two.fetcher.aclose()
         with pytest.raises(UpstreamError):
             await reader.read()
         await reader.close()
@@ -258,20 +258,20 @@ def test_a_killed_leaders_unusable_partial_is_not_continued_for_those_who_have_r
     )
 
     async def go():
-        leading = asyncio.create_task(get(two.leader, FILE))
+        leading = asyncio.create_task(get(two.fetcher, FILE))
         await until(lambda: two.asked()[0])
         await asyncio.sleep(0.05)
         reader = Reader(two.follower)
         await reader.read(100_000)
-        (flight,) = two.leader._flights._tasks
-        flight._seat.release()  # the system takes a dead process's lock, and nothing else
+        (transfer,) = two.fetcher._transfers._tasks
+        transfer._file.release()  # the system takes a dead process's lock, and nothing else
         with pytest.raises(UpstreamError):
             await reader.read()
         await reader.close()
         leading.cancel()
         with contextlib.suppress(BaseException):
             await leading
-        flight._leads = False
+        transfer._leads = False
         await two.close()
 
     run(go())
@@ -297,7 +297,7 @@ def test_who_follows_a_page_that_is_not_kept_has_all_of_it(tmp_path, lengthless)
         world.upstream.route(INDEX, script)
 
     async def go():
-        leading = asyncio.create_task(get(two.leader, INDEX))
+        leading = asyncio.create_task(get(two.fetcher, INDEX))
         await until(lambda: two.worlds[0].upstream.count(INDEX))
         await asyncio.sleep(0.05)
         reader = Reader(two.follower, INDEX)
@@ -368,8 +368,8 @@ def test_a_follower_that_knows_another_digest_does_not_take_the_leaders_word(tmp
         return [Known(links=(Link(FILE, digests=(digest(OTHER),)),))]
 
     async def go():
-        await get(two.leader, INDEX)
-        two.worlds[1].facts.learn_beforehand(lock_file())
+        await get(two.fetcher, INDEX)
+        two.worlds[1].known_files.learn_beforehand(lock_file())
         disk.clear()
         leading, reader = await two.under_way()
         gate.set()

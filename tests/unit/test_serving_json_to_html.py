@@ -34,7 +34,7 @@ def test_offline_a_client_that_reads_html_alone_is_served_a_page_that_was_seen_i
         assert status == 200
         assert headers.get("content-type").startswith("text/html")
         assert b"data-" in content or b"#sha256=" in content
-        assert world.tally.counts()["stale"] == 1
+        assert world.stats.counts()["stale"] == 1
 
 
 def test_when_upstream_fails_too():

@@ -16,12 +16,12 @@ from entrepot.httpcache.messages import Headers, ResponseHead
 from entrepot.links import Link
 from entrepot.lockfiles import Known
 from entrepot.lockfiles.read import read_lock
-from entrepot.serving.known_files import Facts, Said, expectation_of
+from entrepot.serving.known_files import KnownFiles, Said, expectation_of
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import cache_key
 from entrepot.testing.upstream import Script
-from entrepot.tools.pip.donor import Donation
+from entrepot.tools.pip.donor import ReusableResponse
 from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 
 RIGHT = os.urandom(90_000)
@@ -47,7 +47,7 @@ def asked(world, *steps, known=(), **rules):
 
     async def go():
         service = world.service(**rules)
-        world.facts.learn_beforehand(beforehand())
+        world.known_files.learn_beforehand(beforehand())
         answers = []
         for step in steps:
             url, fields = step if isinstance(step, tuple) else (step, {})
@@ -83,13 +83,13 @@ def world():
 class TestOtherIndexes:
     @pytest.mark.parametrize(
         "rules",
-        [{}, {"refresh": True}, {"ahead": True}],
+        [{}, {"refresh": True}, {"prefetch": True}],
         ids=lambda rules: next(iter(rules), "plain"),
     )
     def test_a_digest_of_another_index_in_an_earlier_run_refuses_nothing(self, world, rules):
         """Both pages were asked for together, so that the next run asks for the other one ahead."""
         both = [(url, {"accept": JSON_TYPE}) for url in (INDEX, OTHER)]
-        asked(world, *both, ahead=True)
+        asked(world, *both, prefetch=True)
         assert asked(world, both[0], FILE, **rules)[1] == (200, RIGHT)
         assert stored(world)[0].proven == (sha256_of(RIGHT),)
 
@@ -100,19 +100,19 @@ class TestOtherIndexes:
             Script(200, {"Content-Type": JSON_TYPE, **FRESH}, page(NEWER, url=f"{FILE}.x")),
         )
         together = [(elsewhere, {"accept": JSON_TYPE}), (OTHER, {"accept": JSON_TYPE})]
-        asked(world, *together, ahead=True)
+        asked(world, *together, prefetch=True)
         world.clock.advance(700)
 
         async def go():
-            service = world.service(ahead=True)
+            service = world.service(prefetch=True)
             await get(service, elsewhere, accept=JSON_TYPE)
             async with asyncio.timeout(20):
-                while world.tally.ahead.bytes == 0:
+                while world.stats.prefetch.bytes == 0:
                     await asyncio.sleep(0.01)
-            await world.facts.settled()
+            await world.known_files.settled()
             first = await get(service, FILE)
             await get(service, OTHER, accept=JSON_TYPE)
-            expectation = await world.facts.expect(FILE)
+            expectation = await world.known_files.expect(FILE)
             await service.aclose()
             return first[:2], expectation.named
 
@@ -128,7 +128,7 @@ class TestOtherIndexes:
 
     def test_a_run_that_reads_both_takes_what_either_names_and_is_told(self, world):
         assert asked(world, OTHER, INDEX, FILE)[2] == (200, RIGHT)
-        assert world.tally.warnings == [
+        assert world.stats.warnings == [
             f"{OTHER} and {INDEX} name different digests for {FILE.rpartition('/')[2]}"
         ]
         assert is_refused(asked(world, OTHER, FILE)[1]) is True
@@ -182,13 +182,13 @@ class TestOtherIndexes:
         async def go():
             service = world.service()
             await get(service, OTHER)
-            whole = world.facts._learn
+            whole = world.known_files._learn
 
             async def slow(*args):
                 await gate.wait()
                 return await whole(*args)
 
-            world.facts._learn = slow
+            world.known_files._learn = slow
             await get(service, INDEX)
             asyncio.get_running_loop().call_later(0.2, gate.set)
             answer = await get(service, FILE)
@@ -242,8 +242,8 @@ class TestOwnPages:
         two.upstream.route(FILE, Script(200, {}, WRONG))
 
         async def go():
-            leader, follower = one.service(), two.service()
-            leading = asyncio.create_task(get(leader, INDEX))
+            fetcher, follower = one.service(), two.service()
+            leading = asyncio.create_task(get(fetcher, INDEX))
             await half.wait()
             following = asyncio.create_task(get(follower, INDEX))
             await asyncio.sleep(0.2)
@@ -253,7 +253,7 @@ class TestOwnPages:
                 answer = (await get(follower, FILE))[:2]
             except EntrepotError as exc:
                 answer = exc
-            for service in (leader, follower):
+            for service in (fetcher, follower):
                 await service.aclose()
             return pages, answer
 
@@ -264,12 +264,12 @@ class TestOwnPages:
 
     def test_a_page_that_is_fetched_while_another_run_reads_a_later_one_still_binds(self, world):
         async def go():
-            first, facts = world.service(), None
+            first, known_files = world.service(), None
             await get(first, INDEX)
-            facts = world.facts
+            known_files = world.known_files
             world.clock.advance(700)
             await get(second := world.service(), INDEX)
-            found = await facts.expect(FILE)
+            found = await known_files.expect(FILE)
             for service in (first, second):
                 await service.aclose()
             return found.named
@@ -317,7 +317,7 @@ class TestStoredBodies:
                 b"entrepot's cached copy of demo-1.0-py3-none-any.whl does not match the digest"
                 in answer[1]
             )
-            assert "does not match the digest that its index page names" in world.tally.last_line(
+            assert "does not match the digest that its index page names" in world.stats.last_line(
                 offline=True
             )
         else:
@@ -344,7 +344,7 @@ class TestDonors:
     def donor(self, tmp_path: Path, body: bytes, url: str = FILE, **fields):
         path = tmp_path / "donor.body"
         path.write_bytes(body)
-        found = Donation(
+        found = ReusableResponse(
             path,
             0,
             len(body),
@@ -370,7 +370,7 @@ class TestDonors:
         )
         reason = "pip's cached copy of demo-1.0-py3-none-any.whl does not match the digest that its index page names"
         assert (status, text.decode().strip()) == (504, f"entrepot is offline, and {reason}")
-        assert world.tally.last_line(offline=True).endswith(reason)
+        assert world.stats.last_line(offline=True).endswith(reason)
         assert stored(world) == []
         assert not [meta for meta in world.store.list("bodies") if meta.size == len(broken)]
 
@@ -410,7 +410,7 @@ class TestLocks:
         known = [read_lock(text, name="requirements.txt")]
         assert is_refused(asked(world, FILE, known=known)[0])
         assert asked(world, INDEX, FILE, known=known)[1] == (200, RIGHT)
-        assert world.tally.warnings == [
+        assert world.stats.warnings == [
             f"--hash and {INDEX} name different digests for {FILE.rpartition('/')[2]}"
         ]
 
@@ -461,7 +461,7 @@ def test_a_page_whose_reader_died_is_read_again(world):
     """Some of its links are of a later state by then."""
     asked(world, INDEX)
     later, key = "sha256:" + "0" * 64, cache_key(INDEX)
-    Facts(world.catalogue)._note(key, later, "reading")
+    KnownFiles(world.catalogue)._note(key, later, "reading")
     world.catalogue.learn([Link(FILE, (sha256_of(NEWER),))], page=key, state=later)
     assert asked(world, INDEX, FILE)[1] == (200, RIGHT)
     assert stored(world)[0].proven == (sha256_of(RIGHT),)

@@ -66,7 +66,7 @@ def test_a_page_with_signed_links_reaches_the_client_whole_teaches_the_digests_a
     assert files[0].proven
     assert world.upstream.count(PAGE) == 2
     assert world.upstream.count(file) == 1
-    assert world.tally.warnings == [
+    assert world.stats.warnings == [
         "pages of index.test hold tokens or signed links, so they are not kept"
     ]
     stored = b"".join(data for data, _ in world.store._objects.values())

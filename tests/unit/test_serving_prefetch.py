@@ -8,7 +8,7 @@ import pytest
 
 from entrepot.errors import UpstreamUnreachable
 from entrepot.links import Link
-from entrepot.serving.prefetch import GOOD_S, MOST, Company, newest_metadata, required_projects
+from entrepot.serving.prefetch import GOOD_S, MOST, PageHistory, newest_metadata, required_projects
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.testing.upstream import Script
 from service_world import JSON_TYPE, World, get, run
@@ -77,7 +77,7 @@ def session(world, *steps, pause=20, fields=None, **rules):
     """One run with asking ahead: steps are URLs, or functions called between them; the answers."""
 
     async def go():
-        service = world.service(ahead=True, **rules)
+        service = world.service(prefetch=True, **rules)
         answers = []
         for step in steps:
             if callable(step):
@@ -100,7 +100,7 @@ def session(world, *steps, pause=20, fields=None, **rules):
 
 def outcomes(world):
     """How the requests of the last session ended."""
-    return [line.outcome for line in world.tally.lines]
+    return [line.outcome for line in world.stats.lines]
 
 
 @pytest.fixture
@@ -117,12 +117,16 @@ def test_pages_that_were_asked_for_together_are_asked_together_and_each_answers_
     assert seen == [list(map(url_of, NAMES))]
     assert index.asked() == []
     assert outcomes(world) == ["revalidated"] * 3
-    assert (world.tally.ahead.asked, world.tally.ahead.used, world.tally.ahead.bytes_unused) == (
+    assert (
+        world.stats.prefetch.asked,
+        world.stats.prefetch.used,
+        world.stats.prefetch.bytes_unused,
+    ) == (
         2,
         2,
         0,
     )
-    assert world.tally.bytes_downloaded == 0
+    assert world.stats.bytes_downloaded == 0
 
 
 def test_the_second_request_for_a_page_is_upstreams_again(world):
@@ -139,7 +143,7 @@ def test_a_client_that_comes_while_it_is_asked_ahead_joins_the_flight(world):
     index.asked()
     session(world, *map(url_of, NAMES), pause=0)
     assert index.asked() == list(map(url_of, NAMES))
-    assert world.tally.ahead.used == world.tally.ahead.asked
+    assert world.stats.prefetch.used == world.stats.prefetch.asked
 
 
 def test_what_has_waited_too_long_is_asked_for_again(world):
@@ -157,7 +161,7 @@ def test_after_an_upload_what_came_before_is_asked_for_again(world):
     world.upstream.route("https://index.test/upload", Script(200))
 
     async def go():
-        service = world.service(ahead=True)
+        service = world.service(prefetch=True)
         await get(service, url_of("a"), Accept=ACCEPT, Cache_Control="max-age=0")
         await asyncio.sleep(0.01)
         await get(service, "https://index.test/upload", "POST")
@@ -207,9 +211,9 @@ def test_a_page_names_the_metadata_and_that_the_pages_which_are_looked_at_next(w
     ]
     assert index.asked() == []
     assert outcomes(world) == ["miss"] * 4  # nothing of it was there before this run
-    assert world.tally.bytes_from_cache == 0
-    assert world.tally.report(["x"], 0)["ahead"]["unused"] == 2
-    assert world.tally.ahead.bytes_unused > 0
+    assert world.stats.bytes_from_cache == 0
+    assert world.stats.report(["x"], 0)["ahead"]["unused"] == 2
+    assert world.stats.prefetch.bytes_unused > 0
 
 
 def test_a_client_that_reads_no_metadata_files_has_none_asked_for(world):
@@ -242,7 +246,7 @@ def test_refresh_is_met_by_what_was_asked_in_this_run(world):
 def test_a_host_that_the_client_has_not_asked_is_not_asked(world):
     index = Index(world)
     elsewhere = "https://other.test/simple/x/"
-    Company(world.catalogue).remember([url_of("a"), url_of("b"), elsewhere])
+    PageHistory(world.catalogue).remember([url_of("a"), url_of("b"), elsewhere])
     session(world, url_of("a"))
     # b's page is asked ahead, its metadata at the files' host is not
     assert index.asked() == [url_of("a"), url_of("b")]
@@ -263,12 +267,12 @@ def test_pages_that_may_not_be_reused_are_asked_for_once_each(world):
     for _ in range(2):
         session(world, *map(url_of, NAMES))
         assert index.asked() == list(map(url_of, NAMES))
-    assert world.tally.ahead.asked == 0
+    assert world.stats.prefetch.asked == 0
 
 
 def test_an_upstream_that_fails_is_not_asked_more_than_the_client_asks(world):
     names = [f"p{i:02d}" for i in range(40)]
-    Company(world.catalogue).remember([url_of(name) for name in names])
+    PageHistory(world.catalogue).remember([url_of(name) for name in names])
     for name in names:
         world.upstream.route(url_of(name), Script(403))
     session(world, url_of("p00"), pause=500)
@@ -281,19 +285,19 @@ def test_there_is_an_end_to_it(world):
     names = [f"p{i:03d}" for i in range(2 * MOST)]
     index = Index(world, names, requires={"p000": names})
     session(world, url_of("p000"), metadata_of("p000"), pause=20_000)
-    assert world.tally.ahead.asked <= MOST
+    assert world.stats.prefetch.asked <= MOST
     assert len(index.asked()) <= MOST + 2
 
 
 def test_there_is_an_end_to_its_bytes(world, monkeypatch):
     monkeypatch.setattr("entrepot.serving.prefetch.MOST_BYTES", 100_000)
     names = [f"p{i:03d}" for i in range(60)]
-    Company(world.catalogue).remember([url_of(name) for name in names])
+    PageHistory(world.catalogue).remember([url_of(name) for name in names])
     big = Script(200, {"Content-Type": "text/plain", **FRESH}, bytes(20_000))
     for name in names:
         world.upstream.route(url_of(name), big)
     session(world, url_of("p000"), pause=5_000)
-    assert world.tally.bytes_downloaded <= 100_000 + 17 * len(big.body)
+    assert world.stats.bytes_downloaded <= 100_000 + 17 * len(big.body)
 
 
 def test_it_stops_with_the_run(world):
@@ -305,7 +309,7 @@ def test_it_stops_with_the_run(world):
     )
 
     async def go():
-        service = world.service(ahead=True)
+        service = world.service(prefetch=True)
         await get(service, url_of("a"), Accept=ACCEPT, Cache_Control="max-age=0")
         async with asyncio.timeout(5):
             await service.aclose()
@@ -323,7 +327,7 @@ def test_an_index_that_cannot_be_reached_leaves_the_client_what_is_stored(world)
         )
 
     async def go():
-        service = world.service(ahead=True)
+        service = world.service(prefetch=True)
         answers = [
             await get(service, url_of(name), Accept=ACCEPT, Cache_Control="max-age=0")
             for name in NAMES
@@ -346,16 +350,16 @@ def test_company_is_remembered_without_urls_that_hold_credentials():
         "https://host/t/tk-1/simple/c/",
         "https://host/simple/d/?token=x",
     ]
-    Company(catalogue).remember(urls)
-    assert list(Company(catalogue).of(url_of("b"))) == [url_of("a"), url_of("b")]
-    assert list(Company(catalogue).of(urls[2])) == []
+    PageHistory(catalogue).remember(urls)
+    assert list(PageHistory(catalogue).of(url_of("b"))) == [url_of("a"), url_of("b")]
+    assert list(PageHistory(catalogue).of(urls[2])) == []
 
 
 def test_one_page_alone_has_no_company_and_takes_none_away():
     catalogue = SqliteCatalogue(None)
-    Company(catalogue).remember([url_of("a"), url_of("b")])
-    Company(catalogue).remember([url_of("a")])
-    assert list(Company(catalogue).of(url_of("a"))) == [url_of("a"), url_of("b")]
+    PageHistory(catalogue).remember([url_of("a"), url_of("b")])
+    PageHistory(catalogue).remember([url_of("a")])
+    assert list(PageHistory(catalogue).of(url_of("a"))) == [url_of("a"), url_of("b")]
 
 
 def link(filename: str, version: str) -> Link:

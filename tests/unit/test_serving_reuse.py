@@ -5,7 +5,7 @@ import time
 
 from entrepot.httpcache.messages import Headers, RequestHead
 from entrepot.serving.known_files import NOTHING
-from entrepot.serving.reuse import Donations
+from entrepot.serving.reuse import Reuse
 from service_world import World, run
 
 REQUEST = RequestHead("GET", "https://files.test/demo-1.0-py3-none-any.whl", Headers())
@@ -26,10 +26,10 @@ def test_donors_are_looked_for_once_however_many_ask_at_the_same_time():
     async def go():
         world = World()
         world.service()
-        donations = Donations(find, world.entries, shared=False)
-        impatient = asyncio.create_task(donations.take_over(REQUEST, NOTHING, unproven=True))
+        reuse = Reuse(find, world.entries, shared=False)
+        impatient = asyncio.create_task(reuse.take_over(REQUEST, NOTHING, unproven=True))
         await asyncio.sleep(0)
-        crowd = [donations.take_over(REQUEST, NOTHING, unproven=True) for _ in range(50)]
+        crowd = [reuse.take_over(REQUEST, NOTHING, unproven=True) for _ in range(50)]
         impatient.cancel()
         return await asyncio.gather(*crowd)
 

@@ -77,7 +77,7 @@ def test_a_stale_page_costs_a_304_and_is_fresh_again():
     world.clock.advance(700)
     [(status, content, _)] = ask(world, INDEX)
     assert (status, content) == (200, body)
-    assert world.tally.counts()["revalidated"] == 1
+    assert world.stats.counts()["revalidated"] == 1
     ask(world, INDEX)
     assert world.upstream.count(INDEX) == 2
 
@@ -247,7 +247,7 @@ class TestUpstreamFailures:
         world.upstream.gone = True
         [(status, content, _)] = ask(world, INDEX)
         assert (status, content) == (200, page(BODY))
-        assert world.tally.counts()["stale"] == 1
+        assert world.stats.counts()["stale"] == 1
 
     def test_an_old_absence_does_not_stand_in(self):
         """Only a fresh 404 hands a project to the next index.
@@ -406,8 +406,8 @@ class TestOffline:
         assert (seen, unseen) == (404, 504)
         assert b"offline" in text
         assert b"never" in text
-        assert "never" in world.tally.last_line(offline=True)
-        assert "offline" in world.tally.last_line(offline=True)
+        assert "never" in world.stats.last_line(offline=True)
+        assert "offline" in world.stats.last_line(offline=True)
         assert len(world.upstream.requests) == asked
 
     def test_another_tools_variant_of_a_page_serves_when_the_client_can_read_it(self):
@@ -575,8 +575,8 @@ class TestCredentials:
 
         stored = (
             run(everything())
-            + world.tally.last_line(offline=False).encode()
-            + repr(world.tally.lines).encode()
+            + world.stats.last_line(offline=False).encode()
+            + repr(world.stats.lines).encode()
         )
         for secret in (b"dXNlcjpzZWNyZXQ", b"topsecret", b"tk-12345", b"tk-67890"):
             assert secret not in stored

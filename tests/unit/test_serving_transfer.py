@@ -8,7 +8,7 @@ import pytest
 from entrepot.digests import Hasher
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 from entrepot.serving.resume import READ
-from entrepot.serving.transfer import PACE_S, WAITERS, Note, Progress
+from entrepot.serving.transfer import PACE_S, WAITERS, Progress, TransferState
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head
 
@@ -39,7 +39,7 @@ def shown(tmp_path):
     growing.lead()
     growing.write(BODY)
     progress = Progress(Hasher(), holds=False)
-    progress.begin(Note(HEAD, None, "m1", False))
+    progress.begin(TransferState(HEAD, None, "m1", False))
     progress.growing = Counting(growing)
     progress.waiters = 50
     yield progress
@@ -87,7 +87,7 @@ def test_never_more_than_asked_for(shown):
 def test_another_beginning_gives_nothing_of_the_old_one(shown, how):
     assert shown.read(0, 1000) == BODY[:1000]
     if how == "begin":
-        shown.begin(Note(HEAD, None, "m2", False))
+        shown.begin(TransferState(HEAD, None, "m2", False))
     else:
         shown.forget(Hasher(), holds=False)
     shown.growing.growing.restart()

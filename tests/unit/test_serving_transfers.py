@@ -161,7 +161,7 @@ class TestSingleFlight:
             first, second = world.service(), world.service()
             for service in (first, second):
                 await get(service, INDEX)
-            leader = asyncio.create_task(fetch(first))
+            fetcher = asyncio.create_task(fetch(first))
             await half.wait()
             following = await open_body(second)
             chunks = following.body.chunks()
@@ -169,7 +169,7 @@ class TestSingleFlight:
             gate.set()
             rest = b"".join([piece async for piece in chunks])
             await following.body.aclose()
-            result = await leader
+            result = await fetcher
             await first.aclose()
             await second.aclose()
             return result, began + rest

@@ -105,9 +105,9 @@ def _noted_name(note: Path) -> str | None:
 
     Project and version are not told: it is neither yet.
     """
-    from entrepot.serving.transfer import Note  # noqa: PLC0415
+    from entrepot.serving.transfer import TransferState  # noqa: PLC0415
 
-    told = Note.from_bytes(note.read_bytes())
+    told = TransferState.from_bytes(note.read_bytes())
     return told.head.filename if told else None
 
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from entrepot.run.child import Running
     from entrepot.server.listener import Listener
     from entrepot.server.proxy import Dial, Streams
-    from entrepot.serving.known_files import Facts
+    from entrepot.serving.known_files import KnownFiles
     from entrepot.serving.lookup import Entries
     from entrepot.serving.response import Handler
-    from entrepot.serving.run_stats import Tally
+    from entrepot.serving.run_stats import RunStats
     from entrepot.upstream.client import UpstreamSettings
 
 TAKES_COMMAND = True
@@ -120,7 +120,7 @@ class Session:
     def __init__(self, context: Context, argv: Sequence[str], wishes: Wishes) -> None:
         from entrepot.ports.client_setup import Command
         from entrepot.run.plan import make_plan
-        from entrepot.serving.run_stats import Tally
+        from entrepot.serving.run_stats import RunStats
         from entrepot.tools.registry import client_setups
 
         self._context = context
@@ -131,7 +131,7 @@ class Session:
         self._command = Command(tuple(argv), context.around)
         self._hosts = (*self._settings.hosts, *wishes.hosts)
         self._plan = make_plan(self._setups, self._command, None, hosts=self._hosts)
-        self.tally: Tally = Tally()
+        self.tally: RunStats = RunStats()
 
     def run(self) -> int:
         """Carry it out; the child's exit status."""
@@ -198,7 +198,7 @@ class Session:
         from entrepot.server.proxy import ConnectPolicy
         from entrepot.server.run_loop import serve_child
         from entrepot.serving.lookup import Entries
-        from entrepot.serving.prefetch import Company
+        from entrepot.serving.prefetch import PageHistory
         from entrepot.serving.service import Rules, Service
         from entrepot.serving.size_limit import Bounds
         from entrepot.tools.registry import donors
@@ -221,13 +221,13 @@ class Session:
         service = Service(
             entries=entries,
             upstream=upstream,
-            facts=facts,
+            known_files=facts,
             clock=clock,
             rules=rules,
-            tally=self.tally,
+            stats=self.tally,
             donors=partial(donors, self._context.around),
             grown=bounds.grown,
-            company=Company(kept.catalogue) if self._settings.ahead else None,
+            history=PageHistory(kept.catalogue) if self._settings.ahead else None,
         )
         self.behind(service.handle)
         ended = False
@@ -303,15 +303,15 @@ class Session:
         common = common_environment(environ, proxy, loopback_open=plan.loopback, hosts=plan.hosts)
         return plan.argv, child_environment(environ, common, plan.environment)
 
-    def facts(self, catalogue: Catalogue) -> Facts:
+    def facts(self, catalogue: Catalogue) -> KnownFiles:
         """What is known of files beforehand: of lock files and the command line."""
         from entrepot.run.plan import read_beforehand
-        from entrepot.serving.known_files import Facts
+        from entrepot.serving.known_files import KnownFiles
         from entrepot.simple.page import path_digest
         from entrepot.tools.defaults import files_host
 
         host = files_host()
-        facts = Facts(catalogue, lambda url: path_digest(url, host) if host else None)
+        facts = KnownFiles(catalogue, lambda url: path_digest(url, host) if host else None)
         facts.learn_beforehand(read_beforehand(self._plan.locks, self._command.argv))
         return facts
 

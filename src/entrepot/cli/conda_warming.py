@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.client_setup import ProxyAddress
     from entrepot.run.child import Child, Running
-    from entrepot.serving.known_files import Facts
+    from entrepot.serving.known_files import KnownFiles
     from entrepot.serving.lookup import Entries
     from entrepot.serving.response import Handler
 
@@ -148,7 +148,7 @@ class CondaWarming(Session):
         self._proxy: ProxyAddress | None = None
         self._handle: Handler | None = None
         self._ready: dict[int, str] = {}
-        self._known: Facts | None = None
+        self._known: KnownFiles | None = None
         self._child: Child | None = None
 
     @property
@@ -177,7 +177,7 @@ class CondaWarming(Session):
             ):
                 self.results[number] = replace(result, status="failed", filename=None, why=NOT_KEPT)
 
-    def facts(self, catalogue: Catalogue) -> Facts:
+    def facts(self, catalogue: Catalogue) -> KnownFiles:
         """See :class:`Session`."""
         self._known = super().facts(catalogue)
         return self._known

@@ -10,7 +10,7 @@ from entrepot.cli.output import DONE, FAILED, PARTLY, Align
 
 if TYPE_CHECKING:
     from entrepot.cli.output import Output
-    from entrepot.serving.run_stats import Tally
+    from entrepot.serving.run_stats import RunStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ class Warmed:
     results: list[Result] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     without_sdist: list[str] = field(default_factory=list)
-    tallies: list[Tally] = field(default_factory=list)
+    tallies: list[RunStats] = field(default_factory=list)
 
     def add(
         self,
         results: Iterable[Result],
         files: Iterable[str],
-        tally: Tally,
+        tally: RunStats,
         without_sdist: Iterable[str] = (),
     ) -> None:
         """What one part has done."""

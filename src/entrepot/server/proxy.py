@@ -33,9 +33,9 @@ from entrepot.run.plan import Plan
 from entrepot.server.certificates import Authority
 from entrepot.server.http import MAX_HEAD, TOO_LARGE, HttpSide, simple_response
 from entrepot.server.tls import Output, TlsTransport
-from entrepot.serving.known_files import Facts
+from entrepot.serving.known_files import KnownFiles
 from entrepot.serving.response import Answer, Handler, Request
-from entrepot.serving.run_stats import Tally
+from entrepot.serving.run_stats import RunStats
 from entrepot.urls import authority_of, is_loopback
 
 PEEK_S = 10.0
@@ -77,7 +77,7 @@ class ConnectPolicy:
     """
 
     def __init__(
-        self, plan: Plan, facts: Facts, dial: Dial, tally: Tally, *, offline: bool
+        self, plan: Plan, facts: KnownFiles, dial: Dial, tally: RunStats, *, offline: bool
     ) -> None:
         self._opened = set(plan.opened)
         self._closed = plan.closed

@@ -28,7 +28,14 @@ from entrepot.names import CONDA_SUFFIXES, filename_of
 from entrepot.ports.clock import Clock
 from entrepot.redaction import redacted_url
 from entrepot.serving.index_reader import RepodataReader, Span
-from entrepot.serving.known_files import NOTHING, Expectation, Facts, Learned, Said, expectation_of
+from entrepot.serving.known_files import (
+    NOTHING,
+    Expectation,
+    KnownFiles,
+    Learned,
+    Said,
+    expectation_of,
+)
 from entrepot.serving.lookup import Entries
 from entrepot.serving.policy import NEGATIVES, draft_head
 from entrepot.stored import Head, cache_key
@@ -46,7 +53,7 @@ TROUBLED_S = 30.0
 ABSENT_S = 7 * 86_400.0
 """How long clients remember that a channel has no shards (conda 26.7)."""
 RESUMED = 256 << 20
-"""Bytes that are fetched at most ahead of those that a client asks for, to have an archive whole.
+"""Bytes that are fetched at most before those that a client asks for, to have an archive whole.
 """
 SMALL = 8 << 10
 """Bytes; a shard or a shard index below this is read at once."""
@@ -58,7 +65,8 @@ def resumed_from(request: RequestHead) -> int | None:
     ``None``: it does not.
 
     >>> from entrepot.httpcache.messages import Headers
-    >>> resumed_from(RequestHead("GET", "https://channel.test/c/noarch/one-1.0-0.conda", Headers({"Range": "bytes=100-"})))
+    >>> url = "https://channel.test/c/noarch/one-1.0-0.conda"
+    >>> resumed_from(RequestHead("GET", url, Headers({"Range": "bytes=100-"})))
     100
     """
     match = _OPEN_RANGE((request.headers.get("range") or "").strip().lower())
@@ -74,16 +82,18 @@ class Channels:
 
     Args:
         entries: where indexes are kept.
-        facts: tell which indexes this run has; their catalogue remembers what was found.
+        known_files: tell which indexes this run has; their catalogue remembers what was found.
         clock: tells how long ago a host was in trouble.
         pool: reads large indexes.
     """
 
-    def __init__(self, entries: Entries, facts: Facts, clock: Clock, pool: WorkerPool) -> None:
+    def __init__(
+        self, entries: Entries, known_files: KnownFiles, clock: Clock, pool: WorkerPool
+    ) -> None:
         self._clock = clock
         self._entries = entries
-        self._facts = facts
-        self._catalogue = facts.catalogue
+        self._known_files = known_files
+        self._catalogue = known_files.catalogue
         self._indexes = RepodataReader(pool)
         self._arrived: dict[str, Head] = {}
         self._bases: dict[str, dict[str, str]] = {}
@@ -219,20 +229,20 @@ class Channels:
         )
 
     def _is_given(self, name: IndexName, head: Head) -> bool:
-        return self._facts.state(name.url) == str(head.body)
+        return self._known_files.state(name.url) == str(head.body)
 
     def _directories(self, directory: str) -> list[str]:
         """The directories of the indexes that may list what lies in this one."""
         others = [
             there
             for url, there in self._bases.get(directory, {}).items()
-            if self._facts.state(url) is not None
+            if self._known_files.state(url) is not None
         ]
         noted = [each for each in self._catalogue.links(_base_mark(directory)) if each.link.source]
         others += [
             resolved(each.link.source, directory)
             for each in noted
-            if self._facts.is_current(each.page, each.state)
+            if self._known_files.is_current(each.page, each.state)
         ]
         return list(dict.fromkeys([directory, *filter(None, others)]))
 
@@ -307,9 +317,9 @@ class Channels:
     async def keep_absence(
         self, request: RequestHead, response: ResponseHead, heads: Iterable[Head]
     ) -> None:
-        """Note, for when there is no network, that a HEAD has shown an index not to be there (rattler looks so for forms).
+        """Note that a HEAD has shown an index not to be there, for when there is no network.
 
-        As it answers no GET it is never used otherwise.
+        rattler looks for forms so. As it answers no GET it is never used otherwise.
         """
         absent = (
             request.method == "HEAD" and response.status in NEGATIVES and self.is_index(request.url)
@@ -321,7 +331,7 @@ class Channels:
             await self._entries.save(request.url, head)
 
     async def may_be_absent(self, url: str, head: Head) -> bool:
-        """Whether an index that was not there may be told to be absent again when the channel fails.
+        """Whether an index that was absent is answered as absent again when the channel fails.
 
         Clients take any other error for the end, so they would never come to the form that is
         stored. The absence must have been seen within :data:`ABSENT_S`: they remember it for as

@@ -1,4 +1,4 @@
-"""Leading a transfer: asking upstream until the body is whole, resuming what broke off, and making it durable.
+"""Fetching: ask upstream until the body is whole, resume, check it, and make it durable.
 
 ::
 
@@ -8,8 +8,8 @@
        +--304--> LANDED      +--no more tries--> FAILED
        +--not kept--> PASSED (one waiter has the answer, the others ask for themselves)
 
-Who leads holds the store's lock on the flight (``flight.py``), and is the only one who writes its
-file.
+Only the process that holds the write lock (``transfers.py``) fetches, and only it writes the file.
+The answer to a GET or HEAD that is passed on and not kept is asked for here too.
 """
 
 from __future__ import annotations
@@ -69,7 +69,14 @@ from entrepot.serving.resume import (
     redirected,
     resuming,
 )
-from entrepot.serving.transfer import NOTICED_S, Errand, Means, Note, Progress, State
+from entrepot.serving.transfer import (
+    NOTICED_S,
+    FetchRequest,
+    Phase,
+    Progress,
+    Resources,
+    TransferState,
+)
 from entrepot.stored import Head
 
 LONG_TO_KEEP = 1 << 20
@@ -77,22 +84,24 @@ LONG_TO_KEEP = 1 << 20
 told of its end before."""
 
 
-class Leader:
-    """The one who asks upstream, in the one process that leads.
+class Fetcher:
+    """Asks upstream for one transfer, in the process that holds its write lock.
 
     Args:
-        means: what it works with.
-        errand: what for.
+        resources: of the service.
+        fetch: what is asked for.
         progress: where it is shown.
-        growing: the store's file, led.
+        growing: the store's file, locked.
     """
 
-    def __init__(self, means: Means, errand: Errand, progress: Progress, growing: Growing) -> None:
-        self._means = means
-        self._errand = errand
+    def __init__(
+        self, resources: Resources, fetch: FetchRequest, progress: Progress, growing: Growing
+    ) -> None:
+        self._resources = resources
+        self._fetch = fetch
         self._progress = progress
         self._growing = growing
-        self._forward = errand.forward
+        self._forward = fetch.forward
         self._by_range = True
         """Whether the rest can be asked for; else the whole is, and its start compared."""
         self._elsewhere = False
@@ -105,7 +114,7 @@ class Leader:
 
     # trying
 
-    async def lead(self) -> None:
+    async def fetch(self) -> None:
         """Try until it is done.
 
         Three times without progress, on a new connection each time, after a wrong digest once more.
@@ -153,14 +162,14 @@ class Leader:
                 self._growing.discard()
 
     async def _pick_up(self) -> None:
-        """Take over what an earlier leader left, if it can be continued; else begin anew."""
-        shown, growing, expectation = self._progress, self._growing, self._errand.expectation
-        told = Note.from_bytes(growing.description() or b"")
+        """Take over what an earlier process left, if it can be continued; else begin anew."""
+        shown, growing, expectation = self._progress, self._growing, self._fetch.expectation
+        told = TransferState.from_bytes(growing.description() or b"")
         size = growing.size()
         resumable = told is not None and (
             expectation.checks or range_validator(told.head.response.head)
         )
-        if told is None or not resumable or not size or told.head.url != self._errand.redacted:
+        if told is None or not resumable or not size or told.head.url != self._fetch.redacted:
             if size or told is not None:
                 growing.restart()
             self._forget_all()
@@ -171,7 +180,7 @@ class Leader:
             seen = shown.draft is not None
             shown.begin(told)
             if not seen:
-                shown.state = State.ASKING  # until upstream has said that it is still the same
+                shown.phase = Phase.ASKING  # until upstream has said that it is still the same
             shown.holds = expectation.checks and self._is_ok
         shown.growing = growing
         shown.tell()
@@ -179,7 +188,7 @@ class Leader:
     def _forget_all(self) -> None:
         self._by_range = True
         self._progress.forget(
-            self._errand.expectation.hasher(), holds=self._errand.expectation.checks
+            self._fetch.expectation.hasher(), holds=self._fetch.expectation.checks
         )
 
     def _start_over(self) -> None:
@@ -190,20 +199,20 @@ class Leader:
     # one try
 
     async def _attempt(self, *, again: bool, tries: int, last: bool) -> bool:
-        """Ask upstream once; ``True`` when the flight is over."""
+        """Ask upstream once; ``True`` when the transfer is over."""
         shown, have = self._progress, self._have
         if have and have == shown.total:
-            await self._land()  # an earlier leader died between the last byte and the store
+            await self._land()  # an earlier process died between the last byte and the store
             return True
-        sent = self._means.clock.now()
+        sent = self._resources.clock.now()
         by_range = have > 0 and self._by_range
         answer, self._elsewhere = await ask(
-            self._means.upstream,
-            resuming(self._errand.forward, shown.draft, have)
+            self._resources.upstream,
+            resuming(self._fetch.forward, shown.draft, have)
             if by_range and shown.draft is not None
             else self._forward,
             fresh=again,
-            follow=self._errand.expectation.proves,
+            follow=self._fetch.expectation.proves,
         )
         try:
             status = answer.head.status
@@ -224,7 +233,7 @@ class Leader:
                 if not await self._decide(answer, sent):
                     answer = NO_ANSWER
                     return True
-            if shown.state is not State.LANDED:
+            if shown.phase is not Phase.LANDED:
                 await self._land()
             return True
         finally:
@@ -236,13 +245,13 @@ class Leader:
         Raises:
             TruncatedBody: it is not, and the body has begun: what there is stays to be resumed.
         """
-        self._pause_s = None if last else pause_s(tries, head, self._means.clock.now())
+        self._pause_s = None if last else pause_s(tries, head, self._resources.clock.now())
         if self._pause_s is not None:
             return True
         if have:
             raise TruncatedBody(
                 f"upstream answered {head.status} for the rest",
-                url=self._errand.redacted,
+                url=self._fetch.redacted,
                 received=have,
             )
         self._progress.failed_status = head
@@ -261,7 +270,7 @@ class Leader:
         """
         if answer.head.status == 206:
             raise UpstreamProtocolError(
-                "upstream sent a part of what it was asked for", url=self._errand.redacted
+                "upstream sent a part of what it was asked for", url=self._fetch.redacted
             )
         if answer.head.status != 304:
             return False
@@ -272,77 +281,79 @@ class Leader:
         return False
 
     def _action(self, answer: Answer, sent: float) -> Action:
-        errand, now = self._errand, self._means.clock.now()
+        fetch, now = self._fetch, self._resources.clock.now()
         return on_response(
-            errand.decision,
-            errand.request,
+            fetch.decision,
+            fetch.request,
             answer.head,
             request_time=sent,
             response_time=now,
-            shared=self._means.shared,
+            shared=self._resources.shared,
         )
 
     async def _decide(self, answer: Answer, sent: float) -> bool:
         """What to do with a whole answer: stream it, refresh by it, or pass it on (``False``)."""
-        shown, errand, now = self._progress, self._errand, self._means.clock.now()
+        shown, fetch, now = self._progress, self._fetch, self._resources.clock.now()
         action = self._action(answer, sent)
         if isinstance(action, Refresh):
             await self._refresh(action)
             return True
         storable = isinstance(action, Store)
-        known, shared = errand.expectation, self._means.shared
-        came, asked = answer.head, errand.forward
+        known, shared = fetch.expectation, self._resources.shared
+        came, asked = answer.head, fetch.forward
         is_kept = keeps(asked, came, storable=storable, shared=shared, expectation=known)
         if not is_kept or self._leads_away(came):
-            shown.answer, shown.state = answer, State.PASSED
+            shown.answer, shown.phase = answer, Phase.PASSED
             shown.tell()
             return False
         stored = (
             action.entry
             if isinstance(action, Store)
-            else as_kept(errand.forward, answer.head, sent, now)
+            else as_kept(fetch.forward, answer.head, sent, now)
         )
         self._replaces = action.replaces if isinstance(action, Store) else ()
         shown.draft = draft_head(
-            errand.request,
+            fetch.request,
             stored,
-            errand.expectation,
-            shared=self._means.shared,
+            fetch.expectation,
+            shared=self._resources.shared,
             reserve=not storable,
         )
         shown.total, shown.mark = (
-            announced(answer.head, known_size(answer.head, errand.expectation)),
+            announced(answer.head, known_size(answer.head, fetch.expectation)),
             secrets.token_hex(8),
         )
-        shown.holds = errand.expectation.checks and self._is_ok
+        shown.holds = fetch.expectation.checks and self._is_ok
         if answer.head.status == 200:
-            await self._means.readers.channels.changed(errand.request.url)
-        self._growing.describe(Note(shown.draft, shown.total, shown.mark, shown.holds).to_bytes())
-        shown.state = State.STREAMING
+            await self._resources.readers.channels.changed(fetch.request.url)
+        self._growing.describe(
+            TransferState(shown.draft, shown.total, shown.mark, shown.holds).to_bytes()
+        )
+        shown.phase = Phase.STREAMING
         shown.tell()
         await self._receive(answer, skip=0)
         return True
 
     def _leads_away(self, head: ResponseHead) -> bool:
         """Whether a redirect, as to a page to sign in, would take the place of a stored index."""
-        has_index = any(stored.head.status in VERIFIED_STATUSES for stored in self._errand.seen)
-        return head.status in REDIRECTS and has_index and wants(self._errand.request) != ""
+        has_index = any(stored.head.status in VERIFIED_STATUSES for stored in self._fetch.seen)
+        return head.status in REDIRECTS and has_index and wants(self._fetch.request) != ""
 
     async def _receive(self, answer: Answer, *, skip: int) -> None:
         """Write what comes. With ``skip``, upstream began again at 0.
 
         What we have must come again, and is compared.
         """
-        shown, expectation, url = self._progress, self._errand.expectation, self._errand.redacted
+        shown, expectation, url = self._progress, self._fetch.expectation, self._fetch.redacted
         assert shown.draft is not None
         prefix, draft, known = (
             Hasher(),
             shown.draft,
             known_size(shown.draft.response.head, expectation),
         )
-        shown.state = State.STREAMING if not skip else shown.state
+        shown.phase = Phase.STREAMING if not skip else shown.phase
         async for piece in answer.chunks():
-            self._means.downloaded(len(piece))
+            self._resources.downloaded(len(piece))
             again, new = piece[:skip], piece[skip:]
             if again:
                 prefix.feed(again)
@@ -354,7 +365,7 @@ class Leader:
             if new:
                 self._growing.write(new)
                 shown.hasher.feed(new)
-                shown.state = State.STREAMING
+                shown.phase = Phase.STREAMING
                 shown.tell_growth()
             if known is not None and content_length(answer.head) is None and self._have > known:
                 break  # nothing but this would ever end it
@@ -368,72 +379,74 @@ class Leader:
 
     async def _land(self) -> None:
         """Check, let go of the held-back end, make durable."""
-        shown, expectation, growing = self._progress, self._errand.expectation, self._growing
+        shown, expectation, growing = self._progress, self._fetch.expectation, self._growing
         assert shown.draft is not None
         size = self._have
         if wrong_digest(shown.draft.response.head, expectation, shown.hasher) is not None:
             expectation = await self._expect_anew(size)
-        check_digest(
-            shown.draft.response.head, expectation, shown.hasher, url=self._errand.redacted
-        )
+        check_digest(shown.draft.response.head, expectation, shown.hasher, url=self._fetch.redacted)
         head, ok = (
             finished(shown.draft, expectation, shown.hasher, elsewhere=self._elsewhere),
             self._is_ok,
         )
         reader = (
-            read_page(self._means, self._errand, head, Span(growing.read, size)) if ok else None
+            read_page(self._resources, self._fetch, head, Span(growing.read, size)) if ok else None
         )
-        shown.state, shown.total = State.VERIFIED, size
+        shown.phase, shown.total = Phase.VERIFIED, size
         shown.tell()
         if size >= LONG_TO_KEEP:
             self._say_whole(head, size)
         verdict = await self._judged(head, reader) if ok else Verdict()
         if verdict.secret:
-            host = urlsplit(self._errand.redacted).hostname
-            self._means.warn(f"pages of {host} hold tokens or signed links, so they are not kept")
+            host = urlsplit(self._fetch.redacted).hostname
+            self._resources.warn(
+                f"pages of {host} hold tokens or signed links, so they are not kept"
+            )
         if verdict.secret or verdict.flaw:
             await self._let_go(head, size)
             return
         if verdict.is_doubtful:
             head = dataclasses.replace(head, reserve=True)
         try:
-            shown.entry = await self._means.entries.keep(
-                self._errand.request.url, head, growing, replaces=self._replaces
+            shown.entry = await self._resources.entries.keep(
+                self._fetch.request.url, head, growing, replaces=self._replaces
             )
         except (StoreError, Busy) as exc:
-            self._means.entries.failed(exc)  # the clients have it all the same
+            self._resources.entries.failed(exc)  # the clients have it all the same
         else:
-            shown.state = State.LANDED
+            shown.phase = Phase.LANDED
 
     async def _judged(self, head: Head, reader: Reader | None) -> Verdict:
         """Whether what has come may be kept; what has not is told to the user."""
-        errand, means = self._errand, self._means
+        fetch, resources = self._fetch, self._resources
         body = Span(self._growing.read, self._have)
-        verdict = await judged(errand.request, head, body, means.readers, reader)
-        if errand.expectation.checks or (verdict.is_doubtful and not await self._has_better()):
+        verdict = await judged(fetch.request, head, body, resources.readers, reader)
+        if fetch.expectation.checks or (verdict.is_doubtful and not await self._has_better()):
             # a known digest says that it is what was asked for
             return dataclasses.replace(verdict, flaw="")
         if verdict.flaw:
-            means.readers.channels.refused(errand.request.url)
-            means.facts.refused(
-                errand.request.url, state_of(errand.request.url, head, errand.expectation.link)
+            resources.readers.channels.refused(fetch.request.url)
+            resources.known_files.refused(
+                fetch.request.url, state_of(fetch.request.url, head, fetch.expectation.link)
             )
-            has_other = any(stored.head.status in VERIFIED_STATUSES for stored in errand.seen)
+            has_other = any(stored.head.status in VERIFIED_STATUSES for stored in fetch.seen)
             kept = "the last good one is kept" if has_other else "it is not kept"
-            came = f"{verdict.flaw} instead of {wants(errand.request, head.kind)}"
-            means.note_flaw(errand.redacted, f"answered with {came}; {kept}")
+            came = f"{verdict.flaw} instead of {wants(fetch.request, head.kind)}"
+            resources.note_flaw(fetch.redacted, f"answered with {came}; {kept}")
         return verdict
 
     async def _has_better(self) -> bool:
         """Whether a page without the flaw of the one that has come is stored."""
-        errand, means = self._errand, self._means
-        for stored in await means.entries.load(errand.request.url):
-            blob = await means.entries.open_body(stored) if is_file(stored.response.head) else None
+        fetch, resources = self._fetch, self._resources
+        for stored in await resources.entries.load(fetch.request.url):
+            blob = (
+                await resources.entries.open_body(stored) if is_file(stored.response.head) else None
+            )
             if blob is None:
                 continue
             try:
                 body = Span(blob.read, blob.size)
-                verdict = await judged(errand.request, stored, body, means.readers)
+                verdict = await judged(fetch.request, stored, body, resources.readers)
             finally:
                 blob.close()
             if not verdict.flaw:
@@ -445,16 +458,16 @@ class Leader:
 
         A page that names it may just be being read.
         """
-        expectation = await self._means.expect_anew(self._errand.request.url)
-        if expectation.named != self._errand.expectation.named:
-            self._errand = dataclasses.replace(self._errand, expectation=expectation)
+        expectation = await self._resources.expect_anew(self._fetch.request.url)
+        if expectation.named != self._fetch.expectation.named:
+            self._fetch = dataclasses.replace(self._fetch, expectation=expectation)
             self._progress.hasher = await asyncio.to_thread(
                 hash_partial, self._growing, expectation.hasher(), size
             )
-        return self._errand.expectation
+        return self._fetch.expectation
 
     async def _let_go(self, head: Head, size: int) -> None:
-        """Drop what is whole and not kept, once those who follow in other processes have been told where it ends."""
+        """Drop what is whole and not kept, once the followers have been told where it ends."""
         try:
             self._say_whole(head, size)
             await asyncio.sleep(NOTICED_S)
@@ -465,25 +478,27 @@ class Leader:
         """Tell those who follow in other processes that they may have the end, too."""
         with suppress(StoreError):
             self._growing.describe(
-                Note(head, size, self._progress.mark, self._progress.holds, whole=True).to_bytes()
+                TransferState(
+                    head, size, self._progress.mark, self._progress.holds, whole=True
+                ).to_bytes()
             )
 
     async def _refresh(self, action: Refresh) -> None:
-        shown, entries, url = self._progress, self._means.entries, self._errand.request.url
+        shown, entries, url = self._progress, self._resources.entries, self._fetch.request.url
         heads = await entries.load(url)
         was = next((h for h in heads if h.response.key == action.was.key), None)
         if was is None:
             self._forward = unconditional(self._forward)
             raise UpstreamProtocolError(
-                "upstream answered 304 for an entry that is gone", url=self._errand.redacted
+                "upstream answered 304 for an entry that is gone", url=self._fetch.redacted
             )
         renewed = dataclasses.replace(action.entry, head=without_private_fields(action.entry.head))
         shown.entry = await entries.save(url, dataclasses.replace(was, response=renewed))
-        shown.refreshed, shown.state = True, State.LANDED
+        shown.refreshed, shown.phase = True, Phase.LANDED
 
     @property
     def _have(self) -> int:
-        """Bytes that have arrived, or were left by an earlier leader."""
+        """Bytes that have arrived, or were left by an earlier process."""
         return self._progress.hasher.size
 
     @property
@@ -491,15 +506,15 @@ class Leader:
         return self._progress.draft is not None and is_file(self._progress.draft.response.head)
 
 
-def read_page(means: Means, errand: Errand, head: Head, body: Span) -> Reader | None:
+def read_page(resources: Resources, fetch: FetchRequest, head: Head, body: Span) -> Reader | None:
     """Have an index page read.
 
     Known before anybody has its last byte, so that requests for its files wait for it.
     """
-    url, link = errand.request.url, errand.expectation.link
-    reader = page_reader(url, head, body, means.readers, link)
+    url, link = fetch.request.url, fetch.expectation.link
+    reader = page_reader(url, head, body, resources.readers, link)
     if reader is not None and head.body is not None:
-        means.facts.read(url, state_of(url, head, link), reader)
+        resources.known_files.read(url, state_of(url, head, link), reader)
     return reader
 
 
@@ -509,7 +524,7 @@ MAX_REDIRECTS = 10
 async def ask(
     upstream: Upstream, request: RequestHead, *, fresh: bool, follow: bool
 ) -> tuple[Answer, bool]:
-    """Send a request; with ``follow`` redirects are followed inside, so that signed targets are never stored.
+    """Send a request, and follow redirects inside, so that signed targets are never stored.
 
     Args:
         upstream: whom to ask.

@@ -1,17 +1,24 @@
-"""Checks of a body against what its head announced and what is known of it: pure functions."""
+"""What happens on a wrong digest or length.
+
+A download is refused and asked for once more (``fetch.py``), the end of a body is held back until
+the whole is known to be right, and a stored body that a digest contradicts is not used.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import DigestMismatch, TruncatedBody
 from entrepot.httpcache.messages import ResponseHead
 from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation
-from entrepot.serving.policy import HELD_BACK, VERIFIED_STATUSES
+from entrepot.serving.lookup import Entries
+from entrepot.serving.policy import HELD_BACK, VERIFIED_STATUSES, agrees, confirmed
+from entrepot.serving.resume import hash_partial
 from entrepot.stored import Head
 
 
@@ -30,14 +37,14 @@ def known_size(response: ResponseHead, expectation: Expectation) -> int | None:
 
 
 def wrong_digest(response: ResponseHead, expectation: Expectation, hasher: Hasher) -> Digest | None:
-    """A digest that the body should have had and has not."""
+    """The expected digest that the body does not match."""
     return expectation.mismatch(hasher) if is_file(response) else None
 
 
 def check_digest(
     response: ResponseHead, expectation: Expectation, hasher: Hasher, *, url: str
 ) -> None:
-    """Refuse a body that has not the known digest.
+    """Refuse a body that does not match the known digest.
 
     Raises:
         DigestMismatch: with both of them.
@@ -61,7 +68,9 @@ def check_length(
     announced: int | None,
     url: str,
 ) -> None:
-    """Refuse a body of another size than is known, else than announced, unless a digest says that it is the index that errs.
+    """Refuse a body of another size than is known, or else than is announced.
+
+    But not where a known digest shows that the index errs.
 
     Raises:
         TruncatedBody: it is too short.
@@ -145,3 +154,40 @@ async def verified(
         )
     for piece in held:
         yield piece
+
+
+async def checked(
+    entries: Entries, url: str, heads: Iterable[Head], expectation: Expectation
+) -> list[Head]:
+    """The stored heads of a URL without those whose bodies a digest contradicts.
+
+    A digest that was not compared so far is compared now, by reading all of the body. What its
+    head contradicts already stays: it is told apart by :func:`~entrepot.serving.policy.agrees`.
+    """
+    found = []
+    for head in heads:
+        if confirmed(head, expectation) or not agrees(head, expectation):
+            found.append(head)
+        elif (hashed := await _hashed(entries, url, head, expectation)) is not None:
+            found.append(hashed)
+    return found
+
+
+async def _hashed(entries: Entries, url: str, head: Head, expectation: Expectation) -> Head | None:
+    """The head of a stored body that has what a witness names; ``None`` when it has not."""
+    blob = await entries.open_body(head)
+    if blob is None:
+        return None
+    try:
+        hasher = await asyncio.to_thread(hash_partial, blob, expectation.hasher(), blob.size)
+    finally:
+        blob.close()
+    if expectation.mismatch(hasher) is not None:
+        return None
+    proven = tuple(dict.fromkeys((*head.proven, *expectation.proven_by(hasher))))
+    if proven != head.proven:
+        head = await entries.save(url, dataclasses.replace(head, proven=proven, reserve=False))
+    if not proven:
+        return head  # md5 makes nothing immutable, and what is immutable not less so
+    right = next(each for each in expectation.named if hasher.mismatch(each) is None)
+    return dataclasses.replace(head, proven=tuple(dict.fromkeys((*proven, *right))))

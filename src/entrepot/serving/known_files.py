@@ -151,7 +151,7 @@ def _compatible(one: tuple[Digest, ...], other: tuple[Digest, ...]) -> bool:
     return not any(a.algorithm == b.algorithm and a != b for a in one for b in other)
 
 
-class Facts:
+class KnownFiles:
     """Answers what a URL must bring; learns it from pages as they pass.
 
     What a page says of a file is remembered by page and URL, for all runs. It binds in the runs
@@ -176,7 +176,7 @@ class Facts:
         self._given: dict[str, str] = {}
         """Cache key -> redacted URL of each page that a client was given, or is being given."""
         self._states: dict[str, str] = {}
-        """Cache key -> state of each page that has passed; also of those that were asked ahead and
+        """Cache key -> state of each page that has passed; also of those that were prefetched and
         no client has wanted."""
         self._earlier: dict[str, str | None] = {}
         """Cache key -> the state before, of each page that has passed."""
@@ -205,30 +205,30 @@ class Facts:
         self._pins = Pins(allowed for each in found for allowed in each.allowed)
         self._hashes = Pins(allowed for each in found for allowed in each.allowed if allowed.binds)
 
-    async def expect(self, url: str, *, ahead: bool = False) -> Expectation:
+    async def expect(self, url: str, *, prefetch: bool = False) -> Expectation:
         """What the body of this URL must be, once the pages that are being read have been.
 
         Args:
             url: of the file.
-            ahead: whether no client has asked: then pages count that were asked ahead, too.
+            prefetch: whether no client has asked: then prefetched pages count, too.
         """
-        found = self._known(url, ahead=ahead)
+        found = self._known(url, prefetch=prefetch)
         is_open = found == NOTHING or (found.link is None and shard_digest(url) is not None)
         if is_open and self._reading:
             await self.settled()
-            found = self._known(url, ahead=ahead)
+            found = self._known(url, prefetch=prefetch)
         return found
 
     async def expect_anew(self, url: str) -> Expectation:
-        """The same after all pages that are being read, for a body that no witness so far has named."""
+        """The same after all pages that are being read, for a body that no witness has named."""
         await self.settled()
-        return self._known(url, ahead=False)
+        return self._known(url, prefetch=False)
 
     def link(self, url: str) -> Link | None:
         """What pages of this run say of a URL besides its digests."""
-        return self._known(url, ahead=False).link
+        return self._known(url, prefetch=False).link
 
-    def _known(self, url: str, *, ahead: bool) -> Expectation:
+    def _known(self, url: str, *, prefetch: bool) -> Expectation:
         url = canonical_url(url)
         said = [_said(link, link.source or "the command") for link in self._beforehand.get(url, ())]
         if len(self._hashes) and (hashes := self._allowed(url, self._hashes)):
@@ -236,7 +236,7 @@ class Facts:
         noted = [
             each
             for each in self.catalogue.links(url)
-            if self.is_current(each.page, each.state, ahead=ahead)
+            if self.is_current(each.page, each.state, prefetch=prefetch)
         ]
         said += [
             _said(each.link, self._given.get(each.page, each.page), "its index page")
@@ -270,7 +270,7 @@ class Facts:
         """The state of a page that a client of this run was given."""
         return self._states.get(cache_key(url)) if cache_key(url) in self._given else None
 
-    def is_current(self, page: str, state: str, *, ahead: bool = False) -> bool:
+    def is_current(self, page: str, state: str, *, prefetch: bool = False) -> bool:
         """Whether what a page said in this state binds.
 
         The run has it in that state, or another process has read a later one.
@@ -280,9 +280,9 @@ class Facts:
         Args:
             page: its cache key.
             state: that of the link.
-            ahead: see :meth:`expect`.
+            prefetch: see :meth:`expect`.
         """
-        mine = self._states.get(page) if ahead or page in self._given else None
+        mine = self._states.get(page) if prefetch or page in self._given else None
         if mine is None or state == mine or (page, mine) in self._busy:
             return state == mine
         last = self.catalogue.link(_mark(page))
@@ -352,11 +352,7 @@ class Facts:
         # later word for one.
         self._note(page, state, "reading")
         is_whole = await self._learn(links, page, state)
-        if isinstance(
-            links,
-            list,
-            # An index page's; a channel's come as they are read, and there are too many to look through
-        ):
+        if isinstance(links, list):  # an index page's; a channel's are too many to look through
             self.on_page(canonical_url(url), links)
         if is_whole:
             self._note(page, state, "page")

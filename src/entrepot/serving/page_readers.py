@@ -1,6 +1,6 @@
 """Reading index pages on their way through.
 
-From a stored body to what :class:`~entrepot.serving.known_files.Facts` learns.
+From a stored body to what :class:`~entrepot.serving.known_files.KnownFiles` learns.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from entrepot.names import classify, filename_of
 from entrepot.redaction import SECRET_QUERY, tokens_in
 from entrepot.serving.channels import Channels
 from entrepot.serving.index_reader import SMALL_CODED_PAGE, PageReader, Span
-from entrepot.serving.known_files import Facts, Learned, Reader
+from entrepot.serving.known_files import KnownFiles, Learned, Reader
 from entrepot.serving.lookup import Entries
 from entrepot.serving.policy import VERIFIED_STATUSES, asks_for_index_page
 from entrepot.serving.reuse import MAX_METADATA, is_metadata, wheel_of
@@ -146,17 +146,19 @@ def state_of(url: str, head: Head, link: Link | None) -> str:
     )
 
 
-def learn_stored(url: str, head: Head, facts: Facts, entries: Entries, readers: Readers) -> None:
+def learn_stored(
+    url: str, head: Head, known_files: KnownFiles, entries: Entries, readers: Readers
+) -> None:
     """Note that this run has a stored page.
 
     Read it if this catalogue has not seen it (it was lost, or is another host's).
     """
     if head.body is None or not teaches(url, head):
         return
-    link = facts.link(url) if shard_digest(url) is not None else None
+    link = known_files.link(url) if shard_digest(url) is not None else None
     state = state_of(url, head, link)
-    if not facts.is_read(url, state):
-        facts.read(url, state, partial(read_stored, url, head, entries, readers, link))
+    if not known_files.is_read(url, state):
+        known_files.read(url, state, partial(read_stored, url, head, entries, readers, link))
 
 
 async def read_stored(
@@ -320,7 +322,8 @@ def tells_secrets(url: str, raw: bytes, content_encoding: str | None) -> bool:
     Such a page is never stored, as a redirect to a signed URL is not. A page that cannot be decoded
     tells none.
 
-    >>> tells_secrets("https://index.test/simple/x/", b'<a href="/x-1.0.tar.gz?X-Amz-Signature=ab">', None)
+    >>> page = b'<a href="/x-1.0.tar.gz?X-Amz-Signature=ab">'
+    >>> tells_secrets("https://index.test/simple/x/", page, None)
     True
     """
     try:

@@ -16,39 +16,39 @@ from entrepot.serving.fetch import ask_again
 from entrepot.serving.integrity import verified
 from entrepot.serving.known_files import Expectation
 from entrepot.serving.policy import RETRIED
-from entrepot.serving.response import Answer, Replies, Request
+from entrepot.serving.response import Answer, Request, Responses
 from entrepot.serving.resume import as_it_is, content_length, continues, range_validator
-from entrepot.serving.run_stats import Tally
-from entrepot.serving.stale_if_error import Situation, StandIns
-from entrepot.serving.transfer import Means, Progress
+from entrepot.serving.run_stats import RunStats
+from entrepot.serving.stale_if_error import Fallback, LookupState
+from entrepot.serving.transfer import Progress, Resources
 from entrepot.urls import is_loopback
 
 READ_METHODS = frozenset({"GET", "HEAD"})
 
 
-class Passing:
+class Passthrough:
     """Passes requests on.
 
     Args:
-        means, replies, stand_ins, channels, tally: the service's own.
+        resources, responses, fallback, channels, stats: the service's own.
         offline: whether upstream must not be asked.
     """
 
     def __init__(
         self,
-        means: Means,
-        replies: Replies,
-        stand_ins: StandIns,
+        resources: Resources,
+        responses: Responses,
+        fallback: Fallback,
         channels: Channels,
-        tally: Tally,
+        stats: RunStats,
         *,
         offline: bool,
     ) -> None:
-        self._means = means
-        self._replies = replies
-        self._stand_ins = stand_ins
+        self._resources = resources
+        self._responses = responses
+        self._fallback = fallback
         self._channels = channels
-        self._tally = tally
+        self._stats = stats
         self._offline = offline
 
     async def on(self, request: Request) -> Answer:
@@ -58,12 +58,12 @@ class Passing:
             UpstreamError: no answer.
         """
         if self._offline:
-            return self._replies.gateway(
+            return self._responses.gateway(
                 request.head,
                 504,
                 f"entrepot is offline, so this {request.head.method} goes nowhere",
             )
-        return self._replies.streamed(request.head, await self._send(request), "bypass")
+        return self._responses.streamed(request.head, await self._send(request), "bypass")
 
     async def past(self, request: Request) -> Answer:
         """A host that serves no packages: passed on untouched, and named in the report.
@@ -73,56 +73,56 @@ class Passing:
         """
         host = urlsplit(request.head.url).hostname or ""
         if self._offline and not is_loopback(host):
-            return self._replies.gateway(
+            return self._responses.gateway(
                 request.head, 504, f"entrepot is offline; {host} serves no packages"
             )
         answer = await self._send(request)
         if not is_loopback(host):
-            self._tally.uncached_hosts[host] += 1
-            self._tally.uncached_bytes += content_length(answer.head) or 0
-        return self._replies.untouched(answer)
+            self._stats.uncached_hosts[host] += 1
+            self._stats.uncached_bytes += content_length(answer.head) or 0
+        return self._responses.untouched(answer)
 
-    async def on_or_stale(self, request: RequestHead, situation: Situation) -> Answer:
+    async def on_or_stale(self, request: RequestHead, looked_up: LookupState) -> Answer:
         """HEAD, and parts of what is not here.
 
         Asked for again when upstream fails, and else what there is.
         """
         try:
-            answer = await ask_again(self._means.upstream, request, self._means.clock)
+            answer = await ask_again(self._resources.upstream, request, self._resources.clock)
         except UpstreamError as exc:
-            return await self._stand_ins.after_failure(request, exc, situation)
+            return await self._fallback.after_failure(request, exc, looked_up)
         status = answer.head.status
         if (
             status in RETRIED
-            and (stale := await self._stand_ins.stale(request, situation, status)) is not None
+            and (stale := await self._fallback.stale(request, looked_up, status)) is not None
         ):
             await answer.aclose()
             return stale
-        await self._channels.keep_absence(request, answer.head, situation.heads)
-        return self._replies.streamed(request, answer, "bypass")
+        await self._channels.keep_absence(request, answer.head, looked_up.heads)
+        return self._responses.streamed(request, answer, "bypass")
 
     async def _send(self, request: Request) -> UpstreamAnswer:
-        """Ask upstream; once more on a new connection when a kept one breaks under a request that may be repeated."""
+        """Ask upstream; once more on a new connection when a kept one breaks under GET or HEAD."""
         try:
-            return await self._means.upstream.send(request.head, request.body)
+            return await self._resources.upstream.send(request.head, request.body)
         except UpstreamProtocolError:
             if request.body is not None or request.head.method not in READ_METHODS:
                 raise
-            return await self._means.upstream.send(request.head, fresh_connection=True)
+            return await self._resources.upstream.send(request.head, fresh_connection=True)
 
 
 async def rest_of(
-    flight: Progress, request: RequestHead, expectation: Expectation, upstream: Upstream, at: int
+    transfer: Progress, request: RequestHead, expectation: Expectation, upstream: Upstream, at: int
 ) -> AsyncIterator[bytes]:
-    """The body from ``at`` on, from upstream, when the store has failed and the client has the bytes before.
+    """The body from ``at`` on, from upstream: the store has failed, and the client has the start.
 
     Raises:
-        UpstreamError: it cannot be had, or is not the rest of what the client has.
+        UpstreamError: upstream does not give it, or it is not the rest of what the client has.
     """
     hasher = expectation.hasher()
-    while hasher.size < at and (piece := flight.read(hasher.size, at - hasher.size)):
+    while hasher.size < at and (piece := transfer.read(hasher.size, at - hasher.size)):
         hasher.feed(piece)
-    began = flight.draft.response.head if flight.draft is not None else None
+    began = transfer.draft.response.head if transfer.draft is not None else None
     headers = request.headers.added("Range", f"bytes={at}-")
     validator = range_validator(began) if began is not None else None
     if validator:
@@ -135,7 +135,7 @@ async def rest_of(
         if (
             began is not None
             and answer.head.status == 206
-            and continues(answer.head, at, flight.total, began)
+            and continues(answer.head, at, transfer.total, began)
         ):
             pieces = answer.chunks()
         elif answer.head.status == 200:

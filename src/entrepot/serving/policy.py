@@ -1,8 +1,8 @@
-"""The policy for packages, on top of RFC 9111 and apart from it (docs/explanation/how-run-works.md).
+"""The policy for packages, on top of RFC 9111 and apart from it.
 
-Pure rules: what a private cache of packages keeps although HTTP would not let it be *reused*, what
-is fixed by its digest, which stored variant may stand in when there is no network, which failures
-are tried again.
+Pure rules: what a private cache of packages keeps although HTTP would not let it be *reused*, with
+which head; what is fixed by its digest; which stored variant is the fallback when there is no
+network; which failures are tried again. Reasons: docs/explanation/how-run-works.md.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def without_private_fields(response: ResponseHead) -> ResponseHead:
 
 
 def immutable(heads: Iterable[Head], expectation: Expectation) -> Head | None:
-    """The stored body that a digest fixes for ever, unless a later word on that URL contradicts it."""
+    """The stored body that a digest fixes, unless something newer on that URL contradicts it."""
     for head in heads:
         if head.is_immutable and _is_proven(head, expectation):
             return head
@@ -105,14 +105,12 @@ def immutable(heads: Iterable[Head], expectation: Expectation) -> Head | None:
 
 
 def provable(heads: Iterable[Head], expectation: Expectation) -> Head | None:
-    """A body stored without proof whose own sha256 a digest that has become known confirms.
-
-    It was right all along.
-    """
+    """The head, now proven, of a body whose own sha256 a digest that has become known confirms."""
     for head in heads:
-        unproven = not head.proven and head.body is not None and head.response.head.status == 200
-        if unproven and ((head.body,) in expectation.named or head.body in expectation.any_of):
-            return head
+        if head.proven or head.body is None or head.response.head.status != 200:
+            continue
+        if (head.body,) in expectation.named or head.body in expectation.any_of:
+            return dataclasses.replace(head, proven=(head.body,), reserve=False)
     return None
 
 
@@ -216,7 +214,7 @@ def pause_s(attempt: int, response: ResponseHead, now: float) -> float | None:
     return max(own, wanted) if wanted <= PATIENCE_S else None
 
 
-def stand_in(request: RequestHead, heads: Sequence[Head]) -> Head | None:
+def fallback_variant(request: RequestHead, heads: Sequence[Head]) -> Head | None:
     """The stored variant to serve when upstream cannot be asked.
 
     One that ``Vary`` selects, else one the client can read.
@@ -314,7 +312,7 @@ def draft_head(
 
 
 def is_index_page(url: str, content_type: str) -> bool:
-    """Whether a response is an index page by its type, or is HTML where indexes keep their pages (PEP 503: ``/simple/``)."""
+    """Whether a response is an index page: by its type, or as HTML below ``/simple/`` (PEP 503)."""
     return is_simple_type(content_type) or (
         "html" in content_type.lower() and "/simple/" in urlsplit(url).path
     )

@@ -1,12 +1,14 @@
-"""Asking ahead: upstream is asked for pages and metadata before the client does, so that it need not wait a round trip for each.
+"""Prefetch: ask upstream for pages and metadata before the client does.
+
+It then does not wait a round trip for each.
 
 Two things are known beforehand. An earlier run asked for certain pages together: when one of them
-has to be asked for again, so have the others (:class:`~entrepot.serving.prefetch.Company`). And
+has to be asked for again, so have the others (:class:`~entrepot.serving.prefetch.PageHistory`). And
 a page or a metadata file that passes tells what a resolver looks at next: the newest version's
-metadata, and the pages of what that requires (``foreseeing.py``).
+metadata, and the pages of what that requires.
 
-Nothing here is a reason to answer otherwise: what is asked ahead goes through the same decision,
-flight and store as a client's request, and answers one client's request, once, within seconds.
+Nothing here is a reason to answer otherwise: what is prefetched goes through the same decision,
+transfer and store as a client's request, and answers one client's request, once, within seconds.
 Never for files: they are large, and a resolver may want none. Bounds and reasons:
 docs/decisions/0003-asking-ahead.md.
 """
@@ -31,17 +33,17 @@ from entrepot.redaction import has_secret
 from entrepot.serving.known_files import Expectation
 from entrepot.serving.policy import agrees, has_credentials, immutable, refreshing, usable
 from entrepot.serving.resume import sent_to
-from entrepot.serving.run_stats import Foresight
-from entrepot.serving.transfer import Errand, Means, State, errand_for
-from entrepot.serving.transfers import Flight, Transfers
+from entrepot.serving.run_stats import PrefetchStats
+from entrepot.serving.transfer import FetchRequest, Phase, Resources, fetch_request
+from entrepot.serving.transfers import Transfer, Transfers
 from entrepot.stored import Head
 from entrepot.urls import authority_of, canonical_url
 
 AT_ONCE = 16
-"""Requests made ahead at a time; :data:`~entrepot.serving.prefetch.MOST` in one run, and each
+"""Requests prefetched at a time; :data:`~entrepot.serving.prefetch.MOST` in one run, and each
 URL once."""
 MOST_BYTES = 32 << 20
-"""Bytes fetched ahead in one run; after that nothing more is asked."""
+"""Bytes prefetched in one run; after that nothing more is asked."""
 GOOD_S = 15.0
 """How long an answer may wait for the client that wants it; an install of a hundred packages asks
 for all its pages within that."""
@@ -52,7 +54,7 @@ METADATA = ".whl.metadata"
 
 @dataclass(frozen=True, slots=True)
 class _Landed:
-    """What was asked ahead, has come, and was not asked for since."""
+    """What was prefetched, has come, and was not asked for since."""
 
     key: str
     """Of the entry."""
@@ -63,23 +65,29 @@ class _Landed:
     """Bytes of content that came."""
 
 
-class Ahead:
-    """Asks ahead in one run.
+class Prefetcher:
+    """Prefetches in one run.
 
     Args:
-        means, flights: the service's own.
-        company: of pages.
-        tally: counts what is asked, and what of it was of use.
+        resources, transfers: the service's own.
+        history: the pages that earlier runs asked for together.
+        stats: counts what is asked, and what of it was of use.
         refresh: whether nothing volatile is used without asking.
     """
 
     def __init__(
-        self, means: Means, flights: Transfers, company: Company, tally: Foresight, *, refresh: bool
+        self,
+        resources: Resources,
+        transfers: Transfers,
+        history: PageHistory,
+        stats: PrefetchStats,
+        *,
+        refresh: bool,
     ) -> None:
-        self._means = means
-        self._flights = flights
-        self._company = company
-        self._tally = tally
+        self._resources = resources
+        self._transfers = transfers
+        self._history = history
+        self._stats = stats
         self._refresh = refresh
         self._queue: deque[RequestHead] = deque()
         self._known: set[str] = set()
@@ -87,7 +95,7 @@ class Ahead:
         self._clients: set[str] = set()
         """What the client itself has asked for."""
         self._hosts: set[str] = set()
-        """``HOST:PORT`` that the client itself has asked; others are never asked ahead."""
+        """``HOST:PORT`` that the client itself has asked; nothing is prefetched from others."""
         self._dropped: set[str] = set()
         """``HOST:PORT`` where it turned out to be of no use."""
         self._pages: dict[str, RequestHead] = {}
@@ -96,26 +104,26 @@ class Ahead:
         """Pages that the client has asked for."""
         self._reads_metadata = False
         """Whether the client is one that asks for metadata files: pip does since 23.2."""
-        self._flying: dict[str, Flight] = {}
-        """URL -> a flight made ahead that no client has joined yet."""
+        self._flying: dict[str, Transfer] = {}
+        """URL -> a prefetch that no client has joined yet."""
         self._landed: dict[str, _Landed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._asking = 0
         self._is_over = False
-        means.facts.on_page = self._read_page
+        resources.known_files.on_page = self._read_page
 
     # what the service tells and asks
 
-    def asked(self, errand: Errand) -> None:
+    def asked(self, fetch: FetchRequest) -> None:
         """A client's request goes upstream: think of what it wants next.
 
-        To be called before its flight is joined.
+        To be called before its transfer is joined.
         """
-        request, url = errand.request, canonical_url(errand.request.url)
-        if (flight := self._flying.get(url)) is not None and flight.name == errand.name:
+        request, url = fetch.request, canonical_url(fetch.request.url)
+        if (transfer := self._flying.get(url)) is not None and transfer.name == fetch.name:
             del self._flying[url]
-            self._tally.used += 1
-        foreseen = url in self._known  # then its company is known, too
+            self._stats.used += 1
+        prefetched = url in self._known  # then its pages of the last run are known, too
         self._known.add(url)
         self._clients.add(url)
         self._hosts.add(authority_of(url))
@@ -123,29 +131,29 @@ class Ahead:
             return
         if url.endswith(METADATA):
             self._reads_metadata = True
-            self._start(self._read_metadata(errand))
+            self._start(self._read_metadata(fetch))
         elif _is_page(request):
             self._note_page(request)
-            for other in () if foreseen else self._company.of(url):
+            for other in () if prefetched else self._history.of(url):
                 self._wish(other, request)
 
     async def landing(self, url: str) -> bool:
-        """Wait for what was asked ahead and lacks nothing but being kept; whether there was any.
+        """Wait for what was prefetched and lacks nothing but being kept; whether there was any.
 
         It need not be asked for again.
         """
         waited = False
-        while (flight := self._flying.get(canonical_url(url))) is not None and (
-            flight.has_all or flight.over
+        while (transfer := self._flying.get(canonical_url(url))) is not None and (
+            transfer.has_all or transfer.over
         ):
             waited = True
-            await (asyncio.sleep(0) if flight.over else flight.changed())
+            await (asyncio.sleep(0) if transfer.over else transfer.changed())
         return waited
 
     def taken(
         self, request: RequestHead, heads: Iterable[Head], expectation: Expectation
     ) -> tuple[Head, str] | None:
-        """What was asked ahead for this request, and its outcome; once.
+        """What was prefetched for this request, and its outcome; once.
 
         The client's ``max-age=0`` or ``no-cache`` is met by a validation that took place in this
         run, seconds before it asked. Both are wishes that a cache may weigh (RFC 9111 §5.2.1).
@@ -155,7 +163,7 @@ class Ahead:
             if self._landed and request.method == "GET"
             else None
         )
-        if landed is None or self._means.clock.monotonic() - landed.at > GOOD_S:
+        if landed is None or self._resources.clock.monotonic() - landed.at > GOOD_S:
             return None
         head = next((h for h in heads if h.response.key == landed.key and not h.reserve), None)
         if (
@@ -165,8 +173,8 @@ class Ahead:
         ):
             self._dropped.add(authority_of(request.url))
             return None
-        self._tally.used += 1
-        self._tally.bytes_unused -= landed.size
+        self._stats.used += 1
+        self._stats.bytes_unused -= landed.size
         if _is_page(request):
             self._note_page(request)
         return head, "revalidated" if landed.refreshed else "miss"
@@ -184,7 +192,7 @@ class Ahead:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
-        self._company.remember(self._together)
+        self._history.remember(self._together)
 
     def _note_page(self, request: RequestHead) -> None:
         url = canonical_url(request.url)
@@ -204,29 +212,29 @@ class Ahead:
         ):
             self._wish(newest, like)
 
-    async def _read_metadata(self, errand: Errand) -> None:
-        """Read what the file requires, on the flight that the client has begun for it."""
-        flight = self._flights.growing(errand)
-        if flight is None:
+    async def _read_metadata(self, fetch: FetchRequest) -> None:
+        """Read what the file requires, in the transfer that the client has begun for it."""
+        transfer = self._transfers.growing(fetch)
+        if transfer is None:
             return
-        flight.waiters += 1
+        transfer.waiters += 1
         try:
-            await self._wish_required(errand.request.url, flight)
+            await self._wish_required(fetch.request.url, transfer)
         finally:
-            self._flights.leave(flight)
+            self._transfers.leave(transfer)
 
-    async def _wish_required(self, url: str, flight: Flight) -> None:
+    async def _wish_required(self, url: str, transfer: Transfer) -> None:
         """Once the file is known to be right, ask for the pages of what it requires.
 
         It need not be durable for that.
         """
-        while not flight.over and flight.state is not State.VERIFIED:
-            await flight.changed()
+        while not transfer.over and transfer.phase is not Phase.VERIFIED:
+            await transfer.changed()
         like = self._pages.get(normalize(url.rpartition("/")[2].partition("-")[0]))
-        if like is None or flight.state not in {State.VERIFIED, State.LANDED}:
+        if like is None or transfer.phase not in {Phase.VERIFIED, Phase.LANDED}:
             return
         base = canonical_url(like.url).rstrip("/").rpartition("/")[0]
-        for project in required_projects(flight.read(0, min(flight.available(), MAX_METADATA))):
+        for project in required_projects(transfer.read(0, min(transfer.available(), MAX_METADATA))):
             self._wish(f"{base}/{project}/", like)
 
     # asking
@@ -241,10 +249,10 @@ class Ahead:
         authority = authority_of(url)
         if authority not in self._hosts or authority in self._dropped or has_secret(url):
             return
-        if self._tally.asked + len(self._queue) >= MOST:
+        if self._stats.asked + len(self._queue) >= MOST:
             return
         request = like_another(url, like)
-        if self._means.shared and has_credentials(request):
+        if self._resources.shared and has_credentials(request):
             return
         self._known.add(url)
         if not url.endswith(METADATA):
@@ -264,30 +272,30 @@ class Ahead:
             await work
         except Exception as exc:  # noqa: BLE001  (a guess that fails must not be seen by any client; the user is told)
             self._is_over = True
-            self._means.warn(f"a defect of entrepot's own ended asking ahead: {type(exc).__name__}")
+            self._resources.warn(f"an internal error ended prefetching: {type(exc).__name__}")
 
     async def _ask_all(self) -> None:
         try:
             while self._queue:
-                errand = await self._errand(self._queue.popleft())
-                if self._tally.asked >= MOST or self._tally.bytes >= MOST_BYTES:
+                fetch = await self._fetch(self._queue.popleft())
+                if self._stats.asked >= MOST or self._stats.bytes >= MOST_BYTES:
                     self._queue.clear()
-                elif errand is not None:
-                    await self._ask(errand)
+                elif fetch is not None:
+                    await self._ask(fetch)
         finally:
             self._asking -= 1
 
-    async def _errand(self, request: RequestHead) -> Errand | None:
+    async def _fetch(self, request: RequestHead) -> FetchRequest | None:
         """What has to be asked.
 
         ``None`` when the client would be answered without, or already has it asked.
         """
-        means = self._means
-        expectation = await means.facts.expect(request.url, ahead=True)
+        resources = self._resources
+        expectation = await resources.known_files.expect(request.url, prefetch=True)
         heads = [
             h
-            for h in await means.entries.load(request.url)
-            if not (means.shared and h.credentialed)
+            for h in await resources.entries.load(request.url)
+            if not (resources.shared and h.credentialed)
         ]
         # The client may have asked for it while it stood in the queue, and have its answer by now.
         if (
@@ -296,48 +304,50 @@ class Ahead:
             or immutable(heads, expectation) is not None
         ):
             return None
-        candidates = [h.response for h in usable(heads, expectation, shared=means.shared)]
+        candidates = [h.response for h in usable(heads, expectation, shared=resources.shared)]
         if heads and not candidates:
             return None  # kept for failure alone: what comes now could not be used either
         asked = refreshing(request) if self._refresh else request
-        decision = lookup(asked, candidates, now=means.clock.now(), shared=means.shared)
+        decision = lookup(asked, candidates, now=resources.clock.now(), shared=resources.shared)
         if (
             not isinstance(decision, (Stale, Miss))
-            or self._flights.refused(request, expectation) is not None
+            or self._transfers.refused(request, expectation) is not None
         ):
             return None
         if isinstance(decision, Stale) and decision.may_serve is StaleUse.WHILE_REVALIDATE:
             return None
-        errand = errand_for(request, decision, heads, expectation)
-        return errand if self._flights.growing(errand) is None else None
+        fetch = fetch_request(request, decision, heads, expectation)
+        return fetch if self._transfers.growing(fetch) is None else None
 
-    async def _ask(self, errand: Errand) -> None:
-        url = canonical_url(errand.request.url)
-        self._tally.asked += 1
-        flight = self._flying[url] = self._flights.join(errand)
+    async def _ask(self, fetch: FetchRequest) -> None:
+        url = canonical_url(fetch.request.url)
+        self._stats.asked += 1
+        transfer = self._flying[url] = self._transfers.join(fetch)
         try:
             if url.endswith(METADATA):
-                await self._wish_required(url, flight)
-            while not flight.over:
-                await flight.changed()
-            self._take_in(url, flight, is_wanted=self._flying.get(url) is flight)
+                await self._wish_required(url, transfer)
+            while not transfer.over:
+                await transfer.changed()
+            self._take_in(url, transfer, is_wanted=self._flying.get(url) is transfer)
         finally:
             self._flying.pop(url, None)
-            self._flights.leave(flight)
+            self._transfers.leave(transfer)
 
-    def _take_in(self, url: str, flight: Flight, *, is_wanted: bool) -> None:
+    def _take_in(self, url: str, transfer: Transfer, *, is_wanted: bool) -> None:
         """Keep what came for the client's own request, unless that has come by already."""
-        if flight.state is not State.LANDED or flight.entry is None or flight.entry.reserve:
+        if transfer.phase is not Phase.LANDED or transfer.entry is None or transfer.entry.reserve:
             self._dropped.add(
                 authority_of(url)
             )  # an upstream that fails or refuses is not asked more than the client asks
             return
-        size = 0 if flight.refreshed else flight.entry.response.size or 0
-        self._tally.bytes += size
+        size = 0 if transfer.refreshed else transfer.entry.response.size or 0
+        self._stats.bytes += size
         if is_wanted:
-            self._tally.bytes_unused += size
-            key = flight.entry.response.key
-            self._landed[url] = _Landed(key, flight.refreshed, self._means.clock.monotonic(), size)
+            self._stats.bytes_unused += size
+            key = transfer.entry.response.key
+            self._landed[url] = _Landed(
+                key, transfer.refreshed, self._resources.clock.monotonic(), size
+            )
 
 
 def like_another(url: str, like: RequestHead) -> RequestHead:
@@ -350,7 +360,7 @@ def like_another(url: str, like: RequestHead) -> RequestHead:
 
 
 def _is_page(request: RequestHead) -> bool:
-    """Whether a client asks for an index page, by what it accepts (PEP 691) or, if it is old, by the URL."""
+    """Whether an index page is asked for: by ``Accept`` (PEP 691), or an old one by its URL."""
     accept = request.headers.get("accept") or ""
     return "application/vnd.pypi.simple" in accept or (
         "text/html" in accept and canonical_url(request.url).endswith("/")
@@ -415,7 +425,7 @@ def required_projects(metadata: bytes) -> list[str]:
 
     Source: the core metadata specification, ``Requires-Dist``; PEP 508.
 
-    >>> required_projects(b"Name: x\nRequires-Dist: A_b >=1\nRequires-Dist: c; extra == 'test'\n\nRequires-Dist: no")
+    >>> required_projects(b"Name: x\nRequires-Dist: A_b >=1\nRequires-Dist: c; extra == 'test'\n")
     ['a-b']
     """
     head = metadata.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode("utf-8", "replace")
@@ -456,7 +466,7 @@ MOST = 256
 """Pages of one run that are remembered."""
 
 
-class Company:
+class PageHistory:
     """The pages that one run asked for, by each of them; kept in the catalogue, and lossy.
 
     Only URLs, and none with a credential in it: the store's heads name the same ones.
@@ -488,5 +498,5 @@ class Company:
 
 
 def _mark(url: str) -> str:
-    """The link under which a page's company is noted; no URL of a file can be this."""
+    """The link under which the pages of its last run are noted; no file has such a URL."""
     return f"ahead:{url}"

@@ -17,8 +17,8 @@ from entrepot.ports.store import Blob
 from entrepot.ports.upstream import Answer as UpstreamAnswer
 from entrepot.serving.page_readers import learn_stored, teaches
 from entrepot.serving.resume import content_length
-from entrepot.serving.run_stats import Tally
-from entrepot.serving.transfer import Means
+from entrepot.serving.run_stats import RunStats
+from entrepot.serving.transfer import Resources
 from entrepot.stored import Head
 
 CHUNK = 1 << 18
@@ -133,27 +133,27 @@ class Request:
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
-class Replies:
+class Responses:
     """Makes answers.
 
     Args:
-        means: the service's own.
-        tally: where they are counted.
+        resources: the service's own.
+        stats: where they are counted.
     """
 
-    def __init__(self, means: Means, tally: Tally) -> None:
-        self._means = means
-        self._tally = tally
+    def __init__(self, resources: Resources, stats: RunStats) -> None:
+        self._resources = resources
+        self._stats = stats
 
     async def stored(self, request: RequestHead, head: Head, outcome: str) -> Answer | None:
         """The answer out of the store; ``None`` when the body is not there as the head says."""
-        blob = await self._means.entries.open_body(head)
+        blob = await self._resources.entries.open_body(head)
         if blob is None and head.body is not None:
-            await self._means.entries.drop(head.response.key)
+            await self._resources.entries.drop(head.response.key)
             return None
-        self._means.entries.used(head)
+        self._resources.entries.used(head)
         self.given(request, head)
-        now = self._means.clock.now()
+        now = self._resources.clock.now()
         stored, size = head.response, head.response.size or 0
         if stored.head.status == 200:
             made = reply(request, stored, age=current_age(stored, now), size=size)
@@ -180,10 +180,14 @@ class Replies:
             stored: whether the page is in the store; else it is read when the rest of it has come.
         """
         if request.method == "GET" and teaches(request.url, head):
-            self._means.facts.given(request.url)
+            self._resources.known_files.given(request.url)
         if stored:
             learn_stored(
-                request.url, head, self._means.facts, self._means.entries, self._means.readers
+                request.url,
+                head,
+                self._resources.known_files,
+                self._resources.entries,
+                self._resources.readers,
             )
 
     def streamed(self, request: RequestHead, answer: UpstreamAnswer, outcome: str) -> Answer:
@@ -200,7 +204,8 @@ class Replies:
             hit=False, fwd="bypass" if outcome == "bypass" else "miss", fwd_status=status
         )
         return Answer(
-            stamped(without_framing(answer.head), stamp), _stream(answer, self._means.downloaded)
+            stamped(without_framing(answer.head), stamp),
+            _stream(answer, self._resources.downloaded),
         )
 
     def untouched(self, answer: UpstreamAnswer) -> Answer:
@@ -239,7 +244,7 @@ class Replies:
     ) -> None:
         """Count an answer."""
         project, version = (head.project, head.version) if head is not None else (None, None)
-        self._tally.note(request.url, status, outcome, size=size, project=project, version=version)
+        self._stats.note(request.url, status, outcome, size=size, project=project, version=version)
 
 
 def stamped(response: ResponseHead, stamp: str) -> ResponseHead:

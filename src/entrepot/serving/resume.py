@@ -39,7 +39,7 @@ def as_kept(
 
 
 def hash_partial(body: Blob | Growing, hasher: Hasher, size: int) -> Hasher:
-    """Feed the first ``size`` bytes of a stored body, or of what an earlier leader wrote."""
+    """Feed the first ``size`` bytes of a stored body, or of what an earlier process wrote."""
     while hasher.size < size and (piece := body.read(hasher.size, min(READ, size - hasher.size))):
         hasher.feed(piece)
     return hasher
@@ -95,7 +95,7 @@ def announced(head: ResponseHead, known: int | None) -> int | None:
 
 
 def continues(head: ResponseHead, have: int, total: int | None, began: ResponseHead) -> bool:
-    """Whether a 206 carries exactly what is missing of what ``began`` (RFC 9110 §14.4, §15.3.7.3)."""
+    """Whether a 206 carries just what is missing of what ``began`` (RFC 9110 §14.4, §15.3.7.3)."""
     tags = [entity_tag(each.headers.get("etag")) for each in (began, head)]
     if tags[0] is not None and tags[1] is not None and tags[0] != tags[1]:
         return False  # If-Range was ignored, by a mirror that has another file
@@ -126,7 +126,7 @@ def as_readable(request: RequestHead) -> RequestHead:
 
 
 def resuming(request: RequestHead, draft: Head, have: int) -> RequestHead:
-    """The request for the rest (RFC 9110 §14.2), on condition that it is still the same (§13.1.5)."""
+    """The request for the rest (RFC 9110 §14.2), if it is still the same (§13.1.5)."""
     headers = request.headers.without("range", "if-range", "if-none-match", "if-modified-since")
     headers = headers.added("Range", f"bytes={have}-")
     validator = range_validator(draft.response.head)

@@ -30,7 +30,7 @@ from entrepot.stored import Head, body_key
 CHUNK = 1 << 20
 
 
-class Donations:
+class Reuse:
     """What is taken over from other tools' caches.
 
     Args:
@@ -195,7 +195,7 @@ _FIELD = re.compile(rb"^([A-Za-z][A-Za-z0-9-]*):", re.MULTILINE).findall
 async def made_from_wheel(
     url: str, expectation: Expectation, entries: Entries, now: float, *, shared: bool
 ) -> Head | None:
-    """The head of a ``.metadata`` URL whose bytes were taken out of the stored wheel, now stored and proven.
+    """The head of a ``.metadata`` URL, made from the stored wheel: now stored and proven.
 
     Args:
         url: canonical.
@@ -256,7 +256,7 @@ async def _taken_from(wheel: Head, entries: Entries) -> bytes | None:
 
 
 async def _kept(url: str, head: Head, data: bytes, entries: Entries) -> Head | None:
-    """Body first, then head: whoever finds the head finds the body."""
+    """Body first, then head: then a head that is found has a body."""
     assert head.body is not None
     try:
         with entries.hold(head):

@@ -1,4 +1,4 @@
-"""What one run did: counted request by request, then the report and the line that the user reads."""
+"""What one run did: counts of its requests, the report, and the line that the user reads."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Line:
 
 
 @dataclass(slots=True)
-class Foresight:
+class PrefetchStats:
     """What was asked of upstream before the client did."""
 
     asked: int = 0
-    """Requests; none of them is a line of the tally."""
+    """Requests; none of them is one of the lines."""
     used: int = 0
     """Those that the client then made itself, and was answered from."""
     bytes: int = 0
@@ -43,7 +43,7 @@ class Foresight:
 
 
 @dataclass(slots=True)
-class Tally:
+class RunStats:
     """Counts of one run; not for threads."""
 
     started: float = field(default_factory=time.monotonic)
@@ -60,7 +60,7 @@ class Tally:
     warnings: list[str] = field(default_factory=list)
     flawed: dict[str, list[str]] = field(default_factory=dict)
     """What upstream did in place of giving an index -> redacted URLs."""
-    ahead: Foresight = field(default_factory=Foresight)
+    prefetch: PrefetchStats = field(default_factory=PrefetchStats)
 
     def note(
         self,
@@ -120,20 +120,19 @@ class Tally:
             "uncached_hosts": dict(self.uncached_hosts),
             "warnings": self.all_warnings(),
             "ahead": {
-                "requests": self.ahead.asked,
-                "unused": self.ahead.asked - self.ahead.used,
-                "bytes_unused": self.ahead.bytes_unused,
+                "requests": self.prefetch.asked,
+                "unused": self.prefetch.asked - self.prefetch.used,
+                "bytes_unused": self.prefetch.bytes_unused,
             },
             "entries": [_entry(line) for line in self.lines],
         }
 
     def last_line(self, *, offline: bool) -> str:
-        """What was spared, in one line; ends with what was missing and what went past the cache."""
+        """What was saved, in one line; ends with what was missing and what went past the cache."""
         counts = self.counts()
-        spared = counts["hit"] + counts["revalidated"] + counts["stale"]
-        parts = [
-            f"{spared} of {len(self.lines)} requests from the cache ({show_size(self.bytes_from_cache)})"
-        ]
+        saved = counts["hit"] + counts["revalidated"] + counts["stale"]
+        size = show_size(self.bytes_from_cache)
+        parts = [f"{saved} of {len(self.lines)} requests from the cache ({size})"]
         if not offline:
             parts.append(f"{show_size(self.bytes_downloaded)} downloaded")
         if counts["stale"]:

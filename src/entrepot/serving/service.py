@@ -4,18 +4,20 @@ The only place that knows the order of these steps.
 
 ::
 
-    request -> no package host, or not to be kept?   -> passed on                              passing.py
-            -> just asked ahead?                     -> the store's bytes                      ahead.py
-            -> fixed by a digest?                    -> the store's bytes                      replies.py
-            -> offline?                              -> whatever is stored, or 504             standing_in.py
-            -> httpcache.lookup -> Hit               -> the store's bytes                      replies.py
-                                -> Stale | Miss      -> flight; if that fails, what is stored  riding.py, standing_in.py
-                                -> Bypass | HEAD     -> a part of a flight, else passed on     riding.py, passing.py
+    request -> no package host, or not kept?  -> passed on                 passthrough.py
+            -> just prefetched?               -> the store's bytes         prefetch.py
+            -> fixed by a digest?             -> the store's bytes         response.py, reuse.py
+            -> offline?                       -> what is stored, or 504    stale_if_error.py
+            -> httpcache.lookup
+               -> Hit                         -> the store's bytes         response.py
+               -> Stale | Miss                -> a transfer                respond.py, fetch.py
+                  if that fails               -> what is stored            stale_if_error.py
+               -> Bypass | HEAD               -> a part of a transfer      respond.py
+                  if there is none            -> passed on                 passthrough.py
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,27 +41,26 @@ from entrepot.ports.reuse import ReuseSource
 from entrepot.ports.upstream import Upstream
 from entrepot.serving.channels import Channels
 from entrepot.serving.index_reader import PageReader
-from entrepot.serving.known_files import Expectation, Facts
+from entrepot.serving.integrity import checked
+from entrepot.serving.known_files import Expectation, KnownFiles
 from entrepot.serving.lookup import Entries
 from entrepot.serving.page_readers import Readers
-from entrepot.serving.passthrough import READ_METHODS, Passing
+from entrepot.serving.passthrough import READ_METHODS, Passthrough
 from entrepot.serving.policy import (
     agrees,
-    confirmed,
     immutable,
     provable,
     refreshing,
     to_be_admitted,
     usable,
 )
-from entrepot.serving.prefetch import Ahead, Company
-from entrepot.serving.respond import Riding
-from entrepot.serving.response import Answer, Replies, Request
-from entrepot.serving.resume import hash_partial
-from entrepot.serving.reuse import Donations, made_from_wheel
-from entrepot.serving.run_stats import Tally
-from entrepot.serving.stale_if_error import Situation, StandIns, asked_for
-from entrepot.serving.transfer import Means, errand_for
+from entrepot.serving.prefetch import PageHistory, Prefetcher
+from entrepot.serving.respond import Responder
+from entrepot.serving.response import Answer, Request, Responses
+from entrepot.serving.reuse import Reuse, made_from_wheel
+from entrepot.serving.run_stats import RunStats
+from entrepot.serving.stale_if_error import Fallback, LookupState, asked_for
+from entrepot.serving.transfer import Resources, fetch_request
 from entrepot.serving.transfers import Transfers
 from entrepot.stored import Head
 from entrepot.urls import canonical_url
@@ -82,12 +83,12 @@ class Service:
     """Answers requests out of the store and upstream.
 
     Args:
-        entries, upstream, facts, clock: the world.
+        entries, upstream, known_files, clock: the world.
         rules: how.
-        tally: where it is counted.
+        stats: where it is counted.
         donors: finds other tools' caches; called once, after the first miss, in a thread.
         grown: told how many bytes came from upstream, piece by piece.
-        company: which pages were asked for together; ``None``: nothing is asked ahead.
+        history: which pages were asked for together; ``None``: nothing is prefetched.
     """
 
     def __init__(
@@ -95,55 +96,57 @@ class Service:
         *,
         entries: Entries,
         upstream: Upstream,
-        facts: Facts,
+        known_files: KnownFiles,
         clock: Clock,
         rules: Rules,
-        tally: Tally,
+        stats: RunStats,
         donors: Callable[[], Sequence[ReuseSource]] = tuple,
         grown: Callable[[int], None] = lambda _count: None,
-        company: Company | None = None,
+        history: PageHistory | None = None,
     ) -> None:
         self._grown = grown
         self._entries = entries
-        self._facts = facts
+        self._known_files = known_files
         self._clock = clock
         self._rules = rules
-        self._tally = tally
+        self._stats = stats
         pool = WorkerPool()
-        self._channels = Channels(entries, facts, clock, pool)
+        self._channels = Channels(entries, known_files, clock, pool)
         self._readers = Readers(PageReader(pool), self._channels, pool)
-        self._means = means = Means(
+        self._resources = resources = Resources(
             entries,
             upstream,
             clock,
-            facts,
+            known_files,
             self._readers,
             rules.shared,
             self._downloaded,
-            tally.warn,
-            tally.note_flaw,
+            stats.warn,
+            stats.note_flaw,
         )
-        self._flights = Transfers(means)
-        self._donations = Donations(donors, entries, shared=rules.shared)
-        self._replies = Replies(means, tally)
-        self._stand_ins = StandIns(
-            entries, self._replies, self._channels, self._donations, tally, shared=rules.shared
+        self._transfers = Transfers(resources)
+        self._reuse = Reuse(donors, entries, shared=rules.shared)
+        self._responses = Responses(resources, stats)
+        self._fallback = Fallback(
+            entries, self._responses, self._channels, self._reuse, stats, shared=rules.shared
         )
-        self._riding = Riding(
-            means,
-            self._flights,
-            self._replies,
-            self._stand_ins,
+        self._responder = Responder(
+            resources,
+            self._transfers,
+            self._responses,
+            self._fallback,
             self._channels,
             refresh=rules.refresh,
         )
-        self._passing = Passing(
-            means, self._replies, self._stand_ins, self._channels, tally, offline=rules.offline
+        self._passthrough = Passthrough(
+            resources, self._responses, self._fallback, self._channels, stats, offline=rules.offline
         )
         self._told: set[tuple[str, str]] = set()
-        self._ahead: Ahead | None = None
-        if company is not None and not (rules.offline or rules.no_store):
-            self._ahead = Ahead(means, self._flights, company, tally.ahead, refresh=rules.refresh)
+        self._prefetcher: Prefetcher | None = None
+        if history is not None and not (rules.offline or rules.no_store):
+            self._prefetcher = Prefetcher(
+                resources, self._transfers, history, stats.prefetch, refresh=rules.refresh
+            )
 
     async def handle(self, request: Request) -> Answer:
         """The answer to one request; never raises for what upstream or the store do."""
@@ -151,48 +154,48 @@ class Service:
         head = RequestHead(request.head.method, url, forwardable(request.head.headers))
         try:
             if not self._rules.caches(head):
-                return await self._passing.past(Request(head, request.body))
+                return await self._passthrough.past(Request(head, request.body))
             # Content of a GET has no meaning that a cache could know (RFC 9110 §9.3.1).
             if self._rules.no_store or head.method not in READ_METHODS or request.body is not None:
-                answer = await self._passing.on(Request(head, request.body))
+                answer = await self._passthrough.on(Request(head, request.body))
                 await self._invalidate(head, answer.head)
                 return answer
             return await self._look_up(head)
         except UpstreamError as exc:
-            return self._replies.failed(head, exc)
+            return self._responses.failed(head, exc)
 
     async def aclose(self) -> None:
         """Finish what is nearly done, stop the rest, learn the pages that were seen."""
-        if self._ahead is not None:
-            await self._ahead.aclose()
-        await self._flights.aclose()
-        await self._facts.settled()
+        if self._prefetcher is not None:
+            await self._prefetcher.aclose()
+        await self._transfers.aclose()
+        await self._known_files.settled()
         await self._readers.aclose()
 
     # the store first
 
     async def _look_up(self, request: RequestHead) -> Answer:
-        expectation = await self._means.expect(request.url)
+        expectation = await self._resources.expect(request.url)
         self._tell(request, expectation)
         stored = await self._entries.load(request.url)
-        if self._ahead is not None and await self._ahead.landing(request.url):
+        if self._prefetcher is not None and await self._prefetcher.landing(request.url):
             stored = await self._entries.load(request.url)
-        heads = await self._trusted(request, stored, expectation)
+        heads = await checked(self._entries, request.url, stored, expectation)
         open_to_all = [h for h in heads if not (self._rules.shared and h.credentialed)]
-        foreseen = (
-            self._ahead.taken(request, open_to_all, expectation)
-            if self._ahead is not None
+        prefetched = (
+            self._prefetcher.taken(request, open_to_all, expectation)
+            if self._prefetcher is not None
             else None
         )
         if (
-            foreseen is not None
-            and (answer := await self._replies.stored(request, *foreseen)) is not None
+            prefetched is not None
+            and (answer := await self._responses.stored(request, *prefetched)) is not None
         ):
             return answer
         fixed = await self._fixed(request, open_to_all, expectation)
         if (
             fixed is not None
-            and (answer := await self._replies.stored(request, fixed, "hit")) is not None
+            and (answer := await self._responses.stored(request, fixed, "hit")) is not None
         ):
             return answer
         if self._rules.offline:
@@ -200,7 +203,7 @@ class Service:
             is_wrong = any(not agrees(h, expectation) for h in open_to_all) or len(heads) < len(
                 stored
             )
-            return await self._stand_ins.offline(
+            return await self._fallback.offline(
                 request, usable_heads, expectation, is_wrong=is_wrong
             )
         candidates = [
@@ -226,11 +229,10 @@ class Service:
     async def _fixed(
         self, request: RequestHead, heads: list[Head], expectation: Expectation
     ) -> Head | None:
-        """A body that a digest fixes.
-
-        Stored, made of what is stored, or taken over from another tool's cache.
-        """
-        fixed = immutable(heads, expectation) or await self._proven_now(request, heads, expectation)
+        """A body that a digest fixes: stored, made of what is, or from another tool's cache."""
+        fixed = immutable(heads, expectation)
+        if fixed is None and (proven := provable(heads, expectation)) is not None:
+            fixed = await self._entries.save(request.url, proven)
         if fixed is None:
             fixed = await made_from_wheel(
                 request.url,
@@ -239,57 +241,7 @@ class Service:
                 self._clock.now(),
                 shared=self._rules.shared,
             )
-        return fixed or await self._donations.take_over(request, expectation)
-
-    async def _trusted(
-        self, request: RequestHead, heads: list[Head], expectation: Expectation
-    ) -> list[Head]:
-        """The stored heads less those whose bodies a digest contradicts that had not been asked of them so far."""
-        found = []
-        for head in heads:
-            if confirmed(head, expectation) or not agrees(head, expectation):
-                found.append(head)
-            elif (hashed := await self._hashed(request, head, expectation)) is not None:
-                found.append(hashed)
-        return found
-
-    async def _hashed(
-        self, request: RequestHead, head: Head, expectation: Expectation
-    ) -> Head | None:
-        """The head of a body that has what a witness names, found so by reading all of it.
-
-        ``None``: it has not.
-        """
-        blob = await self._entries.open_body(head)
-        if blob is None:
-            return None
-        try:
-            hasher = await asyncio.to_thread(hash_partial, blob, expectation.hasher(), blob.size)
-        finally:
-            blob.close()
-        if expectation.mismatch(hasher) is not None:
-            return None
-        proven = tuple(dict.fromkeys((*head.proven, *expectation.proven_by(hasher))))
-        if proven != head.proven:
-            head = await self._entries.save(
-                request.url, dataclasses.replace(head, proven=proven, reserve=False)
-            )
-        right = next(each for each in expectation.named if hasher.mismatch(each) is None)
-        # md5 makes nothing immutable, and what is immutable not less so.
-        return (
-            dataclasses.replace(head, proven=tuple(dict.fromkeys((*proven, *right))))
-            if proven
-            else head
-        )
-
-    async def _proven_now(
-        self, request: RequestHead, heads: list[Head], expectation: Expectation
-    ) -> Head | None:
-        head = provable(heads, expectation)
-        if head is None or head.body is None:
-            return None
-        proven = dataclasses.replace(head, proven=(head.body,), reserve=False)
-        return await self._entries.save(request.url, proven)
+        return fixed or await self._reuse.take_over(request, expectation)
 
     async def _decided(
         self, request: RequestHead, decision: Decision, heads: list[Head], expectation: Expectation
@@ -297,74 +249,74 @@ class Service:
         match decision:
             case Hit(entry=entry):
                 found = next(h for h in heads if h.response.key == entry.key)
-                answer = await self._replies.stored(request, found, "hit")
+                answer = await self._responses.stored(request, found, "hit")
                 if answer is not None:
                     return answer
                 decision = lookup(
                     request, [], now=self._clock.now(), shared=self._rules.shared
                 )  # its body is gone: a miss
             case Miss(reason=Reason.ONLY_IF_CACHED):
-                return self._replies.gateway(
+                return self._responses.gateway(
                     request, 504, "only-if-cached, and not in the cache", "miss"
                 )
-        return await self._not_a_hit(request, Situation(decision, heads, expectation))
+        return await self._not_a_hit(request, LookupState(decision, heads, expectation))
 
     # then upstream
 
-    async def _not_a_hit(self, request: RequestHead, situation: Situation) -> Answer:
-        decision, heads, expectation = situation.decision, situation.heads, situation.expectation
+    async def _not_a_hit(self, request: RequestHead, looked_up: LookupState) -> Answer:
+        decision, heads, expectation = looked_up.decision, looked_up.heads, looked_up.expectation
         assert not isinstance(decision, Hit)
-        error = self._flights.refused(request, expectation)
+        error = self._transfers.refused(request, expectation)
         if error is not None:
-            return await self._stand_ins.after_failure(request, error, situation)
-        if (stale := await self._in_trouble(request, situation)) is not None:
+            return await self._fallback.after_failure(request, error, looked_up)
+        if (stale := await self._in_trouble(request, looked_up)) is not None:
             return stale
         if request.method == "HEAD":
-            return await self._passing.on_or_stale(request, situation)
-        errand = errand_for(request, decision, heads, expectation)
+            return await self._passthrough.on_or_stale(request, looked_up)
+        fetch = fetch_request(request, decision, heads, expectation)
         if isinstance(decision, Miss):
-            self._donations.sought()
-        if self._ahead is not None:
-            self._ahead.asked(errand)
+            self._reuse.sought()
+        if self._prefetcher is not None:
+            self._prefetcher.asked(fetch)
         if isinstance(decision, Bypass):
-            part = await self._riding.part(errand, situation)
-            return part or await self._passing.on_or_stale(decision.forward, situation)
+            part = await self._responder.part(fetch, looked_up)
+            return part or await self._passthrough.on_or_stale(decision.forward, looked_up)
         if isinstance(decision, Stale) and decision.may_serve is StaleUse.WHILE_REVALIDATE:
             found = next(h for h in heads if h.response.key == decision.entry.key)
-            if (answer := await self._replies.stored(request, found, "stale")) is not None:
-                self._flights.refresh(errand)
+            if (answer := await self._responses.stored(request, found, "stale")) is not None:
+                self._transfers.refresh(fetch)
                 return answer
-        return await self._riding.whole(errand, situation)
+        return await self._responder.whole(fetch, looked_up)
 
-    async def _in_trouble(self, request: RequestHead, situation: Situation) -> Answer | None:
+    async def _in_trouble(self, request: RequestHead, looked_up: LookupState) -> Answer | None:
         """What is stored of a channel's index whose host has just failed.
 
         It is asked for behind the client's back.
         """
         if not self._channels.is_troubled(request.url):
             return None
-        stale = await self._stand_ins.stale(request, situation, None)
+        stale = await self._fallback.stale(request, looked_up, None)
         if (
             stale is not None
             and request.method == "GET"
-            and not isinstance(situation.decision, Bypass)
+            and not isinstance(looked_up.decision, Bypass)
         ):
-            self._flights.refresh(
-                errand_for(request, situation.decision, situation.heads, situation.expectation)
+            self._transfers.refresh(
+                fetch_request(request, looked_up.decision, looked_up.heads, looked_up.expectation)
             )
         return stale
 
     async def _invalidate(self, request: RequestHead, response: ResponseHead) -> None:
-        """An unsafe request that succeeded makes what is stored of its target doubtful (RFC 9111 §4.4)."""
+        """Doubt what is stored of an unsafe request's target, once it succeeded (RFC 9111 §4.4)."""
         if (
             request.method in {"GET", "HEAD", "OPTIONS", "TRACE"}
             or not 200 <= response.status < 400
         ):
             return
-        if self._ahead is not None:
-            self._ahead.forget()
+        if self._prefetcher is not None:
+            self._prefetcher.forget()
         for url in invalidated_urls(request, response):
-            await self._flights.landed(url)
+            await self._transfers.landed(url)
             for head in await self._entries.load(url):
                 doubtful = dataclasses.replace(head.response, invalidated=True)
                 await self._entries.save(
@@ -376,10 +328,10 @@ class Service:
         for pair in expectation.contradictions():
             if pair not in self._told:
                 self._told.add(pair)
-                self._tally.warn(
+                self._stats.warn(
                     f"{pair[0]} and {pair[1]} name different digests for {asked_for(request.url)}"
                 )
 
     def _downloaded(self, count: int) -> None:
-        self._tally.bytes_downloaded += count
+        self._stats.bytes_downloaded += count
         self._grown(count)

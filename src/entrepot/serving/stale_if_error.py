@@ -16,17 +16,17 @@ from entrepot.redaction import redacted_url
 from entrepot.serving.channels import Channels
 from entrepot.serving.known_files import Expectation
 from entrepot.serving.lookup import Entries
-from entrepot.serving.policy import NEGATIVES, agrees, newer, stand_in
-from entrepot.serving.response import Answer, BytesBody, Replies, stamped
-from entrepot.serving.reuse import Donations
-from entrepot.serving.run_stats import Tally
+from entrepot.serving.policy import NEGATIVES, agrees, fallback_variant, newer
+from entrepot.serving.response import Answer, BytesBody, Responses, stamped
+from entrepot.serving.reuse import Reuse
+from entrepot.serving.run_stats import RunStats
 from entrepot.simple.negotiate import acceptable, decode, page_class
 from entrepot.simple.page import HTML_TYPE, html_page
 from entrepot.stored import Head
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class LookupState:
     """What is known of a request while upstream is asked."""
 
     decision: Decision
@@ -35,43 +35,43 @@ class Situation:
     expectation: Expectation
 
 
-class StandIns:
+class Fallback:
     """Finds what is served in upstream's place.
 
     Args:
-        entries, replies, channels, donations, tally: the service's own.
+        entries, responses, channels, reuse, stats: the service's own.
         shared: whether the store serves several users: then only what HTTP allows.
     """
 
     def __init__(
         self,
         entries: Entries,
-        replies: Replies,
+        responses: Responses,
         channels: Channels,
-        donations: Donations,
-        tally: Tally,
+        reuse: Reuse,
+        stats: RunStats,
         *,
         shared: bool,
     ) -> None:
         self._entries = entries
-        self._replies = replies
+        self._responses = responses
         self._channels = channels
-        self._donations = donations
-        self._tally = tally
+        self._reuse = reuse
+        self._stats = stats
         self._shared = shared
 
     async def after_failure(
-        self, request: RequestHead, error: EntrepotError | None, situation: Situation
+        self, request: RequestHead, error: EntrepotError | None, looked_up: LookupState
     ) -> Answer:
         """What there is, else why upstream gave nothing."""
-        stale = await self.stale(request, situation, None)
+        stale = await self.stale(request, looked_up, None)
         if stale is not None:
             return stale
         assert isinstance(error, UpstreamError)
-        return self._replies.failed(request, error)
+        return self._responses.failed(request, error)
 
     async def stale(
-        self, request: RequestHead, situation: Situation, status: int | None
+        self, request: RequestHead, looked_up: LookupState, status: int | None
     ) -> Answer | None:
         """What is served when upstream fails.
 
@@ -82,27 +82,27 @@ class StandIns:
 
         Args:
             request: the client's.
-            situation: what is known of it.
+            looked_up: what is known of it.
             status: with which upstream failed; ``None``: without an answer.
         """
         if self._shared:
-            entry = on_failure(situation.decision, status=status)
+            entry = on_failure(looked_up.decision, status=status)
             mine = [
                 h
-                for h in situation.heads
+                for h in looked_up.heads
                 if entry is not None and h.response.key == entry.key and not h.credentialed
             ]
             head = mine[0] if mine else None
         else:
-            heads = [h for h in situation.heads if agrees(h, situation.expectation)]
-            head = stand_in(request, heads)
+            heads = [h for h in looked_up.heads if agrees(h, looked_up.expectation)]
+            head = fallback_variant(request, heads)
             if head is not None and await self._channels.may_be_absent(request.url, head):
-                return await self._replies.stored(request, head, "stale")
+                return await self._responses.stored(request, head, "stale")
             if head is None or head.response.head.status in NEGATIVES:
                 return await self._as_html(request, newer(heads, head))
         if head is None or head.response.head.status in NEGATIVES:
             return None
-        return await self._replies.stored(request, head, "stale")
+        return await self._responses.stored(request, head, "stale")
 
     async def offline(
         self, request: RequestHead, heads: list[Head], expectation: Expectation, *, is_wrong: bool
@@ -117,10 +117,10 @@ class StandIns:
             expectation: what is known of it, which holds offline as it does else.
             is_wrong: whether something is stored that a digest contradicts.
         """
-        head = stand_in(request, heads)
+        head = fallback_variant(request, heads)
         if (
             head is not None
-            and (answer := await self._replies.stored(request, head, "stale")) is not None
+            and (answer := await self._responses.stored(request, head, "stale")) is not None
         ):
             return answer
         if (answer := await self._as_html(request, heads)) is not None:
@@ -129,22 +129,25 @@ class StandIns:
         taken = (
             None
             if expectation.proves
-            else await self._donations.take_over(request, expectation, unproven=True)
+            else await self._reuse.take_over(request, expectation, unproven=True)
         )
         if (
             taken is not None
-            and (answer := await self._replies.stored(request, taken, "stale")) is not None
+            and (answer := await self._responses.stored(request, taken, "stale")) is not None
         ):
             return answer
         name = asked_for(request.url)
-        owner = self._donations.wrong.get(request.url) or ("entrepot" if is_wrong else None)
+        owner = self._reuse.wrong.get(request.url) or ("entrepot" if is_wrong else None)
         if owner is not None:
             what = "digest" if expectation.checks or expectation.any_of else "size"
-            text = f"{owner}'s cached copy of {name} does not match the {what} that {expectation.by} names"
-            self._tally.warn(text)
-            return self._replies.gateway(request, 504, f"entrepot is offline, and {text}")
-        self._tally.unseen.setdefault(name, redacted_url(request.url))
-        return self._replies.gateway(request, 504, f"entrepot is offline and has never seen {name}")
+            copy = f"{owner}'s cached copy of {name}"
+            text = f"{copy} does not match the {what} that {expectation.by} names"
+            self._stats.warn(text)
+            return self._responses.gateway(request, 504, f"entrepot is offline, and {text}")
+        self._stats.unseen.setdefault(name, redacted_url(request.url))
+        return self._responses.gateway(
+            request, 504, f"entrepot is offline and has never seen {name}"
+        )
 
     async def _as_html(self, request: RequestHead, heads: list[Head]) -> Answer | None:
         """A page that a newer tool has seen, for a client that reads HTML alone."""
@@ -153,8 +156,8 @@ class StandIns:
             return None
         head, response, page = found
         self._entries.used(head)
-        self._replies.given(request, head)
-        self._replies.note(request, response.status, "stale", len(page), head)
+        self._responses.given(request, head)
+        self._responses.note(request, response.status, "stale", len(page), head)
         return Answer(stamped(response, cache_status(hit=True, fwd="stale")), BytesBody(page))
 
 

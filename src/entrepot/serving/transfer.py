@@ -20,7 +20,7 @@ from entrepot.ports.clock import Clock
 from entrepot.ports.store import Blob, Growing
 from entrepot.ports.upstream import Answer, Upstream
 from entrepot.redaction import redacted_url
-from entrepot.serving.known_files import Expectation, Facts
+from entrepot.serving.known_files import Expectation, KnownFiles
 from entrepot.serving.lookup import Entries
 from entrepot.serving.page_readers import Readers, wants
 from entrepot.serving.policy import HELD_BACK
@@ -29,8 +29,8 @@ from entrepot.stored import Head
 from entrepot.urls import canonical_url
 
 
-class State(Enum):
-    """Where a flight is; the transitions stand in ``flight.py``."""
+class Phase(Enum):
+    """Where a transfer is; ``fetch.py`` shows the transitions."""
 
     ASKING = "asking"
     STREAMING = "streaming"
@@ -41,13 +41,13 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What a flight needs of the world."""
+class Resources:
+    """What requests and transfers share of one service."""
 
     entries: Entries
     upstream: Upstream
     clock: Clock
-    facts: Facts
+    known_files: KnownFiles
     readers: Readers
     shared: bool
     downloaded: Callable[[int], None]
@@ -57,18 +57,20 @@ class Means:
     note_flaw: Callable[[str, str], None] = lambda _url, _text: None
     """Told the URL where upstream gave no index although one was asked for, and what it did."""
 
-    async def expect(self, url: str, *, ahead: bool = False) -> Expectation:
-        """What the body of this URL must be; ``ahead`` as in :meth:`Facts.expect`."""
-        return await self.readers.channels.expect(url, await self.facts.expect(url, ahead=ahead))
+    async def expect(self, url: str, *, prefetch: bool = False) -> Expectation:
+        """What the body of this URL must be; ``prefetch`` as in :meth:`KnownFiles.expect`."""
+        return await self.readers.channels.expect(
+            url, await self.known_files.expect(url, prefetch=prefetch)
+        )
 
     async def expect_anew(self, url: str) -> Expectation:
         """The same once all pages that have passed are read."""
-        return await self.readers.channels.expect(url, await self.facts.expect_anew(url))
+        return await self.readers.channels.expect(url, await self.known_files.expect_anew(url))
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """What a flight is for."""
+class FetchRequest:
+    """What upstream is asked for, and what is known of it."""
 
     request: RequestHead
     """As the client asked."""
@@ -108,9 +110,9 @@ class Errand:
         return redacted_url(canonical_url(self.request.url))
 
 
-def errand_for(
+def fetch_request(
     request: RequestHead, decision: Decision, heads: Iterable[Head], expectation: Expectation
-) -> Errand:
+) -> FetchRequest:
     """What upstream is asked for on behalf of this request, and of all who ask the same.
 
     Args:
@@ -127,12 +129,12 @@ def errand_for(
     forward = as_it_is(decision.forward) if expectation.checks else decision.forward
     if not expectation.checks and wants(request):
         forward = as_readable(forward)
-    return Errand(request, forward, decision, expectation, tuple(h.response for h in heads))
+    return FetchRequest(request, forward, decision, expectation, tuple(h.response for h in heads))
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """What the leader tells followers and later leaders about a growing file."""
+class TransferState:
+    """What a process tells others, and later ones, of the file that it writes."""
 
     head: Head
     total: int | None
@@ -141,7 +143,7 @@ class Note:
     never joined."""
     holds: bool
     whole: bool = False
-    """Whether all of it has arrived and is right for its leader: ``total`` is its size, the head
+    """Whether all of it has arrived and is right for who wrote it: ``total`` is its size, the head
     says what is proven."""
 
     def to_bytes(self) -> bytes:
@@ -150,7 +152,7 @@ class Note:
         return json.dumps({**told, "head": self.head.to_bytes().decode()}).encode()
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> Note | None:
+    def from_bytes(cls, raw: bytes) -> TransferState | None:
         """Read a note; ``None`` when it is none."""
         try:
             told = json.loads(raw)
@@ -165,8 +167,8 @@ PACE_S = 0.01
 NOTICED_S = 0.05
 """Seconds in which those who follow in another process certainly notice a change."""
 WAITERS = 25
-"""So many waiters more are told a :data:`PACE_S` more seldom: what each is sent is larger then, and
-waking them costs less."""
+"""For each so many waiters they are told a :data:`PACE_S` later: what each is sent is larger then,
+and waking them costs less."""
 PIECES = 4
 """Pieces of the growing file that are kept for those who read the same a moment later."""
 
@@ -192,7 +194,7 @@ class Progress:
         """Whether nobody works at it any more."""
         self.answer: Answer | None = None
         """An answer that is not kept, for the first who claims it."""
-        self.state = State.ASKING
+        self.phase = Phase.ASKING
         self.draft: Head | None = None
         """The head of what is streaming, before its body is complete."""
         self.total: int | None = None
@@ -218,23 +220,23 @@ class Progress:
     # for those who wait
 
     async def changed(self) -> None:
-        """Wait until something about the flight is new."""
+        """Wait until something about the transfer is new."""
         await self._change.wait()
 
     @property
     def over(self) -> bool:
         """Whether nothing more will come."""
-        return self.finished or self.state in {State.LANDED, State.PASSED, State.FAILED}
+        return self.finished or self.phase in {Phase.LANDED, Phase.PASSED, Phase.FAILED}
 
     @property
     def over_well(self) -> bool:
         """Whether it ended with something to give."""
-        return self.state in {State.VERIFIED, State.LANDED, State.PASSED}
+        return self.phase in {Phase.VERIFIED, Phase.LANDED, Phase.PASSED}
 
     @property
     def has_all(self) -> bool:
         """Whether every byte has arrived, so that only checking and keeping are left."""
-        return self.state is State.VERIFIED or (
+        return self.phase is Phase.VERIFIED or (
             self.total is not None and self.hasher.size >= self.total > 0
         )
 
@@ -242,9 +244,9 @@ class Progress:
         """Bytes from the start that may be sent now."""
         if self.blob is not None:
             return self.blob.size
-        if self.growing is None or self.draft is None or self.state is State.ASKING:
+        if self.growing is None or self.draft is None or self.phase is Phase.ASKING:
             return 0
-        if self.state in {State.VERIFIED, State.LANDED}:
+        if self.phase in {Phase.VERIFIED, Phase.LANDED}:
             return self.total or 0
         # Also after a failure. Without a digest too the last byte waits: who has it may ask for
         # what this page names, which must be known then; and a body that failed must not have been
@@ -270,7 +272,7 @@ class Progress:
                     if at == start and len(piece) <= count
                     else piece[start - at : start - at + count]
                 )
-        # Up to the next of the file's own marks: whoever has fallen behind comes to read what
+        # Up to the next of the file's own marks: a reader that has fallen behind comes to read what
         # others read, too.
         piece = self.growing.read(start, min(count, READ - start % READ))
         if piece and self.waiters > 1:
@@ -290,17 +292,17 @@ class Progress:
 
     # for who does the work
 
-    def begin(self, note: Note) -> None:
+    def begin(self, state: TransferState) -> None:
         """Show bytes of another beginning than those that were shown so far, if any."""
-        if self.draft is not None and note.mark != self.mark:
+        if self.draft is not None and state.mark != self.mark:
             self.generation += 1
-        self.draft, self.total, self.mark, self.state = (
-            note.head,
-            note.total,
-            note.mark,
-            State.STREAMING,
+        self.draft, self.total, self.mark, self.phase = (
+            state.head,
+            state.total,
+            state.mark,
+            Phase.STREAMING,
         )
-        self.holds = note.holds
+        self.holds = state.holds
         self._pieces.clear()
 
     def forget(self, hasher: Hasher, *, holds: bool) -> None:
@@ -308,7 +310,7 @@ class Progress:
         if self.draft is not None:
             self.generation += 1
         self.hasher, self.mark, self.holds = hasher, "", holds
-        self.draft, self.total, self.state = None, None, State.ASKING
+        self.draft, self.total, self.phase = None, None, Phase.ASKING
         self._pieces.clear()
 
     def tell(self) -> None:
@@ -321,7 +323,7 @@ class Progress:
         change.set()
 
     def tell_growth(self) -> None:
-        """Wake those who wait for more, but not fifty of them for every piece that a network delivers."""
+        """Wake those who wait for more, but not fifty of them for every piece of a network."""
         loop = asyncio.get_running_loop()
         pace = PACE_S * (1 + self.waiters // WAITERS)
         if loop.time() - self._told >= pace:
