@@ -122,7 +122,7 @@ def test_unused_is_what_no_environment_links_to(lab: Lab):
 def test_an_environment_nobody_knows_still_shows_by_its_links(lab: Lab):
     away = lab.environment("sub/deep/hidden", "alpha")
     (alpha,) = lab.named("alpha")
-    assert alpha.used_by == ("1 other environment (hard links)",)
+    assert alpha.used_by == ("linked from 1 unknown place",)
     before = hashes(away)
     lab.tool.remove([alpha], lab.around)
     assert hashes(away) == before

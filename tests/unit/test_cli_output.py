@@ -133,7 +133,7 @@ def test_json_replaces_the_text_and_holds_the_warnings():
 def test_an_error_is_a_sentence_and_a_fix_on_stderr():
     out, stdout, stderr = make()
     assert out.error(UsageError("what and why", hint="entrepot --help")) == 2
-    assert stderr.getvalue() == "error: what and why\nfix: entrepot --help\n"
+    assert stderr.getvalue() == "error: what and why\nhint: entrepot --help\n"
     assert stdout.getvalue() == ""
 
 

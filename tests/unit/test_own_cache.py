@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from entrepot.caches.inventory import holding
-from entrepot.caches.own import OwnCache, finish, read_object
+from entrepot.caches.opened_store import finish, read_object
+from entrepot.caches.own import OwnCache
 from entrepot.errors import ProtocolMisuse
 from entrepot.ports.tool import Kind, Layer, Surroundings
 from entrepot.serving.fetch_request import Note

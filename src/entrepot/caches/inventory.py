@@ -10,14 +10,15 @@ them gives nothing of it back, removing all of them gives it back once.
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 from entrepot.cache_root import foreign, mount_points, mounted
-from entrepot.caches.linked_files import linked_files
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings, Tool, texts_of
 
@@ -133,6 +134,28 @@ def has_other_names(entry: Entry) -> bool:
     Removing it here alone gives nothing of it back.
     """
     return "linked" in entry.extra
+
+
+Inode = tuple[int, int]
+"""Device and number."""
+
+
+def linked_files(entry: Entry) -> Iterator[tuple[Inode, str, os.stat_result]]:
+    """The plain files of an entry that have other names too, each with its path.
+
+    What the store took over from pip's cache by a hard link is a file of both: two caches hold it
+    once. Only looked for where the entry says so. Directories of unpacked files are not looked
+    into: their tool has judged them.
+    """
+    if entry.kind is Kind.UNPACKED or entry.freeable >= entry.disk:
+        return
+    for path in entry.paths:
+        try:
+            found = os.lstat(path)
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+            yield (found.st_dev, found.st_ino), str(path), found
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +370,7 @@ def matcher(pattern: str) -> Callable[[Entry], bool]:
     found = _PATTERN.fullmatch(pattern)
     if found is None or not found[1]:
         raise UsageError(
-            f"{pattern!r} is no pattern",
+            f"invalid pattern {pattern!r}",
             hint="NAME, 'NAME==1.*', 'NAME>=2,<3', or a glob like 'torch*'",
         )
     name = normalized(found[1])
@@ -369,7 +392,7 @@ def _version_test(text: str, pattern: str) -> Callable[[str], bool]:
     clauses = [_CLAUSE.fullmatch(clause) for clause in text.split(",")]
     if not all(clauses):
         raise UsageError(
-            f"{pattern!r}: {text!r} is no version specifier",
+            f"invalid pattern {pattern!r}: {text!r} is not a version specifier",
             hint="write it like '>=2,<3' or '==1.*'",
         )
     try:

@@ -14,16 +14,18 @@ from typing import Self
 
 from entrepot.caches.inventory import (
     Filter,
+    Inode,
     Sum,
     has_other_names,
     is_older,
     is_unused,
+    linked_files,
     normalized,
     share_key,
     shared_disk,
     version_order,
 )
-from entrepot.caches.linked_files import Names
+from entrepot.fs import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, Tool
 from entrepot.sizes import show_size
 
@@ -182,6 +184,52 @@ def _project(entry: Entry) -> tuple[str, str, str]:
     return entry.tool, str(entry.place), normalized(entry.project or "")
 
 
+class _LinkedNames:
+    """The names that linked files have in some entries, and what goes with them while entries go one by one.
+
+    Args:
+        entries: all there are.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._names: dict[Inode, set[str]] = {}
+        self._gone: dict[Inode, set[str]] = {}
+        self.counted_again = 0
+        """Bytes of disk that are in the sizes of several entries although they are on the disk
+        once."""
+        for entry in entries:
+            for inode, path, found in linked_files(entry):
+                names = self._names.setdefault(inode, set())
+                self.counted_again += disk_of(found) if names and path not in names else 0
+                names.add(path)
+
+    def gone(self, entry: Entry) -> tuple[int, int]:
+        """Bytes of disk of an entry's linked files that have no name any more, and of those that the caches name still."""
+        freed = held = 0
+        for inode, _, found in linked_files(entry):
+            gone = self._gone.get(inode, set())
+            freed += disk_of(found) if len(gone) == found.st_nlink else 0
+            held += disk_of(found) if self._names.get(inode, set()) - gone else 0
+        return freed, held
+
+    def drop(self, entry: Entry) -> tuple[int, int]:
+        """Let an entry go.
+
+        Returns:
+            Bytes of disk that are freed because it has the last names of files that others had
+            names of, and bytes of its size that the caches hold still, under other names.
+        """
+        freed = held = 0
+        for inode, path, found in linked_files(entry):
+            gone = self._gone.setdefault(inode, set())
+            if path in gone:
+                continue
+            gone.add(path)
+            freed += disk_of(found) if len(gone) == found.st_nlink else 0
+            held += disk_of(found) if self._names.get(inode, set()) - gone else 0
+        return freed, held
+
+
 class _Account:
     """What the caches hold and what the disk gets back, while entries go one by one.
 
@@ -199,7 +247,7 @@ class _Account:
             total.add(entry)
             if key := share_key(entry):
                 self._sharers[key] = self._sharers.get(key, 0) + 1
-        self._names = Names(entries)
+        self._names = _LinkedNames(entries)
         self.held = total.disk - self._names.counted_again
         """Bytes of disk that the caches hold, as ``status`` counts them, but for a store's
         ``overhead``."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from entrepot.cache_root import foreign
-from entrepot.caches.own import NAME, Loop, Opened, finish, read_object
+from entrepot.caches.opened_store import NAME, Loop, Opened, finish, read_object
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import Busy, FormatError, InvalidHead, StoreError
 from entrepot.ownership import is_body_key, is_head_key
@@ -118,7 +118,7 @@ def _verify(opened: Opened, mending: _Mending, progress: Progress | None) -> Ite
                 NAME,
                 None,
                 "orphan-body",
-                f"no head names the body {_short(key)} ({meta.size} bytes)",
+                f"left-over body {_short(key)} ({meta.size} bytes)",
                 path,
             )
             yield mending.remove_orphan(finding, key, known)
@@ -190,7 +190,7 @@ def _check_body(
         return
     entry = next((e for e in (_read_entry(store, head) for head in heads) if e), None)
     what = entry.filename or entry.origin if entry else f"a body of {blob.size} bytes"
-    text = f"{what}: the stored bytes are not those that were fetched (sha256 {actual.value[:12]}.., not {expected.value[:12]}..)"
+    text = f"{what}: damaged: checksum differs (sha256 {actual.value[:12]}.., not {expected.value[:12]}..)"
     yield mending.remove(
         Finding(NAME, entry, "digest-mismatch", text, _path(store, key)),
         heads,
@@ -350,7 +350,7 @@ def _digest_of(key: str) -> Digest | None:
 
 
 def _strange(store: Store, key: str, what: str) -> Finding:
-    text = f"{key} is no name of a {what}; it is left alone"
+    text = f"{key} is not the name of a {what}: left alone"
     return Finding(NAME, None, "strange-name", text, _path(store, key))
 
 

@@ -25,6 +25,9 @@ from entrepot.sizes import short, show_count, show_size
 _DIGITS = 9
 """Of a number of versions."""
 
+LITTER = "superseded layout, stale temporary file, orphan or expired page"
+"""What plain ``clean`` looks for."""
+
 _LONG = 40
 """Rows of a plan beyond which the rest is summed up."""
 
@@ -51,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         metavar="SIZE",
-        help="also the least recently used until all caches together hold SIZE",
+        help="shrink all caches together to SIZE, oldest first",
     )
     parser.add_argument("--unused", action="store_true", help="also what no environment links to")
     parser.add_argument("--all", action="store_true", help="everything")
@@ -60,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KIND",
-        help=f"of all this only one kind: {', '.join(Kind)}",
+        help=f"limit what goes to one kind: {', '.join(Kind)}",
     )
     add_plan_arguments(parser)
 
@@ -79,10 +82,10 @@ def run(context: Context) -> int:
     plan = plan_cleaning(entries, wish, now=context.now)
     if wish.to_bytes is not None and plan.left is not None and plan.left > wish.to_bytes:
         left, most = show_size(plan.left), show_size(wish.to_bytes)
-        text = f"{left} would be left, more than the {most} of --to: nothing more may go that frees space"
-        context.out.warn("target-not-reached", text)
+        text = f"{left} would be left, more than the {most} of --to"
+        context.out.warn("target-not-reached", f"{text}: nothing more may go that frees space")
     if not plan.going and not plan.staying:
-        context.out.line("Nothing to clean.")
+        context.out.line(f"Nothing found: no {LITTER}{_also(context.args)}.")
         document(context, plan)
         return DONE
     return conclude(context, plan)
@@ -98,6 +101,18 @@ def _wish(args: argparse.Namespace) -> Wish:
         force=args.force,
         kinds=kinds(args.kind),
     )
+
+
+def _also(args: argparse.Namespace) -> str:
+    """The options that ask for more than litter, as they were given."""
+    asked = [
+        *(["--all"] if args.all else []),
+        *(["--unused"] if args.unused else []),
+        *(f"--older {args.older}" for _ in [0] if args.older is not None),
+        *(f"--keep-latest {args.keep_latest}" for _ in [0] if args.keep_latest is not None),
+        *(f"--to {args.to}" for _ in [0] if args.to is not None),
+    ]
+    return f", and nothing for {' '.join(asked)}" if asked else ""
 
 
 def _versions(text: str) -> int:
@@ -151,25 +166,25 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
         show_plan(context, plan, conditional=dry_run)
     if dry_run:
         out.hint(
-            "Nothing was changed. Run without --dry-run to do it."
+            "Nothing changed: this was a dry run. Run without --dry-run to do it."
             if plan.going
-            else "Nothing would be removed."
+            else _all_kept(plan)
         )
         document(context, plan)
         return DONE
     if not plan.going:
-        out.hint("Nothing was changed.")
+        out.hint(_all_kept(plan))
         document(context, plan)
         return _outcome(plan.staying, every=every)
     if not (args.yes or context.settings.yes or out.confirm("Continue?")):
-        out.note("Nothing was changed.")
+        out.note("Nothing changed: not confirmed.")
         return DONE
     meter = out.meter()
     try:
         results = carry_out(plan, context.tools, context.around, force=args.force, progress=meter)
     except KeyboardInterrupt:
         meter.close()
-        out.say("\nInterrupted: what was removed by then is gone, the rest is as it was.")
+        out.say("\nInterrupted: what was removed before that is gone, the rest is as it was.")
         raise
     meter.close()
     kept = [pair for result in results.values() for pair in result.kept]
@@ -181,6 +196,13 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
     out.line(f"Freed {show_size(freed)} ({show_count(files)} file{'' if files == 1 else 's'})")
     document(context, plan, results.values())
     return _outcome([*plan.staying, *kept], every=every)
+
+
+def _all_kept(plan: Plan) -> str:
+    force = any(entry.yields for entry, _ in plan.staying)
+    return (
+        f"Nothing changed: all of it is kept{'; --force removes what is fresh' if force else ''}."
+    )
 
 
 def _outcome(staying: Iterable[tuple[Entry, str]], *, every: bool) -> int:

@@ -42,7 +42,7 @@ from entrepot.caches.listing import (
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, Align, Encoded, encoded, rfc3339
-from entrepot.cli.picking import add_filter_arguments, make_filter
+from entrepot.cli.picking import add_filter_arguments, described, make_filter
 from entrepot.cli.records import entry_record, sum_record
 from entrepot.ports.tool import Entry, Surroundings
 from entrepot.sizes import DAY, show_count, show_size
@@ -64,11 +64,19 @@ DETAILS: tuple[tuple[str, Align], ...] = (
     ("SIZE", ">"),
     ("LAST USED", "<"),
     ("STATE", "<"),
-    ("DIGEST", "<"),
+    ("CHECKSUM", "<"),
     ("NAME", "<"),
     ("ORIGIN", "<"),
 )
-"""With ``-v``. DIGEST: whether the bytes were checked against one; NAME: how the name is known."""
+"""With ``-v``. CHECKSUM: whether the bytes were compared with one; NAME: how the name is known."""
+
+_CHECKSUM = {"proven": "verified", "unproven": "none known", "bad": "differs", "": "-"}
+_NAME = {
+    "proven": "certain",
+    "hash": "by checksum",
+    "content": "by content",
+    "unknown": "unknown",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -194,19 +202,22 @@ def _show(
     out = context.out
     if not total.entries:
         is_narrowed = make_filter(context.args) != Filter() or context.args.used_by is not None
-        out.note("Nothing matches." if is_narrowed else "Nothing is cached.")
+        context.nothing_found(
+            f"no entry matches {described(context.args)}" if is_narrowed else context.no_cache()
+        )
         return
     if columns is DETAILS and not out.fits(columns, cells):
         out.blocks(map(_block, zip(*cells, strict=True)))
     else:
         out.columns(columns, cells)
     unproven = columns is COLUMNS and any(kind.endswith(UNPROVEN) for kind in set(cells[2]))
-    out.hint(_sum_line(total) + ("; * unproven" if unproven else ""))
+    out.hint(_sum_line(total) + ("; * no checksum known" if unproven else ""))
 
 
 def _sum_line(total: Sum) -> str:
     many = "entry" if total.entries == 1 else "entries"
-    return f"{show_size(total.disk)} in {show_count(total.entries)} {many}, {show_size(total.freeable)} freeable"
+    freeable = f"{show_size(total.freeable)} freeable"
+    return f"{show_size(total.disk)} in {show_count(total.entries)} {many}, {freeable}"
 
 
 def _listed(lines: Lines, now: float) -> list[Sequence[str]]:
@@ -230,8 +241,8 @@ def _details(entry: Entry) -> tuple[Any, ...]:
         show_size(entry.disk),
         NEVER if entry.used is None else entry.used,
         entry.state or "-",
-        entry.trust or "-",
-        entry.certainty,
+        _CHECKSUM[entry.trust],
+        _NAME[entry.certainty],
         entry.origin or "-",
     )
 
@@ -247,15 +258,15 @@ def _detailed(rows: Sequence[tuple[Any, ...]], now: float) -> list[Sequence[str]
 def _block(row: Sequence[str]) -> list[str]:
     """A row of :data:`DETAILS` in lines.
 
-    A terminal has seldom room for all its cells side by side.
+    Few terminals are wide enough for all its cells side by side.
     """
-    file, kind, size, used, state, digest, name, origin = row
+    file, kind, size, used, state, checksum, name, origin = row
     told = [
         kind,
         size,
         f"last used {used}",
         state,
-        "" if digest == "-" else f"digest {digest}",
+        "" if checksum == "-" else f"checksum {checksum}",
         f"name {name}",
     ]
     return [
@@ -306,7 +317,7 @@ def _duplicates(context: Context, entries: Sequence[Entry]) -> None:
         out.table(columns, rows)
         out.hint(f"{show_size(sum(wasted(same) for same in groups))} is stored more than once")
     else:
-        out.note("Nothing is stored more than once.")
+        context.nothing_found("no file is stored more than once")
     out.document(
         duplicates=[
             {"wasted": wasted(same), "entries": [entry_record(e) for e in same]} for same in groups
@@ -336,7 +347,7 @@ def _versions(context: Context, entries: Sequence[Entry]) -> None:
     if cells:
         out.table(columns, cells)
     else:
-        out.note("Nothing with a known version is cached.")
+        context.nothing_found("no entry with a known version")
     out.document(
         projects=[
             {

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report",
         metavar="FILE",
         type=Path,
-        help="write what was fetched and spared to FILE, as JSON",
+        help="write what was fetched and saved to FILE, as JSON",
     )
 
 

@@ -1,4 +1,4 @@
-"""What is cached, where, how big it is, how much of it can go, and what is amiss.
+"""What is cached, where, how big it is, how much of it can go, and what is wrong.
 
 FREEABLE counts only bytes that the disk would get back: nothing that an environment still links to.
 """
@@ -24,7 +24,8 @@ from entrepot.caches.inventory import (
     wasted,
     withheld,
 )
-from entrepot.caches.own import NAME, OwnCache
+from entrepot.caches.opened_store import NAME
+from entrepot.caches.own import OwnCache
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, Align
 from entrepot.cli.records import place_record, sum_record
@@ -71,8 +72,7 @@ def run(context: Context) -> int:
     One that cannot be read is named and makes the exit status 3.
     """
     out = context.out
-    for complaint in context.settings.complaints:
-        out.warn(complaint.id, complaint.text, complaint.fix)
+    context.warn_of_settings()
     around = context.around.for_one_look()
     holdings, entries = _look(context, around)
     disks = _disks([h.place.path for h in holdings if h.place.path])
@@ -82,7 +82,9 @@ def run(context: Context) -> int:
     _table(context, holdings, kinds=context.args.kinds or out.verbose > 0)
     _below(context, holdings, disks, savings, quotas)
     if twice[0]:
-        text = f"{show_size(twice[0])} is stored twice ({' and '.join(twice[2])} hold {show_count(twice[1])} equal files)"
+        files = "1 identical file" if twice[1] == 1 else f"{show_count(twice[1])} identical files"
+        holds = "holds" if len(twice[2]) == 1 else "hold"
+        text = f"{show_size(twice[0])} is stored twice ({' and '.join(twice[2])} {holds} {files})"
         out.warn("stored-twice", text, "entrepot list --duplicates", shown=False)
         out.line(f"! {text}      entrepot list --duplicates")
     out.document(
@@ -214,7 +216,7 @@ def _cap(context: Context, held: Holding) -> int | None:
 def _table(context: Context, holdings: Sequence[Holding], *, kinds: bool) -> None:
     out = context.out
     if not holdings:
-        out.line("Nothing is cached yet.")
+        out.line(f"Nothing found: {context.no_cache()}.")
         out.hint(
             "entrepot run -- COMMAND runs a command with its downloads going through the cache."
         )
@@ -277,31 +279,32 @@ def _below(
     out.line() if holdings else None
     for disk in disks:
         where = out.place(disk.path, context.around.home)
-        inodes = (
-            f", {show_count(disk.files_free)} of {show_count(disk.files)} files"
-            if disk.files
-            else ""
+        free = 100 * disk.files_free // disk.files if disk.files else 0
+        inodes = f", {free} % of its inodes free" if disk.files else ""
+        out.line(
+            f"Disk holding {where}: {show_size(disk.free)} of {show_size(disk.size)} free{inodes}"
         )
-        out.line(f"Disk of {where}: {show_size(disk.free)} free of {show_size(disk.size)}{inodes}")
         if disk.free < disk.size // 20:
             out.warn(
                 "disk-nearly-full",
-                f"the disk of {where} is nearly full",
+                f"the disk holding {where} is nearly full",
                 "entrepot clean --dry-run",
                 shown=False,
             )
-            out.line(f"! less than 5 % of the disk of {where} is free{' ' * 6}entrepot clean")
+            out.line(f"! less than 5 % of the disk holding {where} is free      entrepot clean")
     for quota in quotas:
         _show_quota(context, quota)
     if savings.get("bytes_from_cache"):
         hits = savings.get("hits", 0)
         out.line(
-            f"Spared so far: {show_size(savings['bytes_from_cache'])} of downloads, {show_count(hits)} answers from the store"
+            f"Saved so far: {show_size(savings['bytes_from_cache'])} "
+            f"({show_count(hits)} request{'' if hits == 1 else 's'} answered from the store)"
         )
     for held in holdings:
         if held.counted is not None:
             out.hint(
-                f"{held.place.tool}: as counted {ago(held.counted, context.now)}; entrepot status --scan counts again"
+                f"{held.place.tool}: as counted {ago(held.counted, context.now)}; "
+                "entrepot status --scan counts again"
             )
         for reason, total in held.litter.items():
             text = f"{held.place.tool}: {reason} ({show_size(total.freeable)})"
@@ -327,7 +330,7 @@ def _quotas(context: Context, paths: Sequence[Path]) -> list[Quota]:
     try:
         return told_by(command, context.around.environ)
     except EntrepotError as exc:
-        context.out.warn(exc.reference, exc.message, "entrepot config get quota.command")
+        context.out.warn(exc.reference, exc.message, hint="entrepot config get quota.command")
         return []
 
 
@@ -344,7 +347,8 @@ def _show_quota(context: Context, quota: Quota) -> None:
     parts = []
     if quota.limit:
         parts.append(
-            f"{show_size(quota.used)} of {show_size(quota.limit)} used ({100 * quota.used // quota.limit} %)"
+            f"{show_size(quota.used)} of {show_size(quota.limit)} used "
+            f"({100 * quota.used // quota.limit} %)"
         )
     if quota.files_limit and quota.files is not None:
         parts.append(f"{show_count(quota.files)} of {show_count(quota.files_limit)} files")
@@ -395,7 +399,7 @@ def _savings(context: Context) -> dict[str, int]:
             try:
                 return dict(tool.counters())
             except EntrepotError as exc:
-                context.out.warn("unreadable", exc.message, exc.hint)
+                context.out.warn("unreadable", exc.message, hint=exc.hint)
     return {}
 
 

@@ -189,36 +189,41 @@ class Output:
         """
         self._write(self._stderr, text + "\n")
 
-    def warn(self, ident: str, text: str, fix: str = "", *, shown: bool = True) -> None:
-        """Something is amiss but not in the way.
+    def warn(
+        self, ident: str, text: str, fix: str = "", *, hint: str = "", shown: bool = True
+    ) -> None:
+        """Something is wrong that does not stop the command.
 
-        Kept for the JSON; on stderr unless it is ``shown`` elsewhere.
+        Kept for the JSON; on stderr too, unless it is ``shown`` elsewhere.
 
         Args:
             ident: kebab-case, stable.
             text: one sentence.
-            fix: best a command.
+            fix: a command that repairs it.
+            hint: where there is no such command, what helps on.
             shown: ``False`` when the command puts it into its own text.
         """
-        self._warnings.append({"id": ident, "text": text, "fix": fix})
+        self._warnings.append({"id": ident, "text": text, "fix": fix or hint})
         if shown and not self.as_json:
-            self._write(self._stderr, f"{self._paint('33', 'warning', self._stderr)}: {text}\n")
-            if fix:
-                self._write(self._stderr, f"fix: {fix}\n")
+            self._say("33", "warning", text, fix, hint)
 
     def error(self, exc: BaseException) -> int:
-        """Say what went wrong and how to mend it.
+        """Say what went wrong and what to do about it.
 
         Returns:
             The exit status that belongs to it.
         """
-        ident, text, fix = explained(exc)
+        ident, text, hint = explained(exc, self.command)
+        fix = exc.fix if isinstance(exc, EntrepotError) else ""
         if self.as_json:
-            self.document(error={"id": ident, "text": text, "fix": fix})
-        self._write(self._stderr, f"{self._paint('31', 'error', self._stderr)}: {text}\n")
-        if fix:
-            self._write(self._stderr, f"fix: {fix}\n")
+            self.document(error={"id": ident, "text": text, "fix": fix or hint})
+        self._say("31", "error", text, fix, hint)
         return exit_status(exc)
+
+    def _say(self, color: str, label: str, text: str, fix: str, hint: str) -> None:
+        self._write(self._stderr, f"{self._paint(color, label, self._stderr)}: {text}\n")
+        if fix or hint:
+            self._write(self._stderr, f"fix: {fix}\n" if fix else f"hint: {hint}\n")
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; the default is no.
@@ -372,8 +377,8 @@ def wants_color(choice: str, is_terminal: bool, environ: Mapping[str, str]) -> b
     return is_terminal and environ.get("CLICOLOR") != "0" and environ.get("TERM") != "dumb"
 
 
-def explained(exc: BaseException) -> tuple[str, str, str]:
-    """Stable id, sentence and fix of anything that was raised."""
+def explained(exc: BaseException, command: str = "") -> tuple[str, str, str]:
+    """Stable id, sentence and hint of anything that was raised while a command ran."""
     if isinstance(exc, EntrepotError):
         url = (
             f" ({exc.url})"
@@ -385,11 +390,12 @@ def explained(exc: BaseException) -> tuple[str, str, str]:
         path = f"{exc.filename}: " if exc.filename else ""
         return "system", f"{path}{exc.strerror or exc}", ""
     if isinstance(exc, EOFError):
-        return "usage", "there was nobody to answer", "add --yes"
+        return "usage", "the question got no answer", "add --yes"
+    doing = f"running `entrepot {command}`" if command else "reading the command line"
     return (
         "bug",
-        f"entrepot itself failed: {type(exc).__name__}: {exc}",
-        "run it again with --debug and report what it prints",
+        f"internal error while {doing}: {type(exc).__name__}: {exc}",
+        "run it again with --debug and open an issue of entrepot with what it prints",
     )
 
 

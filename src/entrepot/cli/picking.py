@@ -53,6 +53,16 @@ def make_filter(args: argparse.Namespace) -> Filter:
     )
 
 
+def described(args: argparse.Namespace) -> str:
+    """What :func:`make_filter` was asked for, as it was given on the command line."""
+    parts = [*args.pattern, *(f"--kind {word}" for word in args.kind)]
+    parts += [f"--{name}" for name in ("built", "stale", "unused") if getattr(args, name)]
+    for name in ("older", "used_by"):
+        if (value := getattr(args, name, None)) is not None:
+            parts.append(f"--{name.replace('_', '-')} {value}")
+    return " ".join(parts)
+
+
 def kinds(words: list[str]) -> frozenset[Kind]:
     """The kinds that ``--kind`` names, repeated or with commas.
 
@@ -66,7 +76,7 @@ def _kind(word: str) -> Kind:
     try:
         return Kind(word)
     except ValueError as exc:
-        raise UsageError(f"{word!r} is no kind of entry", hint=f"one of {', '.join(Kind)}") from exc
+        raise UsageError(f"unknown kind {word!r}", hint=f"one of {', '.join(Kind)}") from exc
 
 
 def age(text: str | None) -> float | None:

@@ -56,7 +56,7 @@ class Warmed:
         lines = "; ".join(tally.last_line(offline=False) for tally in self.tallies)
         out.hint(f"{count} file{'' if count == 1 else 's'} in the store; {lines}")
         for text in self.without_sdist:
-            out.warn("no-sdist", f"{text}: its source archive cannot be had")
+            out.warn("no-sdist", f"{text}: no source archive was found")
         for text in dict.fromkeys(text for tally in self.tallies for text in tally.warnings):
             out.warn("run", text, shown=False)
         out.document(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from entrepot.errors import StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
-    from entrepot.caches.own import Opened, OwnCache
+    from entrepot.caches.own import OwnCache
     from entrepot.config.settings import Settings
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.store import Store
@@ -126,7 +126,8 @@ def own_cache(
 
     A catalogue that is new or was lost is made again at its first use, with progress.
     """
-    from entrepot.caches.own import Opened, OwnCache
+    from entrepot.caches.opened_store import Opened
+    from entrepot.caches.own import OwnCache
     from entrepot.config.file import OwnSettings
 
     def opened() -> Opened:
@@ -156,7 +157,7 @@ def tool_names() -> list[str]:
 
     The own cache, and each folder of ``entrepot.tools`` with a ``tool.py``.
     """
-    from entrepot.caches.own import NAME
+    from entrepot.caches.opened_store import NAME
 
     folder = Path(importlib.import_module("entrepot.tools").__file__ or "").parent
     return [
@@ -180,15 +181,13 @@ def tools(
     Raises:
         UsageError: a name that is no tool's.
     """
-    from entrepot.caches.own import NAME
+    from entrepot.caches.opened_store import NAME
 
     every = tool_names()
     chosen = list(dict.fromkeys(_CALLED.get(name, name) for name in names)) or every
     for name in chosen:
         if name not in every:
-            raise UsageError(
-                f"{name!r} is no tool entrepot knows", hint=f"one of {', '.join(every)}"
-            )
+            raise UsageError(f"unknown tool {name!r}", hint=f"one of {', '.join(every)}")
     return [
         own_cache(settings, around, progress)
         if name == NAME

@@ -172,7 +172,7 @@ def known_key(name: str) -> Key:
     key = BY_NAME.get(name)
     if key is None:
         every = ", ".join(k.name for k in KEYS)
-        raise UsageError(f"{name!r} is no setting", hint=nearest(name) or f"one of {every}")
+        raise UsageError(f"unknown setting {name!r}", hint=nearest(name) or f"one of {every}")
     return key
 
 

@@ -446,7 +446,7 @@ def unknown_key(name: str, source: str) -> Complaint:
     """The complaint about a key that does not exist, with the nearest that does."""
     return Complaint(
         "unknown-key",
-        f"{source} sets {name!r}, which is no setting; it is ignored",
+        f"{source}: unknown setting {name!r}; it is ignored",
         nearest(name) or "entrepot config list",
     )
 

@@ -118,7 +118,7 @@ class Place:
     layers: tuple[Layer, ...]
     """Strongest first; exactly one ``wins`` unless several parts add up (conda's list)."""
     label: str = ""
-    """Tells places of one tool apart: an interpreter, ``first writable``, ``orphaned``."""
+    """Tells places of one tool apart: an interpreter, ``new packages go here``, ``orphaned``."""
     exists: bool = False
     usable: bool = True
     """Whether the tool itself would use it as it is (ownership, permissions)."""

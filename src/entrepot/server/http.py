@@ -346,7 +346,7 @@ class HttpSide:
             answer = _trouble(502, exc.message)
         except Exception as exc:  # noqa: BLE001  (the edge: the client gets an answer, the user a note)
             self._failed(exc)
-            answer = _trouble(500, "entrepot itself failed on this request")
+            answer = _trouble(500, "internal error while handling a request")
         try:
             try:
                 await self._write(incoming, answer)

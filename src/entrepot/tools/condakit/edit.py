@@ -206,7 +206,7 @@ def mend(text: str) -> tuple[str, list[str]]:
         lead = line[: len(line) - len(line.lstrip(" \t"))]
         if "\t" in lead:
             lines[number] = lead.replace("\t", "  ") + line.lstrip(" \t")
-            done.append(f"line {number + 1}: blanks for the tab")
+            done.append(f"replaced the tab in line {number + 1} by blanks")
     for number, line in enumerate(lines):
         match = _KEY.fullmatch(_body(line))
         value = match["rest"].strip() if match else ""
@@ -216,7 +216,7 @@ def mend(text: str) -> tuple[str, list[str]]:
             and _next_is_key(lines, number)
         ):
             lines[number] = f"{_body(line).rstrip()}]{_ending(lines, number)}"
-            done.append(f"line {number + 1}: the bracket closed")
+            done.append(f"closed the bracket in line {number + 1}")
     text = "".join(lines)
     for key in ("pkgs_dirs", "envs_dirs"):
         document = _raw(text)

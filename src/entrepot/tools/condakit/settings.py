@@ -192,7 +192,7 @@ class RcSettings(ABC):
             native = self._native(path, "remove-key", key)
             edit = lambda text: without_key(text, key)  # noqa: E731  # three ways, one name
         elif change.lines:
-            native = f"{self._native(path, 'remove-key', key)}, then what was there, entry by entry"
+            native = ""  # conda has no command that puts a whole list back with its comments
             edit = lambda text: with_lines(text, key, change.lines)  # noqa: E731
         elif key in LISTS:
             return type(self)(self.around, path).set(key, before)

@@ -74,7 +74,11 @@ def resolve(
     for switch in switches:
         counts = id(switch) in decisive
         note = (
-            _switch_note(switch) if counts else "empty: ignored" if not switch.value else "shadowed"
+            _switch_note(switch)
+            if counts
+            else "empty: ignored"
+            if not switch.value
+            else "another setting is stronger"
         )
         layers.append(_layer(switch, wins=counts and not won, note=note))
         won = won or counts
@@ -172,7 +176,15 @@ def places(
         else:
             known[1].append(pip.label)
     used = [
-        replace(place, notes=(*place.notes, f"also of {', '.join(others)}")) if others else place
+        replace(
+            place,
+            notes=(
+                *place.notes,
+                f"{', '.join(others)} {'uses' if len(others) == 1 else 'use'} it too",
+            ),
+        )
+        if others
+        else place
         for place, others in found.values()
     ]
     return used if around.python is not None else with_left_behind(used, known_pips, around)

@@ -53,7 +53,7 @@ def places(around: Surroundings, *, options: Sequence[str] = ()) -> list[Place]:
     ]
     if standard != path and _is_cache(standard):
         layers = (Layer("default", "default", str(standard)), winner)
-        note = "the default place is not in use and still holds a cache"
+        note = "uv does not use this cache any more"
         found.append(Place("uv", standard, layers, ORPHANED, exists=True, notes=(note,)))
     return found
 
@@ -113,7 +113,7 @@ def _switches(used: Sequence[File], variable: str | None, notes: list[str]) -> I
     for number, (file, value) in enumerate(found):
         text = f"no-cache = {str(value).lower()}"
         if number or not value:
-            note = "no effect: shadowed" if number else "no effect"
+            note = "no effect: another setting is stronger" if number else "no effect"
         elif variable is not None and variable.lower() in FALSE:
             note = "no effect: UV_NO_CACHE beats it"
             notes.append(

@@ -190,7 +190,7 @@ class Rows:
                         cached[_cached(owner)] = None
         others = outside - len(named)
         more = (
-            (f"{others} other environment{'' if others == 1 else 's'} (hard links)",)
+            (f"linked from {others} unknown place{'' if others == 1 else 's'}",)
             if others > 0
             else ()
         )
