@@ -175,7 +175,9 @@ def test_conda_downloads_into_the_cache_that_is_marked(real, tmp_path):
         )
         assert [place["path"] for place in real.places()] == real.pkgs_dirs()
         (marked,) = [
-            place["path"] for place in real.places() if place["label"].startswith("new packages go here")
+            place["path"]
+            for place in real.places()
+            if place["label"].startswith("new packages go here")
         ]
         real.create("env", "demo0")
         assert marked == f"{real.home}/b"

@@ -790,7 +790,7 @@ def test_what_is_there_twice_is_named_also_where_a_third_cache_cannot_be_read(ru
 def test_of_several_patterns_those_that_match_nothing_are_named(run):
     """A misspelt name beside a right one must not pass for removed."""
     status, _, err = run("remove", "demo==1.0", "dmeo", "-n")
-    assert (status, err) == (0, "dmeo: nothing matches.\n")
+    assert (status, err) == (0, "Nothing found: no entry matches dmeo.\n")
     assert run("remove", "dmeo", "-n")[2] == "Nothing found: no entry matches dmeo.\n"
 
 

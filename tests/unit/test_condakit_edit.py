@@ -397,7 +397,7 @@ def test_a_broken_file_is_named_and_mended(settings, tmp_path):
     assert why.startswith("3:")
     with pytest.raises(ConfigError, match="line 3"):
         settings.set("pkgs_dirs.prepend", "/n")
-    assert settings.mend() == [(path, ["line 3: blanks for the tab"])]
+    assert settings.mend() == [(path, ["replaced the tab in line 3 by blanks"])]
     assert settings.get("pkgs_dirs") == "/a"
     assert not settings.problems()
 

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
             """Kind -> a key of it, and heads, distinct bodies, bytes of content and of disk, last use."""
             ...
 
+
 NAME = "entrepot"
 """The store's name among the tools."""
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from entrepot.caches.inventory import GROUPS, Holding, Sum, holding
-from entrepot.caches.opened_store import NAME, Listed, Loop, Opened, finish, read_object
+from entrepot.caches.opened_store import NAME, Loop, Opened, read_object
 from entrepot.caches.partial_downloads import remove_unfinished, unfinished
 from entrepot.digests import Digest
-from entrepot.errors import Busy, EntrepotError, ProtocolMisuse, StoreError
+from entrepot.errors import Busy, EntrepotError, StoreError
 from entrepot.fs import disk_of
 from entrepot.ownership import foreign_name, is_head_key, is_store
 from entrepot.ports.tool import (
@@ -35,6 +35,10 @@ from entrepot.ports.tool import (
     Surroundings,
 )
 
+if TYPE_CHECKING:
+    from entrepot.caches.opened_store import Listed
+
+
 FEW = 5_000
 """Entries up to which :meth:`OwnCache.summary` looks at every body."""
 
@@ -44,6 +48,7 @@ the common file systems."""
 
 
 READ_ONLY = "the file system is read-only"
+
 
 def _no_store(path: Path) -> str:
     """Why something that is there cannot be a store; empty when it may become one."""
