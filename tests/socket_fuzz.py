@@ -28,7 +28,7 @@ from pathlib import Path
 
 import uvloop
 
-from entrepot.cli.cmd_run import dialler
+from entrepot.cli.wiring import dialler
 from entrepot.ports.clock import SystemClock
 from entrepot.run.plan import Opened, Plan
 from entrepot.server.authority import Authority

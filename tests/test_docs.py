@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from entrepot.caches.inventory import GROUPS, Sum
-from entrepot.cli import output
-from entrepot.cli.main import COMMANDS, build_parser, build_top_parser
-from entrepot.cli.records import (
+from entrepot.caches.records import (
     change_record,
     entry_record,
     finding_record,
     place_record,
     sum_record,
 )
+from entrepot.cli import output
+from entrepot.cli.main import COMMANDS, build_parser, build_top_parser
 from entrepot.config.settings import KEYS, type_names
 from entrepot.ports.tool import Change, Entry, Finding, Kind, Place
 

@@ -249,7 +249,7 @@ def test_root_leaves_alone_what_belongs_to_somebody_else(foreign, other_user):
     assert_nothing_may_be_removed(told, why)
     for verb in ("config set timeout 30", "config unset timeout"):
         assert (
-            f"pip.conf belongs to {other_user.name}\nfix: run entrepot as that user"
+            f"pip.conf belongs to {other_user.name}\nhint: run entrepot as that user"
             in told[verb][0]
         )
         assert told[verb][1] == 1

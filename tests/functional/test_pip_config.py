@@ -170,6 +170,6 @@ def test_the_editor_gets_the_file_and_what_it_broke_is_named(machine):
 
 def test_an_edit_that_may_hold_a_credential_is_not_remembered_and_that_is_said(machine):
     done = machine.run("edit", VISUAL="sed -i s!60!https://me:pw@index.test!")
-    assert "--undo will not take this back" in done.stderr
+    assert "--undo cannot take this back" in done.stderr
     assert "Nothing to undo for pip." in machine.run("--undo").stderr
     assert not (machine.home / ".local/state/entrepot/settings.jsonl").exists()

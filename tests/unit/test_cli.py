@@ -725,8 +725,8 @@ class Counted(FakeTool):
 
 @pytest.fixture
 def large(tools, monkeypatch):
-    monkeypatch.setattr("entrepot.cli.cmd_status.MANY", 3)
-    monkeypatch.setattr("entrepot.cli.cmd_status.FEW", 0)
+    monkeypatch.setattr("entrepot.caches.inventory.MANY", 3)
+    monkeypatch.setattr("entrepot.caches.inventory.FEW", 0)
     tools[0] = Counted(
         "pip",
         [entry("demo", f"{n}.0", days=n, litter="orphan" if n == 1 else "") for n in range(4)],

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from entrepot.caches.records import rfc3339
 from entrepot.cli.output import (
     Encoded,
     Meter,
@@ -15,7 +16,6 @@ from entrepot.cli.output import (
     encoded,
     exit_status,
     explained,
-    rfc3339,
     wants_color,
 )
 from entrepot.errors import (

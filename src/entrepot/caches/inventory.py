@@ -219,6 +219,88 @@ def unpacked(place: Place, text: str, counted: float) -> Holding | None:
         return None
 
 
+MANY = 20_000
+"""Entries from which on a cache is not counted again each time."""
+COUNTED_S = 3600.0
+"""Seconds for which its sums are shown as they were counted."""
+FEW = 5_000
+"""Entries up to which :func:`stored_twice` looks."""
+
+
+def summed_up(
+    tool: Tool,
+    place: Place,
+    around: Surroundings,
+    entries: list[Entry],
+    *,
+    now: float,
+    again: bool = False,
+    meter: Progress | None = None,
+) -> Holding:
+    """What one place holds, in the cheapest way there is.
+
+    By the tool itself where it needs no entries for it (``summary``), from the sums of a large
+    cache that was counted within the hour, or by a scan.
+
+    Args:
+        tool: whose place it is.
+        place: one that exists.
+        around: the world.
+        entries: those of a scan are added, while they are few.
+        now: seconds since the epoch.
+        again: count a large cache whenever it was counted last.
+        meter: told now and then.
+    """
+    if summary := getattr(tool, "summary", None):
+        held: Holding = summary(place, around)
+        return held
+    sums = getattr(tool, "sums", None)
+    found = sums(place, around) if sums and not again else None
+    if found is not None and 0 <= now - found[0] <= COUNTED_S:
+        remembered = unpacked(place, found[1], found[0])
+        if remembered is not None:
+            return remembered
+    few: list[Entry] = []
+
+    def kept(scanned: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in scanned:
+            if len(few) <= FEW:
+                few.append(entry)
+            yield entry
+
+    held = holding(place, withheld(place, around, kept(tool.scan(place, around, progress=meter))))
+    entries += few
+    keep = getattr(tool, "keep_sums", None)
+    if keep and held.total.entries >= MANY:
+        keep(place, around, packed(held))
+    return held
+
+
+def stored_twice(
+    tools: Iterable[Tool],
+    around: Surroundings,
+    holdings: Sequence[Holding],
+    entries: Sequence[Entry],
+    *,
+    complain: Callable[[str, OSError], None] | None = None,
+) -> tuple[int, int, list[str]]:
+    """Bytes of files that several caches hold, how many files, and whose; only among few entries.
+
+    Args:
+        tools: whose caches the holdings are.
+        around: as the caches were looked at.
+        holdings: of all caches.
+        entries: of those that were scanned; what tools summed up themselves is scanned here.
+        complain: as for :func:`scan_all`.
+    """
+    if len(holdings) < 2 or sum(h.total.entries for h in holdings) > FEW:
+        return 0, 0, []
+    unscanned = [tool for tool in tools if hasattr(tool, "summary")]
+    groups = duplicates([*scan_all(unscanned, around, complain=complain), *entries])
+    owners = sorted({entry.tool for same in groups for entry in same})
+    return sum(wasted(same) for same in groups), len(groups), owners
+
+
 def scan_all(
     tools: Iterable[Tool],
     around: Surroundings,
@@ -349,7 +431,7 @@ _CLAUSE = re.compile(r"\s*(===|[=!~<>]=|[<>])\s*([\w*][\w.!+*-]*)\s*")
 
 
 def normalized(name: str) -> str:
-    """A project's name with runs of ``-``, ``_`` and ``.`` as one ``-``, in lower case (PEP 503)."""
+    """A project's name in lower case, runs of ``-``, ``_`` and ``.`` as one ``-`` (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -501,7 +583,7 @@ Order = Literal["name", "size", "age"]
 
 
 def ordered(entries: Iterable[Entry], by: Order) -> list[Entry]:
-    """By name and version, by disk from the largest, or by last use from the longest ago (unknown first)."""
+    """By name and version, by disk (largest first), or by last use (oldest first)."""
     return sorted(entries, key=order_key(by))
 
 
@@ -556,7 +638,7 @@ def version_order(version: str | None) -> tuple[tuple[int, int, str], ...]:
 
 
 def duplicates(entries: Iterable[Entry]) -> list[list[Entry]]:
-    """Groups of entries that hold the same distribution or archive more than once on disk, the largest waste first.
+    """Groups of entries that hold the same file more than once on disk, the largest waste first.
 
     The same: an equal file name of a wheel, sdist or archive, or an equal digest where the name is
     not known. Entries that share one file are not two.
@@ -578,7 +660,7 @@ def wasted(same: Sequence[Entry]) -> int:
 
 
 def _distinct(same: Iterable[Entry]) -> dict[object, int]:
-    """The files that some entries are, each once whatever names it has, and the bytes of disk that they are listed with."""
+    """The files of some entries, each once however many names it has, with its bytes of disk."""
     found: dict[object, int] = {}
     for entry in same:
         inode = next((inode for inode, _, _ in linked_files(entry)), None)

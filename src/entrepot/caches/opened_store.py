@@ -62,7 +62,7 @@ if TYPE_CHECKING:
             ...
 
         def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
-            """Kind -> a key of it, and heads, distinct bodies, bytes of content and of disk, last use."""
+            """Kind -> a key of it; heads, distinct bodies, bytes of content and disk, last use."""
             ...
 
 

@@ -162,7 +162,7 @@ def _reason(entry: Entry, wish: Wish, is_old_version: bool, *, now: float) -> st
 
 
 def _superseded(entries: Sequence[Entry], keep: int | None) -> frozenset[int]:
-    """Positions of the entries whose version is not among the newest ``keep`` of its project in its cache."""
+    """Positions of entries not among the ``keep`` newest versions of their project and cache."""
     if keep is None:
         return frozenset()
     versions: dict[tuple[str, str, str], set[str]] = {}
@@ -185,7 +185,7 @@ def _project(entry: Entry) -> tuple[str, str, str]:
 
 
 class _LinkedNames:
-    """The names that linked files have in some entries, and what goes with them while entries go one by one.
+    """The names that files have in some entries, and what is freed while entries go one by one.
 
     Args:
         entries: all there are.
@@ -204,7 +204,7 @@ class _LinkedNames:
                 names.add(path)
 
     def gone(self, entry: Entry) -> tuple[int, int]:
-        """Bytes of disk of an entry's linked files that have no name any more, and of those that the caches name still."""
+        """Bytes of an entry's linked files that lost every name, and that the caches still name."""
         freed = held = 0
         for inode, _, found in linked_files(entry):
             gone = self._gone.get(inode, set())
@@ -271,7 +271,10 @@ class _Account:
         return self
 
     def share_of(self, entry: Entry) -> tuple[int, int]:
-        """Bytes of disk that an entry which has gone gave back, and by which the caches hold less, alone or with others."""
+        """What an entry that has gone gave back, alone or with others: bytes of disk.
+
+        And the bytes by which the caches hold less.
+        """
         freed, held = self._names.gone(entry)
         key, body = share_key(entry), shared_disk(entry)
         if key and self._sharers[key]:
@@ -289,7 +292,7 @@ def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
 def _shrink(
     entries: Sequence[Entry], chosen: dict[int, str], wish: Wish, account: _Account
 ) -> None:
-    """Choose least recently used entries until the caches hold at most ``wish.to_bytes``, and none beyond that.
+    """Choose least recently used entries until the caches hold at most ``wish.to_bytes``; no more.
 
     What frees at least half of its size goes first. The rest, what environments hold by hard links
     most of all, costs a download and gives the disk little or nothing back: it goes only where the
@@ -326,7 +329,7 @@ def _last_use(entry: Entry) -> tuple[float, str]:
 
 
 def count_emptied(plan: Plan, tools: Iterable[Tool], progress: Progress | None = None) -> None:
-    """Count the directories that go with the last of their files, where a tool can say which (``emptied``)."""
+    """Count the directories that go with the last of their files, where a tool knows them."""
     for tool in tools:
         emptied = getattr(tool, "emptied", None)
         if emptied:

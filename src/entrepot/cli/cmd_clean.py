@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from entrepot.caches.inventory import Sum, scan_all
+from entrepot.caches.records import entry_record, sum_record
 from entrepot.caches.removal import Plan, Wish, carry_out, count_emptied, grouped, plan_cleaning
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY
 from entrepot.cli.picking import age, kinds, size
-from entrepot.cli.records import entry_record, sum_record
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Entry, Kind, Removed
 from entrepot.sizes import short, show_count, show_size
@@ -270,7 +270,7 @@ def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
 def _with_places(
     context: Context, plan: Plan, pairs: list[tuple[Entry, str]]
 ) -> Iterable[tuple[Entry, str]]:
-    """Entries with their reasons, and with their place where the plan goes through several of one tool: an orphaned one, say."""
+    """Entries with their reasons; with their place too where a tool has several in the plan."""
     places: dict[str, set[Path]] = {}
     for entry, _ in [*plan.going, *plan.staying]:
         places.setdefault(entry.tool, set()).add(entry.place)
@@ -292,10 +292,8 @@ def _rows(context: Context, groups: list[tuple[str, str, Sum]], wide: tuple[int,
             f"  {tool:<{wide[0]}}  {reason:<{wide[1]}}  {files:>14}  {show_size(total.disk):>8}"
         )
     if len(shown) < len(groups):
-        rest = groups[len(shown) :]
-        context.out.line(
-            f"  and {len(rest)} more ({show_size(sum(total.disk for _, _, total in rest))}); -v shows all"
-        )
+        rest = [total.disk for _, _, total in groups[len(shown) :]]
+        context.out.line(f"  and {len(rest)} more ({show_size(sum(rest))}); -v shows all")
 
 
 def _planned(plan: Plan) -> dict[str, object]:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from entrepot.caches.records import change_record
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, PARTLY, Align
 from entrepot.cli.picking import interpreter
-from entrepot.cli.records import change_record
 from entrepot.config.file import TEMPLATE, OwnSettings, known_key
 from entrepot.config.history import (
     Mends,

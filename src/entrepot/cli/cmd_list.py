@@ -1,8 +1,7 @@
 """What is in the caches, by project and version.
 
 A pattern is a NAME, 'NAME==1.*', 'NAME>=2,<3', a glob over names, or a file name. A star in the
-KIND column marks what is unproven: no digest was known beforehand that its bytes could be checked
-against.
+KIND column marks what is unproven: no checksum was known beforehand to compare its bytes with.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from entrepot.caches.listing import (
     summed,
     together,
 )
+from entrepot.caches.records import entry_record, rfc3339, sum_record
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, FAILED, Align, Encoded, encoded, rfc3339
+from entrepot.cli.output import DONE, FAILED, Align, Encoded, encoded
 from entrepot.cli.picking import add_filter_arguments, described, make_filter
-from entrepot.cli.records import entry_record, sum_record
 from entrepot.ports.tool import Entry, Surroundings
 from entrepot.sizes import DAY, show_count, show_size
 
@@ -104,15 +103,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     """List; exit 1 when patterns were given and nothing matches."""
-    from entrepot.tools.quietly import quick_allocation
-
-    with (
-        quick_allocation()
-    ):  # up to the end: the collector would walk all that was made, each time that it is let
-        return _run(context)
-
-
-def _run(context: Context) -> int:
     wanted, around = make_filter(context.args), context.around
     if context.args.used_by is not None:
         used_by = find_environment(context.tools, around, context.args.used_by)
@@ -138,11 +128,13 @@ def _run(context: Context) -> int:
         found = list(wanted.apply(_everything(context, wanted, around), now=context.now))
         (_duplicates if args.duplicates else _versions)(context, found)
     elif context.out.as_json:
-        found, total = _forms(context, wanted, around, _json_of)
+        found, total = _forms(context, wanted, around, lambda entry: encoded(entry_record(entry)))
         context.out.document(entries=Encoded(found), total=sum_record(total))
     elif context.out.verbose:
         found, total = _forms(context, wanted, around, _details)
-        _show(context, DETAILS, _detailed(found, context.now), total)
+        cells: list[Sequence[Any]] = list(zip(*found, strict=True)) or [()] * len(DETAILS)
+        cells[3] = _ages(cells[3], context.now)
+        _show(context, DETAILS, cells, total)
     else:
         found, total = _forms(context, wanted, around, line)
         _show(context, COLUMNS, _listed(lined(found), context.now), total)
@@ -187,7 +179,8 @@ def _plain(context: Context, wanted: Filter) -> None:
         except OSError as exc:
             context.complain(tool.name, exc)
         if entries:
-            total.merge(_summed(entries))
+            for entry in entries:
+                total.add(entry)
             found.append(lines_of(entries))
     meter.close()
     _show(context, COLUMNS, _listed(by(together(found), context.args.sort), now), total)
@@ -247,14 +240,6 @@ def _details(entry: Entry) -> tuple[Any, ...]:
     )
 
 
-def _detailed(rows: Sequence[tuple[Any, ...]], now: float) -> list[Sequence[str]]:
-    """The cells of :data:`DETAILS`."""
-    return [
-        _ages(cells, now) if number == 3 else cells
-        for number, cells in enumerate(zip(*rows, strict=True))
-    ]
-
-
 def _block(row: Sequence[str]) -> list[str]:
     """A row of :data:`DETAILS` in lines.
 
@@ -276,22 +261,11 @@ def _block(row: Sequence[str]) -> list[str]:
     ]
 
 
-def _json_of(entry: Entry) -> str:
-    return encoded(entry_record(entry))
-
-
 def _ages(used: Sequence[float], now: float) -> list[str]:
     """How long ago each was; said once for each day."""
     days = [None if moment == NEVER else (now - moment) // DAY for moment in used]
     words = {day: ago(None if day is None else now - day * DAY, now) for day in set(days)}
     return list(map(words.__getitem__, days))
-
-
-def _summed(entries: Sequence[Entry]) -> Sum:
-    total = Sum()
-    for entry in entries:
-        total.add(entry)
-    return total
 
 
 def _duplicates(context: Context, entries: Sequence[Entry]) -> None:

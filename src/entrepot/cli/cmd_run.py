@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrepot.cli.output import rfc3339
 from entrepot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -28,21 +27,15 @@ if TYPE_CHECKING:
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.client_setup import Door
     from entrepot.run.child import Running
-    from entrepot.server.connect_policy import Dial
     from entrepot.server.listener import Doorstep
-    from entrepot.server.proxy_server import Streams
     from entrepot.serving.known_files import Facts
     from entrepot.serving.lookup import Entries
     from entrepot.serving.response import Handler
     from entrepot.serving.run_stats import Tally
-    from entrepot.upstream.client import UpstreamSettings
 
 TAKES_COMMAND = True
 FAILURE = 125
 """Exit status when entrepot itself fails, as ``env`` and ``timeout`` have it."""
-RESOLVE = "ENTREPOT_RESOLVE"
-"""``HOST:PORT=ADDRESS:PORT``, several with commas: where to connect instead of looking the name up
-(as curl's --resolve)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,10 +112,10 @@ class Session:
     """
 
     def __init__(self, context: Context, argv: Sequence[str], wishes: Wishes) -> None:
+        from entrepot.cli.wiring import guides
         from entrepot.ports.client_setup import Command
         from entrepot.run.plan import make_plan
         from entrepot.serving.run_stats import Tally
-        from entrepot.tools.registry import guides
 
         self._context = context
         self._wishes = wishes
@@ -136,17 +129,14 @@ class Session:
 
     def run(self) -> int:
         """Carry it out; the child's exit status."""
-        from entrepot.cli.wiring import open_run_store
+        from entrepot.cli.wiring import merged_bundle, open_run_store, read_resolve
         from entrepot.config.settings import runtime_dirs
         from entrepot.run.child import CannotStart
         from entrepot.run.runtime_dir import scratch_directory
         from entrepot.server.listener import Doorstep
-        from entrepot.upstream.trust import merged_bundle
 
         environ = self._context.around.environ
-        read_resolve(
-            environ.get(RESOLVE, "")
-        )  # what is wrong with the settings is said before anything is started
+        read_resolve(environ)  # what is wrong with it is said before anything is started
         roots = merged_bundle(environ, map(Path, self._plan.bundles))
         for text in roots.warnings:
             self.tally.warn(text)
@@ -182,6 +172,8 @@ class Session:
         if self._settings.log is None:
             yield
             return
+        from entrepot.caches.records import rfc3339
+
         try:
             file = self._settings.log.open("a", encoding="utf-8", buffering=1)
         except OSError as exc:
@@ -195,6 +187,7 @@ class Session:
             yield
 
     async def _serve(self, doorstep: Doorstep, child: Running, kept: RunStore) -> int:
+        from entrepot.cli.wiring import dialler, donors, open_upstream, upstream_settings
         from entrepot.ports.clock import SystemClock
         from entrepot.run.plan import Opened
         from entrepot.server.connect_policy import RunDoorman
@@ -203,10 +196,8 @@ class Session:
         from entrepot.serving.page_history import Company
         from entrepot.serving.service import Rules, Service
         from entrepot.serving.size_limit import Bounds
-        from entrepot.tools.registry import donors
-        from entrepot.upstream.client import open_upstream
 
-        reach = self._reach()
+        reach = upstream_settings(self._settings, self._context.around.environ, self._plan.bundles)
         clock = SystemClock()
         bounds = Bounds(kept.make_room, kept.sweep)
         entries = Entries(kept.store, kept.catalogue, clock, bounds.landed)
@@ -255,20 +246,6 @@ class Session:
                 await self.landed(entries)
             kept.close()
 
-    def _reach(self) -> UpstreamSettings:
-        """How upstream is reached: by the user's own proxy and CA settings."""
-        from entrepot.upstream.client import UpstreamSettings
-        from entrepot.upstream.proxies import ProxyRules
-        from entrepot.upstream.trust import merged_bundle
-
-        environ = self._context.around.environ
-        return UpstreamSettings(
-            silence_timeout_s=self._settings.timeout_s,
-            ca_pem=merged_bundle(environ, map(Path, self._plan.bundles), directories=True).pem,
-            proxies=ProxyRules.from_environ(environ),
-            resolve=read_resolve(environ.get(RESOLVE, "")),
-        )
-
     def start(self, door: Door) -> Running:
         """Start the child.
 
@@ -286,7 +263,7 @@ class Session:
         """
 
     async def landed(self, entries: Entries) -> None:
-        """Told what is stored, once the child has ended, all that was fetched for it is there, and the store is below its cap."""
+        """Told what is stored when the child has ended and the store is below its cap."""
 
     def lead(
         self, door: Door, argv: Sequence[str] | None = None
@@ -295,8 +272,8 @@ class Session:
 
         Without ``argv`` the session's own.
         """
+        from entrepot.cli.wiring import common_environment
         from entrepot.run.plan import child_environment, make_plan
-        from entrepot.tools.common import common_environment
 
         command = self._command if argv is None else replace(self._command, argv=tuple(argv))
         plan = make_plan(self._guides, command, door, hosts=self._hosts)
@@ -308,10 +285,10 @@ class Session:
 
     def facts(self, catalogue: Catalogue) -> Facts:
         """What is known of files beforehand: of lock files and the command line."""
+        from entrepot.cli.wiring import files_host
         from entrepot.run.plan import read_beforehand
         from entrepot.serving.known_files import Facts
         from entrepot.simple.paths import path_digest
-        from entrepot.tools.defaults import files_host
 
         host = files_host()
         facts = Facts(catalogue, lambda url: path_digest(url, host) if host else None)
@@ -343,27 +320,6 @@ class Session:
             self._context.out.say(f"entrepot: {self.tally.last_line(offline=self._offline)}")
 
 
-def dialler(reach: UpstreamSettings) -> Dial:
-    """How tunnels and upgraded connections are dialled: as upstream is reached."""
-    from entrepot.upstream.tunnel import open_tunnel
-
-    async def dial(host: str, port: int, tls: bool) -> Streams:
-        return await open_tunnel(
-            host,
-            port,
-            proxies=reach.proxies,
-            resolve=reach.resolve,
-            timeout_s=reach.connect_timeout_s,
-            # What comes by CONNECT goes on by CONNECT, an upgraded plain connection too (RFC 6455
-            # §4.1)
-            scheme="https",
-            ca_pem=reach.ca_pem,
-            tls=tls,
-        )
-
-    return dial
-
-
 def _inside_another(context: Context) -> bool:
     """Whether an outer run leads this command already, and nothing is asked that it does not do."""
     args = context.args
@@ -377,7 +333,7 @@ def _inside_another(context: Context) -> bool:
     )
     if wants_its_own:
         return False
-    from entrepot.tools.common import outer_run
+    from entrepot.cli.wiring import outer_run
 
     address = outer_run(context.around.environ)
     return address is not None and _listens(address)
@@ -404,24 +360,3 @@ def _exec(argv: Sequence[str], context: Context) -> int:
     except OSError as exc:
         context.out.say(f"entrepot: {argv[0]}: {exc.strerror}")
         return 126
-
-
-def read_resolve(text: str) -> dict[str, tuple[str, int]]:
-    """Parse ``ENTREPOT_RESOLVE``.
-
-    Raises:
-        ConfigError: it is not ``HOST:PORT=ADDRESS:PORT``.
-
-    >>> read_resolve("index.test:443=127.0.0.1:8443")
-    {'index.test:443': ('127.0.0.1', 8443)}
-    """
-    found = {}
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        name, _, target = part.partition("=")
-        address, _, port = target.rpartition(":")
-        if ":" not in name or not address or not port.isdigit():
-            raise ConfigError(
-                f"{part!r} is not HOST:PORT=ADDRESS:PORT", name=RESOLVE, value=text, source=RESOLVE
-            )
-        found[name.lower()] = (address.strip("[]"), int(port))
-    return found

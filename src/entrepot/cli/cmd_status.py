@@ -7,32 +7,23 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from entrepot.caches.inventory import (
-    GROUPS,
-    Holding,
-    Sum,
-    duplicates,
-    holding,
-    packed,
-    scan_all,
-    unpacked,
-    wasted,
-    withheld,
-)
+from entrepot.caches.inventory import GROUPS, Holding, Sum, stored_twice, summed_up
 from entrepot.caches.opened_store import NAME
 from entrepot.caches.own import OwnCache
+from entrepot.caches.records import place_record, sum_record
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, Align
-from entrepot.cli.records import place_record, sum_record
 from entrepot.errors import EntrepotError
-from entrepot.ports.tool import ORPHANED, Entry, Place, Progress, Surroundings, Tool
+from entrepot.ports.tool import ORPHANED, Entry, Surroundings
 from entrepot.sizes import show_age, show_count, show_size
-from entrepot.tools.quota import NEARLY, Quota, told_by, told_by_kernel
+
+if TYPE_CHECKING:
+    from entrepot.cli.wiring import Quota
 
 COLUMNS: tuple[tuple[str, Align], ...] = (
     ("CACHE", "<"),
@@ -44,12 +35,8 @@ COLUMNS: tuple[tuple[str, Align], ...] = (
     ("CAP", ">"),
 )
 
-MANY = 20_000
-"""Entries from which on a cache is not counted again each time."""
-COUNTED_S = 3600.0
-"""Seconds for which its sums are shown as they were counted."""
-FEW = 5_000
-"""Entries up to which `status` looks for what is stored twice."""
+NEARLY = 0.9
+"""The part of a quota from which on there is a warning."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +65,7 @@ def run(context: Context) -> int:
     disks = _disks([h.place.path for h in holdings if h.place.path])
     quotas = _quotas(context, [h.place.path for h in holdings if h.place.path])
     savings = _savings(context)
-    twice = _twice(context, around, holdings, entries)
+    twice = stored_twice(context.tools, around, holdings, entries, complain=context.complain)
     _table(context, holdings, kinds=context.args.kinds or out.verbose > 0)
     _below(context, holdings, disks, savings, quotas)
     if twice[0]:
@@ -128,85 +115,16 @@ def _look(context: Context, around: Surroundings) -> tuple[list[Holding], list[E
                     context.out.warn("not-usable", f"{tool.name}: {named}{place.why_not}")
                 if place.path and place.exists and place.path not in seen:
                     seen.add(place.path)
+                    again = context.args.scan
                     holdings.append(
-                        _sum_up(context, around, tool, place, meter=meter, entries=entries)
+                        summed_up(
+                            tool, place, around, entries, now=context.now, again=again, meter=meter
+                        )
                     )
         except (EntrepotError, OSError) as exc:
             context.complain(tool.name, exc)
     meter.close()
     return sorted(holdings, key=lambda h: -h.total.freeable), entries
-
-
-def _sum_up(
-    context: Context,
-    around: Surroundings,
-    tool: Tool,
-    place: Place,
-    *,
-    meter: Progress,
-    entries: list[Entry],
-) -> Holding:
-    """By the tool itself where it can do so without making its entries (``summary``), from what was counted lately, or a scan.
-
-    The entries of a scan are added to ``entries`` while they are few.
-    """
-    summary = getattr(tool, "summary", None)
-    if summary:
-        held: Holding = summary(place, around)
-        return held
-    remembered = _remembered(context, tool, place)
-    if remembered is not None:
-        return remembered
-    few: list[Entry] = []
-    held = holding(
-        place, withheld(place, around, _kept(tool.scan(place, around, progress=meter), few))
-    )
-    entries += few
-    keep = getattr(tool, "keep_sums", None)
-    if keep and held.total.entries >= MANY:
-        keep(place, around, packed(held))
-    return held
-
-
-def _kept(entries: Iterable[Entry], few: list[Entry]) -> Iterator[Entry]:
-    """The entries; as many of them as :func:`_twice` would look at are kept, so that it needs no scan."""
-    for entry in entries:
-        if len(few) <= FEW:
-            few.append(entry)
-        yield entry
-
-
-def _remembered(context: Context, tool: Tool, place: Place) -> Holding | None:
-    """The sums of a large cache that was counted within the hour.
-
-    A look that saw a change has dropped them.
-    """
-    sums = getattr(tool, "sums", None)
-    found = sums(place, context.around) if sums and not context.args.scan else None
-    if found is None or not 0 <= context.now - found[0] <= COUNTED_S:
-        return None
-    return unpacked(place, found[1], found[0])
-
-
-def _twice(
-    context: Context, around: Surroundings, holdings: Sequence[Holding], entries: Sequence[Entry]
-) -> tuple[int, int, list[str]]:
-    """Bytes that several caches hold the same files in, how many files, and whose.
-
-    Only looked for where that is quick.
-
-    Args:
-        context: of the command.
-        around: as the caches were looked at.
-        holdings: of all caches.
-        entries: of those that were scanned; what tools summed up by themselves is scanned here.
-    """
-    if len(holdings) < 2 or sum(h.total.entries for h in holdings) > FEW:
-        return 0, 0, []
-    unscanned = [tool for tool in context.tools if hasattr(tool, "summary")]
-    groups = duplicates([*scan_all(unscanned, around, complain=context.complain), *entries])
-    tools = sorted({entry.tool for same in groups for entry in same})
-    return sum(wasted(same) for same in groups), len(groups), tools
 
 
 def _cap(context: Context, held: Holding) -> int | None:
@@ -320,15 +238,11 @@ def _below(
 
 
 def _quotas(context: Context, paths: Sequence[Path]) -> list[Quota]:
-    """The limits on the home directory and on the caches.
+    """The limits on the home directory and on the caches; a command that fails is only named."""
+    from entrepot.cli.wiring import quotas
 
-    A command that fails is told and does no other harm.
-    """
-    command = context.settings.quota_command
-    if not command:
-        return told_by_kernel([context.around.home, *paths], context.around.euid)
     try:
-        return told_by(command, context.around.environ)
+        return quotas(context.settings, context.around, paths)
     except EntrepotError as exc:
         context.out.warn(exc.reference, exc.message, hint="entrepot config get quota.command")
         return []

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
+from entrepot.caches.records import finding_record
 from entrepot.caches.verify import verify_all
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, Meter
-from entrepot.cli.records import finding_record
 from entrepot.errors import EntrepotError
 from entrepot.ports.tool import Finding, Place
 

@@ -41,6 +41,16 @@ Work = Generator[Sequence[str], int, None]
 """Commands to run one after another; told how each ended."""
 
 
+_FILES = {
+    "-r --requirement": "fetch what FILE lists",
+    "--env": "fetch what an environment.yml asks for",
+    "--explicit": "fetch the archives of an @EXPLICIT list",
+    "--lock": "fetch what a conda-lock.yml or pixi.lock names",
+    "-f --file": "one of these, told by its content",
+}
+"""Options that name a file and may be repeated."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``warm``."""
     parser.add_argument(
@@ -49,43 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="what to fetch, as pip is told: NAME, 'NAME>=2', a URL",
     )
-    parser.add_argument(
-        "-r",
-        "--requirement",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="fetch what FILE lists",
-    )
-    parser.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="fetch what an environment.yml asks for",
-    )
-    parser.add_argument(
-        "--explicit",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="fetch the archives of an @EXPLICIT list",
-    )
-    parser.add_argument(
-        "--lock",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="fetch what a conda-lock.yml or pixi.lock names",
-    )
-    parser.add_argument(
-        "-f",
-        "--file",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="one of these, told by its content",
-    )
+    for flags, text in _FILES.items():
+        parser.add_argument(*flags.split(), action="append", default=[], metavar="FILE", help=text)
     parser.add_argument(
         "--python",
         metavar="PATH",
@@ -146,7 +121,7 @@ def run(context: Context) -> int:
 
 
 def _check_platforms(named: Sequence[str], tags: Sequence[str], here: str) -> None:
-    """Let nobody believe that pip has fetched for a platform that it was not told of.
+    """Refuse names of platforms that only conda understands where pip fetches too.
 
     Raises:
         UsageError: there are conda's names of other platforms, and no wheel tag for what pip
@@ -155,8 +130,8 @@ def _check_platforms(named: Sequence[str], tags: Sequence[str], here: str) -> No
     others = [name for name in named if name != here]
     if others and not tags:
         raise UsageError(
-            f"--platform {others[0]} is conda's word, and what pip fetches needs a wheel's tag as well",
-            hint="add the tag, --platform macosx_11_0_arm64 for one",
+            f"--platform {others[0]} is for conda; pip needs a wheel's platform tag as well",
+            hint="add the tag, for example --platform macosx_11_0_arm64",
         )
 
 

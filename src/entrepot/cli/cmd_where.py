@@ -7,10 +7,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+from entrepot.caches.records import place_record
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED
 from entrepot.cli.picking import interpreter
-from entrepot.cli.records import place_record
 from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 
 
@@ -56,7 +56,7 @@ def run(context: Context) -> int:
 
 
 def _traced(around: Surroundings, place: Place) -> Place:
-    """The place, its variables with the line of the shell's file that sets each, where one is found."""
+    """The place, its variables with the line of the shell's file that sets each."""
     if not any(layer.kind == "environment" for layer in place.layers):
         return place
     from entrepot.config.history import set_where

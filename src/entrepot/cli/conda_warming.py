@@ -122,7 +122,9 @@ class CondaOrder:
 
 
 class CondaWarming(Session):
-    """A session that asks behind its own door, after the environment files were solved by children that were led to it.
+    """A session that fetches through its own proxy.
+
+    Environment files are solved first, by children that are pointed at it.
 
     Args:
         context: settings and surroundings.

@@ -14,7 +14,6 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -364,9 +363,10 @@ class Meter:
 
 
 def wants_color(choice: str, is_terminal: bool, environ: Mapping[str, str]) -> bool:
-    """Whether to colour: the flag, then ``NO_COLOR``, ``FORCE_COLOR``/``CLICOLOR_FORCE``, ``CLICOLOR=0``, ``TERM=dumb``.
+    """Whether to colour.
 
-    An empty variable counts as unset (no-color.org, bixense.com/clicolors).
+    The flag, then ``NO_COLOR``, ``FORCE_COLOR`` or ``CLICOLOR_FORCE``, ``CLICOLOR=0``,
+    ``TERM=dumb``. An empty variable counts as unset (no-color.org, bixense.com/clicolors).
     """
     if choice != "auto":
         return choice == "always"
@@ -414,16 +414,6 @@ def exit_status(exc: BaseException) -> int:
     ):
         return NO_SPACE
     return INTERRUPTED if isinstance(exc, KeyboardInterrupt) else FAILED
-
-
-def rfc3339(moment: float | None) -> str | None:
-    """Seconds since the epoch as ``2026-11-21T06:18:58Z``; ``None`` stays ``None``."""
-    return None if moment is None else _rfc3339(int(moment))
-
-
-@lru_cache(maxsize=1 << 12)
-def _rfc3339(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
 
 
 def _padded(cells: Sequence[str], align: Align, width: int) -> Iterator[str]:

@@ -10,12 +10,12 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from entrepot.errors import StoreUnavailable, UsageError
+from entrepot.errors import ConfigError, StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
     from entrepot.caches.own import OwnCache
@@ -23,8 +23,50 @@ if TYPE_CHECKING:
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.store import Store
     from entrepot.ports.tool import Progress, Surroundings, Tool
+    from entrepot.server.connect_policy import Dial
+    from entrepot.server.proxy_server import Streams
     from entrepot.store.catalogue import SqliteCatalogue
     from entrepot.store.directory import DirectoryStore
+    from entrepot.tools.common import common_environment, outer_run
+    from entrepot.tools.defaults import files_host
+    from entrepot.tools.quota import Quota
+    from entrepot.tools.registry import donors, guides
+    from entrepot.upstream.client import UpstreamSettings, open_upstream
+    from entrepot.upstream.trust import merged_bundle
+
+
+__all__ = [
+    "Quota",
+    "common_environment",
+    "donors",
+    "files_host",
+    "guides",
+    "merged_bundle",
+    "open_upstream",
+    "outer_run",
+]
+
+_LATE = {
+    "common_environment": "tools.common",
+    "outer_run": "tools.common",
+    "files_host": "tools.defaults",
+    "donors": "tools.registry",
+    "guides": "tools.registry",
+    "open_upstream": "upstream.client",
+    "merged_bundle": "upstream.trust",
+}
+"""What a run takes from the tools and from the HTTP client, and the modules where it stands."""
+
+
+def __getattr__(name: str) -> Any:
+    """A name of :data:`_LATE`: its module is imported when it is first asked for."""
+    if name not in _LATE:
+        raise AttributeError(name)
+    return getattr(importlib.import_module(f"entrepot.{_LATE[name]}"), name)
+
+
+RESOLVE = "ENTREPOT_RESOLVE"
+"""The variable of :func:`read_resolve`."""
 
 
 def open_store(
@@ -70,11 +112,11 @@ def open_run_store(settings: Settings) -> RunStore:
 
     One that keeps nothing where that cannot be opened.
 
-    A command must not fail because its cache cannot be had. But a ``--store`` that is no place for
-    a store is a mistake in the command line, and said at once.
+    A command must not fail because its cache cannot be opened. But a ``--store`` that cannot be a
+    store is a mistake in the command line, and said at once.
 
     Raises:
-        StoreUnavailable: ``--store`` names what is and will be no store.
+        StoreUnavailable: ``--store`` names something that is not a store and cannot become one.
     """
     from entrepot.store.catalogue import SqliteCatalogue, open_catalogue
     from entrepot.store.memory import MemoryStore
@@ -119,6 +161,64 @@ def _is_circumstance(cause: BaseException | None) -> bool:
     }
 
 
+def upstream_settings(
+    settings: Settings, environ: Mapping[str, str], bundles: Iterable[str]
+) -> UpstreamSettings:
+    """How upstream is reached: by the user's own proxy and CA settings."""
+    from entrepot.upstream.client import UpstreamSettings
+    from entrepot.upstream.proxies import ProxyRules
+    from entrepot.upstream.trust import merged_bundle
+
+    return UpstreamSettings(
+        silence_timeout_s=settings.timeout_s,
+        ca_pem=merged_bundle(environ, map(Path, bundles), directories=True).pem,
+        proxies=ProxyRules.from_environ(environ),
+        resolve=read_resolve(environ),
+    )
+
+
+def dialler(reach: UpstreamSettings) -> Dial:
+    """How tunnels and upgraded connections are dialled: as upstream is reached."""
+    from entrepot.upstream.tunnel import open_tunnel
+
+    async def dial(host: str, port: int, tls: bool) -> Streams:
+        return await open_tunnel(
+            host,
+            port,
+            proxies=reach.proxies,
+            resolve=reach.resolve,
+            timeout_s=reach.connect_timeout_s,
+            # What comes by CONNECT goes on by CONNECT, an upgraded plain connection too (RFC 6455
+            # §4.1)
+            scheme="https",
+            ca_pem=reach.ca_pem,
+            tls=tls,
+        )
+
+    return dial
+
+
+def read_resolve(environ: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Where to connect instead of looking a name up, as curl's ``--resolve``.
+
+    Raises:
+        ConfigError: ``ENTREPOT_RESOLVE`` is not ``HOST:PORT=ADDRESS:PORT``, several with commas.
+
+    >>> read_resolve({"ENTREPOT_RESOLVE": "index.test:443=127.0.0.1:8443"})
+    {'index.test:443': ('127.0.0.1', 8443)}
+    """
+    found, text = {}, environ.get(RESOLVE, "")
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, _, target = part.partition("=")
+        address, _, port = target.rpartition(":")
+        if ":" not in name or not address or not port.isdigit():
+            raise ConfigError(
+                f"{part!r} is not HOST:PORT=ADDRESS:PORT", name=RESOLVE, value=text, source=RESOLVE
+            )
+        found[name.lower()] = (address.strip("[]"), int(port))
+    return found
+
+
 def own_cache(
     settings: Settings, around: Surroundings, progress: Progress | None = None
 ) -> OwnCache:
@@ -146,6 +246,19 @@ def own_cache(
         settings=OwnSettings(around),
         now=time.time,
     )
+
+
+def quotas(settings: Settings, around: Surroundings, paths: Sequence[Path]) -> list[Quota]:
+    """The limits on the home directory and on some paths, from the site's command or the kernel.
+
+    Raises:
+        EntrepotError: the command failed.
+    """
+    from entrepot.tools.quota import told_by, told_by_kernel
+
+    if settings.quota_command:
+        return told_by(settings.quota_command, around.environ)
+    return told_by_kernel([around.home, *paths], around.euid)
 
 
 _CALLED = {"micromamba": "mamba", "pixi": "rattler"}
@@ -179,7 +292,7 @@ def tools(
     """The tools of these names in this order; all of them without a name. Only theirs are imported.
 
     Raises:
-        UsageError: a name that is no tool's.
+        UsageError: an unknown name.
     """
     from entrepot.caches.opened_store import NAME
 

@@ -43,8 +43,10 @@ def holds_secret(value: str | None, key: str = "") -> bool:
 
     In one of its URLs, or because its key is a name for one.
 
-    >>> holds_secret("https://me:pw@index.test/simple"), holds_secret("x=https://index.test/t/tk-1/x"), holds_secret(None)
-    (True, True, False)
+    >>> holds_secret("https://me:pw@index.test/simple"), holds_secret(None)
+    (True, False)
+    >>> holds_secret("x=https://index.test/t/tk-1/x")
+    True
     >>> holds_secret("tk-1", "anaconda_token"), holds_secret("true", "add_anaconda_token")
     (True, False)
     """
@@ -62,14 +64,16 @@ def may_be_secret(text: str) -> bool:
 
     A doubt counts.
 
-    >>> may_be_secret('url = "https://me:pw@index.test/simple"'), may_be_secret("password: x"), may_be_secret("timeout = 60")
-    (True, True, False)
+    >>> may_be_secret('url = "https://me:pw@index.test/simple"')
+    True
+    >>> may_be_secret("password: x"), may_be_secret("timeout = 60")
+    (True, False)
     """
     return holds_secret(text) or _SECRET_KEY.search(text) is not None
 
 
 def shown(value: str, key: str = "") -> str:
-    """A value for people: the credentials in its URLs are masked, and all of it where that does not help.
+    """A value for people: the credentials in its URLs masked, all of it where that is not enough.
 
     >>> shown("https://me:pw@index.test/simple /wheels"), shown("tk-1", "anaconda_token")
     ('https://index.test/simple /wheels', '***')
@@ -251,7 +255,9 @@ class Mends:
         }
 
     def remember(self, tool: str, journal: UndoJournal) -> dict[Path, Path | None]:
-        """After the mend: the files that it changed, each with the copy of it that stays, and all that in the journal.
+        """After the repair: the files that it changed, each with the copy of it that stays.
+
+        All that is in the journal then.
 
         Raises:
             ConfigError: the journal cannot be written.
@@ -330,7 +336,7 @@ def _kept_beside(path: Path, text: str) -> Path:
 
 
 def shell_line(variable: str, value: str | None, platform: str, shell: str) -> str:
-    """The line that sets a variable for good in the user's shell, or takes it away.
+    """The line that sets a variable in the user's shell each time it starts, or unsets it.
 
     >>> shell_line("PIP_CACHE_DIR", "/my cache", "linux", "/bin/bash")
     "export PIP_CACHE_DIR='/my cache'"

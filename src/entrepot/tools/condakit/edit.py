@@ -448,7 +448,7 @@ def _parsed(text: str) -> Document:
             f"it is broken: line {problem}"
             if problem[:1].isdigit()
             else f"it is broken: {problem}",
-            hint="mend it first",
+            fix="--mend",
         )
     return document
 
@@ -461,7 +461,7 @@ def _entries(text: str, key: str) -> list[str]:
         raise ConfigError(
             f"line {line}: {key} is no list but {str(value)!r}",
             name=key,
-            hint="mend it first: conda stops at it",
+            fix="--mend",
         )
     return [item.text for item in document.lists[key].items] if key in document.lists else []
 

@@ -334,6 +334,7 @@ class PipSettings:
                 value=exc.value,
                 source=str(path),
                 hint=exc.hint,
+                fix=exc.fix,
             ) from exc
         if after == before:
             return None
