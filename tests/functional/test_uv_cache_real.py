@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import clients
-from entrepot.caches.inventory import is_unused
 from entrepot.caches.removal import Wish, plan_cleaning
+from entrepot.caches.selection import is_unused
 from entrepot.ports.tool import Kind
 from entrepot.testing.origin import Origin
 from uv_lab import LATER_S, VERSIONS, Lab, fill_origin, hashes, usage

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.caches.inventory import Filter
 from entrepot.caches.removal import Wish, carry_out, freed_by, plan_cleaning, plan_removal
+from entrepot.caches.selection import Filter
 from entrepot.ports.tool import Kind, Surroundings
 from entries import DAY, NOW, FakeTool, entry
 

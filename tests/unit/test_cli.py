@@ -858,8 +858,10 @@ def test_a_size_that_nothing_can_go_for_is_said_too(run, tools):
     status, out, err = run("clean", "--to", "5kB")
     assert (status, out) == (
         0,
-        "Nothing found: no superseded layout, stale temporary file, orphan or expired page, "
-        "and nothing for --to 5kB.\n",
+        (
+            "Nothing found: no superseded layout, stale temporary file, orphan or expired page, "
+            "and nothing for --to 5kB.\n"
+        ),
     )
     assert "12 kB would be left" in err
     assert "would be left" not in run("clean", "--to", "50kB")[2]

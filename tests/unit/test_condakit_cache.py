@@ -20,8 +20,8 @@ import pytest
 
 from conda_lab import LATER, Lab, contents
 from entrepot.cache_root import Root
-from entrepot.caches.inventory import is_unused
 from entrepot.caches.removal import Wish, plan_cleaning
+from entrepot.caches.selection import is_unused
 from entrepot.ports.tool import Kind
 from entrepot.tools.condakit.folder import FRESH
 from entrepot.tools.condakit.running import is_client

@@ -9,18 +9,8 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from entrepot.caches import inventory
-from entrepot.caches.inventory import (
-    Filter,
-    Sum,
-    duplicates,
-    holding,
-    matcher,
-    ordered,
-    scan_all,
-    version_order,
-    versions,
-    wasted,
-)
+from entrepot.caches.inventory import Sum, duplicates, holding, scan_all, versions, wasted
+from entrepot.caches.selection import Filter, matcher, ordered, version_order
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Kind, Place, Surroundings
 from entries import NOW, FakeTool, entry

@@ -6,8 +6,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.caches.inventory import Filter
 from entrepot.caches.listing import forms_of, joined, line, lined, lines_of
+from entrepot.caches.selection import Filter
 from entrepot.stored import redacted_url
 from entrepot.tools.pip.cache import http_rows
 from entrepot.tools.pip.httpentry import key_of

@@ -16,7 +16,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from entrepot.caches.inventory import Filter, Order, Sum, order_key, version_order, withheld
+from entrepot.caches.inventory import Sum, withheld
+from entrepot.caches.selection import Filter, Order, order_key, version_order
 from entrepot.ports.tool import Entry, Place, Progress, Surroundings, Tool
 from entrepot.sizes import show_size
 
@@ -251,7 +252,7 @@ def _safe(text: str) -> str:
 
 
 def _key(entry: Entry) -> str:
-    """Text that sorts as :func:`.inventory.ordered` does by name."""
+    """Text that sorts as :func:`.selection.ordered` does by name."""
     first = "0" + entry.project if entry.project else "1" + entry.origin
     return _safe(
         f"{first} {_version_key(entry.version)} {entry.tool} {entry.filename or entry.key}"

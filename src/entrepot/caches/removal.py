@@ -13,18 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from entrepot.caches.inventory import (
-    Filter,
     Inode,
     Sum,
     has_other_names,
-    is_older,
-    is_unused,
     linked_files,
-    normalized,
     share_key,
     shared_disk,
-    version_order,
 )
+from entrepot.caches.selection import Filter, is_older, is_unused, normalized, version_order
 from entrepot.fs import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, Tool
 from entrepot.sizes import show_size

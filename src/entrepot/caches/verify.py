@@ -119,11 +119,7 @@ def _verify(opened: Opened, repairs: _Repair, progress: Progress | None) -> Iter
         else:
             path = _path(store, key)
             finding = Finding(
-                NAME,
-                None,
-                "orphan-body",
-                f"left-over body {_short(key)} ({meta.size} bytes)",
-                path,
+                NAME, None, "orphan-body", f"left-over body {_short(key)} ({meta.size} bytes)", path
             )
             yield repairs.remove_orphan(finding, key, known)
         done += meta.size
@@ -180,11 +176,7 @@ def _check_head(opened: Opened, key: str, known: _Known, repairs: _Repair) -> It
 
 
 def _check_body(
-    store: Store,
-    expected: Digest,
-    heads: list[str],
-    repairs: _Repair,
-    progress: Within | None,
+    store: Store, expected: Digest, heads: list[str], repairs: _Repair, progress: Within | None
 ) -> Iterator[Finding]:
     key = body_key(expected)
     blob = store.open(key)

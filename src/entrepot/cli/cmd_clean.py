@@ -52,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-latest", metavar="N", help="also all but the newest N versions of each project"
     )
     parser.add_argument(
-        "--to",
-        metavar="SIZE",
-        help="shrink all caches together to SIZE, oldest first",
+        "--to", metavar="SIZE", help="shrink all caches together to SIZE, oldest first"
     )
     parser.add_argument("--unused", action="store_true", help="also what no environment links to")
     parser.add_argument("--all", action="store_true", help="everything")
@@ -105,13 +103,9 @@ def _wish(args: argparse.Namespace) -> Wish:
 
 def _also(args: argparse.Namespace) -> str:
     """The options that ask for more than litter, as they were given."""
-    asked = [
-        *(["--all"] if args.all else []),
-        *(["--unused"] if args.unused else []),
-        *(f"--older {args.older}" for _ in [0] if args.older is not None),
-        *(f"--keep-latest {args.keep_latest}" for _ in [0] if args.keep_latest is not None),
-        *(f"--to {args.to}" for _ in [0] if args.to is not None),
-    ]
+    asked = [f"--{name}" for name in ("all", "unused") if getattr(args, name)]
+    given = {"--older": args.older, "--keep-latest": args.keep_latest, "--to": args.to}
+    asked += [f"{option} {value}" for option, value in given.items() if value is not None]
     return f", and nothing for {' '.join(asked)}" if asked else ""
 
 

@@ -77,8 +77,7 @@ def run(context: Context) -> int:
             )
         if args.persist == "env":
             raise UsageError(
-                "--undo cannot unset a variable",
-                hint="entrepot config unset KEY --persist env",
+                "--undo cannot unset a variable", hint="entrepot config unset KEY --persist env"
             )
         return _undo(context) if args.undo else _mend(context)
     if args.verb is None:

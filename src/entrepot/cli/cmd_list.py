@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from entrepot.caches.environments import find_environment
 from entrepot.caches.inventory import (
-    Filter,
     Sum,
     duplicates,
     existing,
@@ -39,6 +37,7 @@ from entrepot.caches.listing import (
     together,
 )
 from entrepot.caches.records import entry_record, rfc3339, sum_record
+from entrepot.caches.selection import Filter, find_environment
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, Align, Encoded, encoded
@@ -70,12 +69,7 @@ DETAILS: tuple[tuple[str, Align], ...] = (
 """With ``-v``. CHECKSUM: whether the bytes were compared with one; NAME: how the name is known."""
 
 _CHECKSUM = {"proven": "verified", "unproven": "none known", "bad": "differs", "": "-"}
-_NAME = {
-    "proven": "certain",
-    "hash": "by checksum",
-    "content": "by content",
-    "unknown": "unknown",
-}
+_NAME = {"proven": "certain", "hash": "by checksum", "content": "by content", "unknown": "unknown"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

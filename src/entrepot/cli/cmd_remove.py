@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 
-from entrepot.caches.inventory import scan_all, without_match
+from entrepot.caches.inventory import scan_all
 from entrepot.caches.removal import plan_removal
+from entrepot.caches.selection import without_match
 from entrepot.cli.cmd_clean import add_plan_arguments, conclude, document
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED

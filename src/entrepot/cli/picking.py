@@ -9,7 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
-from entrepot.caches.inventory import Filter
+from entrepot.caches.selection import Filter
 from entrepot.errors import FormatError, UsageError
 from entrepot.ports.tool import Kind, Surroundings
 from entrepot.sizes import parse_age, parse_size
