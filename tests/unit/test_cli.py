@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from entrepot.caches.inventory import holding
+from entrepot.caches.inventory import cache_total
 from entrepot.cli import main as cli
 from entrepot.cli import wiring
 from entrepot.cli.main import COMMANDS, main, parse, split
@@ -771,9 +771,9 @@ def test_status_scans_each_cache_once(run, tools):
 
 def test_status_looks_for_what_is_there_twice_also_where_a_tool_sums_up_without_a_scan(run, tools):
     uv = tools[1]
-    uv.summary = lambda place, around: holding(place, uv.entries)
+    uv.summary = lambda place, around: cache_total(place, uv.entries)
     assert as_json(run("status", "--json"))[1]["duplicates"]["files"] == 1
-    uv.summary = lambda place, around: holding(place, ())
+    uv.summary = lambda place, around: cache_total(place, ())
     uv.trouble = OSError(13, "Permission denied")
     status, out, err = run("status")
     assert (status, "stored twice" in out) == (3, False)
@@ -819,11 +819,11 @@ def test_an_interrupted_removal_says_that_a_part_is_done(run, tools):
 
 def test_what_two_caches_hold_together_is_in_the_total_once(run, tools):
     def summary(place, around):
-        return replace(holding(place, tools[0].entries), linked=12_288)
+        return replace(cache_total(place, tools[0].entries), linked=12_288)
 
     tools[0].summary = summary
     assert run("status")[1].splitlines()[3].split()[:3] == ["total", "37", "kB"]
-    tools[0].summary = lambda place, around: holding(place, tools[0].entries)
+    tools[0].summary = lambda place, around: cache_total(place, tools[0].entries)
     assert run("status")[1].splitlines()[3].split()[:3] == ["total", "49", "kB"]
 
 

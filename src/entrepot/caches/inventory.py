@@ -156,7 +156,7 @@ def linked_files(entry: Entry) -> Iterator[tuple[Inode, str, os.stat_result]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class CacheTotal:
     """One cache directory and what lies in it."""
 
     place: Place
@@ -174,7 +174,7 @@ class Holding:
     directories."""
 
 
-def holding(place: Place, entries: Iterable[Entry]) -> Holding:
+def cache_total(place: Place, entries: Iterable[Entry]) -> CacheTotal:
     """Sum up the entries of one place."""
     total, groups, litter = Sum(), dict[str, Sum](), dict[str, Sum]()
     for entry in entries:
@@ -182,11 +182,13 @@ def holding(place: Place, entries: Iterable[Entry]) -> Holding:
         groups.setdefault(entry.kind.group, Sum()).add(entry)
         if entry.litter and not entry.pinned:
             litter.setdefault(entry.litter, Sum()).add(entry)
-    return Holding(place, total, {name: groups[name] for name in GROUPS if name in groups}, litter)
+    return CacheTotal(
+        place, total, {name: groups[name] for name in GROUPS if name in groups}, litter
+    )
 
 
-def packed(held: Holding) -> str:
-    """The sums of a holding as a line of text, for :func:`unpacked`."""
+def packed(held: CacheTotal) -> str:
+    """The sums of a cache as a line of text, for :func:`unpacked`."""
     import json  # noqa: PLC0415  (only for large caches)
 
     def numbers(total: Sum) -> list[float | None]:
@@ -198,8 +200,8 @@ def packed(held: Holding) -> str:
     return json.dumps([numbers(held.total), *named])
 
 
-def unpacked(place: Place, text: str, counted: float) -> Holding | None:
-    """A holding from its text; ``None`` when it is none."""
+def unpacked(place: Place, text: str, counted: float) -> CacheTotal | None:
+    """Sums from their text; ``None`` when it is none."""
     import json  # noqa: PLC0415
 
     def total(numbers: list[Any]) -> Sum:
@@ -211,7 +213,7 @@ def unpacked(place: Place, text: str, counted: float) -> Holding | None:
     try:
         whole, groups, litter = json.loads(text)
         named = [{name: total(each) for name, each in sums.items()} for sums in (groups, litter)]
-        return Holding(place, total(whole), named[0], named[1], counted)
+        return CacheTotal(place, total(whole), named[0], named[1], counted)
     except (ValueError, TypeError, AttributeError):
         return None
 
@@ -233,7 +235,7 @@ def summed_up(
     now: float,
     again: bool = False,
     meter: Progress | None = None,
-) -> Holding:
+) -> CacheTotal:
     """What one place holds, in the cheapest way there is.
 
     By the tool itself where it needs no entries for it (``summary``), from the sums of a large
@@ -249,7 +251,7 @@ def summed_up(
         meter: told now and then.
     """
     if summary := getattr(tool, "summary", None):
-        held: Holding = summary(place, around)
+        held: CacheTotal = summary(place, around)
         return held
     sums = getattr(tool, "sums", None)
     found = sums(place, around) if sums and not again else None
@@ -265,7 +267,9 @@ def summed_up(
                 few.append(entry)
             yield entry
 
-    held = holding(place, withheld(place, around, kept(tool.scan(place, around, progress=meter))))
+    held = cache_total(
+        place, withheld(place, around, kept(tool.scan(place, around, progress=meter)))
+    )
     entries += few
     keep = getattr(tool, "keep_sums", None)
     if keep and held.total.entries >= MANY:
@@ -276,7 +280,7 @@ def summed_up(
 def stored_twice(
     tools: Iterable[Tool],
     around: Surroundings,
-    holdings: Sequence[Holding],
+    holdings: Sequence[CacheTotal],
     entries: Sequence[Entry],
     *,
     complain: Callable[[str, OSError], None] | None = None,

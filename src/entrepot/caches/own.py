@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from entrepot.caches.inventory import GROUPS, Holding, Sum, holding
+from entrepot.caches.inventory import GROUPS, CacheTotal, Sum, cache_total
 from entrepot.caches.opened_store import NAME, Loop, Opened, read_object
 from entrepot.caches.partial_downloads import remove_unfinished, unfinished
 from entrepot.digests import Digest
@@ -262,8 +262,8 @@ class OwnCache:
                 self._head_disk = (path.stat().st_blocks + path.parent.stat().st_blocks) * 512
         return self._head_disk
 
-    def summary(self, place: Place, around: Surroundings) -> Holding:
-        """What :func:`~entrepot.caches.inventory.holding` makes of a scan, without making the entries: for ``status``."""
+    def summary(self, place: Place, around: Surroundings) -> CacheTotal:
+        """What :func:`~entrepot.caches.inventory.cache_total` makes of a scan, without making the entries: for ``status``."""
         del around
         tallies = self._open().ledger.tallies()
         head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
@@ -282,7 +282,7 @@ class OwnCache:
                     freeable=freeable,
                 )
         partials = unfinished(self._root, place, self._open().store, self._now())
-        found = holding(
+        found = cache_total(
             place, (replace(partial, pinned=refusal or partial.pinned) for partial in partials)
         )
         for name, partial in found.groups.items():
@@ -292,7 +292,7 @@ class OwnCache:
         for each in (total, groups.setdefault(Kind.OTHER.group, Sum())):
             each.add_bare(0, files=0, size=0, disk=overhead, used=None, freeable=0)
         named = {name: groups[name] for name in GROUPS if name in groups}
-        return Holding(
+        return CacheTotal(
             place, total, named, found.litter, linked=sum(linked.values()), overhead=overhead
         )
 

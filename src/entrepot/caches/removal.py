@@ -27,7 +27,7 @@ from entrepot.sizes import show_size
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Requirement:
     """What ``clean`` was asked for; litter always goes."""
 
     everything: bool = False
@@ -109,46 +109,46 @@ def plan_removal(
     return plan
 
 
-def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float) -> Plan:
-    """A plan for ``clean``: litter, and what the wish adds to it.
+def plan_cleaning(entries: Sequence[Entry], wanted: Requirement, *, now: float) -> Plan:
+    """A plan for ``clean``: litter, and what was asked for besides.
 
     ``to_bytes`` comes last: after all else the least recently used go until the rest fits; what
     nobody knows the last use of goes first.
     """
     plan = Plan()
     chosen: dict[int, str] = {}
-    old_versions = _superseded(entries, wish.keep_latest)
+    old_versions = _superseded(entries, wanted.keep_latest)
     for number, entry in enumerate(entries):
-        reason = entry.litter or _reason(entry, wish, number in old_versions, now=now)
-        if not reason or not _is_meant(entry, wish):
+        reason = entry.litter or _reason(entry, wanted, number in old_versions, now=now)
+        if not reason or not _is_meant(entry, wanted):
             continue
-        if _stays(entry, wish):
+        if _stays(entry, wanted):
             plan.staying.append((entry, entry.pinned))
         else:
             chosen[number] = reason
     account = _Account(entries).take(entries[number] for number in chosen)
-    if wish.to_bytes is not None:
-        _shrink(entries, chosen, wish, account)
+    if wanted.to_bytes is not None:
+        _shrink(entries, chosen, wanted, account)
         plan.left = account.held
     plan.going = [(entries[number], reason) for number, reason in chosen.items()]
     plan.freed = account.freed
     return plan
 
 
-def _is_meant(entry: Entry, wish: Wish) -> bool:
-    return not wish.kinds or entry.kind in wish.kinds
+def _is_meant(entry: Entry, wanted: Requirement) -> bool:
+    return not wanted.kinds or entry.kind in wanted.kinds
 
 
-def _stays(entry: Entry, wish: Wish) -> bool:
-    return bool(entry.pinned) and not (wish.force and entry.yields)
+def _stays(entry: Entry, wanted: Requirement) -> bool:
+    return bool(entry.pinned) and not (wanted.force and entry.yields)
 
 
-def _reason(entry: Entry, wish: Wish, is_old_version: bool, *, now: float) -> str:
-    if wish.everything:
+def _reason(entry: Entry, wanted: Requirement, is_old_version: bool, *, now: float) -> str:
+    if wanted.everything:
         return entry.kind.group
-    if wish.older_s is not None and is_older(entry, wish.older_s, now=now):
-        return f"{entry.kind.group} unused for {max(1, round(wish.older_s / 86_400))} days"
-    if wish.unused and (
+    if wanted.older_s is not None and is_older(entry, wanted.older_s, now=now):
+        return f"{entry.kind.group} unused for {max(1, round(wanted.older_s / 86_400))} days"
+    if wanted.unused and (
         is_unused(entry) or (entry.yields and is_unused(replace(entry, pinned="")))
     ):
         return "unpacked, no environment links to it"
@@ -286,20 +286,20 @@ def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
 
 
 def _shrink(
-    entries: Sequence[Entry], chosen: dict[int, str], wish: Wish, account: _Account
+    entries: Sequence[Entry], chosen: dict[int, str], wanted: Requirement, account: _Account
 ) -> None:
-    """Choose least recently used entries until the caches hold at most ``wish.to_bytes``; no more.
+    """Choose least recently used entries until the caches hold at most ``wanted.to_bytes``; no more.
 
     What frees at least half of its size goes first. The rest, what environments hold by hard links
     most of all, costs a download and gives the disk little or nothing back: it goes only where the
     size is reached by that.
     """
-    to_bytes = wish.to_bytes or 0
+    to_bytes = wanted.to_bytes or 0
     reason = f"least recently used, to get down to {show_size(to_bytes)}"
     able = [
         n
         for n, entry in enumerate(entries)
-        if n not in chosen and _is_meant(entry, wish) and not _stays(entry, wish)
+        if n not in chosen and _is_meant(entry, wanted) and not _stays(entry, wanted)
     ]
     lowest = _Account(entries).take(entries[number] for number in (*chosen, *able))
     ranks = {number: _rank(entries[number], lowest) for number in able}

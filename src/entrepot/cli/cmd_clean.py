@@ -14,7 +14,14 @@ from pathlib import Path
 
 from entrepot.caches.inventory import Sum, scan_all
 from entrepot.caches.records import entry_record, sum_record
-from entrepot.caches.removal import Plan, Wish, carry_out, count_emptied, grouped, plan_cleaning
+from entrepot.caches.removal import (
+    Plan,
+    Requirement,
+    carry_out,
+    count_emptied,
+    grouped,
+    plan_cleaning,
+)
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY
 from entrepot.cli.picking import age, kinds, size
@@ -68,18 +75,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     """Plan, show, ask, do; nothing to do is exit 0."""
-    wish = _wish(context.args)
+    wanted = _requirement(context.args)
     meter = context.out.meter()
-    by_use = wish.older_s is not None or wish.to_bytes is not None
+    by_use = wanted.older_s is not None or wanted.to_bytes is not None
     entries = list(
         scan_all(
             context.tools, context.around, progress=meter, complain=context.complain, anew=by_use
         )
     )
     meter.close()
-    plan = plan_cleaning(entries, wish, now=context.now)
-    if wish.to_bytes is not None and plan.left is not None and plan.left > wish.to_bytes:
-        left, most = show_size(plan.left), show_size(wish.to_bytes)
+    plan = plan_cleaning(entries, wanted, now=context.now)
+    if wanted.to_bytes is not None and plan.left is not None and plan.left > wanted.to_bytes:
+        left, most = show_size(plan.left), show_size(wanted.to_bytes)
         text = f"{left} would be left, more than the {most} of --to"
         context.out.warn("target-not-reached", f"{text}: nothing more may go that frees space")
     if not plan.going and not plan.staying:
@@ -89,8 +96,8 @@ def run(context: Context) -> int:
     return conclude(context, plan)
 
 
-def _wish(args: argparse.Namespace) -> Wish:
-    return Wish(
+def _requirement(args: argparse.Namespace) -> Requirement:
+    return Requirement(
         everything=args.all,
         older_s=age(args.older),
         unused=args.unused,

@@ -85,12 +85,12 @@ def run(context: Context) -> int:
         )
     if _inside_another(context):
         return _exec(argv, context)
-    wishes = Wishes(args.offline, args.no_store, args.refresh, tuple(args.host), args.report)
-    return Session(context, argv, wishes).run()
+    options = RunOptions(args.offline, args.no_store, args.refresh, tuple(args.host), args.report)
+    return Session(context, argv, options).run()
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RunOptions:
     """What the user wants of a session, beyond the settings."""
 
     offline: bool = False
@@ -108,22 +108,22 @@ class Session:
     Args:
         context: settings and surroundings.
         argv: the command.
-        wishes: what else is wanted.
+        options: the flags of the command line.
     """
 
-    def __init__(self, context: Context, argv: Sequence[str], wishes: Wishes) -> None:
+    def __init__(self, context: Context, argv: Sequence[str], options: RunOptions) -> None:
         from entrepot.cli.wiring import guides
         from entrepot.ports.client_setup import Command
         from entrepot.run.plan import make_plan
         from entrepot.serving.run_stats import Tally
 
         self._context = context
-        self._wishes = wishes
+        self._options = options
         self._settings = context.settings
-        self._offline = wishes.offline or self._settings.offline
+        self._offline = options.offline or self._settings.offline
         self._guides = guides()
         self._command = Command(tuple(argv), context.around)
-        self._hosts = (*self._settings.hosts, *wishes.hosts)
+        self._hosts = (*self._settings.hosts, *options.hosts)
         self._plan = make_plan(self._guides, self._command, None, hosts=self._hosts)
         self.tally: Tally = Tally()
 
@@ -205,8 +205,8 @@ class Session:
         opened = Opened(self._plan, facts, offline=self._offline)
         rules = Rules(
             offline=self._offline,
-            refresh=self._wishes.refresh,
-            no_store=self._wishes.no_store or (kept.trouble is not None and not self._offline),
+            refresh=self._options.refresh,
+            no_store=self._options.no_store or (kept.trouble is not None and not self._offline),
             shared=kept.store.shared,
             caches=opened.request,
         )
@@ -308,10 +308,10 @@ class Session:
 
     def finish(self, status: int) -> None:
         """Say what came of it."""
-        if self._wishes.report is not None:
+        if self._options.report is not None:
             report = self.tally.report(self._command.argv, status)
             try:
-                self._wishes.report.write_text(
+                self._options.report.write_text(
                     json.dumps(report, indent=1) + "\n", encoding="utf-8"
                 )
             except OSError as exc:

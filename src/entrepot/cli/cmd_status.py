@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from entrepot.caches.inventory import GROUPS, Holding, Sum, stored_twice, summed_up
+from entrepot.caches.inventory import GROUPS, CacheTotal, Sum, stored_twice, summed_up
 from entrepot.caches.opened_store import NAME
 from entrepot.caches.own import OwnCache
 from entrepot.caches.records import place_record, sum_record
@@ -93,9 +93,9 @@ def run(context: Context) -> int:
     return DONE
 
 
-def _look(context: Context, around: Surroundings) -> tuple[list[Holding], list[Entry]]:
+def _look(context: Context, around: Surroundings) -> tuple[list[CacheTotal], list[Entry]]:
     """What each cache holds, and the entries of the small ones that were scanned for it."""
-    holdings: list[Holding] = []
+    holdings: list[CacheTotal] = []
     entries: list[Entry] = []
     meter = context.out.meter()
     for tool in context.tools:
@@ -127,11 +127,11 @@ def _look(context: Context, around: Surroundings) -> tuple[list[Holding], list[E
     return sorted(holdings, key=lambda h: -h.total.freeable), entries
 
 
-def _cap(context: Context, held: Holding) -> int | None:
+def _cap(context: Context, held: CacheTotal) -> int | None:
     return context.settings.limit_total if held.place.tool == NAME else None
 
 
-def _table(context: Context, holdings: Sequence[Holding], *, kinds: bool) -> None:
+def _table(context: Context, holdings: Sequence[CacheTotal], *, kinds: bool) -> None:
     out = context.out
     if not holdings:
         out.line(f"Nothing found: {context.no_cache()}.")
@@ -188,7 +188,7 @@ def ago(moment: float | None, now: float) -> str:
 
 def _below(
     context: Context,
-    holdings: Sequence[Holding],
+    holdings: Sequence[CacheTotal],
     disks: Sequence[_Disk],
     savings: Mapping[str, int],
     quotas: Sequence[Quota],
@@ -328,7 +328,7 @@ def _quota_record(quota: Quota) -> dict[str, Any]:
     }
 
 
-def _cache_record(context: Context, held: Holding) -> dict[str, Any]:
+def _cache_record(context: Context, held: CacheTotal) -> dict[str, Any]:
     return {
         **place_record(held.place),
         **sum_record(held.total),

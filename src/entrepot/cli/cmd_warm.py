@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrepot.cli.cmd_run import Session, Wishes
+from entrepot.cli.cmd_run import RunOptions, Session
 from entrepot.cli.conda_warming import CondaOrder, CondaWarming
 from entrepot.cli.output import INTERRUPTED
 from entrepot.cli.picking import interpreter
@@ -154,7 +154,7 @@ class Warming(Session):
         pip: Sequence[str],
         folder: Path,
     ) -> None:
-        super().__init__(context, order.words(pip, folder / "files"), Wishes())
+        super().__init__(context, order.words(pip, folder / "files"), RunOptions())
         self.results: list[Result] = []
         self.without_sdist: list[str] = []
         self.interrupted = False

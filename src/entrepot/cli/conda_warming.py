@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entrepot import __version__
-from entrepot.cli.cmd_run import Session, Wishes
+from entrepot.cli.cmd_run import RunOptions, Session
 from entrepot.cli.warmed import Result
 from entrepot.errors import EntrepotError, TruncatedBody, UsageError
 from entrepot.links import Link
@@ -142,7 +142,7 @@ class CondaWarming(Session):
                 context.around, has_rattler=importlib.util.find_spec("rattler") is not None
             )
         program = self._solver.program if self._solver else "entrepot"
-        super().__init__(context, [program], Wishes(hosts=order.hosts))
+        super().__init__(context, [program], RunOptions(hosts=order.hosts))
         self.results: list[Result] = []
         self.interrupted = False
         self._order, self._folder = order, folder
