@@ -427,7 +427,10 @@ def test_remove_takes_what_matches_in_every_tool(run, tools):
 
 
 def test_remove_without_a_match_is_1_unless_that_is_fine(run):
-    assert run("remove", "nosuch", "-y")[0] == 1
+    assert run("remove", "nosuch", "--kind", "wheel", "-y")[::2] == (
+        1,
+        "Nothing found: no entry matches nosuch --kind wheel.\n",
+    )
     assert run("remove", "nosuch", "-y", "--ignore-missing")[0] == 0
 
 
@@ -444,6 +447,7 @@ def test_verify_names_what_it_found_and_exits_1_repaired_or_not(run, tools):
     assert status == 1
     assert "truncated        pip: numpy is half there" in out
     assert "fix: entrepot verify --repair" in out
+    assert "fix: entrepot verify --full --repair" in run("verify", "--full")[1]
     status, out, _ = run("verify", "--repair")
     assert status == 1
     assert "(removed)" in out

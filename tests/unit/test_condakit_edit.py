@@ -230,7 +230,7 @@ def test_only_what_was_asked_for_changes(change, before, after):
         (lambda t: with_scalar(t, K, "x"), "pkgs_dirs:\n  - /a\n", "a list"),
         (lambda t: without_key(t, "y"), "x: 1\n", "not set"),
         (lambda t: with_item(t, K, "/n"), "pkgs_dirs: *x\n", "broken"),
-        (lambda t: with_item(t, K, "/n"), "x: &a [/a]\npkgs_dirs: *a\n", "no list"),
+        (lambda t: with_item(t, K, "/n"), "x: &a [/a]\npkgs_dirs: *a\n", "not a list"),
         (lambda t: with_item(t, K, "/a", "last"), FULL, "hides it from conda"),
         (
             lambda t: without_item(t, K, "/b"),

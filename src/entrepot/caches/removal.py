@@ -288,7 +288,7 @@ def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
 def _shrink(
     entries: Sequence[Entry], chosen: dict[int, str], wanted: Requirement, account: _Account
 ) -> None:
-    """Choose least recently used entries until the caches hold at most ``wanted.to_bytes``; no more.
+    """Choose least recently used entries until the caches hold at most ``wanted.to_bytes``.
 
     What frees at least half of its size goes first. The rest, what environments hold by hard links
     most of all, costs a download and gives the disk little or nothing back: it goes only where the

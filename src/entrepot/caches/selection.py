@@ -177,7 +177,7 @@ Order = Literal["name", "size", "age"]
 
 
 def ordered(entries: Iterable[Entry], by: Order) -> list[Entry]:
-    """By name and version, by disk (largest first), or by last use (oldest first)."""
+    """By name and version, by disk (largest first) or last use (oldest first)."""
     return sorted(entries, key=order_key(by))
 
 

@@ -306,8 +306,8 @@ class CondaWarming(Session):
 
         Why it failed, empty when it did not.
 
-        As clients do, it asks again when it was cut off: whoever has part of a file that begins
-        anew is told no more than that.
+        As clients do, it asks again when it was cut off: a client that has part of a file whose
+        download starts again gets no other sign.
         """
         why = ""
         for _ in range(TRIES):

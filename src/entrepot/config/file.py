@@ -83,7 +83,7 @@ class OwnSettings:
         return self._edit(key, str(ready) if relative else _as_toml(spec, value))
 
     def unset(self, key: str) -> Change:
-        """Remove one key, also one that is no setting.
+        """Remove one key, also an unknown one.
 
         Nothing is written when the file does not set it.
 

@@ -334,7 +334,7 @@ def _into_nothing(lines: list[str], block: _Block, value: str, moved: str) -> li
     """A key without a value, with ``~`` or with nothing below it."""
     match = _SCALAR.fullmatch(block.rest)
     if match is None or match["value"].strip() not in {"", "~", "null"}:
-        raise ConfigError(f"{block.rest.strip()!r} is no list", hint="mend the file first")
+        raise ConfigError(f"{block.rest.strip()!r} is not a list", hint="correct the file first")
     end = _ending(lines, block.start)
     head = _body(lines[block.start])
     gap = "" if match["value"].strip() else match["lead"]
@@ -459,7 +459,7 @@ def _entries(text: str, key: str) -> list[str]:
     if value is not None and not isinstance(value, list):
         line = document.lines.get(key, 0)
         raise ConfigError(
-            f"line {line}: {key} is no list but {str(value)!r}",
+            f"line {line}: {key} is not a list but {str(value)!r}",
             name=key,
             fix="--mend",
         )

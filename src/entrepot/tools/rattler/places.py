@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from entrepot.ports.tool import Place, Surroundings
-from entrepot.tools.condakit.rattler_dirs import Folder, folders, problems
+from entrepot.tools.condakit.rattler_dirs import Folder, folders, problems, rattler_default
 from entrepot.tools.condakit.writable import may_write
 from entrepot.tools.reading import is_dir
 
@@ -31,6 +31,8 @@ def _place(folder: Folder, around: Surroundings) -> Place:
     exists = is_dir(folder.path)
     usable = not exists or may_write(folder.path, around)
     label = folder.user if folder.part == "root" else f"{folder.user}: {folder.part}"
+    if str(folder.path) == rattler_default(around):  # where both keep things unless it is set
+        label = "rattler and pixi"
     notes = []
     if folder.part == "root" and os.path.isdir(folder.path / "uv-cache"):
         notes.append("pixi's PyPI part is a second uv cache inside it: uv-cache")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ntpath
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -186,9 +187,14 @@ def _not_writable(path: Path, around: Surroundings) -> str:
             continue
         if _may_write(folder, info, around.euid):
             return ""
+        owner, mode = _user(info.st_uid), stat.filemode(info.st_mode)
+        # Only what is a cache and was left by sudo: the command goes through all that is in it
+        left = folder == path and info.st_uid == 0 and os.path.isfile(path / "CACHEDIR.TAG")
+        back = f", or: sudo chown -R {around.euid} {shlex.quote(str(path))}" if left else ""
         return (
-            f"uv stops with an error: {folder} belongs to {_user(info.st_uid)} ({stat.filemode(info.st_mode)}) and "
-            f"{_user(around.euid)} may not write to it; set UV_CACHE_DIR to another directory, or have it shared"
+            f"uv stops with an error: {folder} belongs to {owner} ({mode}) and "
+            f"{_user(around.euid)} may not write to it; "
+            f"set UV_CACHE_DIR to another directory{back}"
         )
     return ""
 

@@ -206,7 +206,7 @@ class UvSettings:
                     holder[name] = tomlkit.table()
                 holder = holder[name]
                 if not isinstance(holder, MutableMapping):
-                    raise ConfigError(f"{path}: {name} is no table", name=key, source=str(path))
+                    raise ConfigError(f"{path}: {name} is not a table", name=key, source=str(path))
             lines = tomlkit.item(before).as_string() if before is not None else ""
             if value is None:
                 del holder[last]
