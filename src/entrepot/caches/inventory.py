@@ -338,46 +338,6 @@ def scan_all(
         yield from _heard(tool, withheld(place, around, found), complain)
 
 
-def scan_in_parts(
-    tools: Iterable[Tool],
-    around: Surroundings,
-    work: Callable[[Iterable[Entry]], T],
-    *,
-    progress: Progress | None = None,
-    complain: Callable[[str, OSError], None] | None = None,
-) -> list[T]:
-    """What some work makes of all entries.
-
-    Of each place's, and of each half of a large cache's, in a process of its own.
-
-    Args:
-        tools: whose.
-        around: the world.
-        work: gives plain values (numbers, text, lists, tuples, dictionaries) and does no more than
-            that.
-        progress: told now and then.
-        complain: as for :func:`scan_all`.
-
-    Raises:
-        OSError: as :func:`scan_all`.
-    """
-    found: list[T] = []
-    around = around.for_one_look()
-    for tool, place in existing(tools, around):
-        in_parts = getattr(tool, "scan_in_parts", None)
-        if in_parts is None:
-            scanned = withheld(place, around, tool.scan(place, around, progress=progress))
-            found.append(work(_heard(tool, scanned, complain)))
-            continue
-        try:
-            found += in_parts(place, around, work, progress=progress)
-        except OSError as exc:
-            if complain is None:
-                raise
-            complain(tool.name, exc)
-    return found
-
-
 def withheld(place: Place, around: Surroundings, entries: Iterable[Entry]) -> Iterable[Entry]:
     """The entries of a place; those that no removal takes are pinned.
 

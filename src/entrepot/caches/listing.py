@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from operator import itemgetter
 from typing import Any
 
 from entrepot.caches.inventory import Sum, withheld
-from entrepot.caches.selection import Filter, Order, order_key, version_order
+from entrepot.caches.selection import Filter, Order, version_order
 from entrepot.ports.tool import Entry, Place, Progress, Surroundings, Tool
 from entrepot.sizes import show_size
 
@@ -80,63 +79,15 @@ def kept_lines(
     lines = unpacked(data) if data else None
     if lines is not None:
         return lines
+    entries = withheld(place, around, tool.scan(place, around, progress=progress))
     if not keep:
-        return withheld(place, around, tool.scan(place, around, progress=progress))
-    parts = tool.scan_in_parts(place, around, _part, progress=progress)  # type: ignore[attr-defined]
-    lines = together([Lines(*columns) for columns, _ in parts])
-    if len(lines.keys) >= MANY:
-        keep(
-            place,
-            around,
-            now + (BUSY_S if any(pinned for _, pinned in parts) else KEPT_S),
-            lines.packed(),
-        )
+        return entries
+    whole = list(entries)
+    lines = lines_of(whole)
+    if len(whole) >= MANY:
+        is_busy = any(entry.pinned for entry in whole)
+        keep(place, around, now + (BUSY_S if is_busy else KEPT_S), lines.packed())
     return lines
-
-
-def _part(entries: Iterable[Entry]) -> tuple[tuple[Sequence[Any], ...], bool]:
-    """Some of the entries as columns, and whether any is pinned."""
-    entries = list(entries)
-    return _all(lines_of(entries)), any(entry.pinned for entry in entries)
-
-
-Part = tuple[list[tuple[Any, Any]], dict[str, Any]]
-"""Some entries in a form that somebody wants, each behind the key that orders it, and their sum:
-plain values."""
-
-
-def forms_of(
-    wanted: Filter, order: Order, form: Callable[[Entry], Any], *, now: float
-) -> Callable[[Iterable[Entry]], Part]:
-    """Work for :func:`.inventory.scan_in_parts`: those that a filter means, in a form.
-
-    For :func:`joined`.
-
-    Args:
-        wanted: which.
-        order: of the whole.
-        form: gives a plain value.
-        now: seconds since the epoch.
-    """
-    key = order_key(order)
-
-    def work(entries: Iterable[Entry]) -> Part:
-        total, found = Sum(), []
-        for entry in wanted.apply(entries, now=now):
-            total.add(entry)
-            found.append((key(entry), form(entry)))
-        return sorted(found, key=itemgetter(0)), total.bare()
-
-    return work
-
-
-def joined(parts: Iterable[Part]) -> tuple[list[Any], Sum]:
-    """The forms of all parts in their order, and the sum of all."""
-    found, total = [], Sum()
-    for forms, bare in parts:
-        found += forms
-        total.add_bare(**bare)
-    return [form for _, form in sorted(found, key=itemgetter(0))], total
 
 
 def lines_of(entries: Iterable[Entry]) -> Lines:

@@ -7,7 +7,7 @@ KIND column marks what is unproven: no checksum was known beforehand to compare 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,6 @@ from entrepot.caches.inventory import (
     duplicates,
     existing,
     scan_all,
-    scan_in_parts,
     versions,
     wasted,
 )
@@ -26,8 +25,6 @@ from entrepot.caches.listing import (
     Lines,
     by,
     called,
-    forms_of,
-    joined,
     kept_lines,
     line,
     lined,
@@ -37,12 +34,12 @@ from entrepot.caches.listing import (
     together,
 )
 from entrepot.caches.records import entry_record, rfc3339, sum_record
-from entrepot.caches.selection import Filter, find_environment
+from entrepot.caches.selection import Filter, find_environment, ordered
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, Align, Encoded, encoded
 from entrepot.cli.picking import add_filter_arguments, described, make_filter
-from entrepot.ports.tool import Entry, Surroundings
+from entrepot.ports.tool import Entry
 from entrepot.sizes import DAY, show_count, show_size
 
 COLUMNS: tuple[tuple[str, Align], ...] = (
@@ -114,46 +111,33 @@ def run(context: Context) -> int:
     if not (apart or context.out.verbose or context.out.as_json):
         _plain(context, wanted)
         return DONE
-    list(
-        wanted.apply((), now=context.now)
-    )  # a pattern that is none is said before anything is read
-    found: Sequence[Any]
+    list(wanted.apply((), now=context.now))  # an invalid pattern is named before anything is read
+    meter = context.out.meter()
+    scanned = scan_all(
+        context.tools, around, names=wanted.names(), progress=meter, complain=context.complain
+    )
+    found = ordered(wanted.apply(scanned, now=context.now), args.sort)
+    meter.close()
     if args.duplicates or args.versions:
-        found = list(wanted.apply(_everything(context, wanted, around), now=context.now))
         (_duplicates if args.duplicates else _versions)(context, found)
     elif context.out.as_json:
-        found, total = _forms(context, wanted, around, lambda entry: encoded(entry_record(entry)))
-        context.out.document(entries=Encoded(found), total=sum_record(total))
+        entries = Encoded(encoded(entry_record(entry)) for entry in found)
+        context.out.document(entries=entries, total=sum_record(_summed(found)))
     elif context.out.verbose:
-        found, total = _forms(context, wanted, around, _details)
-        cells: list[Sequence[Any]] = list(zip(*found, strict=True)) or [()] * len(DETAILS)
-        cells[3] = _ages(cells[3], context.now)
-        _show(context, DETAILS, cells, total)
+        cells: list[Sequence[Any]] = list(zip(*map(_details, found), strict=True))
+        if cells:
+            cells[3] = _ages(cells[3], context.now)
+        _show(context, DETAILS, cells, _summed(found))
     else:
-        found, total = _forms(context, wanted, around, line)
-        _show(context, COLUMNS, _listed(lined(found), context.now), total)
+        _show(context, COLUMNS, _listed(lined(map(line, found)), context.now), _summed(found))
     return FAILED if wanted.patterns and not found else DONE
 
 
-def _everything(context: Context, wanted: Filter, around: Surroundings) -> Iterator[Entry]:
-    meter = context.out.meter()
-    yield from scan_all(
-        context.tools, around, names=wanted.names(), progress=meter, complain=context.complain
-    )
-    meter.close()
-
-
-def _forms(
-    context: Context, wanted: Filter, around: Surroundings, form: Callable[[Entry], Any]
-) -> tuple[list[Any], Sum]:
-    """The forms of the entries that are meant, in order, and their sum."""
-    work = forms_of(wanted, context.args.sort, form, now=context.now)
-    if wanted.names() is not None:  # few, and quickly found
-        return joined([work(_everything(context, wanted, around))])
-    meter = context.out.meter()
-    parts = scan_in_parts(context.tools, around, work, progress=meter, complain=context.complain)
-    meter.close()
-    return joined(parts)
+def _summed(entries: Iterable[Entry]) -> Sum:
+    total = Sum()
+    for entry in entries:
+        total.add(entry)
+    return total
 
 
 def _plain(context: Context, wanted: Filter) -> None:
@@ -173,8 +157,7 @@ def _plain(context: Context, wanted: Filter) -> None:
         except OSError as exc:
             context.complain(tool.name, exc)
         if entries:
-            for entry in entries:
-                total.add(entry)
+            total.merge(_summed(entries))
             found.append(lines_of(entries))
     meter.close()
     _show(context, COLUMNS, _listed(by(together(found), context.args.sort), now), total)
