@@ -233,32 +233,36 @@ class _Repair:
         damaged: bool = False,
     ) -> Finding:
         """Remove heads, and the body when it is damaged itself or nothing else names it."""
-        if not self.repair:
-            return finding
-        try:
-            with self.opened.store.hold(body_key(body) if body else heads[0], exclusive=True):
-                also = self.opened.ledger.heads_of(body) if body and damaged else []
-                gone = {head for head in (*heads, *also) if is_head_key(head)}
-                for key in gone:
-                    self.loop.run(self.opened.store.delete(key))
-                self.opened.ledger.forget(gone)
-                if body and (damaged or not self.opened.ledger.heads_of(body)):
-                    self.loop.run(self.opened.store.delete(body_key(body)))
-        except (StoreError, Busy) as exc:
-            return replace(finding, text=f"{finding.text}; it could not be removed: {exc.message}")
-        return replace(finding, repaired="removed")
+
+        def remove() -> None:
+            also = self.opened.ledger.heads_of(body) if body and damaged else []
+            gone = {head for head in (*heads, *also) if is_head_key(head)}
+            for key in gone:
+                self.loop.run(self.opened.store.delete(key))
+            self.opened.ledger.forget(gone)
+            if body and (damaged or not self.opened.ledger.heads_of(body)):
+                self.loop.run(self.opened.store.delete(body_key(body)))
+
+        return self._locked(finding, body_key(body) if body else heads[0], remove)
 
     def remove_orphan(self, finding: Finding, key: str, known: _Known) -> Finding:
         """Remove a body that no head names, unless one does meanwhile.
 
         Writers are shut out while it is looked at again.
         """
+
+        def remove() -> None:
+            if _is_orphan(self.opened.store, key, known):
+                self.loop.run(self.opened.store.delete(key))
+
+        return self._locked(finding, key, remove)
+
+    def _locked(self, finding: Finding, key: str, remove: Callable[[], None]) -> Finding:
         if not self.repair:
             return finding
         try:
             with self.opened.store.hold(key, exclusive=True):
-                if _is_orphan(self.opened.store, key, known):
-                    self.loop.run(self.opened.store.delete(key))
+                remove()
         except (StoreError, Busy) as exc:
             return replace(finding, text=f"{finding.text}; it could not be removed: {exc.message}")
         return replace(finding, repaired="removed")

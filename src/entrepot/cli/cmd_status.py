@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,17 +76,8 @@ def run(context: Context) -> int:
         out.line(f"! {text}      entrepot list --duplicates")
     out.document(
         caches=[_cache_record(context, h) for h in holdings],
-        disks=[
-            {
-                "path": str(d.path),
-                "size": d.size,
-                "free": d.free,
-                "files": d.files,
-                "files_free": d.files_free,
-            }
-            for d in disks
-        ],
-        quotas=[_quota_record(quota) for quota in quotas],
+        disks=[asdict(disk) for disk in disks],
+        quotas=[asdict(quota) for quota in quotas],
         duplicates={"wasted": twice[0], "files": twice[1], "tools": twice[2]},
         savings=savings,
     )
@@ -315,17 +306,6 @@ def _savings(context: Context) -> dict[str, int]:
             except EntrepotError as exc:
                 context.out.warn("unreadable", exc.message, hint=exc.hint)
     return {}
-
-
-def _quota_record(quota: Quota) -> dict[str, Any]:
-    return {
-        "where": quota.where,
-        "whose": quota.whose,
-        "used": quota.used,
-        "limit": quota.limit,
-        "files": quota.files,
-        "files_limit": quota.files_limit,
-    }
 
 
 def _cache_record(context: Context, held: CacheTotal) -> dict[str, Any]:

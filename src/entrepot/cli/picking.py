@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from entrepot.caches.selection import Filter
 from entrepot.errors import FormatError, UsageError
 from entrepot.ports.tool import Kind, Surroundings
 from entrepot.sizes import parse_age, parse_size
+
+T = TypeVar("T")
 
 
 def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,10 +89,7 @@ def age(text: str | None) -> float | None:
     Raises:
         UsageError: not an age.
     """
-    try:
-        return None if text is None else parse_age(text)
-    except FormatError as exc:
-        raise UsageError(exc.message, hint=exc.hint) from exc
+    return None if text is None else _parsed(parse_age, text)
 
 
 def size(text: str | None) -> int | None:
@@ -97,8 +98,12 @@ def size(text: str | None) -> int | None:
     Raises:
         UsageError: not a size.
     """
+    return None if text is None else _parsed(parse_size, text)
+
+
+def _parsed(parse: Callable[[str], T], text: str) -> T:
     try:
-        return None if text is None else parse_size(text)
+        return parse(text)
     except FormatError as exc:
         raise UsageError(exc.message, hint=exc.hint) from exc
 

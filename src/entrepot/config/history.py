@@ -117,36 +117,41 @@ class UndoJournal:
         if change.path is None or change.before == change.after:
             return
         secret = any(holds_secret(value, change.key) for value in (change.before, change.after))
-        record = {
-            "at": int(time.time()),
-            "tool": tool,
-            "path": str(change.path),
-            "key": change.key,
-            "before": None if secret else change.before,
-            "after": None if secret else change.after,
-            "secret": secret,
-            "lines": "" if secret or may_be_secret(change.lines) else change.lines,
-            "patch": None if secret else _remembered(change.patch),
-        }
-        self._write([*self._records()[-KEPT + 1 :], record])
+        self._remember(
+            tool,
+            change.path,
+            key=change.key,
+            before=None if secret else change.before,
+            after=None if secret else change.after,
+            secret=secret,
+            lines="" if secret or may_be_secret(change.lines) else change.lines,
+            patch=None if secret else _remembered(change.patch),
+        )
 
     def add_file(self, tool: str, path: Path, patch: Patch, kept: Path | None = None) -> None:
-        """Remember that a file was mended or edited as a whole.
+        """Remember that a file was repaired or edited as a whole.
 
         Raises:
             ConfigError: the journal cannot be written.
         """
-        record = {
-            "at": int(time.time()),
-            "tool": tool,
-            "path": str(path),
-            "key": "",
-            "before": None,
-            "after": None,
-            "secret": False,
-        }
+        # Where a copy stays beside the file, its lines may hold a credential: none is written here
         bare = Patch(0, "", "", patch.check) if kept else patch
-        record |= {"lines": "", "patch": asdict(bare), "kept": None if kept is None else str(kept)}
+        self._remember(tool, path, patch=asdict(bare), kept=None if kept is None else str(kept))
+
+    def _remember(
+        self,
+        tool: str,
+        path: Path,
+        *,
+        key: str = "",
+        before: str | None = None,
+        after: str | None = None,
+        secret: bool = False,
+        lines: str = "",
+        **more: Any,
+    ) -> None:
+        record = {"at": int(time.time()), "tool": tool, "path": str(path), "key": key}
+        record |= {"before": before, "after": after, "secret": secret, "lines": lines, **more}
         self._write([*self._records()[-KEPT + 1 :], record])
 
     def last(self, tool: str) -> Undone | None:

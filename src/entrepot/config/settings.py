@@ -408,7 +408,7 @@ def _read_file(
             yield name, None, unknown_key(name, source)
         else:
             value = read_value(key, raw, source=source, base=path.parent, around=around)
-            yield name, Said("file", source, _written(raw), value), None
+            yield name, Said("file", source, written(raw), value), None
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -419,7 +419,8 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def _written(raw: Any) -> str:
+def written(raw: Any) -> str:
+    """A value of a TOML file as ``config set`` takes it."""
     if isinstance(raw, bool):
         return "true" if raw else "false"
     return ",".join(raw) if isinstance(raw, list) else str(raw)
