@@ -17,7 +17,7 @@ from entrepot.caches.opened_store import NAME
 from entrepot.caches.own import OwnCache
 from entrepot.caches.records import place_record, sum_record
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, Align
+from entrepot.cli.output import DONE, Align, Output
 from entrepot.errors import EntrepotError
 from entrepot.ports.tool import ORPHANED, Entry, Surroundings
 from entrepot.sizes import show_age, show_count, show_size
@@ -72,8 +72,7 @@ def run(context: Context) -> int:
         files = "1 identical file" if twice[1] == 1 else f"{show_count(twice[1])} identical files"
         holds = "holds" if len(twice[2]) == 1 else "hold"
         text = f"{show_size(twice[0])} is stored twice ({' and '.join(twice[2])} {holds} {files})"
-        out.warn("stored-twice", text, "entrepot list --duplicates", shown=False)
-        out.line(f"! {text}      entrepot list --duplicates")
+        _warn(out, "stored-twice", text, "entrepot list --duplicates")
     out.document(
         caches=[_cache_record(context, h) for h in holdings],
         disks=[asdict(disk) for disk in disks],
@@ -133,17 +132,10 @@ def _table(context: Context, holdings: Sequence[CacheTotal], *, kinds: bool) -> 
     rows = []
     for held in holdings:
         cap = _cap(context, held)
-        where = out.place(held.place.path, context.around.home) + (
-            " (orphaned)" if held.place.label == ORPHANED else ""
-        )
-        rows.append(
-            [
-                held.place.tool,
-                where,
-                *_cells(held.total, context.now),
-                show_size(cap) if cap is not None else "-",
-            ]
-        )
+        orphaned = " (orphaned)" if held.place.label == ORPHANED else ""
+        where = f"{out.place(held.place.path, context.around.home)}{orphaned}"
+        limit = "-" if cap is None else show_size(cap)
+        rows.append([held.place.tool, where, *_cells(held.total, context.now), limit])
         if kinds:
             rows += [
                 ["", f"  {name}", *_cells(each, context.now), ""]
@@ -194,13 +186,8 @@ def _below(
             f"Disk holding {where}: {show_size(disk.free)} of {show_size(disk.size)} free{inodes}"
         )
         if disk.free < disk.size // 20:
-            out.warn(
-                "disk-nearly-full",
-                f"the disk holding {where} is nearly full",
-                "entrepot clean --dry-run",
-                shown=False,
-            )
-            out.line(f"! less than 5 % of the disk holding {where} is free      entrepot clean")
+            text = f"less than 5 % of the disk holding {where} is free"
+            _warn(out, "disk-nearly-full", text, "entrepot clean")
     for quota in quotas:
         _show_quota(context, quota)
     if savings.get("bytes_from_cache"):
@@ -217,15 +204,17 @@ def _below(
             )
         for reason, total in held.litter.items():
             text = f"{held.place.tool}: {reason} ({show_size(total.freeable)})"
-            out.warn("litter", text, "entrepot clean", shown=False)
-            out.line(f"! {text}      entrepot clean --tool {held.place.tool}")
+            _warn(out, "litter", text, f"entrepot clean --tool {held.place.tool}")
         cap = _cap(context, held)
         if cap is not None and (counted := held.total.disk - held.overhead) > cap:
             text = f"{held.place.tool} takes {show_size(counted)}, its cap is {show_size(cap)}"
-            out.warn(
-                "over-cap", text, f"entrepot clean --tool {held.place.tool} --to {cap}", shown=False
-            )
-            out.line(f"! {text}      entrepot clean --tool {held.place.tool} --to {cap}")
+            _warn(out, "over-cap", text, f"entrepot clean --tool {held.place.tool} --to {cap}")
+
+
+def _warn(out: Output, ident: str, text: str, command: str) -> None:
+    """A line of the answer for something wrong, with the command for it; kept for the JSON too."""
+    out.warn(ident, text, command, shown=False)
+    out.line(f"! {text}      {command}")
 
 
 def _quotas(context: Context, paths: Sequence[Path]) -> list[Quota]:
@@ -241,14 +230,11 @@ def _quotas(context: Context, paths: Sequence[Path]) -> list[Quota]:
 
 def _show_quota(context: Context, quota: Quota) -> None:
     out = context.out
-    where = (
-        out.place(Path(quota.where), context.around.home)
-        if quota.whose != "command"
-        else quota.where
-    )
-    name = (
-        f"{'Group quota' if quota.whose == 'group' else 'Quota'}{f' of {where}' if where else ''}"
-    )
+    where = quota.where
+    if quota.whose != "command":
+        where = out.place(Path(where), context.around.home)
+    name = "Group quota" if quota.whose == "group" else "Quota"
+    name += f" of {where}" if where else ""
     parts = []
     if quota.limit:
         parts.append(
@@ -260,8 +246,7 @@ def _show_quota(context: Context, quota: Quota) -> None:
     out.line(f"{name}: {', '.join(parts)}")
     if quota.share >= NEARLY:
         text = f"{name[0].lower()}{name[1:]} is nearly used up ({100 * quota.share:.0f} %)"
-        out.warn("quota-nearly-full", text, "entrepot clean --dry-run", shown=False)
-        out.line(f"! {text}      entrepot clean")
+        _warn(out, "quota-nearly-full", text, "entrepot clean")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from entrepot import __version__
 from entrepot.cli.cmd_run import RunOptions, Session
-from entrepot.cli.warmed import Result
 from entrepot.errors import EntrepotError, TruncatedBody, UsageError
 from entrepot.links import Link
 from entrepot.ports.tool import Surroundings
@@ -45,6 +44,19 @@ TRIES = 4
 NOT_KEPT = (
     "fetched, but not kept: the store cannot be written, or is capped below what was asked for"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one item, of pip's or conda's kind."""
+
+    item: str
+    status: str
+    """``ready``, ``failed`` or ``not needed`` (its marker or its platform excludes it here)."""
+    project: str | None = None
+    version: str | None = None
+    filename: str | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

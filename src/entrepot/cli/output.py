@@ -36,17 +36,7 @@ DONE, FAILED, USAGE, PARTLY, BUSY, NO_SPACE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 Align = Literal["<", ">"]
 
-_ASCII = str.maketrans(
-    {
-        "\u2026": "...",
-        "\u2013": "-",
-        "\u2014": "-",
-        "\u2018": "'",
-        "\u2019": "'",
-        "\u201c": '"',
-        "\u201d": '"',
-    }
-)
+_ASCII = str.maketrans("\u2013\u2014\u2018\u2019\u201c\u201d", "--''\"\"") | {0x2026: "..."}
 
 
 class Output:
@@ -139,16 +129,8 @@ class Output:
 
     def fits(self, columns: Sequence[tuple[str, Align]], cells: Sequence[Sequence[str]]) -> bool:
         """Whether the rows of a table have room as they are."""
-        titles = [title for title, _ in columns]
-        return (
-            self._excess(
-                [
-                    max(map(len, (title, *column)))
-                    for title, column in zip(titles, cells, strict=True)
-                ]
-            )
-            <= 0
-        )
+        pairs = zip(columns, cells, strict=True)
+        return self._excess([max(map(len, (title, *cell))) for (title, _), cell in pairs]) <= 0
 
     def _excess(self, widths: Sequence[int]) -> int:
         """How much too wide a row of such columns is; nothing in a pipe."""
@@ -160,12 +142,8 @@ class Output:
         ``schema``, ``command``, the fields, and the warnings so far.
         """
         if self.as_json:
-            whole = {
-                "schema": SCHEMA,
-                "command": self.command,
-                **fields,
-                "warnings": self._warnings,
-            }
+            whole = {"schema": SCHEMA, "command": self.command, **fields}
+            whole["warnings"] = self._warnings
             members = [f"  {json.dumps(name)}: {_as_json(value)}" for name, value in whole.items()]
             self._write(self._stdout, "{\n" + ",\n".join(members) + "\n}\n")
 
@@ -298,15 +276,11 @@ class Output:
         """A path for people: the home directory as ``~``."""
         if path is None:
             return "-"
-        text, prefix = (
-            str(path),
-            str(home).rstrip(os.sep),
-        )  # a home of "/", as containers have it, is not worth a "~"
-        return (
-            f"~{text[len(prefix) :]}"
-            if prefix and (text == prefix or text.startswith(prefix + os.sep))
-            else text
-        )
+        text, prefix = str(path), str(home).rstrip(os.sep)
+        # A home of "/", as containers have it, is not worth a "~"
+        if prefix and (text == prefix or text.startswith(prefix + os.sep)):
+            return f"~{text[len(prefix) :]}"
+        return text
 
     def flush(self) -> None:
         """Write out what is buffered, so that a closed pipe is noticed here and not at exit."""
@@ -343,13 +317,9 @@ class Meter:
             return
         self._next = now + 0.1
         show = show_size if what == "bytes" else show_count
-        text = (
-            show(done)
-            + (f" of {show(total)}" if total else "")
-            + ("" if what == "bytes" else f" {what}")
-        )
-        if total:
-            text += f", {100 * done // total} %"
+        whole = f" of {show(total)}" if total else ""
+        share = f", {100 * done // total} %" if total else ""
+        text = f"{show(done)}{whole}{'' if what == 'bytes' else f' {what}'}{share}"
         self._stream.write(f"\r{text.ljust(self._shown)}")
         self._stream.flush()
         self._shown = len(text)
