@@ -260,10 +260,7 @@ def _mend(context: Context) -> int:
                 f"--mend cannot repair the settings of {tool}",
                 hint=f"entrepot config --tool {tool} edit",
             )
-        raise UsageError(
-            "--mend is for other tools' files; fix yours with entrepot config edit",
-            hint="entrepot config edit",
-        )
+        raise UsageError("--mend is for other tools' files; fix yours with entrepot config edit")
     out, home = context.out, context.around.home
     mends = Mends(path for path, _ in settings.problems())
     try:
