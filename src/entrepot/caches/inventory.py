@@ -191,23 +191,19 @@ def packed(held: CacheTotal) -> str:
     """The sums of a cache as a line of text, for :func:`unpacked`."""
     import json  # noqa: PLC0415  (only for large caches)
 
-    def numbers(total: Sum) -> list[float | None]:
-        return [total.entries, total.files, total.size, total.disk, total.freeable, total.used]
-
     named = [
-        {name: numbers(each) for name, each in sums.items()} for sums in (held.groups, held.litter)
+        {name: each.bare() for name, each in sums.items()} for sums in (held.groups, held.litter)
     ]
-    return json.dumps([numbers(held.total), *named])
+    return json.dumps([held.total.bare(), *named])
 
 
 def unpacked(place: Place, text: str, counted: float) -> CacheTotal | None:
     """Sums from their text; ``None`` when it is none."""
     import json  # noqa: PLC0415
 
-    def total(numbers: list[Any]) -> Sum:
-        entries, files, size, disk, freeable, used = numbers
+    def total(numbers: dict[str, Any]) -> Sum:
         whole = Sum()
-        whole.add_bare(entries, files=files, size=size, disk=disk, freeable=freeable, used=used)
+        whole.add_bare(**numbers)
         return whole
 
     try:

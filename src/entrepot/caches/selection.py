@@ -231,7 +231,7 @@ def version_order(version: str | None) -> tuple[tuple[int, int, str], ...]:
     return (*ranked, (1, 0, version))
 
 
-# -- environments -----------------------------------------------------------------------------------
+# -- environments ----------------------------------------------------------------------------------
 
 WITHIN = ("", ".venv", ".pixi/envs/default")
 """Where the environment of a project's folder is, after the folder itself."""
