@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-from entrepot.caches.own import Opened
+from entrepot.caches.opened_store import Opened
 from entrepot.digests import Digest, sha256_of
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 from entrepot.store.catalogue import open_catalogue

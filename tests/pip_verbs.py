@@ -67,7 +67,7 @@ def entrepot(
     )
     assert done.returncode == 0, done.stdout
     assert "Traceback" not in done.stdout
-    assert "entrepot itself failed" not in done.stdout
+    assert "internal error" not in done.stdout
     return done.stdout, [
         int(status) for status in re.findall(r"^-> (\d+)$", done.stdout, re.MULTILINE)
     ]

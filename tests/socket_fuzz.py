@@ -29,7 +29,7 @@ from pathlib import Path
 
 import uvloop
 
-from entrepot.cli.cmd_run import dialler
+from entrepot.cli.wiring import dialler
 from entrepot.ports.clock import SystemClock
 from entrepot.run.plan import Plan
 from entrepot.server.certificates import Authority

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from entrepot.caches.inventory import GROUPS, Sum
-from entrepot.cli import output
-from entrepot.cli.main import COMMANDS, build_parser, build_top_parser
-from entrepot.cli.records import (
+from entrepot.caches.records import (
     change_record,
     entry_record,
     finding_record,
     place_record,
     sum_record,
 )
+from entrepot.cli import output
+from entrepot.cli.main import COMMANDS, build_parser, build_top_parser
 from entrepot.config.settings import KEYS, type_names
 from entrepot.ports.tool import Change, Entry, Finding, Kind, Place
 
@@ -121,7 +121,7 @@ def test_every_setting_is_documented_with_its_variable_in_both_places():
 
 def test_every_variable_that_the_command_line_reads_is_documented():
     source = Path(output.__file__).parents[1]
-    files = [path for name in (".", "cli", "config") for path in (source / name).glob("*.py")]
+    files = [path for room in ("", "cli", "config") for path in (source / room).glob("*.py")]
     pattern = r"\b(?:ENTREPOT_[A-Z]+|[A-Z_]*COLOR[A-Z_]*)\b(?=\")"
     named = {name for file in files for name in re.findall(pattern, file.read_text("utf-8"))}
     assert {"ENTREPOT_CONFIG", "NO_COLOR"} <= named

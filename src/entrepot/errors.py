@@ -33,12 +33,15 @@ if TYPE_CHECKING:
 class EntrepotError(Exception):
     """The root; ``reference`` is a stable kebab-case name.
 
+    ``hint`` says what the reader can do (may be empty); ``fix`` is a command that repairs the cause.
+
     Args:
         message: what went wrong and why, in one or two sentences, without a trailing newline.
-        hint: what the reader can do about it, best a command.
+        hint: what the reader can do about it.
     """
 
     reference: ClassVar[str] = "error"
+    fix: str = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -55,9 +58,17 @@ class ConfigError(EntrepotError):
     reference = "bad-setting"
 
     def __init__(
-        self, message: str, *, name: str = "", value: str = "", source: str = "", hint: str = ""
+        self,
+        message: str,
+        *,
+        name: str = "",
+        value: str = "",
+        source: str = "",
+        hint: str = "",
+        fix: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
+        self.fix = fix
         self.name = name
         self.value = value
         self.source = source

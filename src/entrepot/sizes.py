@@ -56,7 +56,7 @@ def parse_size(text: str) -> int:
     unit = _SIZE_UNITS.get(found[2].lower()) if found else None
     if found is None or unit is None:
         raise FormatError(
-            f"invalid size {short(text)!r}", text=text, hint="write it like 500MB, 20GB or 20GiB"
+            f"{short(text)!r} is not a size", text=text, hint="write it like 500MB, 20GB or 20GiB"
         )
     return int(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
 
@@ -77,7 +77,9 @@ def parse_age(text: str) -> float:
     unit = _AGE_UNITS.get(found[2].lower()) if found else None
     if found is None or unit is None:
         raise FormatError(
-            f"invalid age {short(text)!r}", text=text, hint="write it like 36h, 90d, 12w, 6mo or 1y"
+            f"{short(text)!r} is not an age: it needs a unit, like 90d",
+            text=text,
+            hint="write it like 36h, 90d, 12w, 6mo or 1y",
         )
     return float(found[1]) * unit
 

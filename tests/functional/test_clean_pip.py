@@ -93,7 +93,7 @@ def test_wheels_just_built_go_only_by_force(lab):
     lab.pip("wheel", "--no-deps", "-w", str(lab.folder / "w"), "source")
     (wheel,) = lab.place.path.rglob("*.whl")
     said, (status,) = entrepot(lab.environ, ["remove", "source", "--built", "-y"])
-    assert "made or used within the last ten minutes" in said
+    assert "made or used less than ten minutes ago (--force takes it)" in said
     assert wheel.exists()
     _, (status,) = entrepot(lab.environ, ["remove", "source", "--built", "-y", "--force"])
     assert status == 0
@@ -220,7 +220,7 @@ def test_another_user_changes_nothing_and_is_told_why(foreign, other_user, mode)
         assert ("digest-mismatch" in told[verb][0]) == (mode == 0o644)
         assert told[verb][1] == 1
     if mode == 0o600:
-        assert told.pop("remove * -y") == ("\nNothing matches.\n-> 1\n", 1)
+        assert told.pop("remove * -y") == ("\nNothing found: no entry matches *.\n-> 1\n", 1)
     assert_nothing_may_be_removed(told, "no permission to remove it: ")
     assert told["config get timeout"][0].startswith("\n60\n")
     for verb in ("config set timeout 30", "config unset timeout"):
@@ -249,7 +249,7 @@ def test_root_leaves_alone_what_belongs_to_somebody_else(foreign, other_user):
     assert_nothing_may_be_removed(told, why)
     for verb in ("config set timeout 30", "config unset timeout"):
         assert (
-            f"pip.conf belongs to {other_user.name}\nfix: run entrepot as that user"
+            f"pip.conf belongs to {other_user.name}\nhint: run entrepot as that user"
             in told[verb][0]
         )
         assert told[verb][1] == 1

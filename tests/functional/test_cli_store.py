@@ -110,7 +110,7 @@ def test_status_sums_up_what_is_on_the_disk(machine):
     assert sum(group["disk"] for group in cache["groups"].values()) == cache["disk"]
     assert cache["cap"] <= 20_000_000_000
     said = machine.run("status", "--tool", "entrepot").stdout
-    assert "Spared so far: 1.5 MB of downloads, 7 answers from the store" in said
+    assert "Saved so far: 1.5 MB (7 requests answered from the store)" in said
 
 
 def test_a_lost_catalogue_is_made_again_by_looking(machine):
@@ -219,9 +219,9 @@ def test_where_tells_why(machine, tmp_path):
     done = machine.run("where", "entrepot", ENTREPOT_STORE=elsewhere)
     lines = done.stdout.splitlines()
     assert lines[0].split()[0] == "entrepot"
-    assert "not there yet" in lines[0]
+    assert "(not created yet)" in lines[0]
     assert lines[1].split()[2:] == ["ENTREPOT_STORE", "<-", "wins"]
-    assert lines[2].split()[2:] == ["default", "shadowed"]
+    assert lines[2].split()[2:] == ["default", "not", "used"]
     assert machine.run("where", "entrepot", "--path", "--store", "/x/y").stdout == "/x/y\n"
 
 

@@ -46,7 +46,7 @@ class Shell:
             f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
         assert "Traceback" not in done.stderr
-        assert "entrepot itself failed" not in done.stderr
+        assert "internal error" not in done.stderr
         return done.stdout + done.stderr
 
     def plan(self, *words: str) -> str:
@@ -120,7 +120,7 @@ def test_a_cache_that_may_not_be_looked_into_is_named_by_every_verb(other_user):
             assert f"{shell.lab.cache}: Permission denied" in said
         told = shell.run("where", "conda", user=other_user.uid)
         assert f"{shell.lab.cache} may not be looked into" in told
-        assert ".conda/pkgs   first writable" in told
+        assert ".conda/pkgs   new packages go here" in told
 
 
 def test_a_folder_that_is_no_cache_is_named_neither_counted_nor_cleaned(tmp_path):

@@ -141,4 +141,4 @@ def test_without_a_digest_nothing_is_taken_by_its_name_not_even_offline(desk, or
     )
     ran = install_offline(desk)
     assert ran.status != 0
-    assert "never seen" in ran.last_line
+    assert "never downloaded" in ran.last_line

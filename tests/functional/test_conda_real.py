@@ -121,7 +121,7 @@ def test_conda_reads_back_what_was_set_and_every_comment_stays(real):
     said = real.entrepot(
         "config", "--tool", "conda", "set", "pkgs_dirs.prepend", f"{real.home}/new"
     )
-    assert f"conda says: {real.home}/new,/b,/d,/a" in said
+    assert f"conda confirms: {real.home}/new,/b,/d,/a" in said
     assert f"conda config --prepend pkgs_dirs {real.home}/new" in said
     real.entrepot("config", "--tool", "conda", "set", "pkgs_dirs.append", "/c")
     real.entrepot("config", "--tool", "conda", "set", "pkgs_dirs.remove", "/b")
@@ -175,7 +175,9 @@ def test_conda_downloads_into_the_cache_that_is_marked(real, tmp_path):
         )
         assert [place["path"] for place in real.places()] == real.pkgs_dirs()
         (marked,) = [
-            place["path"] for place in real.places() if place["label"].startswith("first writable")
+            place["path"]
+            for place in real.places()
+            if place["label"].startswith("new packages go here")
         ]
         real.create("env", "demo0")
         assert marked == f"{real.home}/b"

@@ -237,7 +237,9 @@ def assert_removal_works(lab, entries):
     built = [e for e in lab.scan() if e.kind is Kind.BUILT]
     kept = lab.tool.remove(built, lab.around)
     assert not kept.entries
-    assert {why for _, why in kept.kept} == {"made or used within the last ten minutes"}
+    assert {why for _, why in kept.kept} == {
+        "made or used less than ten minutes ago (--force takes it)"
+    }
     forced = lab.tool.remove(built, lab.around, force=True)
     assert len(forced.entries) == len(built)
     assert not [p for p in (lab.place.path / "wheels").rglob("*") if p.is_file()], (

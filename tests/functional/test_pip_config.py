@@ -55,7 +55,7 @@ def test_a_change_names_pips_own_command_and_what_pip_says_now(machine):
     assert done.stdout.splitlines() == [
         "global.timeout: '30' (was '60') in ~/.config/pip/pip.conf",
         "the same by hand: pip config --user set global.timeout 30",
-        "pip says: pip config get global.timeout: 30",
+        "pip confirms: global.timeout is 30",
     ]
     assert (done.returncode, done.stderr) == (0, "")
     assert machine.file.read_text() == BEFORE.replace("60", "30").replace("30   ", "30")
@@ -64,9 +64,9 @@ def test_a_change_names_pips_own_command_and_what_pip_says_now(machine):
 def test_a_change_is_taken_back_and_the_one_before_it_too(machine):
     machine.run("set", "timeout", "30")
     machine.run("unset", "retries")
-    assert machine.run("--undo").stdout.startswith("global.retries: '2' (was not set)")
+    assert machine.run("--undo").stdout.startswith("Undone: global.retries is '2' again")
     assert "retries = 2" in machine.file.read_text()
-    assert machine.run("--undo").stdout.startswith("global.timeout: '60' (was '30')")
+    assert machine.run("--undo").stdout.startswith("Undone: global.timeout is '60' again")
     assert machine.file.read_text() == BEFORE
     assert machine.run("--undo").returncode == 1
     assert (machine.home / ".local/state/entrepot/settings.jsonl").stat().st_mode & 0o777 == 0o600
@@ -82,16 +82,16 @@ def test_what_somebody_else_changed_since_is_not_taken_back(machine):
     again = machine.run(
         "--undo"
     )  # it does not stand in the way of those before it: here there are none
-    assert "There is no change" in again.stderr
+    assert "Nothing to undo for pip." in again.stderr
 
 
 def test_a_stronger_variable_is_named_and_the_exit_status_is_3(machine):
     done = machine.run("set", "timeout", "30", PIP_TIMEOUT="7")
     assert done.returncode == 3
-    assert "in force: 7 (PIP_TIMEOUT)" in done.stderr
-    assert "fix: entrepot config --tool pip list --origin" in done.stderr
+    assert "saved, but not in force: PIP_TIMEOUT=7 is stronger" in done.stderr
+    assert "hint: entrepot config --tool pip list --origin" in done.stderr
     done = machine.run("set", "cache-dir", "/c", PIP_CACHE_DIR="/d")
-    assert "fix: entrepot where pip" in done.stderr
+    assert "hint: entrepot where pip" in done.stderr
 
 
 def test_as_a_variable_only_the_line_for_the_shell_is_printed(machine):
@@ -99,8 +99,8 @@ def test_as_a_variable_only_the_line_for_the_shell_is_printed(machine):
     assert done.stdout == "export PIP_CACHE_DIR='/my cache'\n"
     assert "~/.bashrc" in done.stderr
     assert machine.file.read_text() == BEFORE
-    assert "There is no change" in machine.run("--undo").stderr
-    assert "the shell's own to take back" in machine.run("--undo", "--persist", "env").stderr
+    assert "Nothing to undo for pip." in machine.run("--undo").stderr
+    assert "--undo cannot unset a variable" in machine.run("--undo", "--persist", "env").stderr
     (machine.home / ".bashrc").write_text(done.stdout)
     assert (
         f"{machine.home}/.bashrc:1" in machine.run("unset", "cache-dir", "--persist", "env").stderr
@@ -138,7 +138,7 @@ def test_a_broken_file_is_named_with_its_line_and_mended_on_request(machine, tex
         check=False,
     )
     assert pip.stdout == "60\n", pip.stderr
-    assert "Nothing is broken." in machine.run("--mend").stderr
+    assert "Nothing found: pip can read its settings." in machine.run("--mend").stderr
     back = machine.run("--undo")
     assert (back.returncode, back.stdout) == (0, "~/.config/pip/pip.conf is as it was before\n")
     assert machine.file.read_bytes() == text.encode("utf-8", "surrogateescape")
@@ -170,6 +170,6 @@ def test_the_editor_gets_the_file_and_what_it_broke_is_named(machine):
 
 def test_an_edit_that_may_hold_a_credential_is_not_remembered_and_that_is_said(machine):
     done = machine.run("edit", VISUAL="sed -i s!60!https://me:pw@index.test!")
-    assert "--undo will not take this back" in done.stderr
-    assert "There is no change" in machine.run("--undo").stderr
+    assert "--undo cannot take this back" in done.stderr
+    assert "Nothing to undo for pip." in machine.run("--undo").stderr
     assert not (machine.home / ".local/state/entrepot/settings.jsonl").exists()

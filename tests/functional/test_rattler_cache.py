@@ -13,7 +13,7 @@ import pytest
 
 import clients
 from conda_lab import LATER, contents
-from entrepot.caches.removal import Wish, plan_cleaning
+from entrepot.caches.removal import Requirement, plan_cleaning
 from entrepot.ports.tool import Entry, Kind, Surroundings
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
@@ -52,9 +52,9 @@ class World:
             for e in self.tool.scan(place, self.around)
         ]
 
-    def clean(self, **wish: object):
+    def clean(self, **wanted: object):
         entries = self.entries()
-        plan = plan_cleaning(entries, Wish(**wish), now=time.time() + LATER)
+        plan = plan_cleaning(entries, Requirement(**wanted), now=time.time() + LATER)
         return self.tool.remove(plan.entries, self.around)
 
 

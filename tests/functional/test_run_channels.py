@@ -93,7 +93,7 @@ def test_an_environment_is_created_cold_warm_and_offline(origin, desk, forms):
     assert offline.status == 0, offline.said
     assert records(desk) == made
     assert offline.report["bytes_downloaded"] == 0
-    assert "never seen" not in offline.last_line, offline.said
+    assert "never downloaded" not in offline.last_line, offline.said
     stored = heads(desk)
     assert all(stored[record["fn"]].proven for record in made.values())
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import clients
-from entrepot.caches.inventory import is_unused
-from entrepot.caches.removal import Wish, plan_cleaning
+from entrepot.caches.removal import Requirement, plan_cleaning
+from entrepot.caches.selection import is_unused
 from entrepot.ports.tool import Kind
 from entrepot.testing.origin import Origin
 from uv_lab import LATER_S, VERSIONS, Lab, fill_origin, hashes, usage
@@ -122,7 +122,7 @@ def test_unused_is_what_no_environment_links_to(lab: Lab):
 def test_an_environment_nobody_knows_still_shows_by_its_links(lab: Lab):
     away = lab.environment("sub/deep/hidden", "alpha")
     (alpha,) = lab.named("alpha")
-    assert alpha.used_by == ("1 other environment (hard links)",)
+    assert alpha.used_by == ("linked from 1 unknown place",)
     before = hashes(away)
     lab.tool.remove([alpha], lab.around)
     assert hashes(away) == before
@@ -163,7 +163,7 @@ def test_an_archive_that_lost_its_pointer_is_litter_and_clean_takes_it(lab: Lab)
     (orphan,) = [e for e in lab.entries() if e.extra.get("problem") == "orphan-archive"]
     assert "may still be written to" in orphan.pinned
     lab.later = LATER_S
-    plan = plan_cleaning(lab.entries(), Wish(), now=lab.now())
+    plan = plan_cleaning(lab.entries(), Requirement(), now=lab.now())
     assert [(e.project, e.version, reason) for e, reason in plan.going] == [
         ("alpha", "1.0", "orphan")
     ]
@@ -237,7 +237,7 @@ def test_caches_of_three_uvs_in_one_directory_superseded_buckets_go_and_the_newe
     environments = [lab.environment("e", "beta", "source-pkg") for lab in labs]
     before = [hashes(path) for path in environments]
     newest = labs[-1]
-    plan = plan_cleaning(newest.entries(), Wish(), now=newest.now())
+    plan = plan_cleaning(newest.entries(), Requirement(), now=newest.now())
     assert {reason for _, reason in plan.going} == {"superseded layout"}
     assert {"wheels-v3", "wheels-v5", "sdists-v7", "sdists-v9"} <= {
         e.extra["bucket"] for e in plan.entries

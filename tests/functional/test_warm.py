@@ -120,7 +120,7 @@ def test_source_archives_come_too_when_they_are_wanted(desk, index):
     said = json.loads(done.stdout)
     assert "leaf-1.0.tar.gz" in said["files"]
     assert [warning["text"] for warning in said["warnings"]] == [
-        "demo==1.0: its source archive cannot be had"
+        "demo==1.0: no source archive was found"
     ]
     index.stop()
     python = clients.venv(desk.root / "from-source")

@@ -228,7 +228,7 @@ def test_without_any_solver_it_is_said_what_is_missing_and_what_to_do(desk, chan
     desk.write({"environment.yml": environment_file(channel, "demo")})
     done = warm(desk, "--env", "environment.yml")
     assert done.returncode == 2
-    assert "must be solved" in done.stderr
+    assert "needs a solver" in done.stderr
     assert "entrepot[conda]" in done.stderr
     assert "--lock" in done.stderr
 

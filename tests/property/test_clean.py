@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.caches.inventory import Sum
-from entrepot.caches.removal import Wish, plan_cleaning
+from entrepot.caches.removal import Requirement, plan_cleaning
 from entrepot.ports.tool import Kind
 from entries import NOW, entry
 
@@ -62,7 +62,7 @@ def held(entries):
 @given(caches(), st.integers(0, 300))
 def test_to_gets_down_to_the_size_and_stops_there(entries, size):
     target = size * 4096
-    plan = plan_cleaning(entries, Wish(to_bytes=target), now=NOW)
+    plan = plan_cleaning(entries, Requirement(to_bytes=target), now=NOW)
     gone = {each.key for each in plan.entries}
     rest = [each for each in entries if each.key not in gone]
     assert plan.left == held(rest)

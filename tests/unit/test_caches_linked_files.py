@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.caches.inventory import duplicates, wasted
-from entrepot.caches.removal import Wish, freed_by, plan_cleaning
+from entrepot.caches.removal import Requirement, freed_by, plan_cleaning
 from entrepot.ports.tool import Kind
 from entries import NOW, entry
 
@@ -59,9 +59,9 @@ def test_two_heads_of_a_linked_body_free_it_once(pair):
 
 def test_a_size_to_get_down_to_counts_a_linked_file_once(pair):
     enough = 2 * META + BODY
-    plan = plan_cleaning(pair, Wish(to_bytes=enough), now=NOW)
+    plan = plan_cleaning(pair, Requirement(to_bytes=enough), now=NOW)
     assert (plan.going, plan.left) == ([], enough)
-    plan = plan_cleaning(pair, Wish(to_bytes=0), now=NOW)
+    plan = plan_cleaning(pair, Requirement(to_bytes=0), now=NOW)
     assert (len(plan.going), plan.freed, plan.left) == (2, enough, 0)
 
 

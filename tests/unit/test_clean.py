@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.caches.inventory import Filter
-from entrepot.caches.removal import Wish, carry_out, freed_by, plan_cleaning, plan_removal
+from entrepot.caches.removal import Requirement, carry_out, freed_by, plan_cleaning, plan_removal
+from entrepot.caches.selection import Filter
 from entrepot.ports.tool import Kind, Surroundings
 from entries import DAY, NOW, FakeTool, entry
 
@@ -16,14 +16,14 @@ def names(plan):
 
 def test_plain_clean_takes_litter_and_nothing_else():
     litter = entry(litter="superseded layout")
-    plan = plan_cleaning([entry(), litter, entry(days=9999)], Wish(), now=NOW)
+    plan = plan_cleaning([entry(), litter, entry(days=9999)], Requirement(), now=NOW)
     assert plan.entries == [litter]
     assert plan.groups()[0][:2] == ("pip", "superseded layout")
 
 
 def test_what_is_pinned_stays_with_its_reason_whatever_was_asked():
     pinned = entry(litter="left over", pinned="in use by process 4711")
-    plan = plan_cleaning([pinned], Wish(everything=True, older_s=0, to_bytes=0), now=NOW)
+    plan = plan_cleaning([pinned], Requirement(everything=True, older_s=0, to_bytes=0), now=NOW)
     assert plan.going == []
     assert plan.staying == [(pinned, "in use by process 4711")]
     assert plan.freed == 0
@@ -32,16 +32,23 @@ def test_what_is_pinned_stays_with_its_reason_whatever_was_asked():
 def test_what_yields_to_force_goes_by_force_and_is_named_without_it():
     fresh = entry(kind=Kind.UNPACKED, pinned="fresh", yields=True)
     linked = entry(kind=Kind.UNPACKED, pinned="linked symbolically")
-    for wish in ({"unused": True}, {"everything": True}):
-        assert plan_cleaning([fresh, linked], Wish(**wish), now=NOW).staying[0] == (fresh, "fresh")
-        assert plan_cleaning([fresh, linked], Wish(**wish, force=True), now=NOW).entries == [fresh]
-    assert plan_cleaning([fresh, linked], Wish(to_bytes=0), now=NOW).entries == []
-    assert plan_cleaning([fresh, linked], Wish(to_bytes=0, force=True), now=NOW).entries == [fresh]
+    for wanted in ({"unused": True}, {"everything": True}):
+        assert plan_cleaning([fresh, linked], Requirement(**wanted), now=NOW).staying[0] == (
+            fresh,
+            "fresh",
+        )
+        assert plan_cleaning(
+            [fresh, linked], Requirement(**wanted, force=True), now=NOW
+        ).entries == [fresh]
+    assert plan_cleaning([fresh, linked], Requirement(to_bytes=0), now=NOW).entries == []
+    assert plan_cleaning([fresh, linked], Requirement(to_bytes=0, force=True), now=NOW).entries == [
+        fresh
+    ]
 
 
 @pytest.mark.parametrize(("days", "goes"), [(89, False), (91, True), (None, False), (-1, False)])
 def test_older_takes_what_was_not_used_for_that_long(days, goes):
-    plan = plan_cleaning([entry(days=days)], Wish(older_s=90 * DAY), now=NOW)
+    plan = plan_cleaning([entry(days=days)], Requirement(older_s=90 * DAY), now=NOW)
     assert bool(plan.going) is goes
 
 
@@ -52,20 +59,22 @@ def test_of_the_kinds_that_are_named_and_of_no_other():
         entry(kind=Kind.TEMP, litter="stale temporary"),
     )
     assert plan_cleaning(
-        [page, log, litter], Wish(everything=True, kinds=frozenset((Kind.PAGE,))), now=NOW
+        [page, log, litter], Requirement(everything=True, kinds=frozenset((Kind.PAGE,))), now=NOW
     ).entries == [page]
     assert plan_cleaning(
-        [page, log, litter], Wish(to_bytes=0, kinds=frozenset((Kind.LOG,))), now=NOW
+        [page, log, litter], Requirement(to_bytes=0, kinds=frozenset((Kind.LOG,))), now=NOW
     ).entries == [log]
     assert plan_cleaning(
-        [page, log, litter], Wish(kinds=frozenset((Kind.TEMP,))), now=NOW
+        [page, log, litter], Requirement(kinds=frozenset((Kind.TEMP,))), now=NOW
     ).entries == [litter]
 
 
 def test_unused_takes_only_what_environments_could_link_to_and_do_not():
     loose = entry(kind=Kind.UNPACKED)
     plan = plan_cleaning(
-        [entry(), entry(kind=Kind.UNPACKED, used_by=("train",)), loose], Wish(unused=True), now=NOW
+        [entry(), entry(kind=Kind.UNPACKED, used_by=("train",)), loose],
+        Requirement(unused=True),
+        now=NOW,
     )
     assert plan.entries == [loose]
 
@@ -79,10 +88,10 @@ def test_keep_latest_counts_versions_not_files_and_each_cache_apart():
         entry("demo", "1.9", tool="uv", place=Path("/c/uv")),
         entry("other", None, filename=None),
     ]
-    assert names(plan_cleaning(entries, Wish(keep_latest=2), now=NOW)) == [
+    assert names(plan_cleaning(entries, Requirement(keep_latest=2), now=NOW)) == [
         ("demo", "1.9", "older versions")
     ]
-    assert len(plan_cleaning(entries, Wish(keep_latest=0), now=NOW).going) == 5
+    assert len(plan_cleaning(entries, Requirement(keep_latest=0), now=NOW).going) == 5
 
 
 def test_to_takes_what_environments_hold_last_and_only_where_that_reaches_the_size():
@@ -91,9 +100,11 @@ def test_to_takes_what_environments_hold_last_and_only_where_that_reaches_the_si
     loose = entry("c", days=1)
     everything = [held, linked, loose]
     for left, going in ((2, [loose]), (1, [loose, linked]), (0, [loose, linked, held])):
-        plan = plan_cleaning(everything, Wish(to_bytes=left * 12_288), now=NOW)
+        plan = plan_cleaning(everything, Requirement(to_bytes=left * 12_288), now=NOW)
         assert (plan.entries, plan.left) == (going, left * 12_288)
-    plan = plan_cleaning([*everything, entry("d", pinned="in use")], Wish(to_bytes=0), now=NOW)
+    plan = plan_cleaning(
+        [*everything, entry("d", pinned="in use")], Requirement(to_bytes=0), now=NOW
+    )
     assert (plan.entries, plan.left) == ([loose], 3 * 12_288)
 
 
@@ -103,7 +114,7 @@ def test_to_counts_what_the_caches_hold_and_tells_apart_what_is_freed():
     What goes is in the cache no more, and the disk gets nothing of it.
     """
     entries = [entry(f"p{n}", days=n, kind=Kind.UNPACKED, freeable=0) for n in range(10)]
-    plan = plan_cleaning(entries, Wish(to_bytes=7 * 12_288), now=NOW)
+    plan = plan_cleaning(entries, Requirement(to_bytes=7 * 12_288), now=NOW)
     assert [e.project for e in plan.entries] == ["p9", "p8", "p7"]
     assert (plan.left, plan.freed) == (7 * 12_288, 0)
 
@@ -119,24 +130,24 @@ def test_to_leaves_what_would_change_nothing():
         entry("a", key="2", pinned="in use", **shared),
         entry("b", disk=0, freeable=0),
     ]
-    assert plan_cleaning(entries, Wish(to_bytes=0), now=NOW).going == []
+    assert plan_cleaning(entries, Requirement(to_bytes=0), now=NOW).going == []
 
 
 def test_to_takes_the_least_recently_used_until_the_rest_fits():
     entries = [entry("a", days=1), entry("b", days=30), entry("c", days=10), entry("d", days=None)]
-    plan = plan_cleaning(entries, Wish(to_bytes=2 * 12_288), now=NOW)
+    plan = plan_cleaning(entries, Requirement(to_bytes=2 * 12_288), now=NOW)
     assert [e.project for e in plan.entries] == ["d", "b"]
     assert plan.freed == 2 * 12_288
 
 
 def test_to_counts_what_the_rest_of_the_plan_frees_already():
     entries = [entry("litter", litter="old layout"), entry("old", days=100), entry("new", days=1)]
-    plan = plan_cleaning(entries, Wish(to_bytes=2 * 12_288), now=NOW)
+    plan = plan_cleaning(entries, Requirement(to_bytes=2 * 12_288), now=NOW)
     assert [e.project for e in plan.entries] == ["litter"]
 
 
 def test_to_does_nothing_when_all_fits():
-    assert plan_cleaning([entry()], Wish(to_bytes=12_288), now=NOW).going == []
+    assert plan_cleaning([entry()], Requirement(to_bytes=12_288), now=NOW).going == []
 
 
 def test_to_takes_all_sharers_of_a_file_when_the_file_has_to_go():
@@ -146,7 +157,7 @@ def test_to_takes_all_sharers_of_a_file_when_the_file_has_to_go():
         entry("b", days=20, key="2", **shared),
         entry("c", days=1),
     ]
-    plan = plan_cleaning(entries, Wish(to_bytes=12_288), now=NOW)
+    plan = plan_cleaning(entries, Requirement(to_bytes=12_288), now=NOW)
     assert [e.project for e in plan.entries] == ["a", "b"]
     assert plan.freed == 4096 + 4096 + 8192
 
@@ -165,7 +176,7 @@ def test_the_cost_is_what_was_fetched_and_what_was_built_but_not_litter():
         entry(kind=Kind.TEMP),
         entry(kind=Kind.SDIST, filename="demo-1.0.tar.gz", size=500, litter="superseded layout"),
     ]
-    plan = plan_cleaning(entries, Wish(everything=True), now=NOW)
+    plan = plan_cleaning(entries, Requirement(everything=True), now=NOW)
     assert (plan.download, plan.builds) == (10_000, 1)
     assert len(plan.going) == 4
 
@@ -193,7 +204,7 @@ def test_carrying_out_asks_each_tool_for_its_own_entries(tmp_path):
         FakeTool("uv", [its], kept={its.key: "locked"}),
         FakeTool("conda"),
     ]
-    plan = plan_cleaning([mine, its], Wish(everything=True), now=NOW)
+    plan = plan_cleaning([mine, its], Requirement(everything=True), now=NOW)
     done = carry_out(plan, tools, Surroundings({}, tmp_path, tmp_path))
     assert done.keys() == {"pip", "uv"}
     assert done["pip"].entries == (mine,)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from entrepot.caches.inventory import holding
+from entrepot.caches.inventory import cache_total
 from entrepot.cli import main as cli
 from entrepot.cli import wiring
 from entrepot.cli.main import COMMANDS, main, parse, split
@@ -45,7 +45,7 @@ def tools(monkeypatch, tmp_path):
         by_name = {tool.name: tool for tool in mine}
         for name in names:
             if name not in by_name:
-                raise UsageError(f"{name!r} is no tool entrepot knows")
+                raise UsageError(f"unknown tool {name!r}")
         return [by_name[name] for name in names or by_name]
 
     monkeypatch.setattr(wiring, "tools", find)
@@ -136,13 +136,13 @@ def test_what_run_runs_is_left_as_it_is(argv, child):
 def test_an_unknown_command_names_the_nearest(run):
     status, _, err = run("lits")
     assert status == 2
-    assert err == "error: there is no command 'lits'\nfix: entrepot list\n"
+    assert err == "error: unknown command 'lits'\nhint: did you mean `entrepot list`?\n"
 
 
 def test_an_unknown_option_is_a_usage_error_that_points_to_the_help(run):
     status, _, err = run("list", "--frobnicate")
     assert status == 2
-    assert "fix: entrepot list --help" in err
+    assert "hint: entrepot list --help" in err
 
 
 def test_help_and_version_exit_0(run):
@@ -202,13 +202,13 @@ def test_a_cache_that_its_tool_would_not_use_is_warned_of(run, tools):
     assert "warning: pip: /c/pip: it belongs to somebody else" in run("status")[2]
 
 
-def test_where_shows_what_wins_and_what_is_shadowed(run, tmp_path):
+def test_where_shows_what_wins_and_what_is_not_used(run, tmp_path):
     status, out, _ = run("where", "pip")
     assert status == 0
     lines = out.splitlines()
     assert lines[0] == "pip   /c/pip   in use"
     assert lines[1].split() == ["1", "/c/pip", "PIP_CACHE_DIR", "<-", "wins"]
-    assert lines[2].split() == ["2", "~/.cache/pip", "default", "shadowed"]
+    assert lines[2].split() == ["2", "~/.cache/pip", "default", "not", "used"]
     assert "  ! a trap" in lines
     assert "uv" not in out
 
@@ -266,8 +266,8 @@ def test_list_with_v_shows_file_names_and_what_is_known_of_them(run, tools):
         "demo-2.0-py3-none-any.whl",
         "wheel",
         "fresh",
-        "proven",
-        "proven",
+        "verified",
+        "certain",
         url,
     ]
     assert {row[0] for row in rows[1:]} == {
@@ -292,7 +292,7 @@ def test_list_on_a_terminal_of_80_columns_cuts_no_word_and_no_origin(run, tools,
     ]
     assert run("list", "-v", "demo")[1].splitlines()[:3] == [
         "demo-2.0-py3-none-any.whl",
-        "    wheel, 12 kB, last used today, fresh, digest proven, name proven",
+        "    wheel, 12 kB, last used today, fresh, checksum verified, name certain",
         f"    {url}",
     ]
 
@@ -356,7 +356,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(run, tools):
         "  pip  downloads unused for 90 days         2 files     12 kB",
         "  uv   old layout                           2 files     12 kB",
         "Frees 25 kB. To get it back: 10 kB download.",
-        "Nothing was changed. Run without --dry-run to do it.",
+        "Nothing changed: this was a dry run. Run without --dry-run to do it.",
     ]
     assert [len(tool.entries) for tool in tools] == [3, 1]
 
@@ -399,7 +399,11 @@ def test_what_came_into_use_meanwhile_stays_and_is_no_failure(run, tools):
 
 def test_nothing_to_clean_is_done(run, tools):
     tools[1].entries = []
-    assert run("clean") == (0, "Nothing to clean.\n", "")
+    assert run("clean") == (
+        0,
+        "Nothing found: no superseded layout, stale temporary file, orphan or expired page.\n",
+        "",
+    )
 
 
 def test_clean_as_json_wants_yes_or_a_dry_run(run):
@@ -423,7 +427,10 @@ def test_remove_takes_what_matches_in_every_tool(run, tools):
 
 
 def test_remove_without_a_match_is_1_unless_that_is_fine(run):
-    assert run("remove", "nosuch", "-y")[0] == 1
+    assert run("remove", "nosuch", "--kind", "wheel", "-y")[::2] == (
+        1,
+        "Nothing found: no entry matches nosuch --kind wheel.\n",
+    )
     assert run("remove", "nosuch", "-y", "--ignore-missing")[0] == 0
 
 
@@ -440,6 +447,7 @@ def test_verify_names_what_it_found_and_exits_1_repaired_or_not(run, tools):
     assert status == 1
     assert "truncated        pip: numpy is half there" in out
     assert "fix: entrepot verify --repair" in out
+    assert "fix: entrepot verify --full --repair" in run("verify", "--full")[1]
     status, out, _ = run("verify", "--repair")
     assert status == 1
     assert "(removed)" in out
@@ -484,7 +492,7 @@ def test_config_sets_gets_lists_and_unsets(run, tmp_path):
     assert status == 0
     assert f"{file}:2" in out
     assert "limit.total = 5GB" in out
-    assert "shadowed" in out
+    assert "not used" in out
     said = as_json(run("config", "list", "--json"))[1]
     assert {row["key"] for row in said["settings"]} == {key.name for key in KEYS}
     assert run("config", "unset", "limit.total")[0] == 0
@@ -650,7 +658,7 @@ def test_an_interpreter_that_is_none_is_a_usage_error(run, tmp_path, verb):
 
 def test_a_tool_of_which_nothing_is_here_is_said_so(run, tools, monkeypatch):
     monkeypatch.setattr(tools[1], "places", lambda around: [])
-    assert "uv: nothing of it is here." in run("where", "uv")[2]
+    assert "uv: not found on this machine." in run("where", "uv")[2]
     assert not run("where")[1].endswith("\n\n")
 
 
@@ -721,8 +729,8 @@ class Counted(FakeTool):
 
 @pytest.fixture
 def large(tools, monkeypatch):
-    monkeypatch.setattr("entrepot.cli.cmd_status.MANY", 3)
-    monkeypatch.setattr("entrepot.cli.cmd_status.FEW", 0)
+    monkeypatch.setattr("entrepot.caches.inventory.MANY", 3)
+    monkeypatch.setattr("entrepot.caches.inventory.FEW", 0)
     tools[0] = Counted(
         "pip",
         [entry("demo", f"{n}.0", days=n, litter="orphan" if n == 1 else "") for n in range(4)],
@@ -754,7 +762,7 @@ def test_status_names_what_several_caches_hold(run):
     _, said = as_json(run("status", "--json"))
     assert said["duplicates"] == {"wasted": 12_288, "files": 1, "tools": ["pip", "uv"]}
     assert (
-        "! 12 kB is stored twice (pip and uv hold 1 equal files)      entrepot list --duplicates"
+        "! 12 kB is stored twice (pip and uv hold 1 identical file)      entrepot list --duplicates"
         in run("status")[1]
     )
 
@@ -767,9 +775,9 @@ def test_status_scans_each_cache_once(run, tools):
 
 def test_status_looks_for_what_is_there_twice_also_where_a_tool_sums_up_without_a_scan(run, tools):
     uv = tools[1]
-    uv.summary = lambda place, around: holding(place, uv.entries)
+    uv.summary = lambda place, around: cache_total(place, uv.entries)
     assert as_json(run("status", "--json"))[1]["duplicates"]["files"] == 1
-    uv.summary = lambda place, around: holding(place, ())
+    uv.summary = lambda place, around: cache_total(place, ())
     uv.trouble = OSError(13, "Permission denied")
     status, out, err = run("status")
     assert (status, "stored twice" in out) == (3, False)
@@ -786,8 +794,8 @@ def test_what_is_there_twice_is_named_also_where_a_third_cache_cannot_be_read(ru
 def test_of_several_patterns_those_that_match_nothing_are_named(run):
     """A misspelt name beside a right one must not pass for removed."""
     status, _, err = run("remove", "demo==1.0", "dmeo", "-n")
-    assert (status, err) == (0, "dmeo: nothing matches.\n")
-    assert run("remove", "dmeo", "-n")[2] == "Nothing matches.\n"
+    assert (status, err) == (0, "Nothing found: no entry matches dmeo.\n")
+    assert run("remove", "dmeo", "-n")[2] == "Nothing found: no entry matches dmeo.\n"
 
 
 def test_a_plan_tells_the_places_of_one_tool_apart(run, tools):
@@ -810,16 +818,16 @@ def test_an_interrupted_removal_says_that_a_part_is_done(run, tools):
     tools[0].remove = remove
     status, _, err = run("clean", "--all", "-y", "--tool", "pip")
     assert status == 130
-    assert "Interrupted: what was removed by then is gone" in err
+    assert "Interrupted: what was removed before that is gone" in err
 
 
 def test_what_two_caches_hold_together_is_in_the_total_once(run, tools):
     def summary(place, around):
-        return replace(holding(place, tools[0].entries), linked=12_288)
+        return replace(cache_total(place, tools[0].entries), linked=12_288)
 
     tools[0].summary = summary
     assert run("status")[1].splitlines()[3].split()[:3] == ["total", "37", "kB"]
-    tools[0].summary = lambda place, around: holding(place, tools[0].entries)
+    tools[0].summary = lambda place, around: cache_total(place, tools[0].entries)
     assert run("status")[1].splitlines()[3].split()[:3] == ["total", "49", "kB"]
 
 
@@ -837,7 +845,7 @@ def test_a_plan_in_which_nothing_goes_does_not_invite_to_do_it(run, tools):
     ]
     status, out, _ = run("clean", "-n")
     assert status == 0
-    assert out.splitlines()[-1] == "Nothing would be removed."
+    assert out.splitlines()[-1] == "Nothing changed: all of it is kept."
 
 
 @pytest.mark.parametrize("dry", [["-n"], ["-y"]])
@@ -852,7 +860,13 @@ def test_a_size_that_cannot_be_reached_is_said_with_what_is_left(run, tools, dry
 def test_a_size_that_nothing_can_go_for_is_said_too(run, tools):
     tools[0].entries, tools[1].entries = [entry("demo", "1.0", pinned="in use")], []
     status, out, err = run("clean", "--to", "5kB")
-    assert (status, out) == (0, "Nothing to clean.\n")
+    assert (status, out) == (
+        0,
+        (
+            "Nothing found: no superseded layout, stale temporary file, orphan or expired page, "
+            "and nothing for --to 5kB.\n"
+        ),
+    )
     assert "12 kB would be left" in err
     assert "would be left" not in run("clean", "--to", "50kB")[2]
 
@@ -869,7 +883,7 @@ def test_a_program_that_shares_the_caches_of_another_is_known_by_its_own_name(
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["where", asked]) == 0
-    assert f"{tool}: nothing of it is here." in capsys.readouterr().err
+    assert f"{tool}: not found on this machine." in capsys.readouterr().err
     assert main(["list", "--tool", asked]) == 0
 
 

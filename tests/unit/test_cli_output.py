@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from entrepot.caches.records import rfc3339
 from entrepot.cli.output import (
     Encoded,
     Meter,
@@ -15,7 +16,6 @@ from entrepot.cli.output import (
     encoded,
     exit_status,
     explained,
-    rfc3339,
     wants_color,
 )
 from entrepot.errors import (
@@ -130,10 +130,25 @@ def test_json_replaces_the_text_and_holds_the_warnings():
     assert stderr.getvalue() == ""
 
 
-def test_an_error_is_a_sentence_and_a_fix_on_stderr():
+def test_only_a_command_that_repairs_is_called_a_fix():
+    out, _, stderr = make()
+    out.error(ConfigError("what and why", hint="look there", fix="entrepot config --mend"))
+    out.warn("a", "odd", "entrepot clean")
+    out.warn("b", "odd", hint="did you mean 'store'?")
+    assert [line for line in stderr.getvalue().splitlines() if "odd" not in line][1:] == [
+        "fix: entrepot config --mend",
+        "fix: entrepot clean",
+        "hint: did you mean 'store'?",
+    ]
+    as_json, stdout, _ = make(as_json=True, command="list")
+    as_json.error(ConfigError("what", fix="entrepot config --mend"))
+    assert json.loads(stdout.getvalue())["error"]["fix"] == "entrepot config --mend"
+
+
+def test_an_error_is_a_sentence_and_a_hint_on_stderr():
     out, stdout, stderr = make()
     assert out.error(UsageError("what and why", hint="entrepot --help")) == 2
-    assert stderr.getvalue() == "error: what and why\nfix: entrepot --help\n"
+    assert stderr.getvalue() == "error: what and why\nhint: entrepot --help\n"
     assert stdout.getvalue() == ""
 
 

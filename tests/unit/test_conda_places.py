@@ -117,10 +117,10 @@ def test_without_any_sign_of_a_tool_nothing_is_said(tmp_path):
 
 def test_the_defaults_in_order_with_the_first_writable_one(lab):
     first, second = conda.places(lab.around)
-    assert (first.path, first.label, first.exists) == (lab.cache, "first writable", True)
+    assert (first.path, first.label, first.exists) == (lab.cache, "new packages go here", True)
     assert (second.path, second.label, second.exists) == (
         lab.home / ".conda/pkgs",
-        "number 2",
+        "searched second",
         False,
     )
     assert [layer.wins for layer in first.layers] == [True]

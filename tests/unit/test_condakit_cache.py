@@ -22,8 +22,8 @@ import pytest
 
 from conda_lab import LATER, Lab, contents
 from entrepot.cache_root import Root
-from entrepot.caches.inventory import is_unused
-from entrepot.caches.removal import Wish, plan_cleaning
+from entrepot.caches.removal import Requirement, plan_cleaning
+from entrepot.caches.selection import is_unused
 from entrepot.ports.tool import Kind
 from entrepot.tools.condakit.folder import FRESH
 from entrepot.tools.condakit.running import is_client
@@ -37,10 +37,10 @@ def lab(tmp_path) -> Lab:
     return Lab(tmp_path)
 
 
-def clean(lab: Lab, **wish: object):
+def clean(lab: Lab, **wanted: object):
     """Plan and carry out, as the command does."""
     entries = lab.entries()
-    plan = plan_cleaning(entries, Wish(**wish), now=time.time() + LATER)
+    plan = plan_cleaning(entries, Requirement(**wanted), now=time.time() + LATER)
     return plan, lab.tool().remove(plan.entries, lab.around)
 
 

@@ -230,7 +230,7 @@ def test_only_what_was_asked_for_changes(change, before, after):
         (lambda t: with_scalar(t, K, "x"), "pkgs_dirs:\n  - /a\n", "a list"),
         (lambda t: without_key(t, "y"), "x: 1\n", "not set"),
         (lambda t: with_item(t, K, "/n"), "pkgs_dirs: *x\n", "broken"),
-        (lambda t: with_item(t, K, "/n"), "x: &a [/a]\npkgs_dirs: *a\n", "no list"),
+        (lambda t: with_item(t, K, "/n"), "x: &a [/a]\npkgs_dirs: *a\n", "not a list"),
         (lambda t: with_item(t, K, "/a", "last"), FULL, "hides it from conda"),
         (
             lambda t: without_item(t, K, "/b"),
@@ -397,7 +397,7 @@ def test_a_broken_file_is_named_and_mended(settings, tmp_path):
     assert why.startswith("3:")
     with pytest.raises(ConfigError, match="line 3"):
         settings.set("pkgs_dirs.prepend", "/n")
-    assert settings.mend() == [(path, ["line 3: blanks for the tab"])]
+    assert settings.mend() == [(path, ["replaced the tab in line 3 by blanks"])]
     assert settings.get("pkgs_dirs") == "/a"
     assert not settings.problems()
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from conda_lab import LATER, Lab, contents
-from entrepot.caches.inventory import Filter, is_unused
-from entrepot.caches.removal import Wish, plan_cleaning, plan_removal
+from entrepot.caches.removal import Requirement, plan_cleaning, plan_removal
+from entrepot.caches.selection import Filter, is_unused
 from entrepot.ports.tool import Kind
 from entrepot.tools.condakit.known import environments, survey
 from entrepot.tools.condakit.roots import read_registered
@@ -43,15 +43,15 @@ def assert_nothing_is_unused(lab: Lab, *named: str) -> None:
     assert len(unpacked) == 2
     assert not any(map(is_unused, entries))
     for wish in (
-        Wish(),
-        Wish(unused=True),
-        Wish(everything=True, force=True),
-        Wish(older_s=1.0),
-        Wish(to_bytes=0),
+        Requirement(),
+        Requirement(unused=True),
+        Requirement(everything=True, force=True),
+        Requirement(older_s=1.0),
+        Requirement(to_bytes=0),
     ):
         plan = plan_cleaning(entries, wish, now=time.time() + LATER)
         assert not [entry for entry in plan.entries if entry.kind is Kind.UNPACKED]
-    plan = plan_cleaning(entries, Wish(unused=True), now=time.time() + LATER)
+    plan = plan_cleaning(entries, Requirement(unused=True), now=time.time() + LATER)
     assert [entry.key for entry, _ in plan.staying] == [entry.key for entry in unpacked]
     assert all(name in why for name in named for _, why in plan.staying)
     assert not plan_removal(
@@ -237,7 +237,7 @@ def assert_nothing_is_unused_or_linked(lab: Lab, record: Path) -> None:
     entries = lab.entries()
     assert not any(map(is_unused, entries))
     assert str(record) in lab.entry("other-1.0-h0_0").pinned
-    plan = plan_cleaning(entries, Wish(everything=True, force=True), now=time.time() + LATER)
+    plan = plan_cleaning(entries, Requirement(everything=True, force=True), now=time.time() + LATER)
     before = contents(lab.home / "env")
     lab.tool().remove(plan.entries, lab.around, force=True)
     assert (lab.cache / "demo-1.0-h0_0").exists()
@@ -275,7 +275,7 @@ def test_what_cannot_be_read_when_the_removal_comes_keeps_everything(lab):
 
 def test_archives_still_go_when_environments_are_not_known(lab):
     os.mkfifo(register(lab))
-    plan = plan_cleaning(lab.entries(), Wish(everything=True), now=time.time() + LATER)
+    plan = plan_cleaning(lab.entries(), Requirement(everything=True), now=time.time() + LATER)
     assert {entry.kind for entry in plan.entries} == {Kind.ARCHIVE}
 
 

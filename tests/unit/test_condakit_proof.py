@@ -15,7 +15,7 @@ import pytest
 
 from conda_lab import LATER, Lab, contents
 from entrepot.caches.inventory import scan_all
-from entrepot.caches.removal import Wish, plan_cleaning
+from entrepot.caches.removal import Requirement, plan_cleaning
 from entrepot.ports.tool import Kind, Place, Surroundings, Tool
 from entrepot.tools.conda.tool import tool as conda
 from entrepot.tools.mamba.tool import tool as mamba
@@ -274,7 +274,7 @@ def test_a_log_or_a_package_makes_a_cache_and_only_what_is_proved_goes(lab, tmp_
     around = setting(lab, CONDA_PKGS_DIRS=folder)
     found = conda(now=later)
     entries = [entry for entry in scan_all([found], around) if entry.place == folder]
-    plan = plan_cleaning(entries, Wish(everything=True), now=later())
+    plan = plan_cleaning(entries, Requirement(everything=True), now=later())
     assert {entry.key for entry in plan.entries if entry.kind is not Kind.PAGE} == (
         set() if mark == "log" else {package.name}
     )
@@ -290,7 +290,7 @@ def test_rattlers_lock_makes_a_cache_of_its_packages(lab, tmp_path):
     places = [place for place in rattler().places(around) if place.path == folder]
     assert [place.exists for place in places] == [True]
     plan = plan_cleaning(
-        list(scan_all([rattler(now=later)], around)), Wish(everything=True), now=later()
+        list(scan_all([rattler(now=later)], around)), Requirement(everything=True), now=later()
     )
     assert plan.entries == []
 
@@ -303,7 +303,7 @@ def test_an_index_of_rattlers_goes_by_its_state_and_no_file_by_its_name(lab, tmp
     )
     around = setting(lab, PIXI_CACHE_REPODATA_DIR=folder)
     plan = plan_cleaning(
-        list(scan_all([rattler(now=later)], around)), Wish(everything=True), now=later()
+        list(scan_all([rattler(now=later)], around)), Requirement(everything=True), now=later()
     )
     assert [entry.key for entry in plan.entries] == ["01234567"]
     assert (folder / "20240101.json").exists()
@@ -318,6 +318,6 @@ def test_a_leaf_of_mambas_layout_is_a_cache_by_its_own_log(lab, tmp_path):
     somebodys(lab.cache / "https/mine")
     entries = list(scan_all([mamba(now=later)], lab.around))
     assert {entry.project for entry in entries if entry.project} == {"demo"}
-    plan = plan_cleaning(entries, Wish(everything=True), now=later())
+    plan = plan_cleaning(entries, Requirement(everything=True), now=later())
     assert all(leaf in entry.paths[0].parents for entry in plan.entries)
     assert len(plan.entries) == 2

@@ -285,7 +285,7 @@ def test_the_users_own_tool_solves_the_quickest_first_and_else_py_rattler(tmp_pa
         "conda", str(tmp_path / "conda")
     )
     assert solver(around(PATH=""), has_rattler=True).name == "py-rattler"
-    with pytest.raises(UsageError, match="must be solved"):
+    with pytest.raises(UsageError, match="needs a solver"):
         solver(around(), has_rattler=False)
 
 

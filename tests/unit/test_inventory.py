@@ -9,18 +9,8 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from entrepot.caches import inventory
-from entrepot.caches.inventory import (
-    Filter,
-    Sum,
-    duplicates,
-    holding,
-    matcher,
-    ordered,
-    scan_all,
-    version_order,
-    versions,
-    wasted,
-)
+from entrepot.caches.inventory import Sum, cache_total, duplicates, scan_all, versions, wasted
+from entrepot.caches.selection import Filter, matcher, ordered, version_order
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Kind, Place, Surroundings
 from entries import NOW, FakeTool, entry
@@ -135,7 +125,7 @@ def test_a_holding_sums_up_by_group_and_names_its_litter():
         entry(kind=Kind.TEMP, litter="stale temporary"),
         entry(kind=Kind.TEMP, litter="stale temporary", pinned="in use"),
     ]
-    held = holding(Place("pip", Path("/c/pip"), ()), entries)
+    held = cache_total(Place("pip", Path("/c/pip"), ()), entries)
     assert list(held.groups) == ["downloads", "built", "temp"]
     assert held.groups["downloads"].entries == 2
     assert held.total.freeable == 3 * 12_288

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.caches.inventory import Filter, ordered
 from entrepot.caches.listing import Lines, by, lines_of, picked, summed, together, unpacked
+from entrepot.caches.selection import Filter, ordered
 from entrepot.ports.tool import Entry, Kind
 
 DAY = 86_400.0

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.caches.inventory import holding
-from entrepot.caches.own import OwnCache, finish, read_object
+from entrepot.caches.inventory import cache_total
+from entrepot.caches.opened_store import finish, read_object
+from entrepot.caches.own import OwnCache
 from entrepot.errors import ProtocolMisuse
 from entrepot.ports.tool import Kind, Layer, Surroundings
 from entrepot.serving.transfer import TransferState
@@ -106,7 +107,7 @@ def test_a_shared_body_is_freed_only_with_its_last_head(world, cache, around):
     one, two = scan(cache, around)
     head = head_disk(world, one.key)
     assert one.freeable == two.freeable == head
-    whole = holding(cache.places(around)[0], [one, two])
+    whole = cache_total(cache.places(around)[0], [one, two])
     assert whole.total.disk == whole.total.freeable == 12_288 + 2 * head
     assert (whole.total.size, whole.total.files) == (10_000, 3)
     before = objects_disk(world)
@@ -158,7 +159,7 @@ def test_the_summary_agrees_with_a_scan(world, cache, around, linked):
     flights.mkdir(exist_ok=True)
     (flights / f"{A}.part").write_bytes(b"y" * 5000)
     place = cache.places(around)[0]
-    quick, slow = cache.summary(place, around), holding(place, cache.scan(place, around))
+    quick, slow = cache.summary(place, around), cache_total(place, cache.scan(place, around))
     assert quick.groups.keys() - {"other"} == slow.groups.keys() == {"downloads", "pages", "temp"}
     for name in slow.groups:
         for what in ("entries", "files", "size", "disk", "freeable", "used"):

@@ -6,8 +6,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.caches.inventory import Filter
-from entrepot.caches.listing import forms_of, joined, line, lined, lines_of
+from entrepot.caches.listing import line, lined, lines_of
+from entrepot.caches.selection import ordered
 from entrepot.redaction import redacted_url
 from entrepot.tools.pip.cache import http_rows
 from entrepot.tools.pip.httpentry import key_of
@@ -27,7 +27,7 @@ from entrepot.tools.pip.rows import (
     measured,
     stamp,
 )
-from entries import NOW, entry
+from entries import entry
 
 NAME = "0123456789abcdef" * 3 + "01234567"
 TIMES = st.integers(-(2**33), 2**33)
@@ -138,15 +138,6 @@ ENTRIES = st.lists(
 ).map(lambda found: [replace(each, key=str(number)) for number, each in enumerate(found)])
 
 
-@given(ENTRIES, st.integers(0, 8), st.sampled_from(["name", "size", "age"]))
-def test_entries_worked_on_in_two_parts_come_out_as_from_one(entries, cut, order):
-    work = forms_of(Filter(older_s=86_400.0), order, lambda each: each.key, now=NOW)
-    apart, total = joined([work(entries[:cut]), work(entries[cut:])])
-    whole, sum_of_all = joined([work(entries)])
-    assert (apart, total.bare()) == (whole, sum_of_all.bare())
-
-
 @given(ENTRIES)
 def test_lines_are_ordered_by_name_as_entries_are(entries):
-    found, _ = joined([forms_of(Filter(), "name", line, now=NOW)(entries)])
-    assert lined(found).keys == lines_of(entries).keys
+    assert lined(map(line, ordered(entries, "name"))).keys == lines_of(entries).keys

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import msgpack
@@ -526,3 +527,18 @@ def test_a_cache_that_is_not_there_has_no_entries(tmp_path):
     world = around(tmp_path, UV_CACHE_DIR=str(tmp_path / "none"))
     tool = UvTool(tmp_path / "state")
     assert not list(tool.scan(tool.places(world)[0], world))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root owns it")
+def test_a_cache_that_root_left_can_be_taken_back_and_nothing_else(tmp_path):
+    cache = tmp_path / "uv cache; rm x"
+    (cache / "folder").mkdir(parents=True)
+    user = Surroundings({"UV_CACHE_DIR": str(cache)}, tmp_path, tmp_path, euid=4711)
+    assert "chown" not in places(user)[0].why_not, "no cache of uv's: it may be any directory"
+    (cache / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
+    assert f"or: sudo chown -R 4711 '{cache}'" in places(user)[0].why_not
+    above = replace(user, environ={"UV_CACHE_DIR": str(cache / "sub")})
+    assert "chown" not in places(above)[0].why_not
+    os.chown(cache, 4712, 4712)
+    assert "may not write to it" in places(user)[0].why_not
+    assert "chown" not in places(user)[0].why_not

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import clients
-from entrepot.caches.inventory import is_unused
-from entrepot.caches.removal import Wish, plan_cleaning
+from entrepot.caches.removal import Requirement, plan_cleaning
+from entrepot.caches.selection import is_unused
 from entrepot.ports.tool import Entry, Surroundings
 from entrepot.tools.uv.environments import remember, remembered
 from entrepot.tools.uv.tool import UvTool
@@ -71,13 +71,13 @@ class Made:
         assert len(entries) == 2
         assert not any(map(is_unused, entries))
         for wish in (
-            Wish(),
-            Wish(unused=True),
-            Wish(everything=True, force=True),
-            Wish(to_bytes=0),
+            Requirement(),
+            Requirement(unused=True),
+            Requirement(everything=True, force=True),
+            Requirement(to_bytes=0),
         ):
             assert plan_cleaning(entries, wish, now=time.time() + LATER_S).entries == []
-        plan = plan_cleaning(entries, Wish(unused=True), now=time.time() + LATER_S)
+        plan = plan_cleaning(entries, Requirement(unused=True), now=time.time() + LATER_S)
         assert plan.staying
         assert all(name in why for name in named for _, why in plan.staying)
         self.tool.remove([replace(entry, pinned="") for entry in entries], self.around, force=True)

@@ -1,6 +1,6 @@
 """What lies in the caches of every tool.
 
-Summed up for ``status``, picked out and ordered for ``list`` and the rest.
+Found by scans and summed up for ``status``; which of them are meant is told in ``selection.py``.
 
 Works on entries of ``ports/tool.py`` alone. Two entries of one place with the same
 ``extra["shares"]`` are made of the same file (the store's bodies, named by digest): removing one of
@@ -9,16 +9,14 @@ them gives nothing of it back, removing all of them gives it back once.
 
 from __future__ import annotations
 
-import fnmatch
-import re
+import os
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from entrepot.cache_root import foreign, mount_points, mounted
-from entrepot.caches.linked_files import linked_files
-from entrepot.errors import UsageError
+from entrepot.caches.selection import normalized, version_order
 from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings, Tool, texts_of
 
 T = TypeVar("T")
@@ -135,8 +133,30 @@ def has_other_names(entry: Entry) -> bool:
     return "linked" in entry.extra
 
 
+Inode = tuple[int, int]
+"""Device and number."""
+
+
+def linked_files(entry: Entry) -> Iterator[tuple[Inode, str, os.stat_result]]:
+    """The plain files of an entry that have other names too, each with its path.
+
+    What the store took over from pip's cache by a hard link is a file of both: two caches hold it
+    once. Only looked for where the entry says so. Directories of unpacked files are not looked
+    into: their tool has judged them.
+    """
+    if entry.kind is Kind.UNPACKED or entry.freeable >= entry.disk:
+        return
+    for path in entry.paths:
+        try:
+            found = os.lstat(path)
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+            yield (found.st_dev, found.st_ino), str(path), found
+
+
 @dataclass(frozen=True, slots=True)
-class Holding:
+class CacheTotal:
     """One cache directory and what lies in it."""
 
     place: Place
@@ -154,7 +174,7 @@ class Holding:
     directories."""
 
 
-def holding(place: Place, entries: Iterable[Entry]) -> Holding:
+def cache_total(place: Place, entries: Iterable[Entry]) -> CacheTotal:
     """Sum up the entries of one place."""
     total, groups, litter = Sum(), dict[str, Sum](), dict[str, Sum]()
     for entry in entries:
@@ -162,38 +182,120 @@ def holding(place: Place, entries: Iterable[Entry]) -> Holding:
         groups.setdefault(entry.kind.group, Sum()).add(entry)
         if entry.litter and not entry.pinned:
             litter.setdefault(entry.litter, Sum()).add(entry)
-    return Holding(place, total, {name: groups[name] for name in GROUPS if name in groups}, litter)
+    return CacheTotal(
+        place, total, {name: groups[name] for name in GROUPS if name in groups}, litter
+    )
 
 
-def packed(held: Holding) -> str:
-    """The sums of a holding as a line of text, for :func:`unpacked`."""
+def packed(held: CacheTotal) -> str:
+    """The sums of a cache as a line of text, for :func:`unpacked`."""
     import json  # noqa: PLC0415  (only for large caches)
 
-    def numbers(total: Sum) -> list[float | None]:
-        return [total.entries, total.files, total.size, total.disk, total.freeable, total.used]
-
     named = [
-        {name: numbers(each) for name, each in sums.items()} for sums in (held.groups, held.litter)
+        {name: each.bare() for name, each in sums.items()} for sums in (held.groups, held.litter)
     ]
-    return json.dumps([numbers(held.total), *named])
+    return json.dumps([held.total.bare(), *named])
 
 
-def unpacked(place: Place, text: str, counted: float) -> Holding | None:
-    """A holding from its text; ``None`` when it is none."""
+def unpacked(place: Place, text: str, counted: float) -> CacheTotal | None:
+    """Sums from their text; ``None`` when it is none."""
     import json  # noqa: PLC0415
 
-    def total(numbers: list[Any]) -> Sum:
-        entries, files, size, disk, freeable, used = numbers
+    def total(numbers: dict[str, Any]) -> Sum:
         whole = Sum()
-        whole.add_bare(entries, files=files, size=size, disk=disk, freeable=freeable, used=used)
+        whole.add_bare(**numbers)
         return whole
 
     try:
         whole, groups, litter = json.loads(text)
         named = [{name: total(each) for name, each in sums.items()} for sums in (groups, litter)]
-        return Holding(place, total(whole), named[0], named[1], counted)
+        return CacheTotal(place, total(whole), named[0], named[1], counted)
     except (ValueError, TypeError, AttributeError):
         return None
+
+
+MANY = 20_000
+"""Entries from which on a cache is not counted again each time."""
+COUNTED_S = 3600.0
+"""Seconds for which its sums are shown as they were counted."""
+FEW = 5_000
+"""Entries up to which :func:`stored_twice` looks."""
+
+
+def summed_up(
+    tool: Tool,
+    place: Place,
+    around: Surroundings,
+    entries: list[Entry],
+    *,
+    now: float,
+    again: bool = False,
+    meter: Progress | None = None,
+) -> CacheTotal:
+    """What one place holds, in the cheapest way there is.
+
+    By the tool itself where it needs no entries for it (``summary``), from the sums of a large
+    cache that was counted within the hour, or by a scan.
+
+    Args:
+        tool: whose place it is.
+        place: one that exists.
+        around: the world.
+        entries: those of a scan are added, while they are few.
+        now: seconds since the epoch.
+        again: count a large cache whenever it was counted last.
+        meter: told now and then.
+    """
+    if summary := getattr(tool, "summary", None):
+        held: CacheTotal = summary(place, around)
+        return held
+    sums = getattr(tool, "sums", None)
+    found = sums(place, around) if sums and not again else None
+    if found is not None and 0 <= now - found[0] <= COUNTED_S:
+        remembered = unpacked(place, found[1], found[0])
+        if remembered is not None:
+            return remembered
+    few: list[Entry] = []
+
+    def kept(scanned: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in scanned:
+            if len(few) <= FEW:
+                few.append(entry)
+            yield entry
+
+    held = cache_total(
+        place, withheld(place, around, kept(tool.scan(place, around, progress=meter)))
+    )
+    entries += few
+    keep = getattr(tool, "keep_sums", None)
+    if keep and held.total.entries >= MANY:
+        keep(place, around, packed(held))
+    return held
+
+
+def stored_twice(
+    tools: Iterable[Tool],
+    around: Surroundings,
+    holdings: Sequence[CacheTotal],
+    entries: Sequence[Entry],
+    *,
+    complain: Callable[[str, OSError], None] | None = None,
+) -> tuple[int, int, list[str]]:
+    """Bytes of files that several caches hold, how many files, and whose; only among few entries.
+
+    Args:
+        tools: whose caches the holdings are.
+        around: as the caches were looked at.
+        holdings: of all caches.
+        entries: of those that were scanned; what tools summed up themselves is scanned here.
+        complain: as for :func:`scan_all`.
+    """
+    if len(holdings) < 2 or sum(h.total.entries for h in holdings) > FEW:
+        return 0, 0, []
+    unscanned = [tool for tool in tools if hasattr(tool, "summary")]
+    groups = duplicates([*scan_all(unscanned, around, complain=complain), *entries])
+    owners = sorted({entry.tool for same in groups for entry in same})
+    return sum(wasted(same) for same in groups), len(groups), owners
 
 
 def scan_all(
@@ -230,46 +332,6 @@ def scan_all(
             else scan(place, around, progress=progress)
         )
         yield from _heard(tool, withheld(place, around, found), complain)
-
-
-def scan_in_parts(
-    tools: Iterable[Tool],
-    around: Surroundings,
-    work: Callable[[Iterable[Entry]], T],
-    *,
-    progress: Progress | None = None,
-    complain: Callable[[str, OSError], None] | None = None,
-) -> list[T]:
-    """What some work makes of all entries.
-
-    Of each place's, and of each half of a large cache's, in a process of its own.
-
-    Args:
-        tools: whose.
-        around: the world.
-        work: gives plain values (numbers, text, lists, tuples, dictionaries) and does no more than
-            that.
-        progress: told now and then.
-        complain: as for :func:`scan_all`.
-
-    Raises:
-        OSError: as :func:`scan_all`.
-    """
-    found: list[T] = []
-    around = around.for_one_look()
-    for tool, place in existing(tools, around):
-        in_parts = getattr(tool, "scan_in_parts", None)
-        if in_parts is None:
-            scanned = withheld(place, around, tool.scan(place, around, progress=progress))
-            found.append(work(_heard(tool, scanned, complain)))
-            continue
-        try:
-            found += in_parts(place, around, work, progress=progress)
-        except OSError as exc:
-            if complain is None:
-                raise
-            complain(tool.name, exc)
-    return found
 
 
 def withheld(place: Place, around: Surroundings, entries: Iterable[Entry]) -> Iterable[Entry]:
@@ -316,224 +378,8 @@ def existing(tools: Iterable[Tool], around: Surroundings) -> Iterator[tuple[Tool
                 yield tool, place
 
 
-# -- picking ---------------------------------------------------------------------------------------
-
-_FILENAME = re.compile(r"\.(whl|zip|conda|metadata|json|tar\.\w+|tgz|bz2)$")
-_PATTERN = re.compile(
-    r"\s*([A-Za-z0-9._*?-]*[A-Za-z0-9*?])\s*(?:\[[^\]]*\])?\s*((?:===|[=!~<>]=|[<>]).*)?"
-)
-_CLAUSE = re.compile(r"\s*(===|[=!~<>]=|[<>])\s*([\w*][\w.!+*-]*)\s*")
-
-
-def normalized(name: str) -> str:
-    """A project's name with runs of ``-``, ``_`` and ``.`` as one ``-``, in lower case (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def matcher(pattern: str) -> Callable[[Entry], bool]:
-    """A test for entries, made from what people type.
-
-    ``name``; ``name==1.*``; ``name>=2,<3``; a glob over project names; a file name or a glob over
-    file names (anything that ends like one). Versions are compared by PEP 440 where they follow it,
-    else only ``==`` and ``!=`` decide, as text.
-
-    Raises:
-        UsageError: none of these.
-    """
-    if _FILENAME.search(pattern):
-        return lambda entry: (
-            entry.filename is not None and fnmatch.fnmatchcase(entry.filename, pattern)
-        )
-    found = _PATTERN.fullmatch(pattern)
-    if found is None or not found[1]:
-        raise UsageError(
-            f"{pattern!r} is no pattern",
-            hint="NAME, 'NAME==1.*', 'NAME>=2,<3', or a glob like 'torch*'",
-        )
-    name = normalized(found[1])
-    fits = _version_test(found[2], pattern) if found[2] else None
-
-    def matches(entry: Entry) -> bool:
-        if entry.project is None or not fnmatch.fnmatchcase(normalized(entry.project), name):
-            return False
-        return fits is None or (entry.version is not None and fits(entry.version))
-
-    return matches
-
-
-def _version_test(text: str, pattern: str) -> Callable[[str], bool]:
-    # imported here: `list` without a version must not pay for it
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415
-    from packaging.version import InvalidVersion, Version  # noqa: PLC0415
-
-    clauses = [_CLAUSE.fullmatch(clause) for clause in text.split(",")]
-    if not all(clauses):
-        raise UsageError(
-            f"{pattern!r}: {text!r} is no version specifier",
-            hint="write it like '>=2,<3' or '==1.*'",
-        )
-    try:
-        specifiers: SpecifierSet | None = SpecifierSet(text)
-    except InvalidSpecifier:
-        specifiers = None
-    pairs = [(clause[1], clause[2]) for clause in clauses if clause]
-
-    def fits(version: str) -> bool:
-        try:
-            parsed = Version(version)
-        except InvalidVersion:
-            parsed = None
-        if parsed is not None and specifiers is not None:
-            return specifiers.contains(parsed, prereleases=True)
-        return all(_as_text(sign, version, wanted) for sign, wanted in pairs)
-
-    return fits
-
-
-def _as_text(sign: str, version: str, wanted: str) -> bool:
-    """One clause for a version that is not PEP 440's (conda allows more).
-
-    An ordering never holds.
-    """
-    equal = version == wanted or (wanted.endswith(".*") and (version + ".").startswith(wanted[:-1]))
-    return equal if sign in ("==", "===") else (not equal if sign == "!=" else False)
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which entries are meant; what is not set does not restrict."""
-
-    patterns: tuple[str, ...] = ()
-    kinds: frozenset[Kind] = frozenset()
-    older_s: float | None = None
-    """Unused for that many seconds; an entry whose last use is unknown is not older than anything.
-    """
-    stale: bool = False
-    unused: bool = False
-    used_by: frozenset[str] = frozenset()
-    """The names that tools may have for one environment that needs it."""
-
-    def names(self) -> frozenset[str] | None:
-        """The normalized projects that the patterns name.
-
-        ``None`` when one is a glob or a file name, or there is none.
-        """
-        found = [
-            _PATTERN.fullmatch(pattern)
-            for pattern in self.patterns
-            if not _FILENAME.search(pattern)
-        ]
-        named = [each[1] for each in found if each and not re.search(r"[*?\[]", each[1])]
-        return (
-            frozenset(map(normalized, named))
-            if named and len(named) == len(self.patterns)
-            else None
-        )
-
-    def apply(self, entries: Iterable[Entry], *, now: float) -> Iterator[Entry]:
-        """Those of the entries that are meant.
-
-        Raises:
-            UsageError: a pattern that is none.
-        """
-        tests = [matcher(pattern) for pattern in self.patterns]
-        for entry in entries:
-            if self.kinds and entry.kind not in self.kinds:
-                continue
-            if self.older_s is not None and not is_older(entry, self.older_s, now=now):
-                continue
-            if self.stale and entry.state != "stale":
-                continue
-            if self.unused and not is_unused(entry):
-                continue
-            if self.used_by and self.used_by.isdisjoint(entry.used_by):
-                continue
-            if not tests or any(test(entry) for test in tests):
-                yield entry
-
-
-def without_match(patterns: Sequence[str], found: Sequence[Entry]) -> list[str]:
-    """Those of several patterns that none of the entries which were found fits.
-
-    A misspelt name must not go unnoticed.
-    """
-    tests = [(pattern, matcher(pattern)) for pattern in patterns] if len(patterns) > 1 else []
-    return [pattern for pattern, fits in tests if not any(map(fits, found))]
-
-
-def is_older(entry: Entry, age_s: float, *, now: float) -> bool:
-    """Whether it was last used more than ``age_s`` seconds ago.
-
-    Never when its last use is not known.
-    """
-    return entry.used is not None and now - entry.used > age_s
-
-
-def is_unused(entry: Entry) -> bool:
-    """Whether it is something that environments link to, and none does."""
-    return entry.kind is Kind.UNPACKED and not entry.used_by and not entry.pinned
-
-
-Order = Literal["name", "size", "age"]
-
-
-def ordered(entries: Iterable[Entry], by: Order) -> list[Entry]:
-    """By name and version, by disk from the largest, or by last use from the longest ago (unknown first)."""
-    return sorted(entries, key=order_key(by))
-
-
-def order_key(by: Order) -> Callable[[Entry], tuple[Any, ...]]:
-    """What :func:`ordered` compares; plain values."""
-    if by == "size":
-        return lambda e: (-e.disk, e.project or "~", e.key)
-    if by == "age":
-        return lambda e: (e.used is not None, e.used or 0.0, e.project or "~", e.key)
-    return lambda e: (
-        e.project is None,
-        e.project or e.origin,
-        version_order(e.version),
-        e.tool,
-        e.filename or e.key,
-    )
-
-
-_WORDS = {
-    "dev": (0, 0, ""),
-    "c": (0, 1, "rc"),
-    "pre": (0, 1, "rc"),
-    "post": (2, 0, ""),
-    "r": (2, 0, ""),
-    "rev": (2, 0, ""),
-}
-"""Where a word stands to the end of a version, ``(1, ...)``, and to a further number, ``(3, ...)``.
-"""
-
-
-@lru_cache(maxsize=1 << 14)
-def version_order(version: str | None) -> tuple[tuple[int, int, str], ...]:
-    """A key that sorts versions the way people expect, pre-releases before their release.
-
-    No version comes first.
-
-    Good enough to order rows and to keep the newest: numbers compare as numbers, words as words.
-
-    >>> sorted(["1.10", "1.9", "1.10rc1", "2", "1.10.post1"], key=version_order)
-    ['1.9', '1.10rc1', '1.10', '1.10.post1', '2']
-    """
-    if version is None:
-        return ()
-    epoch, found, rest = version.lower().partition("+")[0].partition("!")
-    ranked: list[tuple[int, int, str]] = [(3, int(epoch) if found and epoch.isdigit() else 0, "")]
-    for piece in re.findall(r"\d+|[a-z]+", rest if found else epoch):
-        if piece.isdigit():
-            ranked.append((3, int(piece), ""))
-        else:
-            ranked.append(_WORDS.get(piece, (0, 1, piece)))
-    return (*ranked, (1, 0, version))
-
-
 def duplicates(entries: Iterable[Entry]) -> list[list[Entry]]:
-    """Groups of entries that hold the same distribution or archive more than once on disk, the largest waste first.
+    """Groups of entries that hold the same file more than once on disk, the largest waste first.
 
     The same: an equal file name of a wheel, sdist or archive, or an equal digest where the name is
     not known. Entries that share one file are not two.
@@ -555,7 +401,7 @@ def wasted(same: Sequence[Entry]) -> int:
 
 
 def _distinct(same: Iterable[Entry]) -> dict[object, int]:
-    """The files that some entries are, each once whatever names it has, and the bytes of disk that they are listed with."""
+    """The files of some entries, each once however many names it has, with its bytes of disk."""
     found: dict[object, int] = {}
     for entry in same:
         inode = next((inode for inode, _, _ in linked_files(entry)), None)

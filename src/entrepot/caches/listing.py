@@ -1,38 +1,35 @@
 """Entries as the lines of ``list``, in columns and in order.
 
-What the listing of a large cache is kept as.
-
-A hundred thousand objects take seconds to make, to sort and to write out; eight columns of them do
-not. Only what does not depend on the moment is in them, and only what the plain listing shows.
+The listing of a large cache is kept in this form. A hundred thousand entries take seconds to make,
+to sort and to write out; ten columns do not. They hold only what does not depend on the time of
+day, and only what the plain listing shows.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from operator import itemgetter
 from typing import Any
 
-from entrepot.caches.inventory import Filter, Order, Sum, order_key, version_order, withheld
+from entrepot.caches.inventory import Sum, withheld
+from entrepot.caches.selection import Filter, Order, version_order
 from entrepot.ports.tool import Entry, Place, Progress, Surroundings, Tool
 from entrepot.sizes import show_size
 
 UNPROVEN = "*"
-"""Stands behind the kind of what has no digest that its bytes could be checked against."""
+"""Stands behind the kind of an entry whose bytes could be compared with no checksum."""
 NEVER = float("-inf")
-"""The last use of what nobody knows it of."""
+"""The last use where it is not known."""
 MANY = 5_000
 """Entries of one place from which on its lines are kept."""
 KEPT_S = 86_400.0
 """Seconds for which they are good, when nothing changes."""
 BUSY_S = 600.0
 """The same when something is pinned, which may be for a moment only."""
-_FORM = b"lines 1\n"
-"""The start of packed lines; another one is not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,49 +54,17 @@ class Lines:
 
     def packed(self) -> bytes:
         """As bytes, for :func:`unpacked`."""
-        texts = (
-            self.keys,
-            self.names,
-            self.versions,
-            self.kinds,
-            self.tools,
-            self.sizes,
-            self.used_by,
-        )
-        columns = ["\n".join(column).encode("utf-8", "surrogatepass") for column in texts]
-        columns += [
-            array("q", self.disk).tobytes(),
-            array("q", self.freeable).tobytes(),
-            array("d", self.used).tobytes(),
-        ]
-        sizes = " ".join(str(len(column)) for column in columns)
-        return _FORM + f"{len(self.keys)} {sizes}\n".encode() + b"".join(columns)
+        return json.dumps([list(column) for column in _all(self)]).encode()
 
 
 def unpacked(data: bytes) -> Lines | None:
     """Lines from their bytes; ``None`` when they are not whole."""
-    end = data.find(b"\n", len(_FORM))
     try:
-        if not data.startswith(_FORM):
-            return None
-        count, *sizes = map(int, data[len(_FORM) : end].split())
-        at, pieces = end + 1, []
-        for size in sizes:
-            pieces.append(data[at : at + size])
-            at += size
-        texts: list[list[Any]] = [
-            piece.decode("utf-8", "surrogatepass").split("\n") if count else []
-            for piece in pieces[:7]
-        ]
-        numbers: list[list[Any]] = [
-            array("q", pieces[7]).tolist(),
-            array("q", pieces[8]).tolist(),
-            array("d", pieces[9]).tolist(),
-        ]
-    except (ValueError, IndexError):
+        columns = json.loads(data)
+        whole = len(columns) == len(Lines.__slots__) and len(set(map(len, columns))) == 1
+        return Lines(*columns) if whole else None
+    except (ValueError, TypeError):
         return None
-    whole = {*map(len, texts), *map(len, numbers)} == {count} and at == len(data)
-    return Lines(*texts, *numbers) if whole else None
 
 
 def kept_lines(
@@ -114,63 +79,15 @@ def kept_lines(
     lines = unpacked(data) if data else None
     if lines is not None:
         return lines
+    entries = withheld(place, around, tool.scan(place, around, progress=progress))
     if not keep:
-        return withheld(place, around, tool.scan(place, around, progress=progress))
-    parts = tool.scan_in_parts(place, around, _part, progress=progress)  # type: ignore[attr-defined]
-    lines = together([Lines(*columns) for columns, _ in parts])
-    if len(lines.keys) >= MANY:
-        keep(
-            place,
-            around,
-            now + (BUSY_S if any(pinned for _, pinned in parts) else KEPT_S),
-            lines.packed(),
-        )
+        return entries
+    whole = list(entries)
+    lines = lines_of(whole)
+    if len(whole) >= MANY:
+        is_busy = any(entry.pinned for entry in whole)
+        keep(place, around, now + (BUSY_S if is_busy else KEPT_S), lines.packed())
     return lines
-
-
-def _part(entries: Iterable[Entry]) -> tuple[tuple[Sequence[Any], ...], bool]:
-    """Some of the entries as columns, and whether any is pinned."""
-    entries = list(entries)
-    return _all(lines_of(entries)), any(entry.pinned for entry in entries)
-
-
-Part = tuple[list[tuple[Any, Any]], dict[str, Any]]
-"""Some entries in a form that somebody wants, each behind the key that orders it, and their sum:
-plain values."""
-
-
-def forms_of(
-    wanted: Filter, order: Order, form: Callable[[Entry], Any], *, now: float
-) -> Callable[[Iterable[Entry]], Part]:
-    """Work for :func:`.inventory.scan_in_parts`: those that a filter means, in a form.
-
-    For :func:`joined`.
-
-    Args:
-        wanted: which.
-        order: of the whole.
-        form: gives a plain value.
-        now: seconds since the epoch.
-    """
-    key = order_key(order)
-
-    def work(entries: Iterable[Entry]) -> Part:
-        total, found = Sum(), []
-        for entry in wanted.apply(entries, now=now):
-            total.add(entry)
-            found.append((key(entry), form(entry)))
-        return sorted(found, key=itemgetter(0)), total.bare()
-
-    return work
-
-
-def joined(parts: Iterable[Part]) -> tuple[list[Any], Sum]:
-    """The forms of all parts in their order, and the sum of all."""
-    found, total = [], Sum()
-    for forms, bare in parts:
-        found += forms
-        total.add_bare(**bare)
-    return [form for _, form in sorted(found, key=itemgetter(0))], total
 
 
 def lines_of(entries: Iterable[Entry]) -> Lines:
@@ -269,7 +186,7 @@ def _used_by(entry: Entry) -> str:
 
 
 def called(entry: Entry) -> str:
-    """What to call an entry in a table: its project, else whatever says most of it."""
+    """What to call an entry in a table: its project, else its file name, URL or key."""
     if entry.project or entry.filename or entry.origin:
         return entry.project or entry.filename or entry.origin
     location = entry.extra.get("location")
@@ -286,7 +203,7 @@ def _safe(text: str) -> str:
 
 
 def _key(entry: Entry) -> str:
-    """Text that sorts as :func:`.inventory.ordered` does by name."""
+    """Text that sorts as :func:`.selection.ordered` does by name."""
     first = "0" + entry.project if entry.project else "1" + entry.origin
     return _safe(
         f"{first} {_version_key(entry.version)} {entry.tool} {entry.filename or entry.key}"

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Literal
 
-from entrepot.caches.inventory import GROUPS, Holding, Sum, holding
+from entrepot.caches.inventory import GROUPS, CacheTotal, Sum, cache_total
+from entrepot.caches.opened_store import NAME, Loop, Opened, read_object
 from entrepot.caches.partial_downloads import remove_unfinished, unfinished
 from entrepot.digests import Digest
-from entrepot.errors import Busy, EntrepotError, ProtocolMisuse, StoreError
+from entrepot.errors import Busy, EntrepotError, StoreError
 from entrepot.fs import disk_of
 from entrepot.ownership import foreign_name, is_head_key, is_store
 from entrepot.ports.tool import (
@@ -34,61 +35,9 @@ from entrepot.ports.tool import (
     Surroundings,
 )
 
-if TYPE_CHECKING:  # `where` says where the store is without loading what reads it
-    from entrepot.ports.catalogue import Catalogue
-    from entrepot.ports.store import Store
+if TYPE_CHECKING:
+    from entrepot.caches.opened_store import Listed
 
-    class Listed(Protocol):
-        """One head as a listing of the catalogue gives it.
-
-        What ``list`` shows, without the response's fields.
-        """
-
-        @property
-        def key(self) -> str: ...  # noqa: D102
-        @property
-        def url(self) -> str: ...  # noqa: D102
-        @property
-        def kind(self) -> str: ...  # noqa: D102
-        @property
-        def project(self) -> str | None: ...  # noqa: D102
-        @property
-        def version(self) -> str | None: ...  # noqa: D102
-        @property
-        def filename(self) -> str | None: ...  # noqa: D102
-        @property
-        def size(self) -> int | None: ...  # noqa: D102
-        @property
-        def disk(self) -> int: ...  # noqa: D102
-        @property
-        def body(self) -> str | None: ...  # noqa: D102
-        @property
-        def used(self) -> float: ...  # noqa: D102
-        @property
-        def response_time(self) -> float: ...  # noqa: D102
-        @property
-        def proven(self) -> int: ...  # noqa: D102
-        @property
-        def status(self) -> int: ...  # noqa: D102
-
-    class Ledger(Catalogue, Protocol):
-        """A catalogue that can also list and sum up its rows without making heads of them."""
-
-        @property
-        def degraded(self) -> bool:
-            """Whether the disk refused: what is recorded now is forgotten with the process."""
-            ...
-
-        def listing(self) -> Iterator[Listed]:
-            """Every head known, light."""
-            ...
-
-        def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
-            """Kind -> a key of it, and heads, distinct bodies, bytes of content and of disk, last use."""
-            ...
-
-
-NAME = "entrepot"
 
 FEW = 5_000
 """Entries up to which :meth:`OwnCache.summary` looks at every body."""
@@ -99,54 +48,6 @@ the common file systems."""
 
 
 READ_ONLY = "the file system is read-only"
-
-T = TypeVar("T")
-
-
-def finish(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never really waits.
-
-    Raises:
-        ProtocolMisuse: it wanted to wait, for which there is no event loop here.
-    """
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        value: T = done.value
-        return value
-    coroutine.close()
-    raise ProtocolMisuse("a store that waits was used where there is no event loop")
-
-
-class Loop:
-    """An event loop for deletions, made at the first one. A context manager."""
-
-    def __init__(self) -> None:
-        self._runner: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._runner is not None:
-            self._runner.close()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine, waited for."""
-        if self._runner is None:
-            import asyncio  # noqa: PLC0415  (not for those who only look)
-
-            self._runner = asyncio.Runner()
-        value: T = self._runner.run(coroutine)
-        return value
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The store and its catalogue, open."""
-
-    store: Store
-    ledger: Ledger
 
 
 def _no_store(path: Path) -> str:
@@ -361,8 +262,8 @@ class OwnCache:
                 self._head_disk = (path.stat().st_blocks + path.parent.stat().st_blocks) * 512
         return self._head_disk
 
-    def summary(self, place: Place, around: Surroundings) -> Holding:
-        """What :func:`~entrepot.caches.inventory.holding` makes of a scan, without making the entries: for ``status``."""
+    def summary(self, place: Place, around: Surroundings) -> CacheTotal:
+        """What :func:`~entrepot.caches.inventory.cache_total` makes of a scan, without making the entries: for ``status``."""
         del around
         tallies = self._open().ledger.tallies()
         head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
@@ -381,7 +282,7 @@ class OwnCache:
                     freeable=freeable,
                 )
         partials = unfinished(self._root, place, self._open().store, self._now())
-        found = holding(
+        found = cache_total(
             place, (replace(partial, pinned=refusal or partial.pinned) for partial in partials)
         )
         for name, partial in found.groups.items():
@@ -391,7 +292,7 @@ class OwnCache:
         for each in (total, groups.setdefault(Kind.OTHER.group, Sum())):
             each.add_bare(0, files=0, size=0, disk=overhead, used=None, freeable=0)
         named = {name: groups[name] for name in GROUPS if name in groups}
-        return Holding(
+        return CacheTotal(
             place, total, named, found.litter, linked=sum(linked.values()), overhead=overhead
         )
 
@@ -511,17 +412,6 @@ class OwnCache:
         from entrepot.caches.verify import verify_store  # noqa: PLC0415
 
         yield from verify_store(self._open(), repair=repair, progress=progress)
-
-
-def read_object(store: Store, key: str) -> bytes | None:
-    """A small object's bytes; ``None`` if there is none."""
-    blob = store.open(key)
-    if blob is None:
-        return None
-    try:
-        return blob.read(0, blob.size)
-    finally:
-        blob.close()
 
 
 def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> tuple[int, int]:

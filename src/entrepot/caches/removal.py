@@ -13,23 +13,21 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from entrepot.caches.inventory import (
-    Filter,
+    Inode,
     Sum,
     has_other_names,
-    is_older,
-    is_unused,
-    normalized,
+    linked_files,
     share_key,
     shared_disk,
-    version_order,
 )
-from entrepot.caches.linked_files import Names
+from entrepot.caches.selection import Filter, is_older, is_unused, normalized, version_order
+from entrepot.fs import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, Tool
 from entrepot.sizes import show_size
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Requirement:
     """What ``clean`` was asked for; litter always goes."""
 
     everything: bool = False
@@ -110,47 +108,47 @@ def plan_removal(
     return plan
 
 
-def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float) -> Plan:
-    """A plan for ``clean``: litter, and what the wish adds to it.
+def plan_cleaning(entries: Sequence[Entry], wanted: Requirement, *, now: float) -> Plan:
+    """A plan for ``clean``: litter, and what was asked for besides.
 
     ``to_bytes`` comes last: after all else the least recently used go until the rest fits; what
     nobody knows the last use of goes first.
     """
     plan = Plan()
     chosen: dict[int, str] = {}
-    old_versions = _superseded(entries, wish.keep_latest)
+    old_versions = _superseded(entries, wanted.keep_latest)
     for number, entry in enumerate(entries):
-        reason = entry.litter or _reason(entry, wish, number in old_versions, now=now)
-        if not reason or not _is_meant(entry, wish):
+        reason = entry.litter or _reason(entry, wanted, number in old_versions, now=now)
+        if not reason or not _is_meant(entry, wanted):
             continue
-        if _stays(entry, wish):
+        if _stays(entry, wanted):
             plan.staying.append((entry, entry.pinned))
         else:
             chosen[number] = reason
     account = _Account(entries).take(entries[number] for number in chosen)
-    if wish.to_bytes is not None:
-        _shrink(entries, chosen, wish, account)
+    if wanted.to_bytes is not None:
+        _shrink(entries, chosen, wanted, account)
         plan.left = account.held
     plan.going = [(entries[number], reason) for number, reason in chosen.items()]
     plan.freed = account.freed
     return plan
 
 
-def _is_meant(entry: Entry, wish: Wish) -> bool:
-    return not wish.kinds or entry.kind in wish.kinds
+def _is_meant(entry: Entry, wanted: Requirement) -> bool:
+    return not wanted.kinds or entry.kind in wanted.kinds
 
 
-def _stays(entry: Entry, wish: Wish) -> bool:
-    return bool(entry.pinned) and not (wish.force and entry.yields)
+def _stays(entry: Entry, wanted: Requirement) -> bool:
+    return bool(entry.pinned) and not (wanted.force and entry.yields)
 
 
-def _reason(entry: Entry, wish: Wish, is_old_version: bool, *, now: float) -> str:
-    if wish.everything:
+def _reason(entry: Entry, wanted: Requirement, is_old_version: bool, *, now: float) -> str:
+    if wanted.everything:
         return entry.kind.group
-    if wish.older_s is not None and is_older(entry, wish.older_s, now=now):
-        return f"{entry.kind.group} unused for {max(1, round(wish.older_s / 86_400))} days"
+    if wanted.older_s is not None and is_older(entry, wanted.older_s, now=now):
+        return f"{entry.kind.group} unused for {max(1, round(wanted.older_s / 86_400))} days"
     # what is pinned stays, and is shown with its reason
-    if wish.unused and is_unused(replace(entry, pinned="")):
+    if wanted.unused and is_unused(replace(entry, pinned="")):
         return "unpacked, no environment links to it"
     if is_old_version:
         return "older versions"
@@ -158,7 +156,7 @@ def _reason(entry: Entry, wish: Wish, is_old_version: bool, *, now: float) -> st
 
 
 def _superseded(entries: Sequence[Entry], keep: int | None) -> frozenset[int]:
-    """Positions of the entries whose version is not among the newest ``keep`` of its project in its cache."""
+    """Positions of entries not among the ``keep`` newest versions of their project and cache."""
     if keep is None:
         return frozenset()
     versions: dict[tuple[str, str, str], set[str]] = {}
@@ -180,6 +178,52 @@ def _project(entry: Entry) -> tuple[str, str, str]:
     return entry.tool, str(entry.place), normalized(entry.project or "")
 
 
+class _LinkedNames:
+    """The names that files have in some entries, and what is freed while entries go one by one.
+
+    Args:
+        entries: all there are.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._names: dict[Inode, set[str]] = {}
+        self._gone: dict[Inode, set[str]] = {}
+        self.counted_again = 0
+        """Bytes of disk that are in the sizes of several entries although they are on the disk
+        once."""
+        for entry in entries:
+            for inode, path, found in linked_files(entry):
+                names = self._names.setdefault(inode, set())
+                self.counted_again += disk_of(found) if names and path not in names else 0
+                names.add(path)
+
+    def gone(self, entry: Entry) -> tuple[int, int]:
+        """Bytes of an entry's linked files that lost every name, and that the caches still name."""
+        freed = held = 0
+        for inode, _, found in linked_files(entry):
+            gone = self._gone.get(inode, set())
+            freed += disk_of(found) if len(gone) == found.st_nlink else 0
+            held += disk_of(found) if self._names.get(inode, set()) - gone else 0
+        return freed, held
+
+    def drop(self, entry: Entry) -> tuple[int, int]:
+        """Let an entry go.
+
+        Returns:
+            Bytes of disk that are freed because it has the last names of files that others had
+            names of, and bytes of its size that the caches hold still, under other names.
+        """
+        freed = held = 0
+        for inode, path, found in linked_files(entry):
+            gone = self._gone.setdefault(inode, set())
+            if path in gone:
+                continue
+            gone.add(path)
+            freed += disk_of(found) if len(gone) == found.st_nlink else 0
+            held += disk_of(found) if self._names.get(inode, set()) - gone else 0
+        return freed, held
+
+
 class _Account:
     """What the caches hold and what the disk gets back, while entries go one by one.
 
@@ -197,7 +241,7 @@ class _Account:
             total.add(entry)
             if key := share_key(entry):
                 self._sharers[key] = self._sharers.get(key, 0) + 1
-        self._names = Names(entries)
+        self._names = _LinkedNames(entries)
         self.held = total.disk - self._names.counted_again
         """Bytes of disk that the caches hold, as ``status`` counts them, a store's ``overhead``
         left out."""
@@ -221,9 +265,9 @@ class _Account:
         return self
 
     def share_of(self, entry: Entry) -> tuple[int, int]:
-        """Bytes of disk that an entry which has gone gave back, and by which the caches hold less.
+        """What an entry that has gone gave back, alone or with others: bytes of disk.
 
-        What it shared counts where all that shared it have gone.
+        And the bytes by which the caches hold less.
         """
         freed, held = self._names.gone(entry)
         key, body = share_key(entry), shared_disk(entry)
@@ -239,20 +283,21 @@ def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
 
 
 def _shrink(
-    entries: Sequence[Entry], chosen: dict[int, str], wish: Wish, account: _Account
+    entries: Sequence[Entry], chosen: dict[int, str], wanted: Requirement, account: _Account
 ) -> None:
-    """Choose least recently used entries until the caches hold at most ``wish.to_bytes``, no more.
+    """Choose least recently used entries until the caches hold at most ``wanted.to_bytes``.
 
     What frees at least half of its size goes first. The rest, what environments hold by hard links
     most of all, costs a download and gives the disk little or nothing back: it goes only where the
     size is reached by that.
     """
-    to_bytes = wish.to_bytes or 0
+    to_bytes = wanted.to_bytes or 0
     reason = f"least recently used, to get down to {show_size(to_bytes)}"
-    may_go = (
-        n for n, entry in enumerate(entries) if _is_meant(entry, wish) and not _stays(entry, wish)
-    )
-    able = [number for number in may_go if number not in chosen]
+    able = [
+        n
+        for n, entry in enumerate(entries)
+        if n not in chosen and _is_meant(entry, wanted) and not _stays(entry, wanted)
+    ]
     lowest = _Account(entries).take(entries[number] for number in (*chosen, *able))
     ranks = {number: _rank(entries[number], lowest) for number in able}
     for number in sorted(able, key=lambda n: (ranks[n], _last_use(entries[n]))):
@@ -274,7 +319,7 @@ def _last_use(entry: Entry) -> tuple[float, str]:
 
 
 def count_emptied(plan: Plan, tools: Iterable[Tool], progress: Progress | None = None) -> None:
-    """Count the directories that go with the last of their files, where a tool can say which (``emptied``)."""
+    """Count the directories that go with the last of their files, where a tool knows them."""
     for tool in tools:
         emptied = getattr(tool, "emptied", None)
         if emptied:

@@ -1,18 +1,19 @@
-"""Checking: every cache through the tool port, and entrepot's own store head by head and body by body.
+"""Checking: every cache through the tool port, and entrepot's own store head by head.
 
-What is wrong in the store is removed, never mended: all of it can be fetched again. Heads go before
+What is wrong in the store is removed, not repaired: all of it can be fetched again. Heads go before
 their body, so that no reader finds a head whose body is known to be bad.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from entrepot.cache_root import foreign
-from entrepot.caches.own import NAME, Loop, Opened, finish, read_object
+from entrepot.caches.opened_store import NAME, Loop, Opened, finish, read_object
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import Busy, FormatError, InvalidHead, StoreError
 from entrepot.ownership import is_body_key, is_head_key
@@ -25,8 +26,12 @@ CHUNK = 1 << 20
 LARGEST_HEAD = 1 << 20
 """Bytes that are read of a file that is no head by its name."""
 
+Within = Callable[[int], None]
+"""Told the position within one body."""
+
 SECRET_FIELDS = frozenset(
-    "authorization proxy-authorization cookie cookie2 set-cookie set-cookie2 authentication-info".split()
+    "authorization proxy-authorization authentication-info "
+    "cookie cookie2 set-cookie set-cookie2".split()
 )
 """Response fields, or request fields that ``Vary`` names, whose values are credentials."""
 
@@ -46,8 +51,8 @@ def verify_all(
             if place.path is not None and place.exists and place.path not in seen:
                 seen.add(place.path)
                 why = foreign(place.path, around.euid) if repair else ""
-                mends = repair and not why
-                found = tool.verify(place, around, repair=mends, full=full, progress=progress)
+                may_repair = repair and not why
+                found = tool.verify(place, around, repair=may_repair, full=full, progress=progress)
                 yield place, (_unrepaired(found, why) if why else found)
 
 
@@ -83,10 +88,10 @@ def verify_store(
         StoreUnavailable: the store cannot be read at all.
     """
     with Loop() as loop:
-        yield from _verify(opened, _Mending(opened, loop, repair), progress)
+        yield from _verify(opened, _Repair(opened, loop, repair), progress)
 
 
-def _verify(opened: Opened, mending: _Mending, progress: Progress | None) -> Iterator[Finding]:
+def _verify(opened: Opened, repairs: _Repair, progress: Progress | None) -> Iterator[Finding]:
     store = opened.store
     # Bodies are listed before heads: a body that comes in between is then in neither list, never a
     # false orphan.
@@ -94,7 +99,7 @@ def _verify(opened: Opened, mending: _Mending, progress: Progress | None) -> Ite
     for meta in store.list("heads"):
         known.heads.add(meta.key)
         if is_head_key(meta.key):
-            yield from _check_head(opened, meta.key, known, mending)
+            yield from _check_head(opened, meta.key, known, repairs)
         else:
             yield _strange(store, meta.key, "head")
             if meta.size <= LARGEST_HEAD:  # a body that it names is no orphan
@@ -106,29 +111,24 @@ def _verify(opened: Opened, mending: _Mending, progress: Progress | None) -> Ite
             progress(done, total, "bytes")
         heads = known.by_body.get(key, [])
         if finish(store.head(key)) is None:
-            pass  # removed since it was listed, by somebody else or with its head
+            pass  # removed since it was listed, by another process or with its head
         elif (digest := _digest_of(key)) is None:
             yield _strange(store, key, "body")
         elif heads or not _is_orphan(store, key, known):
-            yield from _check_body(
-                store, digest, heads, mending, _Offset(progress, done, total) if progress else None
-            )
+            within = partial(_report, progress, done, total) if progress else None
+            yield from _check_body(store, digest, heads, repairs, within)
         else:
             path = _path(store, key)
             finding = Finding(
-                NAME,
-                None,
-                "orphan-body",
-                f"no head names the body {_short(key)} ({meta.size} bytes)",
-                path,
+                NAME, None, "orphan-body", f"left-over body {_short(key)} ({meta.size} bytes)", path
             )
-            yield mending.remove_orphan(finding, key, known)
+            yield repairs.remove_orphan(finding, key, known)
         done += meta.size
     if progress:
         progress(total, total, "bytes")
 
 
-def _check_head(opened: Opened, key: str, known: _Known, mending: _Mending) -> Iterator[Finding]:
+def _check_head(opened: Opened, key: str, known: _Known, repairs: _Repair) -> Iterator[Finding]:
     store = opened.store
     raw = read_object(store, key)
     if raw is None:
@@ -138,13 +138,13 @@ def _check_head(opened: Opened, key: str, known: _Known, mending: _Mending) -> I
         head = Head.from_bytes(raw, key=key.rpartition("/")[2])
     except InvalidHead as exc:
         if _is_later(raw):
-            text = f"the head {_short(key)} was written by a later version of entrepot; it is left alone"
+            text = f"the head {_short(key)} was written by a later version of entrepot: left alone"
             yield Finding(NAME, None, "later-head", text, path)
-            # Its body is not to be taken for an orphan: whatever it may be, it is named somewhere
-            # in the text.
+            # Its body is not to be taken for an orphan: its name stands somewhere in the
+            # text.
             _claim(raw, key, known)
             return
-        yield mending.remove(
+        yield repairs.remove(
             Finding(
                 NAME,
                 None,
@@ -160,24 +160,24 @@ def _check_head(opened: Opened, key: str, known: _Known, mending: _Mending) -> I
         known.by_body.setdefault(body_key(head.body), []).append(key)
     if leak := leaked_credential(head):
         text = f"the head of {head.url.partition('?')[0]} holds a credential ({leak})"
-        yield mending.remove(Finding(NAME, entry, "credential", text, path), [key], head.body)
+        yield repairs.remove(Finding(NAME, entry, "credential", text, path), [key], head.body)
         return
     if head.body is None:
         return
     body = known.bodies.get(body_key(head.body)) or finish(store.head(body_key(head.body)))
     if body is None:
-        yield mending.remove(
+        yield repairs.remove(
             Finding(NAME, entry, "missing-body", f"the body of {head.url} is not there", path),
             [key],
         )
     elif head.response.size is not None and body.size != head.response.size:
         text = f"the body of {head.url} has {body.size} bytes, its head says {head.response.size}"
         # The body stays for its other heads; if it is what is wrong, hashing it finds that.
-        yield mending.remove(Finding(NAME, entry, "wrong-size", text, path), [key], head.body)
+        yield repairs.remove(Finding(NAME, entry, "wrong-size", text, path), [key], head.body)
 
 
 def _check_body(
-    store: Store, expected: Digest, heads: list[str], mending: _Mending, progress: _Offset | None
+    store: Store, expected: Digest, heads: list[str], repairs: _Repair, progress: Within | None
 ) -> Iterator[Finding]:
     key = body_key(expected)
     blob = store.open(key)
@@ -191,8 +191,9 @@ def _check_body(
         return
     entry = next((e for e in (_read_entry(store, head) for head in heads) if e), None)
     what = entry.filename or entry.origin if entry else f"a body of {blob.size} bytes"
-    text = f"{what}: the stored bytes are not those that were fetched (sha256 {actual.value[:12]}.., not {expected.value[:12]}..)"
-    yield mending.remove(
+    sums = f"sha256 {actual.value[:12]}.., not {expected.value[:12]}.."
+    text = f"{what}: damaged: checksum differs ({sums})"
+    yield repairs.remove(
         Finding(NAME, entry, "digest-mismatch", text, _path(store, key)),
         heads,
         expected,
@@ -200,7 +201,12 @@ def _check_body(
     )
 
 
-def _hashed(blob: Blob, algorithm: str, progress: _Offset | None) -> Digest:
+def _report(progress: Progress, start: int, total: int, position: int) -> None:
+    """Progress within one body as progress of the whole."""
+    progress(start + position, total, "bytes")
+
+
+def _hashed(blob: Blob, algorithm: str, progress: Within | None) -> Digest:
     hasher = Hasher([algorithm])
     position = 0
     while data := blob.read(position, CHUNK):
@@ -212,19 +218,7 @@ def _hashed(blob: Blob, algorithm: str, progress: _Offset | None) -> Digest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Offset:
-    """Progress within one body as progress of the whole."""
-
-    report: Progress
-    start: int
-    total: int
-
-    def __call__(self, position: int) -> None:
-        self.report(self.start + position, self.total, "bytes")
-
-
-@dataclass(frozen=True, slots=True)
-class _Mending:
+class _Repair:
     """Removes what was found, when that was asked for, and says so in the finding."""
 
     opened: Opened
@@ -240,32 +234,36 @@ class _Mending:
         damaged: bool = False,
     ) -> Finding:
         """Remove heads, and the body when it is damaged itself or nothing else names it."""
-        if not self.repair:
-            return finding
-        try:
-            with self.opened.store.hold(body_key(body) if body else heads[0], exclusive=True):
-                also = self.opened.ledger.heads_of(body) if body and damaged else []
-                gone = {head for head in (*heads, *also) if is_head_key(head)}
-                for key in gone:
-                    self.loop.run(self.opened.store.delete(key))
-                self.opened.ledger.forget(gone)
-                if body and (damaged or not self.opened.ledger.heads_of(body)):
-                    self.loop.run(self.opened.store.delete(body_key(body)))
-        except (StoreError, Busy) as exc:
-            return replace(finding, text=f"{finding.text}; it could not be removed: {exc.message}")
-        return replace(finding, repaired="removed")
+
+        def remove() -> None:
+            also = self.opened.ledger.heads_of(body) if body and damaged else []
+            gone = {head for head in (*heads, *also) if is_head_key(head)}
+            for key in gone:
+                self.loop.run(self.opened.store.delete(key))
+            self.opened.ledger.forget(gone)
+            if body and (damaged or not self.opened.ledger.heads_of(body)):
+                self.loop.run(self.opened.store.delete(body_key(body)))
+
+        return self._locked(finding, body_key(body) if body else heads[0], remove)
 
     def remove_orphan(self, finding: Finding, key: str, known: _Known) -> Finding:
-        """Remove a body that no head names, unless one does by now.
+        """Remove a body that no head names, unless one does meanwhile.
 
         Writers are shut out while it is looked at again.
         """
+
+        def remove() -> None:
+            if _is_orphan(self.opened.store, key, known):
+                self.loop.run(self.opened.store.delete(key))
+
+        return self._locked(finding, key, remove)
+
+    def _locked(self, finding: Finding, key: str, remove: Callable[[], None]) -> Finding:
         if not self.repair:
             return finding
         try:
             with self.opened.store.hold(key, exclusive=True):
-                if _is_orphan(self.opened.store, key, known):
-                    self.loop.run(self.opened.store.delete(key))
+                remove()
         except (StoreError, Busy) as exc:
             return replace(finding, text=f"{finding.text}; it could not be removed: {exc.message}")
         return replace(finding, repaired="removed")
@@ -351,7 +349,7 @@ def _digest_of(key: str) -> Digest | None:
 
 
 def _strange(store: Store, key: str, what: str) -> Finding:
-    text = f"{key} is no name of a {what}; it is left alone"
+    text = f"{key} is not the name of a {what}: left alone"
     return Finding(NAME, None, "strange-name", text, _path(store, key))
 
 

@@ -13,17 +13,27 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from entrepot.caches.inventory import Sum, scan_all
-from entrepot.caches.removal import Plan, Wish, carry_out, count_emptied, grouped, plan_cleaning
+from entrepot.caches.records import entry_record, sum_record
+from entrepot.caches.removal import (
+    Plan,
+    Requirement,
+    carry_out,
+    count_emptied,
+    grouped,
+    plan_cleaning,
+)
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY
 from entrepot.cli.picking import age, kinds, size
-from entrepot.cli.records import entry_record, sum_record
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Entry, Kind, Removed
 from entrepot.sizes import short, show_count, show_size
 
 _DIGITS = 9
 """Of a number of versions."""
+
+LITTER = "superseded layout, stale temporary file, orphan or expired page"
+"""What plain ``clean`` looks for."""
 
 _LONG = 40
 """Rows of a plan beyond which the rest is summed up."""
@@ -49,9 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-latest", metavar="N", help="also all but the newest N versions of each project"
     )
     parser.add_argument(
-        "--to",
-        metavar="SIZE",
-        help="also the least recently used until all caches together hold SIZE",
+        "--to", metavar="SIZE", help="shrink all caches together to SIZE, oldest first"
     )
     parser.add_argument("--unused", action="store_true", help="also what no environment links to")
     parser.add_argument("--all", action="store_true", help="everything")
@@ -60,36 +68,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KIND",
-        help=f"of all this only one kind: {', '.join(Kind)}",
+        help=f"limit what goes to one kind: {', '.join(Kind)}",
     )
     add_plan_arguments(parser)
 
 
 def run(context: Context) -> int:
     """Plan, show, ask, do; nothing to do is exit 0."""
-    wish = _wish(context.args)
+    wanted = _requirement(context.args)
     meter = context.out.meter()
-    by_use = wish.older_s is not None or wish.to_bytes is not None
+    by_use = wanted.older_s is not None or wanted.to_bytes is not None
     entries = list(
         scan_all(
             context.tools, context.around, progress=meter, complain=context.complain, anew=by_use
         )
     )
     meter.close()
-    plan = plan_cleaning(entries, wish, now=context.now)
-    if wish.to_bytes is not None and plan.left is not None and plan.left > wish.to_bytes:
-        left, most = show_size(plan.left), show_size(wish.to_bytes)
-        text = f"{left} would be left, more than the {most} of --to: nothing more may go that frees space"
-        context.out.warn("target-not-reached", text)
+    plan = plan_cleaning(entries, wanted, now=context.now)
+    if wanted.to_bytes is not None and plan.left is not None and plan.left > wanted.to_bytes:
+        left, most = show_size(plan.left), show_size(wanted.to_bytes)
+        text = f"{left} would be left, more than the {most} of --to"
+        context.out.warn("target-not-reached", f"{text}: nothing more may go that frees space")
     if not plan.going and not plan.staying:
-        context.out.line("Nothing to clean.")
+        context.out.line(f"Nothing found: no {LITTER}{_also(context.args)}.")
         document(context, plan)
         return DONE
     return conclude(context, plan)
 
 
-def _wish(args: argparse.Namespace) -> Wish:
-    return Wish(
+def _requirement(args: argparse.Namespace) -> Requirement:
+    return Requirement(
         everything=args.all,
         older_s=age(args.older),
         unused=args.unused,
@@ -98,6 +106,14 @@ def _wish(args: argparse.Namespace) -> Wish:
         force=args.force,
         kinds=kinds(args.kind),
     )
+
+
+def _also(args: argparse.Namespace) -> str:
+    """The options that ask for more than litter, as they were given."""
+    asked = [f"--{name}" for name in ("all", "unused") if getattr(args, name)]
+    given = {"--older": args.older, "--keep-latest": args.keep_latest, "--to": args.to}
+    asked += [f"{option} {value}" for option, value in given.items() if value is not None]
+    return f", and nothing for {' '.join(asked)}" if asked else ""
 
 
 def _versions(text: str) -> int:
@@ -151,25 +167,25 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
         show_plan(context, plan, conditional=dry_run)
     if dry_run:
         out.hint(
-            "Nothing was changed. Run without --dry-run to do it."
+            "Nothing changed: this was a dry run. Run without --dry-run to do it."
             if plan.going
-            else "Nothing would be removed."
+            else _all_kept(plan)
         )
         document(context, plan)
         return DONE
     if not plan.going:
-        out.hint("Nothing was changed.")
+        out.hint(_all_kept(plan))
         document(context, plan)
         return _outcome(plan.staying, every=every)
     if not (args.yes or context.settings.yes or out.confirm("Continue?")):
-        out.note("Nothing was changed.")
+        out.note("Nothing changed: not confirmed.")
         return DONE
     meter = out.meter()
     try:
         results = carry_out(plan, context.tools, context.around, force=args.force, progress=meter)
     except KeyboardInterrupt:
         meter.close()
-        out.say("\nInterrupted: what was removed by then is gone, the rest is as it was.")
+        out.say("\nInterrupted: what was removed before that is gone, the rest is as it was.")
         raise
     meter.close()
     kept = [pair for result in results.values() for pair in result.kept]
@@ -181,6 +197,13 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
     out.line(f"Freed {show_size(freed)} ({show_count(files)} file{'' if files == 1 else 's'})")
     document(context, plan, results.values())
     return _outcome([*plan.staying, *kept], every=every)
+
+
+def _all_kept(plan: Plan) -> str:
+    force = any(entry.yields for entry, _ in plan.staying)
+    return (
+        f"Nothing changed: all of it is kept{'; --force removes what is fresh' if force else ''}."
+    )
 
 
 def _outcome(staying: Iterable[tuple[Entry, str]], *, every: bool) -> int:
@@ -248,7 +271,7 @@ def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
 def _with_places(
     context: Context, plan: Plan, pairs: list[tuple[Entry, str]]
 ) -> Iterable[tuple[Entry, str]]:
-    """Entries with their reasons, and with their place where the plan goes through several of one tool: an orphaned one, say."""
+    """Entries with their reasons; with their place too where a tool has several in the plan."""
     places: dict[str, set[Path]] = {}
     for entry, _ in [*plan.going, *plan.staying]:
         places.setdefault(entry.tool, set()).add(entry.place)
@@ -270,10 +293,8 @@ def _rows(context: Context, groups: list[tuple[str, str, Sum]], wide: tuple[int,
             f"  {tool:<{wide[0]}}  {reason:<{wide[1]}}  {files:>14}  {show_size(total.disk):>8}"
         )
     if len(shown) < len(groups):
-        rest = groups[len(shown) :]
-        context.out.line(
-            f"  and {len(rest)} more ({show_size(sum(total.disk for _, _, total in rest))}); -v shows all"
-        )
+        rest = [total.disk for _, _, total in groups[len(shown) :]]
+        context.out.line(f"  and {len(rest)} more ({show_size(sum(rest))}); -v shows all")
 
 
 def _planned(plan: Plan) -> dict[str, object]:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from entrepot.caches.records import change_record
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, PARTLY, Align
 from entrepot.cli.picking import interpreter
-from entrepot.cli.records import change_record
 from entrepot.config.file import TEMPLATE, OwnSettings, known_key
 from entrepot.config.history import (
     Mends,
@@ -77,22 +77,18 @@ def run(context: Context) -> int:
             )
         if args.persist == "env":
             raise UsageError(
-                "a variable is the shell's own to take back",
-                hint="entrepot config unset KEY --persist env",
+                "--undo cannot unset a variable", hint="entrepot config unset KEY --persist env"
             )
         return _undo(context) if args.undo else _mend(context)
     if args.verb is None:
         raise UsageError(
             "config needs one of " + ", ".join(_VERBS), hint="entrepot config list --origin"
         )
-    wanted = {"get": 1, "set": 2, "unset": 1}.get(args.verb, 0)
-    given = sum(value is not None for value in (args.key, args.value))
-    if given != wanted:
-        forms = {"get": "KEY", "set": "KEY VALUE", "unset": "KEY"}
-        form = f"entrepot config {args.verb} {forms.get(args.verb, '')}".strip()
+    wanted = {"get": ["KEY"], "set": ["KEY", "VALUE"], "unset": ["KEY"]}.get(args.verb, [])
+    if sum(value is not None for value in (args.key, args.value)) != len(wanted):
+        needs = f"needs {' and '.join(wanted)}" if wanted else "takes no arguments"
         raise UsageError(
-            f"config {args.verb} takes {wanted or 'no'} more word{'' if wanted == 1 else 's'}",
-            hint=form,
+            f"config {args.verb} {needs}", hint=" ".join(["entrepot config", args.verb, *wanted])
         )
     return _VERBS[args.verb](context)
 
@@ -125,14 +121,13 @@ def _list(context: Context) -> int:
     if tool:
         return _list_of_tool(context, settings)
     resolved, rows, records = context.settings, [], []
-    for complaint in resolved.complaints:
-        context.out.warn(complaint.id, complaint.text, complaint.fix)
+    context.warn_of_settings()
     for key in KEYS:
         layers = resolved.said[key.name]
         value = show_value(key, layers[0].value)
         rows.append([f"{key.name} = {value}", layers[0].source])
         rows += (
-            [[f"  (shadowed: {low.text})", low.source] for low in layers[1:]]
+            [[f"  (not used: {low.text})", low.source] for low in layers[1:]]
             if context.args.origin
             else []
         )
@@ -198,7 +193,7 @@ def _unset(context: Context) -> int:
 
 
 def _variable(context: Context, settings: Settings, key: str, value: str | None) -> int:
-    """Say how a variable is set for good: no program can set one for the shell that started it."""
+    """Print the line that sets a variable: no program can set one in the shell that started it."""
     if not isinstance(settings, Exporting):
         raise UsageError("no variable stands for a setting of this tool", hint="--persist config")
     variable, change = settings.export(key, value)
@@ -209,9 +204,7 @@ def _variable(context: Context, settings: Settings, key: str, value: str | None)
     if found:
         out.note(f"{variable} is set in {found}: change it there.")
     elif value is not None and around.platform != "win32" and not line.startswith("set -U"):
-        out.note(
-            f"Put this line into {out.place(shell_files(around)[0], around.home)}: a variable is the shell's own to keep."
-        )
+        out.note(f"Add this line to {out.place(shell_files(around)[0], around.home)}.")
     out.document(change=change_record(replace(change, native=line)))
     return DONE
 
@@ -221,7 +214,7 @@ def _undo(context: Context) -> int:
     journal, name = UndoJournal(context.around), tool or "entrepot"
     last = journal.last(name)
     if last is None:
-        context.out.note(f"There is no change of the settings of {name} to take back.")
+        context.out.note(f"Nothing to undo for {name}.")
         context.out.document(change=None)
         return FAILED
     if last.secret or not isinstance(settings, Restoring):
@@ -229,7 +222,7 @@ def _undo(context: Context) -> int:
         why = (
             "a value held a credential, and credentials are stored nowhere"
             if last.secret
-            else "this tool cannot"
+            else f"entrepot cannot undo changes of {name}"
         )
         raise ConfigError(
             f"{last.change.key} in {last.change.path} cannot be put back: {why}",
@@ -262,10 +255,12 @@ def _put_file_back(context: Context, last: Undone, journal: UndoJournal) -> int:
 def _mend(context: Context) -> int:
     tool, settings = _settings(context)
     if not isinstance(settings, Mending):
-        raise UsageError(
-            f"entrepot cannot mend the settings of {tool or 'entrepot'}",
-            hint="entrepot config edit",
-        )
+        if tool:
+            raise UsageError(
+                f"--mend cannot repair the settings of {tool}",
+                hint=f"entrepot config --tool {tool} edit",
+            )
+        raise UsageError("--mend is for other tools' files; fix yours with entrepot config edit")
     out, home = context.out, context.around.home
     mends = Mends(path for path, _ in settings.problems())
     try:
@@ -277,11 +272,12 @@ def _mend(context: Context) -> int:
             out.line(f"{out.place(path, home)}: {sentence}")
         if copy := kept.get(path):
             out.note(
-                f"As it was it lies in {out.place(copy, home)}: it may hold a credential, which the journal never does."
+                f"The old file is kept as {out.place(copy, home)}: it may hold a credential, "
+                "which the journal never does."
             )
     left = settings.problems()
     if not done and not left:
-        out.note("Nothing is broken.")
+        context.nothing_found(f"{tool} can read its settings")
     _complain(context, settings)
     out.document(
         mended=[
@@ -321,14 +317,18 @@ def _report(
         for value in (change.before, change.after)
     )
     if change.before == change.after:
-        out.line(f"{change.key} was {before} already")
+        nothing = change.before is None
+        out.line(
+            f"{change.key} is {'not set: nothing to change' if nothing else f'already {before}'}"
+        )
+    elif not remember:
+        out.line(f"Undone: {change.key} is {after} again")
     else:
         where = f" in {out.place(change.path, context.around.home)}" if change.path else ""
         out.line(f"{change.key}: {after} (was {before}){where}")
-        if tool:
-            out.hint(
-                f"the same by hand: {_masked(change).native or 'not shown, for its credential'}"
-            )
+    by_hand = _masked(change).native  # empty too where a credential would have to be shown
+    if tool and by_hand and change.before != change.after:
+        out.hint(f"the same by hand: {by_hand}")
     if isinstance(settings, Asking):
         _say_answer(context, tool, change)
     elif change.after is not None and change.verified and change.verified != change.after:
@@ -344,11 +344,10 @@ def _say_answer(context: Context, tool: str, change: Change) -> None:
             if change.key.rpartition(".")[2] in PLACES
             else f"config --tool {tool} list --origin"
         )
-        context.out.warn(
-            "not-in-force", f"{tool} sees something else: {change.verified}", f"entrepot {asks}"
-        )
+        text = f"saved, but not in force: {change.verified}"
+        context.out.warn("not-in-force", text, hint=f"entrepot {asks}")
     elif change.verified:
-        context.out.hint(f"{tool} says: {change.verified}")
+        context.out.hint(f"{tool} confirms: {change.verified}")
 
 
 def _masked(change: Change) -> Change:
@@ -380,14 +379,14 @@ def _edit(context: Context) -> int:
     patch = patch_of(before, read_exactly(path), made=made)
     if may_be_secret(patch.before + patch.after):
         context.out.note(
-            "--undo will not take this back: the lines may hold a credential, and credentials are stored nowhere."
+            "--undo cannot take this back: the lines may hold a credential, "
+            "and credentials are stored nowhere."
         )
     elif made or patch.before != patch.after:
         UndoJournal(context.around).add_file(tool or "entrepot", path, patch)
     _complain(context, settings)
     if not tool:
-        for complaint in context.settings.complaints:  # raises what is wrong in it
-            context.out.warn(complaint.id, complaint.text, complaint.fix)
+        context.warn_of_settings()  # raises what is wrong in it
     context.out.document(path=Path(path))
     return DONE
 

@@ -1,25 +1,21 @@
 """What is in the caches, by project and version.
 
 A pattern is a NAME, 'NAME==1.*', 'NAME>=2,<3', a glob over names, or a file name. A star in the
-KIND column marks what is unproven: no digest was known beforehand that its bytes could be checked
-against.
+KIND column marks what is unproven: no checksum was known beforehand to compare its bytes with.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from entrepot.caches.environments import find_environment
 from entrepot.caches.inventory import (
-    Filter,
     Sum,
     duplicates,
     existing,
     scan_all,
-    scan_in_parts,
     versions,
     wasted,
 )
@@ -29,8 +25,6 @@ from entrepot.caches.listing import (
     Lines,
     by,
     called,
-    forms_of,
-    joined,
     kept_lines,
     line,
     lined,
@@ -39,12 +33,13 @@ from entrepot.caches.listing import (
     summed,
     together,
 )
+from entrepot.caches.records import entry_record, rfc3339, sum_record
+from entrepot.caches.selection import Filter, find_environment, ordered
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, FAILED, Align, Encoded, encoded, rfc3339
-from entrepot.cli.picking import add_filter_arguments, make_filter
-from entrepot.cli.records import entry_record, sum_record
-from entrepot.ports.tool import Entry, Surroundings
+from entrepot.cli.output import DONE, FAILED, Align, Encoded, encoded
+from entrepot.cli.picking import add_filter_arguments, described, make_filter
+from entrepot.ports.tool import Entry
 from entrepot.sizes import DAY, show_count, show_size
 
 COLUMNS: tuple[tuple[str, Align], ...] = (
@@ -64,11 +59,14 @@ DETAILS: tuple[tuple[str, Align], ...] = (
     ("SIZE", ">"),
     ("LAST USED", "<"),
     ("STATE", "<"),
-    ("DIGEST", "<"),
+    ("CHECKSUM", "<"),
     ("NAME", "<"),
     ("ORIGIN", "<"),
 )
-"""With ``-v``. DIGEST: whether the bytes were checked against one; NAME: how the name is known."""
+"""With ``-v``. CHECKSUM: whether the bytes were compared with one; NAME: how the name is known."""
+
+_CHECKSUM = {"proven": "verified", "unproven": "none known", "bad": "differs", "": "-"}
+_NAME = {"proven": "certain", "hash": "by checksum", "content": "by content", "unknown": "unknown"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,15 +94,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     """List; exit 1 when patterns were given and nothing matches."""
-    from entrepot.tools.quietly import quick_allocation
-
-    with (
-        quick_allocation()
-    ):  # up to the end: the collector would walk all that was made, each time that it is let
-        return _run(context)
-
-
-def _run(context: Context) -> int:
     wanted, around = make_filter(context.args), context.around
     if context.args.used_by is not None:
         used_by = find_environment(context.tools, around, context.args.used_by)
@@ -122,44 +111,33 @@ def _run(context: Context) -> int:
     if not (apart or context.out.verbose or context.out.as_json):
         _plain(context, wanted)
         return DONE
-    list(
-        wanted.apply((), now=context.now)
-    )  # a pattern that is none is said before anything is read
-    found: Sequence[Any]
+    list(wanted.apply((), now=context.now))  # an invalid pattern is named before anything is read
+    meter = context.out.meter()
+    scanned = scan_all(
+        context.tools, around, names=wanted.names(), progress=meter, complain=context.complain
+    )
+    found = ordered(wanted.apply(scanned, now=context.now), args.sort)
+    meter.close()
     if args.duplicates or args.versions:
-        found = list(wanted.apply(_everything(context, wanted, around), now=context.now))
         (_duplicates if args.duplicates else _versions)(context, found)
     elif context.out.as_json:
-        found, total = _forms(context, wanted, around, _json_of)
-        context.out.document(entries=Encoded(found), total=sum_record(total))
+        entries = Encoded(encoded(entry_record(entry)) for entry in found)
+        context.out.document(entries=entries, total=sum_record(_summed(found)))
     elif context.out.verbose:
-        found, total = _forms(context, wanted, around, _details)
-        _show(context, DETAILS, _detailed(found, context.now), total)
+        cells: list[Sequence[Any]] = list(zip(*map(_details, found), strict=True))
+        if cells:
+            cells[3] = _ages(cells[3], context.now)
+        _show(context, DETAILS, cells, _summed(found))
     else:
-        found, total = _forms(context, wanted, around, line)
-        _show(context, COLUMNS, _listed(lined(found), context.now), total)
+        _show(context, COLUMNS, _listed(lined(map(line, found)), context.now), _summed(found))
     return FAILED if wanted.patterns and not found else DONE
 
 
-def _everything(context: Context, wanted: Filter, around: Surroundings) -> Iterator[Entry]:
-    meter = context.out.meter()
-    yield from scan_all(
-        context.tools, around, names=wanted.names(), progress=meter, complain=context.complain
-    )
-    meter.close()
-
-
-def _forms(
-    context: Context, wanted: Filter, around: Surroundings, form: Callable[[Entry], Any]
-) -> tuple[list[Any], Sum]:
-    """The forms of the entries that are meant, in order, and their sum."""
-    work = forms_of(wanted, context.args.sort, form, now=context.now)
-    if wanted.names() is not None:  # few, and quickly found
-        return joined([work(_everything(context, wanted, around))])
-    meter = context.out.meter()
-    parts = scan_in_parts(context.tools, around, work, progress=meter, complain=context.complain)
-    meter.close()
-    return joined(parts)
+def _summed(entries: Iterable[Entry]) -> Sum:
+    total = Sum()
+    for entry in entries:
+        total.add(entry)
+    return total
 
 
 def _plain(context: Context, wanted: Filter) -> None:
@@ -194,19 +172,22 @@ def _show(
     out = context.out
     if not total.entries:
         is_narrowed = make_filter(context.args) != Filter() or context.args.used_by is not None
-        out.note("Nothing matches." if is_narrowed else "Nothing is cached.")
+        context.nothing_found(
+            f"no entry matches {described(context.args)}" if is_narrowed else context.no_cache()
+        )
         return
     if columns is DETAILS and not out.fits(columns, cells):
         out.blocks(map(_block, zip(*cells, strict=True)))
     else:
         out.columns(columns, cells)
     unproven = columns is COLUMNS and any(kind.endswith(UNPROVEN) for kind in set(cells[2]))
-    out.hint(_sum_line(total) + ("; * unproven" if unproven else ""))
+    out.hint(_sum_line(total) + ("; * no checksum known" if unproven else ""))
 
 
 def _sum_line(total: Sum) -> str:
     many = "entry" if total.entries == 1 else "entries"
-    return f"{show_size(total.disk)} in {show_count(total.entries)} {many}, {show_size(total.freeable)} freeable"
+    freeable = f"{show_size(total.freeable)} freeable"
+    return f"{show_size(total.disk)} in {show_count(total.entries)} {many}, {freeable}"
 
 
 def _listed(lines: Lines, now: float) -> list[Sequence[str]]:
@@ -230,32 +211,24 @@ def _details(entry: Entry) -> tuple[Any, ...]:
         show_size(entry.disk),
         NEVER if entry.used is None else entry.used,
         entry.state or "-",
-        entry.trust or "-",
-        entry.certainty,
+        _CHECKSUM[entry.trust],
+        _NAME[entry.certainty],
         entry.origin or "-",
     )
-
-
-def _detailed(rows: Sequence[tuple[Any, ...]], now: float) -> list[Sequence[str]]:
-    """The cells of :data:`DETAILS`."""
-    return [
-        _ages(cells, now) if number == 3 else cells
-        for number, cells in enumerate(zip(*rows, strict=True))
-    ]
 
 
 def _block(row: Sequence[str]) -> list[str]:
     """A row of :data:`DETAILS` in lines.
 
-    A terminal has seldom room for all its cells side by side.
+    Few terminals are wide enough for all its cells side by side.
     """
-    file, kind, size, used, state, digest, name, origin = row
+    file, kind, size, used, state, checksum, name, origin = row
     told = [
         kind,
         size,
         f"last used {used}",
         state,
-        "" if digest == "-" else f"digest {digest}",
+        "" if checksum == "-" else f"checksum {checksum}",
         f"name {name}",
     ]
     return [
@@ -265,22 +238,11 @@ def _block(row: Sequence[str]) -> list[str]:
     ]
 
 
-def _json_of(entry: Entry) -> str:
-    return encoded(entry_record(entry))
-
-
 def _ages(used: Sequence[float], now: float) -> list[str]:
     """How long ago each was; said once for each day."""
     days = [None if moment == NEVER else (now - moment) // DAY for moment in used]
     words = {day: ago(None if day is None else now - day * DAY, now) for day in set(days)}
     return list(map(words.__getitem__, days))
-
-
-def _summed(entries: Sequence[Entry]) -> Sum:
-    total = Sum()
-    for entry in entries:
-        total.add(entry)
-    return total
 
 
 def _duplicates(context: Context, entries: Sequence[Entry]) -> None:
@@ -306,7 +268,7 @@ def _duplicates(context: Context, entries: Sequence[Entry]) -> None:
         out.table(columns, rows)
         out.hint(f"{show_size(sum(wasted(same) for same in groups))} is stored more than once")
     else:
-        out.note("Nothing is stored more than once.")
+        context.nothing_found("no file is stored more than once")
     out.document(
         duplicates=[
             {"wasted": wasted(same), "entries": [entry_record(e) for e in same]} for same in groups
@@ -336,7 +298,7 @@ def _versions(context: Context, entries: Sequence[Entry]) -> None:
     if cells:
         out.table(columns, cells)
     else:
-        out.note("Nothing with a known version is cached.")
+        context.nothing_found("no entry with a known version")
     out.document(
         projects=[
             {

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 
-from entrepot.caches.inventory import scan_all, without_match
+from entrepot.caches.inventory import scan_all
 from entrepot.caches.removal import plan_removal
+from entrepot.caches.selection import without_match
 from entrepot.cli.cmd_clean import add_plan_arguments, conclude, document
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED
-from entrepot.cli.picking import add_filter_arguments, make_filter
+from entrepot.cli.picking import add_filter_arguments, described, make_filter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,11 +43,11 @@ def run(context: Context) -> int:
     meter.close()
     plan = plan_removal(entries, wanted, now=context.now, force=context.args.force)
     if not plan.going and not plan.staying:
-        context.out.note("Nothing matches.")
+        context.nothing_found(f"no entry matches {described(context.args)}")
         document(context, plan)
         return DONE if context.args.ignore_missing else FAILED
     for pattern in without_match(
         wanted.patterns, [*plan.entries, *(entry for entry, _ in plan.staying)]
     ):
-        context.out.note(f"{pattern}: nothing matches.")
+        context.nothing_found(f"no entry matches {pattern}")
     return conclude(context, plan, every=True)

@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrepot.cli.output import rfc3339
 from entrepot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -29,19 +28,14 @@ if TYPE_CHECKING:
     from entrepot.ports.client_setup import ProxyAddress
     from entrepot.run.child import Running
     from entrepot.server.listener import Listener
-    from entrepot.server.proxy import Dial, Streams
     from entrepot.serving.known_files import KnownFiles
     from entrepot.serving.lookup import Entries
     from entrepot.serving.response import Handler
     from entrepot.serving.run_stats import RunStats
-    from entrepot.upstream.client import UpstreamSettings
 
 TAKES_COMMAND = True
 FAILURE = 125
 """Exit status when entrepot itself fails, as ``env`` and ``timeout`` have it."""
-RESOLVE = "ENTREPOT_RESOLVE"
-"""``HOST:PORT=ADDRESS:PORT``, several with commas: where to connect instead of looking the name up
-(as curl's --resolve)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report",
         metavar="FILE",
         type=Path,
-        help="write what was fetched and spared to FILE, as JSON",
+        help="write what was fetched and saved to FILE, as JSON",
     )
 
 
@@ -91,12 +85,12 @@ def run(context: Context) -> int:
         )
     if _inside_another(context):
         return _exec(argv, context)
-    wishes = Wishes(args.offline, args.no_store, args.refresh, tuple(args.host), args.report)
-    return Session(context, argv, wishes).run()
+    options = RunOptions(args.offline, args.no_store, args.refresh, tuple(args.host), args.report)
+    return Session(context, argv, options).run()
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RunOptions:
     """What the user wants of a session, beyond the settings."""
 
     offline: bool = False
@@ -114,38 +108,35 @@ class Session:
     Args:
         context: settings and surroundings.
         argv: the command.
-        wishes: what else is wanted.
+        options: the flags of the command line.
     """
 
-    def __init__(self, context: Context, argv: Sequence[str], wishes: Wishes) -> None:
+    def __init__(self, context: Context, argv: Sequence[str], options: RunOptions) -> None:
+        from entrepot.cli.wiring import client_setups
         from entrepot.ports.client_setup import Command
         from entrepot.run.plan import make_plan
         from entrepot.serving.run_stats import RunStats
-        from entrepot.tools.registry import client_setups
 
         self._context = context
-        self._wishes = wishes
+        self._options = options
         self._settings = context.settings
-        self._offline = wishes.offline or self._settings.offline
+        self._offline = options.offline or self._settings.offline
         self._setups = client_setups()
         self._command = Command(tuple(argv), context.around)
-        self._hosts = (*self._settings.hosts, *wishes.hosts)
+        self._hosts = (*self._settings.hosts, *options.hosts)
         self._plan = make_plan(self._setups, self._command, None, hosts=self._hosts)
         self.tally: RunStats = RunStats()
 
     def run(self) -> int:
         """Carry it out; the child's exit status."""
-        from entrepot.cli.wiring import open_run_store
+        from entrepot.cli.wiring import merged_bundle, open_run_store, read_resolve
         from entrepot.config.settings import runtime_dirs
         from entrepot.run.child import CannotStart
         from entrepot.run.runtime_dir import runtime_directory
         from entrepot.server.listener import Listener
-        from entrepot.upstream.trust import merged_bundle
 
         environ = self._context.around.environ
-        read_resolve(
-            environ.get(RESOLVE, "")
-        )  # what is wrong with the settings is said before anything is started
+        read_resolve(environ)  # what is wrong with it is said before anything is started
         roots = merged_bundle(environ, map(Path, self._plan.bundles))
         for text in roots.warnings:
             self.tally.warn(text)
@@ -181,6 +172,8 @@ class Session:
         if self._settings.log is None:
             yield
             return
+        from entrepot.caches.records import rfc3339
+
         try:
             file = self._settings.log.open("a", encoding="utf-8", buffering=1)
         except OSError as exc:
@@ -194,6 +187,7 @@ class Session:
             yield
 
     async def _serve(self, listener: Listener, child: Running, kept: RunStore) -> int:
+        from entrepot.cli.wiring import HttpUpstream, dialler, donors, upstream_settings
         from entrepot.ports.clock import SystemClock
         from entrepot.server.proxy import ConnectPolicy
         from entrepot.server.run_loop import serve_child
@@ -201,10 +195,8 @@ class Session:
         from entrepot.serving.prefetch import PageHistory
         from entrepot.serving.service import Rules, Service
         from entrepot.serving.size_limit import Bounds
-        from entrepot.tools.registry import donors
-        from entrepot.upstream.client import HttpUpstream
 
-        reach = self._reach()
+        reach = upstream_settings(self._settings, self._context.around.environ, self._plan.bundles)
         clock = SystemClock()
         bounds = Bounds(kept.make_room, kept.sweep)
         entries = Entries(kept.store, kept.catalogue, clock, bounds.landed)
@@ -212,8 +204,8 @@ class Session:
         policy = ConnectPolicy(self._plan, facts, dialler(reach), self.tally, offline=self._offline)
         rules = Rules(
             offline=self._offline,
-            refresh=self._wishes.refresh,
-            no_store=self._wishes.no_store or (kept.trouble is not None and not self._offline),
+            refresh=self._options.refresh,
+            no_store=self._options.no_store or (kept.trouble is not None and not self._offline),
             shared=kept.store.shared,
             caches=policy.caches,
         )
@@ -252,20 +244,6 @@ class Session:
                 await self.landed(entries)
             kept.close()
 
-    def _reach(self) -> UpstreamSettings:
-        """How upstream is reached: by the user's own proxy and CA settings."""
-        from entrepot.upstream.client import UpstreamSettings
-        from entrepot.upstream.proxies import ProxyRules
-        from entrepot.upstream.trust import merged_bundle
-
-        environ = self._context.around.environ
-        return UpstreamSettings(
-            silence_timeout_s=self._settings.timeout_s,
-            ca_pem=merged_bundle(environ, map(Path, self._plan.bundles), directories=True).pem,
-            proxies=ProxyRules.from_environ(environ),
-            resolve=read_resolve(environ.get(RESOLVE, "")),
-        )
-
     def start(self, proxy: ProxyAddress) -> Running:
         """Start the child.
 
@@ -283,7 +261,7 @@ class Session:
         """
 
     async def landed(self, entries: Entries) -> None:
-        """Told what is stored, once the child has ended, all that was fetched for it is there, and the store is below its cap."""
+        """Told what is stored when the child has ended and the store is below its cap."""
 
     def lead(
         self, proxy: ProxyAddress, argv: Sequence[str] | None = None
@@ -292,8 +270,8 @@ class Session:
 
         Without ``argv`` the session's own.
         """
+        from entrepot.cli.wiring import common_environment
         from entrepot.run.plan import child_environment, make_plan
-        from entrepot.tools.common import common_environment
 
         command = self._command if argv is None else replace(self._command, argv=tuple(argv))
         plan = make_plan(self._setups, command, proxy, hosts=self._hosts)
@@ -305,10 +283,10 @@ class Session:
 
     def facts(self, catalogue: Catalogue) -> KnownFiles:
         """What is known of files beforehand: of lock files and the command line."""
+        from entrepot.cli.wiring import files_host
         from entrepot.run.plan import read_beforehand
         from entrepot.serving.known_files import KnownFiles
         from entrepot.simple.page import path_digest
-        from entrepot.tools.defaults import files_host
 
         host = files_host()
         facts = KnownFiles(catalogue, lambda url: path_digest(url, host) if host else None)
@@ -328,26 +306,16 @@ class Session:
 
     def finish(self, status: int) -> None:
         """Say what came of it."""
-        if self._wishes.report is not None:
+        if self._options.report is not None:
             report = self.tally.report(self._command.argv, status)
             try:
-                self._wishes.report.write_text(
+                self._options.report.write_text(
                     json.dumps(report, indent=1) + "\n", encoding="utf-8"
                 )
             except OSError as exc:
                 self.tally.warn(f"the report could not be written: {exc.strerror}")
         if not self._context.args.quiet or self.tally.unseen:
             self._context.out.say(f"entrepot: {self.tally.last_line(offline=self._offline)}")
-
-
-def dialler(reach: UpstreamSettings) -> Dial:
-    """How tunnels and upgraded connections are dialled: as upstream is reached."""
-    from entrepot.upstream.client import open_tunnel
-
-    async def dial(host: str, port: int, tls: bool) -> Streams:
-        return await open_tunnel(host, port, reach, tls=tls)
-
-    return dial
 
 
 def _inside_another(context: Context) -> bool:
@@ -363,7 +331,7 @@ def _inside_another(context: Context) -> bool:
     )
     if wants_its_own:
         return False
-    from entrepot.tools.common import outer_run
+    from entrepot.cli.wiring import outer_run
 
     address = outer_run(context.around.environ)
     return address is not None and _listens(address)
@@ -390,24 +358,3 @@ def _exec(argv: Sequence[str], context: Context) -> int:
     except OSError as exc:
         context.out.say(f"entrepot: {argv[0]}: {exc.strerror}")
         return 126
-
-
-def read_resolve(text: str) -> dict[str, tuple[str, int]]:
-    """Parse ``ENTREPOT_RESOLVE``.
-
-    Raises:
-        ConfigError: it is not ``HOST:PORT=ADDRESS:PORT``.
-
-    >>> read_resolve("index.test:443=127.0.0.1:8443")
-    {'index.test:443': ('127.0.0.1', 8443)}
-    """
-    found = {}
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        name, _, target = part.partition("=")
-        address, _, port = target.rpartition(":")
-        if ":" not in name or not address or not port.isdigit():
-            raise ConfigError(
-                f"{part!r} is not HOST:PORT=ADDRESS:PORT", name=RESOLVE, value=text, source=RESOLVE
-            )
-        found[name.lower()] = (address.strip("[]"), int(port))
-    return found

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
+from entrepot.caches.records import finding_record
 from entrepot.caches.verify import verify_all
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, Meter
-from entrepot.cli.records import finding_record
 from entrepot.errors import EntrepotError
 from entrepot.ports.tool import Finding, Place
 
@@ -70,7 +70,8 @@ def _summary(context: Context, findings: list[Finding], checked: int) -> None:
         if context.incomplete:
             context.out.hint(f"{caches} checked")
         else:
-            context.out.hint(f"ok: {caches} checked" if checked else "Nothing is cached yet.")
+            found = f"Nothing found: {context.no_cache()}."
+            context.out.hint(f"ok: {caches} checked" if checked else found)
         return
     left = sum(not finding.repaired for finding in findings)
     problems = f"{len(findings)} problem{'' if len(findings) == 1 else 's'} in {caches}"
@@ -78,4 +79,5 @@ def _summary(context: Context, findings: list[Finding], checked: int) -> None:
         f"{problems}, {len(findings) - left} repaired" if context.args.repair else problems
     )
     if left and not context.args.repair:
-        context.out.hint("fix: entrepot verify --repair")
+        full = " --full" if context.args.full else ""  # else the repair does not see what this saw
+        context.out.hint(f"fix: entrepot verify{full} --repair")

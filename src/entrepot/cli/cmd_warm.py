@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Generator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrepot.cli.cmd_run import Session, Wishes
-from entrepot.cli.conda_warming import CondaOrder, CondaWarming
-from entrepot.cli.output import INTERRUPTED
+from entrepot.cli.cmd_run import RunOptions, Session
+from entrepot.cli.conda_warming import CondaOrder, CondaWarming, Result
+from entrepot.cli.output import DONE, FAILED, INTERRUPTED, PARTLY, Align
 from entrepot.cli.picking import interpreter
-from entrepot.cli.warmed import Result, Warmed
 from entrepot.errors import UsageError
 from entrepot.tools.condakit.warming import is_platform, this_platform
 from entrepot.tools.pip.warming import NO_CACHE, Item, Order, pin_of, pip_words, reason, sdist_words
@@ -29,16 +28,28 @@ if TYPE_CHECKING:
     from asyncio import Task
 
     from entrepot.cli.context import Context
+    from entrepot.cli.output import Output
     from entrepot.ports.client_setup import ProxyAddress
     from entrepot.run.child import Child, Running
     from entrepot.serving.lookup import Entries
     from entrepot.serving.response import Handler
+    from entrepot.serving.run_stats import RunStats
 
 PACE_S = 0.2
 """Seconds between two times that progress is shown."""
 
 Work = Generator[Sequence[str], int, None]
 """Commands to run one after another; told how each ended."""
+
+
+_FILES = {
+    "-r --requirement": "fetch what FILE lists",
+    "--env": "fetch what an environment.yml asks for",
+    "--explicit": "fetch the archives of an @EXPLICIT list",
+    "--lock": "fetch what a conda-lock.yml or pixi.lock names",
+    "-f --file": "one of these, told by its content",
+}
+"""Options that name a file and may be repeated."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,43 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="what to fetch, as pip is told: NAME, 'NAME>=2', a URL",
     )
-    parser.add_argument(
-        "-r",
-        "--requirement",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="fetch what FILE lists",
-    )
-    parser.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="fetch what an environment.yml asks for",
-    )
-    parser.add_argument(
-        "--explicit",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="fetch the archives of an @EXPLICIT list",
-    )
-    parser.add_argument(
-        "--lock",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="fetch what a conda-lock.yml or pixi.lock names",
-    )
-    parser.add_argument(
-        "-f",
-        "--file",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="one of these, told by its content",
-    )
+    for flags, text in _FILES.items():
+        parser.add_argument(*flags.split(), action="append", default=[], metavar="FILE", help=text)
     parser.add_argument(
         "--python",
         metavar="PATH",
@@ -146,7 +122,7 @@ def run(context: Context) -> int:
 
 
 def _check_platforms(named: Sequence[str], tags: Sequence[str], here: str) -> None:
-    """Let nobody believe that pip has fetched for a platform that it was not told of.
+    """Refuse names of platforms that only conda understands where pip fetches too.
 
     Raises:
         UsageError: there are conda's names of other platforms, and no wheel tag for what pip
@@ -155,9 +131,57 @@ def _check_platforms(named: Sequence[str], tags: Sequence[str], here: str) -> No
     others = [name for name in named if name != here]
     if others and not tags:
         raise UsageError(
-            f"--platform {others[0]} is conda's word, and what pip fetches needs a wheel's tag as well",
-            hint="add the tag, --platform macosx_11_0_arm64 for one",
+            f"--platform {others[0]} is for conda; pip needs a wheel's platform tag as well",
+            hint="add the tag, for example --platform macosx_11_0_arm64",
         )
+
+
+@dataclass(slots=True)
+class Warmed:
+    """The results of all parts of one warming."""
+
+    results: list[Result] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    without_sdist: list[str] = field(default_factory=list)
+    tallies: list[RunStats] = field(default_factory=list)
+
+    def add(
+        self,
+        results: Iterable[Result],
+        files: Iterable[str],
+        tally: RunStats,
+        without_sdist: Iterable[str] = (),
+    ) -> None:
+        """What one part has done."""
+        self.results += results
+        self.files += files
+        self.without_sdist += without_sdist
+        self.tallies.append(tally)
+
+    def conclude(self, out: Output) -> int:
+        """Show it; the exit status."""
+        columns: tuple[tuple[str, Align], ...] = (("ITEM", "<"), ("RESULT", "<"), ("FILE", "<"))
+        out.table(columns, [[r.item, r.status, r.filename or r.why or "-"] for r in self.results])
+        count = len(self.files)
+        lines = "; ".join(tally.last_line(offline=False) for tally in self.tallies)
+        out.hint(f"{count} file{'' if count == 1 else 's'} in the store; {lines}")
+        for text in self.without_sdist:
+            out.warn("no-sdist", f"{text}: no source archive was found")
+        for text in dict.fromkeys(text for tally in self.tallies for text in tally.all_warnings()):
+            out.warn("run", text, shown=False)
+        out.document(
+            items=[asdict(result) for result in self.results],
+            files=self.files,
+            bytes_downloaded=sum(tally.bytes_downloaded for tally in self.tallies),
+            bytes_from_cache=sum(tally.bytes_from_cache for tally in self.tallies),
+        )
+        return self._status(self.results)
+
+    def _status(self, results: Sequence[Result]) -> int:
+        failed = sum(result.status == "failed" for result in results)
+        if failed and all(result.status != "ready" for result in results):
+            return FAILED
+        return PARTLY if failed or self.without_sdist else DONE
 
 
 class Warming(Session):
@@ -179,7 +203,7 @@ class Warming(Session):
         pip: Sequence[str],
         folder: Path,
     ) -> None:
-        super().__init__(context, order.words(pip, folder / "files"), Wishes())
+        super().__init__(context, order.words(pip, folder / "files"), RunOptions())
         self.results: list[Result] = []
         self.without_sdist: list[str] = []
         self.interrupted = False

@@ -7,10 +7,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+from entrepot.caches.records import place_record
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED
 from entrepot.cli.picking import interpreter
-from entrepot.cli.records import place_record
 from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 
 
@@ -42,8 +42,7 @@ def run(context: Context) -> int:
         (name, [_traced(around, p) for p in sorted(mine, key=lambda place: place.rank)])
         for name, mine in places
     ]
-    for complaint in context.settings.complaints:
-        context.out.warn(complaint.id, complaint.text, complaint.fix)
+    context.warn_of_settings()
     shown = False
     for name, mine in places:
         if mine and shown:
@@ -51,13 +50,13 @@ def run(context: Context) -> int:
         shown = shown or bool(mine)
         _show(context, mine)
         if not mine and args.tool:
-            context.out.note(f"{name}: nothing of it is here.")
+            context.out.note(f"{name}: not found on this machine.")
     context.out.document(places=[place_record(place) for _, mine in places for place in mine])
     return DONE
 
 
 def _traced(around: Surroundings, place: Place) -> Place:
-    """The place, its variables with the line of the shell's file that sets each, where one is found."""
+    """The place, its variables with the line of the shell's file that sets each."""
     if not any(layer.kind == "environment" for layer in place.layers):
         return place
     from entrepot.config.history import set_where
@@ -95,16 +94,20 @@ def _condition(place: Place) -> str:
         return ", ".join([*label, place.why_not])
     if place.label == ORPHANED:
         return place.label
-    return ", ".join([*label, "in use" if place.exists else "not there yet"])
+    if not place.exists:
+        return " ".join([*label, "(not created yet)"])
+    return place.label or "in use"
 
 
 def _layer(context: Context, number: int, layer: Layer) -> str:
     source, what = (
         _short(text, str(context.around.home)) for text in (layer.source, layer.value or "-")
     )
-    result = "<- wins" if layer.wins else "shadowed"
-    told = layer.note.replace(f"{context.around.home}{os.sep}", f"~{os.sep}")
-    note = f" ({told})" if told else ""
+    note = layer.note.replace(f"{context.around.home}{os.sep}", f"~{os.sep}")
+    if layer.wins:
+        result, note = "<- wins", f" ({note})" if note else ""
+    else:
+        result, note = "not used", f": {note}" if note else ""
     return f"  {number}  {what:<38} {source:<32} {result}{note}".rstrip()
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entrepot import __version__
-from entrepot.cli.cmd_run import Session, Wishes
-from entrepot.cli.warmed import Result
+from entrepot.cli.cmd_run import RunOptions, Session
 from entrepot.errors import EntrepotError, TruncatedBody, UsageError
 from entrepot.links import Link
 from entrepot.ports.tool import Surroundings
@@ -46,6 +45,19 @@ TRIES = 4
 NOT_KEPT = (
     "fetched, but not kept: the store cannot be written, or is capped below what was asked for"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one item, of pip's or conda's kind."""
+
+    item: str
+    status: str
+    """``ready``, ``failed`` or ``not needed`` (its marker or its platform excludes it here)."""
+    project: str | None = None
+    version: str | None = None
+    filename: str | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +135,9 @@ class CondaOrder:
 
 
 class CondaWarming(Session):
-    """A session that asks behind its own proxy, after the environment files were solved by children that were led to it.
+    """A session that fetches through its own proxy.
+
+    Environment files are solved first, by children that are pointed at it.
 
     Args:
         context: settings and surroundings.
@@ -141,7 +155,7 @@ class CondaWarming(Session):
                 context.around, has_rattler=importlib.util.find_spec("rattler") is not None
             )
         program = self._solver.program if self._solver else "entrepot"
-        super().__init__(context, [program], Wishes(hosts=order.hosts))
+        super().__init__(context, [program], RunOptions(hosts=order.hosts))
         self.results: list[Result] = []
         self.interrupted = False
         self._order, self._folder = order, folder
@@ -305,8 +319,8 @@ class CondaWarming(Session):
 
         Why it failed, empty when it did not.
 
-        As clients do, it asks again when it was cut off: whoever has part of a file that begins
-        anew is told no more than that.
+        As clients do, it asks again when it was cut off: a client that has part of a file whose
+        download starts again gets no other sign.
         """
         why = ""
         for _ in range(TRIES):

@@ -44,9 +44,23 @@ class Context:
         """Name a cache that could not be read; the others are gone through all the same."""
         from entrepot.cli.output import explained
 
-        _, text, fix = explained(exc)
-        self.out.warn("unreadable", f"{tool}: {text}", fix)
+        _, text, hint = explained(exc)
+        self.out.warn("unreadable", f"{tool}: {text}", hint=hint)
         self.incomplete = True
+
+    def warn_of_settings(self) -> None:
+        """Name what stands in entrepot's own configuration and is not obeyed."""
+        for complaint in self.settings.complaints:
+            self.out.warn(complaint.id, complaint.text, hint=complaint.fix)
+
+    def nothing_found(self, what: str) -> None:
+        """The one sentence for an empty answer: it names what was looked for."""
+        self.out.note(f"Nothing found: {what}.")
+
+    def no_cache(self) -> str:
+        """What :meth:`nothing_found` says when no cache holds anything."""
+        names = ", ".join(tool.name for tool in self.tools)
+        return f"no cache of {names} holds anything yet"
 
     @cached_property
     def settings(self) -> Settings:

@@ -134,7 +134,8 @@ def find_command(word: str) -> Command:
     names = [command.name for command in COMMANDS]
     close = difflib.get_close_matches(word, names, n=1)
     raise UsageError(
-        f"there is no command {word!r}", hint=f"entrepot {close[0]}" if close else "entrepot --help"
+        f"unknown command {word!r}",
+        hint=f"did you mean `entrepot {close[0]}`?" if close else "entrepot --help",
     )
 
 

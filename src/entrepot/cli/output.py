@@ -14,7 +14,6 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -37,17 +36,7 @@ DONE, FAILED, USAGE, PARTLY, BUSY, NO_SPACE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 Align = Literal["<", ">"]
 
-_ASCII = str.maketrans(
-    {
-        "\u2026": "...",
-        "\u2013": "-",
-        "\u2014": "-",
-        "\u2018": "'",
-        "\u2019": "'",
-        "\u201c": '"',
-        "\u201d": '"',
-    }
-)
+_ASCII = str.maketrans("\u2013\u2014\u2018\u2019\u201c\u201d", "--''\"\"") | {0x2026: "..."}
 
 
 class Output:
@@ -140,16 +129,8 @@ class Output:
 
     def fits(self, columns: Sequence[tuple[str, Align]], cells: Sequence[Sequence[str]]) -> bool:
         """Whether the rows of a table have room as they are."""
-        titles = [title for title, _ in columns]
-        return (
-            self._excess(
-                [
-                    max(map(len, (title, *column)))
-                    for title, column in zip(titles, cells, strict=True)
-                ]
-            )
-            <= 0
-        )
+        pairs = zip(columns, cells, strict=True)
+        return self._excess([max(map(len, (title, *cell))) for (title, _), cell in pairs]) <= 0
 
     def _excess(self, widths: Sequence[int]) -> int:
         """How much too wide a row of such columns is; nothing in a pipe."""
@@ -161,12 +142,8 @@ class Output:
         ``schema``, ``command``, the fields, and the warnings so far.
         """
         if self.as_json:
-            whole = {
-                "schema": SCHEMA,
-                "command": self.command,
-                **fields,
-                "warnings": self._warnings,
-            }
+            whole = {"schema": SCHEMA, "command": self.command, **fields}
+            whole["warnings"] = self._warnings
             members = [f"  {json.dumps(name)}: {_as_json(value)}" for name, value in whole.items()]
             self._write(self._stdout, "{\n" + ",\n".join(members) + "\n}\n")
 
@@ -189,36 +166,41 @@ class Output:
         """
         self._write(self._stderr, text + "\n")
 
-    def warn(self, ident: str, text: str, fix: str = "", *, shown: bool = True) -> None:
-        """Something is amiss but not in the way.
+    def warn(
+        self, ident: str, text: str, fix: str = "", *, hint: str = "", shown: bool = True
+    ) -> None:
+        """Something is wrong that does not stop the command.
 
-        Kept for the JSON; on stderr unless it is ``shown`` elsewhere.
+        Kept for the JSON; on stderr too, unless it is ``shown`` elsewhere.
 
         Args:
             ident: kebab-case, stable.
             text: one sentence.
-            fix: best a command.
+            fix: a command that repairs it.
+            hint: where there is no such command, what helps on.
             shown: ``False`` when the command puts it into its own text.
         """
-        self._warnings.append({"id": ident, "text": text, "fix": fix})
+        self._warnings.append({"id": ident, "text": text, "fix": fix or hint})
         if shown and not self.as_json:
-            self._write(self._stderr, f"{self._paint('33', 'warning', self._stderr)}: {text}\n")
-            if fix:
-                self._write(self._stderr, f"fix: {fix}\n")
+            self._say("33", "warning", text, fix, hint)
 
     def error(self, exc: BaseException) -> int:
-        """Say what went wrong and how to mend it.
+        """Say what went wrong and what to do about it.
 
         Returns:
             The exit status that belongs to it.
         """
-        ident, text, fix = explained(exc)
+        ident, text, hint = explained(exc, self.command)
+        fix = exc.fix if isinstance(exc, EntrepotError) else ""
         if self.as_json:
-            self.document(error={"id": ident, "text": text, "fix": fix})
-        self._write(self._stderr, f"{self._paint('31', 'error', self._stderr)}: {text}\n")
-        if fix:
-            self._write(self._stderr, f"fix: {fix}\n")
+            self.document(error={"id": ident, "text": text, "fix": fix or hint})
+        self._say("31", "error", text, fix, hint)
         return exit_status(exc)
+
+    def _say(self, color: str, label: str, text: str, fix: str, hint: str) -> None:
+        self._write(self._stderr, f"{self._paint(color, label, self._stderr)}: {text}\n")
+        if fix or hint:
+            self._write(self._stderr, f"fix: {fix}\n" if fix else f"hint: {hint}\n")
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; the default is no.
@@ -294,15 +276,11 @@ class Output:
         """A path for people: the home directory as ``~``."""
         if path is None:
             return "-"
-        text, prefix = (
-            str(path),
-            str(home).rstrip(os.sep),
-        )  # a home of "/", as containers have it, is not worth a "~"
-        return (
-            f"~{text[len(prefix) :]}"
-            if prefix and (text == prefix or text.startswith(prefix + os.sep))
-            else text
-        )
+        text, prefix = str(path), str(home).rstrip(os.sep)
+        # A home of "/", as containers have it, is not worth a "~"
+        if prefix and (text == prefix or text.startswith(prefix + os.sep)):
+            return f"~{text[len(prefix) :]}"
+        return text
 
     def flush(self) -> None:
         """Write out what is buffered, so that a closed pipe is noticed here and not at exit."""
@@ -339,13 +317,9 @@ class Meter:
             return
         self._next = now + 0.1
         show = show_size if what == "bytes" else show_count
-        text = (
-            show(done)
-            + (f" of {show(total)}" if total else "")
-            + ("" if what == "bytes" else f" {what}")
-        )
-        if total:
-            text += f", {100 * done // total} %"
+        whole = f" of {show(total)}" if total else ""
+        share = f", {100 * done // total} %" if total else ""
+        text = f"{show(done)}{whole}{'' if what == 'bytes' else f' {what}'}{share}"
         self._stream.write(f"\r{text.ljust(self._shown)}")
         self._stream.flush()
         self._shown = len(text)
@@ -359,9 +333,10 @@ class Meter:
 
 
 def wants_color(choice: str, is_terminal: bool, environ: Mapping[str, str]) -> bool:
-    """Whether to colour: the flag, then ``NO_COLOR``, ``FORCE_COLOR``/``CLICOLOR_FORCE``, ``CLICOLOR=0``, ``TERM=dumb``.
+    """Whether to colour.
 
-    An empty variable counts as unset (no-color.org, bixense.com/clicolors).
+    The flag, then ``NO_COLOR``, ``FORCE_COLOR`` or ``CLICOLOR_FORCE``, ``CLICOLOR=0``,
+    ``TERM=dumb``. An empty variable counts as unset (no-color.org, bixense.com/clicolors).
     """
     if choice != "auto":
         return choice == "always"
@@ -372,8 +347,8 @@ def wants_color(choice: str, is_terminal: bool, environ: Mapping[str, str]) -> b
     return is_terminal and environ.get("CLICOLOR") != "0" and environ.get("TERM") != "dumb"
 
 
-def explained(exc: BaseException) -> tuple[str, str, str]:
-    """Stable id, sentence and fix of anything that was raised."""
+def explained(exc: BaseException, command: str = "") -> tuple[str, str, str]:
+    """Stable id, sentence and hint of anything that was raised while a command ran."""
     if isinstance(exc, EntrepotError):
         url = (
             f" ({exc.url})"
@@ -385,11 +360,12 @@ def explained(exc: BaseException) -> tuple[str, str, str]:
         path = f"{exc.filename}: " if exc.filename else ""
         return "system", f"{path}{exc.strerror or exc}", ""
     if isinstance(exc, EOFError):
-        return "usage", "there was nobody to answer", "add --yes"
+        return "usage", "the question got no answer", "add --yes"
+    doing = f"running `entrepot {command}`" if command else "reading the command line"
     return (
         "bug",
-        f"entrepot itself failed: {type(exc).__name__}: {exc}",
-        "run it again with --debug and report what it prints",
+        f"internal error while {doing}: {type(exc).__name__}: {exc}",
+        "run it again with --debug and open an issue of entrepot with what it prints",
     )
 
 
@@ -408,16 +384,6 @@ def exit_status(exc: BaseException) -> int:
     ):
         return NO_SPACE
     return INTERRUPTED if isinstance(exc, KeyboardInterrupt) else FAILED
-
-
-def rfc3339(moment: float | None) -> str | None:
-    """Seconds since the epoch as ``2026-11-21T06:18:58Z``; ``None`` stays ``None``."""
-    return None if moment is None else _rfc3339(int(moment))
-
-
-@lru_cache(maxsize=1 << 12)
-def _rfc3339(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
 
 
 def _padded(cells: Sequence[str], align: Align, width: int) -> Iterator[str]:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from entrepot.caches.inventory import Filter
+from entrepot.caches.selection import Filter
 from entrepot.errors import FormatError, UsageError
 from entrepot.ports.tool import Kind, Surroundings
 from entrepot.sizes import parse_age, parse_size
+
+T = TypeVar("T")
 
 
 def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +57,16 @@ def make_filter(args: argparse.Namespace) -> Filter:
     )
 
 
+def described(args: argparse.Namespace) -> str:
+    """What :func:`make_filter` was asked for, as it was given on the command line."""
+    parts = [*args.pattern, *(f"--kind {word}" for word in args.kind)]
+    parts += [f"--{name}" for name in ("built", "stale", "unused") if getattr(args, name)]
+    for name in ("older", "used_by"):
+        if (value := getattr(args, name, None)) is not None:
+            parts.append(f"--{name.replace('_', '-')} {value}")
+    return " ".join(parts)
+
+
 def kinds(words: list[str]) -> frozenset[Kind]:
     """The kinds that ``--kind`` names, repeated or with commas.
 
@@ -66,7 +80,7 @@ def _kind(word: str) -> Kind:
     try:
         return Kind(word)
     except ValueError as exc:
-        raise UsageError(f"{word!r} is no kind of entry", hint=f"one of {', '.join(Kind)}") from exc
+        raise UsageError(f"unknown kind {word!r}", hint=f"one of {', '.join(Kind)}") from exc
 
 
 def age(text: str | None) -> float | None:
@@ -75,10 +89,7 @@ def age(text: str | None) -> float | None:
     Raises:
         UsageError: not an age.
     """
-    try:
-        return None if text is None else parse_age(text)
-    except FormatError as exc:
-        raise UsageError(exc.message, hint=exc.hint) from exc
+    return None if text is None else _parsed(parse_age, text)
 
 
 def size(text: str | None) -> int | None:
@@ -87,8 +98,12 @@ def size(text: str | None) -> int | None:
     Raises:
         UsageError: not a size.
     """
+    return None if text is None else _parsed(parse_size, text)
+
+
+def _parsed(parse: Callable[[str], T], text: str) -> T:
     try:
-        return None if text is None else parse_size(text)
+        return parse(text)
     except FormatError as exc:
         raise UsageError(exc.message, hint=exc.hint) from exc
 

@@ -10,21 +10,62 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from entrepot.errors import StoreUnavailable, UsageError
+from entrepot.errors import ConfigError, StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
-    from entrepot.caches.own import Opened, OwnCache
+    from entrepot.caches.own import OwnCache
     from entrepot.config.settings import Settings
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.store import Store
     from entrepot.ports.tool import Progress, Surroundings, Tool
+    from entrepot.server.proxy import Dial, Streams
     from entrepot.store.catalogue import SqliteCatalogue
     from entrepot.store.directory import DirectoryStore
+    from entrepot.tools.common import common_environment, outer_run
+    from entrepot.tools.defaults import files_host
+    from entrepot.tools.quota import Quota
+    from entrepot.tools.registry import client_setups, donors
+    from entrepot.upstream.client import HttpUpstream, UpstreamSettings
+    from entrepot.upstream.trust import merged_bundle
+
+
+__all__ = [
+    "HttpUpstream",
+    "Quota",
+    "client_setups",
+    "common_environment",
+    "donors",
+    "files_host",
+    "merged_bundle",
+    "outer_run",
+]
+
+_LATE = {
+    "common_environment": "tools.common",
+    "outer_run": "tools.common",
+    "files_host": "tools.defaults",
+    "donors": "tools.registry",
+    "client_setups": "tools.registry",
+    "HttpUpstream": "upstream.client",
+    "merged_bundle": "upstream.trust",
+}
+"""What a run takes from the tools and from the HTTP client, and the modules where it stands."""
+
+
+def __getattr__(name: str) -> Any:
+    """A name of :data:`_LATE`: its module is imported when it is first asked for."""
+    if name not in _LATE:
+        raise AttributeError(name)
+    return getattr(importlib.import_module(f"entrepot.{_LATE[name]}"), name)
+
+
+RESOLVE = "ENTREPOT_RESOLVE"
+"""The variable of :func:`read_resolve`."""
 
 
 def open_store(
@@ -70,11 +111,11 @@ def open_run_store(settings: Settings) -> RunStore:
 
     One that keeps nothing where that cannot be opened.
 
-    A command must not fail because its cache cannot be had. But a ``--store`` that is no place for
-    a store is a mistake in the command line, and said at once.
+    A command must not fail because its cache cannot be opened. But a ``--store`` that cannot be a
+    store is a mistake in the command line, and said at once.
 
     Raises:
-        StoreUnavailable: ``--store`` names what is and will be no store.
+        StoreUnavailable: ``--store`` names something that is not a store and cannot become one.
     """
     from entrepot.store.catalogue import SqliteCatalogue, open_catalogue
     from entrepot.store.memory import MemoryStore
@@ -119,6 +160,53 @@ def _is_circumstance(cause: BaseException | None) -> bool:
     }
 
 
+def upstream_settings(
+    settings: Settings, environ: Mapping[str, str], bundles: Iterable[str]
+) -> UpstreamSettings:
+    """How upstream is reached: by the user's own proxy and CA settings."""
+    from entrepot.upstream.client import UpstreamSettings
+    from entrepot.upstream.proxies import ProxyRules
+    from entrepot.upstream.trust import merged_bundle
+
+    return UpstreamSettings(
+        silence_timeout_s=settings.timeout_s,
+        ca_pem=merged_bundle(environ, map(Path, bundles), directories=True).pem,
+        proxies=ProxyRules.from_environ(environ),
+        resolve=read_resolve(environ),
+    )
+
+
+def dialler(reach: UpstreamSettings) -> Dial:
+    """How tunnels and upgraded connections are dialled: as upstream is reached."""
+    from entrepot.upstream.client import open_tunnel
+
+    async def dial(host: str, port: int, tls: bool) -> Streams:
+        return await open_tunnel(host, port, reach, tls=tls)
+
+    return dial
+
+
+def read_resolve(environ: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Where to connect instead of looking a name up, as curl's ``--resolve``.
+
+    Raises:
+        ConfigError: ``ENTREPOT_RESOLVE`` is not ``HOST:PORT=ADDRESS:PORT``, several with commas.
+
+    >>> read_resolve({"ENTREPOT_RESOLVE": "index.test:443=127.0.0.1:8443"})
+    {'index.test:443': ('127.0.0.1', 8443)}
+    """
+    found, text = {}, environ.get(RESOLVE, "")
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, _, target = part.partition("=")
+        address, _, port = target.rpartition(":")
+        if ":" not in name or not address or not port.isdigit():
+            raise ConfigError(
+                f"{part!r} is not HOST:PORT=ADDRESS:PORT", name=RESOLVE, value=text, source=RESOLVE
+            )
+        found[name.lower()] = (address.strip("[]"), int(port))
+    return found
+
+
 def own_cache(
     settings: Settings, around: Surroundings, progress: Progress | None = None
 ) -> OwnCache:
@@ -126,7 +214,8 @@ def own_cache(
 
     A catalogue that is new or was lost is made again at its first use, with progress.
     """
-    from entrepot.caches.own import Opened, OwnCache
+    from entrepot.caches.opened_store import Opened
+    from entrepot.caches.own import OwnCache
     from entrepot.config.file import OwnSettings
 
     def opened() -> Opened:
@@ -147,6 +236,19 @@ def own_cache(
     )
 
 
+def quotas(settings: Settings, around: Surroundings, paths: Sequence[Path]) -> list[Quota]:
+    """The limits on the home directory and on some paths, from the site's command or the kernel.
+
+    Raises:
+        EntrepotError: the command failed.
+    """
+    from entrepot.tools.quota import told_by, told_by_kernel
+
+    if settings.quota_command:
+        return told_by(settings.quota_command, around.environ)
+    return told_by_kernel([around.home, *paths], around.euid)
+
+
 _CALLED = {"micromamba": "mamba", "pixi": "rattler"}
 """Programs whose caches are those of a tool with another name."""
 
@@ -156,7 +258,7 @@ def tool_names() -> list[str]:
 
     The own cache, and each folder of ``entrepot.tools`` with a ``tool.py``.
     """
-    from entrepot.caches.own import NAME
+    from entrepot.caches.opened_store import NAME
 
     folder = Path(importlib.import_module("entrepot.tools").__file__ or "").parent
     return [
@@ -178,17 +280,15 @@ def tools(
     """The tools of these names in this order; all of them without a name. Only theirs are imported.
 
     Raises:
-        UsageError: a name that is no tool's.
+        UsageError: an unknown name.
     """
-    from entrepot.caches.own import NAME
+    from entrepot.caches.opened_store import NAME
 
     every = tool_names()
     chosen = list(dict.fromkeys(_CALLED.get(name, name) for name in names)) or every
     for name in chosen:
         if name not in every:
-            raise UsageError(
-                f"{name!r} is no tool entrepot knows", hint=f"one of {', '.join(every)}"
-            )
+            raise UsageError(f"unknown tool {name!r}", hint=f"one of {', '.join(every)}")
     return [
         own_cache(settings, around, progress)
         if name == NAME

@@ -22,6 +22,7 @@ from entrepot.config.settings import (
     read_value,
     show_value,
     user_file,
+    written,
 )
 from entrepot.errors import ChangedSince, ConfigError, UsageError
 from entrepot.fs import write_atomically
@@ -83,7 +84,7 @@ class OwnSettings:
         return self._edit(key, str(ready) if relative else _as_toml(spec, value))
 
     def unset(self, key: str) -> Change:
-        """Remove one key, also one that is no setting.
+        """Remove one key, also an unknown one.
 
         Nothing is written when the file does not set it.
 
@@ -103,7 +104,7 @@ class OwnSettings:
         """
         path = self.file()
         now = _look(read_toml(path)[0], change.key)
-        if change.path != path or (None if now is None else _text(now)) != change.after:
+        if change.path != path or (None if now is None else written(now)) != change.after:
             raise ChangedSince(change.key, change.path)
         if change.before is None:
             return self._edit(change.key, None, change.patch)
@@ -131,19 +132,21 @@ class OwnSettings:
     def _edit(self, key: str, after: Any, undoing: Patch | None = None) -> Change:
         import tomlkit  # noqa: PLC0415  (29 ms that only a change pays)
 
+        from entrepot.config.history import read_exactly  # noqa: PLC0415
+
         path = self.file()
         tables, text = read_toml(path)
         before = _look(tables, key)
         change = Change(
             path=path,
             key=key,
-            before=None if before is None else _text(before),
-            after=None if after is None else _text(after),
+            before=None if before is None else written(before),
+            after=None if after is None else written(after),
             native=f"edit {path}:{line_of(text, key)}" if before is not None else f"edit {path}",
         )
         if before == after and type(before) is type(after):
             return change
-        raw = _raw(path)
+        raw = read_exactly(path)
         new = undoing.taken_back(raw) if undoing else None
         if new is None:
             document = tomlkit.parse(text)
@@ -172,15 +175,8 @@ def known_key(name: str) -> Key:
     key = BY_NAME.get(name)
     if key is None:
         every = ", ".join(k.name for k in KEYS)
-        raise UsageError(f"{name!r} is no setting", hint=nearest(name) or f"one of {every}")
+        raise UsageError(f"unknown setting {name!r}", hint=nearest(name) or f"one of {every}")
     return key
-
-
-def _raw(path: Path) -> str:
-    """A file's text with every byte that it has; empty when there is none."""
-    with contextlib.suppress(OSError):
-        return path.read_bytes().decode("utf-8", "surrogateescape")
-    return ""
 
 
 def _as_toml(key: Key, value: str) -> Any:
@@ -210,9 +206,3 @@ def _put(document: Any, parts: list[str], value: Any) -> None:
         document[parts[-1]] = value
     elif parts[-1] in document:
         document.remove(parts[-1])
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return ",".join(str(v) for v in value) if isinstance(value, list) else str(value)

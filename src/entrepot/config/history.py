@@ -43,8 +43,10 @@ def holds_secret(value: str | None, key: str = "") -> bool:
 
     In one of its URLs, or because its key is a name for one.
 
-    >>> holds_secret("https://me:pw@index.test/simple"), holds_secret("x=https://index.test/t/tk-1/x"), holds_secret(None)
-    (True, True, False)
+    >>> holds_secret("https://me:pw@index.test/simple"), holds_secret(None)
+    (True, False)
+    >>> holds_secret("x=https://index.test/t/tk-1/x")
+    True
     >>> holds_secret("tk-1", "anaconda_token"), holds_secret("true", "add_anaconda_token")
     (True, False)
     """
@@ -62,14 +64,16 @@ def may_be_secret(text: str) -> bool:
 
     A doubt counts.
 
-    >>> may_be_secret('url = "https://me:pw@index.test/simple"'), may_be_secret("password: x"), may_be_secret("timeout = 60")
-    (True, True, False)
+    >>> may_be_secret('url = "https://me:pw@index.test/simple"')
+    True
+    >>> may_be_secret("password: x"), may_be_secret("timeout = 60")
+    (True, False)
     """
     return holds_secret(text) or _SECRET_KEY.search(text) is not None
 
 
 def shown(value: str, key: str = "") -> str:
-    """A value for people: the credentials in its URLs are masked, and all of it where that does not help.
+    """A value for people: the credentials in its URLs masked, all of it where that is not enough.
 
     >>> shown("https://me:pw@index.test/simple /wheels"), shown("tk-1", "anaconda_token")
     ('https://index.test/simple /wheels', '***')
@@ -113,36 +117,41 @@ class UndoJournal:
         if change.path is None or change.before == change.after:
             return
         secret = any(holds_secret(value, change.key) for value in (change.before, change.after))
-        record = {
-            "at": int(time.time()),
-            "tool": tool,
-            "path": str(change.path),
-            "key": change.key,
-            "before": None if secret else change.before,
-            "after": None if secret else change.after,
-            "secret": secret,
-            "lines": "" if secret or may_be_secret(change.lines) else change.lines,
-            "patch": None if secret else _remembered(change.patch),
-        }
-        self._write([*self._records()[-KEPT + 1 :], record])
+        self._remember(
+            tool,
+            change.path,
+            key=change.key,
+            before=None if secret else change.before,
+            after=None if secret else change.after,
+            secret=secret,
+            lines="" if secret or may_be_secret(change.lines) else change.lines,
+            patch=None if secret else _remembered(change.patch),
+        )
 
     def add_file(self, tool: str, path: Path, patch: Patch, kept: Path | None = None) -> None:
-        """Remember that a file was mended or edited as a whole.
+        """Remember that a file was repaired or edited as a whole.
 
         Raises:
             ConfigError: the journal cannot be written.
         """
-        record = {
-            "at": int(time.time()),
-            "tool": tool,
-            "path": str(path),
-            "key": "",
-            "before": None,
-            "after": None,
-            "secret": False,
-        }
+        # Where a copy stays beside the file, its lines may hold a credential: none is written here
         bare = Patch(0, "", "", patch.check) if kept else patch
-        record |= {"lines": "", "patch": asdict(bare), "kept": None if kept is None else str(kept)}
+        self._remember(tool, path, patch=asdict(bare), kept=None if kept is None else str(kept))
+
+    def _remember(
+        self,
+        tool: str,
+        path: Path,
+        *,
+        key: str = "",
+        before: str | None = None,
+        after: str | None = None,
+        secret: bool = False,
+        lines: str = "",
+        **more: Any,
+    ) -> None:
+        record = {"at": int(time.time()), "tool": tool, "path": str(path), "key": key}
+        record |= {"before": before, "after": after, "secret": secret, "lines": lines, **more}
         self._write([*self._records()[-KEPT + 1 :], record])
 
     def last(self, tool: str) -> Undone | None:
@@ -251,7 +260,9 @@ class Mends:
         }
 
     def remember(self, tool: str, journal: UndoJournal) -> dict[Path, Path | None]:
-        """After the mend: the files that it changed, each with the copy of it that stays, and all that in the journal.
+        """After the repair: the files that it changed, each with the copy of it that stays.
+
+        All that is in the journal then.
 
         Raises:
             ConfigError: the journal cannot be written.
@@ -330,7 +341,7 @@ def _kept_beside(path: Path, text: str) -> Path:
 
 
 def shell_line(variable: str, value: str | None, platform: str, shell: str) -> str:
-    """The line that sets a variable for good in the user's shell, or takes it away.
+    """The line that sets a variable in the user's shell each time it starts, or unsets it.
 
     >>> shell_line("PIP_CACHE_DIR", "/my cache", "linux", "/bin/bash")
     "export PIP_CACHE_DIR='/my cache'"

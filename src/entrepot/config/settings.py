@@ -143,14 +143,8 @@ def load_settings(around: Surroundings, options: Mapping[str, str] | None = None
     complaints: list[Complaint] = []
     for name, text in (options or {}).items():
         key = BY_NAME[name]
-        said[name].append(
-            Said(
-                "option",
-                key.flag,
-                text,
-                read_value(key, text, source=key.flag, base=around.cwd, around=around),
-            )
-        )
+        value = read_value(key, text, source=key.flag, base=around.cwd, around=around)
+        said[name].append(Said("option", key.flag, text, value))
     for key in KEYS:
         if text := around.environ.get(key.variable, ""):
             value = read_value(key, text, source=key.variable, base=around.cwd, around=around)
@@ -167,6 +161,19 @@ def load_settings(around: Surroundings, options: Mapping[str, str] | None = None
     return _settled(said, complaints, around)
 
 
+_DEFAULTS: tuple[tuple[str, str, Any], ...] = (
+    ("timeout", "30s", DEFAULT_TIMEOUT_S),
+    ("hosts", "", ()),
+    ("offline", "false", False),
+    ("ahead", "true", True),
+    ("yes", "false", False),
+    ("log", "", None),
+    ("quota.command", "", ()),
+)
+"""Each setting's default, as text and as a value; those of ``store`` and ``limit.total`` depend on
+the machine."""
+
+
 def _settled(
     said: dict[str, list[Said]], complaints: list[Complaint], around: Surroundings
 ) -> Settings:
@@ -175,13 +182,8 @@ def _settled(
     store = said["store"][0].value
     cap, why = default_limit(store)
     said["limit.total"].append(Said("default", why, show_size(cap), cap))
-    said["timeout"].append(Said("default", "default", "30s", DEFAULT_TIMEOUT_S))
-    said["hosts"].append(Said("default", "default", "", ()))
-    said["offline"].append(Said("default", "default", "false", value=False))
-    said["ahead"].append(Said("default", "default", "true", value=True))
-    said["yes"].append(Said("default", "default", "false", value=False))
-    said["log"].append(Said("default", "default", "", None))
-    said["quota.command"].append(Said("default", "default", "", ()))
+    for name, text, value in _DEFAULTS:
+        said[name].append(Said("default", "default", text, value))
     won = {name: layers[0].value for name, layers in said.items()}
     return Settings(
         store=store,
@@ -221,7 +223,7 @@ def default_limit(store: Path) -> tuple[int, str]:
 
 
 def read_value(key: Key, raw: Any, *, source: str, base: Path, around: Surroundings) -> Any:
-    """One value, from text (flags, variables, ``config set``) or from TOML, as :class:`Settings` holds it.
+    """One value as :class:`Settings` holds it, from text (flags, variables) or from TOML.
 
     Args:
         key: what is being set.
@@ -240,7 +242,7 @@ def read_value(key: Key, raw: Any, *, source: str, base: Path, around: Surroundi
         wants = type_names[key.kind]
         where = f" (in {source})" if source else ""
         raise ConfigError(
-            f"{key.name} cannot be {raw!r}{where}: it wants {wants}",
+            f"{key.name} cannot be {raw!r}{where}: it must be {wants}",
             name=key.name,
             value=str(raw),
             source=source,
@@ -345,7 +347,7 @@ def _round_size(size: int) -> str:
 
 
 def user_file(around: Surroundings) -> Path:
-    """The user's file: ``ENTREPOT_CONFIG``, else ``config.toml`` in the user's configuration directory. It need not exist."""
+    """The user's file: ``ENTREPOT_CONFIG``, else ``config.toml`` in :func:`config_dir`."""
     if named := around.environ.get("ENTREPOT_CONFIG"):
         return _path(named, around.cwd, around)
     return config_dir(around) / "config.toml"
@@ -404,7 +406,7 @@ def _read_file(
             yield name, None, unknown_key(name, source)
         else:
             value = read_value(key, raw, source=source, base=path.parent, around=around)
-            yield name, Said("file", source, _written(raw), value), None
+            yield name, Said("file", source, written(raw), value), None
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -415,7 +417,8 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def _written(raw: Any) -> str:
+def written(raw: Any) -> str:
+    """A value of a TOML file as ``config set`` takes it."""
     if isinstance(raw, bool):
         return "true" if raw else "false"
     return ",".join(raw) if isinstance(raw, list) else str(raw)
@@ -444,7 +447,7 @@ def unknown_key(name: str, source: str) -> Complaint:
     """The complaint about a key that does not exist, with the nearest that does."""
     return Complaint(
         "unknown-key",
-        f"{source} sets {name!r}, which is no setting; it is ignored",
+        f"{source}: unknown setting {name!r}; it is ignored",
         nearest(name) or "entrepot config list",
     )
 
@@ -531,7 +534,7 @@ def runtime_dirs(around: Surroundings) -> tuple[Path, ...]:
 
 
 def _own_home(around: Surroundings) -> Path | None:
-    """This user's registered home where HOME is another user's (``sudo`` without ``-H``), or ``None``."""
+    """This user's registered home where HOME is another user's, as ``sudo`` without ``-H`` does."""
     try:
         if around.euid < 0 or around.home.stat().st_uid == around.euid:
             return None

@@ -37,7 +37,7 @@ class Kind(StrEnum):
     """An unpacked package or wheel that environments link to."""
     LOG = "log"
     TEMP = "temp"
-    """A left-over of an interrupted download, build or unpacking."""
+    """What an interrupted download, build or unpacking has left."""
     OTHER = "other"
 
     @property
@@ -93,7 +93,7 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One source that had a say about a path, strongest first in :class:`Place`."""
+    """One setting that could decide a path, strongest first in :class:`Place`."""
 
     kind: Literal["option", "environment", "file", "default"]
     source: str
@@ -118,7 +118,7 @@ class Place:
     layers: tuple[Layer, ...]
     """Strongest first; exactly one ``wins`` unless several parts add up (conda's list)."""
     label: str = ""
-    """Tells places of one tool apart: an interpreter, ``first writable``, ``orphaned``."""
+    """Tells places of one tool apart: an interpreter, ``new packages go here``, ``orphaned``."""
     exists: bool = False
     """Whether a cache is there: a directory that is none of the tool's is not one."""
     usable: bool = True
@@ -156,7 +156,7 @@ class Paths(tuple[Any, ...]):
         return tuple(self) == (tuple(other) if isinstance(other, tuple) else other)
 
     def __ne__(self, other: object) -> bool:
-        """The contrary."""
+        """Not equal."""
         return not self == other
 
     def __hash__(self) -> int:
@@ -224,8 +224,8 @@ class Entry:
     yields: bool = False
     """Whether ``force`` overrides what it is ``pinned`` for."""
     barred: bool = False
-    """Whether it is ``pinned`` because whoever asks may not remove it (owner, permissions, a
-    read-only file system)."""
+    """Whether it is ``pinned`` because this user may not remove it (owner, permissions, a read-only
+    file system)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,11 +271,11 @@ class Change:
     path: Path | None
     """The file; ``None`` when it is a variable that the user has to set."""
     key: str
-    """Empty: the whole file was mended or edited."""
+    """Empty: the whole file was repaired or edited."""
     before: str | None
     after: str | None
     native: str
-    """The tool's own command that does the same."""
+    """The tool's own command that does the same; empty: it has none."""
     verified: str = ""
     """What the tool said when it was asked afterwards; empty: it was not asked."""
     differs: bool = False
@@ -314,10 +314,7 @@ class Settings(Protocol):
 
 @runtime_checkable
 class Asking(Protocol):
-    """Settings whose tool can be asked what it makes of a change.
-
-    What is not there is not asked.
-    """
+    """Settings whose tool, if it is installed, can be asked what it makes of a change."""
 
     def ask(self, change: Change) -> Change:
         """The change with ``verified`` and ``differs`` filled in; starts the tool."""
@@ -329,9 +326,10 @@ class Restoring(Protocol):
     """Settings that can put back what one change replaced."""
 
     def restore(self, change: Change) -> Change:
-        """Undo it in the file that it changed, to the byte where the rest of the file is as the change left it.
+        """Undo it in the file that it changed.
 
-        Refused when the key holds something else by now.
+        To the byte where the rest of the file is as the change left it; refused when the key holds
+        something else meanwhile.
         """
         ...
 
@@ -350,7 +348,7 @@ class Exporting(Protocol):
 
 @runtime_checkable
 class Mending(Protocol):
-    """Settings whose files can be broken and mended."""
+    """Settings whose files can be broken and repaired."""
 
     def problems(self) -> Sequence[tuple[Path, str]]:
         """Files that the tool cannot read, each with a sentence that names the line."""
@@ -405,7 +403,7 @@ class Tool(Protocol):
         full: bool = False,
         progress: Progress | None = None,
     ) -> Iterator[Finding]:
-        """Check what lies in one place, mending or removing what is damaged when asked to."""
+        """Check what lies in one place; with ``repair`` remove or replace what is damaged."""
         ...
 
     def settings(self, around: Surroundings) -> Settings | None:

@@ -136,14 +136,17 @@ class RunStats:
         if not offline:
             parts.append(f"{show_size(self.bytes_downloaded)} downloaded")
         if counts["stale"]:
-            parts.append(f"{counts['stale']} stale")
+            stale = counts["stale"]
+            parts.append(f"{stale} page{'' if stale == 1 else 's'} older than the index allows")
         if counts["error"] and not self.unseen:
             parts.append(f"{counts['error']} failed")
         if self.uncached_hosts:
             names = ", ".join(name for name, _ in self.uncached_hosts.most_common(3))
             parts.append(f"{show_size(self.uncached_bytes)} went past it ({names})")
         if self.unseen:
-            parts.append(f"offline, and never seen: {_some(list(self.unseen))}")
+            were = "was" if len(self.unseen) == 1 else "were"
+            names = _some(list(self.unseen))
+            parts.append(f"offline: {names} {were} never downloaded through entrepot")
         return "; ".join([*parts, *self.all_warnings()])
 
 

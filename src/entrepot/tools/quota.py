@@ -23,8 +23,6 @@ from entrepot.sizes import parse_size
 
 PATIENCE_S = 5.0
 """Seconds that the command may take; a file server that hangs must not take ``status`` along."""
-NEARLY = 0.9
-"""The part of a limit from which on there is a warning."""
 BLOCK = 1024
 """Bytes of the blocks in which quotas are counted (quotactl(2): ``QIF_DQBLKSIZE``)."""
 

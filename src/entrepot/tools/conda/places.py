@@ -20,7 +20,12 @@ from entrepot.tools.condakit.known import conda_answers, mamba_caches
 from entrepot.tools.condakit.pkgs_dirs import VARIABLE, Cache, Resolved, variable_traps
 from entrepot.tools.condakit.proof import standing
 from entrepot.tools.condakit.roots import Root
-from entrepot.tools.condakit.writable import first_writable, judge
+from entrepot.tools.condakit.writable import (
+    NEW_PACKAGES,
+    first_writable,
+    judge,
+    order_label,
+)
 from entrepot.tools.reading import is_dir, is_file
 
 TOOL = "conda"
@@ -56,7 +61,7 @@ def places(around: Surroundings) -> Sequence[Place]:
     ranked = [replace(place, rank=number) for number, place in enumerate(found.values(), 1)]
     return sorted(
         ranked,
-        key=lambda place: (place.label == ORPHANED, not place.label.startswith("first writable")),
+        key=lambda place: (place.label == ORPHANED, not place.label.startswith(NEW_PACKAGES)),
     )
 
 
@@ -65,14 +70,14 @@ def _listed(
 ) -> list[Place]:
     paths = [Path(cache.path) for cache in answer.caches]
     first = first_writable(paths, around)
-    of_root = f" of {root.path}" if root and several else ""
+    of_root = f" ({root.path})" if root and several else ""
     found = []
     for number, (cache, path) in enumerate(zip(answer.caches, paths, strict=True), start=1):
         place = _place(
             cache,
             answer,
             around,
-            label=f"{'first writable' if path == first else f'number {number}'}{of_root}",
+            label=f"{order_label(number, first=path == first)}{of_root}",
             notes=notes,
         )
         twins = [
@@ -116,7 +121,7 @@ def _layers(cache: Cache, answer: Resolved) -> list[Layer]:
     layers = [Layer(_kind(cache.source), cache.source, cache.text, wins=True, note=note)]
     if cache.source != "default":
         layers += [
-            Layer("default", "default", each.text, note="vanished: pkgs_dirs is set")
+            Layer("default", "default", each.text, note="pkgs_dirs is set")
             for each in answer.defaults
         ]
     layers += [

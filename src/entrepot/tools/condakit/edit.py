@@ -208,7 +208,7 @@ def mend(text: str) -> tuple[str, list[str]]:
         lead = line[: len(line) - len(line.lstrip(" \t"))]
         if "\t" in lead:
             lines[number] = lead.replace("\t", "  ") + line.lstrip(" \t")
-            done.append(f"line {number + 1}: blanks for the tab")
+            done.append(f"replaced the tab in line {number + 1} by blanks")
     for number, line in enumerate(lines):
         match = _KEY.fullmatch(_body(line))
         value = match["rest"].strip() if match else ""
@@ -218,7 +218,7 @@ def mend(text: str) -> tuple[str, list[str]]:
             and _next_is_key(lines, number)
         ):
             lines[number] = f"{_body(line).rstrip()}]{_ending(lines, number)}"
-            done.append(f"line {number + 1}: the bracket closed")
+            done.append(f"closed the bracket in line {number + 1}")
     text = "".join(lines)
     for key in ("pkgs_dirs", "envs_dirs"):
         document = _raw(text)
@@ -336,7 +336,7 @@ def _into_nothing(lines: list[str], block: _Block, value: str, moved: str) -> li
     """A key without a value, with ``~`` or with nothing below it."""
     match = _SCALAR.fullmatch(block.rest)
     if match is None or match["value"].strip() not in {"", "~", "null"}:
-        raise ConfigError(f"{block.rest.strip()!r} is no list", hint="mend the file first")
+        raise ConfigError(f"{block.rest.strip()!r} is not a list", hint="correct the file first")
     end = _ending(lines, block.start)
     head = _body(lines[block.start])
     gap = "" if match["value"].strip() else match["lead"]
@@ -450,7 +450,7 @@ def _parsed(text: str) -> Document:
             f"it is broken: line {problem}"
             if problem[:1].isdigit()
             else f"it is broken: {problem}",
-            hint="mend it first",
+            fix="--mend",
         )
     return document
 
@@ -461,9 +461,9 @@ def _entries(text: str, key: str) -> list[str]:
     if value is not None and not isinstance(value, list):
         line = document.lines.get(key, 0)
         raise ConfigError(
-            f"line {line}: {key} is no list but {str(value)!r}",
+            f"line {line}: {key} is not a list but {str(value)!r}",
             name=key,
-            hint="mend it first: conda stops at it",
+            fix="--mend",
         )
     return [item.text for item in document.lists[key].items] if key in document.lists else []
 

@@ -43,8 +43,8 @@ BUSY_S = 600.0
 """A package that was unpacked less than this ago may be about to be linked: no lock tells."""
 STALE_TEMPORARY_S = 3600.0
 """A left-over that was not changed for so long is in no use any more."""
-FRESH = "unpacked within the last ten minutes"
-FRESH_ARCHIVE = "downloaded within the last ten minutes"
+FRESH = "unpacked less than ten minutes ago (--force takes it)"
+FRESH_ARCHIVE = "downloaded less than ten minutes ago (--force takes it)"
 BEING_WRITTEN = "being written"
 OUTSIDE = "a hard link outside the caches"
 UNKNOWN_LAYOUT = "unknown layout: sizes only"
@@ -374,7 +374,7 @@ def _plain(look: Look, name: str, tree: Tree, kind: Kind) -> Entry:
 def _leftover(look: Look, name: str, tree: Tree) -> Entry:
     entry = _plain(look, name, tree, Kind.TEMP)
     if look.now - tree.changed < STALE_TEMPORARY_S:
-        return replace(entry, pinned="it may still be in use")
+        return replace(entry, pinned="left-over younger than an hour")
     return replace(entry, litter="stale temporary")
 
 
@@ -397,7 +397,7 @@ def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iter
         elif name in {MAGIC, "urls"}:
             yield replace(
                 _plain(look, name, tree, Kind.OTHER),
-                pinned="it makes the folder a cache",
+                pinned=f"{name}: conda does not see the cache without it",
                 freeable=0,
             )
             if name == MAGIC and look.urls.stale:

@@ -192,7 +192,7 @@ class RcSettings(ABC):
             native = self._native(path, "remove-key", key)
             edit = lambda text: without_key(text, key)  # noqa: E731  # three ways, one name
         elif change.lines:
-            native = f"{self._native(path, 'remove-key', key)}, then what was there, entry by entry"
+            native = ""  # conda has no command that puts a whole list back with its comments
             edit = lambda text: with_lines(text, key, change.lines)  # noqa: E731
         elif key in LISTS:
             return type(self)(self.around, path).set(key, before)
@@ -318,18 +318,15 @@ class RcSettings(ABC):
         try:
             after = edit(text)
         except ConfigError as exc:
-            hint = (
-                f"entrepot config --tool {self.tool} --mend"
-                if exc.hint.startswith("mend it")
-                else exc.hint
-            )
-            hint = hint.replace("entrepot config edit", f"entrepot config --tool {self.tool} edit")
+            config = f"entrepot config --tool {self.tool}"  # the editor does not know which tool
+            hint = exc.hint.replace("entrepot config edit", f"{config} edit")
             raise ConfigError(
                 f"{path}: {exc.message}",
                 name=exc.name,
                 value=exc.value,
                 source=str(path),
                 hint=hint,
+                fix=f"{config} {exc.fix}" if exc.fix else "",
             ) from exc
         patch = None
         if after != text:

@@ -153,8 +153,8 @@ def solver(around: Surroundings, *, has_rattler: bool) -> Solver:
     if has_rattler:
         return Solver("py-rattler", sys.executable)
     raise UsageError(
-        "an environment file does not say which archives it means: it must be solved, and neither "
-        "conda, mamba, micromamba or pixi is on PATH nor is py-rattler installed",
+        "environment.yml needs a solver: no conda, mamba, micromamba or pixi on PATH, "
+        "and py-rattler is not installed",
         hint="pip install 'entrepot[conda]', or fetch what a lock file names: "
         "entrepot warm --lock conda-lock.yml",
     )

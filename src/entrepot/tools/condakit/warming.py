@@ -150,7 +150,7 @@ def environment(path: Path, around: Surroundings) -> Environment:
         )
     channels = data.get("channels") or []
     if not isinstance(channels, list):
-        raise UsageError(f"{path}: channels is no list")
+        raise UsageError(f"{path}: channels is not a list")
     specs, pip = _dependencies(path, data["dependencies"])
     for word in (*channels, *specs):
         if str(word).startswith("-"):

@@ -17,6 +17,22 @@ from entrepot.ports.tool import Surroundings
 MAGIC = "urls.txt"
 """The file that makes a directory a package cache."""
 
+NEW_PACKAGES = "new packages go here"
+"""Label of the first cache in a tool's list that it can write to."""
+_ORDINALS = ("", "first", "second", "third", "fourth", "fifth")
+
+
+def order_label(number: int, *, first: bool) -> str:
+    """What ``where`` calls the cache with that number in a tool's list, counted from 1.
+
+    Args:
+        number: its number.
+        first: whether it is the first one that can be written to.
+    """
+    if first:
+        return NEW_PACKAGES
+    return f"searched {_ORDINALS[number] if number < len(_ORDINALS) else f'as number {number}'}"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

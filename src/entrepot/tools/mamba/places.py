@@ -16,7 +16,12 @@ from entrepot.tools.condakit.mamba_dirs import Resolved, nested_folders, resolve
 from entrepot.tools.condakit.pkgs_dirs import Cache
 from entrepot.tools.condakit.proof import standing, why_never
 from entrepot.tools.condakit.roots import Root, mamba_roots
-from entrepot.tools.condakit.writable import first_writable, judge
+from entrepot.tools.condakit.writable import (
+    NEW_PACKAGES,
+    first_writable,
+    judge,
+    order_label,
+)
 from entrepot.tools.reading import is_dir
 
 TOOL = "mamba"
@@ -45,7 +50,7 @@ def places(around: Surroundings) -> Sequence[Place]:
                 TOOL, path, (layer,), label="nested", exists=True, notes=notes
             )
     ranked = [replace(place, rank=number) for number, place in enumerate(found.values(), 1)]
-    return sorted(ranked, key=lambda place: not place.label.startswith("first writable"))
+    return sorted(ranked, key=lambda place: not place.label.startswith(NEW_PACKAGES))
 
 
 def _shared_with_conda(around: Surroundings) -> list[Path]:
@@ -64,8 +69,7 @@ def _listed(root: Root, answer: Resolved, around: Surroundings) -> list[Place]:
     paths = [Path(cache.path) for cache in answer.caches]
     first = first_writable(paths, around)
     labels = [
-        f"{'first writable' if path == first else f'number {n}'} of {root.path}"
-        for n, path in enumerate(paths, 1)
+        f"{order_label(n, first=path == first)} ({root.path})" for n, path in enumerate(paths, 1)
     ]
     return [
         _place(cache, answer, around, label=label)
@@ -86,7 +90,7 @@ def _place(cache: Cache, answer: Resolved, around: Surroundings, *, label: str) 
     layers = [Layer(kind, cache.source, cache.text, wins=True)]  # type: ignore[arg-type]
     if cache.source != "default":
         layers += [
-            Layer("default", "default", each.text, note="vanished: pkgs_dirs is set")
+            Layer("default", "default", each.text, note="pkgs_dirs is set")
             for each in answer.defaults
         ]
     notes = list(answer.problems) if cache == answer.caches[0] else []

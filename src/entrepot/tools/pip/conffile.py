@@ -255,7 +255,7 @@ def _sound(text: str) -> ConfFile:
     if file.problems:
         raise ConfigError(
             f"pip cannot read the file as it is: {file.problems[0]}",
-            hint="entrepot config --tool pip --mend",
+            fix="entrepot config --tool pip --mend",
             source=f"line {file.problems[0].line}",
         )
     return file
@@ -398,13 +398,13 @@ def mend(text: str) -> tuple[str, list[str]]:
 def _comment_out(file: ConfFile, problem: Problem, done: list[str]) -> str:
     at = problem.line - 1
     file.lines[at] = "# " + file.lines[at].lstrip()
-    done.append(f"line {problem.line}: made a comment of it, because {problem.text}")
+    done.append(f"commented out line {problem.line}: {problem.text}")
     return file.text
 
 
 def _head(file: ConfFile, problem: Problem, done: list[str]) -> str:
     file.lines.insert(problem.line - 1, f"[global]{file.newline}")
-    done.append(f"line {problem.line}: put [global] above it")
+    done.append(f"put [global] above line {problem.line}")
     return file.text
 
 
@@ -422,7 +422,7 @@ def _join(file: ConfFile, problem: Problem, done: list[str]) -> str:
         after_first -= 1
     file.lines[after_first - 1] = _ended(file.lines[after_first - 1], file.newline)
     file.lines[after_first:after_first] = moved
-    done.append(f"line {problem.line}: joined the second [{name['header']}] to the first")
+    done.append(f"joined the second [{name['header']}] in line {problem.line} to the first")
     return file.text
 
 
@@ -436,7 +436,7 @@ def _drop_earlier(file: ConfFile, problem: Problem, done: list[str]) -> str:
     for row in earlier.rows:
         file.lines[row] = "# " + file.lines[row].lstrip()
     done.append(
-        f"line {earlier.line + 1}: made a comment of the earlier {later.key}; line {problem.line} "
-        "stays in force"
+        f"commented out the earlier {later.key} in line {earlier.line + 1}; "
+        f"line {problem.line} stays in force"
     )
     return file.text

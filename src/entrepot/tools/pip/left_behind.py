@@ -90,7 +90,7 @@ def _orphan(folder: Path, used: Place) -> Place:
         layers,
         ORPHANED,
         exists=True,
-        notes=("no pip found here uses it, and it still holds a cache",),
+        notes=("no pip found here uses this cache any more",),
     )
 
 

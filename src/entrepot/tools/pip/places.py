@@ -74,7 +74,11 @@ def resolve(
     for switch in switches:
         counts = id(switch) in decisive
         note = (
-            _switch_note(switch) if counts else "empty: ignored" if not switch.value else "shadowed"
+            _switch_note(switch)
+            if counts
+            else "empty: ignored"
+            if not switch.value
+            else "another setting is stronger"
         )
         layers.append(_layer(switch, wins=counts and not won, note=note))
         won = won or counts
@@ -136,10 +140,8 @@ def _switch_note(switch: Value) -> str:
 def _error(config: Configuration, switches: list[Value], decisive: set[int]) -> str:
     if config.broken:
         path, text = config.broken[0]
-        return (
-            f"pip stops with an error: {path}: {text}; to mend it: "
-            "entrepot config --tool pip --mend"
-        )
+        repair = "entrepot config --tool pip --mend"
+        return f"pip stops with an error: {path}: {text}; to repair it: {repair}"
     for switch in switches:
         if id(switch) in decisive and switch.value.lower() not in TRUTH:
             what = f"invalid truth value {switch.value!r} for no-cache-dir ({switch.source})"
@@ -180,7 +182,15 @@ def places(
         else:
             known[1].append(pip.label)
     used = [
-        replace(place, notes=(*place.notes, f"also of {', '.join(others)}")) if others else place
+        replace(
+            place,
+            notes=(
+                *place.notes,
+                f"{', '.join(others)} {'uses' if len(others) == 1 else 'use'} it too",
+            ),
+        )
+        if others
+        else place
         for place, others in found.values()
     ]
     return used if around.python is not None else with_left_behind(used, known_pips, around)

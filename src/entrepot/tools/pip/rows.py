@@ -23,7 +23,7 @@ WIDTH = 24
 MEASURES = slice(STAMP, KIND)
 """What ``stat`` says, but for the time of the newest change."""
 
-FORCEABLE = "made or used within the last ten minutes"
+FORCEABLE = "made or used less than ten minutes ago (--force takes it)"
 """The one reason that ``force`` overrides."""
 STALE_TEMPORARY_S = 3600.0
 """Seconds after which a temporary file is abandoned; pip never says when it is done."""

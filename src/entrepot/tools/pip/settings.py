@@ -261,16 +261,21 @@ class PipSettings:
 
         Takes about half a second.
         """
-        said = confirmed(change, self)
+        said, same = confirmed(change, self)
         section, name = split_name(change.key)
         force = load(self.around, self.pip).get(name, section if section != "global" else "install")
         stronger = force is not None and force.value != change.after
         if stronger and force is not None:
-            said += f"; in force: {masked(force.value)} ({force.source})"
+            value = masked(force.value)
+            said = (
+                f"{force.source}={value} is stronger"
+                if force.source.startswith("PIP_")
+                else f"{value} from {force.source} is stronger"
+            )
         return replace(
             change,
             verified=said,
-            differs=said.startswith("differs") or (stronger and change.after is not None),
+            differs=not same or (stronger and change.after is not None),
         )
 
     def mend(self) -> list[tuple[Path, list[str]]]:
@@ -331,6 +336,7 @@ class PipSettings:
                 value=exc.value,
                 source=str(path),
                 hint=exc.hint,
+                fix=exc.fix,
             ) from exc
         if after == before:
             return None
@@ -390,14 +396,13 @@ def ask_pip(
     return done.stdout.rstrip("\n")
 
 
-def confirmed(change: Change, settings: PipSettings) -> str:
+def confirmed(change: Change, settings: PipSettings) -> tuple[str, bool]:
     """Ask pip whether a change arrived.
 
     ``pip config get`` of the key, and ``pip cache dir`` where the cache is concerned.
 
     Returns:
-        What pip said, in a form for people; it starts with ``differs`` when pip sees something
-        else.
+        What pip said, in a form for people, and whether that is what the change should make it say.
     """
     around = settings.around
     flag = settings._flag(change.path).split() if change.path else []  # noqa: SLF001  # one module
@@ -406,8 +411,8 @@ def confirmed(change: Change, settings: PipSettings) -> str:
     )
     absent = said.startswith("[") and "No such key" in said
     same = absent if change.after is None else said == change.after
-    text = f"pip config get {change.key}: {'not set' if absent else masked(said)}"
-    if change.key.endswith(("cache-dir",)):
-        directory = ask_pip(settings.pip, ["cache", "dir"], around.environ, cwd=around.cwd)
-        text += f"; pip cache dir: {directory}"
-    return text if same else f"differs: {text}"
+    text = f"{change.key} is {'not set' if absent else masked(said)}"
+    if change.key.endswith("cache-dir"):
+        folder = ask_pip(settings.pip, ["cache", "dir"], around.environ, cwd=around.cwd)
+        text = f"its cache is {folder}" if same else f"{text}; its cache is {folder}"
+    return text, same

@@ -12,7 +12,7 @@ from dataclasses import replace
 from entrepot.ports.tool import Place, Surroundings
 from entrepot.tools.condakit.indexes import holds_indexes
 from entrepot.tools.condakit.proof import EMPTY, NO_CACHE, standing, why_never, why_no_cache
-from entrepot.tools.condakit.rattler_dirs import KINDS, Folder, folders, problems
+from entrepot.tools.condakit.rattler_dirs import KINDS, Folder, folders, problems, rattler_default
 from entrepot.tools.condakit.writable import may_write
 from entrepot.tools.mounts import is_empty
 from entrepot.tools.reading import is_dir
@@ -42,6 +42,8 @@ def _place(folder: Folder, around: Surroundings) -> Place:
     no_cache = _why_no_cache(folder, around) if is_dir(folder.path) else EMPTY
     may = not is_dir(folder.path) or may_write(folder.path, around)
     label = folder.user if folder.part == "root" else f"{folder.user}: {folder.part}"
+    if str(folder.path) == rattler_default(around):  # where both keep things unless it is set
+        label = "rattler and pixi"
     notes = []
     if folder.part == "root" and os.path.isdir(folder.path / "uv-cache"):
         notes.append("pixi's PyPI part is a second uv cache inside it: uv-cache")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ntpath
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def places(around: Surroundings, *, options: Sequence[str] = ()) -> list[Place]:
     ]
     if standard != path and _is_cache(standard):
         layers = (Layer("default", "default", str(standard)), winner)
-        note = "the default place is not in use and still holds a cache"
+        note = "uv does not use this cache any more"
         found.append(Place("uv", standard, layers, ORPHANED, exists=True, notes=(note,)))
     return found
 
@@ -113,7 +114,7 @@ def _switches(used: Sequence[File], variable: str | None, notes: list[str]) -> I
     for number, (file, value) in enumerate(found):
         text = f"no-cache = {str(value).lower()}"
         if number or not value:
-            note = "no effect: shadowed" if number else "no effect"
+            note = "no effect: another setting is stronger" if number else "no effect"
         elif variable is not None and variable.lower() in FALSE:
             note = "no effect: UV_NO_CACHE beats it"
             notes.append(
@@ -187,10 +188,14 @@ def _not_writable(path: Path, around: Surroundings) -> str:
             continue
         if _may_write(folder, info, around.euid):
             return ""
+        owner, mode = _user(info.st_uid), stat.filemode(info.st_mode)
+        # Only what is a cache and was left by sudo: the command goes through all that is in it
+        left = folder == path and info.st_uid == 0 and os.path.isfile(path / "CACHEDIR.TAG")
+        back = f", or: sudo chown -R {around.euid} {shlex.quote(str(path))}" if left else ""
         return (
-            f"uv stops with an error: {folder} belongs to {_user(info.st_uid)} "
-            f"({stat.filemode(info.st_mode)}) and {_user(around.euid)} may not write to it; set "
-            "UV_CACHE_DIR to another directory, or have it shared"
+            f"uv stops with an error: {folder} belongs to {owner} ({mode}) and "
+            f"{_user(around.euid)} may not write to it; "
+            f"set UV_CACHE_DIR to another directory{back}"
         )
     return ""
 

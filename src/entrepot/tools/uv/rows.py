@@ -191,7 +191,7 @@ class Rows:
             pinned = pinned or self._refs.in_use_perhaps
         others = outside - len(named)
         more = (
-            (f"{others} other environment{'' if others == 1 else 's'} (hard links)",)
+            (f"linked from {others} unknown place{'' if others == 1 else 's'}",)
             if others > 0
             else ()
         )

@@ -22,7 +22,7 @@ from entrepot.redaction import has_secret, redacted_url
 from entrepot.tools.reading import is_file
 from entrepot.tools.uv.configuration import File, files, flat, line_of, read, user_file
 
-NATIVE = "none: uv has no command that edits uv.toml"
+NATIVE = ""  # uv has no command that edits uv.toml
 _WORDS = frozenset(
     (
         "cache-dir",
@@ -208,7 +208,7 @@ class UvSettings:
                     holder[name] = tomlkit.table()
                 holder = holder[name]
                 if not isinstance(holder, MutableMapping):
-                    raise ConfigError(f"{path}: {name} is no table", name=key, source=str(path))
+                    raise ConfigError(f"{path}: {name} is not a table", name=key, source=str(path))
             lines = tomlkit.item(before).as_string() if before is not None else ""
             if value is None:
                 del holder[last]
@@ -302,7 +302,7 @@ def _check(key: str, value: str) -> None:
     name = key.rpartition(".")[2]
     if not all(part and part == part.strip() and "_" not in part for part in key.split(".")):
         raise ConfigError(
-            f"{key!r} is no setting of uv: names have dashes, parts are joined by dots",
+            f"unknown setting {key!r}: names of uv's settings have dashes, parts are joined by dots",
             name=key,
             value=value,
         )

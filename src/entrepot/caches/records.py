@@ -5,11 +5,23 @@ One form each, for every command (docs/reference/json.md).
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from entrepot.caches.inventory import Sum
-from entrepot.cli.output import rfc3339
 from entrepot.ports.tool import Change, Entry, Finding, Place, texts_of
+
+
+def rfc3339(moment: float | None) -> str | None:
+    """Seconds since the epoch as ``2026-11-21T06:18:58Z``; ``None`` stays ``None``."""
+    return None if moment is None else _rfc3339(int(moment))
+
+
+@lru_cache(maxsize=1 << 12)
+def _rfc3339(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
 
 
 def entry_record(entry: Entry) -> dict[str, Any]:
@@ -56,27 +68,7 @@ def sum_record(total: Sum) -> dict[str, Any]:
 
 def place_record(place: Place) -> dict[str, Any]:
     """One cache directory and why it is there."""
-    return {
-        "tool": place.tool,
-        "path": str(place.path) if place.path else None,
-        "label": place.label,
-        "rank": place.rank,
-        "exists": place.exists,
-        "usable": place.usable,
-        "why_not": place.why_not,
-        "layers": [
-            {
-                "kind": layer.kind,
-                "source": layer.source,
-                "value": layer.value,
-                "wins": layer.wins,
-                "note": layer.note,
-            }
-            for layer in place.layers
-        ],
-        "notes": list(place.notes),
-        "sources": list(place.sources),
-    }
+    return {**asdict(place), "path": str(place.path) if place.path else None}
 
 
 def finding_record(finding: Finding) -> dict[str, Any]:
@@ -93,12 +85,6 @@ def finding_record(finding: Finding) -> dict[str, Any]:
 
 def change_record(change: Change) -> dict[str, Any]:
     """One change of a configuration."""
-    return {
-        "path": str(change.path) if change.path else None,
-        "key": change.key,
-        "before": change.before,
-        "after": change.after,
-        "native": change.native,
-        "verified": change.verified,
-        "differs": change.differs,
-    }
+    shown = ("key", "before", "after", "native", "verified", "differs")
+    path = str(change.path) if change.path else None
+    return {"path": path, **{name: getattr(change, name) for name in shown}}

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.caches.environments import find_environment
-from entrepot.caches.inventory import Filter
+from entrepot.caches.selection import Filter, find_environment
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.condakit.known import named_environments
