@@ -127,7 +127,7 @@ class Resolver:
 
     def authority(self, url: str) -> str:
         """``HOST:PORT`` of a canonical URL; empty when no client could connect to it."""
-        origin = url[: url.index("/", 8)]
+        origin = url[: url.index("/", url.index("://") + 3)]
         authority = self._known.get(origin)
         if authority is None:
             authority = authority_of(url)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from entrepot.urls import authority_of, canonical_url, is_loopback
+from entrepot.urls import Resolver, authority_of, canonical_url, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,8 @@ def test_loopback_is_known_by_its_name(host):
 )
 def test_a_name_that_only_looks_like_loopback_is_none(host):
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize("href", ["HTTP://:", "http://", "https://:443", "http:///x"])
+def test_a_link_without_a_host_leads_nowhere(href):
+    assert Resolver("https://index.test/simple/x/")(href) == ""

@@ -1,15 +1,8 @@
 """Fetching: ask upstream until the body is whole, resume, check it, and make it durable.
 
-::
-
-    ASKING --200, kept--> STREAMING --digest right--> VERIFIED --durable--> LANDED
-       |                     |  ^ cut, stalled, 5xx: resumed on a new connection
-       |                     +--+ digest wrong: once more from the start, then FAILED
-       +--304--> LANDED      +--no more tries--> FAILED
-       +--not kept--> PASSED (one waiter has the answer, the others ask for themselves)
-
-Only the process that holds the write lock (``transfers.py``) fetches, and only it writes the file.
-The answer to a GET or HEAD that is passed on and not kept is asked for here too.
+The phases stand in ``transfer.py``. Only the process that holds the write lock (``transfers.py``)
+fetches, and only it writes the file. The answer to a GET or HEAD that is passed on and not kept is
+asked for here too.
 """
 
 from __future__ import annotations
@@ -218,7 +211,9 @@ class Fetcher:
             status = answer.head.status
             if status in RETRIED and self._comes_again(answer.head, have, tries, last=last):
                 return False
-            if by_range and status == 206 and self._continues(answer.head, have):
+            began = shown.draft.response.head if shown.draft is not None else None
+            is_rest = began is not None and continues(answer.head, have, shown.total, began)
+            if by_range and status == 206 and is_rest:
                 await self._receive(answer, skip=0)
             elif have and status == 200:
                 await self._receive(answer, skip=have)
@@ -257,17 +252,8 @@ class Fetcher:
         self._progress.failed_status = head
         return False
 
-    def _continues(self, head: ResponseHead, have: int) -> bool:
-        shown = self._progress
-        return shown.draft is not None and continues(
-            head, have, shown.total, shown.draft.response.head
-        )
-
     def _contradicts(self, answer: Answer, sent: float) -> bool:
-        """A 304 that fits nothing we have is no answer.
-
-        The next try asks for the whole (RFC 9111 §4.3.3).
-        """
+        """Whether a 304 fits nothing we have: the next try asks for the whole (RFC 9111 §4.3.3)."""
         if answer.head.status == 206:
             raise UpstreamProtocolError(
                 "upstream sent a part of what it was asked for", url=self._fetch.redacted
@@ -306,25 +292,14 @@ class Fetcher:
             shown.answer, shown.phase = answer, Phase.PASSED
             shown.tell()
             return False
-        stored = (
-            action.entry
-            if isinstance(action, Store)
-            else as_kept(fetch.forward, answer.head, sent, now)
-        )
-        self._replaces = action.replaces if isinstance(action, Store) else ()
-        shown.draft = draft_head(
-            fetch.request,
-            stored,
-            fetch.expectation,
-            shared=self._resources.shared,
-            reserve=not storable,
-        )
-        shown.total, shown.mark = (
-            announced(answer.head, known_size(answer.head, fetch.expectation)),
-            secrets.token_hex(8),
-        )
-        shown.holds = fetch.expectation.checks and self._is_ok
-        if answer.head.status == 200:
+        if isinstance(action, Store):
+            stored, self._replaces = action.entry, action.replaces
+        else:
+            stored, self._replaces = as_kept(asked, came, sent, now), ()
+        shown.draft = draft_head(fetch.request, stored, known, shared=shared, reserve=not storable)
+        shown.total, shown.mark = announced(came, known_size(came, known)), secrets.token_hex(8)
+        shown.holds = known.checks and self._is_ok
+        if came.status == 200:
             await self._resources.readers.channels.changed(fetch.request.url)
         self._growing.describe(
             TransferState(shown.draft, shown.total, shown.mark, shown.holds).to_bytes()
@@ -340,17 +315,10 @@ class Fetcher:
         return head.status in REDIRECTS and has_index and wants(self._fetch.request) != ""
 
     async def _receive(self, answer: Answer, *, skip: int) -> None:
-        """Write what comes. With ``skip``, upstream began again at 0.
-
-        What we have must come again, and is compared.
-        """
+        """Write what comes; the first ``skip`` bytes of it are there already, and are compared."""
         shown, expectation, url = self._progress, self._fetch.expectation, self._fetch.redacted
         assert shown.draft is not None
-        prefix, draft, known = (
-            Hasher(),
-            shown.draft,
-            known_size(shown.draft.response.head, expectation),
-        )
+        prefix, known = Hasher(), known_size(shown.draft.response.head, expectation)
         shown.phase = Phase.STREAMING if not skip else shown.phase
         async for piece in answer.chunks():
             self._resources.downloaded(len(piece))
@@ -372,8 +340,9 @@ class Fetcher:
         if skip:
             raise DigestMismatch("upstream sent less when it was asked again", url=url)
         length = content_length(answer.head) if answer.head.status == 200 else None
-        announced_ = shown.total if shown.total is not None else length
-        check_length(draft.response.head, expectation, shown.hasher, announced=announced_, url=url)
+        total = shown.total if shown.total is not None else length
+        began = shown.draft.response.head
+        check_length(began, expectation, shown.hasher, announced=total, url=url)
 
     # keeping
 
@@ -385,13 +354,11 @@ class Fetcher:
         if wrong_digest(shown.draft.response.head, expectation, shown.hasher) is not None:
             expectation = await self._expect_anew(size)
         check_digest(shown.draft.response.head, expectation, shown.hasher, url=self._fetch.redacted)
-        head, ok = (
-            finished(shown.draft, expectation, shown.hasher, elsewhere=self._elsewhere),
-            self._is_ok,
-        )
-        reader = (
-            read_page(self._resources, self._fetch, head, Span(growing.read, size)) if ok else None
-        )
+        head, ok = finished(shown.draft, expectation, shown.hasher), self._is_ok
+        if self._elsewhere and not head.proven:
+            head = dataclasses.replace(head, reserve=True)  # its freshness is not this address's
+        body = Span(growing.read, size)
+        reader = read_page(self._resources, self._fetch, head, body) if ok else None
         shown.phase, shown.total = Phase.VERIFIED, size
         shown.tell()
         if size >= LONG_TO_KEEP:
@@ -403,7 +370,11 @@ class Fetcher:
                 f"pages of {host} hold tokens or signed links, so they are not kept"
             )
         if verdict.secret or verdict.flaw:
-            await self._let_go(head, size)
+            try:  # the followers in other processes must see where it ends before it goes
+                self._say_whole(head, size)
+                await asyncio.sleep(NOTICED_S)
+            finally:
+                growing.discard()
             return
         if verdict.is_doubtful:
             head = dataclasses.replace(head, reserve=True)
@@ -439,10 +410,9 @@ class Fetcher:
         """Whether a page without the flaw of the one that has come is stored."""
         fetch, resources = self._fetch, self._resources
         for stored in await resources.entries.load(fetch.request.url):
-            blob = (
-                await resources.entries.open_body(stored) if is_file(stored.response.head) else None
-            )
-            if blob is None:
+            if not is_file(stored.response.head):
+                continue
+            if (blob := await resources.entries.open_body(stored)) is None:
                 continue
             try:
                 body = Span(blob.read, blob.size)
@@ -454,10 +424,7 @@ class Fetcher:
         return False
 
     async def _expect_anew(self, size: int) -> Expectation:
-        """What a body must be that no witness has named so far.
-
-        A page that names it may just be being read.
-        """
+        """What a body must be that no witness named: a page that does may just be being read."""
         expectation = await self._resources.expect_anew(self._fetch.request.url)
         if expectation.named != self._fetch.expectation.named:
             self._fetch = dataclasses.replace(self._fetch, expectation=expectation)
@@ -466,22 +433,12 @@ class Fetcher:
             )
         return self._fetch.expectation
 
-    async def _let_go(self, head: Head, size: int) -> None:
-        """Drop what is whole and not kept, once the followers have been told where it ends."""
-        try:
-            self._say_whole(head, size)
-            await asyncio.sleep(NOTICED_S)
-        finally:
-            self._growing.discard()
-
     def _say_whole(self, head: Head, size: int) -> None:
         """Tell those who follow in other processes that they may have the end, too."""
+        shown = self._progress
+        state = TransferState(head, size, shown.mark, shown.holds, whole=True)
         with suppress(StoreError):
-            self._growing.describe(
-                TransferState(
-                    head, size, self._progress.mark, self._progress.holds, whole=True
-                ).to_bytes()
-            )
+            self._growing.describe(state.to_bytes())
 
     async def _refresh(self, action: Refresh) -> None:
         shown, entries, url = self._progress, self._resources.entries, self._fetch.request.url

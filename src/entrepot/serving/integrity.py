@@ -77,14 +77,10 @@ def check_length(
         DigestMismatch: it is too long.
     """
     have, wanted = hasher.size, known_size(response, expectation)
-    if wanted is None:
-        wanted = announced
-    right = (
-        expectation.checks
-        and is_file(response)
-        and wrong_digest(response, expectation, hasher) is None
-    )
-    if wanted is None or have == wanted or right:
+    wanted = announced if wanted is None else wanted
+    if wanted is None or have == wanted:
+        return
+    if expectation.checks and is_file(response) and expectation.mismatch(hasher) is None:
         return
     if have < wanted:
         raise TruncatedBody(
@@ -93,14 +89,13 @@ def check_length(
     raise DigestMismatch(f"{url} is longer than the {wanted} bytes it should have", url=url)
 
 
-def finished(draft: Head, expectation: Expectation, hasher: Hasher, *, elsewhere: bool) -> Head:
+def finished(draft: Head, expectation: Expectation, hasher: Hasher) -> Head:
     """The head of a body that is whole and right.
 
     Args:
         draft: made when it began.
         expectation: what was known of it.
         hasher: fed with all of it.
-        elsewhere: whether another address than the head's sent it; its freshness is not this one's.
     """
     proven = expectation.proven_by(hasher) if is_file(draft.response.head) else ()
     return dataclasses.replace(
@@ -108,7 +103,6 @@ def finished(draft: Head, expectation: Expectation, hasher: Hasher, *, elsewhere
         body=hasher.digest() if hasher.size else None,
         response=dataclasses.replace(draft.response, size=hasher.size),
         proven=proven,
-        reserve=draft.reserve or (elsewhere and not proven),
     )
 
 

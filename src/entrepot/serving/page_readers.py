@@ -26,7 +26,7 @@ from entrepot.serving.policy import VERIFIED_STATUSES, asks_for_index_page
 from entrepot.serving.reuse import MAX_METADATA, is_metadata, wheel_of
 from entrepot.simple.negotiate import LARGEST, can_decode, decode, page_class
 from entrepot.simple.page import Flaw, Page, is_simple_type
-from entrepot.stored import Head
+from entrepot.stored import Head, cache_key
 from entrepot.worker_pool import WorkerPool
 
 
@@ -137,13 +137,12 @@ def page_reader(
 def state_of(url: str, head: Head, link: Link | None) -> str:
     """What tells a page's content from an earlier one.
 
-    For a shard, also where its archives lie, which its index says.
+    For a shard, also where its archives lie, which its index says: as a hash, for it is stored, and
+    a channel's URL may hold a token.
     """
-    return (
-        str(head.body)
-        if link is None or shard_digest(url) is None
-        else f"{head.body} {base_of(link)}"
-    )
+    if link is None or shard_digest(url) is None:
+        return str(head.body)
+    return f"{head.body} {cache_key(base_of(link))}"
 
 
 def learn_stored(

@@ -3,7 +3,7 @@
 It then does not wait a round trip for each.
 
 Two things are known beforehand. An earlier run asked for certain pages together: when one of them
-has to be asked for again, so have the others (:class:`~entrepot.serving.prefetch.PageHistory`). And
+has to be asked for again, so have the others (:class:`PageHistory`). And
 a page or a metadata file that passes tells what a resolver looks at next: the newest version's
 metadata, and the pages of what that requires.
 
@@ -40,8 +40,7 @@ from entrepot.stored import Head
 from entrepot.urls import authority_of, canonical_url
 
 AT_ONCE = 16
-"""Requests prefetched at a time; :data:`~entrepot.serving.prefetch.MOST` in one run, and each
-URL once."""
+"""Requests prefetched at a time; :data:`MOST` in one run, and each URL once."""
 MOST_BYTES = 32 << 20
 """Bytes prefetched in one run; after that nothing more is asked."""
 GOOD_S = 15.0
@@ -104,7 +103,7 @@ class Prefetcher:
         """Pages that the client has asked for."""
         self._reads_metadata = False
         """Whether the client is one that asks for metadata files: pip does since 23.2."""
-        self._flying: dict[str, Transfer] = {}
+        self._pending: dict[str, Transfer] = {}
         """URL -> a prefetch that no client has joined yet."""
         self._landed: dict[str, _Landed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -120,8 +119,8 @@ class Prefetcher:
         To be called before its transfer is joined.
         """
         request, url = fetch.request, canonical_url(fetch.request.url)
-        if (transfer := self._flying.get(url)) is not None and transfer.name == fetch.name:
-            del self._flying[url]
+        if (transfer := self._pending.get(url)) is not None and transfer.name == fetch.name:
+            del self._pending[url]
             self._stats.used += 1
         prefetched = url in self._known  # then its pages of the last run are known, too
         self._known.add(url)
@@ -143,7 +142,7 @@ class Prefetcher:
         It need not be asked for again.
         """
         waited = False
-        while (transfer := self._flying.get(canonical_url(url))) is not None and (
+        while (transfer := self._pending.get(canonical_url(url))) is not None and (
             transfer.has_all or transfer.over
         ):
             waited = True
@@ -158,11 +157,9 @@ class Prefetcher:
         The client's ``max-age=0`` or ``no-cache`` is met by a validation that took place in this
         run, seconds before it asked. Both are wishes that a cache may weigh (RFC 9111 §5.2.1).
         """
-        landed = (
-            self._landed.pop(canonical_url(request.url), None)
-            if self._landed and request.method == "GET"
-            else None
-        )
+        if request.method != "GET":
+            return None
+        landed = self._landed.pop(canonical_url(request.url), None)
         if landed is None or self._resources.clock.monotonic() - landed.at > GOOD_S:
             return None
         head = next((h for h in heads if h.response.key == landed.key and not h.reserve), None)
@@ -182,7 +179,7 @@ class Prefetcher:
     def forget(self) -> None:
         """Something was changed upstream, by an upload: what came before is old."""
         self._landed.clear()
-        self._flying.clear()
+        self._pending.clear()
 
     async def aclose(self) -> None:
         """Stop at once, and remember which pages were wanted together."""
@@ -322,23 +319,22 @@ class Prefetcher:
     async def _ask(self, fetch: FetchRequest) -> None:
         url = canonical_url(fetch.request.url)
         self._stats.asked += 1
-        transfer = self._flying[url] = self._transfers.join(fetch)
+        transfer = self._pending[url] = self._transfers.join(fetch)
         try:
             if url.endswith(METADATA):
                 await self._wish_required(url, transfer)
             while not transfer.over:
                 await transfer.changed()
-            self._take_in(url, transfer, is_wanted=self._flying.get(url) is transfer)
+            self._take_in(url, transfer, is_wanted=self._pending.get(url) is transfer)
         finally:
-            self._flying.pop(url, None)
+            self._pending.pop(url, None)
             self._transfers.leave(transfer)
 
     def _take_in(self, url: str, transfer: Transfer, *, is_wanted: bool) -> None:
         """Keep what came for the client's own request, unless that has come by already."""
         if transfer.phase is not Phase.LANDED or transfer.entry is None or transfer.entry.reserve:
-            self._dropped.add(
-                authority_of(url)
-            )  # an upstream that fails or refuses is not asked more than the client asks
+            # an upstream that fails or refuses is not asked more than the client asks
+            self._dropped.add(authority_of(url))
             return
         size = 0 if transfer.refreshed else transfer.entry.response.size or 0
         self._stats.bytes += size

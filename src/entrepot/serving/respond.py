@@ -74,10 +74,7 @@ class Responder:
         return answer
 
     async def part(self, fetch: FetchRequest, looked_up: LookupState) -> Answer | None:
-        """A range of a body that is coming, or the rest of an archive.
-
-        ``None``: upstream is to be asked for it.
-        """
+        """A range of a body that is coming, or the rest of an archive; else ``None``."""
         return self._part_of_growing(fetch.request, fetch) or await self._rest_of_archive(
             fetch.request, looked_up
         )
@@ -142,10 +139,7 @@ class Responder:
     async def _at_once(
         self, fetch: FetchRequest, transfer: Transfer, looked_up: LookupState
     ) -> Answer | None:
-        """What is stored of a channel's index when upstream fails or is silent.
-
-        It is asked again behind the client's back.
-        """
+        """What is stored of a channel's index when upstream fails or is silent; asked meanwhile."""
         request = fetch.request
         if self._refresh or not self._channels.is_index(request.url) or not looked_up.heads:
             return None

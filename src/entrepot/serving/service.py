@@ -175,55 +175,34 @@ class Service:
     # the store first
 
     async def _look_up(self, request: RequestHead) -> Answer:
+        rules, prefetcher = self._rules, self._prefetcher
         expectation = await self._resources.expect(request.url)
         self._tell(request, expectation)
         stored = await self._entries.load(request.url)
-        if self._prefetcher is not None and await self._prefetcher.landing(request.url):
+        if prefetcher is not None and await prefetcher.landing(request.url):
             stored = await self._entries.load(request.url)
         heads = await checked(self._entries, request.url, stored, expectation)
-        open_to_all = [h for h in heads if not (self._rules.shared and h.credentialed)]
-        prefetched = (
-            self._prefetcher.taken(request, open_to_all, expectation)
-            if self._prefetcher is not None
-            else None
-        )
-        if (
-            prefetched is not None
-            and (answer := await self._responses.stored(request, *prefetched)) is not None
-        ):
-            return answer
+        open_to_all = [h for h in heads if not (rules.shared and h.credentialed)]
+        if prefetcher is not None:
+            prefetched = prefetcher.taken(request, open_to_all, expectation)
+            if prefetched and (answer := await self._responses.stored(request, *prefetched)):
+                return answer
         fixed = await self._fixed(request, open_to_all, expectation)
-        if (
-            fixed is not None
-            and (answer := await self._responses.stored(request, fixed, "hit")) is not None
-        ):
+        if fixed and (answer := await self._responses.stored(request, fixed, "hit")):
             return answer
-        if self._rules.offline:
-            usable_heads = [h for h in open_to_all if agrees(h, expectation)]
-            is_wrong = any(not agrees(h, expectation) for h in open_to_all) or len(heads) < len(
-                stored
-            )
-            return await self._fallback.offline(
-                request, usable_heads, expectation, is_wrong=is_wrong
-            )
-        candidates = [
-            h.response
-            for h in usable(heads, expectation, shared=self._rules.shared)
-            if h is not fixed
-        ]
-        now, shared = self._clock.now(), self._rules.shared
-        decision = lookup(
-            refreshing(request) if self._rules.refresh else request,
-            candidates,
-            now=now,
-            shared=shared,
-        )
-        if (
-            isinstance(decision, Miss)
-            and shared
-            and (head := to_be_admitted(request, heads, expectation)) is not None
-        ):
-            decision = revalidation(request, head.response, now=now, shared=shared)
+        if rules.offline:
+            right = [h for h in open_to_all if agrees(h, expectation)]
+            is_wrong = len(right) < len(open_to_all) or len(heads) < len(stored)
+            return await self._fallback.offline(request, right, expectation, is_wrong=is_wrong)
+        found = usable(heads, expectation, shared=rules.shared)
+        candidates = [h.response for h in found if h is not fixed]
+        now = self._clock.now()
+        asked = refreshing(request) if rules.refresh else request
+        decision = lookup(asked, candidates, now=now, shared=rules.shared)
+        if isinstance(decision, Miss) and rules.shared:
+            admitted = to_be_admitted(request, heads, expectation)
+            if admitted is not None:
+                decision = revalidation(request, admitted.response, now=now, shared=True)
         return await self._decided(request, decision, heads, expectation)
 
     async def _fixed(
@@ -234,12 +213,9 @@ class Service:
         if fixed is None and (proven := provable(heads, expectation)) is not None:
             fixed = await self._entries.save(request.url, proven)
         if fixed is None:
+            now, shared = self._clock.now(), self._rules.shared
             fixed = await made_from_wheel(
-                request.url,
-                expectation,
-                self._entries,
-                self._clock.now(),
-                shared=self._rules.shared,
+                request.url, expectation, self._entries, now, shared=shared
             )
         return fixed or await self._reuse.take_over(request, expectation)
 
@@ -252,9 +228,8 @@ class Service:
                 answer = await self._responses.stored(request, found, "hit")
                 if answer is not None:
                     return answer
-                decision = lookup(
-                    request, [], now=self._clock.now(), shared=self._rules.shared
-                )  # its body is gone: a miss
+                # its body is gone: a miss
+                decision = lookup(request, [], now=self._clock.now(), shared=self._rules.shared)
             case Miss(reason=Reason.ONLY_IF_CACHED):
                 return self._responses.gateway(
                     request, 504, "only-if-cached, and not in the cache", "miss"
@@ -289,10 +264,7 @@ class Service:
         return await self._responder.whole(fetch, looked_up)
 
     async def _in_trouble(self, request: RequestHead, looked_up: LookupState) -> Answer | None:
-        """What is stored of a channel's index whose host has just failed.
-
-        It is asked for behind the client's back.
-        """
+        """What is stored of a channel's index whose host has just failed; it is asked meanwhile."""
         if not self._channels.is_troubled(request.url):
             return None
         stale = await self._fallback.stale(request, looked_up, None)

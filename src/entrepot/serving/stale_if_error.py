@@ -118,12 +118,9 @@ class Fallback:
             is_wrong: whether something is stored that a digest contradicts.
         """
         head = fallback_variant(request, heads)
-        if (
-            head is not None
-            and (answer := await self._responses.stored(request, head, "stale")) is not None
-        ):
+        if head and (answer := await self._responses.stored(request, head, "stale")):
             return answer
-        if (answer := await self._as_html(request, heads)) is not None:
+        if answer := await self._as_html(request, heads):
             return answer
         # What proves a body has been tried before.
         taken = (

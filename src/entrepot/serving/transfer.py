@@ -1,4 +1,16 @@
-"""One transfer: what it is for, where it is, and what those who wait see of it."""
+"""One transfer, the download that all who wait for it share: its request, its phases, its state.
+
+::
+
+    ASKING --200, kept--> STREAMING --digest right--> VERIFIED --durable--> LANDED
+       |                     |  ^ cut, stalled, 5xx: resumed on a new connection
+       |                     +--+ digest wrong: once more from the start, then FAILED
+       +--304--> LANDED      +--no more tries--> FAILED
+       +--not kept--> PASSED (one waiter has the answer, the others ask for themselves)
+
+``fetch.py`` makes these steps in the process that holds the write lock, ``transfers.py`` follows
+them in others, ``respond.py`` answers clients meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +42,7 @@ from entrepot.urls import canonical_url
 
 
 class Phase(Enum):
-    """Where a transfer is; ``fetch.py`` shows the transitions."""
+    """Where a transfer is."""
 
     ASKING = "asking"
     STREAMING = "streaming"
@@ -85,9 +97,8 @@ class FetchRequest:
     def name(self) -> str:
         """Equal for requests that one transfer can serve.
 
-        URL, what may select a variant, validators and credentials.
-
-        A body that a digest fixes has no variants.
+        URL, what may select a variant, validators and credentials. A body that a digest fixes has
+        no variants.
         """
         fields = ["authorization", "cookie"]
         if not self.expectation.checks:
@@ -153,7 +164,7 @@ class TransferState:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> TransferState | None:
-        """Read a note; ``None`` when it is none."""
+        """What :meth:`to_bytes` gave; ``None`` for anything else."""
         try:
             told = json.loads(raw)
             head, whole = Head.from_bytes(told["head"].encode()), bool(told.get("whole"))
@@ -174,7 +185,7 @@ PIECES = 4
 
 
 class Progress:
-    """One transfer's.
+    """What is seen of one transfer.
 
     Args:
         hasher: to be fed with all that arrives here.
@@ -185,7 +196,7 @@ class Progress:
         self.hasher = hasher
         self.holds = holds
         self.mark = ""
-        """Of the beginning that is shown; see :class:`~entrepot.serving.fetch_request.Note`."""
+        """Of the beginning that is shown; see :class:`TransferState`."""
         self.growing: Growing | None = None
         """What waiters read from, until there is :attr:`blob`."""
         self.blob: Blob | None = None
@@ -254,12 +265,10 @@ class Progress:
         return max(0, self.growing.size() - (HELD_BACK if self.holds else 1))
 
     def read(self, start: int, count: int) -> bytes:
-        """At most ``count`` of the bytes that are available, from ``start``.
+        """At most ``count`` of the available bytes from ``start``; some, if there are any.
 
-        Some, if there are any.
-
-        A crowd reads the same bytes at nearly the same time: it shares one read of the file, and
-        one copy in memory.
+        Many waiters read the same bytes at nearly the same time: they share one read of the file,
+        and one copy in memory.
         """
         if self.blob is not None:
             return self.blob.read(start, count)
@@ -267,11 +276,7 @@ class Progress:
             return b""
         for at, piece in self._pieces:
             if at <= start < at + len(piece):
-                return (
-                    piece
-                    if at == start and len(piece) <= count
-                    else piece[start - at : start - at + count]
-                )
+                return piece[start - at : start - at + count]
         # Up to the next of the file's own marks: a reader that has fallen behind comes to read what
         # others read, too.
         piece = self.growing.read(start, min(count, READ - start % READ))
@@ -296,13 +301,8 @@ class Progress:
         """Show bytes of another beginning than those that were shown so far, if any."""
         if self.draft is not None and state.mark != self.mark:
             self.generation += 1
-        self.draft, self.total, self.mark, self.phase = (
-            state.head,
-            state.total,
-            state.mark,
-            Phase.STREAMING,
-        )
-        self.holds = state.holds
+        self.draft, self.total, self.mark = state.head, state.total, state.mark
+        self.holds, self.phase = state.holds, Phase.STREAMING
         self._pieces.clear()
 
     def forget(self, hasher: Hasher, *, holds: bool) -> None:

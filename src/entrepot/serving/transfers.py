@@ -101,7 +101,15 @@ class Transfer(Progress):
                 await self._after.changed()
             self._after = None
             file = self._file = self._resources.entries.store.open_flight(self._fetch.name)
-            await self._follow(file)
+            follower: Follower | None = None
+            while not file.lead():  # another process fetches: show its progress to who waits here
+                follower = follower or Follower(self._resources.entries.store, self._fetch.name)
+                while follower.look():  # as long as it grows the other process lives
+                    self._show(follower)
+                    took = self._resources.clock.now() - self._began
+                    lag = min(LAG_MOST_S, LAG * took) if self.mark else 0.0
+                    await asyncio.sleep(max(FOLLOW_S, lag))
+                await asyncio.sleep(FOLLOW_S)
             self._fetcher = Fetcher(self._resources, self._fetch, self, file)
             if not await self._done_by_others():
                 await self._fetcher.fetch()
@@ -127,24 +135,6 @@ class Transfer(Progress):
             self._file.release()
         self.tell()
 
-    async def _follow(self, file: Growing) -> None:
-        """While another process fetches, show its progress to those who wait here."""
-        follower: Follower | None = None
-        while not file.lead():
-            follower = follower or Follower(self._resources.entries.store, self._fetch.name)
-            while follower.look():  # as long as it grows the other process lives
-                self._show(follower)
-                await asyncio.sleep(self._lag())
-            await asyncio.sleep(FOLLOW_S)
-
-    def _lag(self) -> float:
-        """Seconds until the next look at what grows."""
-        return (
-            max(FOLLOW_S, min(LAG_MOST_S, LAG * (self._resources.clock.now() - self._began)))
-            if self.mark
-            else FOLLOW_S
-        )
-
     def _show(self, follower: Follower) -> None:
         state = follower.state
         tell = self.tell_growth
@@ -155,18 +145,14 @@ class Transfer(Progress):
                 return
             self.begin(state)
             self.growing, tell = follower.view, self.tell
-        if state is not None and self._is_right(state):
+        # right for the other process, and by the digests that are known here
+        if state is not None and state.whole and confirmed(state.head, self._fetch.expectation):
             if follower.view is not None and state.total and self.phase is not Phase.VERIFIED:
                 read_page(
                     self._resources, self._fetch, state.head, Span(follower.view.read, state.total)
                 )
             self.phase, self.total = Phase.VERIFIED, state.total
         tell()
-
-    def _is_right(self, state: TransferState) -> bool:
-        """Whether what another process found whole and right is so by the digests known here."""
-        expectation = self._fetch.expectation
-        return state.whole and confirmed(state.head, expectation)
 
     async def _done_by_others(self) -> bool:
         """Look the entry up again now that nobody else is at it."""
@@ -202,13 +188,10 @@ class Transfer(Progress):
         return True
 
     def _came_since(self, head: Head) -> bool:
-        """Whether upstream was asked after we were.
-
-        Only then is it an answer to this request too.
-        """
-        if not confirmed(head, self._fetch.expectation) or (
-            self._resources.shared and head.credentialed
-        ):
+        """Whether upstream was asked after we were: only then is it an answer to this request."""
+        if not confirmed(head, self._fetch.expectation):
+            return False
+        if self._resources.shared and head.credentialed:
             return False
         return head.response.response_time >= self._began and head.response not in self._fetch.seen
 
@@ -320,11 +303,9 @@ class Transfers:
         task.add_done_callback(self._aside.discard)
 
     def refused(self, request: RequestHead, expectation: Expectation) -> DigestMismatch | None:
-        """Why this URL need not be asked right now.
+        """Why this URL is not asked right now: it has just brought wrong bytes twice.
 
-        It has brought wrong bytes twice within the last seconds.
-
-        A range neither: who puts it together with what came before has the wrong file whole.
+        Nor is a range: who puts it together with what came before has the wrong file whole.
         """
         until, error = self._wrong.get((canonical_url(request.url), expectation.named), (0.0, None))
         return error if until > self._resources.clock.monotonic() else None
@@ -397,8 +378,8 @@ class Follower:
     """What is seen of another process's transfer.
 
     That process may begin again at byte 0, in another file; so may the next one. Each beginning
-    has a mark of its own in the note, and a view is taken only of a file that certainly is the
-    note's.
+    has a mark of its own in the state, and a view is taken only of a file that certainly is the
+    state's.
 
     Args:
         store: where it grows.
@@ -414,7 +395,7 @@ class Follower:
         self._raw = b""
         self._size = 0
         self.view: Growing | None = None
-        """The file of :attr:`note`; open as long as somebody may read from it."""
+        """The file of :attr:`state`; open as long as somebody may read from it."""
         self.state: TransferState | None = None
 
     def look(self) -> bool:
@@ -428,10 +409,7 @@ class Follower:
         return grown
 
     def _take(self, raw: bytes) -> bool:
-        """View the file that this note is of.
-
-        The one that lies there both before and after the note was read.
-        """
+        """View the file of this state: the one that lies there before and after it was read."""
         state = TransferState.from_bytes(raw)
         view = self._store.open_flight(self._name)
         size = view.size()
