@@ -12,6 +12,7 @@ from entrepot.app import riding
 from entrepot.errors import EntrepotError, UpstreamTimeout
 from entrepot.testing.channel import Channel
 from entrepot.testing.upstream import Script, ranged
+from entrepot.tools.conda.donor import Donation
 from service_world import World, get, run
 
 C = "https://channel.test/c/noarch/"
@@ -200,6 +201,22 @@ def test_a_shards_archives_lie_where_the_index_of_this_run_says(world):
     assert world.get(SHARDS, shard, world.archive) == (200, world.body)
     assert world.stored(world.archive)[0].proven
     assert world.get(SHARDS, shard, moved) == (200, world.body[::-1])
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["index-alone", "asked-before"])
+def test_a_damaged_archive_in_condas_cache_is_refused_offline_with_its_reason(world, tmp_path, seen):
+    world.get(JSON)
+    path = tmp_path / world.package.filename
+    path.write_bytes(world.body[:-1] + bytes([world.body[-1] ^ 1]))
+    donors = [lambda url: Donation(path, len(world.body), 0.0) if url == world.archive else None]
+    asked = [JSON, world.archive] * (1 + seen)
+    status, text = world.get(*asked, offline=True, donors=donors)
+    assert (status, world.stored(world.archive)) == (504, [])
+    reason = f"conda's cached copy of {world.package.filename} does not match the digest that its channel's index names"
+    assert reason.encode() in text
+    assert world.tally.last_line(offline=True).endswith(reason)
+    path.write_bytes(world.body)
+    assert world.get(*asked, offline=True, donors=donors) == (200, world.body)
 
 
 def test_an_index_that_an_earlier_run_left_refuses_nothing(world):

@@ -361,7 +361,7 @@ class Leader:
     async def _expect_anew(self, size: int) -> Expectation:
         """What a body must be that no witness has named so far: a page that names it may just be being read."""
         expectation = await self._means.expect_anew(self._errand.request.url)
-        if expectation.named != self._errand.expectation.named:
+        if expectation.named not in ((), self._errand.expectation.named):
             self._errand = dataclasses.replace(self._errand, expectation=expectation)
             self._progress.hasher = await asyncio.to_thread(hash_partial, self._growing, expectation.hasher(), size)
         return self._errand.expectation
