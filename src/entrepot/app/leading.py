@@ -37,6 +37,7 @@ from entrepot.app.partials import (
 from entrepot.app.policy import (
     BACKOFF_S,
     MAX_ATTEMPTS,
+    NEGATIVES,
     REDIRECTS,
     RETRIED,
     VERIFIED_STATUSES,
@@ -244,7 +245,7 @@ class Leader:
         known, shared = errand.expectation, self._means.shared
         came, asked = answer.head, errand.forward
         is_kept = keeps(asked, came, storable=storable, shared=shared, expectation=known)
-        if not is_kept or self._leads_away(came):
+        if not is_kept or self._is_no_index(came):
             shown.answer, shown.state = answer, State.PASSED
             shown.tell()
             return False
@@ -261,10 +262,15 @@ class Leader:
         await self._receive(answer, skip=0)
         return True
 
-    def _leads_away(self, head: ResponseHead) -> bool:
-        """Whether a redirect, as to a page to sign in, would take the place of a stored index."""
+    def _is_no_index(self, head: ResponseHead) -> bool:
+        """Whether a status alone tells that an answer must not take an index's place: 204, say.
+
+        A redirect, as to a page to sign in, must not where an index is stored.
+        """
+        if head.status in VERIFIED_STATUSES | NEGATIVES or not wants(self._errand.request):
+            return False
         has_index = any(stored.head.status in VERIFIED_STATUSES for stored in self._errand.seen)
-        return head.status in REDIRECTS and has_index and wants(self._errand.request) != ""
+        return has_index or head.status not in REDIRECTS
 
     async def _receive(self, answer: Answer, *, skip: int) -> None:
         """Write what comes. With ``skip``, upstream began again at 0: what we have must come again, and is compared."""
