@@ -10,6 +10,7 @@ import zstandard
 
 from entrepot.app import riding
 from entrepot.errors import EntrepotError, UpstreamTimeout
+from entrepot.stores.catalogue import SqliteCatalogue
 from entrepot.testing.channel import Channel
 from entrepot.testing.upstream import Script, ranged
 from entrepot.tools.conda.donor import Donation
@@ -460,3 +461,16 @@ def test_a_channel_with_a_token_in_its_path_is_kept_without_it(world):
     assert world.get(*urls) == (200, world.body)
     assert world.stored(urls[1])[0].proven
     assert token.encode() not in b"".join(data for data, _ in world.store._objects.values())
+
+
+def test_what_is_noted_of_a_shard_holds_no_token_of_its_path(world, tmp_path):
+    token = "tk-0123456789"
+    world.catalogue = SqliteCatalogue(tmp_path / "catalogue.sqlite")
+    shard = world.shards()
+    urls = [each.replace("/c/noarch/", f"/t/{token}/c/noarch/") for each in (SHARDS, shard, world.archive)]
+    for plain, url in zip((SHARDS, shard, world.archive), urls, strict=True):
+        world.upstream.route(url, world.upstream._routes[plain])
+    assert world.get(*urls) == (200, world.body)
+    assert world.stored(urls[2])[0].proven
+    world.catalogue.close()
+    assert all(token.encode() not in path.read_bytes() for path in tmp_path.iterdir())

@@ -16,7 +16,6 @@ from entrepot.app.metadata import MAX_METADATA, is_metadata, wheel_of
 from entrepot.app.policy import VERIFIED_STATUSES
 from entrepot.beside import Span
 from entrepot.channel.forms import index_name, shard_digest, tells_of_archives
-from entrepot.channel.shards import base_of
 from entrepot.errors import FormatError
 from entrepot.heads import SECRET_QUERY, Head, tokens_in
 from entrepot.httpcache.messages import RequestHead
@@ -122,8 +121,11 @@ def page_reader(url: str, head: Head, body: Span, readers: Readers, link: Link |
 
 
 def state_of(url: str, head: Head, link: Link | None) -> str:
-    """What tells a page's content from an earlier one: for a shard, also where its archives lie, which its index says."""
-    return str(head.body) if link is None or shard_digest(url) is None else f"{head.body} {base_of(link)}"
+    """What tells a page's content from an earlier one: for a shard, also where its archives lie, which its index says.
+
+    It is written down, so it is said as seen from the shard: that never holds a token (see ``channel.shards.relative``).
+    """
+    return str(head.body) if link is None or shard_digest(url) is None else f"{head.body} {link.source}"
 
 
 def learn_stored(url: str, head: Head, facts: Facts, entries: Entries, readers: Readers) -> None:
