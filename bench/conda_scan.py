@@ -1,8 +1,11 @@
-"""How long the first list of a conda cache takes: 1,000 packages of 300 files, hard-linked into one environment.
+"""How long the first list of a conda cache takes.
+
+1,000 packages of 300 files, hard-linked into one environment.
 
     python bench/conda_scan.py [PACKAGES] [FILES]
 
-Makes the cache below a temporary directory, lists it three times and removes it. The goal is under 3 s for 300,000 files.
+Makes the cache below a temporary directory, lists it three times and removes it. The goal is under
+3 s for 300,000 files.
 """
 
 import json
@@ -28,8 +31,17 @@ def make(root: Path) -> None:
         name = f"demo{number:04d}-1.0-h0_0"
         info = root / "pkgs" / name / "info"
         info.mkdir(parents=True)
-        record = {"name": f"demo{number:04d}", "version": "1.0", "build": "h0_0", "subdir": "noarch", "fn": f"{name}.conda"}
-        record |= {"channel": "https://channel.test/c/noarch", "url": f"https://channel.test/c/noarch/{name}.conda"}
+        record = {
+            "name": f"demo{number:04d}",
+            "version": "1.0",
+            "build": "h0_0",
+            "subdir": "noarch",
+            "fn": f"{name}.conda",
+        }
+        record |= {
+            "channel": "https://channel.test/c/noarch",
+            "url": f"https://channel.test/c/noarch/{name}.conda",
+        }
         (info / "index.json").write_text(json.dumps(record))
         (info / "repodata_record.json").write_text(json.dumps(record))
         (env / f"conda-meta/{name}.json").write_text("{}")

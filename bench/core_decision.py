@@ -2,8 +2,8 @@
 
     python bench/core_decision.py [--rounds N]
 
-One round is 200 decisions; the median over all rounds is printed, and the best round. The request and the response have
-the fields that an installer and an index behind a CDN really send.
+One round is 200 decisions; the median over all rounds is printed, and the best round. The request
+and the response have the fields that an installer and an index behind a CDN really send.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from entrepot.httpcache import Headers, Hit, Miss, RequestHead, ResponseHead, Store, lookup, on_response, reply
+from entrepot.httpcache import (
+    Headers,
+    Hit,
+    Miss,
+    RequestHead,
+    ResponseHead,
+    Store,
+    lookup,
+    on_response,
+    reply,
+)
 
 REQUEST = RequestHead(
     "GET",
@@ -77,7 +87,9 @@ def main():
     assert isinstance(miss, Miss)
 
     def store():
-        return on_response(miss, REQUEST, RESPONSE, request_time=NOW, response_time=NOW + 0.1, shared=False)
+        return on_response(
+            miss, REQUEST, RESPONSE, request_time=NOW, response_time=NOW + 0.1, shared=False
+        )
 
     stored = store()
     assert isinstance(stored, Store)

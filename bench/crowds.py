@@ -1,13 +1,16 @@
-"""Fifty clients at once for one cold file of 50 MB, behind a link of 30 ms and 100 Mbit/s: what each scene takes.
+"""Fifty clients at once for one cold file of 50 MB, behind a link of 30 ms and 100 Mbit/s.
+
+What each scene takes.
 
     python bench/crowds.py [MEGABYTES] [SCENE ...]
 
-Each scene has a store of its own. The crowd sets out at one instant, when every run has started and has the index page.
-`first` is the median time to a client's first byte (`direct`: of one client without a cache); `all` the time until the last of
-the clients that stay has everything, and how many times that of `one`, a single client of a cold run, it is. Processor seconds
-while the crowd was at it: of the entrepot processes (the one that was killed left out), of the clients, which compare every
-byte, and of the origin. `memory` is the peak of the entrepot process beyond what it had before the crowd, of the largest of
-them where there are several.
+Each scene has a store of its own. The crowd sets out at one instant, when every run has started and
+has the index page. `first` is the median time to a client's first byte (`direct`: of one client
+without a cache); `all` the time until the last of the clients that stay has everything, and how
+many times that of `one`, a single client of a cold run, it is. Processor seconds while the crowd
+was at it: of the entrepot processes (the one that was killed left out), of the clients, which
+compare every byte, and of the origin. `memory` is the peak of the entrepot process beyond what it
+had before the crowd, of the largest of them where there are several.
 """
 
 import statistics
@@ -56,7 +59,10 @@ SCENES |= {"twenty_leave": twenty_leave, "wrong_digest": wrong_digest}
 
 
 def kill_leader(world, parties):
-    """Kill the run that fetches, half-way; those that are left. A crowd of its own goes first, so that it is known who leads."""
+    """Kill the run that fetches, half-way; those that are left.
+
+    A crowd of its own goes first, so that it is known who leads.
+    """
     leader, *others = parties
     leader.comes_to("flowing")
     world.let_go(others)

@@ -1,11 +1,14 @@
 """Fuzzing for as long as one likes.
 
-    python bench/fuzz.py socket [INPUTS] [SEED] [SECONDS]    # a million inputs unless said otherwise
-    python bench/fuzz.py parsers [SECONDS] [NAME ...]        # 60 s each; needs `pip install atheris`
+    # A million inputs unless said otherwise
+    python bench/fuzz.py socket [INPUTS] [SEED] [SECONDS]
+    # 60 s each; needs `pip install atheris`
+    python bench/fuzz.py parsers [SECONDS] [NAME ...]
 
-`socket` sends generated inputs to the door of a run with everything behind it (tests/socket_fuzz.py says what is sent and what must
-hold). `parsers` lets atheris, which is led by the branches that an input reaches, look for bytes at which one of the readers of
-foreign bytes raises what it may not (tests/parser_fuzz.py).
+`socket` sends generated inputs to the door of a run with everything behind it (tests/socket_fuzz.py
+says what is sent and what must hold). `parsers` lets atheris, which is led by the branches that an
+input reaches, look for bytes at which one of the readers of foreign bytes raises what it may not
+(tests/parser_fuzz.py).
 """
 
 import subprocess
@@ -23,7 +26,9 @@ def socket(count=1_000_000, seed=1, seconds=1e9):
     from socket_fuzz import fuzz
 
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as base:
-        found = fuzz(Path(base), count, seed, seconds=seconds, told=lambda f: print(said(f), flush=True))
+        found = fuzz(
+            Path(base), count, seed, seconds=seconds, told=lambda f: print(said(f), flush=True)
+        )
     print(said(found))
     print("answers: " + ", ".join(f"{status} {n}" for status, n in found.statuses.most_common()))
     print(*found.wrong or ["nothing wrong"], sep="\n")
@@ -53,7 +58,10 @@ def parsers(seconds=60, *names):
         ]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tempfile.gettempdir())
         runs = done.stderr.partition("stat::number_of_executed_units:")[2].split()
-        print(f"{name:16} {runs[0] if runs else '?':>10} inputs  {'FAILED' if done.returncode else 'nothing found'}", flush=True)
+        print(
+            f"{name:16} {runs[0] if runs else '?':>10} inputs  {'FAILED' if done.returncode else 'nothing found'}",
+            flush=True,
+        )
         if done.returncode:
             failed.append(name)
             print(done.stdout[-3000:], done.stderr[-3000:])
@@ -76,4 +84,6 @@ def one(name, *options):
 if __name__ == "__main__":
     what, *rest = sys.argv[1:] or ["socket"]
     numbers = [int(word) if word.isdigit() else word for word in rest]
-    {"socket": socket, "parsers": parsers, "one": lambda *words: one(rest[0], *rest[1:])}[what](*numbers)
+    {"socket": socket, "parsers": parsers, "one": lambda *words: one(rest[0], *rest[1:])}[what](
+        *numbers
+    )

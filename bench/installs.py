@@ -1,16 +1,23 @@
-"""How long an install takes through entrepot, against the same install without it: cold, warm, offline; pip and uv.
+"""How long an install takes through entrepot, against the same install without it.
 
-    python bench/installs.py [ROUNDS] [--loopback] [--http] [--small] [--many] [--expired] [--plain] [--pip VERSION] [--only pip|uv]
+Cold, warm, offline; pip and uv.
 
-Runs an origin of its own on loopback, in a process of its own: 10 requirements that pull 30 packages of together 10.7 MB, with
-metadata files (``--small``: 1.4 MB; ``--many``: 102 packages of 36 MB). It answers after 30 ms and shares 100 Mbit/s among all, or
-with ``--loopback`` is as fast as it can; it speaks https, or http with ``--http``. Pages are fresh for ten minutes, or with
-``--expired`` for no time, as when the second install comes a day later. The clients keep nothing of their own (``--no-cache-dir``,
-``--no-cache``) but in the row "own cache": that is pip with its own full cache and no entrepot.
+    python bench/installs.py [ROUNDS] [--loopback] [--http] [--small] [--many] [--expired] [--plain]
+    [--pip VERSION] [--only pip|uv]
 
-All rows of a round are taken one after the other, and the order turns with each round. A row's figure is the median of its rounds. Start-up of ``run`` is measured in the
-same rounds (``entrepot run -- true`` less ``true``) and reported apart: ``ratio`` is (row - start-up) / direct. ``cpu`` is processor
-time of the client and entrepot together, in seconds; ``upstream`` counts requests that reached the origin.
+Runs an origin of its own on loopback, in a process of its own: 10 requirements that pull 30
+packages of together 10.7 MB, with metadata files (``--small``: 1.4 MB; ``--many``: 102 packages of
+36 MB). It answers after 30 ms and shares 100 Mbit/s among all, or with ``--loopback`` is as fast as
+it can; it speaks https, or http with ``--http``. Pages are fresh for ten minutes, or with
+``--expired`` for no time, as when the second install comes a day later. The clients keep nothing of
+their own (``--no-cache-dir``, ``--no-cache``) but in the row "own cache": that is pip with its own
+full cache and no entrepot.
+
+All rows of a round are taken one after the other, and the order turns with each round. A row's
+figure is the median of its rounds. Start-up of ``run`` is measured in the same rounds (``entrepot
+run -- true`` less ``true``) and reported apart: ``ratio`` is (row - start-up) / direct. ``cpu`` is
+processor time of the client and entrepot together, in seconds; ``upstream`` counts requests that
+reached the origin.
 """
 
 import argparse
@@ -50,7 +57,9 @@ SMALL, LARGE = (1_000, 8_000, 30_000, 60_000, 120_000), (20_000, 120_000, 300_00
 
 
 def options():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rounds", nargs="?", type=int, default=3)
     for name in ("loopback", "http", "small", "many", "expired"):
         parser.add_argument(f"--{name}", action="store_true")
@@ -58,7 +67,9 @@ def options():
     parser.add_argument("--only", choices=("pip", "uv"))
     parser.add_argument("--plain", action="store_true", help="rows without asking ahead, too")
     parser.add_argument("--run", default="", help="more options of `entrepot run`")
-    parser.add_argument("--log", help="append a line of each request that entrepot answered to this file")
+    parser.add_argument(
+        "--log", help="append a line of each request that entrepot answered to this file"
+    )
     return parser.parse_args()
 
 
@@ -74,8 +85,26 @@ class Bench:
             self.environ |= {"SSL_CERT_FILE": ca, "PIP_CERT": ca}
         if args.log:
             self.environ["ENTREPOT_LOG"] = args.log
-        pip = [*clients.pip(args.pip), "install", "-q", "--disable-pip-version-check", "--no-compile", "-i", index]
-        uv = [*clients.uv(), "pip", "install", "-q", "--index-url", index, "--no-cache", "--python", sys.executable]
+        pip = [
+            *clients.pip(args.pip),
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "--no-compile",
+            "-i",
+            index,
+        ]
+        uv = [
+            *clients.uv(),
+            "pip",
+            "install",
+            "-q",
+            "--index-url",
+            index,
+            "--no-cache",
+            "--python",
+            sys.executable,
+        ]
         self.commands = {"pip": [*pip, "--no-cache-dir"], "uv": uv}
         self.own = pip
         self.launch = [sys.executable, "-m", "entrepot", "run", "-q", *args.run.split()]
@@ -88,7 +117,9 @@ class Bench:
         words = [*command, "--target", str(target), *self.names] if installs else command
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
-        environ = self.environ | {"HOME": str(self.folder / ("own" if "own cache" in name else "home"))}  # else it would be a donor
+        environ = self.environ | {
+            "HOME": str(self.folder / ("own" if "own cache" in name else "home"))
+        }  # else it would be a donor
         subprocess.run(words, env=environ, check=True, stdout=subprocess.DEVNULL)
         wall = time.perf_counter() - start
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -101,7 +132,11 @@ class Bench:
     def round(self, number):
         if not number:
             self.environ["PYTHONPATH"] = str(HERE / "src")
-            self.take("start", [*self.launch, "--store", str(self.folder / "store"), "--", "true"], installs=False)  # byte code
+            self.take(
+                "start",
+                [*self.launch, "--store", str(self.folder / "store"), "--", "true"],
+                installs=False,
+            )  # byte code
             self.rows.clear()
         for client, command in self.commands.items():
             store = str(self.folder / f"store-{client}-{number}")
@@ -111,7 +146,9 @@ class Bench:
                 if not number:
                     self.take("filling own cache", self.own)
                     del self.rows["filling own cache"]
-            ways = [(f"{client} direct", command)] + ([("pip own cache", self.own)] if client == "pip" else [])
+            ways = [(f"{client} direct", command)] + (
+                [("pip own cache", self.own)] if client == "pip" else []
+            )
             for name, words in ways:
                 self.take(name, words)
             self.environ["PYTHONPATH"] = str(HERE / "src")
@@ -121,14 +158,25 @@ class Bench:
                 self.take(f"{client} {row}", [*run, *more, "--", *command])
                 if self.args.plain and row != "offline":
                     self.environ["ENTREPOT_AHEAD"] = "false"
-                    self.take(f"{client} {row} plain", [*self.launch, "--store", f"{store}-plain", "--", *command])
+                    self.take(
+                        f"{client} {row} plain",
+                        [*self.launch, "--store", f"{store}-plain", "--", *command],
+                    )
                     del self.environ["ENTREPOT_AHEAD"]
 
     def report(self):
-        median = {name: [statistics.median(column) for column in zip(*taken, strict=True)] for name, taken in self.rows.items()}
+        median = {
+            name: [statistics.median(column) for column in zip(*taken, strict=True)]
+            for name, taken in self.rows.items()
+        }
         start = median["start"][0] - median["true"][0]
-        print(f"start-up of run: {start:.3f} s, {median['start'][1]:.2f} s of processor time", flush=True)
-        print(f"{'':<16}{'wall s':>8}{'least':>8}{'cpu s':>8}{'upstream':>10}{'ratio':>8}{'with start-up':>15}")
+        print(
+            f"start-up of run: {start:.3f} s, {median['start'][1]:.2f} s of processor time",
+            flush=True,
+        )
+        print(
+            f"{'':<16}{'wall s':>8}{'least':>8}{'cpu s':>8}{'upstream':>10}{'ratio':>8}{'with start-up':>15}"
+        )
         for name, (wall, cpu, asked) in median.items():
             client, _, row = name.partition(" ")
             if not row:
@@ -140,7 +188,9 @@ class Bench:
             shown = f"{wall / direct:15.2f}" if through else ""
             print(f"{name:<16}{wall:8.2f}{least:8.2f}{cpu:8.2f}{asked:10.0f}{ratio:8.2f}{shown}")
         if "pip own cache" in median:
-            print(f"pip warm / pip with its own full cache: {(median['pip warm'][0] - start) / median['pip own cache'][0]:.2f}")
+            print(
+                f"pip warm / pip with its own full cache: {(median['pip warm'][0] - start) / median['pip own cache'][0]:.2f}"
+            )
 
 
 def main():
@@ -149,9 +199,16 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         sizes, count = (SMALL if args.small else LARGE), (102 if args.many else 30)
         code = ORIGIN.format(
-            src=str(HERE / "src"), link=not args.loopback, tls=not args.http, sizes=sizes, count=count, expired=args.expired
+            src=str(HERE / "src"),
+            link=not args.loopback,
+            tls=not args.http,
+            sizes=sizes,
+            count=count,
+            expired=args.expired,
         )
-        origin = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        origin = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         try:
             index, ca, *names = origin.stdout.readline().split()
             bench = Bench(args, Path(scratch), index, ca, names, origin)

@@ -1,11 +1,14 @@
-"""kill -9 at random instants of installs on one store, and of its upkeep; what is checked after each is in tests/crash_world.py.
+"""kill -9 at random instants of installs on one store, and of its upkeep.
+
+What is checked after each is in tests/crash_world.py.
 
     python bench/kill9.py [KILLS] [SEED]
 
-KILLS (500) processes that install are killed at work: four runs at once, each at an instant of its own, on a store that is
-replaced by an empty one as soon as a run has come to its end, so that the installs are cold. As many of clean, clean --all, verify
-and eviction together. Kills that came too late do not count. After every round of kills the store is opened and every body
-hashed; before a store is replaced an install must succeed and a sweep leave no orphan.
+KILLS (500) processes that install are killed at work: four runs at once, each at an instant of its
+own, on a store that is replaced by an empty one as soon as a run has come to its end, so that the
+installs are cold. As many of clean, clean --all, verify and eviction together. Kills that came too
+late do not count. After every round of kills the store is opened and every body hashed; before a
+store is replaced an install must succeed and a sweep leave no orphan.
 """
 
 import random
@@ -34,9 +37,7 @@ class Count:
 
     def said(self, name):
         took = time.monotonic() - self.start
-        return (
-            f"{name}: {self.sent} killed, {self.caught} of them at work, {self.rounds} rounds, {self.resumed} resumed, {took:.0f} s"
-        )
+        return f"{name}: {self.sent} killed, {self.caught} of them at work, {self.rounds} rounds, {self.resumed} resumed, {took:.0f} s"
 
 
 def kill_installs(wanted, instants):
@@ -48,7 +49,11 @@ def kill_installs(wanted, instants):
                 processes = [world.install() for _ in range(4)]
                 when_begun(world, processes)
                 at_work = killed_at_random(processes, instants, 1.5)
-                count.sent, count.caught, count.rounds = count.sent + 4, count.caught + at_work, count.rounds + 1
+                count.sent, count.caught, count.rounds = (
+                    count.sent + 4,
+                    count.caught + at_work,
+                    count.rounds + 1,
+                )
                 world.check_store()
                 if at_work < len(processes):
                     break  # one has come to its end: nothing is cold any more
@@ -66,7 +71,11 @@ def kill_upkeeps(name, wanted, instants):
             world = CrashWorld(Path(base), origin, rate=0)
             world.half_full()
             at_work, times = kill_upkeep(world, name, instants, min(20, wanted - count.caught))
-            count.sent, count.caught, count.rounds = count.sent + times, count.caught + at_work, count.rounds + times
+            count.sent, count.caught, count.rounds = (
+                count.sent + times,
+                count.caught + at_work,
+                count.rounds + times,
+            )
             finish(world, count)
     return count
 
@@ -88,8 +97,13 @@ def main():
     for name in UPKEEP:
         counts[name] = kill_upkeeps(name, wanted // len(UPKEEP), instants)
         print(counts[name].said(name), flush=True)
-    caught, installs = sum(each.caught for each in counts.values()), sum(each.installs for each in counts.values())
-    print(f"{caught} killed at work; {installs} installs afterwards, all right; no wrong byte, no orphan (seed {seed})")
+    caught, installs = (
+        sum(each.caught for each in counts.values()),
+        sum(each.installs for each in counts.values()),
+    )
+    print(
+        f"{caught} killed at work; {installs} installs afterwards, all right; no wrong byte, no orphan (seed {seed})"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Whether a store stays quick as it grows: look-up, put, eviction and start with a thousand and with a million entries.
+"""Whether a store stays quick as it grows.
+
+Look-up, put, eviction and start with a thousand and with a million entries.
 
     python bench/million.py [DIRECTORY] [COUNT ...]
 
-The heads and bodies are made in the catalogue; on the disk lie as many real ones as the figures need (the least recently
-used, which eviction takes, and some that are looked up). With COUNT a million it takes some minutes and about 1.5 GB.
+The heads and bodies are made in the catalogue; on the disk lie as many real ones as the figures
+need (the least recently used, which eviction takes, and some that are looked up). With COUNT a
+million it takes some minutes and about 1.5 GB.
 """
 
 import asyncio
@@ -20,13 +23,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HERE / "src"))
 
-from entrepot.app.entries import Entries
+from entrepot.serving.lookup import Entries
 from entrepot.digests import Digest
-from entrepot.heads import Head, body_key, cache_key
+from entrepot.stored import Head, body_key, cache_key
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 from entrepot.ports.clock import SystemClock
-from entrepot.stores.catalogue import open_catalogue
-from entrepot.stores.directory import DirectoryStore
+from entrepot.store.catalogue import open_catalogue
+from entrepot.store.directory import DirectoryStore
 
 REAL = 2000
 SIZE = 4096
@@ -36,9 +39,19 @@ def entry(number: int) -> tuple[str, str, Head, bytes]:
     data = b"%015d\n" % number * (SIZE // 16)
     url = f"https://files.test/packages/{number:040x}/demo-1.{number}-py3-none-any.whl"
     digest = Digest("sha256", hashlib.sha256(data).hexdigest())
-    stored = StoredResponse(ResponseHead(200, Headers([("ETag", f'"{number}"')])), (), 1.0, 1.0, SIZE)
+    stored = StoredResponse(
+        ResponseHead(200, Headers([("ETag", f'"{number}"')])), (), 1.0, 1.0, SIZE
+    )
     head = Head(
-        url, "GET", stored, digest, proven=(digest,), project="demo", version=f"1.{number}", filename=url[-30:], kind="wheel"
+        url,
+        "GET",
+        stored,
+        digest,
+        proven=(digest,),
+        project="demo",
+        version=f"1.{number}",
+        filename=url[-30:],
+        kind="wheel",
     )
     return url, f"{cache_key(url)}/0", head, data
 
@@ -84,8 +97,8 @@ def measure(root: Path, count: int) -> dict[str, float]:
     figures = {"fill, us an entry": fill(root, count)}
     runner = asyncio.Runner()
     code = (
-        "import sys; from pathlib import Path; from entrepot.stores.catalogue import open_catalogue;"
-        "from entrepot.stores.directory import DirectoryStore; p = Path(sys.argv[1]);"
+        "import sys; from pathlib import Path; from entrepot.store.catalogue import open_catalogue;"
+        "from entrepot.store.directory import DirectoryStore; p = Path(sys.argv[1]);"
         "s, c = DirectoryStore(p), open_catalogue(p); c.needs_rebuild; c.hosts(); s.usage(c)"
     )
     environ = {**os.environ, "PYTHONPATH": str(HERE / "src")}
@@ -115,10 +128,12 @@ def measure(root: Path, count: int) -> dict[str, float]:
         small = DirectoryStore(root, cap=int((total - 100 * (SIZE + 8192)) / 0.95))
         start = time.perf_counter()
         done = small.evict(catalogue) if small.cap < total else None
-        if done is None:  # a store so big that 5 per cent are more than these: ask for the room instead
+        if (
+            done is None
+        ):  # a store so big that 5 per cent are more than these: ask for the room instead
             big = DirectoryStore(root, cap=total)
             start = time.perf_counter()
-            from entrepot.stores import upkeep
+            from entrepot.store import gc as upkeep
 
             upkeep.LOW_WATER = (total - 100 * (SIZE + 8192)) / total
             done = big.evict(catalogue, needed=1)

@@ -1,10 +1,13 @@
-"""How long `entrepot list` takes with a pip cache of 100,000 entries: the first look, and the next ones from what was remembered.
+"""How long `entrepot list` takes with a pip cache of 100,000 entries.
+
+The first look, and the next ones from what was remembered.
 
     python bench/pip_list.py [ENTRIES] [DIRECTORY]
 
-The cache has the layout `http-v2` with 10 entries a project: an index page, four wheels with their metadata, an sdist. It is
-made once (a minute and 1.3 GB of disk blocks for 100,000) and kept when DIRECTORY is named. Times are of whole processes, the
-least of three but for the first. The cache is warm in memory: it has just been written.
+The cache has the layout `http-v2` with 10 entries a project: an index page, four wheels with their
+metadata, an sdist. It is made once (a minute and 1.3 GB of disk blocks for 100,000) and kept when
+DIRECTORY is named. Times are of whole processes, the least of three but for the first. The cache is
+warm in memory: it has just been written.
 """
 
 import gzip
@@ -38,8 +41,12 @@ def wheel(name: str, version: str) -> tuple[bytes, bytes]:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(f"{info}/METADATA", metadata)
-        archive.writestr(f"{info}/WHEEL", b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", f"{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n".encode())
+        archive.writestr(
+            f"{info}/WHEEL", b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(
+            f"{info}/RECORD", f"{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n".encode()
+        )
     return buffer.getvalue(), metadata
 
 
@@ -67,7 +74,12 @@ def responses(number: int) -> Iterator[tuple[str, str, bytes]]:
     files.append((f"{name}-1.0.tar.gz", sdist(name, "1.0")))
     yield f"{INDEX}/files/{name}-1.0.tar.gz", plain, files[-1][1]
     rows = [
-        {"filename": f, "url": f"../files/{f}", "hashes": {"sha256": hashlib.sha256(d).hexdigest()}, "size": len(d)}
+        {
+            "filename": f,
+            "url": f"../files/{f}",
+            "hashes": {"sha256": hashlib.sha256(d).hexdigest()},
+            "size": len(d),
+        }
         for f, d in files
     ]
     page = json.dumps({"meta": {"api-version": "1.1"}, "name": name, "files": rows}).encode()
@@ -84,11 +96,21 @@ def write(root: Path, url: str, kind: str, body: bytes) -> None:
     }
     if "json" in kind:
         headers["Content-Encoding"] = "gzip"
-    response = {"body": b"", "headers": headers, "status": 200, "version": 11, "reason": "OK", "decode_content": False}
+    response = {
+        "body": b"",
+        "headers": headers,
+        "status": 200,
+        "version": 11,
+        "reason": "OK",
+        "decode_content": False,
+    }
     name = entry_name(url)
     folder = f"{root}/http-v2/{'/'.join(name[:5])}"
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103  # strings are quicker
-    for path, data in ((f"{folder}/{name}.body", body), (f"{folder}/{name}", encode({"response": response, "vary": {}}))):
+    for path, data in (
+        (f"{folder}/{name}.body", body),
+        (f"{folder}/{name}", encode({"response": response, "vary": {}})),
+    ):
         with open(path, "wb") as file:  # noqa: PTH123
             file.write(data)
 
@@ -102,11 +124,20 @@ def make(root: Path, entries: int) -> None:
 
 def timed(home: Path, root: Path, *argv: str) -> tuple[float, float, int]:
     """Seconds that a command takes by the clock and of all its processors, and the lines it printed."""
-    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(SOURCE), "PIP_CACHE_DIR": str(root)}
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "PYTHONPATH": str(SOURCE),
+        "PIP_CACHE_DIR": str(root),
+    }
     environ |= {"PIP_INDEX_URL": INDEX, "PYTHONDONTWRITEBYTECODE": ""}
     begun, used = time.monotonic(), os.times()
     done = subprocess.run(
-        [sys.executable, "-m", "entrepot", "--tool", "pip", *argv], env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "entrepot", "--tool", "pip", *argv],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     taken, now = time.monotonic() - begun, os.times()
     if done.returncode:

@@ -1,10 +1,13 @@
-"""A power cut imitated at the file level: `python bench/powercut.py [CUTS] [SEED]`; what is done and checked is in tests/crash_world.py.
+"""A power cut imitated at the file level: `python bench/powercut.py [CUTS] [SEED]`.
 
-First a store is worked on in this process and its calls are recorded; of everything that was not synced each name and each content
-is kept or lost for itself, fifty times as often as there are other cuts (tests/power_model.py).
+What is done and checked is in tests/crash_world.py.
 
-Then two runs install and are killed at random instants (every other time they end well); then files are emptied, filled with
-zeros, cut, unlinked or given their old names, and another boot is made up.
+First a store is worked on in this process and its calls are recorded; of everything that was not
+synced each name and each content is kept or lost for itself, fifty times as often as there are
+other cuts (tests/power_model.py).
+
+Then two runs install and are killed at random instants (every other time they end well); then files
+are emptied, filled with zeros, cut, unlinked or given their old names, and another boot is made up.
 """
 
 import random
@@ -16,7 +19,7 @@ HERE = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(HERE / "src"), str(HERE / "tests")]
 
 from crash_world import CrashWorld, check_after_power_cut, killed_at_random, power_cut, when_begun
-from entrepot.stores import layout
+from entrepot.store import layout
 from entrepot.testing.origin import Origin
 from power_model import PowerWorld
 from power_model import cuts as model_cuts
@@ -31,7 +34,9 @@ def main():
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as base:
         boot = ["?"]
         layout.boot_id = lambda: boot[0]
-        modelled, given = model_cuts(PowerWorld(Path(base), lambda name: boot.__setitem__(0, name)), chance, 50 * cuts)
+        modelled, given = model_cuts(
+            PowerWorld(Path(base), lambda name: boot.__setitem__(0, name)), chance, 50 * cuts
+        )
         print(
             f"{modelled} states of a disk that forgets (seed {seed}): {given} bodies given out, all right; no orphan left",
             flush=True,

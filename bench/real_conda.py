@@ -1,11 +1,14 @@
-"""Real conda through the cache: what each scene asks of the channel, and whether it came out as it must.
+"""Real conda through the cache.
+
+What each scene asks of the channel, and whether it came out as it must.
 
     python bench/real_conda.py CONDA [SCHEME ...]
 
-CONDA is an executable of conda with the classic solver (`docs/explanation/channels.md` says how one is made from source). Each scheme
-(`https`, `http`) has a channel of 30 projects in two subdirs on loopback, under a made-up name, and a store of its own. Before every
-scene but the last step of `resumed` conda's own caches and the environment are removed, and every index is stale as
-soon as it is sent.
+CONDA is an executable of conda with the classic solver (`docs/explanation/channels.md` says how one
+is made from source). Each scheme (`https`, `http`) has a channel of 30 projects in two subdirs on
+loopback, under a made-up name, and a store of its own. Before every scene but the last step of
+`resumed` conda's own caches and the environment are removed, and every index is stale as soon as it
+is sent.
 """
 
 import json
@@ -17,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(HERE / "src"), str(HERE / "tests")]
 
-from entrepot.heads import Head
+from entrepot.stored import Head
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
 from running import Desk
@@ -36,7 +39,13 @@ class Scenes:
         self.names = self.channel.synth(COUNT)
         self.big = self.channel.add("big", size=BIG)
         self.channel.publish()
-        self.desk = Desk.under(root, origin, CONDA_SOLVER="classic", CONDA_PKGS_DIRS=str(root / "pkgs"), CONDA_ALWAYS_YES="1")
+        self.desk = Desk.under(
+            root,
+            origin,
+            CONDA_SOLVER="classic",
+            CONDA_PKGS_DIRS=str(root / "pkgs"),
+            CONDA_ALWAYS_YES="1",
+        )
         self.made = None
 
     def forget(self):
@@ -46,25 +55,45 @@ class Scenes:
 
     def words(self, names):
         shutil.rmtree(self.desk.root / "env", ignore_errors=True)
-        arguments = ["-p", self.desk.root / "env", "--override-channels", "-c", self.channel.url, *names]
+        arguments = [
+            "-p",
+            self.desk.root / "env",
+            "--override-channels",
+            "-c",
+            self.channel.url,
+            *names,
+        ]
         return [self.conda, "create", "-q", *arguments]
 
     def create(self, names, *options):
         return self.desk.run(*self.words(names), options=options)
 
     def records(self):
-        found = [json.loads(path.read_text()) for path in (self.desk.root / "env/conda-meta").glob("*.json")]
-        return {record["name"]: (record["url"], record["channel"], record["sha256"], record["size"]) for record in found}
+        found = [
+            json.loads(path.read_text())
+            for path in (self.desk.root / "env/conda-meta").glob("*.json")
+        ]
+        return {
+            record["name"]: (record["url"], record["channel"], record["sha256"], record["size"])
+            for record in found
+        }
 
     def stored(self):
-        heads = [Head.from_bytes(path.read_bytes()) for path in (self.desk.store / "heads").rglob("*") if path.is_file()]
+        heads = [
+            Head.from_bytes(path.read_bytes())
+            for path in (self.desk.store / "heads").rglob("*")
+            if path.is_file()
+        ]
         return {head.filename: head for head in heads if head.kind == "archive"}
 
     def say(self, scene, ran, right):
         seen = self.origin.count
         counts = f"archives {seen(ARCHIVE)}, indexes {seen('repodata', status=200)} new, {seen('repodata', status=304)} confirmed"
         counts += f", {seen('repodata', status=404)} absent; hits {ran.report['hits']}, stale {ran.report['stale']}"
-        print(f"{scene:10} exit {ran.status}  {'right' if right else 'WRONG'}  asked upstream: {counts}", flush=True)
+        print(
+            f"{scene:10} exit {ran.status}  {'right' if right else 'WRONG'}  asked upstream: {counts}",
+            flush=True,
+        )
         if not right:
             print(ran.said)
 
@@ -86,7 +115,11 @@ class Scenes:
         self.forget()
         self.origin.stop()
         ran = self.create(self.names, "--offline")
-        self.say("offline", ran, ran.status == 0 and self.records() == self.made and not ran.report["bytes_downloaded"])
+        self.say(
+            "offline",
+            ran,
+            ran.status == 0 and self.records() == self.made and not ran.report["bytes_downloaded"],
+        )
 
     def damaged(self):
         self.forget()
@@ -95,7 +128,10 @@ class Scenes:
         self.say("damaged", ran, ran.status != 0 and self.big.filename not in self.stored())
 
     def resumed(self):
-        """conda is cut off half-way, with nothing of ours in between, and keeps what it has; then it goes on through the cache."""
+        """conda is cut off half-way, with nothing of ours in between, and keeps what it has.
+
+        Then it goes on through the cache.
+        """
         self.forget()
         self.origin.fault("/big-", "truncate", times=-1, at=0.5)
         self.create(["big"], "--no-store")
@@ -104,9 +140,16 @@ class Scenes:
         ran = self.create(["big"])
         head = self.stored().get(self.big.filename)
         lines = [line for line in ran.report["entries"] if line["url"].endswith(self.big.filename)]
-        right = ran.status == 0 and bool(partial) and head is not None and head.body.value == self.big.content.sha256
+        right = (
+            ran.status == 0
+            and bool(partial)
+            and head is not None
+            and head.body.value == self.big.content.sha256
+        )
         self.say("resumed", ran, right and [line["status"] for line in lines] == [206])
-        print(f"           conda had {partial[0].name if partial else 'nothing'}; it was answered {lines}")
+        print(
+            f"           conda had {partial[0].name if partial else 'nothing'}; it was answered {lines}"
+        )
 
     def searched(self):
         """By shards, cold and then warm."""
@@ -115,7 +158,9 @@ class Scenes:
             self.forget()
             ran = self.desk.run(*words)
             shards, index = self.origin.count("/shards/"), self.origin.count("repodata_shards")
-            self.say(scene, ran, ran.status == 0 and index == 2 and bool(shards) == (scene == "search"))
+            self.say(
+                scene, ran, ran.status == 0 and index == 2 and bool(shards) == (scene == "search")
+            )
             print(f"           asked for {index} shard indexes and {shards} shards")
 
     def failing(self):
@@ -129,7 +174,10 @@ def main():
     conda, schemes = sys.argv[1], sys.argv[2:] or ["https", "http"]
     for scheme in schemes:
         print(f"{scheme}:")
-        with tempfile.TemporaryDirectory() as root, Origin(host="127.0.0.2", tls=scheme == "https", name="channel.test") as origin:
+        with (
+            tempfile.TemporaryDirectory() as root,
+            Origin(host="127.0.0.2", tls=scheme == "https", name="channel.test") as origin,
+        ):
             origin.index_max_age = 0
             Scenes(conda, origin, Path(root)).run()
 

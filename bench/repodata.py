@@ -1,9 +1,12 @@
-"""Repodata of a large channel read on its way through: processor time beside, memory, and how long the event loop was held.
+"""Repodata of a large channel read on its way through.
+
+Processor time beside, memory, and how long the event loop was held.
 
     python bench/repodata.py [THOUSANDS_OF_RECORDS]
 
-The index is made up, in the shape that conda-index writes, as `repodata.json.zst`. `json.loads` of the same text is the measure: its
-time and its memory are given beside ours. `find` is one archive asked for.
+The index is made up, in the shape that conda-index writes, as `repodata.json.zst`. `json.loads` of
+the same text is the measure: its time and its memory are given beside ours. `find` is one archive
+asked for.
 """
 
 import asyncio
@@ -21,7 +24,7 @@ sys.path[:0] = [str(HERE / "src")]
 
 import zstandard
 
-from entrepot.beside import Span
+from entrepot.worker_pool import Span
 from entrepot.channel.worker import IndexReader
 
 URL = "https://channel.test/c/linux-64/repodata.json.zst"
@@ -37,12 +40,26 @@ def packed(count):
     parts = [compressor.compress(b'{"info":{"subdir":"linux-64"},"packages":{},"packages.conda":{')]
     size = 0
     for i in range(count):
-        record = {"build": f"py311h{i:07x}_0", "build_number": 0, "constrains": ["other >=2"], "license": "BSD-3-Clause"}
+        record = {
+            "build": f"py311h{i:07x}_0",
+            "build_number": 0,
+            "constrains": ["other >=2"],
+            "license": "BSD-3-Clause",
+        }
         record |= {
-            "depends": ["python >=3.11,<3.12.0a0", "numpy >=1.19,<3", "libgcc >=13", "libstdcxx >=13"],
+            "depends": [
+                "python >=3.11,<3.12.0a0",
+                "numpy >=1.19,<3",
+                "libgcc >=13",
+                "libstdcxx >=13",
+            ],
             "name": f"project-{i % 9000}",
         }
-        record |= {"md5": hashlib.md5(b"%d" % i).hexdigest(), "sha256": hashlib.sha256(b"%d" % i).hexdigest(), "size": i + 1}
+        record |= {
+            "md5": hashlib.md5(b"%d" % i).hexdigest(),
+            "sha256": hashlib.sha256(b"%d" % i).hexdigest(),
+            "size": i + 1,
+        }
         record |= {"subdir": "linux-64", "timestamp": 1700000000000, "version": f"1.{i}"}
         text = f'{"," if i else ""}"{name(i)}":{json.dumps(record)}'.encode()
         size += len(text)
@@ -80,7 +97,9 @@ async def ours(data, count):
     times = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     cpu = (int(times[11]) + int(times[12])) / 100
     memory = next(
-        line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("VmHWM")
+        line
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM")
     ).split()[1]
     began = time.perf_counter()
     for i in range(0, count, max(1, count // 1000)):
@@ -91,7 +110,9 @@ async def ours(data, count):
     after = resource.getrusage(resource.RUSAGE_SELF)
     await reader.aclose()
     own = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"ours        {cpu:6.1f} s processor beside, {int(memory) // 1024} MB there; {read_s:.1f} s until it is read")
+    print(
+        f"ours        {cpu:6.1f} s processor beside, {int(memory) // 1024} MB there; {read_s:.1f} s until it is read"
+    )
     print(
         f"            {own:6.1f} s processor here, {(after.ru_maxrss - before.ru_maxrss) // 1024} MB more here; loop held {longest * 1000:.0f} ms at most"
     )
@@ -102,7 +123,9 @@ def main():
     count = int(sys.argv[1] if len(sys.argv) > 1 else 500) * 1000
     data, size = packed(count)
     print(f"{count} records, {size >> 20} MB of JSON, {len(data) >> 20} MB packed")
-    done = subprocess.run([sys.executable, "-c", PLAIN], input=data, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN], input=data, capture_output=True, check=True
+    )
     seconds, memory = done.stdout.split()
     print(f"json.loads  {float(seconds):6.1f} s processor, {int(memory)} MB")
     asyncio.run(ours(data, count))

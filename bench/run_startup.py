@@ -2,9 +2,10 @@
 
     python bench/run_startup.py [RUNS]
 
-The command is a shell that prints the clock. Both take turns, so that whatever else the machine does hits both. The
-processor time is what entrepot had used up when its child began (from /proc, in steps of 10 ms): the firmer figure on a busy
-machine. Byte code is cached, as it is once installed; the store is new at the first run and kept.
+The command is a shell that prints the clock. Both take turns, so that whatever else the machine
+does hits both. The processor time is what entrepot had used up when its child began (from /proc, in
+steps of 10 ms): the firmer figure on a busy machine. Byte code is cached, as it is once installed;
+the store is new at the first run and kept.
 """
 
 import os
@@ -27,7 +28,11 @@ def once(words: list[str], environ: dict[str, str]) -> tuple[float, float, float
     ended = time.time_ns()
     clock, stat = done.stdout.split("\n")[:2]
     fields = stat.rpartition(")")[2].split()
-    return (int(clock) - begun) / 1e6, (int(fields[11]) + int(fields[12])) * TICK_MS, (ended - begun) / 1e6
+    return (
+        (int(clock) - begun) / 1e6,
+        (int(fields[11]) + int(fields[12])) * TICK_MS,
+        (ended - begun) / 1e6,
+    )
 
 
 def main() -> None:
@@ -39,7 +44,10 @@ def main() -> None:
             "PYTHONPATH": str(SOURCE),
             "PYTHONPYCACHEPREFIX": f"{home}/pyc",
         }
-        ways = {"the command alone": [], "entrepot run --": [sys.executable, "-m", "entrepot", "run", "-q", "--"]}
+        ways = {
+            "the command alone": [],
+            "entrepot run --": [sys.executable, "-m", "entrepot", "run", "-q", "--"],
+        }
         for words in ways.values():
             once(words, environ)
         taken = {name: [] for name in ways}

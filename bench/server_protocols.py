@@ -1,9 +1,12 @@
-"""What uvicorn's protocol class does with a proxy's traffic, beside our own; and what importing each costs.
+"""What uvicorn's protocol class does with a proxy's traffic, beside our own.
+
+And what importing each costs.
 
     python bench/server_protocols.py     (needs uvicorn; nothing else here does)
 
-Times are processor time of the import in a fresh process, least of nine, once everything is loaded that is there in any case:
-asyncio, ssl, httptools, uvloop, and for ours the authority and the application's types.
+Times are processor time of the import in a fresh process, least of nine, once everything is loaded
+that is there in any case: asyncio, ssl, httptools, uvloop, and for ours the authority and the
+application's types.
 """
 
 import asyncio
@@ -17,7 +20,9 @@ sys.path[:0] = [str(HERE / "src"), str(HERE / "tests")]
 LOADED = "import asyncio, ssl, httptools, uvloop, time; b = time.process_time(); "
 
 
-OURS_LOADED = "import entrepot.server.authority, entrepot.app.answers; b = time.process_time(); "
+OURS_LOADED = (
+    "import entrepot.server.authority, entrepot.serving.response; b = time.process_time(); "
+)
 
 
 def cost(code: str, loaded: str = "") -> float:
@@ -41,10 +46,19 @@ async def app(scope, receive, send):
         return
     told = f"{scope['method']} {scope['path']} {scope['raw_path']!r} {[n.decode() for n, _ in scope['headers']]}"
     if scope["path"] == "/cut":
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]}
+        )
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise RuntimeError("the upstream broke")
-    await send({"type": "http.response.start", "status": 504, "headers": [(b"X-Told", told.encode())], "reason": b"offline"})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 504,
+            "headers": [(b"X-Told", told.encode())],
+            "reason": b"offline",
+        }
+    )
     await send({"type": "http.response.body", "body": b""})
 
 
@@ -78,7 +92,9 @@ async def main() -> None:
     config = uvicorn.Config(app, log_level="critical", lifespan="off")
     config.load()
     state = ServerState()
-    server = await asyncio.get_running_loop().create_server(lambda: HttpToolsProtocol(config, state, {}), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: HttpToolsProtocol(config, state, {}), "127.0.0.1", 0
+    )
     port = server.sockets[0].getsockname()[1]
     print(f"uvicorn {uvicorn.__version__}")
     for name, data in REQUESTS.items():
@@ -87,7 +103,10 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    uvicorn, ours = "import uvicorn.protocols.http.httptools_impl, uvicorn.server", "import entrepot.server.http"
+    uvicorn, ours = (
+        "import uvicorn.protocols.http.httptools_impl, uvicorn.server",
+        "import entrepot.server.http",
+    )
     print(f"{cost(uvicorn):6.0f} ms of processor time: {uvicorn}")
     print(f"{cost(ours, OURS_LOADED):6.0f} ms of processor time: {ours}")
     asyncio.run(main())

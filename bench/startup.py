@@ -2,9 +2,10 @@
 
     python bench/startup.py [RUNS]
 
-Prints the least and the median wall time and the least processor time of each command, in milliseconds. The commands
-take turns, so that whatever else the machine does hits all of them. Byte code is cached, as it is once installed.
-The store is one of its own with 1 000 files in it. Tools that are not installed are left out.
+Prints the least and the median wall time and the least processor time of each command, in
+milliseconds. The commands take turns, so that whatever else the machine does hits all of them. Byte
+code is cached, as it is once installed. The store is one of its own with 1 000 files in it. Tools
+that are not installed are left out.
 """
 
 import asyncio
@@ -24,10 +25,10 @@ SCRIPT = "import sys; from entrepot.cli.main import main; sys.exit(main())"
 def fill(root: Path, count: int) -> None:
     sys.path.insert(0, str(HERE / "src"))
     from entrepot.digests import sha256_of
-    from entrepot.heads import Head, body_key, cache_key
+    from entrepot.stored import Head, body_key, cache_key
     from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
-    from entrepot.stores.catalogue import open_catalogue
-    from entrepot.stores.directory import DirectoryStore
+    from entrepot.store.catalogue import open_catalogue
+    from entrepot.store.directory import DirectoryStore
 
     async def put() -> None:
         store, catalogue = DirectoryStore(root), open_catalogue(root)
@@ -38,7 +39,15 @@ def fill(root: Path, count: int) -> None:
             url = f"https://files.test/pkg{number}-1.0-py3-none-any.whl"
             stored = StoredResponse(ResponseHead(200, Headers()), (), now, now, len(data))
             head = Head(
-                url, "GET", stored, body, proven=(body,), project=f"pkg{number}", version="1.0", filename=url[19:], kind="wheel"
+                url,
+                "GET",
+                stored,
+                body,
+                proven=(body,),
+                project=f"pkg{number}",
+                version="1.0",
+                filename=url[19:],
+                kind="wheel",
             )
             meta = await store.put(body_key(body), data)
             key = cache_key(url) + "/0"
@@ -54,7 +63,9 @@ def fill(root: Path, count: int) -> None:
 def once(command: list[str], environ: dict[str, str]) -> tuple[float, float]:
     """Wall and processor seconds of one run."""
     start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ)
+    child = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ
+    )
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     return time.perf_counter() - start, used.ru_utime + used.ru_stime
@@ -87,10 +98,14 @@ def main() -> None:
                 took = once(command, environ)
                 if turn:  # the first turn writes the byte code
                     times[name].append(took)
-        print(f"{'':<18} {'least':>8} {'median':>8} {'cpu':>8}   ms, {runs} runs each, taking turns")
+        print(
+            f"{'':<18} {'least':>8} {'median':>8} {'cpu':>8}   ms, {runs} runs each, taking turns"
+        )
         for name, took in times.items():
             wall = [1000 * w for w, _ in took]
-            print(f"{name:<18} {min(wall):8.0f} {statistics.median(wall):8.0f} {min(1000 * c for _, c in took):8.0f}")
+            print(
+                f"{name:<18} {min(wall):8.0f} {statistics.median(wall):8.0f} {min(1000 * c for _, c in took):8.0f}"
+            )
 
 
 if __name__ == "__main__":

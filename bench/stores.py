@@ -1,4 +1,7 @@
-"""What the store and the catalogue cost: `PYTHONPATH=src:tests python bench/stores.py [DIRECTORY]`."""
+"""What the store and the catalogue cost.
+
+`PYTHONPATH=src:tests python bench/stores.py [DIRECTORY]`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def _once(work):
 
 
 def imports():
-    for module in ("entrepot.heads", "entrepot.stores.catalogue", "entrepot.stores.directory"):
+    for module in ("entrepot.stored", "entrepot.store.catalogue", "entrepot.store.directory"):
         code = f"import time; t = time.perf_counter(); import {module}; print((time.perf_counter() - t) * 1e3)"
         best = min(float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(7))
         print(f"{'import ' + module:58} {best:10.2f} ms")
@@ -33,8 +36,8 @@ def main(place: Path):
     from unit.storing import head_of
     from unit.test_stores_catalogue import links
 
-    from entrepot.stores.catalogue import SqliteCatalogue, open_catalogue
-    from entrepot.stores.directory import DirectoryStore
+    from entrepot.store.catalogue import SqliteCatalogue, open_catalogue
+    from entrepot.store.directory import DirectoryStore
     from entrepot.testing.store_suite import body
 
     timed("DirectoryStore(...), new", lambda: DirectoryStore(place / "s"))
@@ -52,10 +55,18 @@ def main(place: Path):
         (await store.get(key)).close()
 
     head = head_of("https://files.test/a.whl", b"x").to_bytes()
-    print(f"{'put of a head':58} {run(many(500, lambda i: store.put(f'heads/ab/{i}/0', head))):10.1f} us")
-    print(f"{'put of a head, again':58} {run(many(500, lambda i: store.put(f'heads/ab/{i}/0', head))):10.1f} us")
-    print(f"{'put of a body of 100 KB, synced':58} {run(many(20, lambda i: store.put(body(b'%d' % i), b'x' * 100_000))):10.1f} us")
-    print(f"{'get and close of a body':58} {run(many(2000, lambda i: opened(body(b'%d' % (i % 20))))):10.1f} us")
+    print(
+        f"{'put of a head':58} {run(many(500, lambda i: store.put(f'heads/ab/{i}/0', head))):10.1f} us"
+    )
+    print(
+        f"{'put of a head, again':58} {run(many(500, lambda i: store.put(f'heads/ab/{i}/0', head))):10.1f} us"
+    )
+    print(
+        f"{'put of a body of 100 KB, synced':58} {run(many(20, lambda i: store.put(body(b'%d' % i), b'x' * 100_000))):10.1f} us"
+    )
+    print(
+        f"{'get and close of a body':58} {run(many(2000, lambda i: opened(body(b'%d' % (i % 20))))):10.1f} us"
+    )
 
     def hold():
         for _ in range(1000):
@@ -70,7 +81,11 @@ def main(place: Path):
 
     timed("1,000 touches", touch, 3)
     timed("open_catalogue and needs_rebuild, new", lambda: open_catalogue(store.root).needs_rebuild)
-    timed("open_catalogue and needs_rebuild, there", lambda: open_catalogue(store.root).needs_rebuild, 5)
+    timed(
+        "open_catalogue and needs_rebuild, there",
+        lambda: open_catalogue(store.root).needs_rebuild,
+        5,
+    )
     catalogue = open_catalogue(store.root)
     page = links(3000)
     timed("learn 3,000 links, first", lambda: catalogue.learn(page))
@@ -80,7 +95,10 @@ def main(place: Path):
     timed(
         "1,000 records",
         lambda: [
-            catalogue.record(f"heads/ab/{i}/0", head_of(f"https://files.test/{i}", b"x"), used=1, disk=1) for i in range(1000)
+            catalogue.record(
+                f"heads/ab/{i}/0", head_of(f"https://files.test/{i}", b"x"), used=1, disk=1
+            )
+            for i in range(1000)
         ],
     )
     big = SqliteCatalogue(place / "big.sqlite")
@@ -88,18 +106,27 @@ def main(place: Path):
         (
             f"heads/{i % 256:02x}/{i:062x}/0",
             head_of(
-                f"https://files.test/packages/{i:064x}/numpy-{i}.whl", b"%d" % i, project="numpy", version=str(i), kind="wheel"
+                f"https://files.test/packages/{i:064x}/numpy-{i}.whl",
+                b"%d" % i,
+                project="numpy",
+                version=str(i),
+                kind="wheel",
             ),
             float(i),
             4096,
         )
         for i in range(100_000)
     ]
-    timed("record 100,000 heads in batches of 2,000", lambda: [big._record(heads[i : i + 2000]) for i in range(0, 100_000, 2000)])
+    timed(
+        "record 100,000 heads in batches of 2,000",
+        lambda: [big._record(heads[i : i + 2000]) for i in range(0, 100_000, 2000)],
+    )
     timed("listing of 100,000", lambda: sum(1 for _ in big.listing()), 3)
     timed("totals of 100,000", big.totals, 3)
     timed("sizes of 100,000", big.sizes, 3)
-    timed("heads_of among 100,000, x1000", lambda: [big.heads_of(h[1].body) for h in heads[:1000]], 3)
+    timed(
+        "heads_of among 100,000, x1000", lambda: [big.heads_of(h[1].body) for h in heads[:1000]], 3
+    )
     timed("rows of 100,000, whole heads", lambda: sum(1 for _ in big.rows()))
     big.close()
     print(f"{'its file':58} {(place / 'big.sqlite').stat().st_size / 1e6:10.1f} MB")

@@ -1,10 +1,13 @@
-"""Compare HTTP clients for the upstream side: faults, fidelity, start-up, CPU, latency, memory. Loopback only.
+"""Compare HTTP clients for the upstream side: faults, fidelity, start-up, CPU, latency, memory.
+
+Loopback only.
 
     python bench/upstream_clients.py            everything, about a minute
     python bench/upstream_clients.py faults|urls|start|speed|memory [CLIENT ...]
 
-Clients: own (entrepot.upstreams), pyreqwest, aiohttp; one that is not installed is left out. Each measurement runs in a
-process of its own; the origin is another one. What was concluded: docs/decisions/0001-upstream-client.md.
+Clients: own (entrepot.upstream), pyreqwest, aiohttp; one that is not installed is left out. Each
+measurement runs in a process of its own; the origin is another one. What was concluded:
+docs/decisions/0001-upstream-client.md.
 """
 
 from __future__ import annotations
@@ -30,14 +33,17 @@ GZ = gzip.compress(b"hello", mtime=0)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-# --- the clients, each as: await get(url, method, fresh) -> (status, field lines, async iterator of chunks, close)
+# --- the clients, each as: await get(url, method, fresh) -> (status, field lines, async iterator of
+# chunks, close)
 
 
 class Own:
     def __init__(self, ca=None, silence_s=2.0):
-        from entrepot.upstreams.client import UpstreamSettings, open_upstream
+        from entrepot.upstream.client import UpstreamSettings, open_upstream
 
-        self.upstream = open_upstream(UpstreamSettings(silence_timeout_s=silence_s, connect_timeout_s=2, ca_file=ca))
+        self.upstream = open_upstream(
+            UpstreamSettings(silence_timeout_s=silence_s, connect_timeout_s=2, ca_file=ca)
+        )
 
     async def get(self, url, method="GET", headers=(), body=None):
         from entrepot.httpcache.messages import Headers, RequestHead
@@ -54,7 +60,15 @@ class Pyreqwest:
         from pyreqwest.client import ClientBuilder
 
         limit = timedelta(seconds=silence_s)
-        builder = ClientBuilder().gzip(False).brotli(False).zstd(False).deflate(False).follow_redirects(False).referer(False)
+        builder = (
+            ClientBuilder()
+            .gzip(False)
+            .brotli(False)
+            .zstd(False)
+            .deflate(False)
+            .follow_redirects(False)
+            .referer(False)
+        )
         builder = builder.no_proxy().read_timeout(limit).connect_timeout(limit)
         if ca:
             builder = builder.add_root_certificate_pem(Path(ca).read_bytes())
@@ -95,7 +109,9 @@ class Aiohttp:
         )
 
     async def get(self, url, method="GET", headers=(), body=None):
-        response = await self.session.request(method, self.url(url), headers=list(headers), data=body, allow_redirects=False)
+        response = await self.session.request(
+            method, self.url(url), headers=list(headers), data=body, allow_redirects=False
+        )
 
         async def close():
             response.close() if not response.content.at_eof() else response.release()
@@ -130,16 +146,40 @@ def cases():
         "garbage": (says(b"SSH-2.0-x\r\n\r\n"), "error"),
         "slow head": (says(*[bytes([c]) for c in OK], pause_s=0.01), "200 ok"),
         "100": (says(b"HTTP/1.1 100 Continue\r\n\r\n" + OK, then="again"), "200 ok"),
-        "102, 103": (says(b"HTTP/1.1 102 P\r\n\r\nHTTP/1.1 103 E\r\nLink: x\r\n\r\n" + OK, then="again"), "200 ok"),
+        "102, 103": (
+            says(b"HTTP/1.1 102 P\r\n\r\nHTTP/1.1 103 E\r\nLink: x\r\n\r\n" + OK, then="again"),
+            "200 ok",
+        ),
         "no length": (says(head + b"\r\nabc"), "200 abc"),
-        "204 with length": (says(b"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", then="again"), "204 "),
-        "304 with length": (says(b"HTTP/1.1 304 No\r\nContent-Length: 5\r\n\r\n", then="again"), "304 "),
-        "gzip kept": (says(head + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(GZ) + GZ), f"200 {GZ!r}"),
-        "redirect": (says(b"HTTP/1.1 302 F\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", then="again"), "302 "),
+        "204 with length": (
+            says(b"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", then="again"),
+            "204 ",
+        ),
+        "304 with length": (
+            says(b"HTTP/1.1 304 No\r\nContent-Length: 5\r\n\r\n", then="again"),
+            "304 ",
+        ),
+        "gzip kept": (
+            says(head + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(GZ) + GZ),
+            f"200 {GZ!r}",
+        ),
+        "redirect": (
+            says(b"HTTP/1.1 302 F\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", then="again"),
+            "302 ",
+        ),
         "obs-text": (says(head + b"X: caf\xe9\xff\r\nContent-Length: 2\r\n\r\nok"), "200 ok"),
         "folded field": (says(head + b"X: a\r\n b\r\nContent-Length: 2\r\n\r\nok"), "200 ok"),
-        "both framings": (says(head + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"), "200 ok"),
-        "20 kB field": (says(head + b"X: " + b"a" * 20000 + b"\r\nContent-Length: 2\r\n\r\nok"), "200 ok"),
+        "both framings": (
+            says(
+                head
+                + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+            ),
+            "200 ok",
+        ),
+        "20 kB field": (
+            says(head + b"X: " + b"a" * 20000 + b"\r\nContent-Length: 2\r\n\r\nok"),
+            "200 ok",
+        ),
         "150 fields": (says(head + b"X: y\r\n" * 150 + b"Content-Length: 2\r\n\r\nok"), "200 ok"),
         "order, case, repetition": (
             says(head + b"Vary: a\r\nX-Foo: 1\r\nVARY: b\r\nContent-Length: 0\r\n\r\n"),
@@ -162,7 +202,11 @@ async def faults(name):
             return f"{status} {text}"
         except (Exception, TimeoutError) as exc:
             if want.startswith("error"):
-                return want if "," not in want or len(origin.heads) == 1 else f"error, {len(origin.heads)} requests"
+                return (
+                    want
+                    if "," not in want or len(origin.heads) == 1
+                    else f"error, {len(origin.heads)} requests"
+                )
             return f"{type(exc).__name__}: {exc}"[:90]
         finally:
             if close:
@@ -182,16 +226,28 @@ async def faults(name):
         [c async for c in chunks]
         await close()
         await client.aclose()
-        added = [line for line in origin.heads[0].decode().split("\r\n")[1:] if line and not line.startswith("Host")]
+        added = [
+            line
+            for line in origin.heads[0].decode().split("\r\n")[1:]
+            if line and not line.startswith("Host")
+        ]
         result["adds no fields"] = "as wanted" if not added else str(added)
     async with RawServer(cases()["Content-Length"][0]) as origin:
         client = MAKE[name]()
-        _, _, chunks, close = await client.get(origin.url(), headers=[("accept", "a"), ("Accept", "b")])
+        _, _, chunks, close = await client.get(
+            origin.url(), headers=[("accept", "a"), ("Accept", "b")]
+        )
         [c async for c in chunks]
         await close()
         await client.aclose()
-        sent = [line for line in origin.heads[0].decode().split("\r\n") if line.lower().startswith("accept:")]
-        result["repeated request fields"] = "as wanted" if [line[-1] for line in sent] == ["a", "b"] else str(sent)
+        sent = [
+            line
+            for line in origin.heads[0].decode().split("\r\n")
+            if line.lower().startswith("accept:")
+        ]
+        result["repeated request fields"] = (
+            "as wanted" if [line[-1] for line in sent] == ["a", "b"] else str(sent)
+        )
 
     return result
 
@@ -220,25 +276,39 @@ async def urls(name):
 
 
 def start(name):
-    modules = {"own": "entrepot.upstreams.client", "pyreqwest": "pyreqwest.client", "aiohttp": "aiohttp"}
+    modules = {
+        "own": "entrepot.upstream.client",
+        "pyreqwest": "pyreqwest.client",
+        "aiohttp": "aiohttp",
+    }
     code = f"import time; t = time.perf_counter(); import {modules[name]}; print(time.perf_counter() - t)"
     after = f"import asyncio, ssl, httptools, uvloop, time; t = time.perf_counter(); import {modules[name]}; print(time.perf_counter() - t)"
     environ = {"PYTHONPATH": str(HERE.parent / "src")}
 
     def best(text):
         return min(
-            float(subprocess.run([sys.executable, "-c", text], env=environ, capture_output=True, check=True).stdout)
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", text], env=environ, capture_output=True, check=True
+                ).stdout
+            )
             for _ in range(5)
         )
 
-    return {"import, ms": round(best(code) * 1e3), "import after what the server needs anyway, ms": round(best(after) * 1e3)}
+    return {
+        "import, ms": round(best(code) * 1e3),
+        "import after what the server needs anyway, ms": round(best(after) * 1e3),
+    }
 
 
 async def serve(tls_pem):
     import uvloop  # noqa: F401
 
     big = bytes(range(256)) * 4096
-    small = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nETag: "x"\r\nContent-Length: 51200\r\n\r\n' + bytes(51200)
+    small = (
+        b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nETag: "x"\r\nContent-Length: 51200\r\n\r\n'
+        + bytes(51200)
+    )
 
     async def answer(reader, writer):
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
@@ -261,7 +331,12 @@ async def serve(tls_pem):
         context.load_cert_chain(tls_pem)
     plain = await asyncio.start_server(answer, "127.0.0.1", 0)
     secure = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) if context else None
-    print(json.dumps([plain.sockets[0].getsockname()[1], secure.sockets[0].getsockname()[1] if secure else 0]), flush=True)
+    print(
+        json.dumps(
+            [plain.sockets[0].getsockname()[1], secure.sockets[0].getsockname()[1] if secure else 0]
+        ),
+        flush=True,
+    )
     await asyncio.sleep(600)
 
 
@@ -282,7 +357,10 @@ async def fetch(client, url):
 async def speed(name, ports, ca):
     result = {}
     client = MAKE[name](ca=ca, silence_s=30)
-    for label, base in (("plain", f"http://127.0.0.1:{ports[0]}"), ("TLS", f"https://127.0.0.1:{ports[1]}")):
+    for label, base in (
+        ("plain", f"http://127.0.0.1:{ports[0]}"),
+        ("TLS", f"https://127.0.0.1:{ports[1]}"),
+    ):
         await fetch(client, base + "/tiny")
         best = []
         for _ in range(3):
@@ -318,7 +396,9 @@ async def memory(name, ports, ca):
         if total < 4 << 20:
             await asyncio.sleep(0.05)
     await close()
-    result["grown by a slow reader of 200 MB, MB"] = round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    result["grown by a slow reader of 200 MB, MB"] = round(
+        (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    )
     await client.aclose()
     return result
 
@@ -327,7 +407,12 @@ async def memory(name, ports, ca):
 
 
 def child(what, name, *rest):
-    done = subprocess.run([sys.executable, __file__, "child", what, name, *rest], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, __file__, "child", what, name, *rest],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         return {"failed": done.stderr.strip().splitlines()[-1]}
     return json.loads(done.stdout.splitlines()[-1])
@@ -363,21 +448,35 @@ def main(arguments):
     if arguments[:1] == ["child"]:
         run_child(*arguments[1:])
         return
-    kinds = [a for a in arguments if a not in CLIENTS] or ["faults", "urls", "start", "speed", "memory"]
+    kinds = [a for a in arguments if a not in CLIENTS] or [
+        "faults",
+        "urls",
+        "start",
+        "speed",
+        "memory",
+    ]
     names = [a for a in arguments if a in CLIENTS] or CLIENTS
     import trustme
 
     with tempfile.TemporaryDirectory() as folder:
         authority = trustme.CA()
         authority.cert_pem.write_to_path(f"{folder}/ca.pem")
-        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(f"{folder}/leaf.pem")
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+            f"{folder}/leaf.pem"
+        )
         server = subprocess.Popen(
-            [sys.executable, __file__, "child", "serve", f"{folder}/leaf.pem"], stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__, "child", "serve", f"{folder}/leaf.pem"],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         try:
             ports = server.stdout.readline().strip()
             for what in kinds:
-                table(what, names, *((ports, f"{folder}/ca.pem") if what in {"speed", "memory"} else ()))
+                table(
+                    what,
+                    names,
+                    *((ports, f"{folder}/ca.pem") if what in {"speed", "memory"} else ()),
+                )
         finally:
             server.kill()
             server.wait()

@@ -1,10 +1,13 @@
-"""How fast warm answers go through TLS: one file of 100 MB to one curl, and small answers one after another.
+"""How fast warm answers go through TLS.
+
+One file of 100 MB to one curl, and small answers one after another.
 
     python bench/warm_tls.py [ROUNDS]
 
-Runs `entrepot run` against an origin of its own on loopback, fetches a file of 100 MB and one of 2 kB once, and then measures inside one run with everything warm: MB/s of curl for the large
-file (`speed_download` of curl, best and median of the rounds), the processor time of entrepot for each, requests a second
-over one kept connection, and with new connections.
+Runs `entrepot run` against an origin of its own on loopback, fetches a file of 100 MB and one of 2
+kB once, and then measures inside one run with everything warm: MB/s of curl for the large file
+(`speed_download` of curl, best and median of the rounds), the processor time of entrepot for each,
+requests a second over one kept connection, and with new connections.
 """
 
 import json
@@ -72,7 +75,10 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as home, Origin(tls=True, name="index.test") as origin:
         # random bytes: nothing on the way may make them smaller
-        urls = [origin.add(f"/files/{name}-1.0.tar.gz", os.urandom(size)) for name, size in (("big", 100_000_000), ("small", 2000))]
+        urls = [
+            origin.add(f"/files/{name}-1.0.tar.gz", os.urandom(size))
+            for name, size in (("big", 100_000_000), ("small", 2000))
+        ]
         environ = {
             "PATH": os.environ["PATH"],
             "HOME": home,
@@ -82,7 +88,10 @@ def main() -> None:
         }
         words = [sys.executable, "-m", "entrepot", "run", "--host", "index.test", "--"]
         done = subprocess.run(
-            [*words, sys.executable, "-c", CHILD, *urls, str(ROUNDS)], env=environ, capture_output=True, text=True
+            [*words, sys.executable, "-c", CHILD, *urls, str(ROUNDS)],
+            env=environ,
+            capture_output=True,
+            text=True,
         )
         if done.returncode:
             sys.exit(done.stderr)

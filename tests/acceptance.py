@@ -1,4 +1,7 @@
-"""``entrepot run`` as a process over a store of its own, with a fresh home for every run: no tool remembers anything itself."""
+"""``entrepot run`` as a process over a store of its own, with a fresh home for every run.
+
+No tool remembers anything itself.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import clients
-from entrepot.heads import Head
+from entrepot.stored import Head
 from entrepot.testing.origin import Origin
 
 SOURCE = clients.ROOT / "src"
@@ -37,7 +40,9 @@ class Ran:
     @property
     def said(self) -> str:
         """All it printed, for messages of failed tests."""
-        return f"exit {self.status}\n{self.stdout}\n{self.stderr}\n{json.dumps(self.report, indent=1)}"
+        return (
+            f"exit {self.status}\n{self.stdout}\n{self.stderr}\n{json.dumps(self.report, indent=1)}"
+        )
 
     @property
     def last_line(self) -> str:
@@ -55,7 +60,9 @@ class Ran:
 
     def outcomes(self, ending: str = "") -> set[str]:
         """How the requests for URLs that end so went."""
-        return {entry["outcome"] for entry in self.report["entries"] if entry["url"].endswith(ending)}
+        return {
+            entry["outcome"] for entry in self.report["entries"] if entry["url"].endswith(ending)
+        }
 
 
 @dataclass
@@ -111,7 +118,9 @@ class Lab:
             UV_LINK_MODE="copy",
             UV_NO_PROGRESS="1",
         )
-        trusted = dict.fromkeys(origin.authority.pem for origin in self.origins if origin.authority is not None)
+        trusted = dict.fromkeys(
+            origin.authority.pem for origin in self.origins if origin.authority is not None
+        )
         if trusted:
             bundle = self.root / "own-authority.pem"
             bundle.write_text("".join(trusted))
@@ -123,25 +132,46 @@ class Lab:
         return [sys.executable, "-c", LAUNCH, "run", *options, "--", *map(str, command)]
 
     def run(
-        self, *command: str | Path, options: Sequence[str] = (), user: Path | None = None, timeout_s: float = 120, **environ
+        self,
+        *command: str | Path,
+        options: Sequence[str] = (),
+        user: Path | None = None,
+        timeout_s: float = 120,
+        **environ,
     ) -> Ran:
-        """Run a command through the cache as a fresh user; ``TARGET`` in it is a directory of that user's."""
+        """Run a command through the cache as a fresh user.
+
+        ``TARGET`` in it is a directory of that user's.
+        """
         user = user or self.fresh()
         report, target = user / "report.json", user / "target"
-        words = self.words([str(word).replace("TARGET", str(target)) for word in command], (*options, "--report", str(report)))
+        words = self.words(
+            [str(word).replace("TARGET", str(target)) for word in command],
+            (*options, "--report", str(report)),
+        )
         start = time.monotonic()
         done = clients.run(words, self.environment(user) | environ, timeout_s=timeout_s, cwd=user)
         seconds = time.monotonic() - start
         told = json.loads(report.read_text()) if report.exists() else {}
         return Ran(done.returncode, done.stdout, done.stderr, told, seconds, target)
 
-    def install(self, tool: str, names: Sequence[str], *more: str, options: Sequence[str] = (), **settings) -> Ran:
+    def install(
+        self, tool: str, names: Sequence[str], *more: str, options: Sequence[str] = (), **settings
+    ) -> Ran:
         """Install with ``uv`` or a pip of some version, from the first origin."""
-        return self.run(*install_command(tool, self.origins[0].index_url, names, *more), options=options, **settings)
+        return self.run(
+            *install_command(tool, self.origins[0].index_url, names, *more),
+            options=options,
+            **settings,
+        )
 
     def heads(self) -> list[Head]:
         """Every head in the store."""
-        return [Head.from_bytes(path.read_bytes(), key=path.name) for path in (self.store / "heads").rglob("*") if path.is_file()]
+        return [
+            Head.from_bytes(path.read_bytes(), key=path.name)
+            for path in (self.store / "heads").rglob("*")
+            if path.is_file()
+        ]
 
     def bodies(self) -> set[str]:
         """sha256 of every body in the store."""
@@ -152,8 +182,30 @@ class Lab:
 def install_command(tool: str, index_url: str, names: Sequence[str], *more: str) -> list[str]:
     """The command with which a tool installs into ``TARGET``."""
     if tool == "uv":
-        return [*clients.uv(), "pip", "install", "-q", "--target", "TARGET", "--index-url", index_url, *more, *names]
-    return [*clients.pip(tool), "install", "-q", "--no-compile", "--target", "TARGET", "--index-url", index_url, *more, *names]
+        return [
+            *clients.uv(),
+            "pip",
+            "install",
+            "-q",
+            "--target",
+            "TARGET",
+            "--index-url",
+            index_url,
+            *more,
+            *names,
+        ]
+    return [
+        *clients.pip(tool),
+        "install",
+        "-q",
+        "--no-compile",
+        "--target",
+        "TARGET",
+        "--index-url",
+        index_url,
+        *more,
+        *names,
+    ]
 
 
 def expected(count: int) -> set[str]:

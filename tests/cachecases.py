@@ -1,6 +1,17 @@
-"""Short spellings of requests and responses, for the tables of the cache core's tests. Keyword ``max_age`` is field ``Max-Age``."""
+"""Short spellings of requests and responses, for the tables of the cache core's tests.
 
-from entrepot.httpcache import Headers, RequestHead, ResponseHead, StoredResponse, format_date, lookup, on_response
+Keyword ``max_age`` is field ``Max-Age``.
+"""
+
+from entrepot.httpcache import (
+    Headers,
+    RequestHead,
+    ResponseHead,
+    StoredResponse,
+    format_date,
+    lookup,
+    on_response,
+)
 
 NOW = 1_800_000_000.0
 URL = "https://index.test/simple/example/"
@@ -24,9 +35,13 @@ def answer(status=200, **named):
     return ResponseHead(status, fields(named), "OK" if status == 200 else "")
 
 
-def stored(status=200, *, took=0.0, size=10, vary=(), invalidated=False, key="k", since=NOW, **named):
+def stored(
+    status=200, *, took=0.0, size=10, vary=(), invalidated=False, key="k", since=NOW, **named
+):
     """A response that arrived at ``since`` (default: now), whose request was sent ``took`` seconds before."""
-    return StoredResponse(answer(status, **named), vary, since - took, since, size, invalidated, key)
+    return StoredResponse(
+        answer(status, **named), vary, since - took, since, size, invalidated, key
+    )
 
 
 def when(offset):
@@ -39,4 +54,6 @@ def decide(request, *entries, after=0.0, shared=False, **options):
 
 
 def arrive(decision, request, response, *, shared=False, at=NOW):
-    return on_response(decision, request, response, request_time=at, response_time=at, shared=shared)
+    return on_response(
+        decision, request, response, request_time=at, response_time=at, shared=shared
+    )

@@ -1,7 +1,8 @@
 """Real package clients for functional tests, and the surroundings they run in.
 
-Each client is installed once per machine, into ``$ENTREPOT_TEST_CLIENTS`` (a directory of the user's under the temporary
-directory by default), by the machine's own pip configuration. A client that cannot be had skips the test with the reason.
+Each client is installed once per machine, into ``$ENTREPOT_TEST_CLIENTS`` (a directory of the
+user's under the temporary directory by default), by the machine's own pip configuration. A client
+that cannot be had skips the test with the reason.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ import pytest
 MACHINE = dict(os.environ)
 """The environment as the test run found it: what installs clients; tests get another one."""
 ROOT = Path(__file__).resolve().parent.parent
-CLIENTS = Path(MACHINE.get("ENTREPOT_TEST_CLIENTS") or Path(tempfile.gettempdir(), f"entrepot-test-clients-{os.getuid()}"))
+CLIENTS = Path(
+    MACHINE.get("ENTREPOT_TEST_CLIENTS")
+    or Path(tempfile.gettempdir(), f"entrepot-test-clients-{os.getuid()}")
+)
 PATIENCE_S = 280
 """How long an installation may take."""
 
@@ -66,7 +70,10 @@ def python(first: tuple[int, int] = (3, 11), last: tuple[int, int] = (3, 15)) ->
 
 
 def uv(version: str = "") -> list[str]:
-    """uv of exactly this version; without one the uv that the tests' own requirements bring, else one of its own."""
+    """uv of exactly this version.
+
+    Without one the uv that the tests' own requirements bring, else one of its own.
+    """
     if version:
         return [str(_or_skip(_tool, "uv", (f"uv=={version}",), f"uv-{version}"))]
     beside = Path(sys.prefix, "bin", "uv")
@@ -124,8 +131,16 @@ def make() -> list[str]:
 
 
 def venv(directory: Path, version: str = "26.3") -> Path:
-    """A fresh virtual environment without pip, for installing into; its interpreter, made by the Python of that pip."""
-    subprocess.run([pip_python(version), "-m", "venv", "--without-pip", directory], check=True, capture_output=True, env=MACHINE)
+    """A fresh virtual environment without pip, for installing into.
+
+    Its interpreter, made by the Python of that pip.
+    """
+    subprocess.run(
+        [pip_python(version), "-m", "venv", "--without-pip", directory],
+        check=True,
+        capture_output=True,
+        env=MACHINE,
+    )
     return directory / "bin" / "python"
 
 
@@ -164,7 +179,11 @@ def _pip(version: str) -> Path:
 
 @_remembering
 def _tool(command: str, requirements: tuple[str, ...], name: str = "") -> Path:
-    path = _environment(name or command, _interpreter((3, 10), (3, 13)), requirements) / "bin" / command
+    path = (
+        _environment(name or command, _interpreter((3, 10), (3, 13)), requirements)
+        / "bin"
+        / command
+    )
     if not path.exists():
         raise Missing(f"{requirements[0]} brought no command {command}")
     return path
@@ -191,9 +210,16 @@ def _interpreter(first: tuple[int, int], last: tuple[int, int]) -> Path:
 
 
 def _candidates(version: str) -> Iterator[Path]:
-    """On the path, and where version managers keep theirs; a stand-in on the path tells where its manager's are."""
+    """On the path, and where version managers keep theirs.
+
+    A stand-in on the path tells where its manager's are.
+    """
     home = Path(MACHINE.get("HOME", "/"))
-    roots = [Path(sys.base_prefix).parent, home / ".pyenv/versions", home / ".local/share/uv/python"]
+    roots = [
+        Path(sys.base_prefix).parent,
+        home / ".pyenv/versions",
+        home / ".local/share/uv/python",
+    ]
     found = shutil.which(f"python{version}", path=MACHINE.get("PATH"))
     if found is not None:
         yield Path(found)
@@ -206,7 +232,14 @@ def _is_whole(candidate: Path, version: tuple[int, int]) -> bool:
     """Whether it starts (a version manager's stand-in may not) and can make environments."""
     probe = "import sys, venv, ensurepip; print(sys.version_info[:2] == " + repr(version) + ")"
     try:
-        answer = subprocess.run([candidate, "-c", probe], capture_output=True, text=True, timeout=30, check=False, env=MACHINE)
+        answer = subprocess.run(
+            [candidate, "-c", probe],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env=MACHINE,
+        )
     except OSError:
         return False
     return answer.stdout.strip() == "True"
@@ -224,7 +257,14 @@ def _environment(name: str, interpreter: Path, requirements: Sequence[str]) -> P
             return directory
         shutil.rmtree(directory, ignore_errors=True)
         _install([interpreter, "-m", "venv", directory], name)
-        install = [directory / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        install = [
+            directory / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
         _install([*install, *requirements], name)
         complete.write_text(wanted)
     return directory
@@ -232,7 +272,9 @@ def _environment(name: str, interpreter: Path, requirements: Sequence[str]) -> P
 
 def _install(command: Sequence[str | Path], name: str) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=MACHINE)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=MACHINE
+        )
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise Missing(f"{name} cannot be installed here: {exc}") from exc
     if done.returncode:
@@ -243,13 +285,18 @@ def _install(command: Sequence[str | Path], name: str) -> None:
 # Surroundings
 
 
-def clean_environment(home: Path, *, isolated: bool = True, path: str = "/usr/bin:/bin", **extra: str) -> dict[str, str]:
-    """An environment that holds nothing of the machine's: own HOME, short PATH, no proxy, no certificates.
+def clean_environment(
+    home: Path, *, isolated: bool = True, path: str = "/usr/bin:/bin", **extra: str
+) -> dict[str, str]:
+    """An environment that holds nothing of the machine's.
+
+    Own HOME, short PATH, no proxy, no certificates.
 
     Args:
         home: an empty directory; made if it is not there.
-        isolated: keep pip from the machine's own configuration file, which may name sources of its own. A test in which pip must
-            read files under ``home`` says ``False``, and then takes the machine's file as it is.
+        isolated: keep pip from the machine's own configuration file, which may name sources of its
+            own. A test in which pip must read files under ``home`` says ``False``, and then takes
+            the machine's file as it is.
         path: PATH.
         extra: more variables.
     """
@@ -260,10 +307,25 @@ def clean_environment(home: Path, *, isolated: bool = True, path: str = "/usr/bi
     return environment | extra
 
 
-def run(command: Sequence[str | Path], environment: Mapping[str, str], *, timeout_s: float = 120, **options):
-    """Run a command to its end with text pipes and no input; its status is for the test to judge."""
+def run(
+    command: Sequence[str | Path],
+    environment: Mapping[str, str],
+    *,
+    timeout_s: float = 120,
+    **options,
+):
+    """Run a command to its end with text pipes and no input.
+
+    Its status is for the test to judge.
+    """
     settings = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL} | options
-    return subprocess.run([str(word) for word in command], check=False, env=dict(environment), timeout=timeout_s, **settings)
+    return subprocess.run(
+        [str(word) for word in command],
+        check=False,
+        env=dict(environment),
+        timeout=timeout_s,
+        **settings,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,13 +345,15 @@ AS_USER = """
 import importlib, os, pkgutil, pwd, sys
 import asyncio, concurrent.futures.thread, encodings.utf_8_sig, entrepot, sqlite3, tomlkit, tomllib
 for found in pkgutil.walk_packages(entrepot.__path__, "entrepot."):
-    if found.name.startswith(("entrepot.cli", "entrepot.app", "entrepot.tools", "entrepot.stores", "entrepot.config")):
-        importlib.import_module(found.name)  # what is imported later may be out of the other user's reach
+    if found.name.startswith(("entrepot.cli", "entrepot.serving", "entrepot.caches", "entrepot.tools", "entrepot.store", "entrepot.config")):
+        # What is imported later may be out of the other user's reach
+        importlib.import_module(found.name)
 from entrepot.cli.main import main
 os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
 sys.exit(main(sys.argv[2:]))
 """
-"""The command as the user of that number, who may not be able to start this interpreter: ``-c AS_USER UID WORDS``."""
+"""The command as the user of that number, who may not be able to start this interpreter: ``-c
+AS_USER UID WORDS``."""
 
 
 @contextlib.contextmanager
@@ -302,7 +366,12 @@ def other_user(name: str = "entrepot-test") -> Iterator[OtherUser]:
         pytest.skip("there is no useradd on this machine")
     unique = f"{name}-{os.getpid()}"[:31]
     # no home, no mail, no group of others: nothing is left when it goes
-    made = subprocess.run([useradd, "--no-create-home", "--user-group", unique], capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        [useradd, "--no-create-home", "--user-group", unique],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if made.returncode:
         pytest.skip(f"no user can be made here: {made.stderr.strip()}")
     import pwd
@@ -311,19 +380,25 @@ def other_user(name: str = "entrepot-test") -> Iterator[OtherUser]:
     try:
         yield OtherUser(unique, entry.pw_uid, entry.pw_gid)
     finally:
-        subprocess.run([Path(useradd).with_name("userdel"), unique], capture_output=True, check=False)
+        subprocess.run(
+            [Path(useradd).with_name("userdel"), unique], capture_output=True, check=False
+        )
 
 
 _LOOPBACK_UP = (
     "import fcntl, os, socket, struct, sys\n"
-    "with socket.socket() as s: fcntl.ioctl(s, 0x8914, struct.pack('16sh22x', b'lo', 0x49))\n"  # SIOCSIFFLAGS: up, running
+    # SIOCSIFFLAGS: up, running
+    "with socket.socket() as s: fcntl.ioctl(s, 0x8914, struct.pack('16sh22x', b'lo', 0x49))\n"
     "os.execvp(sys.argv[1], sys.argv[1:])"
 )
 
 
 @functools.cache
 def can_unplug() -> bool:
-    """Whether a command can be given a network of its own, with loopback alone; that needs root and ``unshare``."""
+    """Whether a command can be given a network of its own, with loopback alone.
+
+    That needs root and ``unshare``.
+    """
     if os.getuid() != 0 or shutil.which("unshare") is None:
         return False
     probe = subprocess.run(unplugged(["true"]), capture_output=True, check=False)
@@ -331,13 +406,19 @@ def can_unplug() -> bool:
 
 
 def unplugged(command: Sequence[str | Path]) -> list[str]:
-    """The words that run a command where there is no network but a loopback of its own; see :func:`can_unplug`."""
+    """The words that run a command where there is no network but a loopback of its own.
+
+    See :func:`can_unplug`.
+    """
     return ["unshare", "--net", "--", sys.executable, "-c", _LOOPBACK_UP, *map(str, command)]
 
 
 @contextlib.contextmanager
 def tmpfs(directory: Path, size: str = "16m") -> Iterator[Path]:
-    """A file system of its own, with its own end, at this directory; needs root and the right to mount."""
+    """A file system of its own, with its own end, at this directory.
+
+    Needs root and the right to mount.
+    """
     if os.getuid() != 0:
         pytest.skip("a file system can be mounted by root alone")
     directory.mkdir(parents=True, exist_ok=True)
@@ -363,24 +444,37 @@ class SharedOrigin:
         """Ask its control address: ``log``, ``reset``, ``config``, ``fault``; the parsed answer."""
         url = f"{self.index_url.removesuffix('/simple/')}/_ctl/{verb}"
         data = None if verb == "log" else json.dumps(body).encode()
-        with build_opener(ProxyHandler({})).open(Request(url, data=data, headers={"Content-Type": "application/json"})) as answer:
+        with build_opener(ProxyHandler({})).open(
+            Request(url, data=data, headers={"Content-Type": "application/json"})
+        ) as answer:
             return json.load(answer)
 
 
 @contextlib.contextmanager
 def shared_origin(*options: str) -> Iterator[SharedOrigin]:
-    """That fake upstream while the block lasts, on free ports; skips where it does not stand beside the project."""
+    """That fake upstream while the block lasts, on free ports.
+
+    Skips where it does not stand beside the project.
+    """
     script = ROOT.parent / "shared" / "dev" / "origin.py"
     if not script.exists():
         pytest.skip("the larger fake upstream does not stand beside this project")
     pytest.importorskip("aiohttp", reason="the larger fake upstream needs aiohttp")
     port, files = _free_ports(2)
     command = [sys.executable, script, "--port", str(port), "--files-port", str(files), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=MACHINE)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=MACHINE,
+    )
     try:
         first = process.stdout.readline() if process.stdout else b""
         if not first.startswith(b"origin:"):
-            pytest.fail(f"the larger fake upstream does not start: {first.decode(errors='replace')}")
+            pytest.fail(
+                f"the larger fake upstream does not start: {first.decode(errors='replace')}"
+            )
         base = f"http://127.0.0.1:{port}"
         yield SharedOrigin(f"{base}/simple/", f"http://127.0.0.1:{files}", f"{base}/conda/main")
     finally:

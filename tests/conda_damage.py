@@ -28,7 +28,11 @@ class Victim:
     @property
     def data(self) -> Path:
         """The one file in it that is no metadata."""
-        (found,) = (path for path in self.folder.rglob("*.bin") if "info" not in path.relative_to(self.folder).parts)
+        (found,) = (
+            path
+            for path in self.folder.rglob("*.bin")
+            if "info" not in path.relative_to(self.folder).parts
+        )
         return found
 
     @property
@@ -74,8 +78,14 @@ DAMAGE: Mapping[str, tuple[str, Callable[[Victim], object]]] = {
     "an empty file": ("zero-length-file", lambda v: os.truncate(v.data, 0)),
     "a file with a flipped byte": ("digest-mismatch", lambda v: flip(v.data)),
     "a file edited in an environment": ("edited-through-a-link", edit_through_a_link),
-    "half unpacked, without its index": ("half-unpacked", lambda v: (v.folder / "info/index.json").unlink()),
-    "half unpacked, without its info": ("half-unpacked", lambda v: shutil.rmtree(v.folder / "info")),
+    "half unpacked, without its index": (
+        "half-unpacked",
+        lambda v: (v.folder / "info/index.json").unlink(),
+    ),
+    "half unpacked, without its info": (
+        "half-unpacked",
+        lambda v: shutil.rmtree(v.folder / "info"),
+    ),
     "half unpacked, without its payload": ("missing-file", without_payload),
     "a junk record": ("junk-record", lambda v: edit_record(v, channel="<unknown>", url=None)),
     "emptied dependencies": ("emptied-depends", lambda v: edit_record(v, depends=[])),

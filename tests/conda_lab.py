@@ -49,9 +49,18 @@ class Lab:
         return tool(now=lambda: time.time() + ahead)
 
     def package(
-        self, name: str, version: str = "1.0", *, extension: str = ".conda", size: int = 9000, depends: tuple[str, ...] = ()
+        self,
+        name: str,
+        version: str = "1.0",
+        *,
+        extension: str = ".conda",
+        size: int = 9000,
+        depends: tuple[str, ...] = (),
     ) -> Path:
-        """Put a package into the cache as conda does: archive, line in urls.txt, unpacked, record; its folder."""
+        """Put a package into the cache as conda does: archive, line in urls.txt, unpacked, record.
+
+        Its folder.
+        """
         package = self.channel.add(name, version, extension=extension, size=size, depends=depends)
         data = package.content.whole()
         archive = self.cache / package.filename
@@ -66,20 +75,38 @@ class Lab:
 
     def record(self, package: Package) -> dict[str, Any]:
         """What conda writes beside an unpacked package."""
-        return {**package.record, "channel": f"{URL}/noarch", "url": f"{URL}/noarch/{package.filename}", "fn": package.filename}
+        return {
+            **package.record,
+            "channel": f"{URL}/noarch",
+            "url": f"{URL}/noarch/{package.filename}",
+            "fn": package.filename,
+        }
 
-    def environment(self, prefix: Path, packages: list[Path], how: str, *, registered: bool = True) -> Path:
-        """An environment with files of packages: ``hard``, ``symbolic`` or ``copy``; registered by records and environments.txt."""
+    def environment(
+        self, prefix: Path, packages: list[Path], how: str, *, registered: bool = True
+    ) -> Path:
+        """An environment with files of packages: ``hard``, ``symbolic`` or ``copy``.
+
+        Registered by records and environments.txt.
+        """
         (prefix / "conda-meta").mkdir(parents=True)
         for folder in packages:
-            files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.relative_to(folder).parts[0] != "info"]
+            files = [
+                p
+                for p in sorted(folder.rglob("*"))
+                if p.is_file() and p.relative_to(folder).parts[0] != "info"
+            ]
             names = [p.relative_to(folder).as_posix() for p in files]
             for source, name in zip(files, names, strict=True):
                 target = prefix / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 {"hard": os.link, "symbolic": os.symlink, "copy": shutil.copy2}[how](source, target)
             if registered:
-                record = {"name": folder.name.rsplit("-", 2)[0], "files": names, "extracted_package_dir": str(folder)}
+                record = {
+                    "name": folder.name.rsplit("-", 2)[0],
+                    "files": names,
+                    "extracted_package_dir": str(folder),
+                }
                 (prefix / f"conda-meta/{folder.name}.json").write_text(json.dumps(record))
         if registered:
             (self.home / ".conda").mkdir(exist_ok=True)
@@ -114,13 +141,18 @@ def _tars(archive: Path) -> Iterator[tarfile.TarFile]:
     with zipfile.ZipFile(archive) as packed:
         for name in packed.namelist():
             if name.endswith(".tar.zst"):
-                plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed.read(name))).read()
+                plain = (
+                    zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed.read(name))).read()
+                )
                 with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
                     yield tar
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """The digest of every file below a folder, symbolic links followed; ``gone`` for one that leads nowhere."""
+    """The digest of every file below a folder, symbolic links followed.
+
+    ``gone`` for one that leads nowhere.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() and not path.exists():

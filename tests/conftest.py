@@ -1,4 +1,7 @@
-"""What every test gets: no network but loopback, a home of its own, an origin on request, and a summary of what was skipped."""
+"""What every test gets.
+
+No network but loopback, a home of its own, an origin on request, and a summary of what was skipped.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,30 @@ import clients
 import loopback
 from entrepot.testing.origin import Origin
 
-# A shell that starts the tests in the background has them ignore Ctrl-C and Ctrl-\, and every command they start inherits that.
+# A shell that starts the tests in the background has them ignore Ctrl-C and Ctrl-\, and every
+# command they start inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
-FOREIGN = ("ENTREPOT_", "PIP_", "UV_", "CONDA_", "XDG_", "POETRY_", "PDM_", "NPM_CONFIG_", "npm_config_")
+FOREIGN = (
+    "ENTREPOT_",
+    "PIP_",
+    "UV_",
+    "CONDA_",
+    "XDG_",
+    "POETRY_",
+    "PDM_",
+    "NPM_CONFIG_",
+    "npm_config_",
+)
 """Variables that a developer's machine may have set, and that would change what a test sees."""
 _CONNECT = socket.socket.connect
 _CONNECT_EX = socket.socket.connect_ex
 FUNCTIONAL = Path(__file__).parent / "functional"
-"""The tests that start real processes: a second or more each, where the others take milliseconds."""
+"""The tests that start real processes: a second or more each, where the others take milliseconds.
+"""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
@@ -49,8 +64,13 @@ def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """An empty HOME, and none of the machine's settings; it goes with the test, unless that failed and someone wants to look."""
+def home(
+    _homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Path]:
+    """An empty HOME, and none of the machine's settings.
+
+    It goes with the test, unless that failed and someone wants to look.
+    """
     directory = next(_homes)
     directory.mkdir()
     failed_before = request.session.testsfailed
@@ -65,7 +85,10 @@ def home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch, request: pytes
 
 @pytest.fixture
 def environment(home: Path) -> dict[str, str]:
-    """A clean environment for a client, with the test's own HOME; see :func:`clients.clean_environment`."""
+    """A clean environment for a client, with the test's own HOME.
+
+    See :func:`clients.clean_environment`.
+    """
     return clients.clean_environment(home)
 
 
@@ -78,7 +101,10 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture
 def origin_tls() -> Iterator[Origin]:
-    """An origin over https, files on the same address; clients must trust ``origin_tls.ca_file``."""
+    """An origin over https, files on the same address.
+
+    Clients must trust ``origin_tls.ca_file``.
+    """
     with Origin(tls=True) as running:
         yield running
 
@@ -100,7 +126,8 @@ def other_user() -> Iterator[clients.OtherUser]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deal the functional modules out like cards, and the quick tests behind them, so that no worker has a long one left at the end.
 
-    ``--dist worksteal`` cuts the list into one piece a worker, and who has finished takes from the end of another's piece.
+    ``--dist worksteal`` cuts the list into one piece a worker, and who has finished takes from the
+    end of another's piece.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers == 1:
@@ -117,7 +144,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is here now stays to the end: no collection of garbage needs to look through thousands of tests again, a quarter second each."""
+    """What is here now stays to the end.
+
+    No collection of garbage needs to look through thousands of tests again, a quarter second each.
+    """
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,7 @@
-"""What is killed, and what must hold afterwards: runs on one store at random instants, and the store's own upkeep."""
+"""What is killed, and what must hold afterwards.
+
+Runs on one store at random instants, and the store's own upkeep.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from pathlib import Path
 
 from crowd_world import SOURCE, digest_key
 from entrepot.digests import Digest
-from entrepot.heads import Head, body_key
-from entrepot.stores.catalogue import open_catalogue
-from entrepot.stores.directory import DirectoryStore
+from entrepot.store.catalogue import open_catalogue
+from entrepot.store.directory import DirectoryStore
+from entrepot.stored import Head, body_key
 from entrepot.testing.origin import Origin
 
 INSTALL = """
@@ -30,12 +33,13 @@ for page, url, digest in json.load(open(sys.argv[1])):
     if hashlib.sha256(get(url)).hexdigest() != digest:
         sys.exit(99)
 """
-"""An installer, as far as a cache can tell: each project's page, then its file. 99: a whole file was wrong."""
+"""An installer, as far as a cache can tell: each project's page, then its file. 99: a whole file
+was wrong."""
 EVICT = """
 import sys, time
 from pathlib import Path
-from entrepot.stores.catalogue import open_catalogue
-from entrepot.stores.directory import DirectoryStore
+from entrepot.store.catalogue import open_catalogue
+from entrepot.store.directory import DirectoryStore
 root = Path(sys.argv[1])
 catalogue = open_catalogue(root)
 for cap in range(5_000_000, 0, -250_000):
@@ -64,14 +68,24 @@ class CrashWorld:
     """
 
     def __init__(
-        self, directory: Path, origin: Origin, *, rate: float = 8_000_000, sizes: Sequence[int] = SIZES, name: str = "part"
+        self,
+        directory: Path,
+        origin: Origin,
+        *,
+        rate: float = 8_000_000,
+        sizes: Sequence[int] = SIZES,
+        name: str = "part",
     ) -> None:
         self.directory, self.origin = directory, origin
         self.store = directory / "store"
         self.plan = directory / f"plan-{name}.json"
         files = [origin.add_project(f"{name}-{i}", size=size)[0] for i, size in enumerate(sizes)]
         rows = [
-            (f"{origin.index_url}{name}-{i}/", origin.url(file), Digest.parse(f"sha256:{file.content.sha256}").value)
+            (
+                f"{origin.index_url}{name}-{i}/",
+                origin.url(file),
+                Digest.parse(f"sha256:{file.content.sha256}").value,
+            )
             for i, file in enumerate(files)
         ]
         self.plan.write_text(json.dumps(rows))
@@ -82,14 +96,26 @@ class CrashWorld:
 
     def environ(self) -> dict[str, str]:
         """Of every process: nothing of this machine's settings."""
-        keep = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-        return {**keep, "HOME": str(self.directory / "home"), "PYTHONPATH": str(SOURCE), **self.more}
+        keep = {
+            name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
+        }
+        return {
+            **keep,
+            "HOME": str(self.directory / "home"),
+            "PYTHONPATH": str(SOURCE),
+            **self.more,
+        }
 
     def entrepot(self, *words: str) -> subprocess.Popen:
         """Start the command on this store."""
         command = [sys.executable, "-m", "entrepot", "--store", str(self.store), *words]
         return subprocess.Popen(
-            command, env=self.environ(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            env=self.environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def upkeep(self, name: str) -> subprocess.Popen:
@@ -99,12 +125,25 @@ class CrashWorld:
             return self.entrepot(*words)
         command = [sys.executable, *words, str(self.store)]
         return subprocess.Popen(
-            command, env=self.environ(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            env=self.environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def install(self) -> subprocess.Popen:
         """Start a run with an installer as its child."""
-        return self.entrepot("run", "--host", self.origin.address, "--", sys.executable, str(self.script), str(self.plan))
+        return self.entrepot(
+            "run",
+            "--host",
+            self.origin.address,
+            "--",
+            sys.executable,
+            str(self.script),
+            str(self.plan),
+        )
 
     def installs(self) -> str:
         """Install to the end; the last line."""
@@ -140,7 +179,10 @@ class CrashWorld:
         return bodies
 
     def check_sweep(self) -> None:
-        """After a sweep there is no orphan: every body is named, every head has its body, no flight is left."""
+        """After a sweep there is no orphan.
+
+        Every body is named, every head has its body, no flight is left.
+        """
         store, catalogue = DirectoryStore(self.store, cap=10**9), open_catalogue(self.store)
         store.sweep(time.time() + 8 * DAY, catalogue=catalogue)
         named = {body_key(head.body) for _, head in heads(store) if head.body is not None}
@@ -163,10 +205,13 @@ def heads(store: DirectoryStore) -> list[tuple[str, Head]]:
 
 
 def power_cut(root: Path, chance: random.Random) -> None:
-    """Do to a store's files what a power cut may: each in its own way, and the machine has booted since.
+    """Do to a store's files what a power cut may.
 
-    Unsynced files (heads, notes, the catalogue) are whole, empty, full of zeros or cut; those that were being renamed have their
-    old name, their new one or none. Bodies were synced before they got their name: they are whole or were never renamed.
+    Each in its own way, and the machine has booted since.
+
+    Unsynced files (heads, notes, the catalogue) are whole, empty, full of zeros or cut; those that
+    were being renamed have their old name, their new one or none. Bodies were synced before they
+    got their name: they are whole or were never renamed.
     """
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
         top = path.relative_to(root).parts[0]
@@ -193,11 +238,15 @@ def check_after_power_cut(world: CrashWorld) -> None:
     world.check_sweep()
 
 
-def killed_at_random(processes: list[subprocess.Popen], instants: random.Random, longest_s: float) -> int:
+def killed_at_random(
+    processes: list[subprocess.Popen], instants: random.Random, longest_s: float
+) -> int:
     """Kill each at an instant of its own; how many were still at work."""
     start = time.monotonic()
     caught = 0
-    for moment, process in sorted(((instants.uniform(0.0, longest_s), p) for p in processes), key=lambda each: each[0]):
+    for moment, process in sorted(
+        ((instants.uniform(0.0, longest_s), p) for p in processes), key=lambda each: each[0]
+    ):
         time.sleep(max(0.0, start + moment - time.monotonic()))
         caught += process.poll() is None
         process.send_signal(signal.SIGKILL)
@@ -207,8 +256,13 @@ def killed_at_random(processes: list[subprocess.Popen], instants: random.Random,
     return caught
 
 
-def kill_upkeep(world: CrashWorld, name: str, instants: random.Random, times: int) -> tuple[int, int]:
-    """Kill this upkeep so often, each time of the same store; how many were still at work, and how many were killed."""
+def kill_upkeep(
+    world: CrashWorld, name: str, instants: random.Random, times: int
+) -> tuple[int, int]:
+    """Kill this upkeep so often, each time of the same store.
+
+    How many were still at work, and how many were killed.
+    """
     kept = world.directory / "kept"
     shutil.copytree(world.store, kept)
     start = time.monotonic()

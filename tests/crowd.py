@@ -1,11 +1,14 @@
-"""A crowd of clients for one file: many connections in one process, each body compared as it comes. Also a script of its own.
+"""A crowd of clients for one file: many connections in one process, each body compared as it comes.
+
+Also a script of its own.
 
     python tests/crowd.py PLAN.json RESULT.json
 
-The plan: ``url``; ``body`` (a file with the bytes that are right); ``clients``; ``leave`` (how many go away half-way);
-``page`` (asked for before, alone); ``ready`` (a file to make then) and ``gate`` (a file to wait for before the crowd sets out);
-``flowing`` (a file to make when every client has its first byte); ``direct`` (past the proxy). It goes through ``http_proxy``;
-the result has a row a client, the crowd's own processor time, and that and the memory of the parent process, which is
+The plan: ``url``; ``body`` (a file with the bytes that are right); ``clients``; ``leave`` (how many
+go away half-way); ``page`` (asked for before, alone); ``ready`` (a file to make then) and ``gate``
+(a file to wait for before the crowd sets out); ``flowing`` (a file to make when every client has
+its first byte); ``direct`` (past the proxy). It goes through ``http_proxy``; the result has a row a
+client, the crowd's own processor time, and that and the memory of the parent process, which is
 `entrepot run`.
 """
 
@@ -37,7 +40,11 @@ class Client:
         self._head = bytearray()
         there, where = urlsplit(url), urlsplit(proxy or url)
         self.sock = socket.create_connection((where.hostname, where.port))
-        lines = [f"GET {url if proxy else there.path} HTTP/1.1", f"Host: {there.netloc}", "Connection: close"]
+        lines = [
+            f"GET {url if proxy else there.path} HTTP/1.1",
+            f"Host: {there.netloc}",
+            "Connection: close",
+        ]
         if proxy:
             user = f"{unquote(where.username or '')}:{unquote(where.password or '')}"
             lines.append(f"Proxy-Authorization: Basic {base64.b64encode(user.encode()).decode()}")
@@ -63,7 +70,8 @@ class Client:
         if count:
             self.first = self.first or time.monotonic()
             if self.status == 200:
-                # a hundred times as fast as comparing views: fifty clients must not be what takes the time
+                # a hundred times as fast as comparing views: fifty clients must not be what takes
+                # the time
                 self.wrong |= not data.startswith(self.right[self.got : self.got + count])
             self.got += count
         self.complete = self.got == self.length
@@ -84,7 +92,12 @@ class Client:
 
 
 def download(
-    url: str, right: memoryview, clients: int, proxy: str | None, leave: int = 0, flowing: str | None = None
+    url: str,
+    right: memoryview,
+    clients: int,
+    proxy: str | None,
+    leave: int = 0,
+    flowing: str | None = None,
 ) -> list[dict]:
     """Let so many clients download at once."""
     selector = selectors.DefaultSelector()
@@ -110,9 +123,12 @@ def download(
 
 
 def peak_kb(pid: int) -> int | None:
-    """The most memory a process has had since :func:`forget_peak`, in kB; ``None`` of one that has been killed.
+    """The most memory a process has had since :func:`forget_peak`, in kB.
 
-    Its sockets are closed, so that its clients notice, before it is gone from the table of processes; then it has no memory.
+    ``None`` of one that has been killed.
+
+    Its sockets are closed, so that its clients notice, before it is gone from the table of
+    processes; then it has no memory.
     """
     try:
         told = Path(f"/proc/{pid}/status").read_text()
@@ -144,7 +160,10 @@ def main(plan_file: str, result_file: str) -> None:
     """Carry out a plan."""
     plan = json.loads(Path(plan_file).read_text())
     proxy = None if plan.get("direct") else os.environ["http_proxy"]
-    with Path(plan["body"]).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+    with (
+        Path(plan["body"]).open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+    ):
         right = memoryview(mapped)
         if plan.get("page"):
             download(plan["page"], memoryview(b""), 1, proxy)
@@ -155,7 +174,9 @@ def main(plan_file: str, result_file: str) -> None:
         parent = os.getppid()
         before = peak_kb(parent) if proxy and forget_peak(parent) else None
         began, used = time.process_time(), seconds_used(parent)
-        rows = download(plan["url"], right, plan["clients"], proxy, plan.get("leave", 0), plan.get("flowing"))
+        rows = download(
+            plan["url"], right, plan["clients"], proxy, plan.get("leave", 0), plan.get("flowing")
+        )
         cpu, run_cpu = time.process_time() - began, seconds_used(parent) - used
         peak = peak_kb(parent) if before is not None else None
         result = {"rows": rows, "cpu": cpu, "run_cpu": run_cpu, "peak_kb": peak and peak - before}

@@ -1,4 +1,7 @@
-"""What crowds meet in: an origin with one large file behind a link, a store, and runs whose children are crowds."""
+"""What crowds meet in.
+
+An origin with one large file behind a link, a store, and runs whose children are crowds.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from entrepot.digests import Hasher
-from entrepot.heads import body_key
-from entrepot.stores.directory import DirectoryStore
+from entrepot.store.directory import DirectoryStore
+from entrepot.stored import body_key
 from entrepot.testing.origin import Origin
 
 TESTS = Path(__file__).parent
@@ -45,24 +48,64 @@ class CrowdWorld:
         self.numbers = iter(range(1000))
         origin.latency, origin.link.rate = LATENCY_S, LINK
 
-    def start(self, clients: int, *, leave: int = 0, direct: bool = False, waits: bool = False, **environ: str) -> Party:
-        """Start one run with a crowd as its child (or a crowd alone); with ``waits`` it sets out at :meth:`let_go`."""
+    def start(
+        self,
+        clients: int,
+        *,
+        leave: int = 0,
+        direct: bool = False,
+        waits: bool = False,
+        **environ: str,
+    ) -> Party:
+        """Start one run with a crowd as its child (or a crowd alone).
+
+        With ``waits`` it sets out at :meth:`let_go`.
+        """
         base = self.directory / f"party{next(self.numbers)}"
-        plan = {"url": self.url, "page": self.page, "body": str(self.body), "clients": clients, "leave": leave, "direct": direct}
-        plan |= {"ready": f"{base}.ready", "gate": str(self.gate) if waits else "", "flowing": f"{base}.flowing"}
+        plan = {
+            "url": self.url,
+            "page": self.page,
+            "body": str(self.body),
+            "clients": clients,
+            "leave": leave,
+            "direct": direct,
+        }
+        plan |= {
+            "ready": f"{base}.ready",
+            "gate": str(self.gate) if waits else "",
+            "flowing": f"{base}.flowing",
+        }
         base.with_suffix(".json").write_text(json.dumps(plan))
         command = [sys.executable, str(TESTS / "crowd.py"), f"{base}.json", f"{base}.result"]
         if not direct:
-            run = [sys.executable, "-m", "entrepot", "--store", str(self.store), "run", "--report", f"{base}.report"]
+            run = [
+                sys.executable,
+                "-m",
+                "entrepot",
+                "--store",
+                str(self.store),
+                "run",
+                "--report",
+                f"{base}.report",
+            ]
             command = [*run, "--host", self.origin.address, "--", *command]
-        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+        keep = {
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "LD_LIBRARY_PATH")
+            if name in os.environ
+        }
         environment = {**keep, "PYTHONPATH": str(SOURCE), **environ}
         with Path(f"{base}.log").open("wb") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
         return Party(process, base)
 
     def let_go(self, parties: Sequence[Party]) -> None:
-        """Let those who wait set out, once all of them are ready; they do so within a hundredth of a second."""
+        """Let those who wait set out, once all of them are ready.
+
+        They do so within a hundredth of a second.
+        """
         for party in parties:
             party.comes_to("ready")
         self.gate.touch()
@@ -88,7 +131,9 @@ class CrowdWorld:
     def wrong_bodies(self, root: Path | None = None) -> list[str]:
         """Bodies of the store whose digest is not their key; every one is hashed."""
         store = DirectoryStore(root or self.store, create=False)
-        wrong = [meta.key for meta in store.list("bodies") if digest_key(store, meta.key) != meta.key]
+        wrong = [
+            meta.key for meta in store.list("bodies") if digest_key(store, meta.key) != meta.key
+        ]
         store.close()
         return wrong
 
@@ -126,7 +171,10 @@ class Party:
         return json.loads(self.comes_to("result", timeout_s).read_text())
 
     def comes_to(self, stage: str, timeout_s: float = 60) -> Path:
-        """Wait until the crowd is ``ready``, ``flowing`` or has its ``result``; the file that says so."""
+        """Wait until the crowd is ``ready``, ``flowing`` or has its ``result``.
+
+        The file that says so.
+        """
         end = time.monotonic() + timeout_s
         path = Path(f"{self.base}.{stage}")
         while not path.exists():

@@ -9,12 +9,12 @@ import gc
 import ssl
 from dataclasses import dataclass, field
 
-from entrepot.app.answers import Answer, BytesBody, Request, StreamBody
 from entrepot.errors import UpstreamUnreachable
 from entrepot.httpcache.messages import Headers, ResponseHead
 from entrepot.server.authority import Authority
-from entrepot.server.door import Door
-from entrepot.server.house import House
+from entrepot.server.proxy import Door
+from entrepot.server.proxy_server import House
+from entrepot.serving.response import Answer, BytesBody, Request, StreamBody
 
 USER, TOKEN = "entrepot", "t0ken"
 BASIC = b"Basic " + base64.b64encode(f"{USER}:{TOKEN}".encode())
@@ -61,7 +61,10 @@ class ScriptedDoorman:
         if host not in self.ports:
             raise UpstreamUnreachable(f"{host} is not there", url=host)
         return await asyncio.open_connection(
-            "127.0.0.1", self.ports[host], ssl=self.trusted if tls else None, server_hostname=host if tls else None
+            "127.0.0.1",
+            self.ports[host],
+            ssl=self.trusted if tls else None,
+            server_hostname=host if tls else None,
         )
 
     def relayed(self, host, count):
@@ -80,7 +83,10 @@ AUTHORITY = Authority()
 
 
 class DoorWorld:
-    """A door that listens; ``requests`` holds what reached the handler (its content read, unless the handler is set)."""
+    """A door that listens.
+
+    ``requests`` holds what reached the handler (its content read, unless the handler is set).
+    """
 
     def __init__(self, handler=None, **doorman):
         self.requests: list[Request] = []
@@ -113,13 +119,17 @@ class DoorWorld:
         gc.collect()
         if exc[0] is None:
             assert not self.house.doors
-            assert self.trouble == [], "nothing may reach the loop's exception handler: it prints tracebacks"
+            assert self.trouble == [], (
+                "nothing may reach the loop's exception handler: it prints tracebacks"
+            )
 
     async def connect(self):
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20)
         return Client(reader, writer)
 
-    async def tunnel(self, host: str = "index.test", port: int = 443, tls: bool = True, name: str | None = None):
+    async def tunnel(
+        self, host: str = "index.test", port: int = 443, tls: bool = True, name: str | None = None
+    ):
         """A client behind CONNECT, in TLS that trusts this run."""
         client = await self.connect()
         client.send(b"CONNECT %s:%d HTTP/1.1\r\n%s\r\n" % (host.encode(), port, AUTH))
@@ -160,7 +170,11 @@ class Client:
     async def response(self) -> tuple[int, bytes]:
         """Status and content of an answer with ``Content-Length``."""
         head = await self.head()
-        length = next(int(line[16:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length: "))
+        length = next(
+            int(line[16:])
+            for line in head.split(b"\r\n")
+            if line.lower().startswith(b"content-length: ")
+        )
         return int(head.split()[1]), await self.exactly(length)
 
     async def close(self) -> None:

@@ -13,8 +13,13 @@ DAY = 86_400.0
 
 
 def entry(project="demo", version="1.0", *, days=0.0, **fields) -> Entry:
-    """A wheel of 10 kB in pip's cache unless the fields say otherwise; ``days`` since its last use."""
-    filename = fields.pop("filename", f"{project}-{version}-py3-none-any.whl" if project and version else None)
+    """A wheel of 10 kB in pip's cache unless the fields say otherwise.
+
+    ``days`` since its last use.
+    """
+    filename = fields.pop(
+        "filename", f"{project}-{version}-py3-none-any.whl" if project and version else None
+    )
     defaults = {
         "tool": "pip",
         "place": Path("/c/pip"),
@@ -26,13 +31,26 @@ def entry(project="demo", version="1.0", *, days=0.0, **fields) -> Entry:
         "files": 2,
         "used": None if days is None else NOW - days * DAY,
     }
-    return Entry(**{**defaults, "project": project, "version": version, "filename": filename, **fields})
+    return Entry(
+        **{**defaults, "project": project, "version": version, "filename": filename, **fields}
+    )
 
 
 class FakeTool:
     """A tool that keeps its entries in a list and does what it is asked."""
 
-    def __init__(self, name="pip", entries=(), *, findings=(), kept=(), path="/c/pip", exists=True, settings=None, trouble=None):
+    def __init__(
+        self,
+        name="pip",
+        entries=(),
+        *,
+        findings=(),
+        kept=(),
+        path="/c/pip",
+        exists=True,
+        settings=None,
+        trouble=None,
+    ):
         self.name = name
         self.entries = list(entries)
         self.findings = list(findings)
@@ -48,7 +66,14 @@ class FakeTool:
         layer = Layer("environment", "PIP_CACHE_DIR", str(self.path), wins=True)
         low = Layer("default", "default", str(around.home / ".cache/pip"))
         return [
-            Place(self.name, self.path, (layer, low), exists=self.exists, notes=("a trap",), sources=("https://index.test/simple",))
+            Place(
+                self.name,
+                self.path,
+                (layer, low),
+                exists=self.exists,
+                notes=("a trap",),
+                sources=("https://index.test/simple",),
+            )
         ]
 
     def scan(self, place, around, *, progress=None) -> Iterator[Entry]:
@@ -59,10 +84,16 @@ class FakeTool:
     def remove(self, entries, around, *, force=False, progress=None) -> Removed:
         gone = [e for e in entries if e.key not in self.kept]
         self.entries = [e for e in self.entries if e not in gone]
-        kept = tuple((replace(e, barred=self.barred), self.kept[e.key]) for e in entries if e.key in self.kept)
+        kept = tuple(
+            (replace(e, barred=self.barred), self.kept[e.key])
+            for e in entries
+            if e.key in self.kept
+        )
         return Removed(tuple(gone), sum(e.freeable for e in gone), sum(e.files for e in gone), kept)
 
-    def verify(self, place, around, *, repair=False, full=False, progress=None) -> Iterator[Finding]:
+    def verify(
+        self, place, around, *, repair=False, full=False, progress=None
+    ) -> Iterator[Finding]:
         if self.trouble:
             raise self.trouble
         self.repaired = repair

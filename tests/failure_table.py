@@ -1,4 +1,7 @@
-"""What upstream does wrong, and what comes of it: the rows of docs/explanation/failures.md, and what tests make of them."""
+"""What upstream does wrong, and what comes of it.
+
+The rows of docs/explanation/failures.md, and what tests make of them.
+"""
 
 from __future__ import annotations
 
@@ -47,19 +50,54 @@ class Row:
 
 ROWS = (
     Row("wrong-hash", "wrong hash on the page", "wronghash", -1, sees=CUT, tools="fails"),
-    Row("wrong-hash-small", "the same, small file", "wronghash", -1, size=SMALL, sees=REFUSED, tools="fails"),
+    Row(
+        "wrong-hash-small",
+        "the same, small file",
+        "wronghash",
+        -1,
+        size=SMALL,
+        sees=REFUSED,
+        tools="fails",
+    ),
     Row("short-once", "body shorter than the page says, announced so, once", "short", tools=SIZED),
     Row("short-always", "the same, always", "short", -1, sees=CUT, requests=6, tools="fails"),
-    Row("flip-once", "one flipped byte, once", "corrupt", at=0.2, sees=CUT, left=WHOLE, tools=EITHER),
-    Row("flip-once-end", "the same, in the last 64 KiB", "corrupt", at=0.9, sees=CUT, left=WHOLE, tools=EITHER),
+    Row(
+        "flip-once", "one flipped byte, once", "corrupt", at=0.2, sees=CUT, left=WHOLE, tools=EITHER
+    ),
+    Row(
+        "flip-once-end",
+        "the same, in the last 64 KiB",
+        "corrupt",
+        at=0.9,
+        sees=CUT,
+        left=WHOLE,
+        tools=EITHER,
+    ),
     Row("flip-once-small", "the same, small file", "corrupt", size=SMALL),
     Row("flip-always", "one flipped byte, always", "corrupt", -1, sees=CUT, tools="fails"),
-    Row("flip-always-small", "the same, small file", "corrupt", -1, size=SMALL, sees=REFUSED, tools="fails"),
+    Row(
+        "flip-always-small",
+        "the same, small file",
+        "corrupt",
+        -1,
+        size=SMALL,
+        sees=REFUSED,
+        tools="fails",
+    ),
     Row("cut-once", "connection closed in mid-body, once", "truncate"),
     Row("cut-always", "the same, always", "truncate", -1, sees=CUT, requests=6, tools="fails"),
     Row("reset-once", "connection reset in mid-body, once", "reset"),
     Row("reset-at-once", "reset before the answer, once", "reset", at=0),
-    Row("reset-always", "reset before the answer, always", "reset", -1, at=0, sees=REFUSED, requests=3, tools="fails"),
+    Row(
+        "reset-always",
+        "reset before the answer, always",
+        "reset",
+        -1,
+        at=0,
+        sees=REFUSED,
+        requests=3,
+        tools="fails",
+    ),
     Row("garbage-once", "something that is no HTTP, once", "garbage"),
     Row("stall-once", "silence in mid-body, once", "stall"),
     Row("stall-always", "the same, always", "stall", -1, sees=CUT, tools="fails"),
@@ -75,6 +113,11 @@ TIMEOUT_S = 2
 
 def table() -> str:
     """The rows as the document shows them."""
-    lines = ["| upstream | one client sees | in the store afterwards | requests | pip and uv |", "|---|---|---|---|---|"]
-    lines += [f"| {row.says} | {row.sees} | {row.stored} | {row.requests} | {row.tools} |" for row in ROWS]
+    lines = [
+        "| upstream | one client sees | in the store afterwards | requests | pip and uv |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.says} | {row.sees} | {row.stored} | {row.requests} | {row.tools} |" for row in ROWS
+    ]
     return "\n".join(lines)

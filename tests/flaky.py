@@ -1,8 +1,11 @@
-"""Judge tests that failed and were run once more: `python tests/flaky.py FIRST.xml SECOND.xml LIST`.
+"""Judge tests that failed and were run once more.
 
-A test that fails with real clients on a busy machine and passes alone may have met the machine, or have a race. At most two
-such tests a run are let through. The list keeps their names until somebody has found the reason and taken them off: a test on
-it that needs a second run again fails the run, and so does one that does not pass the second time.
+`python tests/flaky.py FIRST.xml SECOND.xml LIST`.
+
+A test that fails with real clients on a busy machine and passes alone may have met the machine, or
+have a race. At most two such tests a run are let through. The list keeps their names until somebody
+has found the reason and taken them off: a test on it that needs a second run again fails the run,
+and so does one that does not pass the second time.
 """
 
 from __future__ import annotations
@@ -20,7 +23,10 @@ MOST = 2
 
 @dataclass(frozen=True)
 class Verdict:
-    """What needed a second run and passed it, and why the whole fails all the same; empty when it does not."""
+    """What needed a second run and passed it, and why the whole fails all the same.
+
+    Empty when it does not.
+    """
 
     flaky: list[str]
     new: list[str]
@@ -41,7 +47,13 @@ def outcomes(report: Path) -> dict[str, str]:
         below = case.get("classname", "").removeprefix(file.removesuffix(".py").replace("/", "."))
         node = "::".join([file, *filter(None, below.split(".")), case.get("name", "")])
         kinds = {child.tag for child in case}
-        outcome = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+        outcome = (
+            "failed"
+            if kinds & {"failure", "error"}
+            else "skipped"
+            if "skipped" in kinds
+            else "passed"
+        )
         found[node] = max(outcome, found.get(node, "passed"), key=order.index)
     return found
 
@@ -68,7 +80,11 @@ def judge(first: Mapping[str, str], second: Mapping[str, str], known: Iterable[s
 
 def known(path: Path) -> list[str]:
     """The node ids on the list."""
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return [
+        line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
 
 
 def note(path: Path, nodes: Iterable[str], day: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.registry import guides
 
@@ -34,10 +34,14 @@ class World:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
-    def answers(self, argv: str | tuple[str, ...], door: Door | None = DOOR, cwd: str = "") -> dict[str, Guidance]:
+    def answers(
+        self, argv: str | tuple[str, ...], door: Door | None = DOOR, cwd: str = ""
+    ) -> dict[str, Guidance]:
         words = tuple(argv.split()) if isinstance(argv, str) else argv
         around = Surroundings(
-            {"HOME": str(self.home), "XDG_CONFIG_DIRS": "/nowhere", **self.environ}, self.home, self.project / cwd
+            {"HOME": str(self.home), "XDG_CONFIG_DIRS": "/nowhere", **self.environ},
+            self.home,
+            self.project / cwd,
         )
         return {guide.name: guide.guidance(Command(words, around), door) for guide in guides()}
 

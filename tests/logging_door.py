@@ -1,4 +1,7 @@
-"""A small intercepting proxy for tests: it asks for its token, opens every CONNECT, answers 404 and writes down all URLs."""
+"""A small intercepting proxy for tests.
+
+It asks for its token, opens every CONNECT, answers 404 and writes down all URLs.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from entrepot.ports.guide import Door
+from entrepot.ports.client_setup import Door
 
-SYSTEM_ROOTS = next((path for path in ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem") if Path(path).exists()), None)
+SYSTEM_ROOTS = next(
+    (
+        path
+        for path in ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem")
+        if Path(path).exists()
+    ),
+    None,
+)
 
 
 class LoggingDoor:
-    """Listens on loopback until closed; ``seen`` holds every URL whose request arrived, inside TLS or not."""
+    """Listens on loopback until closed.
+
+    ``seen`` holds every URL whose request arrived, inside TLS or not.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.seen: list[str] = []
@@ -33,7 +46,9 @@ class LoggingDoor:
         bundle.write_bytes(roots + self._ca.public_bytes(serialization.Encoding.PEM))
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         port = self._listener.getsockname()[1]
-        self.door = Door(proxy=f"http://run:token@127.0.0.1:{port}", bundle=str(bundle), offline=True)
+        self.door = Door(
+            proxy=f"http://run:token@127.0.0.1:{port}", bundle=str(bundle), offline=True
+        )
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -80,7 +95,11 @@ class LoggingDoor:
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = _certificate("", key, host, self._ca, self._key)
         pem = self._directory / f"{host}-{threading.get_ident()}.pem"
-        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        private = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
         pem.write_bytes(private + leaf.public_bytes(serialization.Encoding.PEM))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
@@ -105,7 +124,10 @@ def _certificate(
     issuer: x509.Certificate | None,
     signer: ec.EllipticCurvePrivateKey,
 ) -> x509.Certificate:
-    """An authority without ``host``, else a leaf of ``issuer``; shaped so that Python 3.13's strict checks pass."""
+    """An authority without ``host``, else a leaf of ``issuer``.
+
+    Shaped so that Python 3.13's strict checks pass.
+    """
     now = dt.datetime.now(dt.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
     builder = (
@@ -116,17 +138,36 @@ def _certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=host is None, path_length=0 if host is None else None), critical=True)
+        .add_extension(
+            x509.BasicConstraints(ca=host is None, path_length=0 if host is None else None),
+            critical=True,
+        )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
     )
     if host is None:
         usage = {"key_cert_sign": True, "crl_sign": True, "digital_signature": False}
     else:
         usage = {"key_cert_sign": False, "crl_sign": False, "digital_signature": True}
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=True)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(host)]), critical=True
+        )
+        builder = builder.add_extension(
+            x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+        )
     rest = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"), False
+        (
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
     )
-    return builder.add_extension(x509.KeyUsage(**usage, **rest), critical=True).sign(signer, hashes.SHA256())
+    return builder.add_extension(x509.KeyUsage(**usage, **rest), critical=True).sign(
+        signer, hashes.SHA256()
+    )

@@ -7,7 +7,10 @@ import socket
 
 
 class NetworkForbidden(RuntimeError):
-    """A test reached for something that is not on loopback. No ``OSError``: nothing may take it for a bad connection."""
+    """A test reached for something that is not on loopback.
+
+    No ``OSError``: nothing may take it for a bad connection.
+    """
 
 
 def is_allowed(family: int, address: object) -> bool:

@@ -1,4 +1,7 @@
-"""A user's own proxy: small, on loopback, with credentials; it alone knows where the made-up names are."""
+"""A user's own proxy: small, on loopback, with credentials.
+
+It alone knows where the made-up names are.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,9 @@ class OwnProxy:
         wanted = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         if f"proxy-authorization: basic {wanted.lower()}" not in [line.lower() for line in lines]:
             self.refused += 1
-            sock.sendall(b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            sock.sendall(
+                b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
             return
         self.asked.append(first)
         method, target, _version = first.split(" ")
@@ -56,8 +61,15 @@ class OwnProxy:
             authority = target
         else:
             authority, slash, path = target.removeprefix("http://").partition("/")
-            kept = [line for line in lines if not line.lower().startswith(("proxy-", "connection:"))]
-            rest = "\r\n".join([f"{method} {slash}{path} HTTP/1.1", *kept, "Connection: close", "", ""]).encode("latin-1") + rest
+            kept = [
+                line for line in lines if not line.lower().startswith(("proxy-", "connection:"))
+            ]
+            rest = (
+                "\r\n".join(
+                    [f"{method} {slash}{path} HTTP/1.1", *kept, "Connection: close", "", ""]
+                ).encode("latin-1")
+                + rest
+            )
             authority = authority if ":" in authority else f"{authority}:80"
         if authority not in self._places:
             sock.sendall(b"HTTP/1.1 502 Unknown\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")

@@ -6,12 +6,12 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-from entrepot.app.own_cache import Opened
+from entrepot.caches.own import Opened
 from entrepot.digests import Digest, sha256_of
-from entrepot.heads import Head, body_key, cache_key
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
-from entrepot.stores.catalogue import open_catalogue
-from entrepot.stores.directory import DirectoryStore
+from entrepot.store.catalogue import open_catalogue
+from entrepot.store.directory import DirectoryStore
+from entrepot.stored import Head, body_key, cache_key
 from entrepot.testing.store_suite import run
 
 
@@ -62,7 +62,11 @@ class World:
 
     def objects(self) -> dict[str, bytes]:
         """Every object of the store by its key."""
-        return {meta.key: self.path(meta.key).read_bytes() for top in ("heads", "bodies") for meta in self.store.list(top)}
+        return {
+            meta.key: self.path(meta.key).read_bytes()
+            for top in ("heads", "bodies")
+            for meta in self.store.list(top)
+        }
 
     def known(self) -> set[str]:
         """The keys of the heads that the catalogue has."""
@@ -106,8 +110,12 @@ class World:
         )
         key, used = cache_key(url) + "/0", self.now - days * 86_400
         disk = 0
-        if body is not None:  # a body that is there stays the same file, as it does for the application
-            disk = (run(self.store.head(body_key(body))) or run(self.store.put(body_key(body), data))).disk
+        if (
+            body is not None
+        ):  # a body that is there stays the same file, as it does for the application
+            disk = (
+                run(self.store.head(body_key(body))) or run(self.store.put(body_key(body), data))
+            ).disk
         run(self.store.put(key, head.to_bytes()))
         os.utime(self.path(key), (used, used))
         self.catalogue.record(key, head, used=used, disk=disk)
@@ -117,12 +125,18 @@ class World:
         return body_key(sha256_of(data))
 
 
-def make_head(url, body: Digest | None, size, *, proven, kind, project, version, headers, vary, status, now) -> Head:
+def make_head(
+    url, body: Digest | None, size, *, proven, kind, project, version, headers, vary, status, now
+) -> Head:
     return Head(
         url=url,
         method="GET",
         response=StoredResponse(
-            ResponseHead(status, Headers(headers)), tuple(vary), now - 3600, now - 3600, size if body else None
+            ResponseHead(status, Headers(headers)),
+            tuple(vary),
+            now - 3600,
+            now - 3600,
+            size if body else None,
         ),
         body=body,
         proven=(body,) if proven and body else (),

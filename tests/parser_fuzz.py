@@ -1,6 +1,7 @@
 """The readers of foreign bytes, each as a function that takes any bytes and raises only where there is a defect.
 
-`bench/fuzz.py parsers` hands them to atheris; `tests/property/test_readers.py` gives them mutations of good inputs by Hypothesis.
+`bench/fuzz.py parsers` hands them to atheris; `tests/property/test_readers.py` gives them mutations
+of good inputs by Hypothesis.
 """
 
 from __future__ import annotations
@@ -11,27 +12,33 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from entrepot.app.errand import Note
-from entrepot.app.partials import announced, continues, range_validator
 from entrepot.digests import Digest
 from entrepot.errors import EntrepotError, FormatError
-from entrepot.heads import Head, authority_of, cache_key, canonical_url, redacted_url, variant_name
 from entrepot.httpcache import Bypass, Hit, Miss, Stale, Store, lookup, on_response
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
-from entrepot.locks import read_lock
+from entrepot.lockfiles import read_lock
 from entrepot.names import classify, filename_of, is_plain_filename
-from entrepot.server.door import _authority
 from entrepot.server.http import HttpSide
+from entrepot.server.proxy import _authority
+from entrepot.serving.fetch_request import Note
+from entrepot.serving.resume import announced, continues, range_validator
 from entrepot.simple.page import looks_like_page, read_page
-from entrepot.stores.layout import key_path
+from entrepot.store.layout import key_path
+from entrepot.stored import Head, authority_of, cache_key, canonical_url, redacted_url, variant_name
 from entrepot.tools.pip.httpentry import Damage, Meta, decode, encode
-from entrepot.upstreams.exchange import Exchange
+from entrepot.upstream.exchange import Exchange
 
 ROOT = "/store"
 HEAD = Head(
     "https://files.test/demo-1.0-py3-none-any.whl",
     "GET",
-    StoredResponse(ResponseHead(200, Headers([("ETag", '"v"'), ("Vary", "Accept")]), "OK"), (("accept", None),), 1.0, 2.0, 5),
+    StoredResponse(
+        ResponseHead(200, Headers([("ETag", '"v"'), ("Vary", "Accept")]), "OK"),
+        (("accept", None),),
+        1.0,
+        2.0,
+        5,
+    ),
     Digest("sha256", "ab" * 32),
     proven=(Digest("sha256", "ab" * 32),),
     project="demo",
@@ -45,7 +52,14 @@ PAGE = {
     "files": [{"filename": "demo-1.0.tar.gz", "url": "../d", "hashes": {"sha256": "a" * 64}}],
 }
 ENTRY = {
-    "response": {"body": b"", "headers": {"Date": "x"}, "status": 200, "version": 11, "reason": "OK", "decode_content": False},
+    "response": {
+        "body": b"",
+        "headers": {"Date": "x"},
+        "status": 200,
+        "version": 11,
+        "reason": "OK",
+        "decode_content": False,
+    },
     "vary": {"Accept": "x"},
 }
 ANSWER = b'HTTP/1.1 200 OK\r\nETag: "v"\r\nCache-Control: max-age=60, stale-if-error="9"\r\nVary: Accept\r\nContent-Length: 5\r\n\r\nhello'
@@ -64,7 +78,8 @@ def stored_head(raw: bytes) -> None:
     range_validator(head.response.head)
     for now in (0.0, 1e9):
         assert isinstance(
-            lookup(RequestHead("GET", head.url, Headers()), [head.response], now=now, shared=False), (Hit, Miss, Stale, Bypass)
+            lookup(RequestHead("GET", head.url, Headers()), [head.response], now=now, shared=False),
+            (Hit, Miss, Stale, Bypass),
         )
 
 
@@ -105,7 +120,10 @@ _connection = _Connection()
 
 
 def http_response(raw: bytes) -> None:
-    """From upstream, in two pieces: an answer, a failure of upstream's, or not yet the end; then what the cache makes of it."""
+    """From upstream, in two pieces: an answer, a failure of upstream's, or not yet the end.
+
+    Then what the cache makes of it.
+    """
     exchange = Exchange(_connection, "GET", "http://index.test/x", 1.0)  # type: ignore[arg-type]
     for piece in (raw[: len(raw) // 2], raw[len(raw) // 2 :]):
         if piece and not exchange.complete:
@@ -118,7 +136,9 @@ def http_response(raw: bytes) -> None:
     announced(head, 5)
     for shared in (True, False):
         decision = lookup(request, [], now=0.0, shared=shared)
-        action = on_response(decision, request, head, request_time=0.0, response_time=1.0, shared=shared)
+        action = on_response(
+            decision, request, head, request_time=0.0, response_time=1.0, shared=shared
+        )
         if isinstance(action, Store):
             lookup(request, [action.entry], now=30.0, shared=shared)
 
@@ -188,7 +208,10 @@ def pip_entry(raw: bytes) -> None:
 
 
 def json_like(value: object) -> bool:
-    """Whether msgpack can write this back as it was read; extension types and timestamps are nobody's."""
+    """Whether msgpack can write this back as it was read.
+
+    Extension types and timestamps are nobody's.
+    """
     if isinstance(value, dict):
         return all(json_like(key) and json_like(each) for key, each in value.items())
     if isinstance(value, list):

@@ -1,7 +1,9 @@
-"""Real pips of several versions, a tiny https index, and distributions of every shape: what the tests of pip's room stand on.
+"""Real pips of several versions, a tiny https index, and distributions of every shape.
 
-The pips are those of :mod:`clients`, each in a virtual environment of its own; where one cannot be had the tests are skipped
-with the reason.
+What the tests of pip's room stand on.
+
+The pips are those of :mod:`clients`, each in a virtual environment of its own; where one cannot be
+had the tests are skipped with the reason.
 """
 
 from __future__ import annotations
@@ -34,10 +36,17 @@ __all__ = ["pip_python"]
 # distributions
 
 
-def wheel_bytes(name: str, version: str, tags: str = "py3-none-any", *, build: str = "", size: int = 300) -> tuple[str, bytes]:
+def wheel_bytes(
+    name: str, version: str, tags: str = "py3-none-any", *, build: str = "", size: int = 300
+) -> tuple[str, bytes]:
     """A real wheel with RECORD; its file name is what a real builder would give."""
     python, abi, platforms = tags.split("-")
-    listed = [f"{p}-{a}-{q}" for p in python.split(".") for a in abi.split(".") for q in platforms.split(".")]
+    listed = [
+        f"{p}-{a}-{q}"
+        for p in python.split(".")
+        for a in abi.split(".")
+        for q in platforms.split(".")
+    ]
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}/__init__.py": f"VERSION = {version!r}\n".encode() + b"#" * size,
@@ -48,11 +57,18 @@ def wheel_bytes(name: str, version: str, tags: str = "py3-none-any", *, build: s
             + "".join(f"Tag: {tag}\n" for tag in listed)
         ).encode(),
     }
-    record = "".join(f"{path},sha256={_record_digest(data)},{len(data)}\n" for path, data in files.items()) + f"{info}/RECORD,,\n"
+    record = (
+        "".join(
+            f"{path},sha256={_record_digest(data)},{len(data)}\n" for path, data in files.items()
+        )
+        + f"{info}/RECORD,,\n"
+    )
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in {**files, f"{info}/RECORD": record.encode()}.items():
-            archive.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+            archive.writestr(
+                zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED
+            )
     return f"{name}-{version}-{build + '-' if build else ''}{tags}.whl", buffer.getvalue()
 
 
@@ -108,7 +124,10 @@ def sdist_bytes(name: str, version: str, suffix: str = ".tar.gz") -> tuple[str, 
             for path, data in files.items():
                 archive.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), data)
     else:
-        with tarfile.open(fileobj=buffer, mode="w:" + {".tar.gz": "gz", ".tar.bz2": "bz2", ".tar.xz": "xz"}[suffix]) as archive:
+        with tarfile.open(
+            fileobj=buffer,
+            mode="w:" + {".tar.gz": "gz", ".tar.bz2": "bz2", ".tar.xz": "xz"}[suffix],
+        ) as archive:
             for path, data in files.items():
                 member = tarfile.TarInfo(path)
                 member.size = len(data)
@@ -121,7 +140,10 @@ def sdist_bytes(name: str, version: str, suffix: str = ".tar.gz") -> tuple[str, 
 
 @dataclass
 class Index:
-    """What the origin serves: files by project, at ``/files/`` (absolute links) or beside the page (relative ones)."""
+    """What the origin serves.
+
+    Files by project, at ``/files/`` (absolute links) or beside the page (relative ones).
+    """
 
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     relative: bool = False
@@ -153,23 +175,37 @@ class Index:
                 if name == filename:
                     return 200, {"Content-Type": "application/octet-stream"}, data
                 if name == f"{filename}.metadata" and filename.endswith(".whl"):
-                    return 200, {"Content-Type": "application/octet-stream"}, self._metadata_of(data)
+                    return (
+                        200,
+                        {"Content-Type": "application/octet-stream"},
+                        self._metadata_of(data),
+                    )
         return 404, {"Content-Type": "text/plain"}, b"no"
 
     @staticmethod
     def _metadata_of(data: bytes) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return archive.read(next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA")))
+            return archive.read(
+                next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+            )
 
     def _url(self, project: str, filename: str) -> str:
         name = filename.replace("+", "%2B")
-        return f"../../files/{project}/{name}" if self.relative else f"{self.base}/files/{project}/{name}"
+        return (
+            f"../../files/{project}/{name}"
+            if self.relative
+            else f"{self.base}/files/{project}/{name}"
+        )
 
     def _page(self, project: str, accept: str) -> tuple[int, dict[str, str], bytes]:
         rows = []
         for filename, data in self.files[project].items():
             digest = hashlib.sha256(data).hexdigest()
-            own = hashlib.sha256(self._metadata_of(data)).hexdigest() if filename.endswith(".whl") and self.metadata else ""
+            own = (
+                hashlib.sha256(self._metadata_of(data)).hexdigest()
+                if filename.endswith(".whl") and self.metadata
+                else ""
+            )
             rows.append((filename, self._url(project, filename), digest, own, len(data)))
         if "json" in accept:
             kind = "application/vnd.pypi.simple.v1+json"
@@ -178,18 +214,22 @@ class Index:
                 | ({"core-metadata": {"sha256": o}} if o else {})
                 for f, u, d, o, s in rows
             ]
-            body = json.dumps({"meta": {"api-version": "1.1"}, "name": project, "files": files}).encode()
+            body = json.dumps(
+                {"meta": {"api-version": "1.1"}, "name": project, "files": files}
+            ).encode()
         else:
             kind = "text/html"
             lines = [
                 f'<a href="{u}{"#sha256=" + d if self.hashes else ""}"'
-                + (f' data-core-metadata="sha256={o}" data-dist-info-metadata="sha256={o}"' if o else "")
+                + (
+                    f' data-core-metadata="sha256={o}" data-dist-info-metadata="sha256={o}"'
+                    if o
+                    else ""
+                )
                 + f">{f}</a><br>"
                 for f, u, d, o, s in rows
             ]
-            body = (
-                f"<!DOCTYPE html><html><head><title>Links for {project}</title></head><body>{''.join(lines)}</body></html>".encode()
-            )
+            body = f"<!DOCTYPE html><html><head><title>Links for {project}</title></head><body>{''.join(lines)}</body></html>".encode()
         headers = {"Content-Type": kind, "Vary": "Accept, Accept-Encoding"}
         if self.gzip_pages:
             headers["Content-Encoding"] = "gzip"
@@ -244,7 +284,9 @@ class Origin:
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         index.base = self.base = f"https://localhost:{self.server.server_port}"
         self.index = index
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self.thread = threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         self.thread.start()
 
     def close(self) -> None:
@@ -280,7 +322,9 @@ def run_pip(
         timeout=120,
     )
     if check and done.returncode:
-        raise AssertionError(f"pip {version} {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+        raise AssertionError(
+            f"pip {version} {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
     return done
 
 
@@ -325,15 +369,22 @@ for line in sys.stdin:
     answer = call(json.loads(line))
     print(json.dumps(answer), file=sys.stdout, flush=True)
 """
-"""Real pip commands, each in a fork of one interpreter that has loaded everything but pip's own modules, which look at the
-environment when they are imported."""
+"""Real pip commands, each in a fork of one interpreter that has loaded everything but pip's own
+modules, which look at the environment when they are imported."""
 
 
 class ForkedPip:
-    """Many commands of one real pip, for a fifth of what starting an interpreter for each costs. A context manager."""
+    """Many commands of one real pip, for a fifth of what starting an interpreter for each costs.
 
-    def __init__(self, version: str, folder: Path, environ: Mapping[str, str] | None = None) -> None:
-        script = folder / "forks" / "pip"  # its command line is a pip's: that is how a pip at work is seen
+    A context manager.
+    """
+
+    def __init__(
+        self, version: str, folder: Path, environ: Mapping[str, str] | None = None
+    ) -> None:
+        script = (
+            folder / "forks" / "pip"
+        )  # its command line is a pip's: that is how a pip at work is seen
         script.parent.mkdir(exist_ok=True)
         script.write_text(FORKS)
         self._process = subprocess.Popen(
@@ -354,7 +405,9 @@ class ForkedPip:
         self._process.stdout.close()
 
     def _send(self, words: Sequence[str], environ: Mapping[str, str], cwd: Path) -> None:
-        self._process.stdin.write(json.dumps({"words": [*words], "environ": dict(environ), "cwd": str(cwd)}) + "\n")
+        self._process.stdin.write(
+            json.dumps({"words": [*words], "environ": dict(environ), "cwd": str(cwd)}) + "\n"
+        )
         self._process.stdin.flush()
 
     def run(self, *words: str, environ: Mapping[str, str], cwd: Path) -> tuple[int, str]:

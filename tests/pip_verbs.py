@@ -1,4 +1,7 @@
-"""The verbs over a cache of a real pip, run in a process of their own; and the scene in which four pips install meanwhile."""
+"""The verbs over a cache of a real pip, run in a process of their own.
+
+And the scene in which four pips install meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,9 @@ time.time = lambda: now() + later
 sys.executable = os.environ.get("LAB_PYTHON", sys.executable)
 import entrepot
 for found in pkgutil.walk_packages(entrepot.__path__, "entrepot."):
-    if found.name.startswith(("entrepot.cli", "entrepot.app", "entrepot.tools.pip", "entrepot.stores", "entrepot.config")):
-        importlib.import_module(found.name)  # what is imported later may be out of the other user's reach
+    if found.name.startswith(("entrepot.cli", "entrepot.serving", "entrepot.caches", "entrepot.tools.pip", "entrepot.store", "entrepot.config")):
+        # What is imported later may be out of the other user's reach
+        importlib.import_module(found.name)
 from entrepot.tools.pip import running
 running.JUST_NOW_S = float(os.environ.get("LAB_JUST_NOW", running.JUST_NOW_S))
 import bz2, csv, email.parser, encodings.idna, gzip, html.parser, lzma, pwd, shlex, tarfile, zipfile
@@ -38,11 +42,15 @@ for argv in lines:
     print("->", main(argv), flush=True)
     sys.stderr.flush()
 """
-"""Runs commands one after another in one process, after it has become another user; with ``LAB_LATER`` seconds later than it is, with ``LAB_PAUSE`` seconds before each, and
-with ``LAB_PYTHON`` as if it ran there; with ``LAB_JUST_NOW`` what was written so many seconds ago is as safe as it else is after a minute."""
+"""Runs commands one after another in one process, after it has become another user; with
+``LAB_LATER`` seconds later than it is, with ``LAB_PAUSE`` seconds before each, and with
+``LAB_PYTHON`` as if it ran there; with ``LAB_JUST_NOW`` what was written so many seconds ago is as
+safe as it else is after a minute."""
 
 
-def entrepot(environ: Mapping[str, str], *lines: Sequence[str], user: int | None = None) -> tuple[str, list[int]]:
+def entrepot(
+    environ: Mapping[str, str], *lines: Sequence[str], user: int | None = None
+) -> tuple[str, list[int]]:
     """Run commands; all that they printed, and their exit statuses."""
     argument = json.dumps([user, [["--tool", "pip", *line] for line in lines]])
     command = [sys.executable, "-c", DRIVER, argument]
@@ -60,7 +68,9 @@ def entrepot(environ: Mapping[str, str], *lines: Sequence[str], user: int | None
     assert done.returncode == 0, done.stdout
     assert "Traceback" not in done.stdout
     assert "entrepot itself failed" not in done.stdout
-    return done.stdout, [int(status) for status in re.findall(r"^-> (\d+)$", done.stdout, re.MULTILINE)]
+    return done.stdout, [
+        int(status) for status in re.findall(r"^-> (\d+)$", done.stdout, re.MULTILINE)
+    ]
 
 
 def made(folder: Path, version: str = "26.3") -> Lab:
@@ -94,7 +104,8 @@ KINDS = (
 def in_use(lab: Lab, rounds: int, *, pips: int = 4, pause_s: float = 0.1) -> InUse:
     """So many `clean`, `remove` and `verify --repair` runs, one after another, while pips install from the same cache all the time.
 
-    Wheels from the index and one that is built from an sdist, into directories of their own, again and again.
+    Wheels from the index and one that is built from an sdist, into directories of their own, again
+    and again.
     """
     ended, over, begun = InUse(), threading.Event(), threading.Barrier(pips + 1, timeout=120)
 
@@ -125,7 +136,9 @@ def in_use(lab: Lab, rounds: int, *, pips: int = 4, pause_s: float = 0.1) -> InU
     try:
         # loopback answers within milliseconds: after a second nobody waits for one any more
         environ = {**lab.environ, "LAB_PAUSE": str(pause_s), "LAB_JUST_NOW": "1"}
-        ended.said, ended.statuses = entrepot(environ, *(KINDS[number % len(KINDS)] for number in range(rounds)))
+        ended.said, ended.statuses = entrepot(
+            environ, *(KINDS[number % len(KINDS)] for number in range(rounds))
+        )
     finally:
         over.set()
         for worker in workers:

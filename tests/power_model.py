@@ -1,8 +1,12 @@
-"""A disk that forgets: what a store does to its files is recorded, and every state that a power cut may leave of it is built.
+"""A disk that forgets.
 
-A disk keeps what was synced. Of everything else each piece is kept or lost for itself: the content of a file (none of it, an older
-state, zeros, half), and each change of a directory: a rename is two of them, so its new name may be there without the old one gone,
-the old one gone without the new one there, and a later rename kept while an earlier one is lost.
+What a store does to its files is recorded, and every state that a power cut may leave of it is
+built.
+
+A disk keeps what was synced. Of everything else each piece is kept or lost for itself: the content
+of a file (none of it, an older state, zeros, half), and each change of a directory: a rename is two
+of them, so its new name may be there without the old one gone, the old one gone without the new one
+there, and a later rename kept while an earlier one is lost.
 """
 
 from __future__ import annotations
@@ -19,15 +23,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from entrepot.app.entries import Entries
-from entrepot.app.errand import Note
-from entrepot.app.partials import range_validator
 from entrepot.digests import sha256_of
-from entrepot.heads import Head, body_key
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 from entrepot.ports.clock import SystemClock
-from entrepot.stores.catalogue import SqliteCatalogue
-from entrepot.stores.directory import DirectoryStore
+from entrepot.serving.fetch_request import Note
+from entrepot.serving.lookup import Entries
+from entrepot.serving.resume import range_validator
+from entrepot.store.catalogue import SqliteCatalogue
+from entrepot.store.directory import DirectoryStore
+from entrepot.stored import Head, body_key
 
 BOOTING_S = 60.0
 """How long ago the last thing was written when the machine is up again."""
@@ -52,7 +56,10 @@ class Disk:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """While this goes on, this process's calls are recorded."""
-        real = {name: getattr(os, name) for name in "open close pwrite write ftruncate fsync replace link unlink".split()}
+        real = {
+            name: getattr(os, name)
+            for name in "open close pwrite write ftruncate fsync replace link unlink".split()
+        }
 
         def opened(path, flags, *args, **more):
             with self._lock:
@@ -76,7 +83,13 @@ class Disk:
                     result = real[name](fd, *args)
                     if fd in self._open:
                         size = os.fstat(fd).st_size
-                        self.log.append(("data", self._open[fd], Path(f"/proc/self/fd/{fd}").read_bytes()[:size]))
+                        self.log.append(
+                            (
+                                "data",
+                                self._open[fd],
+                                Path(f"/proc/self/fd/{fd}").read_bytes()[:size],
+                            )
+                        )
                     return result
 
             return call
@@ -131,7 +144,10 @@ class Disk:
             self._files[path] = file
 
     def after_a_cut(self, steps: int, chance: random.Random) -> dict[str, tuple[int, bytes]]:
-        """One of the states that a power cut after so many steps may leave: path below the root, file and content."""
+        """One of the states that a power cut after so many steps may leave.
+
+        Path below the root, file and content.
+        """
         log = self.log[:steps]
         durable = [n for n, step in enumerate(log) if step[0] == "entry"]
         volatile = set(durable[-chance.choice((1, 2, 4, 10, 10_000)) :])
@@ -143,8 +159,14 @@ class Disk:
             if n not in volatile or chance.random() < 0.5:
                 _, path, file = log[n]
                 names[path] = file
-        contents = {file: _content(log, file, chance) for file in names.values() if file is not None}
-        return {path[len(self.root) :]: (file, contents[file]) for path, file in names.items() if file is not None}
+        contents = {
+            file: _content(log, file, chance) for file in names.values() if file is not None
+        }
+        return {
+            path[len(self.root) :]: (file, contents[file])
+            for path, file in names.items()
+            if file is not None
+        }
 
 
 def _whole(path: object, folder: int | None) -> object:
@@ -162,7 +184,9 @@ def _content(log: list[tuple], file: int, chance: random.Random) -> bytes:
     if not later:
         return kept
     last = later[-1]
-    return chance.choice([kept, last, last, chance.choice(later), bytes(len(last)), last[: len(last) // 2]])
+    return chance.choice(
+        [kept, last, last, chance.choice(later), bytes(len(last)), last[: len(last) // 2]]
+    )
 
 
 def build(root: Path, state: dict[str, tuple[int, bytes]]) -> None:
@@ -206,7 +230,12 @@ class PowerWorld:
         store = DirectoryStore(self.root, cap=1 << 40)
         entries = Entries(store, SqliteCatalogue(None), SystemClock())
         for name in ("demo", "page", "again"):
-            await self._land(entries, name, f"{name} {0 if name == 'demo' else session} ".encode() * 300, proven=name == "demo")
+            await self._land(
+                entries,
+                name,
+                f"{name} {0 if name == 'demo' else session} ".encode() * 300,
+                proven=name == "demo",
+            )
         await self._land(entries, f"only{session}", os.urandom(3000), proven=True)
         if session:
             (head,) = await entries.load(URL.format("only0"))
@@ -222,7 +251,9 @@ class PowerWorld:
         assert growing.lead()
         head = head_of(name, body, proven=proven)
         growing.restart()
-        growing.describe(Note(dataclasses.replace(head, body=None), len(body), "m", False).to_bytes())
+        growing.describe(
+            Note(dataclasses.replace(head, body=None), len(body), "m", False).to_bytes()
+        )
         for at in range(0, len(body), 1000):
             growing.write(body[at : at + 1000])
         await entries.keep(URL.format(name), head, growing)
@@ -233,7 +264,12 @@ class PowerWorld:
         growing = store.open_flight(name)
         assert growing.lead()
         growing.describe(
-            Note(dataclasses.replace(head_of("partial", body, proven=False), body=None), len(body), "m", False).to_bytes()
+            Note(
+                dataclasses.replace(head_of("partial", body, proven=False), body=None),
+                len(body),
+                "m",
+                False,
+            ).to_bytes()
         )
         for at in range(0, 3000, 1000):
             growing.write(body[at : at + 1000])
@@ -241,7 +277,10 @@ class PowerWorld:
         self.partial[name] = body
 
     def check(self, number: int, state: dict[str, tuple[int, bytes]]) -> int:
-        """Whether what the store gives is right, and a sweep leaves no orphan; how many bodies it gave."""
+        """Whether what the store gives is right, and a sweep leaves no orphan.
+
+        How many bodies it gave.
+        """
         root = self.directory / f"after-{number}"
         build(root, state)
         self.boots(f"boot-{number}")
@@ -302,5 +341,7 @@ def cuts(world: PowerWorld, chance: random.Random, count: int) -> tuple[int, int
     """So many cuts at random steps; cuts, and bodies that were given out after them."""
     given = 0
     for number in range(count):
-        given += world.check(number, world.disk.after_a_cut(chance.randrange(len(world.disk.log) + 1), chance))
+        given += world.check(
+            number, world.disk.after_a_cut(chance.randrange(len(world.disk.log) + 1), chance)
+        )
     return count, given

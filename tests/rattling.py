@@ -1,4 +1,6 @@
-"""Run by a Python that has py-rattler: solve for SPECS from CHANNEL and install into TARGET, with all caches under CACHE.
+"""Run by a Python that has py-rattler.
+
+Solve for SPECS from CHANNEL and install into TARGET, with all caches under CACHE.
 
 python rattling.py CHANNEL CACHE TARGET SPEC...
 """
@@ -15,8 +17,12 @@ import rattler
 
 async def main(channel: str, cache: Path, target: Path, specs: list[str]) -> None:
     gateway = rattler.Gateway(cache_dir=cache / "repodata")
-    records = await rattler.solve([rattler.Channel(channel)], specs=specs, gateway=gateway, platforms=["linux-64", "noarch"])
-    await rattler.install(records, target_prefix=target, cache_dir=cache / "pkgs", show_progress=False)
+    records = await rattler.solve(
+        [rattler.Channel(channel)], specs=specs, gateway=gateway, platforms=["linux-64", "noarch"]
+    )
+    await rattler.install(
+        records, target_prefix=target, cache_dir=cache / "pkgs", show_progress=False
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Run by a Python that has py-rattler: write a pixi.lock, or install what one or an explicit list names, without solving.
+"""Run by a Python that has py-rattler.
+
+Write a pixi.lock, or install what one or an explicit list names, without solving.
 
 python rattling_locks.py lock CHANNEL CACHE FILE SPEC...
 python rattling_locks.py install FILE CACHE TARGET
@@ -19,7 +21,9 @@ from rattler.package.build_string import BuildString
 async def lock(channel: str, cache: Path, target: Path, specs: list[str]) -> None:
     """For linux-64, and of what is for every platform also for osx-arm64."""
     gateway = rattler.Gateway(cache_dir=cache)
-    records = await rattler.solve([rattler.Channel(channel)], specs=specs, gateway=gateway, platforms=["linux-64", "noarch"])
+    records = await rattler.solve(
+        [rattler.Channel(channel)], specs=specs, gateway=gateway, platforms=["linux-64", "noarch"]
+    )
     platforms = [LockPlatform("linux-64"), LockPlatform("osx-arm64")]
     file = rattler.LockFile(platforms)
     file.set_channels("default", [LockChannel(channel)])
@@ -31,7 +35,9 @@ async def lock(channel: str, cache: Path, target: Path, specs: list[str]) -> Non
 
 
 async def install(file: Path, cache: Path, target: Path) -> None:
-    await rattler.install(records_of(file), target_prefix=target, cache_dir=cache / "pkgs", show_progress=False)
+    await rattler.install(
+        records_of(file), target_prefix=target, cache_dir=cache / "pkgs", show_progress=False
+    )
 
 
 def records_of(file: Path) -> list[rattler.RepoDataRecord]:
@@ -45,7 +51,9 @@ def records_of(file: Path) -> list[rattler.RepoDataRecord]:
 
 def record_of(channel: str, subdir: str, filename: str, url: str) -> rattler.RepoDataRecord:
     name, version, build = filename.removesuffix(".conda").removesuffix(".tar.bz2").rsplit("-", 2)
-    return rattler.RepoDataRecord(rattler.PackageRecord(name, version, BuildString(build), 0, subdir), filename, url, channel)
+    return rattler.RepoDataRecord(
+        rattler.PackageRecord(name, version, BuildString(build), 0, subdir), filename, url, channel
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""An origin that says exactly the bytes a test gives it, and a small proxy: raw sockets on loopback, no HTTP library."""
+"""An origin that says exactly the bytes a test gives it, and a small proxy.
+
+Raw sockets on loopback, no HTTP library.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ Script = Callable[[Line], Awaitable[None]]
 
 @dataclass
 class RawServer:
-    """Runs one script for each connection; leave it to stop it. With ``tls`` it speaks TLS first."""
+    """Runs one script for each connection; leave it to stop it.
+
+    With ``tls`` it speaks TLS first.
+    """
 
     script: Script
     tls: ssl.SSLContext | None = None
@@ -132,13 +138,18 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 def proxies_to(targets: dict[str, int], *, credentials: bytes = b"") -> Script:
-    """A script that makes a proxy: CONNECT and absolute-form, to loopback ports by ``HOST:PORT``; 407 without credentials."""
+    """A script that makes a proxy: CONNECT and absolute-form, to loopback ports by ``HOST:PORT``.
+
+    407 without credentials.
+    """
 
     async def script(line: Line) -> None:
         head = await line.head()
         method, target, _ = head.split(b" ", 2)
         if credentials and b"Proxy-Authorization: " + credentials not in head:
-            await line.say(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            await line.say(
+                b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+            )
             return
         authority = target if method == b"CONNECT" else target.split(b"/")[2]
         port = targets.get(authority.decode())

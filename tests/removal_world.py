@@ -1,4 +1,6 @@
-"""Removals of random trees while a second process swaps folders for links: nothing outside the root may change.
+"""Removals of random trees while a second process swaps folders for links.
+
+Nothing outside the root may change.
 
 Run as a program by `bench/removal_attack.py` and by `tests/functional/test_removal_attack.py`.
 """
@@ -19,8 +21,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from entrepot import removal
-from entrepot.removal import Refused, Root, mount_points
+from entrepot import cache_root as removal
+from entrepot.cache_root import Refused, Root, mount_points
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _BIND, _DETACH, _PRIVATE = 0x1000, 2, 0x44000
@@ -46,7 +48,10 @@ def unbind(where):
 
 
 def snapshot(top):
-    """All that a removal could change outside: names, kinds, modes, owners, contents, and times of directories."""
+    """All that a removal could change outside.
+
+    Names, kinds, modes, owners, contents, and times of directories.
+    """
     found = {}
     for path in (top, *sorted(top.rglob("*"))):
         info = path.lstat()
@@ -95,7 +100,10 @@ def make_tree(chance, root, outside, may_mount):
 
 
 class Attacker:
-    """Swaps folders for links, links for folders, and moves folders into others; never touches what lies outside itself."""
+    """Swaps folders for links, links for folders, and moves folders into others.
+
+    Never touches what lies outside itself.
+    """
 
     def __init__(self, seed, root, aside, outside):
         self.chance, self.numbers, self.outside = random.Random(seed), itertools.count(), outside
@@ -117,7 +125,11 @@ class Attacker:
         at = os.dup(self.root)
         while self.chance.random() < 0.6:
             try:
-                below = os.open(self.chance.choice(os.listdir(at)), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+                below = os.open(
+                    self.chance.choice(os.listdir(at)),
+                    os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW,
+                    dir_fd=at,
+                )
             except (OSError, IndexError):
                 continue
             if os.fstat(below).st_ino in self.forbidden:
@@ -163,7 +175,9 @@ def one_round(seed, top, may_mount, attacker_uid):
     if not child:
         if attacker_uid is not None:
             become(attacker_uid)
-        _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it goes when the removing process is killed
+        _LIBC.prctl(
+            1, signal.SIGKILL
+        )  # PR_SET_PDEATHSIG: it goes when the removing process is killed
         Attacker(seed, root, aside, outside).run()
     try:
         time.sleep(chance.random() * 0.004)
@@ -236,7 +250,9 @@ def main(rounds, uid=None, attacker_uid=None, by_path=None):
         for point in reversed(mount_points(place)):
             unbind(point)
         shutil.rmtree(place)
-    print(f"{rounds} rounds from seed {seed}: {dict(outcome)}; with mounts: {may_mount}", flush=True)
+    print(
+        f"{rounds} rounds from seed {seed}: {dict(outcome)}; with mounts: {may_mount}", flush=True
+    )
 
 
 def apart(work, top, uid):

@@ -1,7 +1,10 @@
-"""``entrepot run`` as a process, for functional tests: a desk with a home, a project and a store of its own.
+"""``entrepot run`` as a process, for functional tests.
 
-The origins behind it have made-up names (``index.test``), which nothing but ``ENTREPOT_RESOLVE`` can resolve: a client that does not
-come to the proxy fails, and one whose host is tunnelled is named in the report's ``uncached_hosts``, as loopback hosts would not be.
+A desk with a home, a project and a store of its own.
+
+The origins behind it have made-up names (``index.test``), which nothing but ``ENTREPOT_RESOLVE``
+can resolve: a client that does not come to the proxy fails, and one whose host is tunnelled is
+named in the report's ``uncached_hosts``, as loopback hosts would not be.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ class Ran:
     @property
     def said(self) -> str:
         """All it printed, for messages of failed tests."""
-        return f"exit {self.status}\n{self.stdout}\n{self.stderr}\n{json.dumps(self.report, indent=1)}"
+        return (
+            f"exit {self.status}\n{self.stdout}\n{self.stderr}\n{json.dumps(self.report, indent=1)}"
+        )
 
     @property
     def last_line(self) -> str:
@@ -46,7 +51,9 @@ class Ran:
 
     def urls(self, outcome: str = "") -> list[str]:
         """The URLs of the report's entries, of all or of one outcome."""
-        return [entry["url"] for entry in self.report["entries"] if outcome in ("", entry["outcome"])]
+        return [
+            entry["url"] for entry in self.report["entries"] if outcome in ("", entry["outcome"])
+        ]
 
 
 @dataclass
@@ -112,7 +119,10 @@ class Desk:
         unplugged: bool = False,
         **settings: Any,
     ) -> Ran:
-        """Run a command through the cache, to its end; ``unplugged`` in a network namespace with nothing but loopback."""
+        """Run a command through the cache, to its end.
+
+        ``unplugged`` in a network namespace with nothing but loopback.
+        """
         path = self.root / "report.json"
         path.unlink(missing_ok=True)
         words = self.words(command, (*options, "--report", str(path)))
@@ -121,9 +131,13 @@ class Desk:
         report = json.loads(path.read_text()) if path.exists() else {}
         return Ran(done.returncode, done.stdout, done.stderr, report)
 
-    def directly(self, *command: str | Path, timeout_s: float = PACE_S, **environ: str) -> subprocess.CompletedProcess[str]:
+    def directly(
+        self, *command: str | Path, timeout_s: float = PACE_S, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command without entrepot, to compare."""
-        return clients.run([*command], self.environ | environ, timeout_s=timeout_s, cwd=self.project)
+        return clients.run(
+            [*command], self.environ | environ, timeout_s=timeout_s, cwd=self.project
+        )
 
 
 def tidy(environ: dict[str, str], *names: str) -> dict[str, str]:

@@ -1,18 +1,21 @@
-"""A service with a store, a scripted upstream and a clock that stands still: what the tests of ``app`` start from."""
+"""A service with a store, a scripted upstream and a clock that stands still.
+
+What the tests of ``app`` start from.
+"""
 
 import asyncio
 import hashlib
 import json
 
-from entrepot.app.answers import Request
-from entrepot.app.company import Company
-from entrepot.app.entries import Entries
-from entrepot.app.facts import Facts
-from entrepot.app.serve import Rules, Service
-from entrepot.app.tally import Tally
 from entrepot.httpcache.messages import Headers, RequestHead
-from entrepot.stores.catalogue import SqliteCatalogue
-from entrepot.stores.memory import MemoryStore
+from entrepot.serving.known_files import Facts
+from entrepot.serving.lookup import Entries
+from entrepot.serving.page_history import Company
+from entrepot.serving.response import Request
+from entrepot.serving.run_stats import Tally
+from entrepot.serving.service import Rules, Service
+from entrepot.store.catalogue import SqliteCatalogue
+from entrepot.store.memory import MemoryStore
 from entrepot.testing.clock import ManualClock
 from entrepot.testing.upstream import Script, ScriptedUpstream
 
@@ -22,11 +25,22 @@ JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 
 
 def page(
-    body: bytes, *, url: str = FILE, filename: str = "demo-1.0-py3-none-any.whl", digest: str | None = None, **fields
+    body: bytes,
+    *,
+    url: str = FILE,
+    filename: str = "demo-1.0-py3-none-any.whl",
+    digest: str | None = None,
+    **fields,
 ) -> bytes:
     """A JSON page that names one file with its digest and size."""
     sha = digest or hashlib.sha256(body).hexdigest()
-    file = {"filename": filename, "url": url, "hashes": {"sha256": sha}, "size": len(body), **fields}
+    file = {
+        "filename": filename,
+        "url": url,
+        "hashes": {"sha256": sha},
+        "size": len(body),
+        **fields,
+    }
     return json.dumps({"meta": {"api-version": "1.1"}, "name": "demo", "files": [file]}).encode()
 
 
@@ -40,7 +54,10 @@ class World:
         self.catalogue = catalogue or SqliteCatalogue(None)
 
     def service(self, *, ahead: bool = False, donors=(), **rules) -> Service:
-        """A new process on the same store; ``ahead``: one that asks before its clients do; ``donors``: what other tools have."""
+        """A new process on the same store.
+
+        ``ahead``: one that asks before its clients do; ``donors``: what other tools have.
+        """
         self.tally = Tally()
         self.entries = Entries(self.store, self.catalogue, self.clock)
         self.facts = Facts(self.catalogue)
@@ -57,7 +74,10 @@ class World:
 
     def add_project(self, body: bytes, *, headers=None, page_headers=None, **fields) -> None:
         """An index page and the file it names."""
-        self.upstream.route(INDEX, Script(200, {"Content-Type": JSON_TYPE, **(page_headers or {})}, page(body, **fields)))
+        self.upstream.route(
+            INDEX,
+            Script(200, {"Content-Type": JSON_TYPE, **(page_headers or {})}, page(body, **fields)),
+        )
         self.upstream.route(FILE, Script(200, headers or {}, body))
 
 
@@ -66,7 +86,9 @@ async def get(service: Service, url: str, method: str = "GET", body=None, **fiel
     headers = Headers([(name.replace("_", "-"), value) for name, value in fields.items()])
     answer = await service.handle(Request(RequestHead(method, url, headers), body))
     try:
-        content = b"".join([piece async for piece in answer.body.chunks()]) if method != "HEAD" else b""
+        content = (
+            b"".join([piece async for piece in answer.body.chunks()]) if method != "HEAD" else b""
+        )
     finally:
         await answer.body.aclose()
     return answer.head.status, content, answer.head.headers

@@ -1,8 +1,11 @@
-"""Generated inputs at the door's socket: what is sent, the world it is sent into, and what must hold afterwards.
+"""Generated inputs at the door's socket.
 
-Everything behind the door is real (service, store, catalogue, upstream client, authority), in this process, so that nothing that
-goes wrong stays hidden. Names are looked up here and lead to one origin that counts who comes; there is no other network.
-`bench/fuzz.py` runs it a million times, `tests/functional/test_fuzz.py` some thousand.
+What is sent, the world it is sent into, and what must hold afterwards.
+
+Everything behind the door is real (service, store, catalogue, upstream client, authority), in this
+process, so that nothing that goes wrong stays hidden. Names are looked up here and lead to one
+origin that counts who comes; there is no other network. `bench/fuzz.py` runs it a million times,
+`tests/functional/test_fuzz.py` some thousand.
 """
 
 from __future__ import annotations
@@ -25,20 +28,20 @@ from pathlib import Path
 
 import uvloop
 
-from entrepot.app.entries import Entries
-from entrepot.app.facts import Facts
-from entrepot.app.run import Opened, Plan
-from entrepot.app.serve import Rules, Service
-from entrepot.app.tally import Tally
 from entrepot.cli.cmd_run import dialler
 from entrepot.ports.clock import SystemClock
+from entrepot.run.plan import Opened, Plan
 from entrepot.server.authority import Authority
-from entrepot.server.door import Door
-from entrepot.server.doorman import RunDoorman
-from entrepot.server.house import House
-from entrepot.stores.catalogue import open_catalogue
-from entrepot.stores.directory import DirectoryStore
-from entrepot.upstreams.client import UpstreamSettings, open_upstream
+from entrepot.server.connect_policy import RunDoorman
+from entrepot.server.proxy import Door
+from entrepot.server.proxy_server import House
+from entrepot.serving.known_files import Facts
+from entrepot.serving.lookup import Entries
+from entrepot.serving.run_stats import Tally
+from entrepot.serving.service import Rules, Service
+from entrepot.store.catalogue import open_catalogue
+from entrepot.store.directory import DirectoryStore
+from entrepot.upstream.client import UpstreamSettings, open_upstream
 
 USER, TOKEN = "entrepot", "t0ken-of-this-run"
 AUTH = b"Proxy-Authorization: Basic " + base64.b64encode(f"{USER}:{TOKEN}".encode()) + b"\r\n"
@@ -119,7 +122,11 @@ FIELDS = [
     b": no name",
 ]
 GOOD_PATHS = [path for path in PATHS if path[:1] == b"/" and path.isascii()]
-HARMLESS = [field for field in FIELDS[7:26] if b"Expect" not in field and b"Transfer" not in field and b"Length" not in field]
+HARMLESS = [
+    field
+    for field in FIELDS[7:26]
+    if b"Expect" not in field and b"Transfer" not in field and b"Length" not in field
+]
 CONTENTS = [b"hello", b"\0" * 100, b"GET http://never.test/smuggled HTTP/1.1\r\n\r\n"]
 SNIPPETS = [
     b"\r\n",
@@ -153,12 +160,14 @@ class Inputs:
         self.chance = chance
         self._hello = client_hello("index.test")
         self._of_hello = random.Random(chance.random())
-        """For its damage alone: a client's first bytes are new in each process, and equal seeds must make equal inputs."""
+        """For its damage alone: a client's first bytes are new in each process, and equal seeds
+        must make equal inputs."""
 
     def chain(self, *, right: bool) -> bytes:
         """What one connection is sent, with this run's token or with a wrong one (then it asks for :data:`NEVER` as well).
 
-        Odd requests one behind the other, or a single damaged input, behind which nothing would be looked at.
+        Odd requests one behind the other, or a single damaged input, behind which nothing would be
+        looked at.
         """
         if self.chance.random() < 0.5:
             return self._one(right=right)
@@ -169,11 +178,22 @@ class Inputs:
         """A request that leaves its connection open: odd, but none that ends it."""
         chance = self.chance
         authority = chance.choice((*OPENED, *PASSED)) if right else f"{NEVER}:80"
-        fields = b"".join(field + b"\r\n" for field in chance.choices(HARMLESS, k=chance.choice((0, 1, 3))))
+        fields = b"".join(
+            field + b"\r\n" for field in chance.choices(HARMLESS, k=chance.choice((0, 1, 3)))
+        )
         content = chance.choice(CONTENTS) if chance.random() < 0.1 else b""
         fields += b"Content-Length: %d\r\n" % len(content) if content else b""
         target = b"http://" + authority.encode() + chance.choice(GOOD_PATHS)
-        return chance.choice(METHODS[:13]) + b" " + target + b" HTTP/1.1\r\n" + auth + fields + b"\r\n" + content
+        return (
+            chance.choice(METHODS[:13])
+            + b" "
+            + target
+            + b" HTTP/1.1\r\n"
+            + auth
+            + fields
+            + b"\r\n"
+            + content
+        )
 
     def _wrong(self) -> bytes:
         return self.chance.choice(WRONG)
@@ -193,13 +213,26 @@ class Inputs:
         if self.chance.random() < 0.5:
             return self._maybe_damaged(self._inner())
         several = range(self.chance.choice((1, 4, 20)))
-        return b"".join(b"GET " + self.chance.choice(GOOD_PATHS) + b" HTTP/1.1\r\nHost: never.test\r\n\r\n" for _ in several)
+        return b"".join(
+            b"GET " + self.chance.choice(GOOD_PATHS) + b" HTTP/1.1\r\nHost: never.test\r\n\r\n"
+            for _ in several
+        )
 
     def _inner(self) -> bytes:
         chance = self.chance
-        made = chance.choice(METHODS) + b" " + chance.choice((*PATHS, b"https://index.test/x", b"https://never.test/x"))
+        made = (
+            chance.choice(METHODS)
+            + b" "
+            + chance.choice((*PATHS, b"https://index.test/x", b"https://never.test/x"))
+        )
         fields = self._fields()
-        return made + b" HTTP/1.1\r\n" + fields + b"\r\n" + (self._chunks() if b"chunked" in fields else b"")
+        return (
+            made
+            + b" HTTP/1.1\r\n"
+            + fields
+            + b"\r\n"
+            + (self._chunks() if b"chunked" in fields else b"")
+        )
 
     def _maybe_damaged(self, made: bytes) -> bytes:
         for _ in range(self.chance.choice((0, 0, 1, 1, 2, 5))):
@@ -222,7 +255,16 @@ class Inputs:
 
     def _connect(self, auth: bytes, *, right: bool) -> bytes:
         target = self._authority(right=right)
-        head = b"CONNECT " + target + b" HTTP/1.1\r\nHost: " + target + b"\r\n" + auth + self._fields() + b"\r\n"
+        head = (
+            b"CONNECT "
+            + target
+            + b" HTTP/1.1\r\nHost: "
+            + target
+            + b"\r\n"
+            + auth
+            + self._fields()
+            + b"\r\n"
+        )
         after = self.chance.random()
         if after < 0.3:
             return head + self._damaged(self._hello, self._of_hello)
@@ -233,9 +275,25 @@ class Inputs:
     def _request(self, auth: bytes, *, right: bool) -> bytes:
         chance = self.chance
         path = chance.choice(PATHS)
-        scheme = chance.choice((b"http://", b"http://", b"http://", b"http://", b"https://", b"HTTP://", b"ftp://", b""))
+        scheme = chance.choice(
+            (
+                b"http://",
+                b"http://",
+                b"http://",
+                b"http://",
+                b"https://",
+                b"HTTP://",
+                b"ftp://",
+                b"",
+            )
+        )
         target = scheme + self._authority(right=right) + path if chance.random() < 0.85 else path
-        head = chance.choice(METHODS) + b" " + target + chance.choice((b" HTTP/1.1", b" HTTP/1.1", b" HTTP/1.0", b" HTTP/2", b""))
+        head = (
+            chance.choice(METHODS)
+            + b" "
+            + target
+            + chance.choice((b" HTTP/1.1", b" HTTP/1.1", b" HTTP/1.0", b" HTTP/2", b""))
+        )
         fields = self._fields()
         content = b""
         if b"chunked" in fields:
@@ -250,7 +308,9 @@ class Inputs:
     def _chunks(self) -> bytes:
         chance = self.chance
         sizes = chance.choices(
-            (b"5", b"05", b'5;ext="x', b"5 ", b"-5", b"0x5", b"FFFFFFFFFFFFFFFFF", b"", b"0"), (9, 1, 1, 1, 1, 1, 1, 1, 1), k=3
+            (b"5", b"05", b'5;ext="x', b"5 ", b"-5", b"0x5", b"FFFFFFFFFFFFFFFFF", b"", b"0"),
+            (9, 1, 1, 1, 1, 1, 1, 1, 1),
+            k=3,
         )
         return b"".join(size + b"\r\nhello\r\n" for size in sizes) + chance.choice(
             (b"0\r\n\r\n", b"0\r\nTrailer: x\r\n\r\n", b"0\r\n", b"")
@@ -264,7 +324,9 @@ class Inputs:
         if how < 0.6:
             return self._damaged(self._hello, self._of_hello)
         if how < 0.7:
-            return b"GET http://index.test/ HTTP/1.1\r\n" + b"X: y\r\n" * chance.choice((100, 3000, 20000))
+            return b"GET http://index.test/ HTTP/1.1\r\n" + b"X: y\r\n" * chance.choice(
+                (100, 3000, 20000)
+            )
         return b"".join(chance.choices(SNIPPETS, k=chance.choice((1, 10, 200))))
 
     def _damaged(self, made: bytes, chance: random.Random | None = None) -> bytes:
@@ -338,9 +400,16 @@ class Origin(asyncio.Protocol):
             return
         while (end := self._head.find(b"\r\n\r\n")) >= 0:
             head, self._head = self._head[:end], self._head[end + 4 :]
-            kept = b'Cache-Control: max-age=60\r\nETag: "v"' if b"/keep/" in head else b"Cache-Control: no-store"
+            kept = (
+                b'Cache-Control: max-age=60\r\nETag: "v"'
+                if b"/keep/" in head
+                else b"Cache-Control: no-store"
+            )
             self._transport.write(
-                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + kept + b"\r\n\r\n" + (b"" if head.startswith(b"HEAD ") else b"ok")
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+                + kept
+                + b"\r\n\r\n"
+                + (b"" if head.startswith(b"HEAD ") else b"ok")
             )
 
     def eof_received(self) -> bool:
@@ -411,7 +480,9 @@ class TlsClient(Client):
 class Watch:
     """Sees every file that this process opens for writing, makes, renames or removes, while it is on."""
 
-    EVENTS = frozenset("os.rename os.mkdir os.remove os.rmdir os.link os.symlink os.truncate os.chmod".split())
+    EVENTS = frozenset(
+        "os.rename os.mkdir os.remove os.rmdir os.link os.symlink os.truncate os.chmod".split()
+    )
 
     def __init__(self) -> None:
         self.root: str | None = None
@@ -428,7 +499,9 @@ class Watch:
         elif event in {"os.rename", "os.link", "os.symlink"}:
             paths.append(args[1])
         for path in paths:
-            if isinstance(path, (str, bytes, os.PathLike)) and not inside(os.fsdecode(path), self.root):
+            if isinstance(path, (str, bytes, os.PathLike)) and not inside(
+                os.fsdecode(path), self.root
+            ):
                 self.outside.append(f"{event} {path!r}")
 
     @contextmanager
@@ -486,13 +559,17 @@ class FuzzWorld:
     async def __aenter__(self) -> FuzzWorld:
         self._servers = []
         for name in (*OPENED, *PASSED, f"{NEVER}:80", f"{NEVER}:443"):
-            server = await self.loop.create_server(lambda name=name: Origin(name, self.came), "127.0.0.1", 0)
+            server = await self.loop.create_server(
+                lambda name=name: Origin(name, self.came), "127.0.0.1", 0
+            )
             self.loop.ports[name] = server.sockets[0].getsockname()[1]
             self._servers.append(server)
         self.loop.ours = set(self.loop.ports.values())
         self.loop.set_exception_handler(lambda _loop, context: self.failures.append(repr(context)))
         self._unraisable = sys.unraisablehook
-        sys.unraisablehook = lambda trouble: self.failures.append(f"{trouble.exc_value!r} of {trouble.object!r}")
+        sys.unraisablehook = lambda trouble: self.failures.append(
+            f"{trouble.exc_value!r} of {trouble.object!r}"
+        )
         self.store = DirectoryStore(self.root, cap=1 << 40)
         self.catalogue = open_catalogue(self.root)
         facts, self.tally = Facts(self.catalogue), Tally()
@@ -549,9 +626,11 @@ class FuzzWorld:
 
 ANSWER = re.compile(rb"HTTP/1\.[01] (\d\d\d) ")
 NAMED = re.compile(
-    rb"(?i)(?:^|\n)[^\r\n ]* +(?:[a-z]+:/*)?(?:[^/\s@]*@)?never\.test[:/ ][^\r\n]*\r\n(?:[^\r\n]+\r\n)*" + re.escape(AUTH.strip())
+    rb"(?i)(?:^|\n)[^\r\n ]* +(?:[a-z]+:/*)?(?:[^/\s@]*@)?never\.test[:/ ][^\r\n]*\r\n(?:[^\r\n]+\r\n)*"
+    + re.escape(AUTH.strip())
 )
-"""A request for :data:`NEVER` with this run's token, which damage makes once in a quarter of a million inputs."""
+"""A request for :data:`NEVER` with this run's token, which damage makes once in a quarter of a
+million inputs."""
 TOGETHER = 100
 """Connections at a time."""
 
@@ -564,11 +643,14 @@ async def batch(world: FuzzWorld, inputs: Inputs, findings: Findings, *, right: 
         sent.append(inputs.inner() if inside_tls[-1] else inputs.chain(right=right))
     world.came.clear()
     world.loop.looked_up.clear()
-    answers = await asyncio.gather(*(world.send(data, tls=tls) for data, tls in zip(sent, inside_tls, strict=True)))
+    answers = await asyncio.gather(
+        *(world.send(data, tls=tls) for data, tls in zip(sent, inside_tls, strict=True))
+    )
     for data, got in zip(sent, answers, strict=True):
         findings.connections += 1
         statuses = ANSWER.findall(got or b"")
-        # What lies behind an input that ends the connection is not looked at: counted is what was answered, or one.
+        # What lies behind an input that ends the connection is not looked at: counted is what was
+        # answered, or one.
         findings.inputs += max(1, len(statuses))
         findings.statuses.update(status.decode() for status in statuses)
         if got is None:
@@ -577,9 +659,12 @@ async def batch(world: FuzzWorld, inputs: Inputs, findings: Findings, *, right: 
     for name in (*world.came, *world.loop.looked_up):
         host = name.rpartition(":")[0].encode("utf-8", "replace").lower()
         if host == NEVER.encode() and right and any(map(NAMED.search, sent)):
-            continue  # one name in a request was replaced by another, and the token left: it was asked for
+            # One name in a request was replaced by another, and the token left: it was asked for
+            continue
         if host == NEVER.encode() or not right or host not in text:
-            findings.wrong.append(f"{name} was asked, right={right}: {[d[:2000] for d in sent if host in d.lower()][:20]}")
+            findings.wrong.append(
+                f"{name} was asked, right={right}: {[d[:2000] for d in sent if host in d.lower()][:20]}"
+            )
     if world.failures:
         findings.wrong += [failure[:500] for failure in world.failures[:3]]
         world.failures.clear()
@@ -590,7 +675,9 @@ async def batch(world: FuzzWorld, inputs: Inputs, findings: Findings, *, right: 
 async def healthy(world: FuzzWorld, findings: Findings) -> None:
     """What a good client gets is what it would have got before."""
     got = await world.send(
-        b"GET http://index.test/keep/good.whl HTTP/1.1\r\nHost: index.test\r\nConnection: close\r\n" + AUTH + b"\r\n"
+        b"GET http://index.test/keep/good.whl HTTP/1.1\r\nHost: index.test\r\nConnection: close\r\n"
+        + AUTH
+        + b"\r\n"
     )
     if got is None or not got.startswith(b"HTTP/1.1 200 ") or not got.endswith(b"\r\n\r\nok"):
         findings.wrong.append(f"a good request got {got!r}")
@@ -602,7 +689,12 @@ async def healthy(world: FuzzWorld, findings: Findings) -> None:
 
 
 def fuzz(
-    directory: Path, count: int, seed: int, *, seconds: float = 1e9, told: Callable[[Findings], None] = lambda _f: None
+    directory: Path,
+    count: int,
+    seed: int,
+    *,
+    seconds: float = 1e9,
+    told: Callable[[Findings], None] = lambda _f: None,
 ) -> Findings:
     """Send so many inputs, or for so long.
 
@@ -619,7 +711,11 @@ def fuzz(
         async with FuzzWorld(directory, asyncio.get_running_loop()) as world:
             with watch().on(world.root):
                 number = 0
-                while findings.inputs < count and time.monotonic() - start < seconds and len(findings.wrong) < 10:
+                while (
+                    findings.inputs < count
+                    and time.monotonic() - start < seconds
+                    and len(findings.wrong) < 10
+                ):
                     await batch(world, inputs, findings, right=number % 4 != 1)
                     number += 1
                     if number % 40 == 0:

@@ -1,4 +1,7 @@
-"""How long this process has been at something; what others do on the machine meanwhile does not count."""
+"""How long this process has been at something.
+
+What others do on the machine meanwhile does not count.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ class Stopwatch:
         self._began, self._used = time.perf_counter(), time.process_time()
 
     def seconds(self) -> float:
-        """Seconds by the clock, but no more than this process has computed: who only waits for a busy processor is not late."""
+        """Seconds by the clock, but no more than this process has computed.
+
+        Who only waits for a busy processor is not late.
+        """
         return min(time.perf_counter() - self._began, time.process_time() - self._used)
 
 

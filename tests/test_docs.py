@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.app.inventory import GROUPS, Sum
+from entrepot.caches.inventory import GROUPS, Sum
 from entrepot.cli import output
 from entrepot.cli.main import COMMANDS, build_parser, build_top_parser
-from entrepot.cli.records import change_record, entry_record, finding_record, place_record, sum_record
-from entrepot.config import KEYS, type_names
+from entrepot.cli.records import (
+    change_record,
+    entry_record,
+    finding_record,
+    place_record,
+    sum_record,
+)
+from entrepot.config.settings import KEYS, type_names
 from entrepot.ports.tool import Change, Entry, Finding, Kind, Place
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -89,7 +95,10 @@ def test_the_options_of_every_command_are_documented():
 
 
 def test_no_command_is_documented_that_does_not_exist():
-    headings = set(sections(read("commands"))) - {"Options of every command", "Sizes, ages and patterns"}
+    headings = set(sections(read("commands"))) - {
+        "Options of every command",
+        "Sizes, ages and patterns",
+    }
     assert headings == {command.name for command in COMMANDS}
 
 
@@ -100,7 +109,9 @@ def test_every_kind_of_entry_is_documented():
 
 def test_every_setting_is_documented_with_its_variable_in_both_places():
     rows = [line for line in read("configuration").splitlines() if line.startswith("| `")]
-    assert [re.findall(r"`([^`]+)`", row)[:2] for row in rows] == [[key.name, key.variable] for key in KEYS]
+    assert [re.findall(r"`([^`]+)`", row)[:2] for row in rows] == [
+        [key.name, key.variable] for key in KEYS
+    ]
     environment = read("environment")
     for key in KEYS:
         assert f"| `{key.variable}` | `{key.name}` |" in environment
@@ -120,7 +131,15 @@ def test_every_variable_that_the_command_line_reads_is_documented():
 
 def test_every_exit_status_is_documented():
     rows = re.findall(r"^\| (\d+) \|", read("exit-codes"), flags=re.MULTILINE)
-    statuses = (output.DONE, output.FAILED, output.USAGE, output.PARTLY, output.BUSY, output.NO_SPACE, output.INTERRUPTED)
+    statuses = (
+        output.DONE,
+        output.FAILED,
+        output.USAGE,
+        output.PARTLY,
+        output.BUSY,
+        output.NO_SPACE,
+        output.INTERRUPTED,
+    )
     assert [int(row) for row in rows] == list(statuses)
 
 
@@ -169,12 +188,15 @@ def test_every_page_is_listed():
 
 
 def test_the_example_of_a_configuration_file_is_one(tmp_path):
-    from entrepot.config import load_settings
+    from entrepot.config.settings import load_settings
     from entrepot.ports.tool import Surroundings
 
     (example,) = re.findall(r"```toml\n(.*?)```", read("configuration"), flags=re.DOTALL)
     (tmp_path / "c.toml").write_text(example)
-    environ = {"ENTREPOT_CONFIG": str(tmp_path / "c.toml"), "XDG_CONFIG_DIRS": str(tmp_path / "site")}
+    environ = {
+        "ENTREPOT_CONFIG": str(tmp_path / "c.toml"),
+        "XDG_CONFIG_DIRS": str(tmp_path / "site"),
+    }
     settings = load_settings(Surroundings(environ, tmp_path, tmp_path))
     assert settings.complaints == ()
     assert settings.limit_total == 60_000_000_000

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from entrepot.app import policy
-from entrepot.config import DEFAULT_TIMEOUT_S
+from entrepot.config.settings import DEFAULT_TIMEOUT_S
+from entrepot.serving import policy
 from entrepot.testing.faults import KINDS
 from failure_table import ROWS, table
 
-DOCUMENT = (Path(__file__).parents[1] / "docs" / "explanation" / "failures.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "explanation" / "failures.md").read_text(
+    encoding="utf-8"
+)
 
 
 def test_the_table_is_the_one_that_is_tested():

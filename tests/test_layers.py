@@ -3,7 +3,8 @@
     cli -> server -> app -> ports -> the domain -> errors
     stores, upstreams, tools -> ports and the domain
 
-What is imported for the type checker alone counts: a name that is only read there still ties two layers together.
+What is imported for the type checker alone counts: a name that is only read there still ties two
+layers together.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 PACKAGE = "entrepot"
 
 DOMAIN = frozenset(
-    "httpcache simple channel beside locks eviction names digests heads sizes links files patches ownership removal".split(),
+    "httpcache simple channel worker_pool lockfiles eviction names digests stored sizes links "
+    "fs loopback patches cache_root ownership".split(),
 )
 """Packages and modules that hold values and rules and know neither ports nor adapters."""
-ADAPTERS = frozenset({"stores", "upstreams", "tools"})
-SETTINGS = frozenset({"config", "config_file", "undo"})
+ADAPTERS = frozenset({"store", "upstream", "tools"})
+SETTINGS = frozenset({"config"})
 """Where settings are read: for those who put things together, nobody else."""
 ASSEMBLERS = ("cli", "server.asgi", "server.wiring")
 """The only ones that pick adapters and read settings."""
@@ -37,16 +39,21 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "domain": frozenset({"domain", "errors"}),
     "ports": frozenset({"ports", "domain", "errors"}),
     "settings": frozenset({"settings", "ports", "domain", "errors"}),
-    "stores": frozenset({"stores", "ports", "domain", "errors"}),
-    "upstreams": frozenset({"upstreams", "ports", "domain", "errors"}),
+    "store": frozenset({"store", "ports", "domain", "errors"}),
+    "upstream": frozenset({"upstream", "ports", "domain", "errors"}),
     "tools": frozenset({"tools", "ports", "domain", "errors"}),
-    "app": frozenset({"app", "ports", "domain", "errors"}),
-    "server": frozenset({"server", "app", "ports", "domain", "errors", "front"}),
-    "cli": frozenset({"cli", "server", "app", "ports", "domain", "errors", "front"}),
+    "serving": frozenset({"serving", "ports", "domain", "errors"}),
+    "caches": frozenset({"caches", "serving", "ports", "domain", "errors"}),
+    "run": frozenset({"run", "serving", "ports", "domain", "errors"}),
+    "server": frozenset({"server", "run", "serving", "ports", "domain", "errors", "front"}),
+    "cli": frozenset(
+        {"cli", "server", "run", "serving", "caches", "ports", "domain", "errors", "front"}
+    ),
     "front": frozenset({"front", "cli"}),
     "testing": frozenset({"testing", "ports", "domain", "errors"}),
 }
-"""A layer and the layers it may import from; those who assemble may take adapters and settings besides."""
+"""A layer and the layers it may import from; those who assemble may take adapters and settings
+besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,10 @@ class Import:
 
 
 def layer(module: str) -> str:
-    """The layer of a module (named without the package); ``KeyError`` for one that nobody gave a layer."""
+    """The layer of a module (named without the package).
+
+    ``KeyError`` for one that nobody gave a layer.
+    """
     first = module.partition(".")[0]
     if first in FRONT:
         return "front"
@@ -84,9 +94,13 @@ def imports(source: str, module: str, modules: frozenset[str]) -> Iterator[Impor
             target = _absolute(node, module, modules)
             if target is None:
                 continue
-            for alias in node.names:  # `from entrepot.app import serve` names the module entrepot.app.serve
+            for alias in (
+                node.names
+            ):  # `from entrepot.serving import service` names the module entrepot.serving.service
                 deeper = f"{target}.{alias.name}".strip(".")
-                yield Import(module, deeper if deeper in modules else target, (alias.name,), node.lineno)
+                yield Import(
+                    module, deeper if deeper in modules else target, (alias.name,), node.lineno
+                )
 
 
 def _absolute(node: ast.ImportFrom, module: str, modules: frozenset[str]) -> str | None:
@@ -108,7 +122,11 @@ def complaint(arrow: Import) -> str | None:
         return f"{here} may not import {there}"
     if here == there == "tools":
         return _tool_complaint(arrow)
-    secret = [name for name in (*arrow.names, *arrow.imported.split(".")) if name.startswith("_") and not name.startswith("__")]
+    secret = [
+        name
+        for name in (*arrow.names, *arrow.imported.split("."))
+        if name.startswith("_") and not name.startswith("__")
+    ]
     if here != there and secret:
         return f"{secret[0]} is {there}'s own business"
     return None
@@ -122,7 +140,10 @@ def _may(importer: str, here: str, there: str) -> bool:
 
 
 def _tool_complaint(arrow: Import) -> str | None:
-    """A tool's room is its own; what all share stands beside the rooms and knows none of them, but for the registry."""
+    """A tool's room is its own.
+
+    What all share stands beside the rooms and knows none of them, but for the registry.
+    """
     rooms = [_room(module) for module in (arrow.importer, arrow.imported)]
     if rooms[1] is None or rooms[0] == rooms[1] or arrow.importer == "tools.registry":
         return None
@@ -131,7 +152,11 @@ def _tool_complaint(arrow: Import) -> str | None:
 
 def _room(module: str) -> str | None:
     parts = module.split(".")
-    is_room = len(parts) > 1 and parts[1] not in SHARED_BY_TOOLS and (SOURCE / PACKAGE / "tools" / parts[1]).is_dir()
+    is_room = (
+        len(parts) > 1
+        and parts[1] not in SHARED_BY_TOOLS
+        and (SOURCE / PACKAGE / "tools" / parts[1]).is_dir()
+    )
     return parts[1] if is_room else None
 
 
@@ -150,7 +175,11 @@ MODULES = modules_of(SOURCE)
 def complaints(source: str, module: str) -> list[str]:
     """All that is wrong with a module's imports, a line each."""
     arrows = imports(source, module, frozenset(MODULES))
-    return [f"line {a.line}: {module} -> {a.imported}: {why}" for a in arrows if (why := complaint(a)) is not None]
+    return [
+        f"line {a.line}: {module} -> {a.imported}: {why}"
+        for a in arrows
+        if (why := complaint(a)) is not None
+    ]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module or PACKAGE)
@@ -159,28 +188,49 @@ def test_no_arrow_runs_the_wrong_way(module: str):
 
 
 BAD = {
-    "the app picks a store": ("app.serve", "from entrepot.stores.directory import DirectoryStore"),
-    "the app knows the server": ("app.serve", "import entrepot.server.door"),
-    "the app reads settings": ("app.run", "from entrepot.config import Settings"),
+    "serving picks a store": (
+        "serving.service",
+        "from entrepot.store.directory import DirectoryStore",
+    ),
+    "serving knows the server": ("serving.service", "import entrepot.server.proxy"),
+    "serving reads settings": ("run.plan", "from entrepot.config.settings import Settings"),
     "the domain knows a port": ("httpcache.policy", "from entrepot.ports.clock import Clock"),
     "errors know the domain": ("errors", "from entrepot.digests import Digest"),
-    "a port knows the app": ("ports.tool", "from entrepot.app.serve import Service"),
+    "a port knows the app": ("ports.tool", "from entrepot.serving.service import Service"),
     "a store knows the app, for types only": (
-        "stores.memory",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from entrepot.app.flight import Flight",
+        "store.memory",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from entrepot.serving.transfer import Flight",
     ),
-    "a store knows an upstream": ("stores.directory", "def late():\n    from entrepot.upstreams import client"),
+    "a store knows an upstream": (
+        "store.directory",
+        "def late():\n    from entrepot.upstream import client",
+    ),
     "a tool knows another tool": ("tools.pip.child", "from entrepot.tools.uv import child"),
     "what all tools share knows one of them": ("tools.common", "import entrepot.tools.pip.child"),
-    "a kit of several tools knows one of them": ("tools.condakit.known", "from entrepot.tools.conda import places"),
+    "a kit of several tools knows one of them": (
+        "tools.condakit.known",
+        "from entrepot.tools.conda import places",
+    ),
     "a tool knows the command line": ("tools.pip.cache", "from entrepot.cli.output import Output"),
-    "the server picks a client outside its wiring": ("server.door", "from entrepot.upstreams.client import open_upstream"),
-    "the server knows the command line": ("server.runner", "from entrepot.cli.context import Context"),
-    "the app imports testing": ("app.serve", "from entrepot.testing.origin import Origin"),
+    "the server picks a client outside its wiring": (
+        "server.proxy",
+        "from entrepot.upstream.client import open_upstream",
+    ),
+    "the server knows the command line": (
+        "server.run_loop",
+        "from entrepot.cli.context import Context",
+    ),
+    "serving imports testing": ("serving.service", "from entrepot.testing.origin import Origin"),
     "the command line imports testing": ("cli.cmd_run", "from entrepot.testing import origin"),
-    "an adapter takes a port's private name": ("stores.memory", "from entrepot.ports.store import _Secret"),
-    "a relative import goes left": ("app.serve", "from ..server import door"),
-    "the package is imported as a whole to get at a layer": ("app.serve", "from entrepot import cli"),
+    "an adapter takes a port's private name": (
+        "store.memory",
+        "from entrepot.ports.store import _Secret",
+    ),
+    "a relative import goes left": ("serving.service", "from ..server import proxy"),
+    "the package is imported as a whole to get at a layer": (
+        "serving.service",
+        "from entrepot import cli",
+    ),
 }
 
 
@@ -190,10 +240,16 @@ def test_a_wrong_arrow_is_found(module: str, source: str):
 
 
 GOOD = {
-    "the command line assembles": ("cli.wiring", "from entrepot.stores.directory import DirectoryStore\nimport entrepot.config"),
-    "the server's wiring assembles": ("server.wiring", "from entrepot.upstreams.client import open_upstream"),
-    "the app knows ports and domain": (
-        "app.serve",
+    "the command line assembles": (
+        "cli.wiring",
+        "from entrepot.store.directory import DirectoryStore\nimport entrepot.config.settings",
+    ),
+    "the server's wiring assembles": (
+        "server.wiring",
+        "from entrepot.upstream.client import open_upstream",
+    ),
+    "serving knows ports and domain": (
+        "serving.service",
         "from entrepot.ports.store import Store\nfrom entrepot.httpcache import lookup",
     ),
     "a tool knows its own room and what all share": (
@@ -201,8 +257,11 @@ GOOD = {
         "from entrepot.tools.pip import child\nimport entrepot.tools.common",
     ),
     "a tool knows a kit": ("tools.conda.places", "from entrepot.tools.condakit import known"),
-    "the registry knows every tool": ("tools.registry", "from entrepot.tools.pip.child import PipGuide"),
-    "another package with a name alike": ("app.serve", "import entrepots.server"),
+    "the registry knows every tool": (
+        "tools.registry",
+        "from entrepot.tools.pip.child import PipGuide",
+    ),
+    "another package with a name alike": ("serving.service", "import entrepots.server"),
 }
 
 
@@ -221,7 +280,10 @@ def broken_words(source: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if not (
-            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "split" and not node.args
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "split"
+            and not node.args
         ):
             continue
         text = node.func.value
@@ -235,5 +297,9 @@ def broken_words(source: str) -> list[str]:
 def test_no_list_of_words_is_broken_where_its_line_is():
     assert broken_words('("one two no-build- "\n "isolation").split()') == ["no-build-"]
     assert broken_words('("one two"\n "three").split()') == ["one two"]
-    broken = {path: words for path in SOURCE.rglob("*.py") if (words := broken_words(path.read_text("utf-8")))}
+    broken = {
+        path: words
+        for path in SOURCE.rglob("*.py")
+        if (words := broken_words(path.read_text("utf-8")))
+    }
     assert broken == {}

@@ -40,7 +40,11 @@ def test_ci_reads_the_very_command_of_the_readme():
     function = script[script.index("readme_command()") : script.index("debian_packages()")]
     for name, line in commands().items():
         got = subprocess.run(
-            ["bash", "-c", f"{function}\nreadme_command {name}"], cwd=ROOT, capture_output=True, text=True, check=True
+            ["bash", "-c", f"{function}\nreadme_command {name}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert got.stdout == f"{line}\n"
 
@@ -61,18 +65,34 @@ def test_what_a_document_points_at_is_there(document):
 @pytest.mark.slow
 @pytest.mark.registry
 def test_the_install_command_works_in_a_fresh_clone_and_fetches_nothing_the_second_time(tmp_path):
-    """Word for word, with an empty HOME; the machine's own pip configuration says where packages come from."""
+    """Word for word, with an empty HOME.
+
+    The machine's own pip configuration says where packages come from.
+    """
     clone, home = tmp_path / "clone", tmp_path / "home"
     home.mkdir()
-    done = subprocess.run([*clients.git(), "clone", "-q", ROOT, clone], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*clients.git(), "clone", "-q", ROOT, clone], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         pytest.skip(f"this is no git repository that can be cloned: {done.stderr.strip()}")
-    environment = {name: value for name, value in clients.MACHINE.items() if not name.startswith(("XDG_", "ENTREPOT_"))}
-    done = clients.run(["sh", "-c", commands()["install"]], environment | {"HOME": str(home)}, cwd=clone, timeout_s=280)
+    environment = {
+        name: value
+        for name, value in clients.MACHINE.items()
+        if not name.startswith(("XDG_", "ENTREPOT_"))
+    }
+    done = clients.run(
+        ["sh", "-c", commands()["install"]],
+        environment | {"HOME": str(home)},
+        cwd=clone,
+        timeout_s=280,
+    )
     if "No matching distribution" in done.stderr and "entrepot:" not in done.stderr:
         pytest.skip("the default index cannot be reached")
     assert done.returncode == 0, done.stderr
-    downloads = [sorted(path.name for path in (clone / ".venv").glob(f"downloads-{n}/*")) for n in (1, 2)]
+    downloads = [
+        sorted(path.name for path in (clone / ".venv").glob(f"downloads-{n}/*")) for n in (1, 2)
+    ]
     assert downloads[0] == downloads[1] != []
     last_lines = [line for line in done.stderr.splitlines() if line.startswith("entrepot:")]
     assert len(last_lines) == 2, done.stderr

@@ -1,4 +1,7 @@
-"""What the upstream tests share: the event loops, a client that is closed at the end, one GET, a free port."""
+"""What the upstream tests share.
+
+The event loops, a client that is closed at the end, one GET, a free port.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import base64
 import socket
 
 from entrepot.httpcache.messages import RequestHead
-from entrepot.upstreams.client import UpstreamSettings, open_upstream
+from entrepot.upstream.client import UpstreamSettings, open_upstream
 
 try:
     import uvloop
@@ -33,7 +36,9 @@ class Client:
     """``open_upstream`` with short limits, closed at the end."""
 
     def __init__(self, **settings):
-        self.settings = UpstreamSettings(**{"connect_timeout_s": 3, "silence_timeout_s": 5, **settings})
+        self.settings = UpstreamSettings(
+            **{"connect_timeout_s": 3, "silence_timeout_s": 5, **settings}
+        )
 
     async def __aenter__(self):
         self.upstream = open_upstream(self.settings)

@@ -37,7 +37,9 @@ class Lab:
         cache: another cache than the lab's own.
     """
 
-    def __init__(self, version: str, folder: Path, origin: Origin, *, cache: Path | None = None) -> None:
+    def __init__(
+        self, version: str, folder: Path, origin: Origin, *, cache: Path | None = None
+    ) -> None:
         self.words = clients.uv(version)
         self.origin = origin
         self.folder = folder
@@ -59,7 +61,9 @@ class Lab:
 
         return time.time() + self.later
 
-    def uv(self, *words: str | Path, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+    def uv(
+        self, *words: str | Path, check: bool = True, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run uv."""
         done = clients.run([*self.words, *words], self.environ | environ, cwd=self.folder)
         assert not check or done.returncode == 0, done.stderr
@@ -72,9 +76,19 @@ class Lab:
         self.install(path, *requirements, mode=mode)
         return path
 
-    def install(self, environment: Path, *requirements: str, mode: str = "hardlink", check: bool = True):
+    def install(
+        self, environment: Path, *requirements: str, mode: str = "hardlink", check: bool = True
+    ):
         """Install into an environment, again if it is there."""
-        words = ("pip", "install", "--reinstall", "--python", environment / "bin" / "python", "--link-mode", mode)
+        words = (
+            "pip",
+            "install",
+            "--reinstall",
+            "--python",
+            environment / "bin" / "python",
+            "--link-mode",
+            mode,
+        )
         return self.uv(*words, *requirements, check=check)
 
     def fill(self) -> dict[str, Path]:
@@ -96,11 +110,16 @@ class Lab:
 
     def named(self, project: str, entries: list[Entry] | None = None) -> list[Entry]:
         """Entries of one project but for its pages."""
-        return [e for e in entries or self.entries() if e.project == project and e.kind.group != "pages"]
+        return [
+            e for e in entries or self.entries() if e.project == project and e.kind.group != "pages"
+        ]
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The digest of every file of an environment as its programs see it, by symbolic links, too; bytecode left out."""
+    """The digest of every file of an environment as its programs see it, by symbolic links, too.
+
+    Bytecode left out.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix != ".pyc" and "bin" not in path.parts:
@@ -112,5 +131,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def usage(folder: Path) -> int:
     """Bytes of disk by the file system's own figure: blocks, each inode once."""
-    done = subprocess.run(["du", "-s", "-B1", str(folder)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["du", "-s", "-B1", str(folder)], capture_output=True, text=True, check=True
+    )
     return int(done.stdout.split()[0])

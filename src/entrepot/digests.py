@@ -1,4 +1,7 @@
-"""Digests: an algorithm with its value, and hashers fed with chunks. No I/O, no policy about which one to trust."""
+"""Digests: an algorithm with its value, and hashers fed with chunks.
+
+No I/O, no policy about which one to trust.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,17 @@ from dataclasses import dataclass
 
 from entrepot.errors import FormatError
 
-LENGTHS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128, "blake2b-256": 64}
-"""Hex digits of each algorithm that is understood. ``blake2b-256`` is the default index's path digest."""
+LENGTHS = {
+    "md5": 32,
+    "sha1": 40,
+    "sha224": 56,
+    "sha256": 64,
+    "sha384": 96,
+    "sha512": 128,
+    "blake2b-256": 64,
+}
+"""Hex digits of each algorithm that is understood. ``blake2b-256`` is the default index's path
+digest."""
 
 STRONG = ("sha256", "sha512", "sha384", "sha224", "blake2b-256")
 """Algorithms whose match proves a body, best first; md5 and sha1 only corroborate."""
@@ -33,9 +45,14 @@ class Digest:
     def __post_init__(self) -> None:
         length = LENGTHS.get(self.algorithm)
         if length is None:
-            raise FormatError(f"{self.algorithm!r} is no digest algorithm entrepot knows", text=self.algorithm)
+            raise FormatError(
+                f"{self.algorithm!r} is no digest algorithm entrepot knows", text=self.algorithm
+            )
         if len(self.value) != length or not _HEX(self.value):
-            raise FormatError(f"{self.value!r} is not a {self.algorithm} value: {length} hex digits", text=self.value)
+            raise FormatError(
+                f"{self.value!r} is not a {self.algorithm} value: {length} hex digits",
+                text=self.value,
+            )
 
     @classmethod
     def parse(cls, text: str) -> Digest:
@@ -63,7 +80,8 @@ class Hasher:
     """Several digests of one body at once, fed with chunks.
 
     Args:
-        algorithms: names out of :data:`LENGTHS`; sha256 is always computed, because it names the body in the store.
+        algorithms: names out of :data:`LENGTHS`; sha256 is always computed, because it names the
+            body in the store.
     """
 
     __slots__ = ("_hashes", "size")

@@ -17,8 +17,9 @@
       Busy                          a lock was not to be had in time
       ProtocolMisuse                our own code asked for an illegal transition: a bug, never the user's fault
 
-An error holds data; the text a person reads is made in ``cli/output.py``. Absence is never an exception:
-it is ``None`` or a ``Miss``. Nothing but this module may define an exception that crosses a layer.
+An error holds data; the text a person reads is made in ``cli/output.py``. Absence is never an
+exception: it is ``None`` or a ``Miss``. Nothing but this module may define an exception that
+crosses a layer.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 
 class EntrepotError(Exception):
-    """The root. ``reference`` is a stable kebab-case name; ``hint`` says how to mend it (may be empty).
+    """The root. ``reference`` is a stable kebab-case name.
+
+    ``hint`` says how to mend it (may be empty).
 
     Args:
         message: what went wrong and why, in one or two sentences, without a trailing newline.
@@ -46,11 +49,16 @@ class EntrepotError(Exception):
 
 
 class ConfigError(EntrepotError):
-    """A setting cannot be used; ``name``, ``value`` and ``source`` (a file with its line, a variable, a flag) say which."""
+    """A setting cannot be used.
+
+    ``name``, ``value`` and ``source`` (a file with its line, a variable, a flag) say which.
+    """
 
     reference = "bad-setting"
 
-    def __init__(self, message: str, *, name: str = "", value: str = "", source: str = "", hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, name: str = "", value: str = "", source: str = "", hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.name = name
         self.value = value
@@ -67,7 +75,9 @@ class ChangedSince(ConfigError):
 
     def __init__(self, what: str, path: Path | None) -> None:
         where = f"{what} in {path}" if what else str(path)
-        super().__init__(f"{where} has been changed since: it is left alone", name=what, source=str(path))
+        super().__init__(
+            f"{where} has been changed since: it is left alone", name=what, source=str(path)
+        )
 
 
 class UsageError(EntrepotError):
@@ -77,11 +87,16 @@ class UsageError(EntrepotError):
 
 
 class FormatError(EntrepotError, ValueError):
-    """Bytes or a name do not follow their format; ``text`` is the offending piece, ``position`` its offset if known."""
+    """Bytes or a name do not follow their format.
+
+    ``text`` is the offending piece, ``position`` its offset if known.
+    """
 
     reference = "bad-format"
 
-    def __init__(self, message: str, *, text: str = "", position: int | None = None, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, text: str = "", position: int | None = None, hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.text = text
         self.position = position
@@ -118,7 +133,10 @@ class InvalidHead(FormatError):
 
 
 class UpstreamError(EntrepotError):
-    """The other side failed. ``url`` is redacted; ``status_hint`` is what a client should be told."""
+    """The other side failed.
+
+    ``url`` is redacted; ``status_hint`` is what a client should be told.
+    """
 
     reference = "upstream"
     status_hint: ClassVar[int] = 502
@@ -162,7 +180,9 @@ class DigestMismatch(UpstreamError):
 
     reference = "digest-mismatch"
 
-    def __init__(self, message: str, *, url: str = "", expected: str = "", actual: str = "", hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, url: str = "", expected: str = "", actual: str = "", hint: str = ""
+    ) -> None:
         super().__init__(message, url=url, hint=hint)
         self.expected = expected
         self.actual = actual

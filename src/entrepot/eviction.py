@@ -1,4 +1,7 @@
-"""Which bodies go when a store is too big: the choice alone, from values. No files, no clock, no locks."""
+"""Which bodies go when a store is too big: the choice alone, from values.
+
+No files, no clock, no locks.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +45,11 @@ def victims(
 ) -> list[Victim]:
     """What has to go so that at most ``budget`` bytes of disk remain, in the order in which it goes.
 
-    Nothing goes while everything fits. Else, in this order: heads without a body that were last used before ``idle_before``
-    (they are cheap, but pile up); then bodies, least recently used first, whose last use is the newest of their heads; then,
-    should that not do, other heads without a body. A body in use never goes; ties are broken by name, so the choice does not
-    depend on the order of ``uses``.
+    Nothing goes while everything fits. Else, in this order: heads without a body that were last
+    used before ``idle_before`` (they are cheap, but pile up); then bodies, least recently used
+    first, whose last use is the newest of their heads; then, should that not do, other heads
+    without a body. A body in use never goes; ties are broken by name, so the choice does not depend
+    on the order of ``uses``.
 
     Args:
         uses: every head.

@@ -1,4 +1,7 @@
-"""Links: what an index page or a lock file says about one file. A value of the domain; the catalogue remembers it."""
+"""Links: what an index page or a lock file says about one file.
+
+A value of the domain; the catalogue remembers it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from entrepot.digests import Digest
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What an index page or a lock file says about one file: its URL and the facts that travel with it."""
+    """What an index page or a lock file says about one file.
+
+    Its URL and the facts that travel with it.
+    """
 
     url: str
     """Canonical upstream URL."""

@@ -1,8 +1,8 @@
 """Project names and the file names of wheels, sdists and conda archives, as frozen values.
 
-No I/O. :func:`classify` never raises, because what it reads comes from remote pages; the ``parse_`` functions are for
-names that a person gave, and raise. ``packaging`` is imported late: its parser costs tens of milliseconds at start-up,
-and most names never need it.
+No I/O. :func:`classify` never raises, because what it reads comes from remote pages; the ``parse_``
+functions are for names that a person gave, and raise. ``packaging`` is imported late: its parser
+costs tens of milliseconds at start-up, and most names never need it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,21 @@ from urllib.parse import unquote
 
 from entrepot.errors import InvalidFilename
 
-SDIST_SUFFIXES = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".tar.lzma", ".tar.Z", ".tar", ".tlz", ".tbz", ".txz")
-"""How source archives end; only the first two are still accepted by indexes, all are still installed (pip 26.3)."""
+SDIST_SUFFIXES = (
+    ".tar.gz",
+    ".zip",
+    ".tar.bz2",
+    ".tgz",
+    ".tar.xz",
+    ".tar.lzma",
+    ".tar.Z",
+    ".tar",
+    ".tlz",
+    ".tbz",
+    ".txz",
+)
+"""How source archives end; only the first two are still accepted by indexes, all are still
+installed (pip 26.3)."""
 
 CONDA_SUFFIXES = (".conda", ".tar.bz2")
 """How conda's archives end."""
@@ -57,7 +70,9 @@ def normalize(name: str) -> str:
 
 
 def filename_of(url: str) -> str:
-    """The last path segment of a URL, percent-decoded; empty when there is none that could be a plain file name.
+    """The last path segment of a URL, percent-decoded.
+
+    Empty when there is none that could be a plain file name.
 
     >>> filename_of("https://files.test/a/torch-1.0%2Bcpu.tar.gz?x=1#sha256=ab")
     'torch-1.0+cpu.tar.gz'
@@ -66,13 +81,17 @@ def filename_of(url: str) -> str:
     _, found, rest = path.partition("://")
     name = (rest.partition("/")[2] if found else path).rpartition("/")[2]
     if "%" in name:
-        # An escaped slash is a slash to pip, which takes what follows it; anything else of the kind is no file name.
+        # An escaped slash is a slash to pip, which takes what follows it; anything else of the kind
+        # is no file name.
         name = unquote(name).rpartition("/")[2]
     return name if is_plain_filename(name) else ""
 
 
 def is_plain_filename(name: str) -> bool:
-    """Whether a name could be a file in one directory: no separator, no control character, not ``..``, not overlong."""
+    """Whether a name could be a file in one directory.
+
+    No separator, no control character, not ``..``, not overlong.
+    """
     return name not in {"", ".", ".."} and len(name) <= _LONGEST and not _UNSAFE(name)
 
 
@@ -81,8 +100,9 @@ def classify(filename: str, *, project: str | None = None) -> FileName | None:
 
     Args:
         filename: a plain file name; ``.metadata`` siblings are understood.
-        project: normalized name of the project that lists the file, if known. It tells where an old sdist's name ends and
-            its version begins (``a-b-1.0-1.tar.gz``), and an sdist in ``.tar.bz2`` from a conda archive.
+        project: normalized name of the project that lists the file, if known. It tells where an old
+            sdist's name ends and its version begins (``a-b-1.0-1.tar.gz``), and an sdist in
+            ``.tar.bz2`` from a conda archive.
 
     >>> classify("Foo_Bar-1.0-py3-none-any.whl").project
     'foo-bar'
@@ -98,7 +118,11 @@ def classify(filename: str, *, project: str | None = None) -> FileName | None:
         return FileName("metadata", wheel.project, wheel.version, filename, wheel.tags, wheel.build)
     if filename.endswith(".conda"):
         return _conda(filename, filename[:-6])
-    if filename.endswith(".tar.bz2") and project is None and (found := _conda(filename, filename[:-8])):
+    if (
+        filename.endswith(".tar.bz2")
+        and project is None
+        and (found := _conda(filename, filename[:-8]))
+    ):
         return found
     suffix = next((s for s in SDIST_SUFFIXES if filename.endswith(s)), None)
     return _sdist(filename, filename[: -len(suffix)], project) if suffix else None
@@ -119,11 +143,20 @@ def parse_wheel_filename(filename: str) -> FileName:
     except ValueError as exc:
         raise InvalidFilename(str(exc), text=filename) from exc
     parts = filename[:-4].split("-")
-    return FileName("wheel", str(name), str(version), filename, "-".join(parts[-3:]), parts[2] if len(parts) == 6 else "")
+    return FileName(
+        "wheel",
+        str(name),
+        str(version),
+        filename,
+        "-".join(parts[-3:]),
+        parts[2] if len(parts) == 6 else "",
+    )
 
 
 def parse_sdist_filename(filename: str) -> FileName:
-    """An sdist's file name, by the letter of the specification: ``.tar.gz`` or ``.zip``, the version after the last dash.
+    """An sdist's file name, by the letter of the specification.
+
+    ``.tar.gz`` or ``.zip``, the version after the last dash.
 
     Raises:
         InvalidFilename: it is none.
@@ -148,7 +181,9 @@ def parse_conda_filename(filename: str) -> FileName:
     stem = next((filename[: -len(s)] for s in CONDA_SUFFIXES if filename.endswith(s)), "")
     if found := _conda(filename, stem):
         return found
-    raise InvalidFilename(f"{filename!r} is not name-version-build.conda or .tar.bz2", text=filename)
+    raise InvalidFilename(
+        f"{filename!r} is not name-version-build.conda or .tar.bz2", text=filename
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -220,5 +255,7 @@ def _sdist(filename: str, stem: str, project: str | None) -> FileName | None:
             return FileName("sdist", project or normalize(stem[:cut]), version, filename)
     if cuts and stem[cuts[-1] + 1].isdigit():
         # Versions from before PEP 440 (``2004d``) are still listed.
-        return FileName("sdist", project or normalize(stem[: cuts[-1]]), stem[cuts[-1] + 1 :], filename)
+        return FileName(
+            "sdist", project or normalize(stem[: cuts[-1]]), stem[cuts[-1] + 1 :], filename
+        )
     return None

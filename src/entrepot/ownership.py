@@ -31,7 +31,7 @@ _HALF_MADE = re.compile(rf"(?:{MARKER}|{re.escape(TAG)})\.[0-9a-f]{{12}}")
 
 
 def is_body_key(key: str) -> bool:
-    """Whether a key is one that :func:`entrepot.heads.body_key` makes."""
+    """Whether a key is one that :func:`entrepot.stored.body_key` makes."""
     return _BODY.fullmatch(key) is not None
 
 
@@ -85,6 +85,8 @@ def _counts_for_nothing(entry: os.DirEntry[str]) -> bool:
     if entry.name != TAG:
         return _HALF_MADE.fullmatch(entry.name) is not None
     try:  # another program's cache has a tag of its own
-        return entry.stat().st_size == len(TAG_TEXT) and Path(entry).read_text("latin-1") == TAG_TEXT
+        return (
+            entry.stat().st_size == len(TAG_TEXT) and Path(entry).read_text("latin-1") == TAG_TEXT
+        )
     except OSError:
         return False

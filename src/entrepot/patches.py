@@ -1,6 +1,9 @@
-"""The lines of a text that one change replaced, so that it can be taken back to the byte. Text in, text out.
+"""The lines of a text that one change replaced, so that it can be taken back to the byte.
 
-Bytes that are no UTF-8 travel as surrogates. Whether a line may be remembered is not for this module to say.
+Text in, text out.
+
+Bytes that are no UTF-8 travel as surrogates. Whether a line may be remembered is not for this
+module to say.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ class Patch:
     after: str
     """The lines as they were made."""
     check: int
-    """Tells the whole changed text from another one. A CRC: a digest would help to guess what else is in the file."""
+    """Tells the whole changed text from another one. A CRC: a digest would help to guess what else
+    is in the file."""
     made: bool = False
     """Whether there was no file before."""
 
@@ -56,9 +60,18 @@ def patch_of(before: str, after: str, *, made: bool = False) -> Patch:
     start = _alike(old, new)
     end = _alike(old[start:][::-1], new[start:][::-1])
     head = "".join(old[:start])
-    return Patch(len(head), "".join(old[start : len(old) - end]), "".join(new[start : len(new) - end]), check_of(after), made=made)
+    return Patch(
+        len(head),
+        "".join(old[start : len(old) - end]),
+        "".join(new[start : len(new) - end]),
+        check_of(after),
+        made=made,
+    )
 
 
 def _alike(old: list[str], new: list[str]) -> int:
     """How many lines the two have in common from the start."""
-    return next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    return next(
+        (n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b),
+        min(len(old), len(new)),
+    )

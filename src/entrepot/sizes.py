@@ -1,4 +1,7 @@
-"""Sizes and ages: read as people type them, shown as people read them. No I/O; ``now`` comes in as an argument."""
+"""Sizes and ages: read as people type them, shown as people read them.
+
+No I/O; ``now`` comes in as an argument.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,25 @@ from entrepot.errors import FormatError
 _SIZE_UNITS = {
     "": 1,
     "b": 1,
-    **{f"{prefix}{suffix}": 1000**power for power, prefix in enumerate("kmgtp", start=1) for suffix in ("", "b")},
-    **{f"{prefix}{suffix}": 1024**power for power, prefix in enumerate("kmgtp", start=1) for suffix in ("i", "ib")},
+    **{
+        f"{prefix}{suffix}": 1000**power
+        for power, prefix in enumerate("kmgtp", start=1)
+        for suffix in ("", "b")
+    },
+    **{
+        f"{prefix}{suffix}": 1024**power
+        for power, prefix in enumerate("kmgtp", start=1)
+        for suffix in ("i", "ib")
+    },
 }
 
 _HOUR = 3_600
 DAY = 24 * _HOUR
 _AGE_UNITS = {"s": 1, "min": 60, "h": _HOUR, "d": DAY, "w": 7 * DAY, "mo": 30 * DAY, "y": 365 * DAY}
 
-_NUMBER = re.compile(r"\s*(\d{1,20}(?:\.\d{1,20})?|\.\d{1,20})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+_NUMBER = re.compile(
+    r"\s*(\d{1,20}(?:\.\d{1,20})?|\.\d{1,20})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII
+)
 
 
 def short(text: str) -> str:
@@ -42,7 +55,9 @@ def parse_size(text: str) -> int:
     found = _NUMBER.fullmatch(text)
     unit = _SIZE_UNITS.get(found[2].lower()) if found else None
     if found is None or unit is None:
-        raise FormatError(f"{short(text)!r} is no size", text=text, hint="write it like 500MB, 20GB or 20GiB")
+        raise FormatError(
+            f"{short(text)!r} is no size", text=text, hint="write it like 500MB, 20GB or 20GiB"
+        )
     return int(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
 
 
@@ -50,7 +65,8 @@ def parse_age(text: str) -> float:
     """Seconds meant by ``90d``, ``12w``, ``6mo`` (30 days each), ``1y`` (365 days), ``36h``, ``10min`` or ``30s``.
 
     Raises:
-        FormatError: no number, or no unit: a bare number would be read as days by some and as seconds by others.
+        FormatError: no number, or no unit: a bare number would be read as days by some and as
+            seconds by others.
 
     >>> parse_age("12w") == parse_age("84d")
     True
@@ -58,13 +74,17 @@ def parse_age(text: str) -> float:
     found = _NUMBER.fullmatch(text)
     unit = _AGE_UNITS.get(found[2].lower()) if found else None
     if found is None or unit is None:
-        raise FormatError(f"{short(text)!r} is no age", text=text, hint="write it like 36h, 90d, 12w, 6mo or 1y")
+        raise FormatError(
+            f"{short(text)!r} is no age", text=text, hint="write it like 36h, 90d, 12w, 6mo or 1y"
+        )
     return float(found[1]) * unit
 
 
 @lru_cache(maxsize=1 << 12, typed=True)  # a large cache has few sizes of disk
 def show_size(size: int) -> str:
-    """A size for people, in powers of 1000: gigabytes and more with one decimal, less with two digits at least.
+    """A size for people, in powers of 1000.
+
+    Gigabytes and more with one decimal, less with two digits at least.
 
     >>> [show_size(n) for n in (0, 999, 1_900_000, 17_300_000, 6_100_000_000)]
     ['0 B', '999 B', '1.9 MB', '17 MB', '6.1 GB']

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from entrepot.ports.store import Store
-from entrepot.stores.directory import DirectoryStore
-from entrepot.stores.memory import MemoryStore
+from entrepot.store.directory import DirectoryStore
+from entrepot.store.memory import MemoryStore
 from entrepot.testing.store_suite import StoreSuite, body
 from own_store import WatchedStore
 
@@ -36,11 +36,14 @@ class TestWatchedStore(StoreSuite):
 
 
 class TestDirectoryStoreWithoutLocks(StoreSuite):
-    """A network file system whose locks do not work: everything within one process still holds, but the holds."""
+    """A network file system whose locks do not work.
+
+    Everything within one process still holds, but the holds.
+    """
 
     @pytest.fixture
     def store(self, tmp_path, monkeypatch):
-        from entrepot.stores import locks
+        from entrepot.store import locks
 
         class NoFlock:
             LOCK_EX, LOCK_SH, LOCK_NB = 2, 1, 4

@@ -10,11 +10,19 @@ from stopwatch import Stopwatch
 
 BIG = "https://index.test/simple/big/"
 LATE_S = 0.25
-"""A request out of the store takes a millisecond, reading the page about a second. Busy machines are allowed for."""
+"""A request out of the store takes a millisecond, reading the page about a second. Busy machines
+are allowed for."""
 
 
 def big_page(count=34_000):
-    file = {"url": "", "filename": "", "hashes": {"sha256": "0" * 64}, "size": 1, "requires-python": ">=3.8", "yanked": False}
+    file = {
+        "url": "",
+        "filename": "",
+        "hashes": {"sha256": "0" * 64},
+        "size": 1,
+        "requires-python": ">=3.8",
+        "yanked": False,
+    }
     file |= {
         "upload-time": "2026-01-01T00:00:00.000000Z",
         "core-metadata": {"sha256": "1" * 64},
@@ -22,7 +30,9 @@ def big_page(count=34_000):
         "x": "y" * 150,
     }
     names = (f"big-1.{i}-py3-none-any.whl" for i in range(count))
-    files = [{**file, "filename": name, "url": f"https://files.test/packages/{name}"} for name in names]
+    files = [
+        {**file, "filename": name, "url": f"https://files.test/packages/{name}"} for name in names
+    ]
     return json.dumps({"meta": {"api-version": "1.1"}, "name": "big", "files": files}).encode()
 
 

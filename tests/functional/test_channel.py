@@ -20,17 +20,24 @@ def create(channel: Channel, environment, directory: Path, *specs: str):
 
 
 def records(directory: Path) -> dict[str, dict]:
-    found = [json.loads(path.read_text()) for path in (directory / "target" / "conda-meta").glob("*.json")]
+    found = [
+        json.loads(path.read_text())
+        for path in (directory / "target" / "conda-meta").glob("*.json")
+    ]
     return {record["name"]: record for record in found}
 
 
 @pytest.mark.parametrize("forms", ["shards json", "json zst", "json"])
-def test_rattler_creates_an_environment_from_each_form_of_repodata(forms, origin: Origin, environment, tmp_path):
+def test_rattler_creates_an_environment_from_each_form_of_repodata(
+    forms, origin: Origin, environment, tmp_path
+):
     channel = Channel(origin, forms=frozenset(forms.split()))
     names = channel.synth(6)
     done = create(channel, environment, tmp_path, *names)
     assert done.returncode == 0, done.stderr
-    assert {name: record["version"] for name, record in records(tmp_path).items()} == {f"csynth-000{i}": "1.1" for i in range(6)}
+    assert {name: record["version"] for name, record in records(tmp_path).items()} == {
+        f"csynth-000{i}": "1.1" for i in range(6)
+    }
     assert (origin.count("/shards/") > 0) == ("shards" in forms)
 
 

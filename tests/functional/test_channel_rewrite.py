@@ -11,7 +11,12 @@ import pytest
 
 import clients
 from entrepot.channel.coding import unzstd, zstd
-from entrepot.channel.rewrite import rewrite_repodata, rewrite_repodata_zst, rewrite_shard_index, stand_in
+from entrepot.channel.rewrite import (
+    rewrite_repodata,
+    rewrite_repodata_zst,
+    rewrite_shard_index,
+    stand_in,
+)
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
 
@@ -21,21 +26,30 @@ UPSTREAM = "https://channel.test/lab"
 
 
 class Served(Channel):
-    """A channel as a cache serves it: upstream has its packages, and its shards, at other addresses."""
+    """A channel as a cache serves it.
+
+    Upstream has its packages, and its shards, at other addresses.
+    """
 
     def publish(self) -> None:
         for package in self.packages:
             self.origin.add(f"/-/https/elsewhere.test/pkgs/{package.filename}", package.content)
         for name, body, content_type in self._indexes("linux-64"):
-            self.origin.add(f"{self.path}/linux-64/{name}", self.led(name, body), "repodata", content_type)
-        self.origin.add(f"{self.path}/noarch/repodata.json", stand_in(f"{UPSTREAM}/noarch/repodata.json"))
+            self.origin.add(
+                f"{self.path}/linux-64/{name}", self.led(name, body), "repodata", content_type
+            )
+        self.origin.add(
+            f"{self.path}/noarch/repodata.json", stand_in(f"{UPSTREAM}/noarch/repodata.json")
+        )
         if "shards" in self.forms:
             self._publish_shards("linux-64")
             self._move_shards()
 
     def led(self, name: str, body: bytes) -> bytes:
         plain = unzstd(body) if name.endswith(".zst") else body
-        moved = json.dumps(json.loads(plain) | {"info": {"subdir": "linux-64", "base_url": ELSEWHERE}}).encode()
+        moved = json.dumps(
+            json.loads(plain) | {"info": {"subdir": "linux-64", "base_url": ELSEWHERE}}
+        ).encode()
         url = f"{UPSTREAM}/linux-64/{name}"
         if name.endswith(".zst"):
             return rewrite_repodata_zst(zstd(moved), url=url, address=self.address)
@@ -50,7 +64,9 @@ class Served(Channel):
             shard = self.body(f"{self.path}/linux-64/shards/{name}")
             self.origin.add(f"/-/https/elsewhere.test/shards/{name}", shard)
         index["info"] |= {"base_url": ELSEWHERE, "shards_base_url": "//elsewhere.test/shards"}
-        led = rewrite_shard_index(zstd(msgpack.packb(index)), url=UPSTREAM + "/linux-64/x", address=self.address)
+        led = rewrite_shard_index(
+            zstd(msgpack.packb(index)), url=UPSTREAM + "/linux-64/x", address=self.address
+        )
         self.origin.add(path, led, "repodata")
 
     def body(self, path: str) -> bytes:
@@ -62,7 +78,9 @@ class Served(Channel):
 
 
 @pytest.mark.parametrize("forms", ["shards", "json zst", "json"])
-def test_rattler_installs_from_rewritten_indexes_without_going_past_the_cache(forms, origin: Origin, environment, tmp_path):
+def test_rattler_installs_from_rewritten_indexes_without_going_past_the_cache(
+    forms, origin: Origin, environment, tmp_path
+):
     channel = Served(origin, forms=frozenset(forms.split()))
     channel.add("demo", subdir="linux-64")
     channel.publish()
@@ -71,4 +89,6 @@ def test_rattler_installs_from_rewritten_indexes_without_going_past_the_cache(fo
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "env/share/demo/data.bin").exists()
     assert origin.count(r"^/-/https/elsewhere\.test/pkgs/demo-1\.0-h0_0\.conda$", status=200) == 1
-    assert (origin.count(r"^/-/https/elsewhere\.test/shards/", status=200) == 1) == (forms == "shards")
+    assert (origin.count(r"^/-/https/elsewhere\.test/shards/", status=200) == 1) == (
+        forms == "shards"
+    )

@@ -38,26 +38,42 @@ def snapshot(root):
 
 @pytest.mark.parametrize("rounds", [ROUNDS, pytest.param(HUNDRED, marks=pytest.mark.slow)])
 def test_no_install_fails_while_the_cache_is_cleaned_again_and_again(lab, rounds):
-    """Four pips install into directories of their own; `python bench/pip_in_use.py` does it with pips of other versions."""
+    """Four pips install into directories of their own.
+
+    `python bench/pip_in_use.py` does it with pips of other versions.
+    """
     ended = in_use(lab, rounds, pause_s=0.2)
     assert ended.failed == []
     assert ended.installs >= 4
     assert len(ended.statuses) == rounds
-    assert set(ended.statuses) <= {0, 3}, ended.said  # 3: something that `remove` named was in use and stayed
+    assert set(ended.statuses) <= {0, 3}, (
+        ended.said
+    )  # 3: something that `remove` named was in use and stayed
     assert "Freed" in ended.said
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are not shown here")
-@pytest.mark.parametrize(("version", "asked"), [("20.3.4", "page"), ("23.2.1", "page"), ("26.3", "wheel")])
-def test_what_pip_is_asking_its_index_about_stays_until_the_answer_has_come(tmp_path, version, asked):
-    """With the entry gone pip would take "not modified" for the page, which is empty. Up to 26.1 it asks about every page."""
+@pytest.mark.parametrize(
+    ("version", "asked"), [("20.3.4", "page"), ("23.2.1", "page"), ("26.3", "wheel")]
+)
+def test_what_pip_is_asking_its_index_about_stays_until_the_answer_has_come(
+    tmp_path, version, asked
+):
+    """With the entry gone pip would take "not modified" for the page, which is empty.
+
+    Up to 26.1 it asks about every page.
+    """
     lab = made(tmp_path, version)
     lab.index.cache_control = "max-age=0" if asked == "wheel" else "max-age=600"
     answer, told = lab.index.answer, []
 
     def slow(path, accept):
         if path.endswith("/pure/" if asked == "page" else ".whl"):
-            told.append(entrepot(lab.environ, ["clean", "--all", "-y"], ["remove", "pure", "--kind", asked, "-y"]))
+            told.append(
+                entrepot(
+                    lab.environ, ["clean", "--all", "-y"], ["remove", "pure", "--kind", asked, "-y"]
+                )
+            )
         return answer(path, accept)
 
     try:
@@ -87,11 +103,15 @@ def test_wheels_just_built_go_only_by_force(lab):
 def disk(root):
     """Bytes of disk below a directory, each inode once, as du counts."""
     paths = [root, *root.rglob("*")] if root.exists() else []
-    return sum({(i.st_dev, i.st_ino): i.st_blocks * 512 for i in (p.lstat() for p in paths)}.values())
+    return sum(
+        {(i.st_dev, i.st_ino): i.st_blocks * 512 for i in (p.lstat() for p in paths)}.values()
+    )
 
 
 @pytest.mark.parametrize("where", ["du", "statvfs"])
-def test_the_bytes_said_to_be_freed_are_the_file_systems_own_within_one_per_cent(lab, where, tmp_path):
+def test_the_bytes_said_to_be_freed_are_the_file_systems_own_within_one_per_cent(
+    lab, where, tmp_path
+):
     def measure():
         if where == "du":
             return disk(lab.place.path)
@@ -107,7 +127,9 @@ def test_the_bytes_said_to_be_freed_are_the_file_systems_own_within_one_per_cent
         os.sync() if where == "du" else None  # some file systems give a file its blocks late
         before = measure()
         (plan, done), statuses = told(
-            lab.environ, ["clean", "--all", "-n", "--force", "--json"], ["clean", "--all", "-y", "--force", "--json"]
+            lab.environ,
+            ["clean", "--all", "-n", "--force", "--json"],
+            ["clean", "--all", "-y", "--force", "--json"],
         )
         assert statuses == [0, 0]
         given = before - measure()
@@ -137,8 +159,13 @@ EVERY_VERB = (
 
 @pytest.fixture
 def foreign():
-    """A home that others may look into, with pip's cache, a damaged entry in it, and a pip.conf: all of it root's so far."""
-    with tempfile.TemporaryDirectory(prefix="entrepot-home-") as folder:  # tmp_path lies below what pytest closes to others
+    """A home that others may look into, with pip's cache, a damaged entry in it, and a pip.conf.
+
+    All of it root's so far.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="entrepot-home-"
+    ) as folder:  # tmp_path lies below what pytest closes to others
         Path(folder).chmod(0o755)
         lab = made(Path(folder))
         try:
@@ -160,7 +187,10 @@ def answers(environ, root, user=None):
     assert snapshot(root) == before
     assert len(statuses) == len(EVERY_VERB), said
     parts = re.split(r"^\$ --tool pip (.*)$", said, flags=re.MULTILINE)[1:]
-    return {verb: (text, status) for verb, text, status in zip(parts[::2], parts[1::2], statuses, strict=True)}
+    return {
+        verb: (text, status)
+        for verb, text, status in zip(parts[::2], parts[1::2], statuses, strict=True)
+    }
 
 
 def assert_nothing_may_be_removed(told, why):
@@ -182,7 +212,9 @@ def test_another_user_changes_nothing_and_is_told_why(foreign, other_user, mode)
     for verb in ("where", "status"):
         assert "may not write to it: pip neither reads nor writes the cache" in told[verb][0]
     listed = json.loads(told["list --json"][0].partition("->")[0])["entries"]
-    assert [(entry["freeable"] > 0, entry["pinned"][:27]) for entry in listed] == [(True, "no permission to remove it:")] * 3
+    assert [(entry["freeable"] > 0, entry["pinned"][:27]) for entry in listed] == [
+        (True, "no permission to remove it:")
+    ] * 3
     for verb in ("verify", "verify --repair"):
         assert told[verb][0].count("cannot-be-read") == (3 if mode == 0o600 else 0)
         assert ("digest-mismatch" in told[verb][0]) == (mode == 0o644)
@@ -198,19 +230,28 @@ def test_another_user_changes_nothing_and_is_told_why(foreign, other_user, mode)
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 def test_root_leaves_alone_what_belongs_to_somebody_else(foreign, other_user):
-    """Also nothing of root's is left in the home: a state directory, say, that its owner could not write to."""
+    """Also nothing of root's is left in the home.
+
+    A state directory, say, that its owner could not write to.
+    """
     for path in (foreign.home, *foreign.home.rglob("*")):
         os.chown(path, other_user.uid, other_user.gid)
     told = answers(foreign.environ, foreign.home)
     for verb in ("where", "status"):
-        assert f"{foreign.place.path} belongs to {other_user.name}; run pip as that user" in told[verb][0]
+        assert (
+            f"{foreign.place.path} belongs to {other_user.name}; run pip as that user"
+            in told[verb][0]
+        )
     assert "pure" in told["list"][0]  # root may read what pip would not use
     assert "digest-mismatch" in told["verify"][0]
     why = f"it belongs to {other_user.name}: run entrepot as that user (sudo -u {other_user.name} -H entrepot ...)"
     assert f"(not repaired: {why})" in told["verify --repair"][0]
     assert_nothing_may_be_removed(told, why)
     for verb in ("config set timeout 30", "config unset timeout"):
-        assert f"pip.conf belongs to {other_user.name}\nfix: run entrepot as that user" in told[verb][0]
+        assert (
+            f"pip.conf belongs to {other_user.name}\nfix: run entrepot as that user"
+            in told[verb][0]
+        )
         assert told[verb][1] == 1
     before = snapshot(foreign.home)
     said, statuses = entrepot(foreign.environ, ["clean", "--all", "-y", "--force"])
@@ -223,7 +264,9 @@ def test_a_read_only_file_system_is_named(foreign, tmp_path):
     with clients.tmpfs(mount):
         shutil.copytree(foreign.home, mount / "home", copy_function=shutil.copy2)
         foreign.environ["HOME"] = str(mount / "home")
-        remounted = subprocess.run(["mount", "-o", "remount,ro", mount], capture_output=True, text=True, check=False)
+        remounted = subprocess.run(
+            ["mount", "-o", "remount,ro", mount], capture_output=True, text=True, check=False
+        )
         if remounted.returncode:
             pytest.skip(f"it cannot be made read-only: {remounted.stderr}")
         told = answers(foreign.environ, mount)

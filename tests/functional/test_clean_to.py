@@ -1,4 +1,7 @@
-"""``clean --to SIZE`` with real caches: uv's linked into an environment by hard links, pip's, and the store."""
+"""``clean --to SIZE`` with real caches.
+
+Uv's linked into an environment by hard links, pip's, and the store.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,29 @@ class Filled(Lab):
         }
         self.env = self.environment("env", *PROJECTS)
         for project in PROJECTS[:4]:
-            done = clients.run([*clients.pip("26.3"), "download", "-d", folder / "out", project], self.environ, cwd=folder)
+            done = clients.run(
+                [*clients.pip("26.3"), "download", "-d", folder / "out", project],
+                self.environ,
+                cwd=folder,
+            )
             assert done.returncode == 0, done.stderr
-        store = ("run", "--", *map(str, clients.pip("26.3")), "download", "--no-cache-dir", "-d", "again", "demo5", "demo6")
+        store = (
+            "run",
+            "--",
+            *map(str, clients.pip("26.3")),
+            "download",
+            "--no-cache-dir",
+            "-d",
+            "again",
+            "demo5",
+            "demo6",
+        )
         self.entrepot(*store)
 
     def entrepot(self, *words: str) -> dict | None:
-        done = clients.run([sys.executable, "-m", "entrepot", *words], self.environ, cwd=self.folder)
+        done = clients.run(
+            [sys.executable, "-m", "entrepot", *words], self.environ, cwd=self.folder
+        )
         assert done.returncode in (0, 3), done.stderr
         self.said = done.stdout + done.stderr
         return json.loads(done.stdout) if "--json" in words else None
@@ -74,7 +93,8 @@ def test_it_stops_at_the_size_and_takes_what_environments_hold_only_where_it_mus
     assert abs(sum(after.values()) - plan["left"]) < 100_000, "and that is what the plan said"
     assert filled.linked() == set(PROJECTS)
     assert abs(done["freed"] - plan["freed"]) < 100_000
-    # 2. all that frees something is not enough: then of what environments hold as much as is needed, and no more
+    # 2. all that frees something is not enough: then of what environments hold as much as is
+    # needed, and no more
     size = before["uv"] * 2 // 3
     filled.entrepot("clean", "--to", str(size), "--force", "-y")
     assert "stays in the caches" in filled.said
@@ -98,7 +118,10 @@ def test_with_one_tool_the_size_is_that_tools(filled: Filled):
 
 
 def test_a_size_that_cannot_be_reached_leaves_what_frees_nothing(filled: Filled):
-    """What a later uv made has to stay; what the environment holds would have to be fetched again, for nothing."""
+    """What a later uv made has to stay.
+
+    What the environment holds would have to be fetched again, for nothing.
+    """
     (filled.cache / "unheard-of-v7").mkdir()
     (filled.cache / "unheard-of-v7/data").write_bytes(os.urandom(20_000))
     filled.entrepot("clean", "--to", "1kB", "-y")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.stores.directory import DirectoryStore
+from entrepot.store.directory import DirectoryStore
 from own_store import World
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -25,8 +25,16 @@ class Machine:
         self.world = World(self.root, time.time())
 
     def environ(self, **more: str) -> dict[str, str]:
-        keep = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-        return {**keep, "HOME": str(self.home), "PYTHONPATH": str(SOURCE), "XDG_CONFIG_DIRS": str(self.home / "site"), **more}
+        keep = {
+            name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
+        }
+        return {
+            **keep,
+            "HOME": str(self.home),
+            "PYTHONPATH": str(SOURCE),
+            "XDG_CONFIG_DIRS": str(self.home / "site"),
+            **more,
+        }
 
     def write(self, *, catalogue: bool = True) -> None:
         """Close the store that was filled; without its catalogue if that is to be lost."""
@@ -39,7 +47,13 @@ class Machine:
     def run(self, *argv: str, **environ: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "entrepot", *argv]
         return subprocess.run(
-            command, env=self.environ(**environ), capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL
+            command,
+            env=self.environ(**environ),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
 
     def json(self, *argv: str) -> dict:
@@ -56,8 +70,21 @@ def machine(tmp_path):
     machine = Machine(tmp_path)
     for number in range(12):
         url = f"https://files.test/pkg{number % 4}-{number}.0-py3-none-any.whl"
-        machine.world.add(url, b"%d" % number * 20_000, project=f"pkg{number % 4}", version=f"{number}.0", days=number * 10)
-    machine.world.add("https://index.test/simple/pkg1/", b"page" * 100, kind="page", proven=False, project="pkg1", version=None)
+        machine.world.add(
+            url,
+            b"%d" % number * 20_000,
+            project=f"pkg{number % 4}",
+            version=f"{number}.0",
+            days=number * 10,
+        )
+    machine.world.add(
+        "https://index.test/simple/pkg1/",
+        b"page" * 100,
+        kind="page",
+        proven=False,
+        project="pkg1",
+        version=None,
+    )
     yield machine
     machine.world.close()
 
@@ -69,10 +96,16 @@ def test_status_sums_up_what_is_on_the_disk(machine):
     assert cache["path"] == str(machine.root)
     assert cache["size"] == sum(len(b"%d" % n) * 20_000 for n in range(12)) + 400
     heads, bodies = machine.root / "heads", machine.root / "bodies"
-    mine = [*heads.glob("*/*"), *heads.glob("*/*/*"), *bodies.glob("*/*/*")]  # prefixes stay whoever goes
+    mine = [
+        *heads.glob("*/*"),
+        *heads.glob("*/*/*"),
+        *bodies.glob("*/*/*"),
+    ]  # prefixes stay whoever goes
     assert cache["freeable"] == pytest.approx(sum(p.stat().st_blocks * 512 for p in mine), rel=0.02)
     everything = [machine.root, *machine.root.rglob("*")]
-    assert cache["disk"] == pytest.approx(sum(p.stat().st_blocks * 512 for p in everything), rel=0.01)
+    assert cache["disk"] == pytest.approx(
+        sum(p.stat().st_blocks * 512 for p in everything), rel=0.01
+    )
     assert cache["disk"] == cache["overhead"] + cache["freeable"]
     assert sum(group["disk"] for group in cache["groups"].values()) == cache["disk"]
     assert cache["cap"] <= 20_000_000_000
@@ -110,7 +143,15 @@ def test_clean_to_a_size_keeps_the_latest_used(machine):
     machine.json("clean", "--to", "200kB", "-y", "--tool", "entrepot")
     left = machine.json("list", "--tool", "entrepot")
     assert 100_000 < left["total"]["disk"] <= 200_000
-    assert {e["version"] for e in left["entries"] if e["kind"] == "wheel"} <= {"0.0", "1.0", "2.0", "3.0", "4.0", "5.0", "6.0"}
+    assert {e["version"] for e in left["entries"] if e["kind"] == "wheel"} <= {
+        "0.0",
+        "1.0",
+        "2.0",
+        "3.0",
+        "4.0",
+        "5.0",
+        "6.0",
+    }
 
 
 def test_remove_removes_the_files_themselves(machine):
@@ -124,7 +165,10 @@ def test_remove_removes_the_files_themselves(machine):
 
 def test_a_flipped_byte_is_found_and_repaired(machine):
     machine.write()
-    body = max((p for p in (machine.root / "bodies").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    body = max(
+        (p for p in (machine.root / "bodies").rglob("*") if p.is_file()),
+        key=lambda p: p.stat().st_size,
+    )
     data = bytearray(body.read_bytes())
     data[100] ^= 1
     body.write_bytes(data)
@@ -186,8 +230,20 @@ def test_on_a_terminal_the_plan_is_shown_and_asked_for(machine, answer, left):
     pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
     machine.write()
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "entrepot", "remove", "pkg1", "--tool", "entrepot", "--kind", "wheel"]
-    child = subprocess.Popen(command, env=machine.environ(TERM="dumb"), stdin=theirs, stdout=theirs, stderr=theirs)
+    command = [
+        sys.executable,
+        "-m",
+        "entrepot",
+        "remove",
+        "pkg1",
+        "--tool",
+        "entrepot",
+        "--kind",
+        "wheel",
+    ]
+    child = subprocess.Popen(
+        command, env=machine.environ(TERM="dumb"), stdin=theirs, stdout=theirs, stderr=theirs
+    )
     os.close(theirs)
     seen = b""
     while b"[y/N]" not in seen:
@@ -197,7 +253,9 @@ def test_on_a_terminal_the_plan_is_shown_and_asked_for(machine, answer, left):
     os.write(ours, answer.encode() + b"\n")
     assert child.wait(timeout=60) == 0
     os.close(ours)
-    wheels = [e for e in machine.json("list", "--tool", "entrepot")["entries"] if e["kind"] == "wheel"]
+    wheels = [
+        e for e in machine.json("list", "--tool", "entrepot")["entries"] if e["kind"] == "wheel"
+    ]
     assert len(wheels) == left
 
 
@@ -231,17 +289,34 @@ def test_a_store_that_may_not_be_written_is_said_in_true_words(machine):
 def test_a_reader_that_goes_away_is_no_failure(machine):
     machine.write()
     command = f"{sys.executable} -m entrepot list --tool entrepot | head -n 1"
-    done = subprocess.run(["sh", "-c", command], env=machine.environ(), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env=machine.environ(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("argv", [["list", "--tool", "entrepot"], ["--help"], ["where", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "argv", [["list", "--tool", "entrepot"], ["--help"], ["where", "--help"]], ids=" ".join
+)
 def test_output_into_a_closed_pipe_is_quiet(machine, argv):
     machine.write()
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "entrepot", *argv]
-    done = subprocess.run(command, env=machine.environ(), stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command,
+        env=machine.environ(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -250,7 +325,14 @@ def test_output_into_a_closed_pipe_is_quiet(machine, argv):
 def test_a_stream_that_was_closed_from_the_start_is_no_failure(machine, closed):
     machine.write()
     command = f"{sys.executable} -m entrepot list --tool entrepot {closed}"
-    done = subprocess.run(["sh", "-c", command], env=machine.environ(), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env=machine.environ(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert ("pkg1" in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
 
@@ -268,7 +350,9 @@ def test_an_interrupted_command_exits_130(machine):
     config = machine.home / "pipe"
     os.mkfifo(config)  # reading the configuration waits for ever
     command = [sys.executable, "-m", "entrepot", "status"]
-    child = subprocess.Popen(command, env=machine.environ(ENTREPOT_CONFIG=str(config)), stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        command, env=machine.environ(ENTREPOT_CONFIG=str(config)), stderr=subprocess.PIPE, text=True
+    )
     with config.open("w"):  # opens when the child has opened it too
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=30)
@@ -277,7 +361,12 @@ def test_an_interrupted_command_exits_130(machine):
 
 def test_verbs_that_run_together_leave_a_sound_store(machine):
     machine.write()
-    argv = (["clean", "--older", "50d", "-y"], ["remove", "pkg1", "-y"], ["verify", "--repair"], ["list"])
+    argv = (
+        ["clean", "--older", "50d", "-y"],
+        ["remove", "pkg1", "-y"],
+        ["verify", "--repair"],
+        ["list"],
+    )
     children = [
         subprocess.Popen(
             [sys.executable, "-m", "entrepot", *each, "--tool", "entrepot"],

@@ -33,7 +33,9 @@ def test_a_client_starts_with_nothing_of_the_machines_settings(client, says, env
 
 
 @pytest.mark.parametrize(
-    ("client", "module"), [(clients.rattler, "rattler"), (clients.requests, "requests")], ids=["rattler", "requests"]
+    ("client", "module"),
+    [(clients.rattler, "rattler"), (clients.requests, "requests")],
+    ids=["rattler", "requests"],
 )
 def test_a_python_has_what_it_is_asked_for_with(client, module, environment):
     done = clients.run([*client(), "-c", f"import {module}; print({module}.__name__)"], environment)

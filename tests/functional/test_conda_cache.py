@@ -1,4 +1,7 @@
-"""conda's caches through the command line: what is cleaned, what stays, and what people are told."""
+"""conda's caches through the command line.
+
+What is cleaned, what stays, and what people are told.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +30,21 @@ class Shell:
 
     def __init__(self, home: Path) -> None:
         self.lab = Lab(home)
-        self.environ = clients.clean_environment(home, PYTHONPATH=SOURCE, ENTREPOT_STORE=str(home / "no-store"))
+        self.environ = clients.clean_environment(
+            home, PYTHONPATH=SOURCE, ENTREPOT_STORE=str(home / "no-store")
+        )
 
     def run(self, *words: str, status: int = 0, user: int | None = None) -> str:
         """What a command printed on both streams; as another user where one is named."""
-        command = [sys.executable, "-m", "entrepot"] if user is None else [sys.executable, "-c", clients.AS_USER, str(user)]
+        command = (
+            [sys.executable, "-m", "entrepot"]
+            if user is None
+            else [sys.executable, "-c", clients.AS_USER, str(user)]
+        )
         done = clients.run([*command, *words], self.environ, cwd=self.lab.home)
-        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == status, (
+            f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         assert "Traceback" not in done.stderr
         assert "entrepot itself failed" not in done.stderr
         return done.stdout + done.stderr
@@ -59,7 +70,9 @@ def test_four_kinds_of_environment_keep_every_file_and_the_disk_gets_back_what_i
     with clients.tmpfs(tmp_path / "disk") as disk, clients.tmpfs(tmp_path / "far") as far:
         shell = Shell(disk / "me")
         lab = shell.lab
-        linked, symbolic, copied, away, *unused = [lab.package(f"demo{n}", size=300_000) for n in range(7)]
+        linked, symbolic, copied, away, *unused = [
+            lab.package(f"demo{n}", size=300_000) for n in range(7)
+        ]
         prefixes = [
             lab.environment(lab.home / "linked", [linked], "hard", registered=False),
             lab.environment(lab.home / "symbolic", [symbolic], "symbolic"),
@@ -68,7 +81,10 @@ def test_four_kinds_of_environment_keep_every_file_and_the_disk_gets_back_what_i
         ]
         before = [contents(prefix) for prefix in prefixes]
         for wish, left in (
-            (["--unused"], {linked, symbolic, away}),  # nobody knows of the copies, and they need nothing
+            (
+                ["--unused"],
+                {linked, symbolic, away},
+            ),  # nobody knows of the copies, and they need nothing
             (["--to", "700kB"], {linked, symbolic}),
             (["--to", "0"], {symbolic}),
         ):
@@ -77,8 +93,12 @@ def test_four_kinds_of_environment_keep_every_file_and_the_disk_gets_back_what_i
             done = shell.asked("clean", *wish, "--force", "-y")
             gained = free(disk) - was
             assert abs(done["freed"] - gained) <= gained / 100, wish
-            assert abs(plan["freed"] - gained) <= max(gained / 100, 4096), wish  # urls.txt gets shorter, too
-            assert {path for path in (linked, symbolic, copied, away, *unused) if path.exists()} == left, wish
+            assert abs(plan["freed"] - gained) <= max(gained / 100, 4096), (
+                wish
+            )  # urls.txt gets shorter, too
+            assert {
+                path for path in (linked, symbolic, copied, away, *unused) if path.exists()
+            } == left, wish
             assert [contents(prefix) for prefix in prefixes] == before, wish
 
 
@@ -90,7 +110,12 @@ def test_a_cache_that_may_not_be_looked_into_is_named_by_every_verb(other_user):
         shell.lab.package("demo")
         os.chown(shell.lab.home, other_user.uid, other_user.gid)
         shell.lab.cache.chmod(0o700)
-        for words in (["status"], ["list"], ["clean", "-n"], ["remove", "demo", "-n", "--ignore-missing"]):
+        for words in (
+            ["status"],
+            ["list"],
+            ["clean", "-n"],
+            ["remove", "demo", "-n", "--ignore-missing"],
+        ):
             said = shell.run(*words, "--tool", "conda", status=3, user=other_user.uid)
             assert f"{shell.lab.cache}: Permission denied" in said
         told = shell.run("where", "conda", user=other_user.uid)

@@ -1,4 +1,7 @@
-"""conda's own package cache as a source: archives that it has are not fetched again, when their digest is known and right."""
+"""conda's own package cache as a source.
+
+Archives that it has are not fetched again, when their digest is known and right.
+"""
 
 import json
 import sys
@@ -49,13 +52,23 @@ def keep(folder: Path, *packages, channel="https://mirror.test/lab"):
 
 
 def warm(desk, *argv):
-    done = clients.run([sys.executable, "-m", "entrepot", "warm", *argv, "--json"], desk.environ, cwd=desk.project)
+    done = clients.run(
+        [sys.executable, "-m", "entrepot", "warm", *argv, "--json"], desk.environ, cwd=desk.project
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
 
 def install_offline(desk, folder="env"):
-    return desk.run(*clients.rattler(), LOCKS, "install", "list.txt", desk.root / "c", desk.root / folder, options=["--offline"])
+    return desk.run(
+        *clients.rattler(),
+        LOCKS,
+        "install",
+        "list.txt",
+        desk.root / "c",
+        desk.root / folder,
+        options=["--offline"],
+    )
 
 
 def test_with_a_full_conda_cache_and_an_empty_store_no_archive_is_fetched(desk, origin, channel):
@@ -69,7 +82,9 @@ def test_with_a_full_conda_cache_and_an_empty_store_no_archive_is_fetched(desk, 
     assert origin.count(r"\.(conda|tar\.bz2)$") == 0
     archives = [path for path in pkgs.rglob("*-h0_0.*") if path.is_file()]
     assert len(archives) == 3
-    assert {path.stat().st_nlink for path in archives} == {1}  # else conda clean would leave them alone for ever
+    assert {path.stat().st_nlink for path in archives} == {
+        1
+    }  # else conda clean would leave them alone for ever
     for path in archives:
         path.write_bytes(b"changed in place afterwards")
     origin.stop()
@@ -79,12 +94,22 @@ def test_with_a_full_conda_cache_and_an_empty_store_no_archive_is_fetched(desk, 
 
 
 @pytest.mark.parametrize("forms", ["shards", "json zst"])
-def test_a_client_that_solves_for_itself_is_served_out_of_condas_cache(desk, origin, channel, forms):
+def test_a_client_that_solves_for_itself_is_served_out_of_condas_cache(
+    desk, origin, channel, forms
+):
     """Here repodata or a shard tells the digest, and conda has the archives from another address."""
     channel.path, channel.forms = f"/{forms.partition(' ')[0]}", frozenset(forms.split())
     channel.publish()
     keep(desk.home / ".conda/pkgs", *channel.packages)
-    words = [*clients.rattler(), SOLVE, channel.url, desk.root / "c", desk.root / "env", "demo", "old"]
+    words = [
+        *clients.rattler(),
+        SOLVE,
+        channel.url,
+        desk.root / "c",
+        desk.root / "env",
+        "demo",
+        "old",
+    ]
     ran = desk.run(*words, options=["--host", "channel.test"])
     assert ran.status == 0, ran.said
     assert origin.count(r"\.(conda|tar\.bz2)$", status=200, method="GET") == 0, ran.said
@@ -108,7 +133,12 @@ def test_a_damaged_archive_and_another_channels_of_that_name_are_fetched(desk, o
 def test_without_a_digest_nothing_is_taken_by_its_name_not_even_offline(desk, origin, channel):
     """The name is no proof: two channels may give it to different archives."""
     keep(desk.home / ".conda/pkgs", *channel.packages, channel=channel.url)
-    desk.write({"list.txt": "@EXPLICIT\n" + "".join(f"{channel.package_url(p)}\n" for p in channel.packages)})
+    desk.write(
+        {
+            "list.txt": "@EXPLICIT\n"
+            + "".join(f"{channel.package_url(p)}\n" for p in channel.packages)
+        }
+    )
     ran = install_offline(desk)
     assert ran.status != 0
     assert "never seen" in ran.last_line

@@ -1,8 +1,11 @@
-"""entrepot beside a real conda. Runs where ENTREPOT_TEST_CONDA names a Python that runs conda, and nowhere else: no index has one.
+"""entrepot beside a real conda.
+
+Runs where ENTREPOT_TEST_CONDA names a Python that runs conda, and nowhere else: no index has one.
 
     ENTREPOT_TEST_CONDA=~/miniconda3/bin/python pytest tests/functional/test_conda_real.py
 
-Its root is never touched: each test has a root prefix of its own that borrows its packages. See ``tests/conda_answers.py``.
+Its root is never touched: each test has a root prefix of its own that borrows its packages. See
+``tests/conda_answers.py``.
 """
 
 from __future__ import annotations
@@ -31,7 +34,10 @@ from entrepot.tools.conda.tool import tool
 PYTHON = os.environ.get("ENTREPOT_TEST_CONDA", "")
 pytestmark = [
     pytest.mark.skipif(not PYTHON, reason="ENTREPOT_TEST_CONDA names no Python that runs conda"),
-    pytest.mark.skipif(any(folder.is_dir() for folder in RC_FOLDERS), reason="this machine has a condarc for everybody"),
+    pytest.mark.skipif(
+        any(folder.is_dir() for folder in RC_FOLDERS),
+        reason="this machine has a condarc for everybody",
+    ),
 ]
 SOURCE = str(clients.ROOT / "src")
 
@@ -55,11 +61,15 @@ class Real:
         )
         self.channel = Channel(origin)
         for number in range(4):
-            self.channel.add(f"demo{number}", size=300_000, extension=".conda" if number % 2 else ".tar.bz2")
+            self.channel.add(
+                f"demo{number}", size=300_000, extension=".conda" if number % 2 else ".tar.bz2"
+            )
         self.channel.publish()
 
     def conda(self, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = clients.run([self.root / "bin/conda", *words], self.environ | {"PYTHONPATH": ""}, cwd=self.home)
+        done = clients.run(
+            [self.root / "bin/conda", *words], self.environ | {"PYTHONPATH": ""}, cwd=self.home
+        )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
@@ -81,12 +91,16 @@ class Real:
         return self.home / name
 
     def pkgs_dirs(self) -> list[str]:
-        found: dict[str, list[str]] = json.loads(self.conda("config", "--show", "pkgs_dirs", "--json").stdout)
+        found: dict[str, list[str]] = json.loads(
+            self.conda("config", "--show", "pkgs_dirs", "--json").stdout
+        )
         return found["pkgs_dirs"]
 
     def entrepot(self, *words: str, statuses: tuple[int, ...] = (0,)) -> str:
         done = clients.run([sys.executable, "-m", "entrepot", *words], self.environ, cwd=self.home)
-        assert done.returncode in statuses, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode in statuses, (
+            f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done.stdout + done.stderr
 
     def places(self) -> list[dict[str, Any]]:
@@ -104,17 +118,30 @@ KEPT = "# of the lab\npkgs_dirs:  # where the disk is\n  - /a  #!bottom\n  - /b\
 
 def test_conda_reads_back_what_was_set_and_every_comment_stays(real):
     real.condarc.write_text(KEPT)
-    said = real.entrepot("config", "--tool", "conda", "set", "pkgs_dirs.prepend", f"{real.home}/new")
+    said = real.entrepot(
+        "config", "--tool", "conda", "set", "pkgs_dirs.prepend", f"{real.home}/new"
+    )
     assert f"conda says: {real.home}/new,/b,/d,/a" in said
     assert f"conda config --prepend pkgs_dirs {real.home}/new" in said
     real.entrepot("config", "--tool", "conda", "set", "pkgs_dirs.append", "/c")
     real.entrepot("config", "--tool", "conda", "set", "pkgs_dirs.remove", "/b")
     real.entrepot("config", "--tool", "conda", "set", "always_copy", "true")
     assert real.pkgs_dirs() == [f"{real.home}/new", "/d", "/c", "/a"]
-    assert json.loads(real.conda("config", "--show", "always_copy", "--json").stdout) == {"always_copy": True}
+    assert json.loads(real.conda("config", "--show", "always_copy", "--json").stdout) == {
+        "always_copy": True
+    }
     text = real.condarc.read_text()
     assert [
-        word for word in ("# of the lab", "# where the disk is", "#!bottom", "# slow", "# proxies", "# really") if word not in text
+        word
+        for word in (
+            "# of the lab",
+            "# where the disk is",
+            "#!bottom",
+            "# slow",
+            "# proxies",
+            "# really",
+        )
+        if word not in text
     ] == []
     for _ in range(4):
         real.entrepot("config", "--tool", "conda", "--undo")
@@ -124,7 +151,11 @@ def test_conda_reads_back_what_was_set_and_every_comment_stays(real):
 
 @pytest.mark.parametrize(
     ("broken", "line"),
-    [("x: 1\npkgs_dirs: /a  # big\n", 2), ("x: 1\npkgs_dirs:\n\t- /a\n", 3), ("x: 1\npkgs_dirs: [/a\nssl_verify: true\n", 3)],
+    [
+        ("x: 1\npkgs_dirs: /a  # big\n", 2),
+        ("x: 1\npkgs_dirs:\n\t- /a\n", 3),
+        ("x: 1\npkgs_dirs: [/a\nssl_verify: true\n", 3),
+    ],
     ids=["string", "tab", "bracket"],
 )
 def test_a_file_that_conda_cannot_read_is_named_with_its_line_and_mended(real, broken, line):
@@ -139,9 +170,13 @@ def test_a_file_that_conda_cannot_read_is_named_with_its_line_and_mended(real, b
 def test_conda_downloads_into_the_cache_that_is_marked(real, tmp_path):
     with clients.tmpfs(tmp_path / "locked") as locked:
         subprocess.run(["mount", "-o", "remount,ro", locked], check=True)
-        real.condarc.write_text(f"pkgs_dirs:\n  - {locked}/none\n  - {real.home}/b\n  - {real.home}/c\n")
+        real.condarc.write_text(
+            f"pkgs_dirs:\n  - {locked}/none\n  - {real.home}/b\n  - {real.home}/c\n"
+        )
         assert [place["path"] for place in real.places()] == real.pkgs_dirs()
-        (marked,) = [place["path"] for place in real.places() if place["label"].startswith("first writable")]
+        (marked,) = [
+            place["path"] for place in real.places() if place["label"].startswith("first writable")
+        ]
         real.create("env", "demo0")
         assert marked == f"{real.home}/b"
         assert Path(marked, "demo0-1.0-h0_0.tar.bz2").is_file()
@@ -164,7 +199,10 @@ def test_the_trap_of_a_cache_without_urls_txt_is_named_and_its_cure_cures(real):
 
 
 def test_clean_and_verify_in_a_loop_disturb_no_installation(real):
-    """conda fails by itself when two of it download one package (its own race on ``.partial``): the packages are there already."""
+    """conda fails by itself when two of it download one package (its own race on ``.partial``).
+
+    The packages are there already.
+    """
     kept = real.create("kept", "demo0", "demo1")
     shutil.rmtree(real.create("gone", "demo2", "demo3"))
     before = contents(kept)
@@ -177,7 +215,12 @@ def test_clean_and_verify_in_a_loop_disturb_no_installation(real):
     around = Surroundings(real.environ, real.home, real.home, euid=os.geteuid())
     later = tool(now=lambda: time.time() + LATER)  # nothing is fresh to it
     verbs = itertools.cycle(
-        (["clean", "--unused", "-y"], ["verify", "--repair"], ["clean", "--to", "0", "-y"], ["clean", "--all", "-y"])
+        (
+            ["clean", "--unused", "-y"],
+            ["verify", "--repair"],
+            ["clean", "--to", "0", "-y"],
+            ["clean", "--all", "-y"],
+        )
     )
     rounds = 0
     try:
@@ -193,7 +236,11 @@ def test_clean_and_verify_in_a_loop_disturb_no_installation(real):
     assert [each.returncode for each in running] == [0, 0, 0, 0], said
     assert rounds > 1
     assert contents(kept) == before
-    files = [real.home / f"env{number}/share/demo{name}/data.bin" for number in range(4) for name in range(4)]
+    files = [
+        real.home / f"env{number}/share/demo{name}/data.bin"
+        for number in range(4)
+        for name in range(4)
+    ]
     assert {file.stat().st_size for file in files} == {300_000}
 
 
@@ -211,21 +258,30 @@ def test_what_clean_removed_conda_fetches_again(real):
 
 
 def test_an_environment_file_is_solved_by_conda_and_creates_offline_afterwards(real, origin):
-    """conda's own caches hold one package already: it is fetched all the same, by the record beside it."""
+    """conda's own caches hold one package already.
+
+    It is fetched all the same, by the record beside it.
+    """
     real.environ["ENTREPOT_STORE"] = f"{real.home}/store"
     real.create("first", "demo0")
     kept = real.places()[0]["path"]
     real.condarc.write_text(f"pkgs_dirs: [{kept}]\n")
     file = real.home / "environment.yml"
-    file.write_text(f"channels: [{real.channel.url}, nodefaults]\ndependencies: [demo0, demo1=1.0, 'demo2>=1']\n")
+    file.write_text(
+        f"channels: [{real.channel.url}, nodefaults]\ndependencies: [demo0, demo1=1.0, 'demo2>=1']\n"
+    )
     origin.reset()
-    said = json.loads(real.entrepot("warm", "--env", str(file), "--json").partition("}\nconda solves")[0] + "}")
+    said = json.loads(
+        real.entrepot("warm", "--env", str(file), "--json").partition("}\nconda solves")[0] + "}"
+    )
     assert [(item["item"], item["status"]) for item in said["items"]] == [
         ("demo0-1.0-h0_0.tar.bz2", "ready"),
         ("demo1-1.0-h0_0.conda", "ready"),
         ("demo2-1.0-h0_0.tar.bz2", "ready"),
     ]
-    assert origin.count(r"demo\d-1\.0.*(bz2|conda)$", status=200) == 2  # the third came out of conda's cache
+    assert (
+        origin.count(r"demo\d-1\.0.*(bz2|conda)$", status=200) == 2
+    )  # the third came out of conda's cache
     assert sorted(path.name for path in Path(kept).glob("demo*-h0_0")) == ["demo0-1.0-h0_0"]
     origin.stop()
     real.condarc.unlink()
@@ -236,21 +292,33 @@ def test_an_environment_file_is_solved_by_conda_and_creates_offline_afterwards(r
     assert record["url"] == f"{real.channel.url}/noarch/demo1-1.0-h0_0.conda"
 
 
-def test_what_conda_lists_explicitly_is_taken_from_its_cache_and_creates_offline_afterwards(real, origin):
+def test_what_conda_lists_explicitly_is_taken_from_its_cache_and_creates_offline_afterwards(
+    real, origin
+):
     real.environ["ENTREPOT_STORE"] = f"{real.home}/store"
     real.create("first", "demo0", "demo1")
     real.create("other", "demo1", "demo2")
     used = json.loads(real.entrepot("list", "--used-by", "first", "--json"))
     assert sorted(entry["project"] for entry in used["entries"]) == ["demo0", "demo1"]
     listed = real.home / "list.txt"
-    listed.write_text(real.conda("list", "-p", real.home / "first", "--explicit", "--sha256").stdout)
+    listed.write_text(
+        real.conda("list", "-p", real.home / "first", "--explicit", "--sha256").stdout
+    )
     assert "@EXPLICIT" in listed.read_text()
     origin.reset()
     real.entrepot("warm", "-f", str(listed))
     assert origin.count() == 0
     origin.stop()
     shutil.rmtree(real.places()[0]["path"])
-    words = [f"{real.root}/bin/conda", "create", "-y", "-p", f"{real.home}/second", "--file", str(listed)]
+    words = [
+        f"{real.root}/bin/conda",
+        "create",
+        "-y",
+        "-p",
+        f"{real.home}/second",
+        "--file",
+        str(listed),
+    ]
     real.entrepot("run", "--offline", "--", *words)
     assert (real.home / "second/share/demo1/data.bin").stat().st_size == 300_000
 
@@ -258,7 +326,10 @@ def test_what_conda_lists_explicitly_is_taken_from_its_cache_and_creates_offline
 def test_after_every_kind_of_damage_and_its_repair_conda_installs_every_package(real, origin):
     """Between the two conda installs wrong bytes without a word, or stops (the words are told by conda's own safety checks)."""
     names = [f"much{number}" for number in range(len(DAMAGE))]
-    packages = [real.channel.add(name, size=20_000, extension=".conda" if i % 2 else ".tar.bz2") for i, name in enumerate(names)]
+    packages = [
+        real.channel.add(name, size=20_000, extension=".conda" if i % 2 else ".tar.bz2")
+        for i, name in enumerate(names)
+    ]
     real.channel.publish()
     first = real.create("first", *names)
     right = {name: (first / f"share/{name}/data.bin").read_bytes() for name in names}

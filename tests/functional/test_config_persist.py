@@ -1,4 +1,7 @@
-"""`--persist` and `--undo` through the command, tool by tool: what is printed, what is changed and what comes back."""
+"""`--persist` and `--undo` through the command, tool by tool.
+
+What is printed, what is changed and what comes back.
+"""
 
 import json
 import os
@@ -12,11 +15,36 @@ import clients
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
 
 TOOLS = {
-    "pip": (".config/pip/pip.conf", "[global]\ntimeout = 60 \n", "cache-dir", "export PIP_CACHE_DIR=/c"),
-    "conda": (".condarc", "# mine\nalways_copy: false # why\n", "pkgs_dirs", "export CONDA_PKGS_DIRS=/c"),
-    "mamba": (".mambarc", "# mine\nalways_copy: false # why\n", "pkgs_dirs", "export CONDA_PKGS_DIRS=/c"),
-    "uv": (".config/uv/uv.toml", "# mine\noffline = true # why\n", "cache-dir", "export UV_CACHE_DIR=/c"),
-    "entrepot": (".config/entrepot/config.toml", '# mine\ntimeout = "9s" # why\n', "store", "export ENTREPOT_STORE=/c"),
+    "pip": (
+        ".config/pip/pip.conf",
+        "[global]\ntimeout = 60 \n",
+        "cache-dir",
+        "export PIP_CACHE_DIR=/c",
+    ),
+    "conda": (
+        ".condarc",
+        "# mine\nalways_copy: false # why\n",
+        "pkgs_dirs",
+        "export CONDA_PKGS_DIRS=/c",
+    ),
+    "mamba": (
+        ".mambarc",
+        "# mine\nalways_copy: false # why\n",
+        "pkgs_dirs",
+        "export CONDA_PKGS_DIRS=/c",
+    ),
+    "uv": (
+        ".config/uv/uv.toml",
+        "# mine\noffline = true # why\n",
+        "cache-dir",
+        "export UV_CACHE_DIR=/c",
+    ),
+    "entrepot": (
+        ".config/entrepot/config.toml",
+        '# mine\ntimeout = "9s" # why\n',
+        "store",
+        "export ENTREPOT_STORE=/c",
+    ),
 }
 
 
@@ -26,7 +54,9 @@ def test_a_file_comes_back_and_for_a_variable_the_line_is_printed(tmp_path, tool
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
-    environ = clients.clean_environment(tmp_path, isolated=False, SHELL="/bin/bash", PYTHONPATH=str(clients.ROOT / "src"))
+    environ = clients.clean_environment(
+        tmp_path, isolated=False, SHELL="/bin/bash", PYTHONPATH=str(clients.ROOT / "src")
+    )
     command = [sys.executable, "-m", "entrepot", "config", "--tool", tool]
 
     def said(*words: str, status: int = 0) -> str:
@@ -48,7 +78,9 @@ def test_a_file_comes_back_and_for_a_variable_the_line_is_printed(tmp_path, tool
 def test_a_token_is_shown_nowhere_but_in_the_file(tmp_path):
     file = tmp_path / ".condarc"
     file.write_text("anaconda_token: s3cret\nalways_copy: true\n")
-    environ = clients.clean_environment(tmp_path, isolated=False, PYTHONPATH=str(clients.ROOT / "src"))
+    environ = clients.clean_environment(
+        tmp_path, isolated=False, PYTHONPATH=str(clients.ROOT / "src")
+    )
     command = [sys.executable, "-m", "entrepot", "config", "--tool", "conda"]
     for words in (["unset", "anaconda_token", "--json"], ["--undo"]):
         done = clients.run([*command, *words], environ, cwd=tmp_path)

@@ -1,4 +1,7 @@
-"""kill -9 at random instants, in a short form; bench/kill9.py and bench/powercut.py are the long ones."""
+"""kill -9 at random instants, in a short form.
+
+Bench/kill9.py and bench/powercut.py are the long ones.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from crash_world import (
     power_cut,
     when_begun,
 )
-from entrepot.stores import layout
+from entrepot.store import layout
 from power_model import PowerWorld, cuts
 
 
@@ -62,8 +65,13 @@ def test_after_a_power_cut_the_store_gives_right_bytes_or_none(world):
             check_after_power_cut(world)
 
 
-def test_whichever_directory_entries_and_contents_a_power_cut_loses_nothing_wrong_is_given(tmp_path, monkeypatch):
-    """Each unsynced name and content for itself, so renames are kept and lost in both orders; bench/powercut.py does some hundred."""
+def test_whichever_directory_entries_and_contents_a_power_cut_loses_nothing_wrong_is_given(
+    tmp_path, monkeypatch
+):
+    """Each unsynced name and content for itself, so renames are kept and lost in both orders.
+
+    Bench/powercut.py does some hundred.
+    """
     world = PowerWorld(tmp_path, lambda name: monkeypatch.setattr(layout, "boot_id", lambda: name))
     count, given = cuts(world, random.Random(2), 60)
     assert (count, given > 20) == (60, True)

@@ -1,4 +1,7 @@
-"""Many clients at once for one cold file: one upstream transfer, every body right. The figures are in bench/crowds.py."""
+"""Many clients at once for one cold file: one upstream transfer, every body right.
+
+The figures are in bench/crowds.py.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from clients import wait_until
 from crash_world import CrashWorld
 from crowd_world import CrowdWorld
 from entrepot.digests import sha256_of
-from entrepot.heads import body_key
-from entrepot.stores.directory import DirectoryStore
+from entrepot.store.directory import DirectoryStore
+from entrepot.stored import body_key
 from stopwatch import crowding
 
 MB = 1_000_000
@@ -29,7 +32,9 @@ def test_fifty_clients_of_one_run_share_one_transfer(world):
     rows = result["rows"]
     assert [row["right"] for row in rows] == [True] * 50
     assert len(world.fetches()) == 1
-    assert statistics.median(row["first"] for row in rows) < 0.5 * max(row["total"] for row in rows), "it streams"
+    assert statistics.median(row["first"] for row in rows) < 0.5 * max(
+        row["total"] for row in rows
+    ), "it streams"
     assert (result["peak_kb"] or 0) < 60_000
 
 
@@ -41,7 +46,9 @@ def test_ten_runs_share_one_transfer(world):
     assert world.bodies() == 1
 
 
-def test_when_the_leading_run_is_killed_another_resumes_and_no_client_of_the_others_notices(world, origin):
+def test_when_the_leading_run_is_killed_another_resumes_and_no_client_of_the_others_notices(
+    world, origin
+):
     origin.fault(r"big-.*whl$", "stall")  # half-way, until its client is gone
     leader, *others = parties = [world.start(2, waits=n > 0) for n in range(6)]
     leader.comes_to("flowing")
@@ -84,15 +91,23 @@ def test_no_client_gets_a_complete_file_of_a_wrong_digest_and_none_is_kept(world
     assert len(rows) == 20
     assert not any(row["status"] == 200 and row["complete"] for row in rows)
     assert world.bodies() == 0
-    # the second try of a run whose clients have gone is broken off: a beginning may stay, to be hashed when it is resumed
-    assert [part for part in (world.store / "flights").glob("*.part") if part.stat().st_size >= SIZE] == []
+    # the second try of a run whose clients have gone is broken off: a beginning may stay, to be
+    # hashed when it is resumed
+    assert [
+        part for part in (world.store / "flights").glob("*.part") if part.stat().st_size >= SIZE
+    ] == []
 
 
 def test_four_runs_that_store_more_than_fits_keep_the_cap_and_disturb_no_reader(tmp_path, origin):
     """What lies in the store is at no moment more than the cap and what lands while room is being made."""
     cap, size, files = 3 * MB, 300_000, 8
-    origin.link.rate = 1.5 * MB / crowding()  # however busy the processors are, room is made faster than it fills
-    worlds = [CrashWorld(tmp_path, origin, sizes=[size] * files, name=name) for name in ("p", "q", "r", "s")]
+    origin.link.rate = (
+        1.5 * MB / crowding()
+    )  # however busy the processors are, room is made faster than it fills
+    worlds = [
+        CrashWorld(tmp_path, origin, sizes=[size] * files, name=name)
+        for name in ("p", "q", "r", "s")
+    ]
     store = worlds[0].store
     DirectoryStore(store, cap=cap).close()
     for world in worlds:
@@ -104,7 +119,11 @@ def test_four_runs_that_store_more_than_fits_keep_the_cap_and_disturb_no_reader(
         metas = list(reader.list("bodies"))
         most = max(most, sum(meta.disk for meta in metas))
         for meta in metas[:3]:  # a few bodies are always being read, from their start to their end
-            if len(readers) < 3 and meta.key not in readers and (blob := reader.open(meta.key)) is not None:
+            if (
+                len(readers) < 3
+                and meta.key not in readers
+                and (blob := reader.open(meta.key)) is not None
+            ):
                 readers[meta.key] = (blob, meta.key)
         if len(readers) == 3:
             for blob, key in readers.values():

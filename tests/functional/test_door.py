@@ -1,4 +1,7 @@
-"""The door with real clients, and whole runs as processes: trust, memory, the end, what is left behind."""
+"""The door with real clients, and whole runs as processes.
+
+Trust, memory, the end, what is left behind.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ from entrepot.testing.origin import Origin
 LONG = f"{'a' * 60}.{'b' * 20}.test"
 HOSTS = ["index.test", "127.0.0.9", "[::1]:8443", LONG]
 URLLIB = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
-NOISE = re.compile(r"Traceback|Task was destroyed|never retrieved|Exception ignored|Fatal error|ResourceWarning")
+NOISE = re.compile(
+    r"Traceback|Task was destroyed|never retrieved|Exception ignored|Fatal error|ResourceWarning"
+)
 
 
 def interpreter(first, last):
@@ -64,7 +69,11 @@ def test_real_clients_trust_every_kind_of_host(client, host, tmp_path):
                 "HOME": str(tmp_path),
             }
             process = await asyncio.create_subprocess_exec(
-                *command, f"https://{host}/a?b=1", env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                *command,
+                f"https://{host}/a?b=1",
+                env=environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
             out, err = await asyncio.wait_for(process.communicate(), 40)
             return out.decode().strip(), err.decode(), world.doorman
@@ -159,11 +168,18 @@ run(work())
 """
 
 
-@pytest.mark.parametrize("way", ["upload", "upload-tls", "download", "download-tls", "tunnel-up", "tunnel-down"])
+@pytest.mark.parametrize(
+    "way", ["upload", "upload-tls", "download", "download-tls", "tunnel-up", "tunnel-down"]
+)
 def test_200_megabytes_leave_the_memory_where_it_was(way):
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY, way], env=environ, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", MEMORY, way],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 24, "MB more than before"
@@ -188,11 +204,19 @@ def running(tmp_path, environment):
 def carry_out(running, *command, options=(), **more):
     words, environ, _ = running
     return subprocess.run(
-        [*words, *options, "--", *command], env=environ, capture_output=True, text=True, timeout=60, check=False, **more
+        [*words, *options, "--", *command],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **more,
     )
 
 
-@pytest.mark.parametrize(("command", "status"), [("exit 7", 7), ("kill -TERM $$", 143), ("exit 0", 0)])
+@pytest.mark.parametrize(
+    ("command", "status"), [("exit 7", 7), ("kill -TERM $$", 143), ("exit 0", 0)]
+)
 def test_a_run_ends_as_its_command_does_and_leaves_nothing_behind(running, command, status):
     done = carry_out(running, "sh", "-c", command)
     assert done.returncode == status
@@ -235,7 +259,12 @@ def test_ctrl_c_ends_the_command_and_leaves_nothing_behind(running):
 
 def test_what_a_killed_run_left_goes_with_the_next(running):
     words, environ, runtime = running
-    process = subprocess.Popen([*words, "--", "sh", "-c", "echo $$; exec sleep 30"], env=environ, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*words, "--", "sh", "-c", "echo $$; exec sleep 30"],
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     child = int(process.stdout.readline())
     process.kill()
     process.wait()
@@ -247,7 +276,10 @@ def test_what_a_killed_run_left_goes_with_the_next(running):
 
 
 def test_the_end_is_quick_and_quiet_though_tunnels_are_open(running):
-    """A grandchild that outlives the command keeps its connections: they are closed, not waited for."""
+    """A grandchild that outlives the command keeps its connections.
+
+    They are closed, not waited for.
+    """
     code = (
         "import os, socket, sys, time, urllib.parse\n"
         "address = urllib.parse.urlsplit(os.environ['HTTPS_PROXY'])\n"
@@ -268,7 +300,9 @@ def test_the_end_is_quick_and_quiet_though_tunnels_are_open(running):
     ended = time.time()
     assert done.returncode == 3, done.stderr
     assert not NOISE.search(done.stderr), done.stderr
-    assert ended - float(done.stdout) < 3  # development mode, the tidying of the store included, on a busy machine
+    assert (
+        ended - float(done.stdout) < 3
+    )  # development mode, the tidying of the store included, on a busy machine
 
 
 def test_a_client_without_trust_is_named_in_the_last_line(running):
@@ -316,20 +350,31 @@ def _fetch_twice(running, origin_tls):
         assert not NOISE.search(done.stderr), done.stderr
     assert "<a " in done.stdout
     found = json.loads(report.read_text())
-    assert (found["requests"], found["hits"] + found["revalidated"], found["uncached_hosts"]) == (1, 1, {})
+    assert (found["requests"], found["hits"] + found["revalidated"], found["uncached_hosts"]) == (
+        1,
+        1,
+        {},
+    )
 
 
 def test_the_command_is_started_before_a_server_is_loaded(running):
     """0.3 s from one start to the other are kept by what is not imported (bench/run_startup.py measures them)."""
     code = (
         "import sys\n"
-        "late = {'asyncio', 'uvloop', 'httptools', 'cryptography.x509', 'entrepot.app.serve', 'entrepot.server.door'}\n"
+        "late = {'asyncio', 'uvloop', 'httptools', 'cryptography.x509', 'entrepot.serving.service', 'entrepot.server.proxy'}\n"
         "def hook(event, args):\n"
         "    if event == 'subprocess.Popen': print(sorted(late & set(sys.modules)), file=sys.stderr)\n"
         "sys.addaudithook(hook)\n"
         "from entrepot.cli.main import main\n"
         "sys.exit(main(['run', '--', 'true']))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=running[1], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=running[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[0] == "[]"

@@ -1,4 +1,7 @@
-"""The table of docs/explanation/failures.md, row by row: real clients through ``entrepot run`` against an origin that fails."""
+"""The table of docs/explanation/failures.md, row by row.
+
+Real clients through ``entrepot run`` against an origin that fails.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +36,28 @@ class Scene:
         self.files = {}
         for row in ROWS:
             file = self.files[row.name] = origin.add_project(row.name, size=row.size)[0]
-            match = f"^/simple/{row.name}/$" if row.kind == "wronghash" else f"/{re.escape(file.filename)}$"
+            match = (
+                f"^/simple/{row.name}/$"
+                if row.kind == "wronghash"
+                else f"/{re.escape(file.filename)}$"
+            )
             origin.fault(match, row.kind, row.times, at=row.at, value=row.value)
 
     def run(self, script: str, **extra: str):
         """Carry out a shell script through the cache."""
-        tls = {"SSL_CERT_FILE": str(self.origin.ca_file), "ENTREPOT_RESOLVE": self.origin.resolve} if self.origin.tls else {}
+        tls = (
+            {"SSL_CERT_FILE": str(self.origin.ca_file), "ENTREPOT_RESOLVE": self.origin.resolve}
+            if self.origin.tls
+            else {}
+        )
         source = os.pathsep.join(p for p in sys.path if p.endswith("src"))
         settings = {"ENTREPOT_TIMEOUT": f"{TIMEOUT_S}s", "PYTHONPATH": source, **tls, **extra}
-        options = ["--store", self.home / "store", "--host", self.origin.name or self.origin.address]
+        options = [
+            "--store",
+            self.home / "store",
+            "--host",
+            self.origin.name or self.origin.address,
+        ]
         run = [sys.executable, "-m", "entrepot", "run", *options, "--", "sh", "-c", script]
         return clients.run(run, clients.clean_environment(self.home, **settings), timeout_s=250)
 
@@ -49,13 +65,18 @@ class Scene:
         return self.origin.count(f"/{re.escape(self.files[row.name].filename)}$")
 
     def wrong_bodies(self) -> list[str]:
-        """Bodies of wheels' size that are no file's, or lie under another name than their own; everything readable is right."""
+        """Bodies of wheels' size that are no file's, or lie under another name than their own.
+
+        Everything readable is right.
+        """
         sizes = {file.content.size for file in self.files.values()}
         right = {file.content.sha256 for file in self.files.values()}
         wrong = []
         for path in (self.home / "store" / "bodies" / "sha256").glob("*/*"):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            if digest != path.parent.name + path.name or (path.stat().st_size in sizes and digest not in right):
+            if digest != path.parent.name + path.name or (
+                path.stat().st_size in sizes and digest not in right
+            ):
                 wrong.append(path.name)
         return wrong
 
@@ -90,10 +111,16 @@ def test_one_client_the_store_and_upstream_see_what_the_table_says(scheme, tmp_p
         scene = Scene(origin, tmp_path)
         ask_once_for_each(scene)
         seen = {row: read(scene.out / row.name) for row in ROWS}
-        assert [row.name for row in ROWS if ending(seen[row], scene.files[row.name].content) != row.sees] == []
-        assert [row.name for row in ROWS if row.sees in {REFUSED, LATE} and not tells_why(seen[row])] == []
+        assert [
+            row.name for row in ROWS if ending(seen[row], scene.files[row.name].content) != row.sees
+        ] == []
+        assert [
+            row.name for row in ROWS if row.sees in {REFUSED, LATE} and not tells_why(seen[row])
+        ] == []
         assert [row.name for row in ROWS if scene.has(row) is not (row.stored == WHOLE)] == []
-        assert {row.name: scene.requests(row) for row in ROWS} == {row.name: row.requests for row in ROWS}
+        assert {row.name: scene.requests(row) for row in ROWS} == {
+            row.name: row.requests for row in ROWS
+        }
         assert scene.wrong_bodies() == []
 
 
@@ -105,7 +132,17 @@ def ask_once_for_each(scene: Scene) -> None:
     lines = [words(*curl, "-sS", "-H", f"Accept: {JSON}", *pages)]
     for row in ROWS:
         to = scene.out / row.name
-        asked = words(*curl, "-s", "-D", f"{to}.head", "-o", f"{to}.body", "-w", show, origin.url(scene.files[row.name]))
+        asked = words(
+            *curl,
+            "-s",
+            "-D",
+            f"{to}.head",
+            "-o",
+            f"{to}.body",
+            "-w",
+            show,
+            origin.url(scene.files[row.name]),
+        )
         lines.append(f"{asked} > {shlex.quote(f'{to}.said')} &")
     done = scene.run("\n".join([*lines, "wait"]))
     assert done.returncode == 0, done.stderr
@@ -114,13 +151,22 @@ def ask_once_for_each(scene: Scene) -> None:
 def read(to: Path) -> Seen:
     status, code = Path(f"{to}.said").read_text().split()
     body, head = Path(f"{to}.body"), Path(f"{to}.head")
-    heads = head.read_text().split("\n\n") if head.exists() else [""]  # before it that of CONNECT, when there was one
-    return Seen(int(status), int(code), body.read_bytes() if body.exists() else b"", next(h for h in reversed(heads) if h.strip()))
+    heads = (
+        head.read_text().split("\n\n") if head.exists() else [""]
+    )  # before it that of CONNECT, when there was one
+    return Seen(
+        int(status),
+        int(code),
+        body.read_bytes() if body.exists() else b"",
+        next(h for h in reversed(heads) if h.strip()),
+    )
 
 
 def ending(seen: Seen, file: Content) -> str:
     """What curl saw, in the table's words; all that can be told when it is none of them."""
-    if (seen.status, seen.exit) == (200, 0) and hashlib.sha256(seen.content).hexdigest() == file.sha256:
+    if (seen.status, seen.exit) == (200, 0) and hashlib.sha256(
+        seen.content
+    ).hexdigest() == file.sha256:
         return WHOLE
     if seen.exit != 0 and len(seen.content) < file.size:
         return CUT
@@ -136,8 +182,22 @@ def tells_why(seen: Seen) -> bool:
 
 # Tools that ask again by themselves
 
-TOOLS = [("pip", "22.0.4", "http"), ("pip", "25.3", "https"), ("pip", "26.3", "https"), ("uv", "", "https")]
-FEW = {"wrong-hash", "short-once", "flip-once", "flip-always-small", "cut-once", "reset-once", "status-once", "status-five"}
+TOOLS = [
+    ("pip", "22.0.4", "http"),
+    ("pip", "25.3", "https"),
+    ("pip", "26.3", "https"),
+    ("uv", "", "https"),
+]
+FEW = {
+    "wrong-hash",
+    "short-once",
+    "flip-once",
+    "flip-always-small",
+    "cut-once",
+    "reset-once",
+    "status-once",
+    "status-five",
+}
 """The rows that older pips are tried on: to start them all takes its time."""
 
 
@@ -157,17 +217,29 @@ def test_a_tool_fares_as_the_table_says_and_leaves_nothing_wrong_in_the_store(to
         scene = Scene(origin, tmp_path)
         install_each(scene, tool, rows)
         works = {row: (scene.out / f"{row.name}.status").read_text().strip() == "0" for row in rows}
-        told = [row for row in rows if row.tools != EITHER and (row.tools, *tool[:2]) != (SIZED, "pip", "22.0.4")]
+        told = [
+            row
+            for row in rows
+            if row.tools != EITHER and (row.tools, *tool[:2]) != (SIZED, "pip", "22.0.4")
+        ]
         surprises = [row.name for row in told if works[row] is not (row.tools in {"works", SIZED})]
         assert surprises == [], [(scene.out / f"{name}.err").read_text() for name in surprises]
-        assert [path.name for row in rows for path in (scene.out / row.name).glob("*.whl") if not is_right(path, scene, row)] == []
+        assert [
+            path.name
+            for row in rows
+            for path in (scene.out / row.name).glob("*.whl")
+            if not is_right(path, scene, row)
+        ] == []
         assert scene.wrong_bodies() == []
         assert len([row for row in rows if works[row]]) >= 4
         assert [row.name for row in rows if works[row] and not scene.has(row)] == []
 
 
 def install_each(scene: Scene, tool: tuple[str, str, str], rows: list[Row]) -> None:
-    """Every row's project is installed, all at the same time; each one's exit status lies beside it."""
+    """Every row's project is installed, all at the same time.
+
+    Each one's exit status lies beside it.
+    """
     name, version, _ = tool
     index = scene.origin.index_url
     if name == "pip":
@@ -175,13 +247,27 @@ def install_each(scene: Scene, tool: tuple[str, str, str], rows: list[Row]) -> N
         command = [*clients.pip(version), "download", *quiet, "-i", index, "-d"]
     else:
         quiet = ["--quiet", "--no-cache", "--no-deps"]
-        command = [*clients.uv(), "pip", "install", *quiet, "--default-index", index, "--python", sys.executable, "--target"]
+        command = [
+            *clients.uv(),
+            "pip",
+            "install",
+            *quiet,
+            "--default-index",
+            index,
+            "--python",
+            sys.executable,
+            "--target",
+        ]
     lines = []
     for row in rows:
         to = scene.out / row.name
         asked = words(*command, to, row.name)
-        lines.append(f"({asked}; echo $? > {shlex.quote(f'{to}.status')}) 2> {shlex.quote(f'{to}.err')} &")
-    done = scene.run("\n".join([*lines, "wait"]), UV_HTTP_RETRIES="2", PIP_RETRIES="1", PIP_RESUME_RETRIES="1")
+        lines.append(
+            f"({asked}; echo $? > {shlex.quote(f'{to}.status')}) 2> {shlex.quote(f'{to}.err')} &"
+        )
+    done = scene.run(
+        "\n".join([*lines, "wait"]), UV_HTTP_RETRIES="2", PIP_RETRIES="1", PIP_RESUME_RETRIES="1"
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -1,4 +1,7 @@
-"""Stores that fail, fill up, cannot be written, have no locks, or whose clock jumps: the command is served all the same."""
+"""Stores that fail, fill up, cannot be written, have no locks, or whose clock jumps.
+
+The command is served all the same.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,8 @@ if os.environ.get("CLOCK"):
     before, after, jump = map(float, os.environ["CLOCK"].split(","))
     time.time = lambda: real() + (before if time.monotonic() - start < jump else after)
 """
-"""Put under Python's start as `sitecustomize`: what a disk, a network's file system or a clock does to this process alone."""
+"""Put under Python's start as `sitecustomize`: what a disk, a network's file system or a clock does
+to this process alone."""
 DAY = 86_400
 
 
@@ -57,10 +61,24 @@ class FailingWorld(CrashWorld):
         odd = self.directory / "odd"
         odd.mkdir(exist_ok=True)
         (odd / "sitecustomize.py").write_text(FAILING)
-        command = [sys.executable, "-m", "entrepot", "--store", str(self.store), "run", "--host", self.origin.address, "--"]
+        command = [
+            sys.executable,
+            "-m",
+            "entrepot",
+            "--store",
+            str(self.store),
+            "run",
+            "--host",
+            self.origin.address,
+            "--",
+        ]
         done = subprocess.run(
             [*command, sys.executable, str(self.script), str(self.plan)],
-            env={**self.environ(), "PYTHONPATH": f"{odd}{os.pathsep}{self.environ()['PYTHONPATH']}", **environ},
+            env={
+                **self.environ(),
+                "PYTHONPATH": f"{odd}{os.pathsep}{self.environ()['PYTHONPATH']}",
+                **environ,
+            },
             capture_output=True,
             text=True,
             timeout=100,
@@ -80,11 +98,18 @@ def world(tmp_path, origin):
 
 @pytest.mark.parametrize(
     ("first", "code"),
-    [(first, errno.ENOSPC) for first in (0, 3, 7, 14, 40)] + [(7, errno.EDQUOT), (0, errno.EIO), (30, errno.EIO)],
-    ids=lambda value: errno.errorcode[value] if value in {errno.ENOSPC, errno.EDQUOT, errno.EIO} else str(value),
+    [(first, errno.ENOSPC) for first in (0, 3, 7, 14, 40)]
+    + [(7, errno.EDQUOT), (0, errno.EIO), (30, errno.EIO)],
+    ids=lambda value: (
+        errno.errorcode[value] if value in {errno.ENOSPC, errno.EDQUOT, errno.EIO} else str(value)
+    ),
 )
-def test_whichever_write_of_the_store_is_the_first_to_fail_the_command_is_served(world, first, code):
-    status, last = world.run(FAIL_STORE=str(world.store), FAIL_FROM=str(first), FAIL_ERRNO=str(code))
+def test_whichever_write_of_the_store_is_the_first_to_fail_the_command_is_served(
+    world, first, code
+):
+    status, last = world.run(
+        FAIL_STORE=str(world.store), FAIL_FROM=str(first), FAIL_ERRNO=str(code)
+    )
     assert status == 0, last
     assert "the store failed" in last or "nothing is kept" in last, last
     assert os.strerror(code) in last
@@ -110,7 +135,9 @@ class TestMounts:
             if size != "4k":
                 world.check_store()
 
-    def test_a_store_on_a_full_disk_can_be_cleaned_with_what_a_broken_download_left(self, world, tmp_path):
+    def test_a_store_on_a_full_disk_can_be_cleaned_with_what_a_broken_download_left(
+        self, world, tmp_path
+    ):
         with tmpfs(tmp_path / "disk", "64m") as disk:
             world.store = disk / "store"
             world.installs()
@@ -123,14 +150,25 @@ class TestMounts:
             cleaning = world.entrepot("clean", "--tool", "entrepot", "--all", "--force", "-y")
             said, _ = cleaning.communicate(timeout=60)
             assert cleaning.returncode == 0, said
-            left = [path for name in ("heads", "bodies", "flights") for path in (world.store / name).rglob("*") if path.is_file()]
+            left = [
+                path
+                for name in ("heads", "bodies", "flights")
+                for path in (world.store / name).rglob("*")
+                if path.is_file()
+            ]
             assert not left
             assert os.statvfs(disk).f_bavail > 0
             world.check_store()
-            listed, _ = world.entrepot("list", "--tool", "entrepot", "--json").communicate(timeout=60)
-            assert json.loads(listed)["entries"] == [], "the catalogue could not be written, at first"
+            listed, _ = world.entrepot("list", "--tool", "entrepot", "--json").communicate(
+                timeout=60
+            )
+            assert json.loads(listed)["entries"] == [], (
+                "the catalogue could not be written, at first"
+            )
 
-    def test_a_store_that_may_only_be_read_gives_what_it_has_and_the_rest_comes_from_upstream(self, world, tmp_path):
+    def test_a_store_that_may_only_be_read_gives_what_it_has_and_the_rest_comes_from_upstream(
+        self, world, tmp_path
+    ):
         with tmpfs(tmp_path / "disk", "64m") as disk:
             world.store = disk / "store"
             world.installs()
@@ -139,16 +177,22 @@ class TestMounts:
             status, last = world.run()
             assert (status, world.files_fetched()) == (0, before), last
             extra = world.origin.add_project("extra", size=300_000)[0]
-            world.plan.write_text(f'[["{world.origin.index_url}extra/", "{world.origin.url(extra)}", "{extra.content.sha256}"]]')
+            world.plan.write_text(
+                f'[["{world.origin.index_url}extra/", "{world.origin.url(extra)}", "{extra.content.sha256}"]]'
+            )
             status, last = world.run()
             assert (status, world.files_fetched()) == (0, before + 1), last
             assert "Read-only" in last
             assert last.count("the store failed") == 1
             world.check_store()
-            plan, _ = world.entrepot("clean", "--tool", "entrepot", "--all", "-n").communicate(timeout=60)
+            plan, _ = world.entrepot("clean", "--tool", "entrepot", "--all", "-n").communicate(
+                timeout=60
+            )
             assert plan.splitlines()[0] == "Would keep"
             assert "the file system is read-only" in plan
-            shown, _ = world.entrepot("status", "--tool", "entrepot", "--json").communicate(timeout=60)
+            shown, _ = world.entrepot("status", "--tool", "entrepot", "--json").communicate(
+                timeout=60
+            )
             assert json.loads(shown)["caches"][0]["freeable"] == 0
 
     def test_a_place_that_may_not_be_written_needs_no_store(self, world, tmp_path):
@@ -206,7 +250,11 @@ def test_two_runs_without_locks_do_not_mix_their_downloads(world):
     world.check_store()
 
 
-@pytest.mark.parametrize("clock", [f"{DAY},0,1e9", f"0,-{DAY},0.6", f"{DAY},0,0.6"], ids=["ahead", "back", "ahead then right"])
+@pytest.mark.parametrize(
+    "clock",
+    [f"{DAY},0,1e9", f"0,-{DAY},0.6", f"{DAY},0,0.6"],
+    ids=["ahead", "back", "ahead then right"],
+)
 def test_a_clock_that_jumps_a_day_back_disturbs_nobody(world, clock):
     """The first run is a day ahead, or jumps while it downloads; the second has the right time."""
     world.origin.link.rate = 8_000_000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.ports.guide import Command
+from entrepot.ports.client_setup import Command
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.common import common_environment
 from entrepot.tools.registry import guides
@@ -23,7 +23,9 @@ PIP = f"{os.environ.get('ENTREPOT_TEST_PYTHON', sys.executable)} -m pip"
 DEAD = "http://127.0.0.1:9"
 """A proxy where nothing listens."""
 INDEX = "https://index.test/simple"
-pytestmark = pytest.mark.skipif(SYSTEM_ROOTS is None, reason="no bundle of system roots to merge with")
+pytestmark = pytest.mark.skipif(
+    SYSTEM_ROOTS is None, reason="no bundle of system roots to merge with"
+)
 
 
 @pytest.fixture
@@ -39,7 +41,9 @@ def door(tmp_path):
 def world(tmp_path):
     world = World.under(tmp_path)
     world.environ = {
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "/usr/bin:/bin")]),
+        "PATH": os.pathsep.join(
+            [str(Path(sys.executable).parent), os.environ.get("PATH", "/usr/bin:/bin")]
+        ),
         "HOME": str(world.home),
         "XDG_CONFIG_DIRS": "/nowhere",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -61,21 +65,32 @@ def run(world, door, command, *, loopback_open=False):
         argv = answer.argv or argv
     environ = {**world.environ, **changes}
     environ = {name: value for name, value in environ.items() if value is not None}
-    done = subprocess.run(argv, cwd=world.project, env=environ, capture_output=True, text=True, timeout=120, check=False)
-    return [sentence for answer in answers for sentence in answer.warnings], done.stdout + done.stderr
+    done = subprocess.run(
+        argv,
+        cwd=world.project,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return [
+        sentence for answer in answers for sentence in answer.warnings
+    ], done.stdout + done.stderr
 
 
 def needs(program):
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
 
 
-UV = next((str(path) for path in [Path(sys.executable).parent / "uv"] if path.exists()), shutil.which("uv"))
+UV = next(
+    (str(path) for path in [Path(sys.executable).parent / "uv"] if path.exists()),
+    shutil.which("uv"),
+)
 needs_uv = pytest.mark.skipif(UV is None, reason="uv is not installed")
 UV_COMMAND = f"{UV} pip compile --no-cache --index-url {INDEX} in.txt"
 PIP_COMMAND = f"{PIP} download --no-cache-dir --no-deps -i {INDEX} nosuchthing"
-URLLIB = (
-    "import urllib.request as u\ntry:\n    u.urlopen('https://index.test/simple/nosuchthing/')\nexcept u.HTTPError:\n    pass\n"
-)
+URLLIB = "import urllib.request as u\ntry:\n    u.urlopen('https://index.test/simple/nosuchthing/')\nexcept u.HTTPError:\n    pass\n"
 REQUESTS = "import requests\nrequests.get('https://index.test/simple/nosuchthing/')\n"
 PDM_PROJECT = f"""[project]
 name = "x"
@@ -86,7 +101,9 @@ dependencies = ["nosuchthing"]
 name = "own"
 url = "{INDEX}"
 """
-needs_requests = pytest.mark.skipif(importlib.util.find_spec("requests") is None, reason="requests is not installed")
+needs_requests = pytest.mark.skipif(
+    importlib.util.find_spec("requests") is None, reason="requests is not installed"
+)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +111,18 @@ needs_requests = pytest.mark.skipif(importlib.util.find_spec("requests") is None
     [
         pytest.param(PIP_COMMAND, id="pip"),
         pytest.param(UV_COMMAND, id="uv", marks=needs_uv),
-        pytest.param("curl -s https://index.test/simple/nosuchthing/", id="curl", marks=needs("curl")),
-        pytest.param("wget -q -t 1 -O- https://index.test/simple/nosuchthing/", id="wget", marks=needs("wget")),
+        pytest.param(
+            "curl -s https://index.test/simple/nosuchthing/", id="curl", marks=needs("curl")
+        ),
+        pytest.param(
+            "wget -q -t 1 -O- https://index.test/simple/nosuchthing/",
+            id="wget",
+            marks=needs("wget"),
+        ),
         pytest.param("git ls-remote https://index.test/nosuchthing", id="git", marks=needs("git")),
-        pytest.param("npm view nosuchthing --registry https://index.test/npm", id="npm", marks=needs("npm")),
+        pytest.param(
+            "npm view nosuchthing --registry https://index.test/npm", id="npm", marks=needs("npm")
+        ),
         pytest.param("pdm lock", id="pdm", marks=needs("pdm")),
         pytest.param((sys.executable, "-c", URLLIB), id="urllib"),
         pytest.param((sys.executable, "-c", REQUESTS), id="requests", marks=needs_requests),
@@ -108,8 +133,18 @@ needs_requests = pytest.mark.skipif(importlib.util.find_spec("requests") is None
     "environ",
     [
         {},
-        {"HTTPS_PROXY": DEAD, "https_proxy": DEAD, "ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "corp.test"},
-        {"REQUESTS_CA_BUNDLE": "corp.pem", "SSL_CERT_FILE": "corp.pem", "CURL_CA_BUNDLE": "corp.pem", "PIP_CERT": "corp.pem"},
+        {
+            "HTTPS_PROXY": DEAD,
+            "https_proxy": DEAD,
+            "ALL_PROXY": "socks5://127.0.0.1:9",
+            "NO_PROXY": "corp.test",
+        },
+        {
+            "REQUESTS_CA_BUNDLE": "corp.pem",
+            "SSL_CERT_FILE": "corp.pem",
+            "CURL_CA_BUNDLE": "corp.pem",
+            "PIP_CERT": "corp.pem",
+        },
     ],
     ids=["bare", "user's proxies", "user's roots"],
 )
@@ -117,15 +152,25 @@ def test_a_client_comes_to_the_door_and_trusts_it(world, door, command, environ)
     world.environ.update(environ)
     world.write({"in.txt": "nosuchthing\n", "pyproject.toml": PDM_PROJECT})
     warnings, output = run(world, door, command)
-    assert any(url.startswith("https://index.test/") and "nosuchthing" in url for url in door.seen), output
+    assert any(
+        url.startswith("https://index.test/") and "nosuchthing" in url for url in door.seen
+    ), output
     assert not warnings
 
 
 BEATEN = {
     "pip.conf proxy": (PIP_COMMAND, {}, {"~/.config/pip/pip.conf": f"[global]\nproxy = {DEAD}\n"}),
     "pip.conf cert": (PIP_COMMAND, {}, {"~/.config/pip/pip.conf": "[global]\ncert = corp.pem\n"}),
-    "pip.conf cert and proxy": (PIP_COMMAND, {}, {"~/.config/pip/pip.conf": f"[global]\ncert = corp.pem\nproxy = {DEAD}\n"}),
-    "pip.conf cert of a command": (PIP_COMMAND, {}, {"~/.config/pip/pip.conf": "[download]\ncert = corp.pem\n"}),
+    "pip.conf cert and proxy": (
+        PIP_COMMAND,
+        {},
+        {"~/.config/pip/pip.conf": f"[global]\ncert = corp.pem\nproxy = {DEAD}\n"},
+    ),
+    "pip.conf cert of a command": (
+        PIP_COMMAND,
+        {},
+        {"~/.config/pip/pip.conf": "[download]\ncert = corp.pem\n"},
+    ),
     "PIP_PROXY": (PIP_COMMAND, {"PIP_PROXY": DEAD}, {}),
     "PIP_NO_PROXY_ENV": (PIP_COMMAND, {"PIP_NO_PROXY_ENV": "1"}, {}),
     "pip --proxy": (f"{PIP_COMMAND} --proxy {DEAD}", {}, {}),
@@ -135,19 +180,31 @@ BEATEN = {
     "pip legacy certs": (f"{PIP_COMMAND} --use-deprecated=legacy-certs", {}, {}),
     "pip --trusted-host": (f"{PIP_COMMAND} --trusted-host index.test", {}, {}),
     "pip --isolated": (f"{PIP_COMMAND} --isolated", {}, {}),
-    "pip --isolated, user's proxy": (f"{PIP_COMMAND} --isolated", {}, {"~/.config/pip/pip.conf": f"[global]\nproxy = {DEAD}\n"}),
+    "pip --isolated, user's proxy": (
+        f"{PIP_COMMAND} --isolated",
+        {},
+        {"~/.config/pip/pip.conf": f"[global]\nproxy = {DEAD}\n"},
+    ),
     "uv --allow-insecure-host": (f"{UV_COMMAND} --allow-insecure-host index.test", {}, {}),
     "UV_SYSTEM_CERTS": (UV_COMMAND, {"UV_SYSTEM_CERTS": "1"}, {}),
     "curl --proxy": (f"curl -s --proxy {DEAD} {INDEX}/nosuchthing", {}, {}),
     "curl --cacert": (f"curl -s --cacert corp.pem {INDEX}/nosuchthing", {}, {}),
     "curlrc cacert": (f"curl -s {INDEX}/nosuchthing", {}, {"~/.curlrc": "cacert = corp.pem\n"}),
-    "git http.proxy": ("git ls-remote https://index.test/nosuchthing", {}, {"~/.gitconfig": f"[http]\nproxy = {DEAD}\n"}),
+    "git http.proxy": (
+        "git ls-remote https://index.test/nosuchthing",
+        {},
+        {"~/.gitconfig": f"[http]\nproxy = {DEAD}\n"},
+    ),
     "git http.URL.proxy": (
         "git ls-remote https://index.test/nosuchthing",
         {},
         {"~/.gitconfig": f'[http "https://index.test"]\nproxy = {DEAD}\n'},
     ),
-    "git http.sslCAInfo": ("git ls-remote https://index.test/nosuchthing", {}, {"~/.gitconfig": "[http]\nsslCAInfo = corp.pem\n"}),
+    "git http.sslCAInfo": (
+        "git ls-remote https://index.test/nosuchthing",
+        {},
+        {"~/.gitconfig": "[http]\nsslCAInfo = corp.pem\n"},
+    ),
     "npmrc proxies": (
         "npm view nosuchthing --registry https://index.test/npm",
         {},
@@ -171,7 +228,9 @@ BEATEN = {
 
 
 @pytest.mark.parametrize(("command", "environ", "files"), BEATEN.values(), ids=BEATEN.keys())
-def test_a_setting_that_stands_above_the_environment_is_neutralised(world, door, command, environ, files):
+def test_a_setting_that_stands_above_the_environment_is_neutralised(
+    world, door, command, environ, files
+):
     program = command.split()[0] if isinstance(command, str) else command[0]
     if program == "None" or shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
@@ -180,7 +239,9 @@ def test_a_setting_that_stands_above_the_environment_is_neutralised(world, door,
     warnings, output = run(world, door, command)
     if "invalid choice" in output:
         pytest.skip("this version has no such choice")
-    assert any(url.startswith("https://index.test/") and "nosuchthing" in url for url in door.seen), output
+    assert any(
+        url.startswith("https://index.test/") and "nosuchthing" in url for url in door.seen
+    ), output
     assert not warnings
 
 

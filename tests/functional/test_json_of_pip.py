@@ -1,4 +1,7 @@
-"""`--json` of every verb over a real cache of pip: one object, each of whose members the reference tells of."""
+"""`--json` of every verb over a real cache of pip.
+
+One object, each of whose members the reference tells of.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ BY_VERB = {
     "remove pure": {"dry_run", "freed", "files", "removed", "staying"},
     "list --older 5": {"error"},
 }
-"""In this order, on a cache with two entries that are wrong; after `remove pure -y` there is none of it any more."""
+"""In this order, on a cache with two entries that are wrong; after `remove pure -y` there is none
+of it any more."""
 FREE = {"groups", "litter", "extra", "savings", "warnings"}
 """Members that are not the reference's: headings, reasons, facts of one tool, counters."""
 
@@ -47,7 +51,9 @@ def members(value, path=""):
     if isinstance(value, dict):
         for name, inner in value.items():
             yield name
-            yield from members(list(inner.values()) if name in FREE and isinstance(inner, dict) else inner)
+            yield from members(
+                list(inner.values()) if name in FREE and isinstance(inner, dict) else inner
+            )
     elif isinstance(value, list):
         for inner in value:
             yield from members(inner)
@@ -70,7 +76,13 @@ def test_every_verb_answers_with_the_members_that_are_documented(tmp_path):
     wrong = []
     for verb, text in zip(BY_VERB, parts, strict=True):
         document = json.loads(text[text.index("{") : text.rindex("}") + 1])
-        if set(document) != COMMON | BY_VERB[verb] or (document["schema"], document["command"]) != (1, verb.split()[0]):
+        if set(document) != COMMON | BY_VERB[verb] or (document["schema"], document["command"]) != (
+            1,
+            verb.split()[0],
+        ):
             wrong.append(f"{verb}: {', '.join(document)}")
-        wrong += [f"{verb}: {name} is not documented" for name in set(members(document)) - documented - COMMON]
+        wrong += [
+            f"{verb}: {name} is not documented"
+            for name in set(members(document)) - documented - COMMON
+        ]
     assert wrong == []

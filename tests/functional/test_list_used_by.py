@@ -21,7 +21,10 @@ def scene(origin, environment, tmp_path):
     channel.add("low", subdir="linux-64")
     channel.publish()
     origin.add_project("leaf")
-    environ = environment | {"RATTLER_CACHE_DIR": str(tmp_path / "rattler"), "UV_CACHE_DIR": str(tmp_path / "uv")}
+    environ = environment | {
+        "RATTLER_CACHE_DIR": str(tmp_path / "rattler"),
+        "UV_CACHE_DIR": str(tmp_path / "uv"),
+    }
     for folder, spec in (("far/lab", "demo"), ("far/less", "low")):
         words = [SCRIPT, channel.url, tmp_path / "rattler", tmp_path / folder, spec]
         done = clients.run([*clients.rattler(), *words], environ)
@@ -29,7 +32,15 @@ def scene(origin, environment, tmp_path):
     uv = clients.uv()
     for words in (
         ("venv", "--python", sys.executable, tmp_path / "site/.venv"),
-        ("pip", "install", "--python", tmp_path / "site/.venv/bin/python", "--index-url", origin.index_url, "leaf"),
+        (
+            "pip",
+            "install",
+            "--python",
+            tmp_path / "site/.venv/bin/python",
+            "--index-url",
+            origin.index_url,
+            "leaf",
+        ),
     ):
         done = clients.run([*uv, *words], environ)
         assert done.returncode == 0, done.stderr
@@ -37,7 +48,11 @@ def scene(origin, environment, tmp_path):
     (tmp_path / "cwd").mkdir()
 
     def listed(env, *options):
-        return clients.run([sys.executable, "-m", "entrepot", "list", "--used-by", env, *options], environ, cwd=tmp_path / "cwd")
+        return clients.run(
+            [sys.executable, "-m", "entrepot", "list", "--used-by", env, *options],
+            environ,
+            cwd=tmp_path / "cwd",
+        )
 
     return listed, tmp_path
 

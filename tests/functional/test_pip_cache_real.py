@@ -1,4 +1,7 @@
-"""Caches written by real pips: every name right, sizes as pip counts them, and pip goes on working after a removal."""
+"""Caches written by real pips.
+
+Every name right, sizes as pip counts them, and pip goes on working after a removal.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,17 @@ import pytest
 
 from entrepot.ports.tool import Kind, Surroundings
 from entrepot.tools.pip.tool import tool
-from pip_lab import VERSIONS, Index, Origin, clean_environ, pip_python, run_pip, sdist_bytes, source_files, wheel_bytes
+from pip_lab import (
+    VERSIONS,
+    Index,
+    Origin,
+    clean_environ,
+    pip_python,
+    run_pip,
+    sdist_bytes,
+    source_files,
+    wheel_bytes,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX")
 
@@ -29,7 +42,11 @@ def everything(index: Index) -> set[str]:
         index.add(*wheel_bytes("Multi_Tag", "2.0.post1", "py2.py3-none-any")),
         index.add(*wheel_bytes("numbered", "1.5", build="2foo")),
         index.add(*wheel_bytes("Dotted.Name", "3!1.0")),
-        index.add(*wheel_bytes("plat", "1.0+local.1", "cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64")),
+        index.add(
+            *wheel_bytes(
+                "plat", "1.0+local.1", "cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64"
+            )
+        ),
         index.add(*sdist_bytes("source", "0.1")),
         index.add(*sdist_bytes("zipped", "0.2", ".zip")),
         index.add(*sdist_bytes("bzipped", "0.3", ".tar.bz2")),
@@ -46,20 +63,33 @@ class Lab:
         self.index = Index(relative=relative)
         self.names = everything(self.index)
         self.origin = Origin(self.index, folder)
-        self.environ = clean_environ(self.home, PIP_CERT=str(self.origin.ca), PIP_INDEX_URL=f"{self.origin.base}/simple")
+        self.environ = clean_environ(
+            self.home, PIP_CERT=str(self.origin.ca), PIP_INDEX_URL=f"{self.origin.base}/simple"
+        )
         self.folder = folder
-        self.around = Surroundings(self.environ, self.home, folder, "linux", os.geteuid(), pip_python(version))
+        self.around = Surroundings(
+            self.environ, self.home, folder, "linux", os.geteuid(), pip_python(version)
+        )
         self.tool = tool(folder / "state")
         self.count = 0
 
     def pip(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run_pip(self.version, *words, environ=self.environ, cwd=self.folder, check=check)
 
-    def download(self, *names: str, check: bool = True) -> tuple[list[str], subprocess.CompletedProcess[str]]:
+    def download(
+        self, *names: str, check: bool = True
+    ) -> tuple[list[str], subprocess.CompletedProcess[str]]:
         """Download into an empty directory; the paths that the origin was asked for."""
         self.count += 1
         self.index.log.clear()
-        done = self.pip("download", "--no-deps", "-d", str(self.folder / f"out{self.count}"), *names, check=check)
+        done = self.pip(
+            "download",
+            "--no-deps",
+            "-d",
+            str(self.folder / f"out{self.count}"),
+            *names,
+            check=check,
+        )
         return list(self.index.log), done
 
     def fill(self) -> None:
@@ -69,7 +99,15 @@ class Lab:
             "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", PLATFORM,
         )  # fmt: skip
         self.pip("wheel", "--no-deps", "-w", str(self.folder / "w"), *SOURCES)
-        self.pip("download", "--no-deps", "-d", str(self.folder / "r"), "-i", f"{self.origin.base}/moved", "pure")
+        self.pip(
+            "download",
+            "--no-deps",
+            "-d",
+            str(self.folder / "r"),
+            "-i",
+            f"{self.origin.base}/moved",
+            "pure",
+        )
         if (git := commit(self.folder)) is not None:
             self.pip("wheel", "--no-deps", "-w", str(self.folder / "w"), git)
 
@@ -96,7 +134,14 @@ def commit(folder: Path) -> str | None:
         ["-c", "user.name=lab", "-c", "user.email=lab@example.org", "commit", "-qm", "all"],
     ):
         subprocess.run(["git", *words], cwd=repository, check=True, env=env)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, check=True, env=env, capture_output=True, text=True).stdout
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=repository,
+        check=True,
+        env=env,
+        capture_output=True,
+        text=True,
+    ).stdout
     return f"git+file://{repository}@{head.strip()}"
 
 
@@ -104,7 +149,9 @@ BETWEEN = {"22.0.4", "24.3.1", "25.3"}
 """Their neighbours write the same formats: run with ``-m slow``."""
 
 
-@pytest.fixture(params=[pytest.param(v, marks=pytest.mark.slow) if v in BETWEEN else v for v in VERSIONS])
+@pytest.fixture(
+    params=[pytest.param(v, marks=pytest.mark.slow) if v in BETWEEN else v for v in VERSIONS]
+)
 def lab(request, tmp_path):
     pip_python(request.param)
     made = Lab(request.param, tmp_path)
@@ -118,10 +165,16 @@ def test_every_name_is_right_and_removal_leaves_a_working_cache(lab):
     entries = lab.scan()
     files = {e.filename for e in entries if e.kind in (Kind.WHEEL, Kind.SDIST)}
     assert files == lab.names
-    assert {e.certainty for e in entries if e.kind in (Kind.WHEEL, Kind.SDIST, Kind.METADATA)} == {"proven"}
+    assert {e.certainty for e in entries if e.kind in (Kind.WHEEL, Kind.SDIST, Kind.METADATA)} == {
+        "proven"
+    }
     assert {e.project for e in entries if e.kind is Kind.PAGE} == {*PURE, PLATFORM, *SOURCES}
     built = {e.filename for e in entries if e.kind is Kind.BUILT}
-    assert built >= {"source-0.1-py3-none-any.whl", "zipped-0.2-py3-none-any.whl", "bzipped-0.3-py3-none-any.whl"}
+    assert built >= {
+        "source-0.1-py3-none-any.whl",
+        "zipped-0.2-py3-none-any.whl",
+        "bzipped-0.3-py3-none-any.whl",
+    }
     if shutil.which("git"):
         assert "from_git-7.0-py3-none-any.whl" in built
     if lab.version >= "23":
@@ -145,7 +198,9 @@ def assert_sizes_are_those_of_pip(lab, entries):
     wheels = sum(e.size for e in entries if e.key.startswith("wheels"))
     assert re.search(r"index page cache size: (.*)", said)[1] == rounded(http)
     assert re.search(r"[Ww]heels size: (.*)", said)[1] == rounded(wheels)
-    assert int(re.search(r"HTTP files: (\d+)", said)[1]) == sum(e.files for e in entries if e.key.startswith("http"))
+    assert int(re.search(r"HTTP files: (\d+)", said)[1]) == sum(
+        e.files for e in entries if e.key.startswith("http")
+    )
     assert http == sum(p.stat().st_size for p in lab.place.path.glob("http*/**/*") if p.is_file())
 
 
@@ -175,7 +230,9 @@ def assert_removal_works(lab, entries):
     assert len(done.entries) == len(gone)
     assert done.freed == blocks - disk(lab.place.path) > 0
     asked, _ = lab.download("pure", "multi-tag")
-    assert any(path.endswith("pure-1.0-py3-none-any.whl") for path in asked), "what was removed is fetched again"
+    assert any(path.endswith("pure-1.0-py3-none-any.whl") for path in asked), (
+        "what was removed is fetched again"
+    )
     assert not any("Multi_Tag" in path for path in asked), "what was kept is used"
     built = [e for e in lab.scan() if e.kind is Kind.BUILT]
     kept = lab.tool.remove(built, lab.around)
@@ -183,7 +240,9 @@ def assert_removal_works(lab, entries):
     assert {why for _, why in kept.kept} == {"made or used within the last ten minutes"}
     forced = lab.tool.remove(built, lab.around, force=True)
     assert len(forced.entries) == len(built)
-    assert not [p for p in (lab.place.path / "wheels").rglob("*") if p.is_file()], "origin.json goes with the last wheel"
+    assert not [p for p in (lab.place.path / "wheels").rglob("*") if p.is_file()], (
+        "origin.json goes with the last wheel"
+    )
     lab.pip("wheel", "--no-deps", "-w", str(lab.folder / "again"), "source")
 
 
@@ -196,7 +255,9 @@ def test_relative_links_are_proved_through_the_configured_index(tmp_path):
     lab = Lab("26.3", tmp_path, relative=True)
     try:
         lab.download("pure", "multi-tag")
-        found = {e.filename: e.certainty for e in lab.scan() if e.kind in (Kind.WHEEL, Kind.METADATA)}
+        found = {
+            e.filename: e.certainty for e in lab.scan() if e.kind in (Kind.WHEEL, Kind.METADATA)
+        }
     finally:
         lab.origin.close()
     assert set(found.values()) == {"proven"}
@@ -204,7 +265,10 @@ def test_relative_links_are_proved_through_the_configured_index(tmp_path):
 
 
 def test_an_entry_that_changed_after_it_was_listed_stays(tmp_path):
-    """A refresh by another pip rewrites the metadata; what was listed is then no longer what would be removed."""
+    """A refresh by another pip rewrites the metadata.
+
+    What was listed is then no longer what would be removed.
+    """
     pip_python("26.3")
     lab = Lab("26.3", tmp_path)
     try:

@@ -27,10 +27,22 @@ class Machine:
         self.file.write_text(BEFORE)
 
     def run(self, *argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "entrepot", "config", "--tool", "pip", "--python", self.python, *argv]
+        words = [
+            sys.executable,
+            "-m",
+            "entrepot",
+            "config",
+            "--tool",
+            "pip",
+            "--python",
+            self.python,
+            *argv,
+        ]
         source = str(Path(__file__).parents[2] / "src")
         around = clean_environ(self.home, PYTHONPATH=source, SHELL="/bin/bash", **environ)
-        return subprocess.run(words, env=around, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            words, env=around, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
 
 
 @pytest.fixture
@@ -67,7 +79,9 @@ def test_what_somebody_else_changed_since_is_not_taken_back(machine):
     assert done.returncode == 1
     assert "changed since" in done.stderr
     assert machine.file.read_text() == "[global]\ntimeout = 99\n"
-    again = machine.run("--undo")  # it does not stand in the way of those before it: here there are none
+    again = machine.run(
+        "--undo"
+    )  # it does not stand in the way of those before it: here there are none
     assert "There is no change" in again.stderr
 
 
@@ -88,7 +102,9 @@ def test_as_a_variable_only_the_line_for_the_shell_is_printed(machine):
     assert "There is no change" in machine.run("--undo").stderr
     assert "the shell's own to take back" in machine.run("--undo", "--persist", "env").stderr
     (machine.home / ".bashrc").write_text(done.stdout)
-    assert f"{machine.home}/.bashrc:1" in machine.run("unset", "cache-dir", "--persist", "env").stderr
+    assert (
+        f"{machine.home}/.bashrc:1" in machine.run("unset", "cache-dir", "--persist", "env").stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +150,11 @@ def test_a_credential_is_shown_and_remembered_nowhere(machine):
     assert "me:pw@" in machine.file.read_text()
     done = machine.run("set", "index-url", "https://index.test/simple")
     assert "pw" not in done.stdout + done.stderr
-    assert not [f for f in (machine.home / ".local").rglob("*") if f.is_file() and b"me:pw" in f.read_bytes()]
+    assert not [
+        f
+        for f in (machine.home / ".local").rglob("*")
+        if f.is_file() and b"me:pw" in f.read_bytes()
+    ]
     back = machine.run("--undo")
     assert back.returncode == 1
     assert "credential" in back.stderr

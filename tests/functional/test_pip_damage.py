@@ -1,4 +1,7 @@
-"""Damage of every kind in a cache that a real pip filled: found, mended or removed, and pip works again where it failed before."""
+"""Damage of every kind in a cache that a real pip filled.
+
+Found, mended or removed, and pip works again where it failed before.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,11 @@ class Damage:
 
 
 def nil_vary(top):
-    top["response"] |= {"headers": {**top["response"]["headers"], "Vary": "Accept-Encoding"}, "version": 0, "reason": "None"}
+    top["response"] |= {
+        "headers": {**top["response"]["headers"], "Vary": "Accept-Encoding"},
+        "version": 0,
+        "reason": "None",
+    }
     top["vary"] = {"Accept-Encoding": None}
 
 
@@ -104,17 +111,55 @@ def with_header(name, value):
 
 DAMAGES = [
     Damage("wheel-cut", "truncated", Kind.WHEEL, lambda e: os.truncate(e.paths[1], 100)),
-    Damage("wheel-flipped", "digest-mismatch", Kind.WHEEL, lambda e: flip(e.paths[1]), pip_fails=True),
-    Damage("metadata-flipped", "digest-mismatch", Kind.METADATA, lambda e: flip(e.paths[1]), pip_fails=True),
-    Damage("page-cut", "truncated", Kind.PAGE, lambda e: os.truncate(e.paths[1], 60), pip_fails=True),
+    Damage(
+        "wheel-flipped", "digest-mismatch", Kind.WHEEL, lambda e: flip(e.paths[1]), pip_fails=True
+    ),
+    Damage(
+        "metadata-flipped",
+        "digest-mismatch",
+        Kind.METADATA,
+        lambda e: flip(e.paths[1]),
+        pip_fails=True,
+    ),
+    Damage(
+        "page-cut", "truncated", Kind.PAGE, lambda e: os.truncate(e.paths[1], 60), pip_fails=True
+    ),
     Damage("page-flipped", "undecodable", Kind.PAGE, lambda e: flip(e.paths[1]), pip_fails=True),
     Damage("meta-empty", "unreadable-entry", Kind.WHEEL, lambda e: os.truncate(e.paths[0], 0)),
     Damage("meta-cut", "unreadable-entry", Kind.WHEEL, lambda e: os.truncate(e.paths[0], 50)),
-    Damage("meta-prefix", "unreadable-entry", Kind.WHEEL, lambda e: e.paths[0].write_bytes(b"cc=3," + e.paths[0].read_bytes()[5:])),
-    Damage("meta-trailing", "unreadable-entry", Kind.WHEEL, lambda e: e.paths[0].write_bytes(e.paths[0].read_bytes() + b"x")),
-    Damage("response-extra-key", "crashes-pip", Kind.WHEEL, lambda e: edit_meta(e, lambda t: t["response"].update(odd=1)), True),
-    Damage("response-no-body", "crashes-pip", Kind.WHEEL, lambda e: edit_meta(e, lambda t: t["response"].pop("body")), True),
-    Damage("top-no-map", "crashes-pip", Kind.WHEEL, lambda e: e.paths[0].write_bytes(PREFIX + b"\x93\x01\x02\x03"), True),
+    Damage(
+        "meta-prefix",
+        "unreadable-entry",
+        Kind.WHEEL,
+        lambda e: e.paths[0].write_bytes(b"cc=3," + e.paths[0].read_bytes()[5:]),
+    ),
+    Damage(
+        "meta-trailing",
+        "unreadable-entry",
+        Kind.WHEEL,
+        lambda e: e.paths[0].write_bytes(e.paths[0].read_bytes() + b"x"),
+    ),
+    Damage(
+        "response-extra-key",
+        "crashes-pip",
+        Kind.WHEEL,
+        lambda e: edit_meta(e, lambda t: t["response"].update(odd=1)),
+        True,
+    ),
+    Damage(
+        "response-no-body",
+        "crashes-pip",
+        Kind.WHEEL,
+        lambda e: edit_meta(e, lambda t: t["response"].pop("body")),
+        True,
+    ),
+    Damage(
+        "top-no-map",
+        "crashes-pip",
+        Kind.WHEEL,
+        lambda e: e.paths[0].write_bytes(PREFIX + b"\x93\x01\x02\x03"),
+        True,
+    ),
     Damage("body-gone", "metadata-without-body", Kind.WHEEL, lambda e: e.paths[1].unlink()),
     Damage("meta-gone", "body-without-metadata", Kind.WHEEL, lambda e: e.paths[0].unlink()),
     Damage("resumed", "nil-vary", Kind.WHEEL, lambda e: edit_meta(e, nil_vary)),
@@ -124,12 +169,27 @@ DAMAGES = [
         Kind.PAGE,
         lambda e: edit_meta(e, with_password),
     ),
-    Damage("cookie", "credentials-in-headers", Kind.WHEEL, lambda e: edit_meta(e, with_header("Set-Cookie", "sid=c2VjcmV0"))),
-    Damage("header-digest", "digest-mismatch", Kind.SDIST, lambda e: edit_meta(e, with_header("X-Checksum-Sha256", "0" * 64))),
+    Damage(
+        "cookie",
+        "credentials-in-headers",
+        Kind.WHEEL,
+        lambda e: edit_meta(e, with_header("Set-Cookie", "sid=c2VjcmV0")),
+    ),
+    Damage(
+        "header-digest",
+        "digest-mismatch",
+        Kind.SDIST,
+        lambda e: edit_meta(e, with_header("X-Checksum-Sha256", "0" * 64)),
+    ),
     Damage("built-cut", "broken-wheel", Kind.BUILT, lambda e: os.truncate(e.paths[0], 200), True),
     Damage("built-record", "record-mismatch", Kind.BUILT, lambda e: change_member(e.paths[0])),
     Damage("origin-broken", "broken-origin", Kind.BUILT, lambda e: e.paths[-1].write_text("{")),
-    Damage("temporary", "stale-temporary", Kind.WHEEL, lambda e: Path(f"{e.paths[1]}abcdefgh.tmp").write_bytes(b"x" * 5000)),
+    Damage(
+        "temporary",
+        "stale-temporary",
+        Kind.WHEEL,
+        lambda e: Path(f"{e.paths[1]}abcdefgh.tmp").write_bytes(b"x" * 5000),
+    ),
 ]
 
 
@@ -139,17 +199,32 @@ def change_member(path: Path) -> None:
         members = {i: archive.read(i) for i in archive.infolist()}
     with zipfile.ZipFile(path, "w") as archive:
         for info, data in members.items():
-            archive.writestr(info.filename, b"import evil\n" if info.filename.endswith("__init__.py") else data)
+            archive.writestr(
+                info.filename, b"import evil\n" if info.filename.endswith("__init__.py") else data
+            )
 
 
 DAMAGES_OF_OLD = [
     Damage("cut", "unreadable-entry", Kind.WHEEL, lambda e: os.truncate(e.paths[0], 100)),
     Damage("empty", "unreadable-entry", Kind.METADATA, lambda e: os.truncate(e.paths[0], 0)),
-    Damage("prefix", "unreadable-entry", Kind.WHEEL, lambda e: e.paths[0].write_bytes(b"cc=3," + e.paths[0].read_bytes()[5:])),
+    Damage(
+        "prefix",
+        "unreadable-entry",
+        Kind.WHEEL,
+        lambda e: e.paths[0].write_bytes(b"cc=3," + e.paths[0].read_bytes()[5:]),
+    ),
     Damage("flipped", "digest-mismatch", Kind.WHEEL, lambda e: flip(e.paths[0], 0.3), True),
-    Damage("metadata-flipped", "digest-mismatch", Kind.METADATA, lambda e: flip(e.paths[0], 0.15), True),
+    Damage(
+        "metadata-flipped", "digest-mismatch", Kind.METADATA, lambda e: flip(e.paths[0], 0.15), True
+    ),
     Damage("page-flipped", "undecodable", Kind.PAGE, lambda e: flip(e.paths[0], 0.3), True),
-    Damage("response-extra-key", "crashes-pip", Kind.WHEEL, lambda e: edit_meta(e, lambda t: t["response"].update(odd=1)), True),
+    Damage(
+        "response-extra-key",
+        "crashes-pip",
+        Kind.WHEEL,
+        lambda e: edit_meta(e, lambda t: t["response"].update(odd=1)),
+        True,
+    ),
     Damage("password", "credentials-in-vary", Kind.PAGE, lambda e: edit_meta(e, with_password)),
 ]
 
@@ -187,7 +262,11 @@ def use(lab, project):
     """The exit status of the same pip that needs the project, and what it said."""
     lab.count += 1
     target = str(lab.folder / f"x{lab.count}")
-    words = ["wheel", "--no-binary", ":all:", "-w", target] if project == "source" else ["download", "-d", target]
+    words = (
+        ["wheel", "--no-binary", ":all:", "-w", target]
+        if project == "source"
+        else ["download", "-d", target]
+    )
     return lab.forked.run(*words, "--no-deps", project, environ=lab.environ, cwd=lab.folder)
 
 

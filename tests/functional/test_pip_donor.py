@@ -1,4 +1,7 @@
-"""pip's own cache as a source: what it has is not fetched again, and serves when there is no network."""
+"""pip's own cache as a source.
+
+What it has is not fetched again, and serves when there is no network.
+"""
 
 import json
 import os
@@ -18,7 +21,9 @@ def scene(request, origin_tls, home, tmp_path):
     origin.add_project("leaf", size=200_000)
     origin.add_project("root", requires=["leaf"], size=120_000)
     pip = clients.pip(getattr(request, "param", "26.3"))
-    environment = clients.clean_environment(home, PIP_CERT=str(origin.ca_file), PIP_INDEX_URL=origin.index_url)
+    environment = clients.clean_environment(
+        home, PIP_CERT=str(origin.ca_file), PIP_INDEX_URL=origin.index_url
+    )
     arguments = [*pip, "download", "-q", "--disable-pip-version-check", "root", "-d"]
     done = clients.run([*arguments, tmp_path / "direct"], environment)
     assert done.returncode == 0, done.stderr
@@ -33,10 +38,28 @@ def through(scene, *options, target="through"):
     report = tmp_path / f"{target}.json"
     store = tmp_path / "store"
     # --no-cache-dir keeps pip itself from its cache: what comes, comes from us.
-    run = [sys.executable, "-m", "entrepot", "run", "--store", store, "--report", report, *options, "--"]
+    run = [
+        sys.executable,
+        "-m",
+        "entrepot",
+        "run",
+        "--store",
+        store,
+        "--report",
+        report,
+        *options,
+        "--",
+    ]
     command = [*run, *arguments, tmp_path / target, "--no-cache-dir"]
-    result = clients.run(command, {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))})
-    return json.loads(report.read_text()), sorted(p.name for p in (tmp_path / target).glob("*")), result
+    result = clients.run(
+        command,
+        {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))},
+    )
+    return (
+        json.loads(report.read_text()),
+        sorted(p.name for p in (tmp_path / target).glob("*")),
+        result,
+    )
 
 
 def test_with_a_full_pip_cache_and_an_empty_store_no_file_is_fetched(scene):
@@ -49,13 +72,19 @@ def test_with_a_full_pip_cache_and_an_empty_store_no_file_is_fetched(scene):
 
 
 def test_bytes_that_the_store_and_pips_cache_hold_together_are_told_once(scene):
-    """The bodies are linked: cleaning the store gives nothing of them back, cleaning both gives them back once."""
+    """The bodies are linked.
+
+    Cleaning the store gives nothing of them back, cleaning both gives them back once.
+    """
     _origin, _, environment, tmp_path = scene
     through(scene)
     caches = [tmp_path / "store", Path(environment["HOME"]) / ".cache/pip"]
     if not any(path.stat().st_nlink > 1 for path in caches[0].rglob("bodies/*/*/*")):
         pytest.skip("this file system clones, or has no links")
-    environment = {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))}
+    environment = {
+        **environment,
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src")),
+    }
     words = [sys.executable, "-m", "entrepot", "--store", caches[0], "--json"]
 
     def told(*more):
@@ -72,9 +101,19 @@ def test_bytes_that_the_store_and_pips_cache_hold_together_are_told_once(scene):
 
 
 def used(folders):
-    """Bytes of disk below some directories, each inode once; what entrepot writes for itself left out."""
-    paths = [path for folder in folders for path in folder.rglob("*") if path.parts[-2] != "locks" and "catalogue" not in path.name]
-    return sum({(i.st_dev, i.st_ino): i.st_blocks * 512 for i in (path.lstat() for path in paths)}.values())
+    """Bytes of disk below some directories, each inode once.
+
+    What entrepot writes for itself left out.
+    """
+    paths = [
+        path
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.parts[-2] != "locks" and "catalogue" not in path.name
+    ]
+    return sum(
+        {(i.st_dev, i.st_ino): i.st_blocks * 512 for i in (path.lstat() for path in paths)}.values()
+    )
 
 
 def test_a_damaged_body_in_pips_cache_is_not_taken(scene):
@@ -99,31 +138,60 @@ def test_offline_from_pips_cache_alone_with_stale_pages_and_the_origin_gone(scen
     assert len(files) == 2
 
 
-@pytest.mark.parametrize(("scene", "layout"), [("26.3", "http-v2"), ("23.2.1", "http")], indirect=["scene"])
+@pytest.mark.parametrize(
+    ("scene", "layout"), [("26.3", "http-v2"), ("23.2.1", "http")], indirect=["scene"]
+)
 def test_offline_pip_installs_from_its_own_cache_alone_with_expired_pages(scene, layout):
-    """`pip install` into a fresh environment: the store is empty, the origin gone, and the pages' time is over."""
+    """`pip install` into a fresh environment.
+
+    The store is empty, the origin gone, and the pages' time is over.
+    """
     origin, arguments, environment, tmp_path = scene
-    entries = [path for path in Path(environment["HOME"]).rglob(f"{layout}/?/?/?/?/?/*") if not path.name.endswith(".body")]
+    entries = [
+        path
+        for path in Path(environment["HOME"]).rglob(f"{layout}/?/?/?/?/?/*")
+        if not path.name.endswith(".body")
+    ]
     assert len(entries) >= 4
-    for path in entries:  # pip wrote max-age=600 or nothing: with the clock six years on, no page is fresh
+    for (
+        path
+    ) in entries:  # pip wrote max-age=600 or nothing: with the clock six years on, no page is fresh
         data = path.read_bytes()
         path.write_bytes(re.sub(rb"(\w{3}) 20\d\d (?=\d\d:)", rb"\1 2020 ", data))
     origin.stop()
     python = clients.venv(tmp_path / "fresh")
     report = tmp_path / "install.json"
-    run = [sys.executable, "-m", "entrepot", "run", "--store", tmp_path / "store", "--report", report, "--offline", "--"]
+    run = [
+        sys.executable,
+        "-m",
+        "entrepot",
+        "run",
+        "--store",
+        tmp_path / "store",
+        "--report",
+        report,
+        "--offline",
+        "--",
+    ]
     pip = arguments[: arguments.index("download")]
     target = next((tmp_path / "fresh").glob("lib/python3*/site-packages"))
     install = [*pip, "install", "-q", "--disable-pip-version-check", "--target", target, "root"]
-    result = clients.run([*run, *install], {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))})
+    result = clients.run(
+        [*run, *install],
+        {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))},
+    )
     assert result.returncode == 0, result.stderr
     assert clients.run([python, "-c", "import root, leaf"], environment).returncode == 0
-    assert not [entry for entry in json.loads(report.read_text())["entries"] if entry["outcome"] == "miss"]
+    assert not [
+        entry for entry in json.loads(report.read_text())["entries"] if entry["outcome"] == "miss"
+    ]
 
 
 def entries_of_pip(environment):
     """The bodies in pip's cache: (path, content)."""
-    found = [(path, path.read_bytes()) for path in sorted(Path(environment["HOME"]).rglob("*.body"))]
+    found = [
+        (path, path.read_bytes()) for path in sorted(Path(environment["HOME"]).rglob("*.body"))
+    ]
     assert len(found) >= 4
     return found
 
@@ -134,22 +202,53 @@ def damage(environment, what, how):
     chosen = [(path, data) for path, data in entries_of_pip(environment) if data.startswith(begins)]
     assert len(chosen) == 2
     for path, data in chosen:
-        path.write_bytes(bytes(len(data)) if how == "zeroed" else data[:-30] + bytes([data[-30] ^ 1]) + data[-29:])
+        path.write_bytes(
+            bytes(len(data))
+            if how == "zeroed"
+            else data[:-30] + bytes([data[-30] ^ 1]) + data[-29:]
+        )
 
 
 def listed(scene):
     """Kinds of what the store holds."""
     _origin, _, environment, tmp_path = scene
-    environment = {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))}
-    words = [sys.executable, "-m", "entrepot", "list", "--tool", "entrepot", "--store", tmp_path / "store", "--json"]
-    return {entry["kind"] for entry in json.loads(clients.run(words, environment).stdout)["entries"]}
+    environment = {
+        **environment,
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src")),
+    }
+    words = [
+        sys.executable,
+        "-m",
+        "entrepot",
+        "list",
+        "--tool",
+        "entrepot",
+        "--store",
+        tmp_path / "store",
+        "--json",
+    ]
+    return {
+        entry["kind"] for entry in json.loads(clients.run(words, environment).stdout)["entries"]
+    }
 
 
 def offline(scene, *words, target="offline"):
     """A command in an offline run; its result."""
     _origin, _, environment, tmp_path = scene
-    run = [sys.executable, "-m", "entrepot", "run", "--store", tmp_path / "store", "--offline", "--"]
-    environment = {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))}
+    run = [
+        sys.executable,
+        "-m",
+        "entrepot",
+        "run",
+        "--store",
+        tmp_path / "store",
+        "--offline",
+        "--",
+    ]
+    environment = {
+        **environment,
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src")),
+    }
     return clients.run([*run, *words], environment, cwd=tmp_path)
 
 
@@ -162,7 +261,10 @@ def test_offline_a_damaged_body_in_pips_cache_is_refused_with_its_reason(scene, 
     if pages == "store":
         pip = arguments[: arguments.index("download")]
         run = [sys.executable, "-m", "entrepot", "run", "--store", tmp_path / "store", "--"]
-        paths = {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src"))}
+        paths = {
+            **environment,
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src")),
+        }
         for project in ("root", "leaf"):
             done = clients.run([*run, *pip, "index", "versions", project, "--no-cache-dir"], paths)
             assert done.returncode == 0, done.stderr
@@ -171,23 +273,42 @@ def test_offline_a_damaged_body_in_pips_cache_is_refused_with_its_reason(scene, 
     report, files, result = through(scene, "--offline")
     assert report["exit"] != 0
     assert files == []
-    assert re.search(r"pip's cached copy of root-[\w.-]+ does not match the digest that its index page names", result.stderr)
-    assert not any(e["outcome"] != "error" and what in e["url"].replace(".whl", ".wheel")[-9:] for e in report["entries"])
+    assert re.search(
+        r"pip's cached copy of root-[\w.-]+ does not match the digest that its index page names",
+        result.stderr,
+    )
+    assert not any(
+        e["outcome"] != "error" and what in e["url"].replace(".whl", ".wheel")[-9:]
+        for e in report["entries"]
+    )
     assert listed(scene) == {"page"} if what == "metadata" else {"page", "metadata"}
 
 
 def test_offline_a_damaged_body_reaches_no_client_whole_by_a_hash_in_a_requirement_file(scene):
     origin, arguments, environment, tmp_path = scene
     [leaf] = origin.files("leaf")
-    (tmp_path / "requirements.txt").write_text(f"leaf @ {origin.url(leaf)} --hash=sha256:{leaf.content.sha256}\n")
+    (tmp_path / "requirements.txt").write_text(
+        f"leaf @ {origin.url(leaf)} --hash=sha256:{leaf.content.sha256}\n"
+    )
     pip = arguments[: arguments.index("download")]
-    command = [*pip, "download", "--no-deps", "--no-cache-dir", "-d", tmp_path / "got", "-r", "requirements.txt"]
+    command = [
+        *pip,
+        "download",
+        "--no-deps",
+        "--no-cache-dir",
+        "-d",
+        tmp_path / "got",
+        "-r",
+        "requirements.txt",
+    ]
     damage(environment, "wheel", "byte")
     origin.stop()
     refused = offline(scene, *command)
     assert refused.returncode != 0
     assert not list((tmp_path / "got").glob("*.whl"))
-    assert "does not match the digest that requirements.txt names" in refused.stderr.replace(f"{tmp_path}/", "")
+    assert "does not match the digest that requirements.txt names" in refused.stderr.replace(
+        f"{tmp_path}/", ""
+    )
     assert listed(scene) == set()
 
 
@@ -197,7 +318,9 @@ def test_offline_curl_gets_no_damaged_wheel_whole(scene):
     damage(environment, "wheel", "zeroed")
     origin.stop()
     script = f"curl -sS -H 'Accept: application/vnd.pypi.simple.v1+json' {origin.index_url}leaf/ -o page; "
-    done = offline(scene, "bash", "-c", f"{script} curl -sSf {origin.url(leaf)} -o wheel; echo curl says $?")
+    done = offline(
+        scene, "bash", "-c", f"{script} curl -sSf {origin.url(leaf)} -o wheel; echo curl says $?"
+    )
     assert "curl says 22" in done.stdout, done.stdout + done.stderr
     assert not (tmp_path / "wheel").exists()
     assert "does not match the digest that its index page names" in done.stderr

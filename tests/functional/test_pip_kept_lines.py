@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from entrepot.app import listing
-from entrepot.app.listing import Lines, kept_lines, lines_of
+from entrepot.caches import listing
+from entrepot.caches.listing import Lines, kept_lines, lines_of
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.pip.httpentry import encode, entry_name, entry_path
 from entrepot.tools.pip.tool import tool
@@ -22,8 +22,18 @@ def add(root, number: int) -> None:
     filename, data = wheel_bytes(f"proj{number}", "1.0")
     path = entry_path(root, "http-v2", entry_name(f"https://index.test/{filename}"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    response = {"body": b"", "headers": {}, "status": 200, "version": 11, "reason": "OK", "decode_content": False}
-    for target, content in ((path.with_name(path.name + ".body"), data), (path, encode({"response": response, "vary": {}}))):
+    response = {
+        "body": b"",
+        "headers": {},
+        "status": 200,
+        "version": 11,
+        "reason": "OK",
+        "decode_content": False,
+    }
+    for target, content in (
+        (path.with_name(path.name + ".body"), data),
+        (path, encode({"response": response, "vary": {}})),
+    ):
         target.with_suffix(".tmp").write_bytes(content)
         target.with_suffix(".tmp").rename(target)
 
@@ -37,7 +47,9 @@ def replaced(root) -> None:
 
 def removed(root) -> None:
     for suffix in ("", ".body"):
-        entry_path(root, "http-v2", entry_name("https://index.test/proj3-1.0-py3-none-any.whl") + suffix).unlink()
+        entry_path(
+            root, "http-v2", entry_name("https://index.test/proj3-1.0-py3-none-any.whl") + suffix
+        ).unlink()
 
 
 def self_check(root) -> None:
@@ -67,9 +79,16 @@ def cache(tmp_path, monkeypatch):
 
 
 def look(cache, tmp_path):
-    """What ``list`` does in a process of its own: the kept lines, and whether they had to be made."""
+    """What ``list`` does in a process of its own.
+
+    The kept lines, and whether they had to be made.
+    """
     around = Surroundings(
-        {"HOME": str(tmp_path), "PIP_CACHE_DIR": str(cache), "PATH": ""}, tmp_path, tmp_path, "linux", os.geteuid()
+        {"HOME": str(tmp_path), "PIP_CACHE_DIR": str(cache), "PATH": ""},
+        tmp_path,
+        tmp_path,
+        "linux",
+        os.geteuid(),
     )
     pip = tool(tmp_path / "state", now=lambda: time.time())  # noqa: PLW0108  (replaced in one test)
     made: list[object] = []

@@ -1,4 +1,7 @@
-"""Looking again at a cache that pip goes on using: only what changed is read, and later pages prove earlier files."""
+"""Looking again at a cache that pip goes on using.
+
+Only what changed is read, and later pages prove earlier files.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ def test_checking_tells_how_far_it_is_while_it_looks_for_entries_too(tmp_path):
     lab, told = Lab("26.3", tmp_path), []
     try:
         lab.download("pure")
-        assert not list(lab.tool.verify(lab.place, lab.around, progress=lambda *words: told.append(words[2])))
+        assert not list(
+            lab.tool.verify(lab.place, lab.around, progress=lambda *words: told.append(words[2]))
+        )
     finally:
         lab.origin.close()
     assert list(dict.fromkeys(told)) == ["directories", "entries", "bytes"]

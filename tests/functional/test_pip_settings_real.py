@@ -35,7 +35,8 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def edited(tmp_path_factory):
     """Folder -> what is wrong in its files, and folder -> the keys and values that a pip must read there. Every file has four
-    folders: as it was, with a new key, with another value of a key that may be there, and with both taken out again."""
+    folders: as it was, with a new key, with another value of a key that may be there, and with both
+    taken out again."""
     root = tmp_path_factory.mktemp("edited")
     wrong, wanted = [], {}
     for name, text in AWKWARD.items():
@@ -45,10 +46,17 @@ def edited(tmp_path_factory):
             path = home / ".config/pip/pip.conf"
             path.parent.mkdir(parents=True)
             path.write_bytes(after.get(BASE[step], text).encode())
-            settings = PipSettings(Surroundings(clean_environ(home), home, home, "linux", os.geteuid(), pip_python("26.3")))
+            settings = PipSettings(
+                Surroundings(
+                    clean_environ(home), home, home, "linux", os.geteuid(), pip_python("26.3")
+                )
+            )
             change(settings)
             after[step] = path.read_bytes().decode()
-            wrong += [f"{name}, {step}: {line!r}" for line in strangers(after.get(BASE[step], text), after[step])]
+            wrong += [
+                f"{name}, {step}: {line!r}"
+                for line in strangers(after.get(BASE[step], text), after[step])
+            ]
             wanted[str(home)] = (name, step)
     return wrong, wanted
 
@@ -66,14 +74,24 @@ BASE = {"before": "before", "new": "before", "other": "new", "gone": "new"}
 def lines_but(text: str) -> list[str]:
     """The lines of a file but those of the two keys; its last line with an end."""
     file = parse(text)
-    mine = {row for o in file.options if o.section == "global" and o.key in ("no-color", "timeout") for row in o.rows}
+    mine = {
+        row
+        for o in file.options
+        if o.section == "global" and o.key in ("no-color", "timeout")
+        for row in o.rows
+    }
     return [
-        line if line.endswith(("\n", "\r")) else line + file.newline for n, line in enumerate(split_lines(text)) if n not in mine
+        line if line.endswith(("\n", "\r")) else line + file.newline
+        for n, line in enumerate(split_lines(text))
+        if n not in mine
     ]
 
 
 def strangers(before: str, after: str) -> list[str]:
-    """Lines that were not asked for and came, went or changed; a section that was not there may come, under an empty line."""
+    """Lines that were not asked for and came, went or changed.
+
+    A section that was not there may come, under an empty line.
+    """
     old, new = lines_but(before), lines_but(after)
     if "global" not in parse(before).sections:
         added = [line for line in new[len(old) :] if line.strip() not in ("", "[global]")]
@@ -88,26 +106,41 @@ def test_thirty_awkward_files_keep_every_byte_but_the_line_that_was_asked_for(ed
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_pip_reads_what_was_written_and_what_was_there(version, edited, tmp_path):
-    """One process of a real pip for all files: it must read the values of the file as it was, but for the two keys."""
+    """One process of a real pip for all files.
+
+    It must read the values of the file as it was, but for the two keys.
+    """
     _, wanted = edited
     command = [str(pip_python(version)), "-c", READER, *wanted]
-    done = subprocess.run(command, env=clean_environ(tmp_path), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=clean_environ(tmp_path), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     by_name = {wanted[home]: values for home, values in found.items()}
     for name in AWKWARD:
         before = by_name[name, "before"]
         assert by_name[name, "new"] == {**before, "global.no-color": "yes"}, name
-        assert by_name[name, "other"] == {**before, "global.no-color": "yes", "global.timeout": "42"}, name
+        assert by_name[name, "other"] == {
+            **before,
+            "global.no-color": "yes",
+            "global.timeout": "42",
+        }, name
         assert by_name[name, "gone"] == before, name
 
 
 def test_pip_says_where_its_cache_is_after_it_was_set(tmp_path):
-    around = Surroundings(clean_environ(tmp_path), tmp_path, tmp_path, "linux", os.geteuid(), pip_python("26.3"))
+    around = Surroundings(
+        clean_environ(tmp_path), tmp_path, tmp_path, "linux", os.geteuid(), pip_python("26.3")
+    )
     settings = PipSettings(around)
     change = settings.set("cache-dir", str(tmp_path / "elsewhere"))
     assert (
-        confirmed(change, settings) == f"pip config get global.cache-dir: {tmp_path}/elsewhere; pip cache dir: {tmp_path}/elsewhere"
+        confirmed(change, settings)
+        == f"pip config get global.cache-dir: {tmp_path}/elsewhere; pip cache dir: {tmp_path}/elsewhere"
     )
     gone = settings.unset("cache-dir")
-    assert confirmed(gone, settings) == f"pip config get global.cache-dir: not set; pip cache dir: {tmp_path}/.cache/pip"
+    assert (
+        confirmed(gone, settings)
+        == f"pip config get global.cache-dir: not set; pip cache dir: {tmp_path}/.cache/pip"
+    )

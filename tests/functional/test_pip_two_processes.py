@@ -19,14 +19,27 @@ def add(root, project: str) -> None:
     path = entry_path(root, "http-v2", entry_name(f"https://index.test/{filename}"))
     path.parent.mkdir(parents=True, exist_ok=True)
     fields = {"Date": "Mon, 01 Jun 2026 00:00:00 GMT", "ETag": '"x"'}
-    response = {"body": b"", "headers": fields, "status": 200, "version": 11, "reason": "OK", "decode_content": False}
+    response = {
+        "body": b"",
+        "headers": fields,
+        "status": 200,
+        "version": 11,
+        "reason": "OK",
+        "decode_content": False,
+    }
     path.write_bytes(encode({"response": response, "vary": {}}))
     path.with_name(path.name + ".body").write_bytes(data)
 
 
 def a_tool(tmp_path, root, state="state", now=time.time):
     """A pip, its place and its world."""
-    world = Surroundings({"HOME": str(tmp_path), "PIP_CACHE_DIR": str(root), "PATH": ""}, tmp_path, tmp_path, "linux", os.geteuid())
+    world = Surroundings(
+        {"HOME": str(tmp_path), "PIP_CACHE_DIR": str(root), "PATH": ""},
+        tmp_path,
+        tmp_path,
+        "linux",
+        os.geteuid(),
+    )
     pip = tool(tmp_path / state, now=now)
     return pip, pip.places(world)[0], world
 
@@ -67,14 +80,18 @@ def test_names_that_are_no_text_and_times_that_are_no_dates_are_remembered_too(t
     again, place, world = a_tool(tmp_path, root, now=lambda: time.time() + 5)
     assert {entry.key for entry in again.scan(place, world)} == first
     assert again.tally.read == 0
-    os.utime(folder / os.fsdecode(b"inmine\xff"), (0, 0))  # what is of the future is looked at each time
+    os.utime(
+        folder / os.fsdecode(b"inmine\xff"), (0, 0)
+    )  # what is of the future is looked at each time
     assert again.lines(place, world) is None
     again.keep_lines(place, world, time.time() + 60, b"kept")
     third, place, world = a_tool(tmp_path, root, now=lambda: time.time() + 5)
     assert third.lines(place, world) == b"kept"
 
 
-def test_work_on_the_entries_is_shared_with_a_second_process_and_done_again_when_that_one_dies(tmp_path, monkeypatch):
+def test_work_on_the_entries_is_shared_with_a_second_process_and_done_again_when_that_one_dies(
+    tmp_path, monkeypatch
+):
     root = tmp_path / "cache"
     for number in range(20):
         add(root, f"proj{number}")

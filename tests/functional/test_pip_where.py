@@ -1,4 +1,7 @@
-"""``where`` against the real pips: what is computed is what ``pip cache dir`` prints and where a download really lands."""
+"""``where`` against the real pips.
+
+What is computed is what ``pip cache dir`` prints and where a download really lands.
+"""
 
 from __future__ import annotations
 
@@ -41,29 +44,85 @@ CASES = [
     Case("off-false", {"PIP_NO_CACHE_DIR": "False"}),
     Case("off-empty", {"PIP_NO_CACHE_DIR": ""}),
     Case("off-maybe", {"PIP_NO_CACHE_DIR": "maybe"}),
-    Case("off-in-file-beats-variable", {"PIP_CACHE_DIR": "{tmp}/v"}, {USER: "[global]\nno-cache-dir = off\n"}),
-    Case("off-in-file-loses-to-option", {}, {USER: "[global]\nno-cache-dir = yes\n"}, ("--cache-dir", "{tmp}/o")),
+    Case(
+        "off-in-file-beats-variable",
+        {"PIP_CACHE_DIR": "{tmp}/v"},
+        {USER: "[global]\nno-cache-dir = off\n"},
+    ),
+    Case(
+        "off-in-file-loses-to-option",
+        {},
+        {USER: "[global]\nno-cache-dir = yes\n"},
+        ("--cache-dir", "{tmp}/o"),
+    ),
     Case("user-file", {}, {USER: "[global]\ncache-dir = {tmp}/f\n"}),
     Case("legacy-file", {}, {"{home}/.pip/pip.conf": "[global]\ncache-dir = {tmp}/legacy\n"}),
     Case(
-        "both-files", {}, {"{home}/.pip/pip.conf": "[global]\ncache-dir = {tmp}/legacy\n", USER: "[global]\ncache-dir = {tmp}/f\n"}
+        "both-files",
+        {},
+        {
+            "{home}/.pip/pip.conf": "[global]\ncache-dir = {tmp}/legacy\n",
+            USER: "[global]\ncache-dir = {tmp}/f\n",
+        },
     ),
     Case("global-file", {}, {"{home}/xdg/pip/pip.conf": "[global]\ncache-dir = {tmp}/g\n"}),
-    Case("section-beats-level", {}, {USER: "[cache]\ncache-dir = {tmp}/c\n", "{tmp}/named": "[global]\ncache-dir = {tmp}/n\n"}),
-    Case("config-file", {"PIP_CONFIG_FILE": "{tmp}/named"}, {"{tmp}/named": "[global]\ncache-dir = {tmp}/n\n"}),
+    Case(
+        "section-beats-level",
+        {},
+        {USER: "[cache]\ncache-dir = {tmp}/c\n", "{tmp}/named": "[global]\ncache-dir = {tmp}/n\n"},
+    ),
+    Case(
+        "config-file",
+        {"PIP_CONFIG_FILE": "{tmp}/named"},
+        {"{tmp}/named": "[global]\ncache-dir = {tmp}/n\n"},
+    ),
     Case(
         "config-file-hides-user",
         {"PIP_CONFIG_FILE": "{tmp}/named"},
         {USER: "[global]\ncache-dir = {tmp}/f\n", "{tmp}/named": "[global]\ntimeout = 9\n"},
     ),
-    Case("config-file-missing", {"PIP_CONFIG_FILE": "{tmp}/absent"}, {USER: "[global]\ncache-dir = {tmp}/f\n"}),
-    Case("config-file-null", {"PIP_CONFIG_FILE": "/dev/null"}, {USER: "[global]\ncache-dir = {tmp}/f\n"}),
+    Case(
+        "config-file-missing",
+        {"PIP_CONFIG_FILE": "{tmp}/absent"},
+        {USER: "[global]\ncache-dir = {tmp}/f\n"},
+    ),
+    Case(
+        "config-file-null",
+        {"PIP_CONFIG_FILE": "/dev/null"},
+        {USER: "[global]\ncache-dir = {tmp}/f\n"},
+    ),
     Case("config-file-empty", {"PIP_CONFIG_FILE": ""}, {USER: "[global]\ncache-dir = {tmp}/f\n"}),
-    Case("empty-hides-weaker", {}, {"{home}/xdg/pip/pip.conf": "[global]\ncache-dir = {tmp}/g\n", USER: "[global]\ncache-dir =\n"}),
-    Case("empty-switch", {}, {"{home}/xdg/pip/pip.conf": "[global]\nno-cache-dir = yes\n", USER: "[global]\nno-cache-dir =\n"}),
-    Case("empty-hides-default-section", {}, {USER: "[DEFAULT]\ncache-dir = {tmp}/d\n[global]\ncache-dir =\n"}),
-    Case("default-section-empty", {}, {USER: "[DEFAULT]\ncache-dir =\n[global]\ncache-dir = {tmp}/f\n"}),
-    Case("empty-section-falls-through", {}, {USER: "[global]\ncache-dir = {tmp}/g\n[cache]\ncache-dir =\n"}),
+    Case(
+        "empty-hides-weaker",
+        {},
+        {
+            "{home}/xdg/pip/pip.conf": "[global]\ncache-dir = {tmp}/g\n",
+            USER: "[global]\ncache-dir =\n",
+        },
+    ),
+    Case(
+        "empty-switch",
+        {},
+        {
+            "{home}/xdg/pip/pip.conf": "[global]\nno-cache-dir = yes\n",
+            USER: "[global]\nno-cache-dir =\n",
+        },
+    ),
+    Case(
+        "empty-hides-default-section",
+        {},
+        {USER: "[DEFAULT]\ncache-dir = {tmp}/d\n[global]\ncache-dir =\n"},
+    ),
+    Case(
+        "default-section-empty",
+        {},
+        {USER: "[DEFAULT]\ncache-dir =\n[global]\ncache-dir = {tmp}/f\n"},
+    ),
+    Case(
+        "empty-section-falls-through",
+        {},
+        {USER: "[global]\ncache-dir = {tmp}/g\n[cache]\ncache-dir =\n"},
+    ),
     Case("key-underscore", {}, {USER: "[global]\nCache_Dir: {tmp}/f\n"}),
     Case("key-dashes", {}, {USER: "[global]\n--cache-dir = {tmp}/f\n"}),
     Case("section-capitals", {}, {USER: "[GLOBAL]\ncache-dir = {tmp}/f\n"}),
@@ -74,18 +133,34 @@ CASES = [
     Case("quotes-stay", {}, {USER: '[global]\ncache-dir = "{tmp}/f"\n'}),
     Case("option", {"PIP_CACHE_DIR": "{tmp}/v"}, {}, ("--cache-dir", "{tmp}/o")),
     Case("option-last-wins", {}, {}, ("--cache-dir={tmp}/o", "--no-cache-dir")),
-    Case("option-last-wins-again", {"PIP_NO_CACHE_DIR": "1"}, {}, ("--no-cache-dir", "--cache-dir={tmp}/o")),
+    Case(
+        "option-last-wins-again",
+        {"PIP_NO_CACHE_DIR": "1"},
+        {},
+        ("--no-cache-dir", "--cache-dir={tmp}/o"),
+    ),
     Case("option-empty", {"PIP_CACHE_DIR": "{tmp}/v"}, {}, ("--cache-dir", "")),
     Case("xdg", {"XDG_CACHE_HOME": "{tmp}/xdg"}),
     Case("xdg-empty", {"XDG_CACHE_HOME": ""}),
     Case("xdg-blank", {"XDG_CACHE_HOME": " "}),
     Case("xdg-relative", {"XDG_CACHE_HOME": "xdg"}),
-    Case("xdg-config", {"XDG_CONFIG_HOME": "{tmp}/xc"}, {"{tmp}/xc/pip/pip.conf": "[global]\ncache-dir = {tmp}/f\n"}),
-    Case("xdg-config-relative", {"XDG_CONFIG_HOME": "xc"}, {"{tmp}/xc/pip/pip.conf": "[global]\ncache-dir = {tmp}/f\n"}),
+    Case(
+        "xdg-config",
+        {"XDG_CONFIG_HOME": "{tmp}/xc"},
+        {"{tmp}/xc/pip/pip.conf": "[global]\ncache-dir = {tmp}/f\n"},
+    ),
+    Case(
+        "xdg-config-relative",
+        {"XDG_CONFIG_HOME": "xc"},
+        {"{tmp}/xc/pip/pip.conf": "[global]\ncache-dir = {tmp}/f\n"},
+    ),
     Case(
         "xdg-config-dirs-two",
         {"XDG_CONFIG_DIRS": "{tmp}/a:{tmp}/b"},
-        {"{tmp}/a/pip/pip.conf": "[global]\ncache-dir = {tmp}/1\n", "{tmp}/b/pip/pip.conf": "[global]\ncache-dir = {tmp}/2\n"},
+        {
+            "{tmp}/a/pip/pip.conf": "[global]\ncache-dir = {tmp}/1\n",
+            "{tmp}/b/pip/pip.conf": "[global]\ncache-dir = {tmp}/2\n",
+        },
     ),
     Case("home-unset", {"HOME": None, "XDG_CACHE_HOME": "{tmp}/xdg"}),
     Case("home-empty", {"HOME": ""}),
@@ -99,7 +174,10 @@ CASES = [
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_where_says_what_pip_says(version, tmp_path):
-    """All cases of one version in one test: starting an interpreter is what costs, and a failure lists every case."""
+    """All cases of one version in one test.
+
+    Starting an interpreter is what costs, and a failure lists every case.
+    """
     wrong = []
     with ForkedPip(version, tmp_path) as pip:
         for case in CASES:
@@ -114,10 +192,14 @@ def compared(case: Case, version: str, folder: Path, pip: ForkedPip) -> tuple[st
     place = place_of(around, pip_of(pip_python(version), around), command="cache", options=options)
     computed = "error" if place.why_not.startswith("pip stops") else str(place.path or "off")
     status, said = pip.run("cache", "dir", *options, environ=environ, cwd=folder)
-    return computed, said.strip().splitlines()[-1] if not status else "off" if "cache is disabled" in said else "error"
+    return computed, said.strip().splitlines()[
+        -1
+    ] if not status else "off" if "cache is disabled" in said else "error"
 
 
-def prepared(case: Case, version: str, folder: Path, **more: str) -> tuple[dict[str, str], list[str], Surroundings]:
+def prepared(
+    case: Case, version: str, folder: Path, **more: str
+) -> tuple[dict[str, str], list[str], Surroundings]:
     """The environment and the options of one case, its files written, and the same world for ``where``."""
     home = folder / "home"
     home.mkdir(parents=True)
@@ -133,7 +215,14 @@ def prepared(case: Case, version: str, folder: Path, **more: str) -> tuple[dict[
         path.write_text(text.replace("{tmp}", str(folder)), "utf-8")
     options = [word.format(**fill) for word in case.options]
     registered = Path(pwd.getpwuid(os.getuid()).pw_dir)
-    around = Surroundings(environ, home if environ.get("HOME") else registered, folder, "linux", os.geteuid(), pip_python(version))
+    around = Surroundings(
+        environ,
+        home if environ.get("HOME") else registered,
+        folder,
+        "linux",
+        os.geteuid(),
+        pip_python(version),
+    )
     return environ, options, around
 
 
@@ -141,11 +230,35 @@ LANDINGS = [
     (Case("default"), "home/.cache/pip"),
     (Case("variable", {"PIP_CACHE_DIR": "{tmp}/v"}), "v"),
     (Case("xdg", {"XDG_CACHE_HOME": "{tmp}/x"}), "x/pip"),
-    (Case("section-of-the-command", {}, {USER: "[cache]\ncache-dir = {tmp}/no\n[download]\ncache-dir = {tmp}/d\n"}), "d"),
-    (Case("cache-section-does-not-count", {}, {USER: "[global]\ncache-dir = {tmp}/g\n[cache]\ncache-dir = {tmp}/no\n"}), "g"),
-    (Case("install-section-does-not-count", {}, {USER: "[install]\ncache-dir = {tmp}/no\n"}), "home/.cache/pip"),
+    (
+        Case(
+            "section-of-the-command",
+            {},
+            {USER: "[cache]\ncache-dir = {tmp}/no\n[download]\ncache-dir = {tmp}/d\n"},
+        ),
+        "d",
+    ),
+    (
+        Case(
+            "cache-section-does-not-count",
+            {},
+            {USER: "[global]\ncache-dir = {tmp}/g\n[cache]\ncache-dir = {tmp}/no\n"},
+        ),
+        "g",
+    ),
+    (
+        Case("install-section-does-not-count", {}, {USER: "[install]\ncache-dir = {tmp}/no\n"}),
+        "home/.cache/pip",
+    ),
     (Case("zero-turns-off", {"PIP_NO_CACHE_DIR": "0", "PIP_CACHE_DIR": "{tmp}/no"}), None),
-    (Case("off-in-section", {"PIP_CACHE_DIR": "{tmp}/no"}, {USER: "[download]\nno-cache-dir = false\n"}), None),
+    (
+        Case(
+            "off-in-section",
+            {"PIP_CACHE_DIR": "{tmp}/no"},
+            {USER: "[download]\nno-cache-dir = false\n"},
+        ),
+        None,
+    ),
     (Case("option", {"PIP_NO_CACHE_DIR": "1"}, {}, ("--cache-dir", "o")), "o"),
     (Case("option-turns-off", {"PIP_CACHE_DIR": "{tmp}/no"}, {}, ("--no-cache-dir",)), None),
     (Case("legacy-file", {}, {"{home}/.pip/pip.conf": "[global]\ncache-dir = ~/l\n"}), "home/l"),
@@ -153,17 +266,24 @@ LANDINGS = [
         Case(
             "named-file-beats-users",
             {"PIP_CONFIG_FILE": "{tmp}/named"},
-            {USER: "[global]\ncache-dir = {tmp}/no\n", "{tmp}/named": "[global]\ncache-dir = {tmp}/n\n"},
+            {
+                USER: "[global]\ncache-dir = {tmp}/no\n",
+                "{tmp}/named": "[global]\ncache-dir = {tmp}/n\n",
+            },
         ),
         "n",
     ),
 ]
-"""``pip cache dir`` does not always say where an install goes: the section ``[cache]`` does not concern it."""
+"""``pip cache dir`` does not always say where an install goes: the section ``[cache]`` does not
+concern it."""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_download_lands_where_where_says(version, tmp_path):
-    """From an https origin of our own, every other combination by each pip; what is looked for then is the files."""
+    """From an https origin of our own, every other combination by each pip.
+
+    What is looked for then is the files.
+    """
     wrong = []
     index = Index()
     index.add(*wheel_bytes("landing", "1.0"))
@@ -174,13 +294,21 @@ def test_a_download_lands_where_where_says(version, tmp_path):
             for case, lands in LANDINGS[VERSIONS.index(version) % 2 :: 2]:
                 folder = tmp_path / case.name
                 environ, options, around = prepared(case, version, folder, **more)
-                place = place_of(around, pip_of(pip_python(version), around), command="download", options=options)
+                place = place_of(
+                    around, pip_of(pip_python(version), around), command="download", options=options
+                )
                 words = ["download", "--no-deps", "-d", str(folder / "out"), *options, "landing"]
                 status, said = pip.run(*words, environ=environ, cwd=folder)
                 layout = "http" if version < "23.3" else "http-v2"
                 found = sorted({str(p.parent.relative_to(folder)) for p in folder.rglob(layout)})
-                if status or found != [lands][: lands is not None] or place.path != (folder / lands if lands else None):
-                    wrong.append(f"{case.name}: entrepot {place.path}, pip {found}, status {status}: {said}")
+                if (
+                    status
+                    or found != [lands][: lands is not None]
+                    or place.path != (folder / lands if lands else None)
+                ):
+                    wrong.append(
+                        f"{case.name}: entrepot {place.path}, pip {found}, status {status}: {said}"
+                    )
     finally:
         origin.close()
     assert not wrong, "\n".join(wrong)

@@ -42,7 +42,11 @@ def anas_home(tmp_path):
     with image.open("wb") as file:
         file.truncate(64 << 20)
     subprocess.run(["mkfs.ext4", "-q", "-O", "quota", str(image)], check=True)
-    done = subprocess.run(["mount", "-o", "loop,usrquota,grpquota", str(image), str(mount)], capture_output=True, check=False)
+    done = subprocess.run(
+        ["mount", "-o", "loop,usrquota,grpquota", str(image), str(mount)],
+        capture_output=True,
+        check=False,
+    )
     if done.returncode:
         pytest.skip("this kernel keeps no quotas (CONFIG_QFMT_V2), or nothing can be mounted here")
     try:
@@ -110,13 +114,18 @@ def test_where_no_quotas_are_kept_the_kernel_tells_nothing(tmp_path):
 
 
 def test_the_answer_of_the_kernel_is_read_as_its_manual_has_it(tmp_path, monkeypatch):
-    """The only way where no file system has quotas; the other tests ask a real one where there can be one."""
+    """The only way where no file system has quotas.
+
+    The other tests ask a real one where there can be one.
+    """
     asked = []
 
     class Kernel:
         def syscall(self, number, _opened, command, who, answer):
             asked.append((number, command, who))
-            ctypes.memmove(answer, struct.pack("8QI", 50_000, 40_000, 12_345_678, 0, 900, 17, 0, 0, 63), 68)
+            ctypes.memmove(
+                answer, struct.pack("8QI", 50_000, 40_000, 12_345_678, 0, 900, 17, 0, 0, 63), 68
+            )
             return 0
 
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Kernel())
@@ -153,7 +162,16 @@ TABLES = {
             "server:/scratch\n"
             "                      12       0       0               3       0       0        \n"
         ),
-        [Quota("server:/export/home/with/a/long/name", "command", 412_000 * 1024, 500_000 * 1024, 7100, 10_000)],
+        [
+            Quota(
+                "server:/export/home/with/a/long/name",
+                "command",
+                412_000 * 1024,
+                500_000 * 1024,
+                7100,
+                10_000,
+            )
+        ],
     ),
     "quota -s": (
         (
@@ -173,7 +191,10 @@ TABLES = {
         [Quota("/lustre", "command", 412_000 * 1024, 500_000 * 1024, 7100, 10_000)],
     ),
     "no quota": ("Disk quotas for user root (uid 0): none\n", []),
-    "numbers": ("41200000000 50000000000 7100 10000\n", [Quota("", "command", 41_200_000_000, 50_000_000_000, 7100, 10_000)]),
+    "numbers": (
+        "41200000000 50000000000 7100 10000\n",
+        [Quota("", "command", 41_200_000_000, 50_000_000_000, 7100, 10_000)],
+    ),
     "sizes": ("41.2GB 50GB", [Quota("", "command", 41_200_000_000, 50_000_000_000)]),
     "something else": ("usage: quota [-f]\n", None),
 }
@@ -189,7 +210,10 @@ def test_common_commands_are_understood(text, wanted):
     [
         (["/nowhere/quota"], "cannot be run: No such file or directory"),
         (["/bin/sh", "-c", "echo no server >&2; exit 3"], "ended with status 3: no server"),
-        (["/bin/sh", "-c", "echo hello there everybody"], "said what is not understood: hello there everybody"),
+        (
+            ["/bin/sh", "-c", "echo hello there everybody"],
+            "said what is not understood: hello there everybody",
+        ),
     ],
 )
 def test_a_command_that_fails_says_why(command, why):
@@ -206,10 +230,19 @@ def test_a_command_that_hangs_is_given_up(monkeypatch):
 def test_a_configured_command_is_asked_and_its_failure_does_no_harm(tmp_path):
     def run(command: str) -> subprocess.CompletedProcess[str]:
         environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ENTREPOT_QUOTA": command}
-        return subprocess.run([sys.executable, "-m", "entrepot"], env=environ, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", "entrepot"],
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     told = run("printf '950000000 1000000000 5 0'")
-    assert "Quota: 950 MB of 1.0 GB used (95 %)\n! quota is nearly used up (95 %)      entrepot clean" in told.stdout
+    assert (
+        "Quota: 950 MB of 1.0 GB used (95 %)\n! quota is nearly used up (95 %)      entrepot clean"
+        in told.stdout
+    )
     failed = run("/nowhere/quota -w")
     assert (failed.returncode, failed.stdout) == (0, run("").stdout)
     assert "warning: the quota command `/nowhere/quota -w` cannot be run" in failed.stderr

@@ -1,4 +1,7 @@
-"""rattler's own cache, filled by the real thing: listed, cleaned and verified, and the real thing works on afterwards."""
+"""rattler's own cache, filled by the real thing.
+
+Listed, cleaned and verified, and the real thing works on afterwards.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import pytest
 
 import clients
 from conda_lab import LATER, contents
-from entrepot.app.clean import Wish, plan_cleaning
+from entrepot.caches.removal import Wish, plan_cleaning
 from entrepot.ports.tool import Entry, Kind, Surroundings
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
@@ -34,12 +37,20 @@ class World:
 
     def install(self, prefix: Path, *names: str) -> Path:
         """Make an environment with the real rattler."""
-        done = clients.run([*clients.rattler(), SCRIPT, self.channel.url, self.cache, prefix, *names], self.environment)
+        done = clients.run(
+            [*clients.rattler(), SCRIPT, self.channel.url, self.cache, prefix, *names],
+            self.environment,
+        )
         assert done.returncode == 0, done.stderr
         return prefix
 
     def entries(self) -> list[Entry]:
-        return [e for place in self.tool.places(self.around) if place.exists for e in self.tool.scan(place, self.around)]
+        return [
+            e
+            for place in self.tool.places(self.around)
+            if place.exists
+            for e in self.tool.scan(place, self.around)
+        ]
 
     def clean(self, **wish: object):
         entries = self.entries()
@@ -94,7 +105,9 @@ def test_damage_that_rattler_does_not_see_is_found_and_the_package_taken_away(wo
     data.write_bytes(b"x" + right[1:])
     data.replace(found)
     place = world.tool.places(world.around)[0]
-    assert [f.problem for f in world.tool.verify(place, world.around, full=True, repair=True)] == ["digest-mismatch"]
+    assert [f.problem for f in world.tool.verify(place, world.around, full=True, repair=True)] == [
+        "digest-mismatch"
+    ]
     env = world.install(world.base / "new", "demo0")
     assert (env / "share/demo0/data.bin").read_bytes() == right
 

@@ -1,4 +1,7 @@
-"""Somebody swaps folders for links while a cache is removed; `python bench/removal_attack.py 10000` does it for longer."""
+"""Somebody swaps folders for links while a cache is removed.
+
+`python bench/removal_attack.py 10000` does it for longer.
+"""
 
 import os
 import subprocess
@@ -11,12 +14,20 @@ WORLD = Path(__file__).parent.parent / "removal_world.py"
 ROUNDS = 150
 NOBODY = 65_534
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts and users as Linux has them")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="mounts and users as Linux has them"
+)
 
 
 def played(rounds, uid=None, attacker=None, by_path=0):
-    words = [str(rounds), *("" if each is None else str(each) for each in (uid, attacker)), str(by_path)]
-    done = subprocess.run([sys.executable, WORLD, *words], capture_output=True, text=True, check=False)
+    words = [
+        str(rounds),
+        *("" if each is None else str(each) for each in (uid, attacker)),
+        str(by_path),
+    ]
+    done = subprocess.run(
+        [sys.executable, WORLD, *words], capture_output=True, text=True, check=False
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -28,7 +39,9 @@ def test_nothing_outside_a_cache_changes_while_folders_are_swapped_for_links():
 
 @pytest.mark.root
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")
-@pytest.mark.parametrize(("uid", "attacker"), [(None, NOBODY), (NOBODY, None)], ids=["root", "user"])
+@pytest.mark.parametrize(
+    ("uid", "attacker"), [(None, NOBODY), (NOBODY, None)], ids=["root", "user"]
+)
 def test_nothing_outside_changes_whoever_removes(uid, attacker):
     status, said = played(ROUNDS, uid, attacker)
     assert (status, f"{ROUNDS} rounds" in said) == (0, True), said

@@ -1,4 +1,7 @@
-"""Programs below the child that talk to other servers keep working: loopback, uploads, streams, WebSocket, git."""
+"""Programs below the child that talk to other servers keep working.
+
+Loopback, uploads, streams, WebSocket, git.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,9 @@ print("the suite is fine")
 @pytest.fixture
 def index():
     """An index under a made-up name."""
-    with Origin(tls=True, authority=AUTHORITY, name="index.test", files_name="files.test") as running:
+    with Origin(
+        tls=True, authority=AUTHORITY, name="index.test", files_name="files.test"
+    ) as running:
         running.add_project("demo", script="demo")
         yield running
 
@@ -63,7 +68,9 @@ def index():
 @pytest.fixture(params=["http", "https"])
 def loopback_index(request):
     """An index that stands on loopback, so that all loopback traffic comes to the proxy."""
-    with Origin(tls=request.param == "https", authority=AUTHORITY if request.param == "https" else None) as running:
+    with Origin(
+        tls=request.param == "https", authority=AUTHORITY if request.param == "https" else None
+    ) as running:
         running.add_project("demo", script="demo")
         if running.tls:
             running.name = running.files_name = f"localhost:{running.port}"
@@ -72,7 +79,9 @@ def loopback_index(request):
 
 def desk_for(path: Path, *origins: Origin, **environ: str) -> Desk:
     resolve = ",".join(origin.resolve for origin in origins if "localhost" not in origin.name)
-    return Desk.under(path, *origins, **{"PIP_NO_CACHE_DIR": "1", "ENTREPOT_RESOLVE": resolve, **environ})
+    return Desk.under(
+        path, *origins, **{"PIP_NO_CACHE_DIR": "1", "ENTREPOT_RESOLVE": resolve, **environ}
+    )
 
 
 # A test suite with a server of its own
@@ -87,7 +96,11 @@ def test_a_suite_with_a_loopback_server_of_its_own_goes_to_it_directly(index, tm
         f"    s.run({sys.executable!r}, 'suite.py')\n"
     )
     desk.write({"suite.py": SUITE, "tox.ini": tox, "noxfile.py": nox})
-    command = {"python": [sys.executable, "suite.py"], "tox": [*clients.tox(), "-e", "py"], "nox": clients.nox()}[below]
+    command = {
+        "python": [sys.executable, "suite.py"],
+        "tox": [*clients.tox(), "-e", "py"],
+        "nox": clients.nox(),
+    }[below]
     ran = desk.run(*command)
     assert ran.status == 0, ran.said
     assert "the suite is fine" in ran.stdout
@@ -100,7 +113,10 @@ def test_a_suite_with_a_loopback_server_of_its_own_goes_to_it_directly(index, tm
 
 
 def both(desk, index, *command, host: bool = False):
-    """First pip from the loopback index, then a command, in one run: the proxy sees all loopback traffic."""
+    """First pip from the loopback index, then a command, in one run.
+
+    The proxy sees all loopback traffic.
+    """
     pip = shlex.join([*clients.pip("26.3"), *PIP.split(), index.index_url, "demo"])
     ran = desk.run("sh", "-c", f"{pip} && {shlex.join(map(str, command))}")
     assert ran.status == 0, ran.said
@@ -120,7 +136,9 @@ def test_beside_an_index_on_loopback_a_suites_own_server_works(loopback_index, t
 @pytest.fixture(params=["http", "https"])
 def neighbour(request):
     """A server on loopback that is no index."""
-    with Origin(tls=request.param == "https", authority=AUTHORITY if request.param == "https" else None) as running:
+    with Origin(
+        tls=request.param == "https", authority=AUTHORITY if request.param == "https" else None
+    ) as running:
         if running.tls:
             running.name = running.files_name = f"localhost:{running.port}"
         yield running
@@ -144,7 +162,9 @@ def streams(desk, url):
     return [sys.executable, "stream.py", f"{url}/stream?lines=4&interval=0.3"]
 
 
-def test_a_stream_beside_an_index_on_loopback_arrives_piece_by_piece(loopback_index, neighbour, tmp_path):
+def test_a_stream_beside_an_index_on_loopback_arrives_piece_by_piece(
+    loopback_index, neighbour, tmp_path
+):
     desk = desk_for(tmp_path / "desk", loopback_index, neighbour)
     both(desk, loopback_index, *streams(desk, neighbour.base))
     assert neighbour.count("stream") == 1
@@ -159,7 +179,16 @@ def test_a_stream_of_the_indexs_own_host_arrives_piece_by_piece(index, tmp_path)
 
 POSTS = {
     "multipart": ["curl", "-sSf", "-F", "name=demo", "-F", "content=@large.bin"],
-    "chunked": ["curl", "-sSf", "-H", "Transfer-Encoding: chunked", "-H", "Expect:", "--data-binary", "@large.bin"],
+    "chunked": [
+        "curl",
+        "-sSf",
+        "-H",
+        "Transfer-Encoding: chunked",
+        "-H",
+        "Expect:",
+        "--data-binary",
+        "@large.bin",
+    ],
     "100-continue": ["curl", "-sSf", "-H", "Expect: 100-continue", "--data-binary", "@large.bin"],
     "PUT": ["curl", "-sSf", "-T", "large.bin"],
 }
@@ -169,13 +198,18 @@ POSTS = {
 def test_an_upload_to_an_index_arrives_whole_and_is_not_stored(index, tmp_path, way):
     desk = desk_for(tmp_path / "desk", index)
     (desk.project / "large.bin").write_bytes(os.urandom(3_000_000))
-    ran = desk.run(clients.curl()[0], *POSTS[way][1:], f"{index.base}/upload", options=["--host", "index.test"])
+    ran = desk.run(
+        clients.curl()[0], *POSTS[way][1:], f"{index.base}/upload", options=["--host", "index.test"]
+    )
     assert ran.status == 0, ran.said
     answer = json.loads(ran.stdout)
     assert answer["method"] == ("PUT" if way == "PUT" else "POST")
     assert answer["bytes"] >= 3_000_000
     if way != "multipart":
-        assert answer["sha256"] == clients.run(["sha256sum", desk.project / "large.bin"], {}).stdout.split()[0]
+        assert (
+            answer["sha256"]
+            == clients.run(["sha256sum", desk.project / "large.bin"], {}).stdout.split()[0]
+        )
     assert ran.urls("bypass") == [f"{index.base}/upload"]
     assert ran.report["uncached_hosts"] == {}
     assert not list(desk.store.glob("heads/*/*"))
@@ -237,7 +271,9 @@ print("echoed")
 """
 
 
-def test_an_upgraded_connection_to_the_indexs_own_host_is_relayed_both_ways(loopback_index, tmp_path):
+def test_an_upgraded_connection_to_the_indexs_own_host_is_relayed_both_ways(
+    loopback_index, tmp_path
+):
     desk = desk_for(tmp_path / "desk", loopback_index)
     desk.write({"upgrade.py": UPGRADE})
     ran = both(desk, loopback_index, sys.executable, "upgrade.py", f"{loopback_index.base}/echo")
@@ -250,7 +286,10 @@ def test_an_upgraded_connection_to_the_indexs_own_host_is_relayed_both_ways(loop
 def test_an_upgraded_connection_beside_it_is_relayed_both_ways(loopback_index, neighbour, tmp_path):
     desk = desk_for(tmp_path / "desk", loopback_index, neighbour)
     desk.write({"upgrade.py": UPGRADE})
-    assert "echoed" in both(desk, loopback_index, sys.executable, "upgrade.py", f"{neighbour.base}/echo").stdout
+    assert (
+        "echoed"
+        in both(desk, loopback_index, sys.executable, "upgrade.py", f"{neighbour.base}/echo").stdout
+    )
     assert not [name for name in neighbour.seen("/echo")[0].headers if name.startswith("proxy")]
 
 
@@ -329,17 +368,37 @@ class Repository:
         """A new commit, served from now on; its id."""
         (self._work / "VALUE").write_text(value)
         self._call("-C", self._work, "add", ".")
-        self._call("-C", self._work, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", value)
+        self._call(
+            "-C",
+            self._work,
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@example.org",
+            "commit",
+            "-q",
+            "-m",
+            value,
+        )
         shutil.rmtree(self._bare, ignore_errors=True)
         self._call("clone", "-q", "--bare", self._work, self._bare)
         self._call("-C", self._bare, "update-server-info")
         for path in self._bare.rglob("*"):
             if path.is_file():
-                self._origin.add(f"/repo.git/{path.relative_to(self._bare)}", path.read_bytes(), "git", "text/plain")
+                self._origin.add(
+                    f"/repo.git/{path.relative_to(self._bare)}",
+                    path.read_bytes(),
+                    "git",
+                    "text/plain",
+                )
         return self._call("-C", self._work, "rev-parse", "HEAD").stdout.strip()
 
     def _call(self, *words):
-        environ = {"PATH": "/usr/bin:/bin", "HOME": str(self._work.parent), "GIT_CONFIG_NOSYSTEM": "1"}
+        environ = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self._work.parent),
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
         done = clients.run([self._git, *words], environ)
         assert done.returncode == 0, done.stderr
         return done
@@ -347,8 +406,13 @@ class Repository:
 
 @pytest.mark.parametrize("client", ["pip", "uv"])
 @pytest.mark.parametrize("host", ["git.test", "index.test"])
-def test_a_requirement_from_git_over_https_installs_what_was_just_pushed(index, tmp_path, client, host):
-    """From a host of its own, which is tunnelled, and from the index's host, which is opened: refs are never taken from the cache."""
+def test_a_requirement_from_git_over_https_installs_what_was_just_pushed(
+    index, tmp_path, client, host
+):
+    """From a host of its own, which is tunnelled, and from the index's host, which is opened.
+
+    Refs are never taken from the cache.
+    """
     with Origin(host="127.0.0.2", tls=True, authority=AUTHORITY, name="git.test") as forge:
         served = forge if host == "git.test" else index
         served.profile = profiles.validators_only
@@ -359,7 +423,16 @@ def test_a_requirement_from_git_over_https_installs_what_was_just_pushed(index, 
         requirement = f"mine @ git+https://{host}/repo.git@main"
         for turn, value in enumerate(("value = 1\n", "value = 2\n")):
             commit = repository.commit(value)
-            words = ["install", "-q", "--target", f"out{turn}", *options, index.index_url, requirement, "demo"]
+            words = [
+                "install",
+                "-q",
+                "--target",
+                f"out{turn}",
+                *options,
+                index.index_url,
+                requirement,
+                "demo",
+            ]
             ran = desk.run(*program, *words)
             assert ran.status == 0, ran.said
             out = desk.project / f"out{turn}"

@@ -1,4 +1,7 @@
-"""Conda channels through the cache, with a real client: an environment created cold, warm and offline."""
+"""Conda channels through the cache, with a real client.
+
+An environment created cold, warm and offline.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import clients
-from entrepot.heads import Head
+from entrepot.stored import Head
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
 from running import Desk, Ran
@@ -43,7 +46,9 @@ def create(desk: Desk, channel: Channel, *specs: str, options=(), fresh=True) ->
 
 
 def records(desk: Desk) -> dict[str, dict]:
-    found = [json.loads(path.read_text()) for path in (desk.project / "target/conda-meta").glob("*.json")]
+    found = [
+        json.loads(path.read_text()) for path in (desk.project / "target/conda-meta").glob("*.json")
+    ]
     return {record["name"]: record for record in found}
 
 
@@ -51,7 +56,9 @@ FORMS = ["shards json zst", "json zst", "json"]
 
 
 @pytest.mark.parametrize(
-    ("origin", "forms"), [("https", FORMS[0]), ("https", FORMS[1]), ("http", FORMS[0]), ("http", FORMS[2])], indirect=["origin"]
+    ("origin", "forms"),
+    [("https", FORMS[0]), ("https", FORMS[1]), ("http", FORMS[0]), ("http", FORMS[2])],
+    indirect=["origin"],
 )
 def test_an_environment_is_created_cold_warm_and_offline(origin, desk, forms):
     channel = Channel(origin, forms=frozenset(forms.split()))
@@ -59,7 +66,9 @@ def test_an_environment_is_created_cold_warm_and_offline(origin, desk, forms):
     cold = create(desk, channel, *names)
     assert cold.status == 0, cold.said
     made = records(desk)
-    assert {name: record["version"] for name, record in made.items()} == {f"csynth-000{i}": "1.1" for i in range(6)}
+    assert {name: record["version"] for name, record in made.items()} == {
+        f"csynth-000{i}": "1.1" for i in range(6)
+    }
     assert all(record["url"].startswith(f"{channel.url}/") for record in made.values())
     assert {record["channel"].rstrip("/") for record in made.values()} <= {
         channel.url,
@@ -75,7 +84,9 @@ def test_an_environment_is_created_cold_warm_and_offline(origin, desk, forms):
     assert origin.count(ARCHIVE) == 0
     assert origin.count("/shards/") == 0
     assert origin.count(INDEXES, status=304) >= 2
-    assert origin.count(INDEXES, status=200) == origin.count(INDEXES, method="HEAD", status=200), "all else is confirmed"
+    assert origin.count(INDEXES, status=200) == origin.count(INDEXES, method="HEAD", status=200), (
+        "all else is confirmed"
+    )
 
     origin.stop()
     offline = create(desk, channel, *names, options=["--offline"])
@@ -89,7 +100,11 @@ def test_an_environment_is_created_cold_warm_and_offline(origin, desk, forms):
 
 def heads(desk: Desk) -> dict[str, Head]:
     """What is stored, by file name or URL."""
-    found = [Head.from_bytes(path.read_bytes()) for path in (desk.store / "heads").rglob("*") if path.is_file()]
+    found = [
+        Head.from_bytes(path.read_bytes())
+        for path in (desk.store / "heads").rglob("*")
+        if path.is_file()
+    ]
     return {head.filename or head.url: head for head in found}
 
 
@@ -127,7 +142,9 @@ def test_a_fault_that_passes_is_made_good_within_one_run(origin, desk):
 
 
 @pytest.mark.parametrize("forms", FORMS[:2])
-def test_a_channel_that_fails_serves_what_was_seen_and_one_that_changed_what_is_new(origin, desk, forms):
+def test_a_channel_that_fails_serves_what_was_seen_and_one_that_changed_what_is_new(
+    origin, desk, forms
+):
     channel = Channel(origin, forms=frozenset(forms.split()))
     channel.synth(3)
     assert create(desk, channel, "csynth-0000").status == 0

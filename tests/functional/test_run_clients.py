@@ -1,4 +1,7 @@
-"""Real clients behind ``entrepot run``, with nothing configured: each file is fetched once, over http and over https."""
+"""Real clients behind ``entrepot run``, with nothing configured.
+
+Each file is fetched once, over http and over https.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from entrepot.testing.origin import Origin
 from running import Desk
 
 PIPS = ("20.3.4", "23.2.1", "24.3.1", "25.3", "26.3")
-PROJECT = '[project]\nname = "mine"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["demo"]\n'
-POETRY = '[tool.poetry]\npackage-mode = false\n[tool.poetry.dependencies]\npython = ">=3.11"\ndemo = "*"\n'
-TOX = (
-    "[tox]\nskipsdist = true\n[testenv]\nskip_install = true\ndeps = demo\ncommands = demo\nsetenv =\n    PIP_INDEX_URL = <index>\n"
+PROJECT = (
+    '[project]\nname = "mine"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["demo"]\n'
 )
+POETRY = '[tool.poetry]\npackage-mode = false\n[tool.poetry.dependencies]\npython = ">=3.11"\ndemo = "*"\n'
+TOX = "[tox]\nskipsdist = true\n[testenv]\nskip_install = true\ndeps = demo\ncommands = demo\nsetenv =\n    PIP_INDEX_URL = <index>\n"
 NOX = """import nox
 nox.options.default_venv_backend = "venv"
 INDEX = "<index>"
@@ -37,7 +40,10 @@ URLLIB = "from urllib.request import urlopen\nfor url in ['<index>demo/', '<whee
 TOOL_UV = '[[tool.uv.index]]\nurl = "<index>"\ndefault = true\n'
 
 CLIENTS: dict[str, tuple[str, dict[str, str]]] = {
-    **{f"pip {v}": (f"<pip {v}> download -q -d out -i <index> --trusted-host index.test demo", {}) for v in PIPS},
+    **{
+        f"pip {v}": (f"<pip {v}> download -q -d out -i <index> --trusted-host index.test demo", {})
+        for v in PIPS
+    },
     "uv pip install": ("<uv> pip install -q --target out --default-index <index> demo", {}),
     "uv pip sync": ("<uv> pip sync -q --target out in.txt", {"in.txt": "-i <index>\ndemo==1.0\n"}),
     "uv sync": ("<uv> sync -q", {"pyproject.toml": PROJECT + TOOL_UV}),
@@ -53,18 +59,26 @@ CLIENTS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "poetry": (
         "<poetry> install -q --no-root",
-        {"pyproject.toml": POETRY + '[[tool.poetry.source]]\nname = "own"\nurl = "<index>"\npriority = "primary"\n'},
+        {
+            "pyproject.toml": POETRY
+            + '[[tool.poetry.source]]\nname = "own"\nurl = "<index>"\npriority = "primary"\n'
+        },
     ),
     "pdm": (
         "<pdm> install -q --no-self",
-        {"pyproject.toml": PROJECT + '[[tool.pdm.source]]\nname = "pypi"\nurl = "<index>"\n<trusted>'},
+        {
+            "pyproject.toml": PROJECT
+            + '[[tool.pdm.source]]\nname = "pypi"\nurl = "<index>"\n<trusted>'
+        },
     ),
     "pipx": ("<pipx> install -q --backend uv --index-url <index> demo", {}),
     "pip in tox": ("<tox> -q -e py", {"tox.ini": TOX}),
     "pip in nox": ("<nox>", {"noxfile.py": NOX}),
     "pip in a Makefile": (
         "<make> -s",
-        {"Makefile": "INDEX ?= <index>\nall:\n\t<pip 26.3> download -q -d out -i $(INDEX) --trusted-host index.test demo\n"},
+        {
+            "Makefile": "INDEX ?= <index>\nall:\n\t<pip 26.3> download -q -d out -i $(INDEX) --trusted-host index.test demo\n"
+        },
     ),
     "curl": ("curl -sSf <index>demo/ -o page <wheel> -o wheel", {}),
     "requests": ("<requests> get.py", {"get.py": REQUESTS}),
@@ -74,8 +88,14 @@ NO_FILES = ("uv lock",)
 """Clients that fetch pages and metadata alone."""
 
 SLOW = ("pip in nox", "pip in tox")
-"""They make environments for many seconds; what runs below them is pip, which is tried over http by itself."""
-CASES = [(scheme, name) for name in CLIENTS for scheme in ("http", "https") if scheme == "https" or name not in SLOW]
+"""They make environments for many seconds; what runs below them is pip, which is tried over http by
+itself."""
+CASES = [
+    (scheme, name)
+    for name in CLIENTS
+    for scheme in ("http", "https")
+    if scheme == "https" or name not in SLOW
+]
 
 
 def filled(text: str, origin: Origin) -> str:
@@ -96,13 +116,22 @@ def filled(text: str, origin: Origin) -> str:
 def origin(request):
     """An index and its files under made-up names."""
     tls = request.param == "https"
-    with Origin(host="127.0.0.2", files_host="127.0.0.3", tls=tls, name="index.test", files_name="files.test") as running:
+    with Origin(
+        host="127.0.0.2",
+        files_host="127.0.0.3",
+        tls=tls,
+        name="index.test",
+        files_name="files.test",
+    ) as running:
         running.add_project("demo", script="demo")
         yield running
 
 
 def forget(desk: Desk) -> None:
-    """Take away all that clients keep, and what they made; the store and the project's own files stay."""
+    """Take away all that clients keep, and what they made.
+
+    The store and the project's own files stay.
+    """
     for place in (*desk.home.glob(".*"), *desk.project.glob("*"), *desk.project.glob(".*")):
         if place.name == ".cache":
             for cache in place.iterdir():
@@ -119,7 +148,12 @@ def forget(desk: Desk) -> None:
 def test_a_client_fetches_once_what_it_needs_twice(origin, tmp_path, client):
     command, files = CLIENTS[client]
     words = shlex.split(filled(command, origin))
-    desk = Desk.under(tmp_path / "desk", origin, PATH=f"{Path(clients.uv()[0]).parent}:/usr/bin:/bin", PYTHONDONTWRITEBYTECODE="1")
+    desk = Desk.under(
+        tmp_path / "desk",
+        origin,
+        PATH=f"{Path(clients.uv()[0]).parent}:/usr/bin:/bin",
+        PYTHONDONTWRITEBYTECODE="1",
+    )
     if not origin.tls:
         desk.environ["PIP_TRUSTED_HOST"] = "index.test files.test"
     origin.profile = profiles.bare  # no caching fields at all: a file is known by its digest alone

@@ -30,7 +30,14 @@ FIELDS = {
     "entries": list,
 }
 """Of the report, as its reference has them."""
-ENTRY = {"url": str, "status": int, "outcome": str, "bytes": int, "project": str | None, "version": str | None}
+ENTRY = {
+    "url": str,
+    "status": int,
+    "outcome": str,
+    "bytes": int,
+    "project": str | None,
+    "version": str | None,
+}
 FETCH = "import sys, urllib.request as u; print(len(u.urlopen(sys.argv[1]).read()))"
 
 
@@ -50,7 +57,8 @@ def test_the_report_has_its_fields_and_its_sums_are_right(lab, origin, tool):
     assert (report["schema"], report["exit"]) == (1, ran.status)
     assert ran.status != 0
     assert report["command"] == [
-        str(word).replace("TARGET", str(ran.target)) for word in install_command(tool, origin.index_url, [*names, "no-such-thing"])
+        str(word).replace("TARGET", str(ran.target))
+        for word in install_command(tool, origin.index_url, [*names, "no-such-thing"])
     ]
     assert 0 < report["seconds"] < ran.seconds
     for entry in report["entries"]:
@@ -61,9 +69,17 @@ def test_the_report_has_its_fields_and_its_sums_are_right(lab, origin, tool):
         for name in ("hit", "revalidated", "miss", "stale", "error", "bypass")
     }
     assert sum(map(len, of.values())) == len(report["entries"]) == report["requests"]
-    sums = (report["hits"], report["revalidated"], report["misses"], report["stale"], report["errors"])
+    sums = (
+        report["hits"],
+        report["revalidated"],
+        report["misses"],
+        report["stale"],
+        report["errors"],
+    )
     assert sums == tuple(len(of[name]) for name in ("hit", "revalidated", "miss", "stale", "error"))
-    assert report["bytes_from_cache"] == sum(e["bytes"] for name in ("hit", "revalidated", "stale") for e in of[name])
+    assert report["bytes_from_cache"] == sum(
+        e["bytes"] for name in ("hit", "revalidated", "stale") for e in of[name]
+    )
 
 
 def test_a_miss_counts_its_bytes_as_downloaded_and_names_project_and_version(lab, origin):
@@ -84,7 +100,15 @@ def test_a_miss_counts_its_bytes_as_downloaded_and_names_project_and_version(lab
 
 def test_a_report_that_cannot_be_written_stops_the_run_before_it_begins(lab, origin):
     user = lab.fresh()
-    words = [*lab.words(())[:3], "run", "--report", str(user / "no" / "report.json"), "--", "touch", str(user / "done")]
+    words = [
+        *lab.words(())[:3],
+        "run",
+        "--report",
+        str(user / "no" / "report.json"),
+        "--",
+        "touch",
+        str(user / "done"),
+    ]
     ran = clients.run(words, lab.environment(user))
     assert ran.returncode == 125
     assert not (user / "done").exists()
@@ -156,9 +180,14 @@ def test_the_childs_exit_status_is_the_runs(lab, status):
     assert lab.run(sys.executable, "-c", f"import sys; sys.exit({status})").status == status
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV], ids=lambda each: each.name
+)
 def test_a_child_that_a_signal_ends_gives_128_and_its_number(lab, number):
-    assert lab.run(sys.executable, "-c", f"import os; os.kill(os.getpid(), {int(number)})").status == 128 + number
+    assert (
+        lab.run(sys.executable, "-c", f"import os; os.kill(os.getpid(), {int(number)})").status
+        == 128 + number
+    )
 
 
 def test_a_command_that_is_not_there_gives_127(lab):
@@ -176,7 +205,12 @@ def test_a_command_that_may_not_be_executed_gives_126(lab, tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [["run"], ["run", "--"], ["run", "--host", "a b", "--", "true"], ["run", "--store", "/dev/null/x", "--", "true"]],
+    [
+        ["run"],
+        ["run", "--"],
+        ["run", "--host", "a b", "--", "true"],
+        ["run", "--store", "/dev/null/x", "--", "true"],
+    ],
     ids=" ".join,
 )
 def test_entrepots_own_failure_gives_125(lab, words):

@@ -1,4 +1,7 @@
-"""What a lock file says is believed: its hashes verify what is stored, and what contradicts it is stored nowhere."""
+"""What a lock file says is believed.
+
+Its hashes verify what is stored, and what contradicts it is stored nowhere.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(params=["http", "https"])
 def origin(request):
     """Index and files on two addresses, no caching fields."""
-    named = {"tls": True, "name": "index.test", "files_name": "files.test"} if request.param == "https" else {}
+    named = (
+        {"tls": True, "name": "index.test", "files_name": "files.test"}
+        if request.param == "https"
+        else {}
+    )
     with Origin(files_host="127.0.0.2", profile=profiles.bare, **named) as running:
         yield running
 
@@ -44,14 +51,18 @@ def sync(lab, project):
     for name in ("pyproject.toml", "uv.lock"):
         shutil.copy(project / name, user)
     ran = lab.run(*clients.uv(), "sync", "-q", user=user, UV_HTTP_RETRIES="0")
-    installed = {path.name.removesuffix(".dist-info") for path in (user / ".venv").rglob("synth_*.dist-info")}
+    installed = {
+        path.name.removesuffix(".dist-info") for path in (user / ".venv").rglob("synth_*.dist-info")
+    }
     return ran, installed
 
 
 EVERYTHING = {f"synth_{i:04d}-1.1" for i in range(COUNT)}
 
 
-def test_uv_sync_from_a_lock_into_an_empty_store_caches_files_verified_by_the_lock_and_then_fetches_nothing(tmp_path, origin):
+def test_uv_sync_from_a_lock_into_an_empty_store_caches_files_verified_by_the_lock_and_then_fetches_nothing(
+    tmp_path, origin
+):
     lab = Lab(tmp_path, (origin,))
     project = locked(lab, origin, origin.synth(COUNT))
     first, installed = sync(lab, project)
@@ -62,7 +73,9 @@ def test_uv_sync_from_a_lock_into_an_empty_store_caches_files_verified_by_the_lo
     told = set(re.findall(r"sha256:([0-9a-f]{64})", (project / "uv.lock").read_text()))
     kept = [head for head in lab.heads() if head.kind == "wheel"]
     assert len(kept) == COUNT
-    assert {digest.value for head in kept for digest in head.proven if digest.algorithm == "sha256"} <= told
+    assert {
+        digest.value for head in kept for digest in head.proven if digest.algorithm == "sha256"
+    } <= told
     assert all(head.proven for head in kept)
     assert lab.bodies() <= told
     origin.reset()
@@ -89,7 +102,9 @@ def with_wrong_hash(project, filename):
     """Make the lock name another digest for this file."""
     lock = project / "uv.lock"
     text = lock.read_text()
-    changed = re.sub(rf'({re.escape(filename)}", hash = "sha256:)[0-9a-f]{{64}}', rf"\g<1>{'0' * 64}", text)
+    changed = re.sub(
+        rf'({re.escape(filename)}", hash = "sha256:)[0-9a-f]{{64}}', rf"\g<1>{'0' * 64}", text
+    )
     assert changed != text
     lock.write_text(changed)
 
@@ -128,7 +143,9 @@ def test_require_hashes_verifies_and_fetches_once(tmp_path, tool):
     with Origin(files_host="127.0.0.2", profile=profiles.bare) as origin:
         lab = Lab(tmp_path, (origin,))
         files = [file for i in range(3) for file in origin.add_project(f"plain-{i}")]
-        lines = [f"plain-{i}==1.0 --hash=sha256:{file.content.sha256}\n" for i, file in enumerate(files)]
+        lines = [
+            f"plain-{i}==1.0 --hash=sha256:{file.content.sha256}\n" for i, file in enumerate(files)
+        ]
         requirements = tmp_path / "in.txt"
         requirements.write_text("".join(lines))
         for _ in range(2):
@@ -150,7 +167,16 @@ def test_require_hashes_proves_files_of_an_index_that_names_no_digests(tmp_path,
         requirements.write_text(f"plain==1.0 --hash=sha256:{file.content.sha256}\n")
         for _ in range(2):
             origin.reset()
-            lab.install(tool, [], "--no-index", "--find-links", links, "--require-hashes", "-r", str(requirements)).ok()
+            lab.install(
+                tool,
+                [],
+                "--no-index",
+                "--find-links",
+                links,
+                "--require-hashes",
+                "-r",
+                str(requirements),
+            ).ok()
         assert origin.count(FILES) == 0
         assert next(head for head in lab.heads() if head.kind == "wheel").proven
 
@@ -169,4 +195,6 @@ def test_a_wrong_hash_in_a_requirement_file_stores_nothing_wrong(tmp_path, tool)
 
 
 def _pages(lab):
-    return {head.body.value for head in lab.heads() if head.kind in ("page", "metadata") and head.body}
+    return {
+        head.body.value for head in lab.heads() if head.kind in ("page", "metadata") and head.body
+    }

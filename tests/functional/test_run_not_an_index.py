@@ -1,4 +1,7 @@
-"""A portal, or a mirror in the middle of its sync, before an index: nothing replaces what was seen."""
+"""A portal, or a mirror in the middle of its sync, before an index.
+
+Nothing replaces what was seen.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,9 @@ def rattle(desk: Desk, channel: Channel, options=()) -> Ran:
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("forms", ["json", "json zst shards"])
-def test_a_channel_serves_offline_and_again_after_answers_that_were_no_index(tmp_path, forms, wrong):
+def test_a_channel_serves_offline_and_again_after_answers_that_were_no_index(
+    tmp_path, forms, wrong
+):
     with Origin(host="127.0.0.2", tls=True, name="channel.test") as origin:
         origin.index_max_age = 0
         desk, channel = (
@@ -79,7 +84,9 @@ def test_a_channel_serves_offline_and_again_after_answers_that_were_no_index(tmp
         put_before(origin, INDEXES, wrong)
         ran = rattle(desk, channel)
         assert ran.status == 1, ran.said
-        assert re.search(r"https://channel.test/conda/test/\S*repodata\S* answered with", ran.last_line), ran.said
+        assert re.search(
+            r"https://channel.test/conda/test/\S*repodata\S* answered with", ran.last_line
+        ), ran.said
         assert ran.last_line.endswith(" instead of an index; the last good one is kept"), ran.said
         assert (ran := rattle(desk, channel, OFFLINE)).status == 0, ran.said
         origin.instead = Origin(host="127.0.0.2").instead
@@ -98,7 +105,9 @@ def test_an_index_serves_offline_and_again_after_answers_that_were_no_page(tmp_p
         put_before(origin, "^/simple/", wrong)
         ran = lab.install(tool, names)
         assert ran.status != 0, ran.said
-        assert re.search(r"https://index.test/simple/synth-0000/.* answered with", ran.last_line), ran.said
+        assert re.search(r"https://index.test/simple/synth-0000/.* answered with", ran.last_line), (
+            ran.said
+        )
         assert ran.last_line.endswith(" instead of an index; the last good one is kept"), ran.said
         lab.install(tool, names, options=OFFLINE).ok()
         origin.instead = Origin().instead
@@ -121,7 +130,9 @@ def test_curl_is_handed_what_came_and_then_the_good_one(tmp_path, path, wrong):
 
         def fetch(*options: str) -> bytes:
             url = f"{origin.base}/{path}"
-            ran = desk.run("curl", "-sSf", url, "-o", "got", options=("--host", "index.test", *options))
+            ran = desk.run(
+                "curl", "-sSf", url, "-o", "got", options=("--host", "index.test", *options)
+            )
             assert ran.status == 0, ran.said
             return (desk.project / "got").read_bytes() if (desk.project / "got").exists() else b""
 

@@ -30,7 +30,9 @@ def origins():
 
 
 @pytest.mark.parametrize("target", ["index", "plain", "port"])
-def test_secrets_stay_with_scheme_host_and_port_also_when_the_transfer_is_resumed(tmp_path, origins, target):
+def test_secrets_stay_with_scheme_host_and_port_also_when_the_transfer_is_resumed(
+    tmp_path, origins, target
+):
     index, elsewhere = origins["index"], origins[target]
     desk = Desk.under(tmp_path / "desk", index, origins["plain"])
     file = index.add_project(f"demo-{target}", size=400_000)[0]

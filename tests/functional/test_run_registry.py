@@ -1,4 +1,7 @@
-"""Against the real default index, wherever pip says it is: scipy and pandas, twice; the second time no file is downloaded."""
+"""Against the real default index, wherever pip says it is: scipy and pandas, twice.
+
+The second time no file is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,16 @@ from acceptance import Lab
 from entrepot.tools.defaults import default_index
 
 PACKAGES = ("scipy", "pandas")
-TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "PIP_CERT", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
+TRUST = (
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+)
 """What the machine needs to reach the outside."""
 BOUND_S = 240
 pytestmark = [pytest.mark.registry, pytest.mark.slow, pytest.mark.timeout(2 * BOUND_S + 60)]
@@ -37,15 +49,42 @@ def lab(tmp_path, monkeypatch):
 @pytest.mark.parametrize("tool", ["pip download", "uv pip install"])
 def test_from_the_default_index_no_file_is_downloaded_twice(lab, tool):
     if tool == "pip download":
-        command = [*clients.pip("26.3"), "download", "-q", "--only-binary", ":all:", "-d", "TARGET", *PACKAGES]
+        command = [
+            *clients.pip("26.3"),
+            "download",
+            "-q",
+            "--only-binary",
+            ":all:",
+            "-d",
+            "TARGET",
+            *PACKAGES,
+        ]
     else:
-        command = [*clients.uv(), "pip", "install", "-q", "--only-binary", ":all:", "--target", "TARGET", *PACKAGES]
+        command = [
+            *clients.uv(),
+            "pip",
+            "install",
+            "-q",
+            "--only-binary",
+            ":all:",
+            "--target",
+            "TARGET",
+            *PACKAGES,
+        ]
     first = lab.run(*command, timeout_s=BOUND_S).ok()
-    fetched = [entry for entry in first.report["entries"] if entry["url"].endswith(".whl") and entry["outcome"] == "miss"]
+    fetched = [
+        entry
+        for entry in first.report["entries"]
+        if entry["url"].endswith(".whl") and entry["outcome"] == "miss"
+    ]
     assert {"scipy", "pandas", "numpy"} <= {entry["project"] for entry in fetched}
     assert first.report["uncached_hosts"] == {}
     second = lab.run(*command, timeout_s=BOUND_S).ok()
-    assert {entry["outcome"] for entry in second.report["entries"] if entry["url"].endswith((".whl", ".metadata"))} == {"hit"}
+    assert {
+        entry["outcome"]
+        for entry in second.report["entries"]
+        if entry["url"].endswith((".whl", ".metadata"))
+    } == {"hit"}
     assert second.report["bytes_downloaded"] < first.report["bytes_downloaded"] / 5, "pages alone"
     assert second.report["errors"] == 0
     assert all(head.proven for head in lab.heads() if head.kind == "wheel")

@@ -22,9 +22,12 @@ TIMES = frozenset(("upload_time", "upload-time", "time", "date", "created_at"))
 
 @pytest.fixture
 def origin(request):
-    """An index that a client can reach without entrepot too: on loopback, its files on another port.
+    """An index that a client can reach without entrepot too.
 
-    Over https by name: pip 24.3 and 25.3 cannot do TLS with an address for a host, with or without a proxy.
+    On loopback, its files on another port.
+
+    Over https by name: pip 24.3 and 25.3 cannot do TLS with an address for a host, with or without
+    a proxy.
     """
     with Origin(files_host="127.0.0.1", tls=request.param == "https") as running:
         if running.tls:
@@ -69,7 +72,9 @@ def locks(tmp_path, origin, files, *command) -> tuple[Desk, Ran]:
 @BOTH
 def test_uv_lock_is_the_same(tmp_path, origin):
     index = f'[[tool.uv.index]]\nurl = "{origin.index_url}"\ndefault = true\n'
-    desk, _ran = locks(tmp_path, origin, {"pyproject.toml": PROJECT + index}, *clients.uv(), "lock", "-q")
+    desk, _ran = locks(
+        tmp_path, origin, {"pyproject.toml": PROJECT + index}, *clients.uv(), "lock", "-q"
+    )
     assert origin.files_base in (desk.project / "uv.lock").read_text()
 
 
@@ -81,13 +86,23 @@ def test_uv_lock_is_the_same(tmp_path, origin):
 )
 def test_pdm_lock_is_the_same(tmp_path, origin, options):
     index = f'[[tool.pdm.source]]\nname = "pypi"\nurl = "{origin.index_url}"\n'
-    desk, _ran = locks(tmp_path, origin, {"pyproject.toml": PROJECT + index}, *clients.pdm(), "lock", "-q", *options)
+    desk, _ran = locks(
+        tmp_path,
+        origin,
+        {"pyproject.toml": PROJECT + index},
+        *clients.pdm(),
+        "lock",
+        "-q",
+        *options,
+    )
     assert "synth-0003" in (desk.project / "pdm.lock").read_text()
 
 
 @HTTPS
 def test_poetry_lock_is_the_same(tmp_path, origin):
-    index = f'[[tool.poetry.source]]\nname = "own"\nurl = "{origin.index_url}"\npriority = "primary"\n'
+    index = (
+        f'[[tool.poetry.source]]\nname = "own"\nurl = "{origin.index_url}"\npriority = "primary"\n'
+    )
     command = (*clients.poetry(), "lock", "-q")
     desk, _ran = locks(tmp_path, origin, {"pyproject.toml": POETRY + index}, *command)
     assert origin.index_url.rstrip("/") in (desk.project / "poetry.lock").read_text()
@@ -106,7 +121,16 @@ def without_times(value):
     indirect=["origin"],
 )
 def test_the_report_of_pip_is_the_same(tmp_path, origin, version):
-    words = ("install", "-q", "--dry-run", "--ignore-installed", "--report", "pip.json", "-i", origin.index_url)
+    words = (
+        "install",
+        "-q",
+        "--dry-run",
+        "--ignore-installed",
+        "--report",
+        "pip.json",
+        "-i",
+        origin.index_url,
+    )
     desk = desk_for(origin, tmp_path / "desk")
     reports = []
     for led in (False, True, True):
@@ -127,7 +151,15 @@ def test_direct_url_json_is_the_same(tmp_path, origin, client):
     file = next(file for file in origin.files("synth-0001") if file.filename.endswith(".whl"))
     written = []
     for number, led in enumerate((False, True, True)):
-        command = (*program, "install", "-q", "--no-deps", "--target", f"out{number}", f"synth-0001 @ {origin.url(file)}")
+        command = (
+            *program,
+            "install",
+            "-q",
+            "--no-deps",
+            "--target",
+            f"out{number}",
+            f"synth-0001 @ {origin.url(file)}",
+        )
         done = desk.run(*command) if led else desk.directly(*command)
         assert (done.status if led else done.returncode) == 0, done.stderr
         (path,) = (desk.project / f"out{number}").glob("*.dist-info/direct_url.json")

@@ -1,4 +1,7 @@
-"""An index that wants credentials works, and nothing that entrepot writes holds them: store, state, report, log, scratch."""
+"""An index that wants credentials works, and nothing that entrepot writes holds them.
+
+Store, state, report, log, scratch.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,21 @@ def forms(user, password):
     """Every form in which a credential may be written down."""
     raw = password.encode()
     pair = f"{user}:{password}".encode()
-    texts = {password, quote(password), quote(password, safe=""), quote(password, safe="").lower(), quote(password, safe="/+&=%")}
+    texts = {
+        password,
+        quote(password),
+        quote(password, safe=""),
+        quote(password, safe="").lower(),
+        quote(password, safe="/+&=%"),
+    }
     found = {text.encode() for text in texts}
     for each in (raw, pair):
         encoded = base64.b64encode(each).rstrip(b"=")
-        found |= {encoded, base64.urlsafe_b64encode(each).rstrip(b"="), quote(encoded.decode(), safe="").encode()}
+        found |= {
+            encoded,
+            base64.urlsafe_b64encode(each).rstrip(b"="),
+            quote(encoded.decode(), safe="").encode(),
+        }
     return {each for each in found if len(each) > 5}
 
 
@@ -43,7 +56,9 @@ def places(lab):
         *lab.root.glob("user-*/report.json"),
         *lab.temporary.glob("entrepot-*"),
     ):
-        yield from ([root] if root.is_file() else [path for path in root.rglob("*") if path.is_file()])
+        yield from (
+            [root] if root.is_file() else [path for path in root.rglob("*") if path.is_file()]
+        )
 
 
 def leaks(lab, secrets):
@@ -60,7 +75,12 @@ def run_and_watch(lab, words, user, environ):
     """Run to the end, looking all the time; status, output, leaks, and how often it was looked."""
     found, looks = [], 0
     with subprocess.Popen(
-        words, env=environ, cwd=user, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+        words,
+        env=environ,
+        cwd=user,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
     ) as process:
         end = time.monotonic() + 100
         while process.poll() is None and time.monotonic() < end:
@@ -78,7 +98,9 @@ SECRETS = forms(USER, PASSWORD) | forms(PLAIN_USER, PLAIN_PASSWORD)
 
 def closed_origin(scheme):
     """An index that shall want credentials for every page and file."""
-    return Origin(profile=profiles.bare, **({"tls": True, "name": "index.test"} if scheme == "https" else {}))
+    return Origin(
+        profile=profiles.bare, **({"tls": True, "name": "index.test"} if scheme == "https" else {})
+    )
 
 
 def with_user(url, user, password=None):
@@ -118,25 +140,43 @@ def way_netrc(lab, origin, tool, names, user):
 
 def way_variable(lab, origin, tool, names, user):
     url = with_user(origin.index_url, USER, PASSWORD)
-    command = [word for word in install_command(tool, "INDEX", names) if word not in ("--index-url", "INDEX")]
+    command = [
+        word
+        for word in install_command(tool, "INDEX", names)
+        if word not in ("--index-url", "INDEX")
+    ]
     return command, {"PIP_INDEX_URL": url} if tool != "uv" else {"UV_INDEX_URL": url}
 
 
 def way_uv_variables(lab, origin, tool, names, user):
-    command = [word for word in install_command(tool, "INDEX", names) if word not in ("--index-url", "INDEX")]
-    return command, {"UV_INDEX": f"own={origin.index_url}", "UV_INDEX_OWN_USERNAME": USER, "UV_INDEX_OWN_PASSWORD": PASSWORD}
+    command = [
+        word
+        for word in install_command(tool, "INDEX", names)
+        if word not in ("--index-url", "INDEX")
+    ]
+    return command, {
+        "UV_INDEX": f"own={origin.index_url}",
+        "UV_INDEX_OWN_USERNAME": USER,
+        "UV_INDEX_OWN_PASSWORD": PASSWORD,
+    }
 
 
 def way_keyring(lab, origin, tool, names, user):
     path = keyring(user / "bin")
-    command = install_command(tool, with_user(origin.index_url, PLAIN_USER), names, "--keyring-provider", "subprocess")
+    command = install_command(
+        tool, with_user(origin.index_url, PLAIN_USER), names, "--keyring-provider", "subprocess"
+    )
     return command, {"PATH": path}
 
 
 def way_requirement_file(lab, origin, tool, names, user):
     file = user / "in.txt"
-    file.write_text("\n".join([f"--index-url {with_user(origin.index_url, USER, PASSWORD)}", *names]) + "\n")
-    command = [word for word in install_command(tool, "INDEX", []) if word not in ("--index-url", "INDEX")]
+    file.write_text(
+        "\n".join([f"--index-url {with_user(origin.index_url, USER, PASSWORD)}", *names]) + "\n"
+    )
+    command = [
+        word for word in install_command(tool, "INDEX", []) if word not in ("--index-url", "INDEX")
+    ]
     return [*command, "-r", str(file)], {}
 
 
@@ -155,8 +195,14 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("scheme", "way", "tool"), WAYS, ids=[f"{way.__name__[4:]} {tool} {scheme}" for scheme, way, tool in WAYS])
-def test_an_index_with_basic_authentication_works_and_no_byte_that_is_written_holds_the_secret(tmp_path, scheme, way, tool):
+@pytest.mark.parametrize(
+    ("scheme", "way", "tool"),
+    WAYS,
+    ids=[f"{way.__name__[4:]} {tool} {scheme}" for scheme, way, tool in WAYS],
+)
+def test_an_index_with_basic_authentication_works_and_no_byte_that_is_written_holds_the_secret(
+    tmp_path, scheme, way, tool
+):
     with closed_origin(scheme) as origin:
         install_twice_and_search(tmp_path, origin, way, tool)
 
@@ -165,17 +211,24 @@ def install_twice_and_search(tmp_path, origin, way, tool):
     plain = way in (way_netrc, way_keyring)
     origin.protect(*((PLAIN_USER, PLAIN_PASSWORD) if plain else (USER, PASSWORD)))
     origin.latency = 0.02
-    lab, names = Lab(tmp_path, (origin,), {"ENTREPOT_LOG": str(tmp_path / "log.txt")}), origin.synth(3)
+    lab, names = (
+        Lab(tmp_path, (origin,), {"ENTREPOT_LOG": str(tmp_path / "log.txt")}),
+        origin.synth(3),
+    )
     for _ in range(2):
         user = lab.fresh()
         command, environ = way(lab, origin, tool, names, user)
         command = [word.replace("TARGET", str(user / "target")) for word in command]
         words = lab.words(command, ("--report", str(user / "report.json")))
-        status, said, found, looks = run_and_watch(lab, words, user, lab.environment(user) | environ)
+        status, said, found, looks = run_and_watch(
+            lab, words, user, lab.environment(user) | environ
+        )
         assert status == 0, said.decode()
         assert found == []
         assert looks > 2
-        assert {path.name for path in (user / "target").glob("synth*.dist-info")} == {f"{each}.dist-info" for each in expected(3)}
+        assert {path.name for path in (user / "target").glob("synth*.dist-info")} == {
+            f"{each}.dist-info" for each in expected(3)
+        }
         assert leaks(lab, SECRETS) == []
         entrepots = b"".join(line for line in said.splitlines() if line.startswith(b"entrepot"))
         assert [secret for secret in SECRETS if secret in entrepots] == []
@@ -190,7 +243,9 @@ def test_the_command_in_the_report_shows_no_credentials(tmp_path, tool):
         origin.protect(USER, PASSWORD)
         lab = Lab(tmp_path, (origin,))
         names = origin.synth(3)
-        ran = lab.run(*install_command(tool, with_user(origin.index_url, USER, PASSWORD), names)).ok()
+        ran = lab.run(
+            *install_command(tool, with_user(origin.index_url, USER, PASSWORD), names)
+        ).ok()
     assert ran.report["command"][-1] == names[-1]
     assert origin.index_url in ran.report["command"]
 
@@ -245,7 +300,9 @@ def waiting(lab, index_url):
 def asked(address, host, token, **settings):
     """What the port says to a plain request and to CONNECT."""
     return clients.run(
-        ["/usr/bin/env", "python3", "-c", ASK, address, host, token], {"PATH": "/usr/bin:/bin"}, **settings
+        ["/usr/bin/env", "python3", "-c", ASK, address, host, token],
+        {"PATH": "/usr/bin:/bin"},
+        **settings,
     ).stdout.split()
 
 
@@ -260,7 +317,9 @@ def test_another_user_of_the_machine_who_connects_to_the_port_gets_407(tmp_path,
             assert asked(address, origin.address, "", **settings) == ["407", "407"]
             assert asked(address, origin.address, "entrepot:guessed", **settings) == ["407", "407"]
             assert len(origin.log) == seen, "nobody was asked on their behalf"
-            assert asked(address, origin.address, token) == ["200", "200"], "the child itself is let in"
+            assert asked(address, origin.address, token) == ["200", "200"], (
+                "the child itself is let in"
+            )
             for path in (lab.runtime, *lab.runtime.iterdir(), lab.store):
                 look = clients.run(["ls", path], {"PATH": "/usr/bin:/bin"}, **settings)
                 assert look.returncode != 0, f"{path} is open to others"
@@ -272,7 +331,10 @@ def test_without_the_token_the_port_says_407(tmp_path):
         with waiting(lab, origin.index_url) as proxy:
             token, _, address = proxy.partition("://")[2].rpartition("@")
             assert asked(address, origin.address, "") == ["407", "407"]
-            assert asked(address, origin.address, token.replace("entrepot", "someone")) == ["407", "407"]
+            assert asked(address, origin.address, token.replace("entrepot", "someone")) == [
+                "407",
+                "407",
+            ]
 
 
 TOKEN = "tk-4f8a91c0d7e2-b65310"
@@ -287,24 +349,43 @@ def token_index(origin):
     own = f'<a href="/t/{TOKEN}/files/{file.filename}#sha256={file.content.sha256}">{file.filename}</a>'
     query = f"X-Amz-Signature={TOKEN}&amp;v=1"
     signed = f'<a href="/get/{other.filename}?{query}#sha256={other.content.sha256}">{other.filename}</a>'
-    origin.add(f"/t/{TOKEN}/simple/plain/", f"<!DOCTYPE html><title>Links for plain</title>{own}".encode(), "page", "text/html")
     origin.add(
-        f"/t/{TOKEN}/simple/signed/", f"<!DOCTYPE html><title>Links for signed</title>{signed}".encode(), "page", "text/html"
+        f"/t/{TOKEN}/simple/plain/",
+        f"<!DOCTYPE html><title>Links for plain</title>{own}".encode(),
+        "page",
+        "text/html",
+    )
+    origin.add(
+        f"/t/{TOKEN}/simple/signed/",
+        f"<!DOCTYPE html><title>Links for signed</title>{signed}".encode(),
+        "page",
+        "text/html",
     )
     return f"{origin.base}/t/{TOKEN}/simple/"
 
 
 @pytest.mark.parametrize("tool", ["20.3.4", "26.3", "uv"])
-def test_tokens_in_paths_and_signed_queries_are_written_nowhere_and_their_files_are_fetched_once(tmp_path, tool):
+def test_tokens_in_paths_and_signed_queries_are_written_nowhere_and_their_files_are_fetched_once(
+    tmp_path, tool
+):
     with Origin(profile=profiles.validators_only) as origin:
         url = token_index(origin)
         lab = Lab(tmp_path, (origin,), {"ENTREPOT_LOG": str(tmp_path / "log.txt")})
         for _ in range(2):
             ran = lab.run(*install_command(tool, url, ["plain", "signed"])).ok()
-            assert leaks(lab, {TOKEN.encode(), quote(TOKEN).encode(), base64.b64encode(TOKEN.encode())}) == []
+            assert (
+                leaks(
+                    lab, {TOKEN.encode(), quote(TOKEN).encode(), base64.b64encode(TOKEN.encode())}
+                )
+                == []
+            )
             assert TOKEN not in ran.last_line
-        assert [path.name for path in Path(lab.store, "bodies").rglob("*") if path.is_file()], "something was stored"
+        assert [path.name for path in Path(lab.store, "bodies").rglob("*") if path.is_file()], (
+            "something was stored"
+        )
         assert {seen.method for seen in origin.seen(r"plain-1.0.*whl")} <= {"GET", "HEAD"}
-        assert origin.bytes_sent(r"/files/plain-.*whl$") <= 2 * origin.files("plain")[0].content.size
+        assert (
+            origin.bytes_sent(r"/files/plain-.*whl$") <= 2 * origin.files("plain")[0].content.size
+        )
         last = origin.seen(r"whl", method="GET")
         assert len(last) == len({seen.target for seen in last}) or tool == "uv"

@@ -23,7 +23,9 @@ AUTHORITY = TestAuthority("a company's own")
 
 @pytest.fixture(scope="module")
 def origin():
-    with Origin(tls=True, authority=AUTHORITY, name="index.test", files_name="files.test") as running:
+    with Origin(
+        tls=True, authority=AUTHORITY, name="index.test", files_name="files.test"
+    ) as running:
         running.add_project("demo", script="demo")
         yield running
 
@@ -55,21 +57,48 @@ def went_through(ran, origin) -> None:
 
 PROXIED = {
     "pip": lambda url: [*clients.pip("26.3"), "download", "-q", "-d", "out", "-i", url, "demo"],
-    "pip 20.3.4": lambda url: [*clients.pip("20.3.4"), "download", "-q", "-d", "out", "-i", url, "demo"],
-    "uv": lambda url: [*clients.uv(), "pip", "install", "-q", "--target", "out", "--default-index", url, "demo"],
+    "pip 20.3.4": lambda url: [
+        *clients.pip("20.3.4"),
+        "download",
+        "-q",
+        "-d",
+        "out",
+        "-i",
+        url,
+        "demo",
+    ],
+    "uv": lambda url: [
+        *clients.uv(),
+        "pip",
+        "install",
+        "-q",
+        "--target",
+        "out",
+        "--default-index",
+        url,
+        "demo",
+    ],
 }
 
 
 @pytest.mark.parametrize(
     ("client", "variable"),
-    [("pip", "HTTPS_PROXY"), ("pip", "ALL_PROXY"), ("pip 20.3.4", "https_proxy"), ("uv", "HTTPS_PROXY"), ("uv", "all_proxy")],
+    [
+        ("pip", "HTTPS_PROXY"),
+        ("pip", "ALL_PROXY"),
+        ("pip 20.3.4", "https_proxy"),
+        ("uv", "HTTPS_PROXY"),
+        ("uv", "all_proxy"),
+    ],
 )
 def test_what_is_not_here_is_fetched_through_the_users_own_proxy(desk, origin, client, variable):
     with OwnProxy({"index.test:443": origin.address, "files.test:443": origin.address}) as proxy:
         desk.environ |= {variable: proxy.url, "ENTREPOT_RESOLVE": ""}
         ran = desk.run(*PROXIED[client](origin.index_url))
         went_through(ran, origin)
-        assert {"CONNECT index.test:443 HTTP/1.1", "CONNECT files.test:443 HTTP/1.1"} <= set(proxy.asked)
+        assert {"CONNECT index.test:443 HTTP/1.1", "CONNECT files.test:443 HTTP/1.1"} <= set(
+            proxy.asked
+        )
         assert not proxy.refused
         assert PASSWORD not in ran.said
         assert "corp%3Ap%40ss" not in ran.said
@@ -79,7 +108,10 @@ def test_what_is_not_here_is_fetched_through_the_users_own_proxy(desk, origin, c
 def test_plain_http_goes_through_the_users_proxy_too(tmp_path, variable):
     with Origin(name="index.test") as origin, OwnProxy({"index.test:80": origin.address}) as proxy:
         origin.add_project("demo")
-        desk = Desk.under(tmp_path / "desk", **{variable: proxy.url, "PIP_TRUSTED_HOST": "index.test", "PIP_NO_CACHE_DIR": "1"})
+        desk = Desk.under(
+            tmp_path / "desk",
+            **{variable: proxy.url, "PIP_TRUSTED_HOST": "index.test", "PIP_NO_CACHE_DIR": "1"},
+        )
         ran = desk.run(*PROXIED["pip"](origin.index_url))
         went_through(ran, origin)
         assert any(line.startswith("GET http://index.test/") for line in proxy.asked)
@@ -116,7 +148,14 @@ def test_a_proxy_that_refuses_is_told_as_such_and_its_password_is_not(desk, orig
 
 # CA files of the user's own
 
-BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS")
+BUNDLES = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "PIP_CERT",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+)
 
 
 def untrusted(desk) -> str:
@@ -126,14 +165,23 @@ def untrusted(desk) -> str:
 
 @pytest.mark.parametrize(
     ("client", "variable"),
-    [*(("pip", name) for name in BUNDLES), *(("uv", name) for name in BUNDLES), ("pip 20.3.4", "SSL_CERT_FILE")],
+    [
+        *(("pip", name) for name in BUNDLES),
+        *(("uv", name) for name in BUNDLES),
+        ("pip 20.3.4", "SSL_CERT_FILE"),
+    ],
 )
-def test_a_private_authority_named_by_any_variable_serves_every_client(desk, origin, variable, client):
+def test_a_private_authority_named_by_any_variable_serves_every_client(
+    desk, origin, variable, client
+):
     desk.environ[variable] = untrusted(desk)
     went_through(desk.run(*PROXIED[client](origin.index_url)), origin)
 
 
-@pytest.mark.parametrize(("client", "way"), [("pip", "pip.conf"), ("pip", "--cert"), ("pip", "--cert="), ("pip 20.3.4", "--cert")])
+@pytest.mark.parametrize(
+    ("client", "way"),
+    [("pip", "pip.conf"), ("pip", "--cert"), ("pip", "--cert="), ("pip 20.3.4", "--cert")],
+)
 def test_a_private_authority_of_pips_own_settings_is_trusted(desk, origin, way, client):
     path = untrusted(desk)
     command = PROXIED[client](origin.index_url)
@@ -145,7 +193,9 @@ def test_a_private_authority_of_pips_own_settings_is_trusted(desk, origin, way, 
 
 
 @pytest.mark.parametrize("variable", ["CURL_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_a_tunnelled_host_keeps_its_own_certificate_and_is_verified_by_the_users_bundle(desk, other, variable):
+def test_a_tunnelled_host_keeps_its_own_certificate_and_is_verified_by_the_users_bundle(
+    desk, other, variable
+):
     desk.environ[variable] = untrusted(desk)
     told = desk.run("sh", "-c", HIDDEN.replace("-sS", "-sSv"))
     assert told.stdout == "hello from elsewhere", told.said
@@ -176,7 +226,12 @@ NEUTRALISED = {
     "NO_PROXY *": ("pip", {}, (), {"NO_PROXY": "*"}),
     "NO_PROXY *, uv": ("uv", {}, (), {"no_proxy": "*"}),
     "NO_PROXY host": ("uv", {}, (), {"NO_PROXY": "index.test,files.test"}),
-    "ALL_PROXY socks": ("pip", {}, (), {"NO_PROXY": "index.test,files.test", "ALL_PROXY": "socks5://127.0.0.1:9"}),
+    "ALL_PROXY socks": (
+        "pip",
+        {},
+        (),
+        {"NO_PROXY": "index.test,files.test", "ALL_PROXY": "socks5://127.0.0.1:9"},
+    ),
 }
 
 

@@ -1,4 +1,7 @@
-"""The child has the terminal: progress bars, prompts, Ctrl-C, Ctrl-Z, signals and its exit status are its own."""
+"""The child has the terminal.
+
+Progress bars, prompts, Ctrl-C, Ctrl-Z, signals and its exit status are its own.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ import clients
 from entrepot.testing.origin import Origin
 from running import Desk
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no pseudo-terminals here")
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "openpty"), reason="there are no pseudo-terminals here"
+)
 PATIENCE_S = 30
 
 
@@ -78,7 +83,9 @@ class Terminal:
 
 @pytest.fixture
 def desk(tmp_path):
-    return Desk.under(tmp_path / "desk", TERM="xterm", PYTHONUNBUFFERED="1", TMPDIR=str(_made(tmp_path / "tmp")))
+    return Desk.under(
+        tmp_path / "desk", TERM="xterm", PYTHONUNBUFFERED="1", TMPDIR=str(_made(tmp_path / "tmp"))
+    )
 
 
 def _made(path):
@@ -150,9 +157,13 @@ def test_a_password_is_read_without_being_shown(desk):
 def test_pip_shows_its_progress_bar(tmp_path):
     with Origin(tls=True, name="index.test") as origin:
         origin.add_project("large", size=3_000_000)
-        desk = Desk.under(tmp_path / "desk", origin, TERM="xterm", COLUMNS="100", PIP_NO_CACHE_DIR="1")
+        desk = Desk.under(
+            tmp_path / "desk", origin, TERM="xterm", COLUMNS="100", PIP_NO_CACHE_DIR="1"
+        )
         origin.link.rate = 3_000_000
-        with terminal(desk, *clients.pip("26.3"), "download", "-d", "out", "-i", origin.index_url, "large") as shown:
+        with terminal(
+            desk, *clients.pip("26.3"), "download", "-d", "out", "-i", origin.index_url, "large"
+        ) as shown:
             assert shown.end() == 0, shown.said
         assert origin.count("whl$") == 1
     assert "━" in shown.said
@@ -190,11 +201,15 @@ def test_ctrl_c_while_pip_downloads_leaves_no_temporary_file_and_a_store_that_wo
     with Origin(tls=True, name="index.test") as origin:
         origin.add_project("large", size=3_000_000)
         tmp = _made(tmp_path / "tmp")
-        desk = Desk.under(tmp_path / "desk", origin, TERM="xterm", PIP_NO_CACHE_DIR="1", TMPDIR=str(tmp))
+        desk = Desk.under(
+            tmp_path / "desk", origin, TERM="xterm", PIP_NO_CACHE_DIR="1", TMPDIR=str(tmp)
+        )
         origin.link.rate = 500_000
         command = [*clients.pip("26.3"), "download", "-d", "out", "-i", origin.index_url, "large"]
         with terminal(desk, *command) as shown:
-            clients.wait_until(lambda: origin.bytes_sent("whl$") > 300_000 or origin.count("whl$"), timeout_s=20)
+            clients.wait_until(
+                lambda: origin.bytes_sent("whl$") > 300_000 or origin.count("whl$"), timeout_s=20
+            )
             time.sleep(0.5)
             shown.type("\x03")
             assert shown.end() in (1, 2, 130), shown.said
@@ -220,7 +235,12 @@ def test_a_signal_for_entrepot_alone_is_passed_on(desk, name):
     )
     words = desk.words(python(code))
     with subprocess.Popen(
-        words, env=desk.environ, cwd=desk.project, stdout=subprocess.PIPE, text=True, start_new_session=True
+        words,
+        env=desk.environ,
+        cwd=desk.project,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(getattr(signal, name))
@@ -266,5 +286,7 @@ def test_entrepot_says_nothing_on_stdout(desk):
 
 def test_a_pipe_that_is_read_no_further_ends_the_child_and_the_run(desk):
     words = " ".join(desk.words(["yes"]))
-    done = clients.run(["bash", "-c", f"{words} | head -n 1; echo ${{PIPESTATUS[0]}}"], desk.environ, timeout_s=30)
+    done = clients.run(
+        ["bash", "-c", f"{words} | head -n 1; echo ${{PIPESTATUS[0]}}"], desk.environ, timeout_s=30
+    )
     assert done.stdout.splitlines() == ["y", "141"]

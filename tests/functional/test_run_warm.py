@@ -1,4 +1,7 @@
-"""The second time nothing is fetched: pip and uv install thirty packages twice, from fresh processes with empty caches."""
+"""The second time nothing is fetched.
+
+Pip and uv install thirty packages twice, from fresh processes with empty caches.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,13 @@ def make_origin(scheme: str, profile) -> Origin:
     """Index and files on two addresses; over https under two names."""
     if scheme == "http":
         return Origin(files_host="127.0.0.2", profile=profile)
-    return Origin(files_host="127.0.0.2", tls=True, name="index.test", files_name="files.test", profile=profile)
+    return Origin(
+        files_host="127.0.0.2",
+        tls=True,
+        name="index.test",
+        files_name="files.test",
+        profile=profile,
+    )
 
 
 def install_twice(tmp_path, tool, origin, count=COUNT):
@@ -47,7 +56,9 @@ def install_twice(tmp_path, tool, origin, count=COUNT):
         ("uv", "https"),
     ],
 )
-def test_the_second_time_no_file_and_no_metadata_is_fetched_and_expired_pages_cost_a_304_each(tmp_path, tool, scheme):
+def test_the_second_time_no_file_and_no_metadata_is_fetched_and_expired_pages_cost_a_304_each(
+    tmp_path, tool, scheme
+):
     with make_origin(scheme, profiles.index_like) as origin:
         origin.index_max_age = 0
         _, second = install_twice(tmp_path, tool, origin)
@@ -56,13 +67,19 @@ def test_the_second_time_no_file_and_no_metadata_is_fetched_and_expired_pages_co
         assert {seen.status for seen in origin.log} == {304}
         assert origin.count(PAGES) == len(origin.log) == COUNT
         assert origin.bytes_sent() == 0
-    assert second.report["misses"] == second.report["errors"] == second.report["bytes_downloaded"] == 0
+    assert (
+        second.report["misses"] == second.report["errors"] == second.report["bytes_downloaded"] == 0
+    )
     assert second.report["revalidated"] == COUNT
     assert second.report["uncached_hosts"] == {}
 
 
-@pytest.mark.parametrize(("tool", "scheme"), [("23.2.1", "http"), ("26.3", "https"), ("uv", "https")])
-def test_from_an_upstream_without_caching_fields_no_file_and_no_metadata_is_fetched_twice(tmp_path, tool, scheme):
+@pytest.mark.parametrize(
+    ("tool", "scheme"), [("23.2.1", "http"), ("26.3", "https"), ("uv", "https")]
+)
+def test_from_an_upstream_without_caching_fields_no_file_and_no_metadata_is_fetched_twice(
+    tmp_path, tool, scheme
+):
     with make_origin(scheme, profiles.bare) as origin:
         install_twice(tmp_path, tool, origin)
         assert origin.count(FILES) == 0
@@ -80,7 +97,9 @@ def test_a_page_that_is_fresh_costs_no_request(tmp_path, tool):
 
 
 @pytest.mark.parametrize("tool", ["25.3", "uv"])
-def test_after_the_catalogue_was_deleted_files_and_metadata_are_still_served_from_the_store(tmp_path, tool):
+def test_after_the_catalogue_was_deleted_files_and_metadata_are_still_served_from_the_store(
+    tmp_path, tool
+):
     with make_origin("https", profiles.index_like) as origin:
         origin.index_max_age = 0
         lab = Lab(tmp_path, (origin,))
@@ -93,7 +112,9 @@ def test_after_the_catalogue_was_deleted_files_and_metadata_are_still_served_fro
         assert second.installed() == expected(6)
         assert origin.count(FILES) == origin.count(METADATA) == 0
         assert {seen.status for seen in origin.log} == {304}
-        clean = clients.run([*lab.words(())[:3], "verify", "--tool", "entrepot"], lab.environment(lab.fresh()))
+        clean = clients.run(
+            [*lab.words(())[:3], "verify", "--tool", "entrepot"], lab.environment(lab.fresh())
+        )
     assert clean.returncode == 0, clean.stdout + clean.stderr
 
 
@@ -119,8 +140,13 @@ def test_bodies_that_vanished_are_fetched_again(tmp_path):
 
 
 @pytest.mark.parametrize("ahead", ["true", "false"])
-def test_pages_that_were_wanted_together_are_asked_for_again_together_unless_it_is_turned_off(tmp_path, ahead):
-    """pip up to 26.1 asks for every page again, one after the other: nothing but asking ahead asks for two at once."""
+def test_pages_that_were_wanted_together_are_asked_for_again_together_unless_it_is_turned_off(
+    tmp_path, ahead
+):
+    """pip up to 26.1 asks for every page again, one after the other.
+
+    Nothing but asking ahead asks for two at once.
+    """
     with make_origin("http", profiles.index_like) as origin:
         lab = Lab(tmp_path, (origin,), {"ENTREPOT_AHEAD": ahead})
         names = origin.synth(12)
@@ -134,7 +160,11 @@ def test_pages_that_were_wanted_together_are_asked_for_again_together_unless_it_
         at_once = origin.most_at_once(PAGES)
     assert at_once > 4 if ahead == "true" else at_once == 1
     assert second.report["revalidated"] == 12
-    assert second.report["ahead"] == {"requests": 11 if ahead == "true" else 0, "unused": 0, "bytes_unused": 0}
+    assert second.report["ahead"] == {
+        "requests": 11 if ahead == "true" else 0,
+        "unused": 0,
+        "bytes_unused": 0,
+    }
 
 
 def test_what_pip_asks_for_next_is_on_its_way_already_the_first_time(tmp_path):

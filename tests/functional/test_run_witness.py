@@ -1,4 +1,7 @@
-"""What one index says of another one's file binds the runs that read its page, and no others; with real pip and two real indexes."""
+"""What one index says of another one's file binds the runs that read its page, and no others.
+
+With real pip and two real indexes.
+"""
 
 import pytest
 
@@ -25,17 +28,33 @@ def claim(indexes, digest="1" * 64):
     own, other = indexes
     [leaf] = own.add_project("leaf", size=100_000)
     fragment = f"#sha256={digest}" if digest else ""
-    other.add(PAGE, f'<a href="{own.url(leaf)}{fragment}">{leaf.filename}</a>'.encode(), "page", "text/html")
+    other.add(
+        PAGE,
+        f'<a href="{own.url(leaf)}{fragment}">{leaf.filename}</a>'.encode(),
+        "page",
+        "text/html",
+    )
     return leaf
 
 
 def download(desk, index, *more, options=(), target="got"):
-    pip = [*clients.pip("26.3"), "download", "-q", "--no-deps", "--no-cache-dir", "-d", desk.root / target, *more]
+    pip = [
+        *clients.pip("26.3"),
+        "download",
+        "-q",
+        "--no-deps",
+        "--no-cache-dir",
+        "-d",
+        desk.root / target,
+        *more,
+    ]
     trusted = ("--trusted-host", "127.0.0.1", "--trusted-host", "127.0.0.2")
     return desk.run(*pip, "--index-url", index.index_url, *trusted, "leaf", options=options)
 
 
-@pytest.mark.parametrize("options", [[], ["--refresh"], ["--offline"]], ids=["plain", "refresh", "offline"])
+@pytest.mark.parametrize(
+    "options", [[], ["--refresh"], ["--offline"]], ids=["plain", "refresh", "offline"]
+)
 def test_another_index_with_a_wrong_digest_neither_blocks_nor_drops_a_file(indexes, desk, options):
     own, other = indexes
     leaf = claim(indexes)
@@ -56,7 +75,10 @@ def test_a_run_that_reads_both_pages_gets_the_right_file_and_is_told(indexes, de
     ran = desk.run("bash", "-c", curl, options=hosts)
     assert ran.status == 0, ran.said
     assert (desk.project / "file").read_bytes() == leaf.content.whole()
-    assert f"{other.base}{PAGE} and {own.base}{PAGE} name different digests for {leaf.filename}" in ran.last_line
+    assert (
+        f"{other.base}{PAGE} and {own.base}{PAGE} name different digests for {leaf.filename}"
+        in ran.last_line
+    )
 
 
 def test_another_index_that_names_no_digest_lets_no_wrong_file_in(indexes, desk):

@@ -1,7 +1,8 @@
 """What the quick commands import, and how long they take.
 
-The limit in the design is 150 ms on an idle core; a test machine is not idle, so the import set is what is kept here, and
-time only against a bound that no accident reaches. ``bench/startup.py`` measures.
+The limit in the design is 150 ms on an idle core; a test machine is not idle, so the import set is
+what is kept here, and time only against a bound that no accident reaches. ``bench/startup.py``
+measures.
 """
 
 import os
@@ -34,8 +35,17 @@ sys.exit(status)
 @pytest.fixture
 def environ(tmp_path):
     source = Path(__file__).parents[2] / "src"
-    keep = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
-    return {**keep, "HOME": str(tmp_path), "PYTHONPATH": str(source), "XDG_CONFIG_DIRS": str(tmp_path / "site")}
+    keep = {
+        name: os.environ[name]
+        for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+        if name in os.environ
+    }
+    return {
+        **keep,
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(source),
+        "XDG_CONFIG_DIRS": str(tmp_path / "site"),
+    }
 
 
 @pytest.fixture
@@ -52,9 +62,17 @@ def filled(environ, tmp_path):
 
 
 def start(environ, *argv):
-    """Run a command in a process of its own; what it printed and what it had imported by its end."""
+    """Run a command in a process of its own.
+
+    What it printed and what it had imported by its end.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *argv], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", SCRIPT, *argv],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, set(done.stderr.split())
@@ -66,7 +84,16 @@ def heavy(modules):
 
 @pytest.mark.parametrize(
     "argv",
-    [["--help"], ["--version"], ["where"], ["where", "--path"], ["status"], ["list"], ["config", "list"], ["verify"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["where"],
+        ["where", "--path"],
+        ["status"],
+        ["list"],
+        ["config", "list"],
+        ["verify"],
+    ],
     ids=" ".join,
 )
 def test_a_quick_command_loads_nothing_heavy(filled, argv):
@@ -81,13 +108,15 @@ def test_all_tools_together_load_nothing_heavy_either(filled, argv):
 
 
 def test_help_and_where_do_not_load_what_reads_the_store(filled):
-    assert "entrepot.config" not in start(filled, "--help")[1]
+    assert "entrepot.config.settings" not in start(filled, "--help")[1]
     _, modules = start(filled, "where", "entrepot")
-    assert {"sqlite3", "entrepot.stores.directory", "entrepot.httpcache"} & modules == set()
+    assert {"sqlite3", "entrepot.store.directory", "entrepot.httpcache"} & modules == set()
 
 
 def test_only_the_command_that_is_asked_for_is_imported(filled):
-    commands = {m for m in start(filled, "where", "entrepot")[1] if m.startswith("entrepot.cli.cmd_")}
+    commands = {
+        m for m in start(filled, "where", "entrepot")[1] if m.startswith("entrepot.cli.cmd_")
+    }
     assert commands == {"entrepot.cli.cmd_where"}
 
 

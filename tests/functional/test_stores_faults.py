@@ -13,15 +13,17 @@ from pathlib import Path
 import pytest
 
 from entrepot.errors import StoreFull
-from entrepot.stores import layout
-from entrepot.stores.catalogue import open_catalogue
-from entrepot.stores.directory import DirectoryStore
+from entrepot.store import layout
+from entrepot.store.catalogue import open_catalogue
+from entrepot.store.directory import DirectoryStore
 from entrepot.testing.store_suite import body, chunks, content, run
 
 SRC = str(Path(layout.__file__).parents[2])
 NOBODY = 65534
 
-root_only = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root: mounts and other users")
+root_only = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root: mounts and other users"
+)
 
 
 @pytest.fixture
@@ -30,7 +32,10 @@ def small_disk(tmp_path):
     place = tmp_path / "disk"
     place.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=200", "none", place], check=False, capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=2m,nr_inodes=200", "none", place],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
@@ -57,7 +62,9 @@ class TestFullDisk:
         assert content(store, "heads/ab/cd/0") == b"small"
         store.close()
 
-    def test_a_download_stops_where_the_disk_is_full_and_goes_on_when_there_is_room(self, small_disk):
+    def test_a_download_stops_where_the_disk_is_full_and_goes_on_when_there_is_room(
+        self, small_disk
+    ):
         store = DirectoryStore(small_disk / "s", cap=10**9)
         run(store.put(body(b"in the way"), b"y" * 1_000_000))
         flight = store.open_flight("f")
@@ -89,7 +96,10 @@ class TestFullDisk:
         catalogue = open_catalogue(store.root)
         catalogue.learn_host("before:1")
         (small_disk / "filler").write_bytes(b"")
-        with (small_disk / "filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="space"):  # noqa: PT012
+        with (
+            (small_disk / "filler").open("wb", buffering=0) as file,
+            pytest.raises(OSError, match="space"),
+        ):
             while True:
                 file.write(b"x" * 4096)
         for i in range(2000):
@@ -108,11 +118,16 @@ def as_nobody(code: str, *args: object) -> str:
     """What a script prints that runs as another user, with the modules already loaded."""
     script = f"import os, sys; sys.argv = {['-', *map(str, args)]!r}\n"
     script += "import asyncio, sqlite3, json, stat\nfrom pathlib import Path\n"
-    script += "from entrepot.errors import StoreError\nfrom entrepot.stores.directory import DirectoryStore\n"
-    script += "from entrepot.stores.catalogue import open_catalogue\n"
+    script += "from entrepot.errors import StoreError\nfrom entrepot.store.directory import DirectoryStore\n"
+    script += "from entrepot.store.catalogue import open_catalogue\n"
     script += f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n{code}"
     done = subprocess.run(
-        [sys.executable, "-c", script], env={"PYTHONPATH": SRC}, check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": SRC},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -173,7 +188,10 @@ class TestOtherUsers:
         store.close()
         before = files(place)
         first, second = as_nobody(TRY_ALL, place).splitlines()
-        assert first == "hello StoreUnavailable StoreUnavailable StoreUnavailable StoreUnavailable done"
+        assert (
+            first
+            == "hello StoreUnavailable StoreUnavailable StoreUnavailable StoreUnavailable done"
+        )
         assert second.startswith("True 0 ")
         assert files(place) == before
 
@@ -209,18 +227,28 @@ print(store.shared)
         flight.discard()
         flight.close()
         store.close()
-        assert {oct(stat.S_IMODE(p.stat().st_mode)) for p in place.rglob("*") if p.is_file()} == {"0o660"}
+        assert {oct(stat.S_IMODE(p.stat().st_mode)) for p in place.rglob("*") if p.is_file()} == {
+            "0o660"
+        }
 
     def test_a_file_system_mounted_for_reading_is_read(self, small_disk):
         store = DirectoryStore(small_disk / "s")
         run(store.put("heads/ab/cd/0", b"hello"))
         store.close()
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-        scope = {"sys": type("Sys", (), {"argv": ["", str(small_disk / "s")]}), "asyncio": asyncio, "Path": Path}
+        scope = {
+            "sys": type("Sys", (), {"argv": ["", str(small_disk / "s")]}),
+            "asyncio": asyncio,
+            "Path": Path,
+        }
         from entrepot.errors import StoreError
 
         printed = []
-        scope |= {"DirectoryStore": DirectoryStore, "open_catalogue": open_catalogue, "StoreError": StoreError}
+        scope |= {
+            "DirectoryStore": DirectoryStore,
+            "open_catalogue": open_catalogue,
+            "StoreError": StoreError,
+        }
         exec(TRY_ALL, scope | {"print": lambda *a: printed.append(a)})
         assert printed[0] == ("hello", *["StoreUnavailable"] * 4, "done")
         assert printed[1][0] is True

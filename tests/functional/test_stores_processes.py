@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from entrepot.digests import Digest
-from entrepot.heads import Head, body_key, cache_key
 from entrepot.httpcache.messages import ResponseHead, StoredResponse
-from entrepot.stores import layout
-from entrepot.stores.catalogue import SqliteCatalogue
-from entrepot.stores.directory import DirectoryStore
+from entrepot.store import layout
+from entrepot.store.catalogue import SqliteCatalogue
+from entrepot.store.directory import DirectoryStore
+from entrepot.stored import Head, body_key, cache_key
 from entrepot.testing.store_suite import body, content, run
 
 SRC = str(Path(layout.__file__).parents[2])
@@ -26,7 +26,7 @@ HEAD = """
 import asyncio, hashlib, os, sys, time
 from pathlib import Path
 from entrepot.digests import Digest
-from entrepot.stores.directory import DirectoryStore
+from entrepot.store.directory import DirectoryStore
 def body(data):
     value = hashlib.sha256(data).hexdigest()
     return f"bodies/sha256/{value[:2]}/{value[2:]}"
@@ -118,7 +118,9 @@ def test_a_reader_in_another_process_keeps_what_was_evicted(store, spawn):
     run(store.delete(body(data)))
     reader.stdin.write("\n")
     reader.stdin.flush()
-    assert reader.stdout.readline().strip() == body(data).removeprefix("bodies/sha256/").replace("/", "")
+    assert reader.stdout.readline().strip() == body(data).removeprefix("bodies/sha256/").replace(
+        "/", ""
+    )
 
 
 def test_a_body_that_another_process_reads_is_not_evicted(store, spawn):
@@ -126,12 +128,20 @@ def test_a_body_that_another_process_reads_is_not_evicted(store, spawn):
     run(store.put(body(data), data))
     catalogue = SqliteCatalogue(None)
     digest = Digest("sha256", body(data).removeprefix("bodies/sha256/").replace("/", ""))
-    head = Head("https://files.test/x", "GET", StoredResponse(ResponseHead(200), (), 1, 1, len(data), key="0"), digest)
+    head = Head(
+        "https://files.test/x",
+        "GET",
+        StoredResponse(ResponseHead(200), (), 1, 1, len(data), key="0"),
+        digest,
+    )
     key = f"{cache_key('https://files.test/x')}/0"
     run(store.put(key, head.to_bytes()))
     os.utime(store.root / key, (1, 1))
     catalogue.record(key, head, used=1, disk=303_104)
-    reader = spawn("blob = store.open(sys.argv[2]); print(blob.size, flush=True); sys.stdin.readline()", body(data))
+    reader = spawn(
+        "blob = store.open(sys.argv[2]); print(blob.size, flush=True); sys.stdin.readline()",
+        body(data),
+    )
     reader.stdout.readline()
     small = DirectoryStore(store.root, cap=1)
     assert small.evict(catalogue).kept == 1
@@ -141,10 +151,16 @@ def test_a_body_that_another_process_reads_is_not_evicted(store, spawn):
 
 
 def test_a_store_that_many_make_at_once_is_one_store(tmp_path):
-    code = "import sys; sys.stdin.read()" + HEAD + "asyncio.run(store.put(sys.argv[2], b'x')); store.close()"
+    code = (
+        "import sys; sys.stdin.read()"
+        + HEAD
+        + "asyncio.run(store.put(sys.argv[2], b'x')); store.close()"
+    )
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", code, tmp_path / "new", f"heads/ab/{i}/0"], env={"PYTHONPATH": SRC}, stdin=subprocess.PIPE
+            [sys.executable, "-c", code, tmp_path / "new", f"heads/ab/{i}/0"],
+            env={"PYTHONPATH": SRC},
+            stdin=subprocess.PIPE,
         )
         for i in range(6)
     ]
@@ -185,7 +201,10 @@ for i in range(10**6):
 
 
 def test_whatever_moment_a_writer_is_killed_at_no_wrong_byte_is_left(store, spawn):
-    """A short form: twelve instants. Every body has its digest, and one sweep leaves nothing but whole entries."""
+    """A short form: twelve instants.
+
+    Every body has its digest, and one sweep leaves nothing but whole entries.
+    """
     instants = random.Random(1)
     for seed in range(12):
         writer = spawn(WRITER, str(seed))
@@ -198,6 +217,9 @@ def test_whatever_moment_a_writer_is_killed_at_no_wrong_byte_is_left(store, spaw
         assert body(content(store, each.key)) == each.key
     store.sweep(time.time() + 8 * 86400)
     assert list((store.root / "flights").iterdir()) == []
-    named = {body_key(Digest.parse(json.loads(content(store, h.key))["body"])) for h in store.list("heads")}
+    named = {
+        body_key(Digest.parse(json.loads(content(store, h.key))["body"]))
+        for h in store.list("heads")
+    }
     assert len(named) >= 12
     assert {b.key for b in store.list("bodies")} == named

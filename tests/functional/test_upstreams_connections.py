@@ -9,12 +9,14 @@ import pytest
 
 from entrepot.errors import ProtocolMisuse, TruncatedBody, UpstreamTimeout, UpstreamUnreachable
 from entrepot.httpcache.messages import Headers, RequestHead
-from entrepot.upstreams.client import UpstreamSettings, open_upstream
-from entrepot.upstreams.dial import Addresses, connect_socket
+from entrepot.upstream.client import UpstreamSettings, open_upstream
+from entrepot.upstream.dial import Addresses, connect_socket
 from raw_origin import OK, RawServer, says
 from upstream_client import LOOPS, SECRET, Client, get, unused_port
 
-resource = pytest.importorskip("resource", reason="memory is measured by getrusage, which Windows lacks")
+resource = pytest.importorskip(
+    "resource", reason="memory is measured by getrusage, which Windows lacks"
+)
 
 
 @pytest.fixture(params=LOOPS, ids=LOOPS)
@@ -52,7 +54,9 @@ def test_a_request_with_a_body_never_goes_out_on_a_kept_connection(run):
     async def main():
         async with RawServer(script) as origin, Client() as upstream:
             await get(upstream, origin.url())
-            answer = await upstream.send(RequestHead("POST", origin.url(), Headers([("Content-Length", "1")])), one())
+            answer = await upstream.send(
+                RequestHead("POST", origin.url(), Headers([("Content-Length", "1")])), one()
+            )
             assert [chunk async for chunk in answer.chunks()] == [b"ok"]
             return origin.connections
 
@@ -148,7 +152,9 @@ def test_fifty_requests_at_once_have_a_connection_each_and_leave_them_for_the_ne
     async def main():
         async with RawServer(script) as origin, Client() as upstream:
             for _ in range(2):
-                answers = await asyncio.gather(*(get(upstream, origin.url(f"/{i}")) for i in range(50)))
+                answers = await asyncio.gather(
+                    *(get(upstream, origin.url(f"/{i}")) for i in range(50))
+                )
                 assert answers == [(200, b"ok")] * 50
             return origin.connections
 
@@ -157,7 +163,9 @@ def test_fifty_requests_at_once_have_a_connection_each_and_leave_them_for_the_ne
 
 def test_closing_ends_answers_that_are_being_read_and_refuses_new_requests(run):
     async def main():
-        async with RawServer(says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", then="stall")) as origin:
+        async with RawServer(
+            says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", then="stall")
+        ) as origin:
             upstream = open_upstream(UpstreamSettings())
             answer = await upstream.send(RequestHead("GET", origin.url()))
             await upstream.aclose()
@@ -191,7 +199,11 @@ def test_a_slow_reader_of_200_mb_holds_the_origin_back_not_the_memory(run):
             ahead = sent - total
             async for chunk in chunks:
                 total += len(chunk)
-            return total, ahead, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+            return (
+                total,
+                ahead,
+                (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024,
+            )
 
     total, ahead, grown = run(main())
     assert total == 209715200
@@ -205,13 +217,19 @@ def test_a_slow_reader_of_200_mb_holds_the_origin_back_not_the_memory(run):
 def test_resolve_maps_a_made_up_name_and_host_keeps_it(run):
     async def main():
         async with RawServer(says(OK)) as one, RawServer(says(OK)) as two:
-            resolve = {"index.test:80": ("127.0.0.1", one.port), "Index.test:8080": ("127.0.0.1", two.port)}
+            resolve = {
+                "index.test:80": ("127.0.0.1", one.port),
+                "Index.test:8080": ("127.0.0.1", two.port),
+            }
             async with Client(resolve=resolve) as upstream:
                 await get(upstream, "http://INDEX.test/a")
                 await get(upstream, "http://index.test:8080/b")
             return one.heads + two.heads
 
-    assert run(main()) == [b"GET /a HTTP/1.1\r\nHost: index.test\r\n\r\n", b"GET /b HTTP/1.1\r\nHost: index.test:8080\r\n\r\n"]
+    assert run(main()) == [
+        b"GET /a HTTP/1.1\r\nHost: index.test\r\n\r\n",
+        b"GET /b HTTP/1.1\r\nHost: index.test:8080\r\n\r\n",
+    ]
 
 
 def test_credentials_in_a_url_become_basic_authentication_and_not_part_of_host(run):
@@ -221,7 +239,9 @@ def test_credentials_in_a_url_become_basic_authentication_and_not_part_of_host(r
             return origin
 
     origin = run(main())
-    assert origin.heads == [f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{origin.port}\r\nAuthorization: Basic {SECRET}\r\n\r\n".encode()]
+    assert origin.heads == [
+        f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{origin.port}\r\nAuthorization: Basic {SECRET}\r\n\r\n".encode()
+    ]
 
 
 def test_a_name_that_does_not_resolve_is_named(run):
@@ -250,7 +270,9 @@ def test_a_port_where_nothing_listens_is_named(run):
         async with Client() as upstream:
             await get(upstream, f"http://127.0.0.1:{port}/x?token=hush")
 
-    with pytest.raises(UpstreamUnreachable, match=f"^nothing listens at 127.0.0.1:{port}$") as caught:
+    with pytest.raises(
+        UpstreamUnreachable, match=f"^nothing listens at 127.0.0.1:{port}$"
+    ) as caught:
         run(main())
     assert caught.value.url == f"http://127.0.0.1:{port}/x?token=***"
 
@@ -293,8 +315,10 @@ def test_many_who_want_one_name_ask_the_resolver_once(run):
             time, getaddrinfo = staticmethod(loop.time), staticmethod(look_up)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("entrepot.upstreams.dial.asyncio.get_running_loop", Loop)
-            await asyncio.gather(*(asyncio.create_task(addresses.find("index.test", 443)) for _ in range(20)))
+            patch.setattr("entrepot.upstream.dial.asyncio.get_running_loop", Loop)
+            await asyncio.gather(
+                *(asyncio.create_task(addresses.find("index.test", 443)) for _ in range(20))
+            )
         return asked
 
     assert run(main()) == ["index.test"]
@@ -302,7 +326,10 @@ def test_many_who_want_one_name_ask_the_resolver_once(run):
 
 def test_no_connection_in_time_is_a_timeout(run):
     async def main():
-        async with RawServer(says(then="stall")) as silent, Client(connect_timeout_s=0.3, ca_file=None) as upstream:
+        async with (
+            RawServer(says(then="stall")) as silent,
+            Client(connect_timeout_s=0.3, ca_file=None) as upstream,
+        ):
             # a peer that accepts and then says nothing to the TLS greeting
             await get(upstream, f"https://127.0.0.1:{silent.port}/")
 

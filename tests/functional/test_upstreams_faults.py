@@ -1,4 +1,7 @@
-"""What upstream's misbehaviour looks like behind the port: each fault on purpose, on both event loops."""
+"""What upstream's misbehaviour looks like behind the port.
+
+Each fault on purpose, on both event loops.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import pytest
 
 from entrepot.errors import ProtocolMisuse, TruncatedBody, UpstreamProtocolError, UpstreamTimeout
 from entrepot.httpcache.messages import Headers, RequestHead
-from entrepot.upstreams.client import UpstreamSettings, open_upstream
+from entrepot.upstream.client import UpstreamSettings, open_upstream
 from raw_origin import OK, RawServer, says
 from upstream_client import LOOPS
 
@@ -29,7 +32,9 @@ async def ask(origin, *, method="GET", tail="/", headers=(), body=None, times=1,
     upstream = open_upstream(UpstreamSettings(silence_timeout_s=silence_s, connect_timeout_s=3))
     try:
         for _ in range(times):
-            answer = await upstream.send(RequestHead(method, origin.url(tail), Headers(headers)), body)
+            answer = await upstream.send(
+                RequestHead(method, origin.url(tail), Headers(headers)), body
+            )
             try:
                 data = b"".join([chunk async for chunk in answer.chunks()])
             finally:
@@ -58,24 +63,53 @@ async def ask_script(script, **how):
             id="chunked",
         ),
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 200, b"ok", id="100 first"),
-        pytest.param(b"HTTP/1.1 102 P\r\n\r\nHTTP/1.1 103 E\r\nLink: </a>\r\n\r\n" + OK, 200, b"ok", id="102 and 103 first"),
-        pytest.param(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 204, b"", id="204 with Content-Length"),
         pytest.param(
-            b'HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\nETag: "a"\r\n\r\n', 304, b"", id="304 with Content-Length"
+            b"HTTP/1.1 102 P\r\n\r\nHTTP/1.1 103 E\r\nLink: </a>\r\n\r\n" + OK,
+            200,
+            b"ok",
+            id="102 and 103 first",
         ),
-        pytest.param(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", 302, b"", id="redirect not followed"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(GZ), GZ), 200, GZ, id="gzip kept"
+            b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+            204,
+            b"",
+            id="204 with Content-Length",
+        ),
+        pytest.param(
+            b'HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\nETag: "a"\r\n\r\n',
+            304,
+            b"",
+            id="304 with Content-Length",
+        ),
+        pytest.param(
+            b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
+            302,
+            b"",
+            id="redirect not followed",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(GZ), GZ),
+            200,
+            GZ,
+            id="gzip kept",
         ),
         pytest.param(b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", id="no reason"),
         pytest.param(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", 200, b"ok", id="bare LF"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: 1\r\n" % i for i in range(300)) + b"Content-Length: 2\r\n\r\nok",
+            b"HTTP/1.1 200 OK\r\n"
+            + b"".join(b"X-%d: 1\r\n" % i for i in range(300))
+            + b"Content-Length: 2\r\n\r\nok",
             200,
             b"ok",
             id="300 fields",
         ),
-        pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 60000 + b"\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", id="60 kB field"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nX: " + b"a" * 60000 + b"\r\nContent-Length: 2\r\n\r\nok",
+            200,
+            b"ok",
+            id="60 kB field",
+        ),
     ],
 )
 def test_a_whole_answer_comes_through_and_its_connection_is_used_again(run, said, status, body):
@@ -87,9 +121,15 @@ def test_a_whole_answer_comes_through_and_its_connection_is_used_again(run, said
 @pytest.mark.parametrize(
     ("said", "body"),
     [
-        pytest.param(b"HTTP/1.1 200 OK\r\nX: y\r\n\r\nabc", b"abc", id="until the connection closes"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nX: y\r\n\r\nabc", b"abc", id="until the connection closes"
+        ),
         pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"abc", id="HTTP/1.0"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc", b"abc", id="Connection: close"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc",
+            b"abc",
+            id="Connection: close",
+        ),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
             b"abc",
@@ -150,9 +190,21 @@ def test_head_has_no_body_and_keeps_its_length_and_connection(run):
     ("said", "received"),
     [
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", 3, id="Content-Length"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 3, id="between chunks"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabcd", 4, id="inside a chunk"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n", 3, id="before the last line"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            3,
+            id="between chunks",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabcd",
+            4,
+            id="inside a chunk",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n",
+            3,
+            id="before the last line",
+        ),
     ],
 )
 def test_a_cut_body_is_truncated_and_what_came_is_counted(run, said, received, then):
@@ -170,7 +222,13 @@ def test_a_length_that_is_no_number_is_a_protocol_error(run, length):
 def test_bytes_after_a_body_that_came_in_pieces_are_cut_off_and_end_the_connection(run):
     async def main():
         async with RawServer(
-            says(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"ab", b"cdjunk", pause_s=0.05, then="again")
+            says(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n",
+                b"ab",
+                b"cdjunk",
+                pause_s=0.05,
+                then="again",
+            )
         ) as origin:
             _, data = await ask(origin, times=2)
             return data, origin.connections
@@ -185,7 +243,9 @@ def test_a_reset_is_not_the_end_of_a_body_without_length(run):
 
 def test_what_came_before_the_cut_is_read_before_the_error(run):
     async def main():
-        async with RawServer(says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", then="reset")) as origin:
+        async with RawServer(
+            says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", then="reset")
+        ) as origin:
             upstream = open_upstream(UpstreamSettings())
             answer = await upstream.send(RequestHead("GET", origin.url()))
             chunks = answer.chunks()
@@ -200,7 +260,11 @@ def test_what_came_before_the_cut_is_read_before_the_error(run):
 
 def test_a_damaged_chunk_is_a_truncated_body(run):
     with pytest.raises(TruncatedBody, match="damaged"):
-        run(ask_script(says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nZZ\r\n")))
+        run(
+            ask_script(
+                says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nZZ\r\n")
+            )
+        )
 
 
 @pytest.mark.parametrize(
@@ -250,7 +314,9 @@ def test_no_request_is_repeated_behind_the_callers_back(run):
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"], ids=["head", "half a head", "body"]
+    "said",
+    [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"],
+    ids=["head", "half a head", "body"],
 )
 def test_silence_ends_in_a_timeout_of_its_own_length(run, said):
     began = time.monotonic()
@@ -269,7 +335,9 @@ def test_errors_name_the_url_without_its_secrets(run):
 
     error = run(main())
     assert error.url.endswith("/t/<TOKEN>/x?token=***")
-    assert not any(secret in f"{error.url} {error} {error.hint}" for secret in ("pw", "tk-123", "hush"))
+    assert not any(
+        secret in f"{error.url} {error} {error.hint}" for secret in ("pw", "tk-123", "hush")
+    )
 
 
 # --- what is sent
@@ -293,7 +361,13 @@ def test_path_and_query_reach_the_origin_byte_for_byte(run):
 
 @pytest.mark.parametrize(
     ("tail", "sent"),
-    [("", "/"), ("?q", "/?q"), ("/a#frag", "/a"), ("/é b", "/%C3%A9%20b"), ("/a\r\nX: y", "/a%0D%0AX:%20y")],
+    [
+        ("", "/"),
+        ("?q", "/?q"),
+        ("/a#frag", "/a"),
+        ("/é b", "/%C3%A9%20b"),
+        ("/a\r\nX: y", "/a%0D%0AX:%20y"),
+    ],
     ids=["empty path", "empty path and query", "fragment", "no URI characters", "line break"],
 )
 def test_only_what_no_request_may_carry_is_changed(run, tail, sent):
@@ -304,10 +378,19 @@ def test_only_what_no_request_may_carry_is_changed(run, tail, sent):
 
 def test_nothing_is_added_but_host(run):
     _, _, origin = run(
-        ask_script(says(OK), headers=[("X-Odd-CASE", "caf\xe9"), ("accept", "a"), ("Accept", "b"), ("host", "evil.test")])
+        ask_script(
+            says(OK),
+            headers=[
+                ("X-Odd-CASE", "caf\xe9"),
+                ("accept", "a"),
+                ("Accept", "b"),
+                ("host", "evil.test"),
+            ],
+        )
     )
     assert origin.heads == [
-        b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nX-Odd-CASE: caf\xe9\r\naccept: a\r\nAccept: b\r\n\r\n" % origin.port
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nX-Odd-CASE: caf\xe9\r\naccept: a\r\nAccept: b\r\n\r\n"
+        % origin.port
     ]
 
 
@@ -324,7 +407,12 @@ def test_a_body_of_known_length_is_streamed_plain(run):
         await line.say(OK)
 
     _, _, origin = run(
-        ask_script(script, method="POST", headers=[("Content-Length", "6")], body=pieces(b"ab", b"", b"cdef", wait_s=0.01))
+        ask_script(
+            script,
+            method="POST",
+            headers=[("Content-Length", "6")],
+            body=pieces(b"ab", b"", b"cdef", wait_s=0.01),
+        )
     )
     assert origin.bodies == [b"abcdef"]
     assert b"Transfer-Encoding" not in origin.heads[0]
@@ -348,7 +436,14 @@ def test_a_post_without_body_says_so(run):
 @pytest.mark.parametrize("length", ["3", "9"], ids=["too long", "too short"])
 def test_a_body_of_another_length_than_announced_never_counts_as_sent(run, length):
     with pytest.raises(ProtocolMisuse, match="announced"):
-        run(ask_script(says(then="stall"), method="POST", headers=[("Content-Length", length)], body=pieces(b"abcdef")))
+        run(
+            ask_script(
+                says(then="stall"),
+                method="POST",
+                headers=[("Content-Length", length)],
+                body=pieces(b"abcdef"),
+            )
+        )
 
 
 def test_a_client_that_leaves_while_sending_ends_the_request(run):
@@ -380,7 +475,13 @@ def test_a_slow_client_is_not_upstreams_silence(run):
         await line.say(OK)
 
     head, _, _ = run(
-        ask_script(script, method="POST", headers=[("Content-Length", "2")], body=pieces(b"a", b"b", wait_s=0.5), silence_s=0.2)
+        ask_script(
+            script,
+            method="POST",
+            headers=[("Content-Length", "2")],
+            body=pieces(b"a", b"b", wait_s=0.5),
+            silence_s=0.2,
+        )
     )
     assert head.status == 200
 

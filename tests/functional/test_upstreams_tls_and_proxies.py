@@ -7,10 +7,16 @@ import ssl
 
 import pytest
 
-from entrepot.errors import ConfigError, TruncatedBody, UpstreamProtocolError, UpstreamTimeout, UpstreamUnreachable
-from entrepot.upstreams.proxies import ProxyRules
-from entrepot.upstreams.trust import merged_bundle
-from entrepot.upstreams.tunnel import open_tunnel
+from entrepot.errors import (
+    ConfigError,
+    TruncatedBody,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from entrepot.upstream.proxies import ProxyRules
+from entrepot.upstream.trust import merged_bundle
+from entrepot.upstream.tunnel import open_tunnel
 from raw_origin import OK, RawServer, proxies_to, says
 from upstream_client import LOOPS, SECRET, Client, get, unused_port
 
@@ -45,7 +51,9 @@ def server_tls(authority, *names):
 
 def test_tls_verifies_the_name_and_resolve_keeps_it(run, authority):
     async def main():
-        async with RawServer(says(OK, then="again"), tls=server_tls(authority, "index.test")) as origin:
+        async with RawServer(
+            says(OK, then="again"), tls=server_tls(authority, "index.test")
+        ) as origin:
             resolve = {"index.test:443": ("127.0.0.1", origin.port)}
             async with Client(ca_file=authority.pem_file, resolve=resolve) as upstream:
                 assert await get(upstream, "https://index.test/simple/") == (200, b"ok")
@@ -61,17 +69,25 @@ def test_a_certificate_for_another_name_is_not_trusted(run, authority):
     async def main():
         async with (
             RawServer(says(OK), tls=server_tls(authority, "other.test")) as origin,
-            Client(ca_file=authority.pem_file, resolve={"index.test:443": ("127.0.0.1", origin.port)}) as upstream,
+            Client(
+                ca_file=authority.pem_file, resolve={"index.test:443": ("127.0.0.1", origin.port)}
+            ) as upstream,
         ):
             await get(upstream, "https://index.test/")
 
-    with pytest.raises(UpstreamUnreachable, match=r"^the certificate of index\.test:443 is not trusted: Hostname mismatch"):
+    with pytest.raises(
+        UpstreamUnreachable,
+        match=r"^the certificate of index\.test:443 is not trusted: Hostname mismatch",
+    ):
         run(main())
 
 
 def test_an_unknown_authority_is_not_trusted_and_the_cure_is_named(run, authority):
     async def main():
-        async with RawServer(says(OK), tls=server_tls(authority, "127.0.0.1")) as origin, Client() as upstream:
+        async with (
+            RawServer(says(OK), tls=server_tls(authority, "127.0.0.1")) as origin,
+            Client() as upstream,
+        ):
             await get(upstream, origin.url())
 
     with pytest.raises(UpstreamUnreachable, match="is not trusted: ") as caught:
@@ -126,7 +142,9 @@ def test_an_empty_bundle_is_a_wrong_setting_and_never_the_default_roots(run):
         run(main())
 
 
-@pytest.mark.parametrize("content", [None, "", "no certificate\n"], ids=["missing", "empty", "no PEM"])
+@pytest.mark.parametrize(
+    "content", [None, "", "no certificate\n"], ids=["missing", "empty", "no PEM"]
+)
 def test_roots_that_cannot_be_used_are_a_wrong_setting(run, tmp_path, content):
     bundle = tmp_path / "bundle.pem"
     if content is not None:
@@ -144,7 +162,10 @@ def test_roots_that_cannot_be_used_are_a_wrong_setting(run, tmp_path, content):
 def test_a_body_cut_inside_tls_is_truncated(run, authority, then):
     async def main():
         cut = says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", then=then)
-        async with RawServer(cut, tls=server_tls(authority, "127.0.0.1")) as origin, Client(ca_file=authority.pem_file) as upstream:
+        async with (
+            RawServer(cut, tls=server_tls(authority, "127.0.0.1")) as origin,
+            Client(ca_file=authority.pem_file) as upstream,
+        ):
             await get(upstream, origin.url())
 
     with pytest.raises(TruncatedBody) as caught:
@@ -167,7 +188,9 @@ def test_https_goes_through_the_proxy_by_connect_with_credentials(run, authority
     async def main():
         async with (
             RawServer(says(OK, then="again"), tls=server_tls(authority, "index.test")) as origin,
-            RawServer(proxies_to({"index.test:443": origin.port}, credentials=CREDENTIALS)) as proxy,
+            RawServer(
+                proxies_to({"index.test:443": origin.port}, credentials=CREDENTIALS)
+            ) as proxy,
             Client(ca_file=authority.pem_file, proxies=rules(proxy.port)) as upstream,
         ):
             assert await get(upstream, "https://index.test/a?b") == (200, b"ok")
@@ -198,8 +221,12 @@ def test_a_proxy_that_is_spoken_to_by_tls_serves_https_too(run, authority):
     async def main():
         async with (
             RawServer(says(OK), tls=server_tls(authority, "index.test")) as origin,
-            RawServer(proxies_to({"index.test:443": origin.port}), tls=server_tls(authority, "127.0.0.1")) as proxy,
-            Client(ca_file=authority.pem_file, proxies=rules(proxy.port, scheme="https")) as upstream,
+            RawServer(
+                proxies_to({"index.test:443": origin.port}), tls=server_tls(authority, "127.0.0.1")
+            ) as proxy,
+            Client(
+                ca_file=authority.pem_file, proxies=rules(proxy.port, scheme="https")
+            ) as upstream,
         ):
             return await get(upstream, "https://index.test/")
 
@@ -210,7 +237,9 @@ def test_what_no_proxy_names_and_loopback_go_directly(run):
     async def main():
         async with RawServer(says(OK, then="again")) as origin:
             resolve = {"index.test:80": ("127.0.0.1", origin.port)}
-            async with Client(proxies=rules(unused_port(), no_proxy="index.test"), resolve=resolve) as upstream:
+            async with Client(
+                proxies=rules(unused_port(), no_proxy="index.test"), resolve=resolve
+            ) as upstream:
                 assert await get(upstream, "http://index.test/") == (200, b"ok")
                 assert await get(upstream, origin.url()) == (200, b"ok")
 
@@ -220,8 +249,14 @@ def test_what_no_proxy_names_and_loopback_go_directly(run):
 @pytest.mark.parametrize(
     ("user", "said"),
     [
-        ("me:p%40ss@", r"the proxy http://127.0.0.1:\d+ refused the way to index.test:443: 403 Forbidden by rule"),
-        ("me:wrong@", r"the proxy http://127.0.0.1:\d+ wants credentials for index.test:443 \(407\)"),
+        (
+            "me:p%40ss@",
+            r"the proxy http://127.0.0.1:\d+ refused the way to index.test:443: 403 Forbidden by rule",
+        ),
+        (
+            "me:wrong@",
+            r"the proxy http://127.0.0.1:\d+ wants credentials for index.test:443 \(407\)",
+        ),
     ],
     ids=["forbidden", "wrong credentials"],
 )
@@ -235,7 +270,10 @@ def test_a_proxy_that_refuses_is_named_without_its_credentials(run, user, said):
 
     with pytest.raises(UpstreamUnreachable, match=said) as caught:
         run(main())
-    assert not any(secret in f"{caught.value} {caught.value.hint}" for secret in ("p%40ss", "p@ss", "wrong@", SECRET))
+    assert not any(
+        secret in f"{caught.value} {caught.value.hint}"
+        for secret in ("p%40ss", "p@ss", "wrong@", SECRET)
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,14 +281,21 @@ def test_a_proxy_that_refuses_is_named_without_its_credentials(run, user, said):
     [
         (says(b"SSH-2.0\r\n\r\n"), UpstreamProtocolError, "does not speak HTTP"),
         (says(b""), UpstreamUnreachable, "closed the connection on CONNECT"),
-        (says(b"HTTP/1.1 200", then="stall"), UpstreamTimeout, "the proxy .* did not answer within 0.5 s"),
+        (
+            says(b"HTTP/1.1 200", then="stall"),
+            UpstreamTimeout,
+            "the proxy .* did not answer within 0.5 s",
+        ),
         (says(b"x" * 100_000, then="stall"), UpstreamProtocolError, "does not speak HTTP"),
     ],
     ids=["other protocol", "hangs up", "silent", "endless"],
 )
 def test_a_broken_proxy_is_told_from_a_broken_origin(run, script, error, said):
     async def main():
-        async with RawServer(script) as proxy, Client(proxies=rules(proxy.port), connect_timeout_s=0.5) as upstream:
+        async with (
+            RawServer(script) as proxy,
+            Client(proxies=rules(proxy.port), connect_timeout_s=0.5) as upstream,
+        ):
             await get(upstream, "https://index.test/")
 
     with pytest.raises(error, match=said):
@@ -262,16 +307,23 @@ def test_an_absent_proxy_is_named(run):
         async with Client(proxies=rules(unused_port())) as upstream:
             await get(upstream, "https://index.test/")
 
-    with pytest.raises(UpstreamUnreachable, match=r"^nothing listens at the proxy http://127.0.0.1:\d+$"):
+    with pytest.raises(
+        UpstreamUnreachable, match=r"^nothing listens at the proxy http://127.0.0.1:\d+$"
+    ):
         run(main())
 
 
 def test_a_socks_proxy_is_refused_in_words(run):
     async def main():
-        async with Client(proxies=ProxyRules.from_environ({"ALL_PROXY": "socks5://me:hush@127.0.0.1:9"})) as upstream:
+        async with Client(
+            proxies=ProxyRules.from_environ({"ALL_PROXY": "socks5://me:hush@127.0.0.1:9"})
+        ) as upstream:
             await get(upstream, "https://index.test/")
 
-    with pytest.raises(UpstreamUnreachable, match=r"the proxy socks5://127\.0\.0\.1:9 is none that entrepot can use"):
+    with pytest.raises(
+        UpstreamUnreachable,
+        match=r"the proxy socks5://127\.0\.0\.1:9 is none that entrepot can use",
+    ):
         run(main())
 
 
@@ -286,8 +338,15 @@ async def echo(line):
 @pytest.mark.parametrize("through", [False, True], ids=["directly", "through the proxy"])
 def test_a_tunnel_carries_bytes_both_ways_and_ends_with_either_side(run, through):
     async def main():
-        async with RawServer(echo) as peer, RawServer(proxies_to({"git.test:22": peer.port}, credentials=CREDENTIALS)) as proxy:
-            how = {"proxies": rules(proxy.port)} if through else {"resolve": {"git.test:22": ("127.0.0.1", peer.port)}}
+        async with (
+            RawServer(echo) as peer,
+            RawServer(proxies_to({"git.test:22": peer.port}, credentials=CREDENTIALS)) as proxy,
+        ):
+            how = (
+                {"proxies": rules(proxy.port)}
+                if through
+                else {"resolve": {"git.test:22": ("127.0.0.1", peer.port)}}
+            )
             reader, writer = await open_tunnel("git.test", 22, timeout_s=3, **how)
             payload = bytes(range(256)) * 4096
             writer.write(payload)
@@ -308,8 +367,14 @@ def test_a_relay_speaks_tls_to_its_peer(run, authority, through):
             RawServer(echo, tls=server_tls(authority, "index.test")) as peer,
             RawServer(proxies_to({"index.test:443": peer.port})) as proxy,
         ):
-            how = {"proxies": rules(proxy.port)} if through else {"resolve": {"index.test:443": ("127.0.0.1", peer.port)}}
-            reader, writer = await open_tunnel("index.test", 443, timeout_s=3, ca_file=authority.pem_file, tls=True, **how)
+            how = (
+                {"proxies": rules(proxy.port)}
+                if through
+                else {"resolve": {"index.test:443": ("127.0.0.1", peer.port)}}
+            )
+            reader, writer = await open_tunnel(
+                "index.test", 443, timeout_s=3, ca_file=authority.pem_file, tls=True, **how
+            )
             writer.write(b"hello")
             got = await reader.readexactly(5)
             writer.close()

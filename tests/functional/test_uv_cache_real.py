@@ -1,4 +1,7 @@
-"""Caches written by real uvs: every name right, freed bytes as the file system counts them, environments unharmed."""
+"""Caches written by real uvs.
+
+Every name right, freed bytes as the file system counts them, environments unharmed.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import clients
-from entrepot.app.clean import Wish, plan_cleaning
-from entrepot.app.inventory import is_unused
+from entrepot.caches.inventory import is_unused
+from entrepot.caches.removal import Wish, plan_cleaning
 from entrepot.ports.tool import Kind
 from entrepot.testing.origin import Origin
 from uv_lab import LATER_S, VERSIONS, Lab, fill_origin, hashes, usage
@@ -38,7 +41,11 @@ def test_where_agrees_with_uv_itself(lab: Lab):
 def test_every_entry_has_its_exact_name_and_its_users(lab: Lab):
     environments = lab.fill()
     entries = lab.entries()
-    names = {(e.kind, e.project, e.version, e.filename) for e in entries if e.project and e.kind is not Kind.PAGE}
+    names = {
+        (e.kind, e.project, e.version, e.filename)
+        for e in entries
+        if e.project and e.kind is not Kind.PAGE
+    }
     assert names == {
         (Kind.UNPACKED, "alpha", "1.0", "alpha-1.0-py3-none-any.whl"),
         (Kind.UNPACKED, "beta", "2.1", "beta-2.1-py3-none-any.whl"),
@@ -46,7 +53,12 @@ def test_every_entry_has_its_exact_name_and_its_users(lab: Lab):
         (Kind.UNPACKED, "direct", "1.5", "direct-1.5-py3-none-any.whl"),
         (Kind.BUILT, "source-pkg", "0.3", "source_pkg-0.3-py3-none-any.whl"),
     }
-    assert {e.project for e in entries if e.kind is Kind.PAGE} == {"alpha", "beta", "big-one", "source-pkg"}
+    assert {e.project for e in entries if e.kind is Kind.PAGE} == {
+        "alpha",
+        "beta",
+        "big-one",
+        "source-pkg",
+    }
     (beta,), (big,) = lab.named("beta", entries), lab.named("big-one", entries)
     assert set(beta.used_by) == {str(environments["hardlink"]), str(environments["symlink"])}
     assert "symbolically" in beta.pinned
@@ -58,8 +70,12 @@ def test_sizes_are_those_of_the_file_system(lab: Lab):
     lab.fill()
     entries = lab.entries()
     mine = {path for entry in entries for path in entry.paths}
-    frames = [path for path in (lab.cache, *lab.cache.rglob("*")) if not mine & {path, *path.parents}]
-    assert sum(e.disk for e in entries) + sum(path.lstat().st_blocks * 512 for path in frames) == usage(lab.cache)
+    frames = [
+        path for path in (lab.cache, *lab.cache.rglob("*")) if not mine & {path, *path.parents}
+    ]
+    assert sum(e.disk for e in entries) + sum(
+        path.lstat().st_blocks * 512 for path in frames
+    ) == usage(lab.cache)
 
 
 def test_removing_everything_frees_what_it_says_and_no_environment_loses_a_byte(lab: Lab):
@@ -81,7 +97,9 @@ def test_the_same_uv_works_afterwards_and_fetches_only_what_went(lab: Lab):
     assert lab.tool.remove(big, lab.around).entries == tuple(big)
     lab.origin.reset()
     lab.install(environments["copy"], "beta", "big-one", "source-pkg", mode="copy")
-    assert [path.rpartition("/")[2] for path in fetched(lab.origin)] == ["big_one-1.0+local1-3-py3-none-any.whl"]
+    assert [path.rpartition("/")[2] for path in fetched(lab.origin)] == [
+        "big_one-1.0+local1-3-py3-none-any.whl"
+    ]
     assert lab.named("big-one")
 
 
@@ -131,7 +149,10 @@ def test_a_cached_environment_of_uvx_counts_as_a_user(lab: Lab):
     assert alpha.used_by[0].startswith("cached environment")
     (cached,) = [e for e in lab.entries() if e.extra.get("environment")]
     lab.tool.remove([cached], lab.around)
-    assert lab.uv("tool", "run", "--from", "alpha", "--python", lab.python, "alpha").stdout == "alpha 1.0\n"
+    assert (
+        lab.uv("tool", "run", "--from", "alpha", "--python", lab.python, "alpha").stdout
+        == "alpha 1.0\n"
+    )
 
 
 def test_an_archive_that_lost_its_pointer_is_litter_and_clean_takes_it(lab: Lab):
@@ -143,14 +164,27 @@ def test_an_archive_that_lost_its_pointer_is_litter_and_clean_takes_it(lab: Lab)
     assert "may still be written to" in orphan.pinned
     lab.later = LATER_S
     plan = plan_cleaning(lab.entries(), Wish(), now=lab.now())
-    assert [(e.project, e.version, reason) for e, reason in plan.going] == [("alpha", "1.0", "orphan")]
+    assert [(e.project, e.version, reason) for e, reason in plan.going] == [
+        ("alpha", "1.0", "orphan")
+    ]
     assert lab.tool.remove(plan.entries, lab.around).freed == orphan.disk
 
 
 def test_a_running_uv_keeps_its_cache(lab: Lab):
     lab.environment("copied", "alpha", mode="copy")
-    command = [*lab.words, "run", "--no-project", "--python", str(lab.python), "python", "-c", "print(1, flush=True); input()"]
-    process = subprocess.Popen(command, env=lab.environ, cwd=lab.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    command = [
+        *lab.words,
+        "run",
+        "--no-project",
+        "--python",
+        str(lab.python),
+        "python",
+        "-c",
+        "print(1, flush=True); input()",
+    ]
+    process = subprocess.Popen(
+        command, env=lab.environ, cwd=lab.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         assert process.stdout
         assert process.stdout.readline() == b"1\n"
@@ -179,7 +213,9 @@ def test_installs_survive_constant_removal(lab: Lab):
     ]
     removed = 0
     for _ in range(5):
-        process = subprocess.Popen(command, env=lab.environ, cwd=lab.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, env=lab.environ, cwd=lab.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         while process.poll() is None:
             removed += len(lab.tool.remove(lab.entries(), lab.around).entries)
         _, told = process.communicate()
@@ -188,7 +224,9 @@ def test_installs_survive_constant_removal(lab: Lab):
     assert removed
 
 
-def test_caches_of_three_uvs_in_one_directory_superseded_buckets_go_and_the_newest_works(tmp_path, origin):
+def test_caches_of_three_uvs_in_one_directory_superseded_buckets_go_and_the_newest_works(
+    tmp_path, origin
+):
     fill_origin(origin)
     cache = tmp_path / "cache"
     labs = []
@@ -201,13 +239,17 @@ def test_caches_of_three_uvs_in_one_directory_superseded_buckets_go_and_the_newe
     newest = labs[-1]
     plan = plan_cleaning(newest.entries(), Wish(), now=newest.now())
     assert {reason for _, reason in plan.going} == {"superseded layout"}
-    assert {"wheels-v3", "wheels-v5", "sdists-v7", "sdists-v9"} <= {e.extra["bucket"] for e in plan.entries}
+    assert {"wheels-v3", "wheels-v5", "sdists-v7", "sdists-v9"} <= {
+        e.extra["bucket"] for e in plan.entries
+    }
     used = usage(tmp_path)
     done = newest.tool.remove(plan.entries, newest.around)
     assert not done.kept
     assert used - usage(tmp_path) == done.freed
     assert [hashes(path) for path in environments] == before
-    assert not {"wheels-v3", "wheels-v5", "sdists-v7", "sdists-v9", "simple-v15"} & {path.name for path in cache.iterdir()}
+    assert not {"wheels-v3", "wheels-v5", "sdists-v7", "sdists-v9", "simple-v15"} & {
+        path.name for path in cache.iterdir()
+    }
     origin.reset()
     newest.install(environments[-1], "beta", "source-pkg")
     assert not fetched(origin)
@@ -223,10 +265,14 @@ def test_the_command_line_lists_and_cleans_it(lab: Lab):
     environ = lab.environ | {"PYTHONPATH": source}
     where = clients.run([*entrepot, "where", "uv", "--path"], environ, cwd=lab.folder)
     assert where.stdout == f"{lab.cache}\n"
-    listed = clients.run([*entrepot, "list", "--tool", "uv", "--unused", "--json"], environ, cwd=lab.folder)
+    listed = clients.run(
+        [*entrepot, "list", "--tool", "uv", "--unused", "--json"], environ, cwd=lab.folder
+    )
     assert '"direct"' in listed.stdout
     assert '"alpha"' not in listed.stdout
-    cleaned = clients.run([*entrepot, "clean", "--tool", "uv", "--unused", "-y"], environ, cwd=lab.folder)
+    cleaned = clients.run(
+        [*entrepot, "clean", "--tool", "uv", "--unused", "-y"], environ, cwd=lab.folder
+    )
     assert cleaned.returncode == 0, cleaned.stderr
     assert not lab.named("direct")
     assert lab.named("alpha")

@@ -1,4 +1,7 @@
-"""Ten kinds of damage in real uv caches: found, repaired, and the same uv installs every byte right afterwards."""
+"""Ten kinds of damage in real uv caches.
+
+Found, repaired, and the same uv installs every byte right afterwards.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ def one(lab: Lab, pattern: str) -> Path:
 
 
 def archive(lab: Lab) -> Path:
-    return next(path for path in one(lab, "wheels-v*/index/*/alpha").iterdir() if path.is_symlink()).resolve()
+    return next(
+        path for path in one(lab, "wheels-v*/index/*/alpha").iterdir() if path.is_symlink()
+    ).resolve()
 
 
 def cut(path: Path, size: int = 0) -> None:
@@ -57,7 +62,9 @@ DAMAGE = {
     "truncated-pointer": lambda lab: cut(one(lab, "wheels-v*/index/*/alpha/*.http"), 40),
     "truncated-pointer: empty": lambda lab: cut(one(lab, "wheels-v*/index/*/alpha/*.http")),
     "missing-archive": lambda lab: gone(archive(lab)),
-    "orphan-archive": lambda lab: [gone(path) for path in list(one(lab, "wheels-v*/index/*/alpha").iterdir())],
+    "orphan-archive": lambda lab: [
+        gone(path) for path in list(one(lab, "wheels-v*/index/*/alpha").iterdir())
+    ],
     "digest-mismatch: short": lambda lab: cut(archive(lab) / "alpha" / "data.bin", 7),
     "digest-mismatch: flipped": lambda lab: flipped(archive(lab) / "alpha" / "data.bin"),
     "digest-mismatch: lost": lambda lab: gone(archive(lab) / "alpha" / "data.bin"),
@@ -80,16 +87,28 @@ def test_it_is_found_and_after_the_repair_uv_installs_what_is_right(name: str, l
     assert mended[0].repaired
     assert not list(lab.tool.verify(lab.place, lab.around))
     again = hashes(lab.environment("again", "alpha", "source-pkg", mode="copy"))
-    mine = [path for path in right if ("alpha" in path or "source_pkg" in path) and not path.endswith("RECORD")]  # scripts differ
+    mine = [
+        path
+        for path in right
+        if ("alpha" in path or "source_pkg" in path) and not path.endswith("RECORD")
+    ]  # scripts differ
     assert {path: again.get(path) for path in mine} == {path: right[path] for path in mine}
 
 
 def test_a_sound_cache_is_left_alone_to_the_last_time(lab: Lab):
     lab.fill()
-    before = {path: (path.lstat().st_mtime_ns, path.lstat().st_ctime_ns) for path in lab.cache.rglob("*")}
-    read = {path: path.lstat().st_atime_ns for path in before if path.is_file() and not path.is_symlink()}
+    before = {
+        path: (path.lstat().st_mtime_ns, path.lstat().st_ctime_ns) for path in lab.cache.rglob("*")
+    }
+    read = {
+        path: path.lstat().st_atime_ns
+        for path in before
+        if path.is_file() and not path.is_symlink()
+    }
     assert not list(lab.tool.verify(lab.place, lab.around, repair=True))
-    assert {path: (path.lstat().st_mtime_ns, path.lstat().st_ctime_ns) for path in lab.cache.rglob("*")} == before
+    assert {
+        path: (path.lstat().st_mtime_ns, path.lstat().st_ctime_ns) for path in lab.cache.rglob("*")
+    } == before
     assert {path: path.lstat().st_atime_ns for path in read} == read
 
 

@@ -22,7 +22,9 @@ def index():
         running.add_project("demo", requires=["leaf"])
         running.add_project("tool-below", requires=[])
         running.add_project("back-end", requires=["tool-below"])
-        running.add_project("source", wheel=False, sdist=True, build_requires=["back-end"], requires=["leaf"])
+        running.add_project(
+            "source", wheel=False, sdist=True, build_requires=["back-end"], requires=["leaf"]
+        )
         yield running
 
 
@@ -32,7 +34,15 @@ def desk(index, tmp_path):
 
 
 def warm(desk, *argv):
-    words = [sys.executable, "-m", "entrepot", "warm", "--python", str(clients.pip_python("26.3")), *argv]
+    words = [
+        sys.executable,
+        "-m",
+        "entrepot",
+        "warm",
+        "--python",
+        str(clients.pip_python("26.3")),
+        *argv,
+    ]
     return clients.run(words, desk.environ, cwd=desk.project)
 
 
@@ -51,12 +61,22 @@ def test_an_sdist_whose_back_end_needs_a_dependency_installs_offline_afterwards(
     index.stop()
     ran = install_offline(desk, "source")
     assert ran.status == 0, ran.said
-    assert {"source", "leaf", "back-end", "tool-below"} <= {entry["project"] for entry in ran.report["entries"]}
+    assert {"source", "leaf", "back-end", "tool-below"} <= {
+        entry["project"] for entry in ran.report["entries"]
+    }
 
 
 def test_what_pips_own_cache_holds_comes_to_the_store_too(desk, index):
     """pip's cache, filled by a run with another store, would answer pip, and the pip that fetches build requirements below it."""
-    filled = desk.run(*clients.pip("26.3"), "download", "-q", "-d", "out", "source", options=["--store", str(desk.root / "other")])
+    filled = desk.run(
+        *clients.pip("26.3"),
+        "download",
+        "-q",
+        "-d",
+        "out",
+        "source",
+        options=["--store", str(desk.root / "other")],
+    )
     assert filled.status == 0, filled.said
     assert warm(desk, "source").returncode == 0
     shutil.rmtree(desk.home / ".cache/pip")
@@ -85,7 +105,10 @@ def test_each_items_result_is_told_and_some_failures_are_3(desk, index):
 def test_the_text_names_every_item_and_when_all_fail_it_is_1(desk):
     done = warm(desk, "demo")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[:2] == ["ITEM  RESULT  FILE", "demo  ready   demo-1.0-py3-none-any.whl"]
+    assert done.stdout.splitlines()[:2] == [
+        "ITEM  RESULT  FILE",
+        "demo  ready   demo-1.0-py3-none-any.whl",
+    ]
     done = warm(desk, "nosuch")
     assert done.returncode == 1
     assert "failed" in done.stdout
@@ -96,10 +119,22 @@ def test_source_archives_come_too_when_they_are_wanted(desk, index):
     assert done.returncode == 3, done.stdout + done.stderr  # demo has none
     said = json.loads(done.stdout)
     assert "leaf-1.0.tar.gz" in said["files"]
-    assert [warning["text"] for warning in said["warnings"]] == ["demo==1.0: its source archive cannot be had"]
+    assert [warning["text"] for warning in said["warnings"]] == [
+        "demo==1.0: its source archive cannot be had"
+    ]
     index.stop()
     python = clients.venv(desk.root / "from-source")
-    pip = [*clients.pip("26.3"), "--python", str(python), "install", "-q", "--no-cache-dir", "--no-binary", "leaf", "leaf"]
+    pip = [
+        *clients.pip("26.3"),
+        "--python",
+        str(python),
+        "install",
+        "-q",
+        "--no-cache-dir",
+        "--no-binary",
+        "leaf",
+        "leaf",
+    ]
     ran = desk.run(*pip, options=["--offline"])
     assert ran.status == 0, ran.said
 
@@ -120,7 +155,15 @@ def test_nothing_to_fetch_is_a_usage_error(desk, argv):
 def test_on_a_terminal_it_shows_how_much_has_come_and_in_a_pipe_nothing(desk, index):
     index.add_project("large", size=3_000_000)
     index.link.rate = 1_000_000
-    words = [sys.executable, "-m", "entrepot", "warm", "--python", str(clients.pip_python("26.3")), "large"]
+    words = [
+        sys.executable,
+        "-m",
+        "entrepot",
+        "warm",
+        "--python",
+        str(clients.pip_python("26.3")),
+        "large",
+    ]
     terminal = Terminal(words, {**desk.environ, "TERM": "xterm"}, desk.project)
     assert terminal.end() == 0
     assert len(set(re.findall(r"\r(\d[\d.]* [kM]B)", terminal.said))) > 3, terminal.said

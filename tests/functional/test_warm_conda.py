@@ -39,7 +39,9 @@ def desk(origin, channel, tmp_path):
 
 
 def warm(desk, *argv, **environ):
-    return clients.run([sys.executable, "-m", "entrepot", "warm", *argv], desk.environ | environ, cwd=desk.project)
+    return clients.run(
+        [sys.executable, "-m", "entrepot", "warm", *argv], desk.environ | environ, cwd=desk.project
+    )
 
 
 def outcomes(done):
@@ -47,19 +49,33 @@ def outcomes(done):
 
 
 def explicit(channel, algorithm="sha256"):
-    lines = [f"{channel.package_url(p)}#{p.record[algorithm]}" for p in channel.packages if p.record["version"] != "2.0"]
+    lines = [
+        f"{channel.package_url(p)}#{p.record[algorithm]}"
+        for p in channel.packages
+        if p.record["version"] != "2.0"
+    ]
     return "# platform: linux-64\n@EXPLICIT\n" + "\n".join(lines) + "\n"
 
 
 def install_offline(desk, file):
-    ran = desk.run(*clients.rattler(), LOCKS, "install", file, desk.root / "cache", desk.root / "env", options=["--offline"])
+    ran = desk.run(
+        *clients.rattler(),
+        LOCKS,
+        "install",
+        file,
+        desk.root / "cache",
+        desk.root / "env",
+        options=["--offline"],
+    )
     assert ran.status == 0, ran.said
     assert (desk.root / "env/share/demo/data.bin").stat().st_size == 1000
     assert (desk.root / "env/share/low/data.bin").stat().st_size == 200_000
 
 
 @pytest.mark.parametrize(("option", "algorithm"), [("--explicit", "md5"), ("-r", "sha256")])
-def test_what_an_explicit_list_names_installs_offline_afterwards(desk, origin, channel, option, algorithm):
+def test_what_an_explicit_list_names_installs_offline_afterwards(
+    desk, origin, channel, option, algorithm
+):
     desk.write({"list.txt": explicit(channel, algorithm)})
     done = warm(desk, option, "list.txt", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -72,13 +88,22 @@ def test_what_an_explicit_list_names_installs_offline_afterwards(desk, origin, c
 
 def test_a_lock_of_rattlers_own_for_several_platforms_brings_this_ones(desk, origin, channel):
     made = desk.run(
-        *clients.rattler(), LOCKS, "lock", channel.url, desk.root / "c", "pixi.lock", "demo ==1.0", options=["--no-store"]
+        *clients.rattler(),
+        LOCKS,
+        "lock",
+        channel.url,
+        desk.root / "c",
+        "pixi.lock",
+        "demo ==1.0",
+        options=["--no-store"],
     )
     assert made.status == 0, made.said
     done = warm(desk, "--lock", "pixi.lock", "--platform", "osx-arm64", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcomes(done) == {"demo-1.0-h0_0.conda": "ready", "low-1.0-h0_0.conda": "not needed"}
-    assert [item["why"] for item in json.loads(done.stdout)["items"] if item["status"] == "not needed"] == ["for linux-64"]
+    assert [
+        item["why"] for item in json.loads(done.stdout)["items"] if item["status"] == "not needed"
+    ] == ["for linux-64"]
     done = warm(desk, "-f", "pixi.lock", "--json")
     assert outcomes(done) == {"demo-1.0-h0_0.conda": "ready", "low-1.0-h0_0.conda": "ready"}
     origin.stop()
@@ -102,7 +127,18 @@ def test_an_archive_with_another_digest_is_named_and_not_kept(desk, origin, chan
     assert "404" in whys["gone-1.0-h0_0.conda"] or "Not Found" in whys["gone-1.0-h0_0.conda"]
     origin.stop()
     listed = clients.run(
-        [sys.executable, "-m", "entrepot", "list", "--tool", "entrepot", "--kind", "archive", "--json"], desk.environ
+        [
+            sys.executable,
+            "-m",
+            "entrepot",
+            "list",
+            "--tool",
+            "entrepot",
+            "--kind",
+            "archive",
+            "--json",
+        ],
+        desk.environ,
     )
     names = [entry["filename"] for entry in json.loads(listed.stdout)["entries"]]
     assert "demo-1.0-h0_0.conda" in names
@@ -110,7 +146,10 @@ def test_an_archive_with_another_digest_is_named_and_not_kept(desk, origin, chan
 
 
 def test_what_a_store_cannot_keep_is_not_called_ready(desk, channel):
-    """By its cap the larger one has to go again, the other too if it is older; and a store that cannot be written keeps none."""
+    """By its cap the larger one has to go again, the other too if it is older.
+
+    And a store that cannot be written keeps none.
+    """
     desk.write({"list.txt": explicit(channel)})
     done = warm(desk, "-f", "list.txt", "--json", ENTREPOT_LIMIT="100kB")
     assert done.returncode in {1, 3}, done.stdout + done.stderr
@@ -128,24 +167,50 @@ def rattler_beside(desk) -> dict[str, str]:
 
 
 def environment_file(channel, *specs, more=""):
-    return f"name: lab\nchannels: [{channel.url}, nodefaults]\ndependencies:\n" + "".join(f"- {s}\n" for s in specs) + more
+    return (
+        f"name: lab\nchannels: [{channel.url}, nodefaults]\ndependencies:\n"
+        + "".join(f"- {s}\n" for s in specs)
+        + more
+    )
 
 
-def test_an_environment_file_is_solved_by_py_rattler_and_solves_and_installs_offline_afterwards(desk, origin, channel):
+def test_an_environment_file_is_solved_by_py_rattler_and_solves_and_installs_offline_afterwards(
+    desk, origin, channel
+):
     desk.write({"environment.yml": environment_file(channel, "demo=1")})
     done = warm(desk, "--env", "environment.yml", "--json", **rattler_beside(desk))
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcomes(done) == {"demo-1.0-h0_0.conda": "ready", "low-1.0-h0_0.conda": "ready"}
     origin.stop()
-    ran = desk.run(*clients.rattler(), SOLVE, channel.url, desk.root / "c", desk.root / "env", "demo=1", options=["--offline"])
+    ran = desk.run(
+        *clients.rattler(),
+        SOLVE,
+        channel.url,
+        desk.root / "c",
+        desk.root / "env",
+        "demo=1",
+        options=["--offline"],
+    )
     assert ran.status == 0, ran.said
-    records = [json.loads(path.read_text()) for path in (desk.root / "env/conda-meta").glob("demo-*.json")]
+    records = [
+        json.loads(path.read_text()) for path in (desk.root / "env/conda-meta").glob("demo-*.json")
+    ]
     assert [record["url"] for record in records] == [channel.package_url(channel.packages[0])]
 
 
-def test_an_environment_file_is_solved_for_another_platform_with_what_is_assumed_of_it(desk, channel):
+def test_an_environment_file_is_solved_for_another_platform_with_what_is_assumed_of_it(
+    desk, channel
+):
     desk.write({"environment.yml": environment_file(channel, "demo=1")})
-    done = warm(desk, "--env", "environment.yml", "--platform", "osx-arm64", "--json", **rattler_beside(desk))
+    done = warm(
+        desk,
+        "--env",
+        "environment.yml",
+        "--platform",
+        "osx-arm64",
+        "--json",
+        **rattler_beside(desk),
+    )
     (failed,) = json.loads(done.stdout)["items"]
     # the channel has nothing for it, which is the solver's own word: it has got that far
     assert "low" in failed["why"], failed
@@ -186,8 +251,14 @@ print(json.dumps({{"success": True, "actions": {{
 """
 
 
-def test_conda_on_the_path_solves_through_the_door_and_what_its_caches_hold_is_known_by_its_record(desk, origin, channel):
-    """A stand-in for conda: it asks for repodata as led, and leaves out of FETCH what another of its caches holds, as conda does."""
+def test_conda_on_the_path_solves_through_the_door_and_what_its_caches_hold_is_known_by_its_record(
+    desk, origin, channel
+):
+    """A stand-in for conda.
+
+    It asks for repodata as led, and leaves out of FETCH what another of its caches holds, as conda
+    does.
+    """
     program = desk.root / "bin/conda"
     program.parent.mkdir()
     program.write_text(FAKE.format(python=sys.executable))
@@ -201,7 +272,9 @@ def test_conda_on_the_path_solves_through_the_door_and_what_its_caches_hold_is_k
             "environment.yml": environment_file(channel, "demo=1"),
         }
     )
-    done = warm(desk, "-f", "environment.yml", "--json", PATH=f"{program.parent}:{desk.environ['PATH']}")
+    done = warm(
+        desk, "-f", "environment.yml", "--json", PATH=f"{program.parent}:{desk.environ['PATH']}"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcomes(done) == {"demo-1.0-h0_0.conda": "ready", "low-1.0-h0_0.conda": "ready"}
     assert origin.count("repodata.json$") == 2
@@ -213,7 +286,14 @@ def test_conda_on_the_path_solves_through_the_door_and_what_its_caches_hold_is_k
 @pytest.mark.slow
 def test_the_pip_section_of_an_environment_file_goes_pips_way(desk, origin, channel):
     more = "- pip\n- pip:\n  - -r more.txt\n"
-    desk.write({"environment.yml": "dependencies:\n" + more.replace("- pip\n", "", 1), "more.txt": "leaf\n"})
-    done = warm(desk, "--env", "environment.yml", "--python", str(clients.pip_python("26.3")), "--json")
+    desk.write(
+        {
+            "environment.yml": "dependencies:\n" + more.replace("- pip\n", "", 1),
+            "more.txt": "leaf\n",
+        }
+    )
+    done = warm(
+        desk, "--env", "environment.yml", "--python", str(clients.pip_python("26.3")), "--json"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcomes(done) == {"leaf": "ready"}

@@ -1,4 +1,7 @@
-"""Whatever a channel sends, its index is led through the cache, or refused; nothing else in it changes."""
+"""Whatever a channel sends, its index is led through the cache, or refused.
+
+Nothing else in it changes.
+"""
 
 import json
 
@@ -21,7 +24,22 @@ BASES = st.one_of(
     st.builds(
         "".join,
         st.tuples(
-            st.sampled_from(["https://", "http://", "//", "/", "../", "./", "", "HTTPS://", "ftp://", "https:/", "/\\", " "]),
+            st.sampled_from(
+                [
+                    "https://",
+                    "http://",
+                    "//",
+                    "/",
+                    "../",
+                    "./",
+                    "",
+                    "HTTPS://",
+                    "ftp://",
+                    "https:/",
+                    "/\\",
+                    " ",
+                ]
+            ),
             st.text("abz.-_:@/\\%[]?#é ", max_size=20),
         ),
     ),
@@ -66,15 +84,21 @@ def test_nothing_but_the_base_url_of_repodata_changes(data, escaped, indent):
 @SOME
 @given(DOCUMENTS)
 def test_nothing_but_the_bases_of_a_shard_index_changes(data):
-    done = msgpack.unpackb(unzstd(rewrite_shard_index(zstd(msgpack.packb(data)), url=URL, address=address)))
-    assert without(done, "base_url", "shards_base_url") == without(data, "base_url", "shards_base_url")
+    done = msgpack.unpackb(
+        unzstd(rewrite_shard_index(zstd(msgpack.packb(data)), url=URL, address=address))
+    )
+    assert without(done, "base_url", "shards_base_url") == without(
+        data, "base_url", "shards_base_url"
+    )
     assert done["info"].keys() == data["info"].keys()
     for key in {"base_url", "shards_base_url"} & done["info"].keys():
         assert done["info"][key] == "" or done["info"][key].startswith((CACHE, "./"))
 
 
 @SOME
-@given(st.binary(max_size=60) | st.builds(lambda b: b'{"info":{"base_url"' + b, st.binary(max_size=40)))
+@given(
+    st.binary(max_size=60) | st.builds(lambda b: b'{"info":{"base_url"' + b, st.binary(max_size=40))
+)
 def test_any_bytes_are_rewritten_or_refused(body):
     for rewrite, given_bytes in (
         (rewrite_repodata, body),
@@ -92,10 +116,17 @@ def test_any_bytes_are_rewritten_or_refused(body):
 @SOME
 @given(DOCUMENTS, st.integers(0, 10_000), st.integers(0, 255))
 def test_one_wrong_byte_is_never_more_than_a_refusal(data, place, value):
-    for pack, rewrite in ((lambda d: json.dumps(d).encode(), rewrite_repodata), (msgpack.packb, rewrite_shard_index)):
+    for pack, rewrite in (
+        (lambda d: json.dumps(d).encode(), rewrite_repodata),
+        (msgpack.packb, rewrite_shard_index),
+    ):
         raw = bytearray(pack(data))
         raw[place % len(raw)] = value
         try:
-            rewrite(zstd(bytes(raw)) if rewrite is rewrite_shard_index else bytes(raw), url=URL, address=address)
+            rewrite(
+                zstd(bytes(raw)) if rewrite is rewrite_shard_index else bytes(raw),
+                url=URL,
+                address=address,
+            )
         except FormatError:
             continue

@@ -1,4 +1,7 @@
-"""``clean --to SIZE`` over caches of any make: it gets down to SIZE where that can be, stops there, and takes nothing in vain."""
+"""``clean --to SIZE`` over caches of any make.
+
+It gets down to SIZE where that can be, stops there, and takes nothing in vain.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.app.clean import Wish, plan_cleaning
-from entrepot.app.inventory import Sum
+from entrepot.caches.inventory import Sum
+from entrepot.caches.removal import Wish, plan_cleaning
 from entrepot.ports.tool import Kind
 from entries import NOW, entry
 
@@ -17,11 +20,17 @@ LINKS = st.sampled_from(["none", "all", "most"])
 
 @st.composite
 def caches(draw):
-    """Entries of three tools: some linked into environments, some sharing a body, some that have to stay."""
+    """Entries of three tools.
+
+    Some linked into environments, some sharing a body, some that have to stay.
+    """
     entries = []
     for number in range(draw(st.integers(0, 12))):
         disk, links = draw(st.integers(0, 50)) * 4096, draw(LINKS)
-        fields = {"disk": disk, "freeable": {"none": disk, "all": 0, "most": min(4096, disk)}[links]}
+        fields = {
+            "disk": disk,
+            "freeable": {"none": disk, "all": 0, "most": min(4096, disk)}[links],
+        }
         tool = draw(st.sampled_from(["pip", "uv", "conda"]))
         if draw(st.integers(0, 4)) == 0:
             body = draw(st.integers(0, 2))
@@ -69,12 +78,23 @@ def test_to_gets_down_to_the_size_and_stops_there(entries, size):
     free_nothing = [each for each in alone if not each.freeable]
     if free_nothing:
         assert lowest <= target, "what frees nothing goes only where that reaches the size"
-        loose = [each for each in rest if not each.pinned and not each.extra and each.freeable and each.freeable * 2 >= each.disk]
+        loose = [
+            each
+            for each in rest
+            if not each.pinned
+            and not each.extra
+            and each.freeable
+            and each.freeable * 2 >= each.disk
+        ]
         assert not loose, "what frees something goes first"
     for kind in (True, False):  # among those of a kind, the least recently used
         same = [each for each in alone if (each.freeable * 2 >= each.disk) is kind and each.disk]
         others = [
-            each for each in rest if not (each.pinned or each.extra) and (each.freeable * 2 >= each.disk) is kind and each.disk
+            each
+            for each in rest
+            if not (each.pinned or each.extra)
+            and (each.freeable * 2 >= each.disk) is kind
+            and each.disk
         ]
         if kind and same and others:
             assert max(each.used or 0 for each in same) <= min(each.used or 0 for each in others)

@@ -52,9 +52,14 @@ VALUES = st.one_of(
 )
 HEADERS = st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=6).map(Headers)
 REQUESTS = st.builds(
-    RequestHead, st.sampled_from(["GET", "GET", "GET", "HEAD", "POST"]), st.just("https://index.test/a?b"), HEADERS
+    RequestHead,
+    st.sampled_from(["GET", "GET", "GET", "HEAD", "POST"]),
+    st.just("https://index.test/a?b"),
+    HEADERS,
 )
-RESPONSES = st.builds(ResponseHead, st.sampled_from([200, 200, 200, 304, 404, 206, 301, 503, 100, 999]), HEADERS)
+RESPONSES = st.builds(
+    ResponseHead, st.sampled_from([200, 200, 200, 304, 404, 206, 301, 503, 100, 999]), HEADERS
+)
 TIMES = st.floats(0, 4e9)
 
 
@@ -64,7 +69,9 @@ def entries(draw):
     vary = draw(st.sampled_from([(), (), (("accept", None),), (("accept", "x"),)]))
     size = draw(st.sampled_from([None, 0, 10]))
     response = ResponseHead(draw(st.sampled_from([200, 200, 404, 204])), draw(HEADERS))
-    return StoredResponse(response, vary, came - draw(st.floats(0, 100)), came, size, draw(st.booleans()))
+    return StoredResponse(
+        response, vary, came - draw(st.floats(0, 100)), came, size, draw(st.booleans())
+    )
 
 
 ENTRIES = st.lists(entries(), max_size=3)
@@ -80,7 +87,9 @@ def test_no_exchange_ever_raises_and_what_is_kept_is_clean(request, stored, resp
     assert HOP_BY_HOP.isdisjoint(decision.forward.headers.names())
     on_failure(decision, status=503)
     invalidated_urls(request, response)
-    action = on_response(decision, request, response, request_time=now, response_time=now, shared=shared)
+    action = on_response(
+        decision, request, response, request_time=now, response_time=now, shared=shared
+    )
     if isinstance(action, Store | Refresh):
         assert HOP_BY_HOP.isdisjoint(action.entry.head.headers.names())
         assert action.entry.response_time == now
@@ -118,8 +127,15 @@ def test_what_was_confirmed_is_as_fresh_as_its_new_fields_say(stored, now, share
     request = replace(request, method="GET")
     decision = lookup(request, [stored], now=now, shared=shared)
     if isinstance(decision, Stale):
-        answer = ResponseHead(304, Headers({"Cache-Control": "max-age=600", "ETag": stored.head.headers.get("etag") or ""}))
-        action = on_response(decision, request, answer, request_time=now, response_time=now, shared=shared)
+        answer = ResponseHead(
+            304,
+            Headers(
+                {"Cache-Control": "max-age=600", "ETag": stored.head.headers.get("etag") or ""}
+            ),
+        )
+        action = on_response(
+            decision, request, answer, request_time=now, response_time=now, shared=shared
+        )
         if isinstance(action, Refresh):
             assert current_age(action.entry, now) == 0
             assert not action.entry.invalidated

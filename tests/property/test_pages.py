@@ -1,4 +1,7 @@
-"""Properties of what reads remote text: it ends in a value or in our own error, and quick ways agree with slow ones."""
+"""Properties of what reads remote text.
+
+It ends in a value or in our own error, and quick ways agree with slow ones.
+"""
 
 import html
 import json
@@ -14,13 +17,13 @@ from packaging.version import InvalidVersion, Version
 
 from entrepot.digests import Digest
 from entrepot.errors import FormatError, InvalidPage
-from entrepot.heads import Head, authority_of, cache_key, canonical_url, has_secret, redacted_url
-from entrepot.locks import hosts_in_lock, read_arguments, read_lock
+from entrepot.lockfiles import hosts_in_lock, read_arguments, read_lock
 from entrepot.names import classify, filename_of, is_plain_filename, normal_version
 from entrepot.ports.tool import Kind
 from entrepot.simple.anchors import anchors
 from entrepot.simple.negotiate import acceptable, decodable, decode
 from entrepot.simple.page import looks_like_page, read_page
+from entrepot.stored import Head, authority_of, cache_key, canonical_url, has_secret, redacted_url
 
 SOME = settings(max_examples=150, deadline=None)
 
@@ -37,7 +40,13 @@ KEYS = st.sampled_from(
     "meta api-version name files projects filename url hashes sha256 md5 core-metadata dist-info-metadata size upload-time".split()
 )
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | ANY | URLISH | st.sampled_from(["a" * 64, "x-1.0.tar.gz", "1.0"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | ANY
+    | URLISH
+    | st.sampled_from(["a" * 64, "x-1.0.tar.gz", "1.0"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | ANY, inner, max_size=4),
     max_leaves=12,
 )
@@ -56,17 +65,25 @@ def _is_well_formed(page):
 
 @SOME
 @given(
-    st.dictionaries(KEYS, VALUES) | st.fixed_dictionaries({"files": st.lists(st.dictionaries(KEYS, VALUES), max_size=4)}), URLISH
+    st.dictionaries(KEYS, VALUES)
+    | st.fixed_dictionaries({"files": st.lists(st.dictionaries(KEYS, VALUES), max_size=4)}),
+    URLISH,
 )
 def test_json_of_any_shape_is_a_page_or_an_invalid_page(data, url):
     try:
-        _is_well_formed(read_page(json.dumps(data).encode(), content_type="application/json", url=url))
+        _is_well_formed(
+            read_page(json.dumps(data).encode(), content_type="application/json", url=url)
+        )
     except InvalidPage:
         return
 
 
 @SOME
-@given(st.binary(max_size=200), st.sampled_from(["application/json", "text/html", "text/html; charset=utf-16", ""]), URLISH)
+@given(
+    st.binary(max_size=200),
+    st.sampled_from(["application/json", "text/html", "text/html; charset=utf-16", ""]),
+    URLISH,
+)
 def test_bytes_of_any_kind_are_a_page_or_an_invalid_page(body, content_type, url):
     looks_like_page(url, content_type, body)
     try:
@@ -115,7 +132,9 @@ PIECES = st.sampled_from(
 @example("<a href=https://h\x00/x-1.0.tar.gz>", "https://index.test/")
 def test_html_of_any_shape_is_a_page_or_an_invalid_page(text, url):
     try:
-        _is_well_formed(read_page(text.encode("utf-8", "surrogatepass"), content_type="text/html", url=url))
+        _is_well_formed(
+            read_page(text.encode("utf-8", "surrogatepass"), content_type="text/html", url=url)
+        )
     except InvalidPage:
         return
 
@@ -149,7 +168,11 @@ def _attribute(draw):
         return f"{name}={draw(PLAIN).rstrip('/') or 'x'}"
     equals = draw(st.sampled_from(["=", " = ", "= "]))
     escaped = html.escape(value) if draw(st.booleans()) else value.replace("&", "")
-    return f'{name}{equals}"{escaped}"' if style == 2 else f"{name}{equals}'{escaped.replace(chr(39), '')}'"
+    return (
+        f'{name}{equals}"{escaped}"'
+        if style == 2
+        else f"{name}{equals}'{escaped.replace(chr(39), '')}'"
+    )
 
 
 @st.composite
@@ -180,7 +203,9 @@ def test_the_quick_reader_of_anchors_agrees_with_the_standard_librarys(text):
 
 # names
 
-IDENTIFIER = st.from_regex(r"\A[A-Za-z0-9]([A-Za-z0-9._]{0,8}[A-Za-z0-9])?\Z").filter(lambda n: "__" not in n)
+IDENTIFIER = st.from_regex(r"\A[A-Za-z0-9]([A-Za-z0-9._]{0,8}[A-Za-z0-9])?\Z").filter(
+    lambda n: "__" not in n
+)
 VERSION = st.from_regex(
     r"\A([0-9]!)?[0-9]{1,4}(\.[0-9]{1,3}){0,3}((a|b|rc)[0-9]{1,2})?(\.post[0-9])?(\.dev[0-9])?(\+[a-z0-9]{1,4}(\.[a-z0-9]{1,3})?)?\Z"
 )
@@ -188,7 +213,12 @@ TAG = st.from_regex(r"\A[a-z][a-z0-9_]{1,8}(\.[a-z][a-z0-9_]{1,8})?\Z")
 
 
 @SOME
-@given(IDENTIFIER, VERSION, st.just("") | st.from_regex(r"\A-[0-9]{1,2}[a-z]{0,3}\Z"), st.tuples(TAG, TAG, TAG).map("-".join))
+@given(
+    IDENTIFIER,
+    VERSION,
+    st.just("") | st.from_regex(r"\A-[0-9]{1,2}[a-z]{0,3}\Z"),
+    st.tuples(TAG, TAG, TAG).map("-".join),
+)
 def test_every_wheel_name_is_read_as_packaging_reads_it(name, version, build, tags):
     filename = f"{name}-{version}{build}-{tags}.whl"
     project, parsed, _, _ = strict_wheel(filename)
@@ -202,7 +232,11 @@ def test_every_wheel_name_is_read_as_packaging_reads_it(name, version, build, ta
 
 
 @SOME
-@given(st.from_regex(r"\A[A-Za-z0-9]([A-Za-z0-9._-]{0,8}[A-Za-z0-9])?\Z"), VERSION, st.sampled_from([".tar.gz", ".zip"]))
+@given(
+    st.from_regex(r"\A[A-Za-z0-9]([A-Za-z0-9._-]{0,8}[A-Za-z0-9])?\Z"),
+    VERSION,
+    st.sampled_from([".tar.gz", ".zip"]),
+)
 def test_every_sdist_name_is_read_as_packaging_reads_it(name, version, suffix):
     filename = f"{name}-{version}{suffix}"
     project, parsed = strict_sdist(filename)
@@ -218,9 +252,19 @@ def test_every_sdist_name_is_read_as_packaging_reads_it(name, version, suffix):
 )
 def test_a_file_name_of_any_kind_is_classified_or_not(stem, suffix):
     found = classify(stem + suffix)
-    assert found is None or (found.filename == stem + suffix and found.kind in set(Kind) and found.project)
-    for strict, error, ending in ((strict_wheel, InvalidWheelFilename, ".whl"), (strict_sdist, InvalidSdistFilename, ".tar.gz")):
-        if suffix == ending and found is None and is_plain_filename(stem + suffix) and stem.isascii():
+    assert found is None or (
+        found.filename == stem + suffix and found.kind in set(Kind) and found.project
+    )
+    for strict, error, ending in (
+        (strict_wheel, InvalidWheelFilename, ".whl"),
+        (strict_sdist, InvalidSdistFilename, ".tar.gz"),
+    ):
+        if (
+            suffix == ending
+            and found is None
+            and is_plain_filename(stem + suffix)
+            and stem.isascii()
+        ):
             try:
                 project, _, *_ = strict(stem + suffix)
             except error:
@@ -229,7 +273,28 @@ def test_a_file_name_of_any_kind_is_classified_or_not(stem, suffix):
 
 
 VERSION_PIECES = st.lists(
-    st.sampled_from(["0", "1", "01", "20", ".", "a", "b", "c", "rc", "post", "dev", "rev", "v", "-", "_", "+", "!", " "]),
+    st.sampled_from(
+        [
+            "0",
+            "1",
+            "01",
+            "20",
+            ".",
+            "a",
+            "b",
+            "c",
+            "rc",
+            "post",
+            "dev",
+            "rev",
+            "v",
+            "-",
+            "_",
+            "+",
+            "!",
+            " ",
+        ]
+    ),
     max_size=7,
 )
 
@@ -265,7 +330,9 @@ def test_urls_of_any_kind_have_canonical_redacted_and_key_forms(url):
     authority_of(url)
 
 
-SECRET = st.text(string.ascii_letters + string.digits + "-_", min_size=8, max_size=20).map(lambda s: f"S3CR3T{s}")
+SECRET = st.text(string.ascii_letters + string.digits + "-_", min_size=8, max_size=20).map(
+    lambda s: f"S3CR3T{s}"
+)
 
 
 @SOME
@@ -309,7 +376,11 @@ def test_text_of_any_kind_is_a_digest_or_a_format_error(text):
 
 
 @SOME
-@given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "zstd", "br", "gzip, deflate", ""]), st.integers(0, 300))
+@given(
+    st.binary(max_size=200),
+    st.sampled_from(["gzip", "deflate", "zstd", "br", "gzip, deflate", ""]),
+    st.integers(0, 300),
+)
 def test_coded_bytes_of_any_kind_are_a_bounded_body_or_a_format_error(body, coding, limit):
     try:
         assert len(decode(body, coding, limit=limit)) <= limit
@@ -318,7 +389,9 @@ def test_coded_bytes_of_any_kind_are_a_bounded_body_or_a_format_error(body, codi
 
 
 @SOME
-@given(ANY | st.text('abc/*;q=0.15,"\\ ', max_size=30), ANY | st.sampled_from(["text/html", "gzip"]))
+@given(
+    ANY | st.text('abc/*;q=0.15,"\\ ', max_size=30), ANY | st.sampled_from(["text/html", "gzip"])
+)
 def test_negotiation_never_fails(field, offered):
     assert acceptable(field, offered) in {True, False}
     assert decodable(field, offered) in {True, False}
@@ -362,7 +435,16 @@ LOCKISH = st.lists(
 @given(
     LOCKISH,
     st.sampled_from(
-        ["uv.lock", "poetry.lock", "pylock.toml", "Pipfile.lock", "conda-lock.yml", "requirements.txt", "explicit", ""]
+        [
+            "uv.lock",
+            "poetry.lock",
+            "pylock.toml",
+            "Pipfile.lock",
+            "conda-lock.yml",
+            "requirements.txt",
+            "explicit",
+            "",
+        ]
     ),
 )
 def test_lock_files_of_any_shape_say_something_or_nothing(text, name):

@@ -1,4 +1,7 @@
-"""Good inputs with mutations, for every reader of foreign bytes; `bench/fuzz.py parsers` goes on from here with atheris."""
+"""Good inputs with mutations, for every reader of foreign bytes.
+
+`bench/fuzz.py parsers` goes on from here with atheris.
+"""
 
 from __future__ import annotations
 

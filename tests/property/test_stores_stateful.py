@@ -11,11 +11,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from entrepot.stores.directory import DirectoryStore
-from entrepot.stores.memory import MemoryStore
+from entrepot.store.directory import DirectoryStore
+from entrepot.store.memory import MemoryStore
 from entrepot.testing.store_suite import body, content, keys, run
 
-KEYS = st.sampled_from(["heads/ab/cd/0", "heads/ab/cd/1", "heads/ab/ef/0", "heads/ff/cd/0", body(b"x"), "top"])
+KEYS = st.sampled_from(
+    ["heads/ab/cd/0", "heads/ab/cd/1", "heads/ab/ef/0", "heads/ff/cd/0", body(b"x"), "top"]
+)
 DATA = st.sampled_from([b"", b"a", b"bb" * 3000])
 NAMES = st.sampled_from(["f", "g"])
 

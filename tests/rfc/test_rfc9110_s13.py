@@ -79,12 +79,30 @@ def test_conditions_do_not_touch_what_is_no_success():
 
 
 def test_a_304_has_what_guides_the_update_and_no_length():
-    entry = stored(etag=ETAG, cache_control="max-age=5", expires=when(9), content_type="a/b", content_length="10", x="1", age="3")
+    entry = stored(
+        etag=ETAG,
+        cache_control="max-age=5",
+        expires=when(9),
+        content_type="a/b",
+        content_length="10",
+        x="1",
+        age="3",
+    )
     answer = reply(get(if_none_match=ETAG), entry, age=5, size=10)
-    assert dict(answer.head.headers) == {"etag": ETAG, "cache-control": "max-age=5", "expires": when(9), "x": "1", "Age": "5"}
+    assert dict(answer.head.headers) == {
+        "etag": ETAG,
+        "cache-control": "max-age=5",
+        "expires": when(9),
+        "x": "1",
+        "Age": "5",
+    }
     assert (answer.head.reason, answer.span) == ("Not Modified", None)
 
 
 def test_a_412_is_empty():
     answer = reply(get(if_match='"x"'), ENTRY, age=5, size=10)
-    assert (answer.head.headers.get("content-length"), answer.span, answer.head.reason) == ("0", None, "Precondition Failed")
+    assert (answer.head.headers.get("content-length"), answer.span, answer.head.reason) == (
+        "0",
+        None,
+        "Precondition Failed",
+    )

@@ -5,7 +5,9 @@ import pytest
 from cachecases import KEPT, decide, get, stored, when
 from entrepot.httpcache import Bypass, Hit, Miss, Reason, Stale, reply
 
-ENTRY = stored(etag='"a"', last_modified=when(-5000), date=when(0), content_length="10", content_type="a/b")
+ENTRY = stored(
+    etag='"a"', last_modified=when(-5000), date=when(0), content_length="10", content_type="a/b"
+)
 
 
 def answer(entry=ENTRY, size=10, method="GET", **named):
@@ -56,12 +58,23 @@ def test_a_range_gets_its_part(value, span):
 )
 def test_what_is_malformed_foreign_or_several_gets_the_whole(value):
     whole = answer(range=value)
-    assert (whole.head.status, whole.span, whole.head.headers.get("content-length")) == (200, (0, 10), "10")
+    assert (whole.head.status, whole.span, whole.head.headers.get("content-length")) == (
+        200,
+        (0, 10),
+        "10",
+    )
 
 
 @pytest.mark.parametrize(
     ("value", "size"),
-    [("bytes=10-", 10), ("bytes=20-30", 10), ("bytes=-0", 10), ("bytes=0-", 0), ("bytes=-5", 0), ("bytes=10-,11-", 10)],
+    [
+        ("bytes=10-", 10),
+        ("bytes=20-30", 10),
+        ("bytes=-0", 10),
+        ("bytes=0-", 0),
+        ("bytes=-5", 0),
+        ("bytes=10-,11-", 10),
+    ],
 )
 def test_a_range_outside_is_416(value, size):
     outside = answer(range=value, size=size)
@@ -90,7 +103,10 @@ def test_a_range_outside_is_416(value, size):
     ],
 )
 def test_if_range_wants_exactly_this_representation(named, if_range, expected):
-    assert answer(stored(date=when(0), **named), range="bytes=0-1", if_range=if_range).head.status == expected
+    assert (
+        answer(stored(date=when(0), **named), range="bytes=0-1", if_range=if_range).head.status
+        == expected
+    )
 
 
 def test_conditions_come_before_the_range():
@@ -99,7 +115,11 @@ def test_conditions_come_before_the_range():
 
 def test_head_ignores_the_range_and_tells_the_length():
     whole = answer(method="HEAD", range="bytes=0-1")
-    assert (whole.head.status, whole.span, whole.head.headers.get("content-length")) == (200, None, "10")
+    assert (whole.head.status, whole.span, whole.head.headers.get("content-length")) == (
+        200,
+        None,
+        "10",
+    )
 
 
 @pytest.mark.parametrize("status", [203, 404, 302])
@@ -109,11 +129,17 @@ def test_only_a_200_has_parts(status):
 
 def test_a_204_has_neither_body_nor_length():
     empty = answer(stored(204), size=0)
-    assert (empty.head.status, empty.span, "content-length" in empty.head.headers) == (204, None, False)
+    assert (empty.head.status, empty.span, "content-length" in empty.head.headers) == (
+        204,
+        None,
+        False,
+    )
 
 
 def test_the_answer_has_age_the_true_length_and_no_hop_by_hop_field():
-    entry = stored(age="99", content_length="7", connection="x", x="1", upgrade="h2c", content_range="kept")
+    entry = stored(
+        age="99", content_length="7", connection="x", x="1", upgrade="h2c", content_range="kept"
+    )
     whole = answer(entry)
     assert dict(whole.head.headers) == {"content-range": "kept", "Content-Length": "10", "Age": "5"}
 
@@ -128,7 +154,9 @@ def test_a_stale_whole_is_validated_whole():
     assert list(decision.forward.headers) == [("If-None-Match", '"a"')]
 
 
-@pytest.mark.parametrize("entries", [(), (stored(size=None, cache_control=KEPT),), (stored(vary=(("x", "1"),)),)])
+@pytest.mark.parametrize(
+    "entries", [(), (stored(size=None, cache_control=KEPT),), (stored(vary=(("x", "1"),)),)]
+)
 def test_a_range_of_what_is_not_stored_is_passed_on(entries):
     request = get(range="bytes=0-1", if_range='"a"', connection="close")
     decision = decide(request, *entries)

@@ -65,10 +65,14 @@ def test_anything_else_is_no_date(text):
 
 
 def test_a_leap_second_is_a_date():
-    assert http_date("Sat, 31 Dec 2016 23:59:60 GMT", NEAR) == http_date("Sun, 01 Jan 2017 00:00:00 GMT", NEAR)
+    assert http_date("Sat, 31 Dec 2016 23:59:60 GMT", NEAR) == http_date(
+        "Sun, 01 Jan 2017 00:00:00 GMT", NEAR
+    )
 
 
-@pytest.mark.parametrize(("two", "four"), [("27", 2027), ("77", 2077), ("78", 1978), ("99", 1999), ("00", 2000)])
+@pytest.mark.parametrize(
+    ("two", "four"), [("27", 2027), ("77", 2077), ("78", 1978), ("99", 1999), ("00", 2000)]
+)
 def test_two_digit_years_lie_at_most_fifty_years_ahead(two, four):
     imf = http_date(f"Mon, 01 Mar {four} 00:00:00 GMT", NEAR)
     assert http_date(f"Monday, 01-Mar-{two} 00:00:00 GMT", NEAR) == imf

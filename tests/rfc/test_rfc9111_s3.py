@@ -1,4 +1,7 @@
-"""RFC 9111 §3: storing, and which fields are stored; §3.5 authenticated requests; §5.2.2 the directives about it."""
+"""RFC 9111 §3: storing, and which fields are stored.
+
+§3.5 authenticated requests; §5.2.2 the directives about it.
+"""
 
 import pytest
 
@@ -61,16 +64,24 @@ def test_what_may_be_stored(status, named, shared, expected):
     ],
 )
 def test_answers_to_authenticated_requests_need_permission_in_a_shared_cache(cc, shared, expected):
-    assert is_storable(get(authorization="Basic eDp5"), answer(cache_control=cc), shared=shared) is expected
+    assert (
+        is_storable(get(authorization="Basic eDp5"), answer(cache_control=cc), shared=shared)
+        is expected
+    )
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "OPTIONS"])
 def test_only_answers_to_get_are_stored(method):
-    assert is_storable(get(method=method), answer(cache_control=KEPT), shared=False) is Reason.METHOD
+    assert (
+        is_storable(get(method=method), answer(cache_control=KEPT), shared=False) is Reason.METHOD
+    )
 
 
 def test_a_request_may_forbid_storing():
-    assert is_storable(get(cache_control="no-store"), answer(cache_control=KEPT), shared=False) is Reason.NO_STORE
+    assert (
+        is_storable(get(cache_control="no-store"), answer(cache_control=KEPT), shared=False)
+        is Reason.NO_STORE
+    )
 
 
 def store(shared=False, request=None, **named):
@@ -81,7 +92,15 @@ def store(shared=False, request=None, **named):
 
 
 def test_hop_by_hop_fields_are_not_stored():
-    entry = store(connection="a, B", a="1", b="2", c="3", keep_alive="timeout=5", transfer_encoding="chunked", cache_control=KEPT)
+    entry = store(
+        connection="a, B",
+        a="1",
+        b="2",
+        c="3",
+        keep_alive="timeout=5",
+        transfer_encoding="chunked",
+        cache_control=KEPT,
+    )
     assert entry.head.headers.names() == {"c", "cache-control", "date"}
 
 
@@ -103,14 +122,23 @@ def test_a_response_without_date_gets_the_time_it_arrived():
 
 def test_the_entry_has_the_times_and_no_size_yet():
     entry = store(cache_control=KEPT)
-    assert (entry.request_time, entry.response_time, entry.size, entry.invalidated) == (NOW, NOW, None, False)
+    assert (entry.request_time, entry.response_time, entry.size, entry.invalidated) == (
+        NOW,
+        NOW,
+        None,
+        False,
+    )
 
 
 def test_what_is_not_storable_is_discarded_with_its_reason():
-    assert arrive(decide(get()), get(), answer(cache_control="no-store")) == Discard(Reason.NO_STORE)
+    assert arrive(decide(get()), get(), answer(cache_control="no-store")) == Discard(
+        Reason.NO_STORE
+    )
 
 
 def test_selecting_values_are_those_that_were_sent():
     """A field that ``Connection`` names never reached the origin, so it did not select the answer."""
-    entry = store(request=get(URL, connection="accept", accept="text/html"), cache_control=KEPT, vary="Accept")
+    entry = store(
+        request=get(URL, connection="accept", accept="text/html"), cache_control=KEPT, vary="Accept"
+    )
     assert entry.vary == (("accept", None),)

@@ -3,13 +3,24 @@
 import pytest
 
 from cachecases import KEPT, URL, answer, arrive, decide, fields, get, stored, when
-from entrepot.httpcache import Discard, Hit, Miss, Reason, Refresh, Stale, can_reuse_for, selecting_values
+from entrepot.httpcache import (
+    Discard,
+    Hit,
+    Miss,
+    Reason,
+    Refresh,
+    Stale,
+    can_reuse_for,
+    selecting_values,
+)
 
 JSON, HTML = "application/json", "text/html"
 
 
 def variant(accept, key, **named):
-    return stored(key=key, vary=(("accept", accept),), cache_control=KEPT, **{"etag": f'"{key}"', **named})
+    return stored(
+        key=key, vary=(("accept", accept),), cache_control=KEPT, **{"etag": f'"{key}"', **named}
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +85,10 @@ def test_of_several_the_most_recent_by_date_is_used():
 
 
 def test_without_date_the_last_to_arrive_is_used():
-    first, second = stored(key="1", cache_control=KEPT), stored(key="2", cache_control=KEPT, since=1_800_000_001.0)
+    first, second = (
+        stored(key="1", cache_control=KEPT),
+        stored(key="2", cache_control=KEPT, since=1_800_000_001.0),
+    )
     assert decide(get(), second, first, after=2).entry.key == "2"
 
 
@@ -85,7 +99,9 @@ def test_a_request_gets_its_own_variant():
 
 
 def test_a_miss_offers_the_tags_of_other_variants_and_forgets_last_modified():
-    decision = decide(get(accept="x"), variant(JSON, "j", last_modified=when(-9)), variant(HTML, "h"))
+    decision = decide(
+        get(accept="x"), variant(JSON, "j", last_modified=when(-9)), variant(HTML, "h")
+    )
     assert isinstance(decision, Miss)
     assert decision.reason is Reason.VARY_MISS
     assert decision.forward.headers.get("if-none-match") == '"j", "h"'
@@ -111,11 +127,15 @@ def test_only_strong_tags_of_usable_variants_are_offered(entry):
 
 
 def test_a_tag_that_two_variants_share_tells_nothing():
-    decision = decide(get(accept="x"), variant(JSON, "j", etag='"s"'), variant(HTML, "h", etag='"s"'))
+    decision = decide(
+        get(accept="x"), variant(JSON, "j", etag='"s"'), variant(HTML, "h", etag='"s"')
+    )
     assert decision.variants == ()
 
 
-@pytest.mark.parametrize("condition", ["if_none_match", "if_modified_since", "if_match", "if_unmodified_since"])
+@pytest.mark.parametrize(
+    "condition", ["if_none_match", "if_modified_since", "if_match", "if_unmodified_since"]
+)
 def test_nothing_is_offered_beside_the_clients_own_conditions(condition):
     request = get(accept=HTML, **{condition: '"c"'})
     decision = decide(request, variant(JSON, "j"))
@@ -130,7 +150,9 @@ def test_head_is_offered_nothing():
 def test_a_304_makes_the_variant_it_names_answer_the_new_request_too():
     request = get(accept="x")
     json = variant(JSON, "j")
-    action = arrive(decide(request, json, variant(HTML, "h")), request, answer(304, etag='"j"', vary="Accept"))
+    action = arrive(
+        decide(request, json, variant(HTML, "h")), request, answer(304, etag='"j"', vary="Accept")
+    )
     assert isinstance(action, Refresh)
     assert action.was is json
     assert action.entry.vary == (("accept", "x"),)
@@ -141,13 +163,18 @@ def test_a_304_makes_the_variant_it_names_answer_the_new_request_too():
 @pytest.mark.parametrize("named", [{}, {"etag": '"other"'}, {"last_modified": when(-9)}])
 def test_a_304_that_names_no_variant_is_not_used(named):
     request = get(accept="x")
-    action = arrive(decide(request, variant(JSON, "j", last_modified=when(-9))), request, answer(304, **named))
+    action = arrive(
+        decide(request, variant(JSON, "j", last_modified=when(-9))), request, answer(304, **named)
+    )
     assert action == Discard(Reason.VALIDATOR_MISMATCH)
 
 
 def test_a_variant_of_another_request_never_takes_part_in_validation():
     """Two variants with one Last-Modified: only the request's own may be validated."""
-    json, html = variant(JSON, "j", last_modified=when(-9)), variant(HTML, "h", last_modified=when(-9))
+    json, html = (
+        variant(JSON, "j", last_modified=when(-9)),
+        variant(HTML, "h", last_modified=when(-9)),
+    )
     decision = decide(get(accept=HTML, cache_control="no-cache"), json, html)
     assert isinstance(decision, Stale)
     assert decision.entry is html

@@ -3,7 +3,15 @@
 import pytest
 
 from cachecases import NOW, decide, get, stored, when
-from entrepot.httpcache import Hit, Reason, Stale, StaleUse, current_age, freshness_lifetime, on_failure
+from entrepot.httpcache import (
+    Hit,
+    Reason,
+    Stale,
+    StaleUse,
+    current_age,
+    freshness_lifetime,
+    on_failure,
+)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +93,9 @@ def test_a_hit_tells_its_age_and_what_is_left():
 
 
 def test_an_age_beyond_31_bits_is_never_fresh():
-    assert isinstance(decide(get(), stored(cache_control="max-age=99999999999", age="2147483648")), Stale)
+    assert isinstance(
+        decide(get(), stored(cache_control="max-age=99999999999", age="2147483648")), Stale
+    )
 
 
 STALE = {"cache_control": "max-age=2"}
@@ -116,11 +126,16 @@ def test_a_stale_response_may_be_used_unless_a_directive_forbids_it(cc, shared, 
 def test_an_invalidated_response_is_never_used_unvalidated():
     decision = decide(get(), stored(cache_control="max-age=600", invalidated=True))
     assert isinstance(decision, Stale)
-    assert (decision.reason, decision.may_serve, decision.stale_for) == (Reason.INVALIDATED, StaleUse.NEVER, 0)
+    assert (decision.reason, decision.may_serve, decision.stale_for) == (
+        Reason.INVALIDATED,
+        StaleUse.NEVER,
+        0,
+    )
 
 
 @pytest.mark.parametrize(
-    ("status", "served"), [(None, True), (500, True), (502, True), (503, True), (504, True), (501, False), (404, False)]
+    ("status", "served"),
+    [(None, True), (500, True), (502, True), (503, True), (504, True), (501, False), (404, False)],
 )
 def test_a_stale_entry_stands_in_for_a_failing_upstream(status, served):
     entry = stored(**STALE)

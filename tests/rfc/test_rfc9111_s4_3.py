@@ -4,7 +4,17 @@ import pytest
 
 from cachecases import KEPT, NOW, answer, arrive, decide, get, stored, when
 from entrepot.errors import ProtocolMisuse
-from entrepot.httpcache import Bypass, Discard, Hit, Reason, Refresh, Stale, Store, revalidation, unconditional
+from entrepot.httpcache import (
+    Bypass,
+    Discard,
+    Hit,
+    Reason,
+    Refresh,
+    Stale,
+    Store,
+    revalidation,
+    unconditional,
+)
 
 OLD = when(-5000)
 
@@ -29,12 +39,19 @@ def test_validation_sends_the_validators_there_are(named, sent):
     request = get(method="HEAD" if "size" in named else "GET", accept="x", connection="close")
     decision = decide(request, stale(**named))
     assert isinstance(decision, Stale)
-    assert dict(decision.forward.headers) == {"accept": "x"} | {name.title(): value for name, value in sent.items()}
+    assert dict(decision.forward.headers) == {"accept": "x"} | {
+        name.title(): value for name, value in sent.items()
+    }
 
 
 def test_the_clients_own_conditions_and_range_are_not_sent_for_validation():
     request = get(
-        if_none_match='"mine"', if_modified_since=OLD, if_range='"mine"', range="bytes=0-1", if_unmodified_since=when(0), accept="x"
+        if_none_match='"mine"',
+        if_modified_since=OLD,
+        if_range='"mine"',
+        range="bytes=0-1",
+        if_unmodified_since=when(0),
+        accept="x",
     )
     decision = decide(request, stale(etag='"a"'))
     assert list(decision.forward.headers) == [("accept", "x"), ("If-None-Match", '"a"')]
@@ -78,15 +95,34 @@ def refreshed(entry, **named):
 
 
 def test_a_304_replaces_the_fields_it_brings_and_keeps_the_others():
-    entry = refreshed(stale(etag='"a"', x="old", content_foo="old"), cache_control=KEPT, x=("new", "newer"), content_foo="new")
+    entry = refreshed(
+        stale(etag='"a"', x="old", content_foo="old"),
+        cache_control=KEPT,
+        x=("new", "newer"),
+        content_foo="new",
+    )
     headers = entry.head.headers
-    assert (headers.get("x"), headers.get("content-foo"), headers.get("x-kept")) == ("new, newer", "new", "1")
+    assert (headers.get("x"), headers.get("content-foo"), headers.get("x-kept")) == (
+        "new, newer",
+        "new",
+        "1",
+    )
     assert headers.get("cache-control") == KEPT
 
 
 def test_a_304_does_not_replace_what_describes_the_stored_body():
-    described = {"content_length": "10", "content_encoding": "gzip", "content_type": "a/b", "content_range": "bytes 0-9/10"}
-    other = {"content_length": "0", "content_encoding": "br", "content_type": "c/d", "content_range": "bytes 0-1/2"}
+    described = {
+        "content_length": "10",
+        "content_encoding": "gzip",
+        "content_type": "a/b",
+        "content_range": "bytes 0-9/10",
+    }
+    other = {
+        "content_length": "0",
+        "content_encoding": "br",
+        "content_type": "c/d",
+        "content_range": "bytes 0-1/2",
+    }
     headers = refreshed(stale(etag='"a"', **described), **other).head.headers
     assert {name: headers.get(name.replace("_", "-")) for name in described} == described
 
@@ -112,7 +148,9 @@ def test_hop_by_hop_fields_of_a_304_are_not_stored():
 
 def test_a_304_to_the_clients_own_condition_is_the_clients():
     request = get(if_none_match='"mine"')
-    assert arrive(decide(request), request, answer(304, etag='"mine"')) == Discard(Reason.NOT_MODIFIED)
+    assert arrive(decide(request), request, answer(304, etag='"mine"')) == Discard(
+        Reason.NOT_MODIFIED
+    )
 
 
 def test_a_304_that_nobody_asked_for_is_not_used():
@@ -175,9 +213,14 @@ def test_a_304_to_head_renews_too():
     assert isinstance(arrive(decide(HEAD, entry), HEAD, answer(304, etag='"a"')), Refresh)
 
 
-@pytest.mark.parametrize(("entries", "status"), [((), 200), ((stale(),), 410), ((stored(404, cache_control="max-age=0"),), 200)])
+@pytest.mark.parametrize(
+    ("entries", "status"),
+    [((), 200), ((stale(),), 410), ((stored(404, cache_control="max-age=0"),), 200)],
+)
 def test_other_answers_to_head_change_nothing(entries, status):
-    assert arrive(decide(HEAD, *entries), HEAD, answer(status, cache_control=KEPT)) == Discard(Reason.METHOD)
+    assert arrive(decide(HEAD, *entries), HEAD, answer(status, cache_control=KEPT)) == Discard(
+        Reason.METHOD
+    )
 
 
 @pytest.mark.parametrize(("condition", "held"), [('"a"', True), ('"b"', False)])

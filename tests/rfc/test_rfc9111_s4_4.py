@@ -26,7 +26,9 @@ def test_unsafe_and_unknown_methods_invalidate_when_they_succeed(method, status,
     request = get(method=method)
     decision = decide(request, stored(cache_control=KEPT))
     assert decision == Bypass(Reason.METHOD, request)
-    assert arrive(decision, request, answer(status)) == Discard(Reason.METHOD, invalidates=invalidates)
+    assert arrive(decision, request, answer(status)) == Discard(
+        Reason.METHOD, invalidates=invalidates
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,10 @@ def test_unsafe_and_unknown_methods_invalidate_when_they_succeed(method, status,
         ({"location": "other/"}, [URL + "other/"]),
         ({"location": "/x#part"}, ["https://index.test/x"]),
         ({"location": "https://index.test:443/x"}, ["https://index.test:443/x"]),
-        ({"content_location": "/y", "location": "/x"}, ["https://index.test/x", "https://index.test/y"]),
+        (
+            {"content_location": "/y", "location": "/x"},
+            ["https://index.test/x", "https://index.test/y"],
+        ),
         ({"location": URL}, []),
         ({"location": "https://files.test/x"}, []),
         ({"location": "http://index.test/x"}, []),

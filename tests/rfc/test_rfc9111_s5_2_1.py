@@ -39,15 +39,25 @@ def test_what_a_request_wants_of_a_stored_response(wants, cc, after, kind, reaso
 
 
 def test_pragma_is_no_cache():
-    assert decide(get(pragma="no-cache"), stored(cache_control=KEPT)).reason is Reason.REQUEST_NO_CACHE
+    assert (
+        decide(get(pragma="no-cache"), stored(cache_control=KEPT)).reason is Reason.REQUEST_NO_CACHE
+    )
 
 
 def test_only_if_cached_with_nothing_stored_is_a_miss_for_504():
-    assert decide(get(cache_control="only-if-cached", range="bytes=0-1")).reason is Reason.ONLY_IF_CACHED
+    assert (
+        decide(get(cache_control="only-if-cached", range="bytes=0-1")).reason
+        is Reason.ONLY_IF_CACHED
+    )
 
 
 @pytest.mark.parametrize(
-    ("wants", "use"), [("no-cache", StaleUse.NEVER), ("max-age=0", StaleUse.IF_ERROR), ("min-fresh=601", StaleUse.IF_ERROR)]
+    ("wants", "use"),
+    [
+        ("no-cache", StaleUse.NEVER),
+        ("max-age=0", StaleUse.IF_ERROR),
+        ("min-fresh=601", StaleUse.IF_ERROR),
+    ],
 )
 def test_whether_a_demand_for_validation_tolerates_a_failure(wants, use):
     assert decide(get(cache_control=wants), stored(cache_control=KEPT)).may_serve is use

@@ -10,13 +10,25 @@ from entrepot.httpcache import Miss, Reason, cache_status, forward_reason
     ("named", "expected"),
     [
         ({"hit": True, "fwd": None}, "entrepot; hit"),
-        ({"hit": True, "fwd": "stale", "ttl": -3, "stored": True, "collapsed": True}, "entrepot; hit; ttl=-3"),
+        (
+            {"hit": True, "fwd": "stale", "ttl": -3, "stored": True, "collapsed": True},
+            "entrepot; hit; ttl=-3",
+        ),
         ({"hit": False, "fwd": None}, "entrepot"),
-        ({"hit": False, "fwd": "uri-miss", "stored": True, "collapsed": True}, "entrepot; fwd=uri-miss; stored; collapsed"),
-        ({"hit": False, "fwd": "stale", "fwd_status": 304, "ttl": 600}, "entrepot; fwd=stale; fwd-status=304; ttl=600"),
+        (
+            {"hit": False, "fwd": "uri-miss", "stored": True, "collapsed": True},
+            "entrepot; fwd=uri-miss; stored; collapsed",
+        ),
+        (
+            {"hit": False, "fwd": "stale", "fwd_status": 304, "ttl": 600},
+            "entrepot; fwd=stale; fwd-status=304; ttl=600",
+        ),
         ({"hit": False, "fwd": "bogus"}, "entrepot; fwd=miss"),
         ({"hit": True, "fwd": None, "detail": "OFFLINE"}, "entrepot; hit; detail=OFFLINE"),
-        ({"hit": True, "fwd": None, "detail": 'a "b" \\ é'}, 'entrepot; hit; detail="a \\"b\\" \\\\ ?"'),
+        (
+            {"hit": True, "fwd": None, "detail": 'a "b" \\ é'},
+            'entrepot; hit; detail="a \\"b\\" \\\\ ?"',
+        ),
         ({"hit": True, "fwd": None, "detail": ""}, 'entrepot; hit; detail=""'),
         ({"hit": True, "fwd": None, "cache": "9 lives"}, '"9 lives"; hit'),
     ],

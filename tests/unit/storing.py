@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from entrepot.digests import Digest
-from entrepot.heads import Head, body_key, cache_key
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
+from entrepot.stored import Head, body_key, cache_key
 from entrepot.testing.store_suite import run
 
 NOW = 1_800_000_000.0
@@ -20,7 +20,9 @@ def digest(data: bytes) -> Digest:
 
 def head_of(url: str, data: bytes | None, **fields) -> Head:
     response = StoredResponse(
-        head=ResponseHead(200 if data is not None else 404, Headers([("Content-Type", "text/plain")])),
+        head=ResponseHead(
+            200 if data is not None else 404, Headers([("Content-Type", "text/plain")])
+        ),
         vary=(),
         request_time=NOW,
         response_time=NOW,
@@ -31,7 +33,9 @@ def head_of(url: str, data: bytes | None, **fields) -> Head:
     return Head(url=url, method="GET", response=response, body=body, **fields)
 
 
-def stored(store, catalogue, url: str, data: bytes | None, *, used: float | None = None, **fields) -> str:
+def stored(
+    store, catalogue, url: str, data: bytes | None, *, used: float | None = None, **fields
+) -> str:
     """Put a body and its head as the application does; the head's key."""
     head = head_of(url, data, **fields)
     key = f"{cache_key(url)}/0"
@@ -58,7 +62,10 @@ def age(path: Path, seconds: float) -> None:
 def files(root: Path) -> list[str]:
     """Everything below the store's folders of objects and flights."""
     return sorted(
-        str(p.relative_to(root)) for top in ("bodies", "heads", "flights") for p in (root / top).rglob("*") if p.is_file()
+        str(p.relative_to(root))
+        for top in ("bodies", "heads", "flights")
+        for p in (root / top).rglob("*")
+        if p.is_file()
     )
 
 

@@ -14,8 +14,12 @@ from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 
 CHANNEL = "https://channel.test/c/noarch/"
 LOGIN = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><a href='/help'>Please log in</a></body></html>"
-REPODATA = json.dumps({"info": {"subdir": "noarch"}, "packages": {"a-1.0-0.tar.bz2": {"size": 7}}}).encode()
-LARGE = json.dumps({"packages.conda": {f"a-{i}-0.conda": {"sha256": f"{i:064x}"} for i in range(9000)}}).encode()
+REPODATA = json.dumps(
+    {"info": {"subdir": "noarch"}, "packages": {"a-1.0-0.tar.bz2": {"size": 7}}}
+).encode()
+LARGE = json.dumps(
+    {"packages.conda": {f"a-{i}-0.conda": {"sha256": f"{i:064x}"} for i in range(9000)}}
+).encode()
 SHARDS = msgpack.packb({"version": 1, "info": {"base_url": "./"}, "shards": {"a": bytes(32)}})
 HTML_PAGE = (
     b"<!DOCTYPE html><html><head><title>Links for demo</title></head><body>"
@@ -103,21 +107,27 @@ def test_what_is_no_index_is_handed_on_kept_nowhere_and_the_good_one_stands_in(g
     ask(world, url)
     wrong_kind, wrong, coding = bad(kind, body)
     fields = {"Content-Type": wrong_kind, "Cache-Control": "max-age=1200", "ETag": '"2"'}
-    world.upstream.route(url, Script(200, {**fields, **({"Content-Encoding": coding} if coding else {})}, wrong))
+    world.upstream.route(
+        url, Script(200, {**fields, **({"Content-Encoding": coding} if coding else {})}, wrong)
+    )
     world.clock.advance(10)
     [(status, content, _)] = ask(world, url)
     assert (status, content) == (200, wrong)
     (warning,) = world.tally.all_warnings()
     assert warning.startswith(f"{url} answered with ")
     assert warning.endswith(
-        " instead of " + ("metadata" if url.endswith(".metadata") else "an index") + "; the last good one is kept"
+        " instead of "
+        + ("metadata" if url.endswith(".metadata") else "an index")
+        + "; the last good one is kept"
     )
     assert "a web page" in warning or LOGIN not in wrong
     [(status, content, _)] = ask(world, url, offline=True)
     assert (status, content) == (200, body)
     world.upstream.route(
         url,
-        lambda request: Script(304, etag) if request.headers.get("if-none-match") == '"1"' else right,
+        lambda request: (
+            Script(304, etag) if request.headers.get("if-none-match") == '"1"' else right
+        ),
     )
     world.clock.advance(10)
     [(status, content, _)] = ask(world, url)
@@ -132,7 +142,9 @@ def test_what_is_no_index_is_handed_on_kept_nowhere_and_the_good_one_stands_in(g
 def test_a_first_answer_that_is_none_is_not_used_again_and_not_offline(good):
     url, kind, body = good
     world = World()
-    world.upstream.route(url, Script(200, {"Content-Type": "text/html", "Cache-Control": "max-age=1200"}, LOGIN))
+    world.upstream.route(
+        url, Script(200, {"Content-Type": "text/html", "Cache-Control": "max-age=1200"}, LOGIN)
+    )
     assert [content for _, content, _ in ask(world, url, url)] == [LOGIN, LOGIN]
     assert world.upstream.count(url) == 2
     assert [text.rpartition("; ")[2] for text in world.tally.all_warnings()] == ["it is not kept"]
@@ -217,7 +229,9 @@ def test_an_index_with_nothing_in_it_and_what_cannot_be_judged_replace_what_was_
     url, kind, body = case
     world, fields = World(), PIP if "/about/" not in url else {}
     second = body + (zst(b"") if "shards" in url else b"\n")
-    world.upstream.route(url, [Script(200, {"Content-Type": kind}, each) for each in (body, second)])
+    world.upstream.route(
+        url, [Script(200, {"Content-Type": kind}, each) for each in (body, second)]
+    )
     ask(world, url, url, fields=fields, refresh=True)
     assert world.tally.all_warnings() == []
     assert ask(world, url, fields=fields, offline=True)[0][1] == second
@@ -225,9 +239,13 @@ def test_an_index_with_nothing_in_it_and_what_cannot_be_judged_replace_what_was_
 
 def test_an_index_in_a_coding_that_nobody_here_reads_passes_and_is_not_asked_for():
     world = World()
-    world.upstream.route(INDEX, Script(200, {"Content-Type": "text/html", "Content-Encoding": "br"}, b"\x8b"))
+    world.upstream.route(
+        INDEX, Script(200, {"Content-Type": "text/html", "Content-Encoding": "br"}, b"\x8b")
+    )
     ask(world, INDEX)
-    assert [request.headers.get("accept-encoding") for request in world.upstream.requests] == ["gzip"]
+    assert [request.headers.get("accept-encoding") for request in world.upstream.requests] == [
+        "gzip"
+    ]
     assert world.tally.all_warnings() == []
 
 
@@ -261,11 +279,15 @@ def test_an_index_that_never_closes_its_pages_serves_offline_and_is_asked_each_t
 
 
 @pytest.mark.parametrize("status", [204, 300, 301, 302, 303, 307, 308])
-@pytest.mark.parametrize("good", [GOOD["json page"], GOOD["zst"], GOOD["metadata"]], ids=["page", "zst", "metadata"])
+@pytest.mark.parametrize(
+    "good", [GOOD["json page"], GOOD["zst"], GOOD["metadata"]], ids=["page", "zst", "metadata"]
+)
 def test_a_redirect_to_a_page_to_sign_in_or_another_status_replaces_no_index(good, status):
     url, kind, body = good
     world = World()
-    away = Script(status, {"Location": "https://portal.test/login", "Cache-Control": "max-age=1200"})
+    away = Script(
+        status, {"Location": "https://portal.test/login", "Cache-Control": "max-age=1200"}
+    )
     world.upstream.route(
         url,
         [
@@ -281,7 +303,9 @@ def test_a_redirect_to_a_page_to_sign_in_or_another_status_replaces_no_index(goo
 
 def test_archives_are_still_checked_after_an_index_that_is_none():
     archive, url, name = b"archive" * 1000, f"{CHANNEL}repodata.json", "a-1.0-0.conda"
-    index = json.dumps({"packages.conda": {name: {"sha256": hashlib.sha256(archive).hexdigest()}}}).encode()
+    index = json.dumps(
+        {"packages.conda": {name: {"sha256": hashlib.sha256(archive).hexdigest()}}}
+    ).encode()
     world = World()
     world.upstream.route(
         url,

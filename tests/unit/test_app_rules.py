@@ -1,4 +1,7 @@
-"""The rules for packages that stand on what is stored and known: digests, conditions, stale answers, credentials, ranges."""
+"""The rules for packages that stand on what is stored and known.
+
+Digests, conditions, stale answers, credentials, ranges.
+"""
 
 import asyncio
 import hashlib
@@ -6,11 +9,11 @@ import os
 
 import pytest
 
-from entrepot.app.answers import Request
 from entrepot.digests import sha256_of
 from entrepot.errors import DigestMismatch, EntrepotError, UpstreamTimeout
 from entrepot.httpcache.messages import RequestHead
-from entrepot.locks.pins import Allowed, Pins
+from entrepot.lockfiles.pins import Allowed, Pins
+from entrepot.serving.response import Request
 from entrepot.testing.upstream import Script, ranged
 from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 
@@ -22,7 +25,10 @@ FRESH = {"Cache-Control": "max-age=600", "ETag": '"1"'}
 
 
 def ask(world, *steps, pins=(), **rules):
-    """Each step a URL, or ``(URL, fields)``; the answers, an error in place of one that was cut off."""
+    """Each step a URL, or ``(URL, fields)``.
+
+    The answers, an error in place of one that was cut off.
+    """
 
     async def go():
         service = world.service(**rules)
@@ -60,7 +66,9 @@ class TestDigests:
     def test_after_ten_seconds_it_is_asked_again(self):
         world = World()
         world.add_project(SMALL)
-        world.upstream.route(FILE, [Script(200, {}, WRONG), Script(200, {}, WRONG), Script(200, {}, SMALL)])
+        world.upstream.route(
+            FILE, [Script(200, {}, WRONG), Script(200, {}, WRONG), Script(200, {}, SMALL)]
+        )
 
         async def go():
             service = world.service()
@@ -148,7 +156,10 @@ class TestDigests:
         assert ask(world, FILE)[0][0] == 502
 
     def test_what_comes_past_a_flight_is_checked_too(self):
-        """The first of two waiters takes a refusal; the other one asks for itself, and gets wrong bytes."""
+        """The first of two waiters takes a refusal.
+
+        The other one asks for itself, and gets wrong bytes.
+        """
         world = World()
         world.add_project(SMALL)
         world.upstream.route(FILE, [Script(500), Script(403), Script(200, {}, WRONG)])
@@ -175,13 +186,21 @@ class TestConditions:
         world.add_project(BODY, page_headers={"ETag": '"1"'})
         ask(world, INDEX)
         other = page(SMALL)
-        world.upstream.route(INDEX, [Script(304, {"ETag": '"2"'}), Script(200, {"Content-Type": JSON_TYPE, "ETag": '"2"'}, other)])
+        world.upstream.route(
+            INDEX,
+            [
+                Script(304, {"ETag": '"2"'}),
+                Script(200, {"Content-Type": JSON_TYPE, "ETag": '"2"'}, other),
+            ],
+        )
         assert ask(world, INDEX)[0][:2] == (200, other)
         assert "if-none-match" not in world.upstream.requests[-1].headers
 
     def test_a_304_that_was_not_asked_for_is_not_passed_on(self):
         world = World()
-        world.upstream.route(INDEX, [Script(304), Script(200, {"Content-Type": JSON_TYPE}, page(SMALL))])
+        world.upstream.route(
+            INDEX, [Script(304), Script(200, {"Content-Type": JSON_TYPE}, page(SMALL))]
+        )
         assert ask(world, (INDEX, {"if_none_match": '"mine"'}))[0][:2] == (200, page(SMALL))
 
     def test_only_if_cached_asks_nobody(self):
@@ -207,9 +226,14 @@ class TestStale:
     def test_stale_while_revalidate_answers_at_once_and_refreshes_behind(self):
         world = World()
         old, new = page(BODY), page(SMALL)
-        headers = {"Content-Type": JSON_TYPE, "Cache-Control": "max-age=10, stale-while-revalidate=60"}
+        headers = {
+            "Content-Type": JSON_TYPE,
+            "Cache-Control": "max-age=10, stale-while-revalidate=60",
+        }
         gate = asyncio.Event()
-        world.upstream.route(INDEX, [Script(200, headers, old), Script(200, headers, new, gate=gate)])
+        world.upstream.route(
+            INDEX, [Script(200, headers, old), Script(200, headers, new, gate=gate)]
+        )
 
         async def go():
             service = world.service()
@@ -227,7 +251,13 @@ class TestStale:
         assert world.upstream.count(INDEX) == 2
 
     @pytest.mark.parametrize(
-        "failure", [Script(500), Script(429), Script(503, {"Retry-After": "90"}), Script(fail=UpstreamTimeout("x"))]
+        "failure",
+        [
+            Script(500),
+            Script(429),
+            Script(503, {"Retry-After": "90"}),
+            Script(fail=UpstreamTimeout("x")),
+        ],
     )
     def test_what_is_stored_stands_in_for_every_failure(self, failure):
         world = World()
@@ -250,7 +280,9 @@ class TestStale:
 
         assert run(go()) == 200
 
-    @pytest.mark.parametrize(("control", "status"), [("max-age=0", 200), ("max-age=0, must-revalidate", 502)])
+    @pytest.mark.parametrize(
+        ("control", "status"), [("max-age=0", 200), ("max-age=0, must-revalidate", 502)]
+    )
     def test_a_shared_cache_serves_stale_as_http_allows(self, control, status):
         world = World()
         world.add_project(BODY, page_headers={"Cache-Control": control, "ETag": '"1"'})
@@ -301,7 +333,11 @@ class TestCredentials:
     def shared_world(self):
         world = World()
         world.add_project(SMALL, headers={"Cache-Control": "public, max-age=600", "ETag": '"f"'})
-        page_headers = {"Content-Type": JSON_TYPE, "Cache-Control": "public, max-age=600", "ETag": '"1"'}
+        page_headers = {
+            "Content-Type": JSON_TYPE,
+            "Cache-Control": "public, max-age=600",
+            "ETag": '"1"',
+        }
 
         def answer(request: RequestHead) -> Script:
             if request.headers.get("authorization") != SECRET:
@@ -317,7 +353,9 @@ class TestCredentials:
         world = self.shared_world()
 
         mine = (INDEX, {"authorization": SECRET})
-        own, nobodys, others, own_again = ask(world, mine, INDEX, (INDEX, {"authorization": "Basic b3RoZXI="}), mine, shared=True)
+        own, nobodys, others, own_again = ask(
+            world, mine, INDEX, (INDEX, {"authorization": "Basic b3RoZXI="}), mine, shared=True
+        )
         assert [a[0] for a in (own, nobodys, others, own_again)] == [200, 401, 401, 200]
         assert world.upstream.count(INDEX) == 4
         assert world.tally.counts()["revalidated"] == 1
@@ -344,14 +382,18 @@ class TestRangesOfGrowingBodies:
         world = World(piece=10_000)
         world.add_project(BODY)
         gate, half = asyncio.Event(), asyncio.Event()
-        world.upstream.route(FILE, [Script(200, {"ETag": '"v1"'}, BODY, gate=gate, half=half), ranged(BODY)])
+        world.upstream.route(
+            FILE, [Script(200, {"ETag": '"v1"'}, BODY, gate=gate, half=half), ranged(BODY)]
+        )
 
         async def go():
             service = world.service()
             await get(service, INDEX)
             whole = asyncio.create_task(get(service, FILE))
             await half.wait()
-            part = await asyncio.wait_for(get(service, FILE, range=f"bytes={span[0]}-{span[1] - 1}"), 20)
+            part = await asyncio.wait_for(
+                get(service, FILE, range=f"bytes={span[0]}-{span[1] - 1}"), 20
+            )
             gate.set()
             result = await whole
             await service.aclose()

@@ -42,7 +42,9 @@ def read(data, name="repodata.json", step=10_000):
 
 def test_what_was_packed_for_the_transfer_is_unpacked_first(channel):
     data = gzip.compress(PACK[".zst"](repodata(channel)))
-    found = read_repodata([data[:9], data[9:]], url=f"{C}repodata.json.zst", codings=content_codings("GZIP, identity"))
+    found = read_repodata(
+        [data[:9], data[9:]], url=f"{C}repodata.json.zst", codings=content_codings("GZIP, identity")
+    )
     assert len(found.table) == 2
     for wrong, coding in ((data[:-1], "gzip"), (b"no", "gzip"), (data, "br")):
         with pytest.raises(InvalidRepodata):
@@ -56,8 +58,14 @@ def test_every_form_tells_the_digests_and_sizes_of_its_archives(channel, coding,
     for package in channel.packages[:2]:
         link = found.link(package.filename)
         assert link.url == C + package.filename
-        assert {d.algorithm: d.value for d in link.digests} == {n: package.record[n] for n in ("sha256", "md5")}
-        assert (link.size, link.project, link.version) == (package.content.size, "one", package.record["version"])
+        assert {d.algorithm: d.value for d in link.digests} == {
+            n: package.record[n] for n in ("sha256", "md5")
+        }
+        assert (link.size, link.project, link.version) == (
+            package.content.size,
+            "one",
+            package.record["version"],
+        )
         assert link.kind == "archive"
     assert len(found.table) == 2
     assert found.link(channel.packages[2].filename) is None
@@ -85,7 +93,9 @@ def test_archives_lie_where_base_url_says(channel, base):
     found = read(repodata(channel, info={"base_url": base}))
     assert found.base == BASES[base]
     name = channel.packages[0].filename
-    assert (found.link(name).url if found.base else found.link(name)) == (BASES[base] + name if BASES[base] else None)
+    assert (found.link(name).url if found.base else found.link(name)) == (
+        BASES[base] + name if BASES[base] else None
+    )
 
 
 def test_base_url_counts_wherever_it_stands(channel):
@@ -110,16 +120,31 @@ def test_a_base_url_with_a_credential_is_told(url, base, is_secret):
 
 def test_records_of_the_third_revision_are_read():
     record = {"sha256": "ab" * 32}
-    data = json.dumps({"v3": {"whl": {"a": [1]}, "conda": {"a-1-0": record}, "tar.bz2": {"b-1-0": record}}}).encode()
+    data = json.dumps(
+        {"v3": {"whl": {"a": [1]}, "conda": {"a-1-0": record}, "tar.bz2": {"b-1-0": record}}}
+    ).encode()
     found = read(data)
-    assert [found.link(name) is not None for name in ("a-1-0.conda", "b-1-0.tar.bz2", "a")] == [True, True, False]
+    assert [found.link(name) is not None for name in ("a-1-0.conda", "b-1-0.tar.bz2", "a")] == [
+        True,
+        True,
+        False,
+    ]
 
 
 ODD = {"md5": "x", "sha256": ["a"], "size": True}
 
 
 def test_what_cannot_be_understood_is_left_out():
-    data = json.dumps({"packages": {"a-1-0.conda": ODD, "../b-1-0.conda": {}, "c-1-0.conda": 7, "d-1-0.conda": {"md5": "ab" * 16}}})
+    data = json.dumps(
+        {
+            "packages": {
+                "a-1-0.conda": ODD,
+                "../b-1-0.conda": {},
+                "c-1-0.conda": 7,
+                "d-1-0.conda": {"md5": "ab" * 16},
+            }
+        }
+    )
     found = read(data.encode())
     assert [found.link(n) is None for n in ("../b-1-0.conda", "c-1-0.conda")] == [True, True]
     assert (found.link("a-1-0.conda").digests, found.link("a-1-0.conda").size) == ((), None)
@@ -161,7 +186,12 @@ def index(shards, **info):
 
 
 def test_an_index_names_shards_and_where_their_archives_lie():
-    data = index({"one": b"\xab" * 32, "two": b"short"}, base_url="../pkgs", shards_base_url="./shards/", subdir="noarch")
+    data = index(
+        {"one": b"\xab" * 32, "two": b"short"},
+        base_url="../pkgs",
+        shards_base_url="./shards/",
+        subdir="noarch",
+    )
     found = read_shard_index([data], url=C + "repodata_shards.msgpack.zst")
     (link,) = found.links()
     assert link.url == f"{C}shards/{'ab' * 32}.msgpack.zst"
@@ -172,15 +202,22 @@ def test_an_index_names_shards_and_where_their_archives_lie():
 def test_a_shard_tells_the_digests_of_its_archives(channel):
     package = channel.packages[0]
     record = package.record | {n: bytes.fromhex(package.record[n]) for n in ("md5", "sha256")}
-    data = PACK[".zst"](msgpack.packb({"packages": {}, "packages.conda": {package.filename: record}, "removed": []}))
+    data = PACK[".zst"](
+        msgpack.packb({"packages": {}, "packages.conda": {package.filename: record}, "removed": []})
+    )
     (link,) = read_shard([data], base=C)
     assert link.url == C + package.filename
-    assert {d.algorithm: d.value for d in link.digests} == {n: package.record[n] for n in ("sha256", "md5")}
+    assert {d.algorithm: d.value for d in link.digests} == {
+        n: package.record[n] for n in ("sha256", "md5")
+    }
 
 
 def test_other_hosts_of_shards_and_archives_are_told():
     data = index({}, base_url="https://pkgs.test/x", shards_base_url="https://shards.test/")
-    assert read_shard_index([data], url=C + "repodata_shards.msgpack.zst").hosts == {"pkgs.test:443", "shards.test:443"}
+    assert read_shard_index([data], url=C + "repodata_shards.msgpack.zst").hosts == {
+        "pkgs.test:443",
+        "shards.test:443",
+    }
 
 
 @pytest.mark.parametrize(

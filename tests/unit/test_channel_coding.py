@@ -19,9 +19,21 @@ NO_DATA = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
         (zstd(TEXT) + zstd(b"more"), TEXT + b"more"),
         (NO_DATA + zstd(TEXT) + NO_DATA, TEXT),
         (zstandard.ZstdCompressor(write_content_size=False).compress(TEXT), TEXT),
-        (zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters(window_log=27)).compress(TEXT), TEXT),
+        (
+            zstandard.ZstdCompressor(
+                compression_params=zstandard.ZstdCompressionParameters(window_log=27)
+            ).compress(TEXT),
+            TEXT,
+        ),
     ],
-    ids=["one frame", "empty", "two frames", "frames without data", "no size told", "the largest window"],
+    ids=[
+        "one frame",
+        "empty",
+        "two frames",
+        "frames without data",
+        "no size told",
+        "the largest window",
+    ],
 )
 def test_what_was_compressed_comes_out_again(data, plain):
     assert unzstd(data) == plain
@@ -38,7 +50,15 @@ def test_what_was_compressed_comes_out_again(data, plain):
         (zstd(TEXT)[:6] + b"\xff" * 20, "damaged"),
         (NO_DATA[:-1], "breaks off"),
     ],
-    ids=["nothing", "something else", "cut", "padded", "second frame cut", "damaged", "frame without data cut"],
+    ids=[
+        "nothing",
+        "something else",
+        "cut",
+        "padded",
+        "second frame cut",
+        "damaged",
+        "frame without data cut",
+    ],
 )
 def test_what_is_not_whole_is_refused(data, why):
     with pytest.raises(InvalidRepodata, match=why):
@@ -52,7 +72,9 @@ def test_what_swells_beyond_the_bound_is_refused():
 
 def test_a_window_larger_than_clients_take_is_refused():
     """A frame with one raw block; the byte after the flags is the window's logarithm."""
-    small, large = (b"\x28\xb5\x2f\xfd\x00" + bytes([(log - 10) << 3]) + b"\x09\0\0x" for log in (27, 28))
+    small, large = (
+        b"\x28\xb5\x2f\xfd\x00" + bytes([(log - 10) << 3]) + b"\x09\0\0x" for log in (27, 28)
+    )
     assert unzstd(small) == b"x"
     with pytest.raises(InvalidRepodata, match="damaged"):
         unzstd(large)
@@ -71,4 +93,6 @@ def test_pieces_may_end_anywhere(size):
 
 def test_an_index_with_bytes_behind_it_is_refused():
     with pytest.raises(InvalidRepodata, match="not zstd"):
-        read_repodata([zstd(TEXT[:16]), b"trailing"], url="https://channel.test/noarch/repodata.json.zst")
+        read_repodata(
+            [zstd(TEXT[:16]), b"trailing"], url="https://channel.test/noarch/repodata.json.zst"
+        )

@@ -7,7 +7,12 @@ import msgpack
 import pytest
 
 from entrepot.channel.coding import unzstd, zstd
-from entrepot.channel.rewrite import rewrite_repodata, rewrite_repodata_zst, rewrite_shard_index, stand_in
+from entrepot.channel.rewrite import (
+    rewrite_repodata,
+    rewrite_repodata_zst,
+    rewrite_shard_index,
+    stand_in,
+)
 from entrepot.errors import FormatError, InvalidRepodata
 
 URL = "https://channel.test/lab/noarch/repodata.json"
@@ -48,7 +53,10 @@ def rewritten(body: bytes) -> bytes:
     ids=str,
 )
 def test_the_base_url_of_repodata_leads_through_the_cache_or_goes(value, told):
-    data = {"info": {"subdir": "noarch", "base_url": value, "more": 1.50}, "packages": {"a-1-0.conda": {"depends": ["b"]}}}
+    data = {
+        "info": {"subdir": "noarch", "base_url": value, "more": 1.50},
+        "packages": {"a-1-0.conda": {"depends": ["b"]}},
+    }
     done = json.loads(rewritten(json.dumps(data).encode()))
     assert done["info"] == {"subdir": "noarch", "more": 1.50} | ({"base_url": told} if told else {})
     assert done["packages"] == data["packages"]
@@ -78,7 +86,15 @@ def test_every_byte_but_the_address_stays():
         b'{"info":{"base_url":"./","base_url":"https://files.test/"}}',
         b'{"packages":{"info":{}},"info":{"base_url":"https://files.test/"}}',
     ],
-    ids=["escaped key", "escaped value", "escaped info", "info twice", "the other way", "base_url twice", "info inside"],
+    ids=[
+        "escaped key",
+        "escaped value",
+        "escaped info",
+        "info twice",
+        "the other way",
+        "base_url twice",
+        "info inside",
+    ],
 )
 def test_an_address_cannot_be_hidden_in_another_spelling(body):
     """Readers differ in which of two equal keys they take: none of them may be left."""
@@ -124,7 +140,9 @@ def test_what_is_no_repodata_is_refused(body):
         rewritten(body)
 
 
-@pytest.mark.parametrize("piece", [b"[", b"{", b'{"":', b'{"a":["', b'"\\', b"{[1,", b"1,", b'{"a":"b"'])
+@pytest.mark.parametrize(
+    "piece", [b"[", b"{", b'{"":', b'{"a":["', b'"\\', b"{[1,", b"1,", b'{"a":"b"']
+)
 def test_time_is_linear_in_what_comes(piece):
     def seconds(count: int) -> float:
         start = time.process_time()
@@ -138,7 +156,9 @@ def test_time_is_linear_in_what_comes(piece):
 def test_the_compressed_form_is_rewritten_the_same():
     body = b'{"info":{"base_url":"https://files.test/"}}'
     packed = zstd(body)
-    assert unzstd(rewrite_repodata_zst(packed, url=URL + ".zst", address=address)) == rewritten(body)
+    assert unzstd(rewrite_repodata_zst(packed, url=URL + ".zst", address=address)) == rewritten(
+        body
+    )
     plain = zstd(b'{"info":{}}')
     assert rewrite_repodata_zst(plain, url=URL, address=address) is plain
     with pytest.raises(InvalidRepodata):
@@ -149,7 +169,16 @@ def test_the_compressed_form_is_rewritten_the_same():
 
 
 def shard_index(**info) -> bytes:
-    return zstd(msgpack.packb({"version": 1, "info": {"subdir": "noarch", **info}, "shards": {"a": bytes(32)}, "more": [1.5]}))
+    return zstd(
+        msgpack.packb(
+            {
+                "version": 1,
+                "info": {"subdir": "noarch", **info},
+                "shards": {"a": bytes(32)},
+                "more": [1.5],
+            }
+        )
+    )
 
 
 def rewritten_index(body: bytes) -> dict:
@@ -179,17 +208,27 @@ def rewritten_index(body: bytes) -> dict:
 @pytest.mark.parametrize("key", ["base_url", "shards_base_url"])
 def test_both_bases_of_a_shard_index_stay_and_lead_through_the_cache(key, value, told):
     done = rewritten_index(shard_index(**{key: value}))
-    assert done == {"version": 1, "info": {"subdir": "noarch", key: told}, "shards": {"a": bytes(32)}, "more": [1.5]}
+    assert done == {
+        "version": 1,
+        "info": {"subdir": "noarch", key: told},
+        "shards": {"a": bytes(32)},
+        "more": [1.5],
+    }
 
 
 def test_a_shard_index_keeps_every_byte_but_the_addresses():
     """Among them numbers in a wider form than they need, and a map of more shards than any other bound allows."""
     shards = msgpack.packb({f"name-{i}": bytes(32) for i in range(70_000)})
-    raw = b"\x83\xa7version\xcd\x00\x01\xa4info\x82\xa8base_url\xa2./\xa1k\xca\x3f\x80\x00\x00\xa6shards" + shards
+    raw = (
+        b"\x83\xa7version\xcd\x00\x01\xa4info\x82\xa8base_url\xa2./\xa1k\xca\x3f\x80\x00\x00\xa6shards"
+        + shards
+    )
     assert rewrite_shard_index(zstd(raw), url=INDEX, address=address) == zstd(raw)
     changed = raw.replace(b"\xa2./", b"\xa3../")
     new = msgpack.packb("https://cache.test/-/https/channel.test/lab/")
-    assert unzstd(rewrite_shard_index(zstd(changed), url=INDEX, address=address)) == raw.replace(b"\xa2./", new)
+    assert unzstd(rewrite_shard_index(zstd(changed), url=INDEX, address=address)) == raw.replace(
+        b"\xa2./", new
+    )
 
 
 def test_equal_keys_and_keys_in_bytes_are_all_rewritten():

@@ -9,11 +9,11 @@ import signal
 import pytest
 import zstandard
 
-from entrepot.beside import Span
 from entrepot.channel.worker import SMALL, IndexReader
 from entrepot.errors import InvalidRepodata
 from entrepot.testing.channel import Channel
 from entrepot.testing.upstream import Script, ranged
+from entrepot.worker_pool import Span
 from service_world import World, get
 
 URL = "https://channel.test/c/linux-64/repodata.json"
@@ -25,13 +25,20 @@ def name(i):
 
 
 def record(i):
-    return {"sha256": hashlib.sha256(b"%d" % i).hexdigest(), "size": i + 1, "depends": ["python >=3.11"] * 5}
+    return {
+        "sha256": hashlib.sha256(b"%d" % i).hexdigest(),
+        "size": i + 1,
+        "depends": ["python >=3.11"] * 5,
+    }
 
 
 @pytest.fixture(scope="module")
 def large():
     return json.dumps(
-        {"info": {"base_url": "https://pkgs.test/"}, "packages.conda": {name(i): record(i) for i in range(COUNT)}}
+        {
+            "info": {"base_url": "https://pkgs.test/"},
+            "packages.conda": {name(i): record(i) for i in range(COUNT)},
+        }
     ).encode()
 
 
@@ -59,8 +66,16 @@ def test_a_large_index_is_read_beside_and_asked_for_what_is_wanted(large):
         return summary, found, len(processes(reader))
 
     summary, (found, absent), count = run(work)
-    assert (summary.base, summary.hosts, summary.secret) == ("https://pkgs.test/", {"pkgs.test:443"}, False)
-    assert (found.url, found.size, found.digests[0].value) == (f"https://pkgs.test/{name(7)}", 8, record(7)["sha256"])
+    assert (summary.base, summary.hosts, summary.secret) == (
+        "https://pkgs.test/",
+        {"pkgs.test:443"},
+        False,
+    )
+    assert (found.url, found.size, found.digests[0].value) == (
+        f"https://pkgs.test/{name(7)}",
+        8,
+        record(7)["sha256"],
+    )
     assert absent is None
     assert count == 1
 
@@ -113,7 +128,9 @@ def test_what_a_lost_process_knew_can_be_read_again(large):
     assert found.size == 2
 
 
-@pytest.mark.parametrize("body", [b"no" * SMALL, b'{"packages":{' + b" " * SMALL], ids=["no JSON", "cut off"])
+@pytest.mark.parametrize(
+    "body", [b"no" * SMALL, b'{"packages":{' + b" " * SMALL], ids=["no JSON", "cut off"]
+)
 def test_what_is_no_index_is_refused_and_the_process_lives_on(body, large):
     async def work(reader):
         for _ in range(3):
@@ -128,7 +145,9 @@ def test_what_is_no_index_is_refused_and_the_process_lives_on(body, large):
 def test_a_body_that_is_cut_under_our_hands_is_lost(large):
     async def work(reader):
         reader._processes[0]._timeout_s = 1
-        return await reader.read("k", Span(lambda start, count: large[start : start + count], len(large) + 10), url=URL)
+        return await reader.read(
+            "k", Span(lambda start, count: large[start : start + count], len(large) + 10), url=URL
+        )
 
     assert run(work) is None
 
@@ -153,4 +172,6 @@ def test_an_archive_waits_for_the_large_index_that_tells_its_digest(large):
     (head,) = asyncio.run(world.entries.load(archive))
     assert {d.algorithm for d in head.proven} == {"sha256"}
     assert world.catalogue.link(archive).size == len(body)
-    assert world.catalogue.link(f"https://channel.test/c/linux-64/{name(1)}") is None, "what nobody wants is not remembered"
+    assert world.catalogue.link(f"https://channel.test/c/linux-64/{name(1)}") is None, (
+        "what nobody wants is not remembered"
+    )

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.app.clean import Wish, carry_out, freed_by, plan_cleaning, plan_removal
-from entrepot.app.inventory import Filter
+from entrepot.caches.inventory import Filter
+from entrepot.caches.removal import Wish, carry_out, freed_by, plan_cleaning, plan_removal
 from entrepot.ports.tool import Kind, Surroundings
 from entries import DAY, NOW, FakeTool, entry
 
@@ -46,15 +46,27 @@ def test_older_takes_what_was_not_used_for_that_long(days, goes):
 
 
 def test_of_the_kinds_that_are_named_and_of_no_other():
-    page, log, litter = entry(kind=Kind.PAGE), entry(kind=Kind.LOG), entry(kind=Kind.TEMP, litter="stale temporary")
-    assert plan_cleaning([page, log, litter], Wish(everything=True, kinds=frozenset((Kind.PAGE,))), now=NOW).entries == [page]
-    assert plan_cleaning([page, log, litter], Wish(to_bytes=0, kinds=frozenset((Kind.LOG,))), now=NOW).entries == [log]
-    assert plan_cleaning([page, log, litter], Wish(kinds=frozenset((Kind.TEMP,))), now=NOW).entries == [litter]
+    page, log, litter = (
+        entry(kind=Kind.PAGE),
+        entry(kind=Kind.LOG),
+        entry(kind=Kind.TEMP, litter="stale temporary"),
+    )
+    assert plan_cleaning(
+        [page, log, litter], Wish(everything=True, kinds=frozenset((Kind.PAGE,))), now=NOW
+    ).entries == [page]
+    assert plan_cleaning(
+        [page, log, litter], Wish(to_bytes=0, kinds=frozenset((Kind.LOG,))), now=NOW
+    ).entries == [log]
+    assert plan_cleaning(
+        [page, log, litter], Wish(kinds=frozenset((Kind.TEMP,))), now=NOW
+    ).entries == [litter]
 
 
 def test_unused_takes_only_what_environments_could_link_to_and_do_not():
     loose = entry(kind=Kind.UNPACKED)
-    plan = plan_cleaning([entry(), entry(kind=Kind.UNPACKED, used_by=("train",)), loose], Wish(unused=True), now=NOW)
+    plan = plan_cleaning(
+        [entry(), entry(kind=Kind.UNPACKED, used_by=("train",)), loose], Wish(unused=True), now=NOW
+    )
     assert plan.entries == [loose]
 
 
@@ -67,7 +79,9 @@ def test_keep_latest_counts_versions_not_files_and_each_cache_apart():
         entry("demo", "1.9", tool="uv", place=Path("/c/uv")),
         entry("other", None, filename=None),
     ]
-    assert names(plan_cleaning(entries, Wish(keep_latest=2), now=NOW)) == [("demo", "1.9", "older versions")]
+    assert names(plan_cleaning(entries, Wish(keep_latest=2), now=NOW)) == [
+        ("demo", "1.9", "older versions")
+    ]
     assert len(plan_cleaning(entries, Wish(keep_latest=0), now=NOW).going) == 5
 
 
@@ -84,7 +98,10 @@ def test_to_takes_what_environments_hold_last_and_only_where_that_reaches_the_si
 
 
 def test_to_counts_what_the_caches_hold_and_tells_apart_what_is_freed():
-    """uv's default links environments to its cache: what goes is in the cache no more, and the disk gets nothing of it."""
+    """uv's default links environments to its cache.
+
+    What goes is in the cache no more, and the disk gets nothing of it.
+    """
     entries = [entry(f"p{n}", days=n, kind=Kind.UNPACKED, freeable=0) for n in range(10)]
     plan = plan_cleaning(entries, Wish(to_bytes=7 * 12_288), now=NOW)
     assert [e.project for e in plan.entries] == ["p9", "p8", "p7"]
@@ -92,9 +109,16 @@ def test_to_counts_what_the_caches_hold_and_tells_apart_what_is_freed():
 
 
 def test_to_leaves_what_would_change_nothing():
-    """A head of a body that another, which has to stay, names too: the body stays; and a file of another cache's."""
+    """A head of a body that another, which has to stay, names too: the body stays.
+
+    And a file of another cache's.
+    """
     shared = {"extra": {"shares": "x", "shared-disk": "12288"}, "freeable": 0}
-    entries = [entry("a", key="1", **shared), entry("a", key="2", pinned="in use", **shared), entry("b", disk=0, freeable=0)]
+    entries = [
+        entry("a", key="1", **shared),
+        entry("a", key="2", pinned="in use", **shared),
+        entry("b", disk=0, freeable=0),
+    ]
     assert plan_cleaning(entries, Wish(to_bytes=0), now=NOW).going == []
 
 
@@ -117,7 +141,11 @@ def test_to_does_nothing_when_all_fits():
 
 def test_to_takes_all_sharers_of_a_file_when_the_file_has_to_go():
     shared = {"extra": {"shares": "x", "shared-disk": "8192"}, "freeable": 4096}
-    entries = [entry("a", days=30, key="1", **shared), entry("b", days=20, key="2", **shared), entry("c", days=1)]
+    entries = [
+        entry("a", days=30, key="1", **shared),
+        entry("b", days=20, key="2", **shared),
+        entry("c", days=1),
+    ]
     plan = plan_cleaning(entries, Wish(to_bytes=12_288), now=NOW)
     assert [e.project for e in plan.entries] == ["a", "b"]
     assert plan.freed == 4096 + 4096 + 8192
@@ -145,7 +173,10 @@ def test_the_cost_is_what_was_fetched_and_what_was_built_but_not_litter():
 def test_a_removal_takes_what_matches_and_by_force_what_yields_to_it():
     """A plan that says it goes, and a tool that keeps it, would be a plan that lies."""
     fine, other = entry("demo"), entry("other")
-    made, written = entry("demo", "2.0", pinned="made a moment ago", yields=True), entry("demo", "3.0", pinned="being written")
+    made, written = (
+        entry("demo", "2.0", pinned="made a moment ago", yields=True),
+        entry("demo", "3.0", pinned="being written"),
+    )
     wanted = Filter(patterns=("demo",))
     plan = plan_removal([fine, made, written, other], wanted, now=NOW)
     assert plan.entries == [fine]
@@ -157,7 +188,11 @@ def test_a_removal_takes_what_matches_and_by_force_what_yields_to_it():
 
 def test_carrying_out_asks_each_tool_for_its_own_entries(tmp_path):
     mine, its = entry("a"), entry("b", tool="uv")
-    tools = [FakeTool("pip", [mine]), FakeTool("uv", [its], kept={its.key: "locked"}), FakeTool("conda")]
+    tools = [
+        FakeTool("pip", [mine]),
+        FakeTool("uv", [its], kept={its.key: "locked"}),
+        FakeTool("conda"),
+    ]
     plan = plan_cleaning([mine, its], Wish(everything=True), now=NOW)
     done = carry_out(plan, tools, Surroundings({}, tmp_path, tmp_path))
     assert done.keys() == {"pip", "uv"}

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from entrepot.app.inventory import holding
+from entrepot.caches.inventory import holding
 from entrepot.cli import main as cli
 from entrepot.cli import wiring
 from entrepot.cli.main import COMMANDS, main, parse, split
 from entrepot.cli.output import Output
-from entrepot.config import KEYS
+from entrepot.config.settings import KEYS
 from entrepot.errors import StoreUnavailable, UsageError
 from entrepot.ports.tool import ORPHANED, Change, Finding, Kind, Place
 from entries import FakeTool, entry
@@ -21,12 +21,24 @@ from entries import FakeTool, entry
 
 @pytest.fixture
 def tools(monkeypatch, tmp_path):
-    """The tools that the command line finds; entries were used at the same moment as ``entries.NOW`` says."""
+    """The tools that the command line finds.
+
+    Entries were used at the same moment as ``entries.NOW`` says.
+    """
     mine = [
         FakeTool(
-            "pip", [entry("demo", "1.0", days=200), entry("demo", "2.0", days=1), entry("other", "1.0", kind=Kind.BUILT, days=1)]
+            "pip",
+            [
+                entry("demo", "1.0", days=200),
+                entry("demo", "2.0", days=1),
+                entry("other", "1.0", kind=Kind.BUILT, days=1),
+            ],
         ),
-        FakeTool("uv", [entry("demo", "2.0", tool="uv", place=Path("/c/uv"), litter="old layout", key="l")], path="/c/uv"),
+        FakeTool(
+            "uv",
+            [entry("demo", "2.0", tool="uv", place=Path("/c/uv"), litter="old layout", key="l")],
+            path="/c/uv",
+        ),
     ]
 
     def find(settings, around, names=(), progress=None):
@@ -94,7 +106,9 @@ def test_without_a_command_it_is_status():
     assert parse(["--tool", "pip,uv", "--tool", "conda"])[2].tool == ["pip", "uv", "conda"]
 
 
-@pytest.mark.parametrize(("alias", "name"), [("prune", "clean"), ("gc", "clean"), ("purge", "clean")])
+@pytest.mark.parametrize(
+    ("alias", "name"), [("prune", "clean"), ("gc", "clean"), ("purge", "clean")]
+)
 def test_other_tools_words_for_clean_are_understood(alias, name):
     command, _, args = parse([alias])
     assert (command.name, args.all) == (name, alias == "purge")
@@ -103,7 +117,10 @@ def test_other_tools_words_for_clean_are_understood(alias, name):
 @pytest.mark.parametrize(
     ("argv", "child"),
     [
-        (["run", "--offline", "--", "pip", "install", "--json", "x"], ["pip", "install", "--json", "x"]),
+        (
+            ["run", "--offline", "--", "pip", "install", "--json", "x"],
+            ["pip", "install", "--json", "x"],
+        ),
         (["run", "pip", "install", "-r", "x"], ["pip", "install", "-r", "x"]),
         (["run", "--", "sh", "-c", "a -- b", "--", "c"], ["sh", "-c", "a -- b", "--", "c"]),
         (["run", "pip", "--", "x"], ["pip", "--", "x"]),
@@ -155,7 +172,12 @@ def test_status_as_json_has_bytes_and_times(run):
     status, said = as_json(run("status", "--json", "--tool", "pip"))
     assert status == 0
     (cache,) = said["caches"]
-    assert (said["schema"], said["command"], cache["path"], cache["disk"]) == (1, "status", "/c/pip", 36_864)
+    assert (said["schema"], said["command"], cache["path"], cache["disk"]) == (
+        1,
+        "status",
+        "/c/pip",
+        36_864,
+    )
     assert cache["last_used"] == "2027-01-14T08:00:00Z"
     assert cache["groups"]["built"]["entries"] == 1
     assert cache["notes"] == ["a trap"]
@@ -171,7 +193,11 @@ def test_a_cache_that_cannot_be_read_is_named_and_the_others_are_shown(run, tool
 
 
 def test_a_cache_that_its_tool_would_not_use_is_warned_of(run, tools):
-    place = replace(tools[0].places(SimpleNamespace(home=Path("/h")))[0], usable=False, why_not="it belongs to somebody else")
+    place = replace(
+        tools[0].places(SimpleNamespace(home=Path("/h")))[0],
+        usable=False,
+        why_not="it belongs to somebody else",
+    )
     tools[0].places = lambda around: [place]
     assert "warning: pip: /c/pip: it belongs to somebody else" in run("status")[2]
 
@@ -189,7 +215,9 @@ def test_where_shows_what_wins_and_what_is_shadowed(run, tmp_path):
 
 def test_where_names_the_line_of_the_shells_file_that_sets_a_variable(run, tmp_path):
     (tmp_path / ".profile").write_text("# mine\nexport PIP_CACHE_DIR=/c/pip\n")
-    assert "PIP_CACHE_DIR                    <- wins (set in ~/.profile:2)" in run("where", "pip")[1]
+    assert (
+        "PIP_CACHE_DIR                    <- wins (set in ~/.profile:2)" in run("where", "pip")[1]
+    )
     _, said = as_json(run("where", "pip", "--json"))
     assert said["places"][0]["layers"][0]["note"] == f"set in {tmp_path}/.profile:2"
 
@@ -204,7 +232,10 @@ def test_list_picks_sorts_and_sums_up(run):
     status, out, _ = run("list", "demo>=2", "--tool", "pip,uv")
     assert status == 0
     lines = out.splitlines()
-    assert [line.split()[:4] for line in lines[1:3]] == [["demo", "2.0", "wheel", "pip"], ["demo", "2.0", "wheel", "uv"]]
+    assert [line.split()[:4] for line in lines[1:3]] == [
+        ["demo", "2.0", "wheel", "pip"],
+        ["demo", "2.0", "wheel", "uv"],
+    ]
     assert lines[3] == "25 kB in 2 entries, 25 kB freeable"
 
 
@@ -217,23 +248,48 @@ def test_list_with_v_shows_file_names_and_what_is_known_of_them(run, tools):
     url = "https://index.test/demo-2.0-py3-none-any.whl"
     tools[0].entries = [
         entry("demo", "2.0", state="fresh", trust="proven", certainty="proven", origin=url),
-        entry(None, None, filename=None, key=f"http-v2/a/b/c/d/e/abcde{'0' * 51}.tmp", kind=Kind.TEMP),
-        entry(None, None, filename=None, kind=Kind.OTHER, extra={"location": "https://index.test/simple/demo/"}),
+        entry(
+            None, None, filename=None, key=f"http-v2/a/b/c/d/e/abcde{'0' * 51}.tmp", kind=Kind.TEMP
+        ),
+        entry(
+            None,
+            None,
+            filename=None,
+            kind=Kind.OTHER,
+            extra={"location": "https://index.test/simple/demo/"},
+        ),
     ]
-    rows = [re.split(r"  +", line) for line in run("list", "-v", "--tool", "pip")[1].splitlines()[1:-1]]
-    assert [rows[0][0], rows[0][1], *rows[0][4:]] == ["demo-2.0-py3-none-any.whl", "wheel", "fresh", "proven", "proven", url]
-    assert {row[0] for row in rows[1:]} == {"http-v2/abcde0000000...tmp", "redirect to https://index.test/simple/demo/"}
+    rows = [
+        re.split(r"  +", line) for line in run("list", "-v", "--tool", "pip")[1].splitlines()[1:-1]
+    ]
+    assert [rows[0][0], rows[0][1], *rows[0][4:]] == [
+        "demo-2.0-py3-none-any.whl",
+        "wheel",
+        "fresh",
+        "proven",
+        "proven",
+        url,
+    ]
+    assert {row[0] for row in rows[1:]} == {
+        "http-v2/abcde0000000...tmp",
+        "redirect to https://index.test/simple/demo/",
+    }
 
 
 def test_list_on_a_terminal_of_80_columns_cuts_no_word_and_no_origin(run, tools, monkeypatch):
     url = f"https://index.test/packages/{'ab/' * 20}demo-2.0-cp311-cp311-manylinux_2_17_x86_64.whl"
-    links = entry("demonstration-of-names", "2.0.1", used_by=("1 other environment (hard links)",), tool="uv")
+    links = entry(
+        "demonstration-of-names", "2.0.1", used_by=("1 other environment (hard links)",), tool="uv"
+    )
     tools[0].entries, tools[1].entries = (
         [entry("demo", "2.0", state="fresh", trust="proven", certainty="proven", origin=url)],
         [links],
     )
     monkeypatch.setattr(Output, "width", lambda _: 80)
-    assert [line.split("  ")[-1].strip() for line in run("list")[1].splitlines()[1:3]] == ["-", "1 other environment"]
+    assert [line.split("  ")[-1].strip() for line in run("list")[1].splitlines()[1:3]] == [
+        "-",
+        "1 other environment",
+    ]
     assert run("list", "-v", "demo")[1].splitlines()[:3] == [
         "demo-2.0-py3-none-any.whl",
         "    wheel, 12 kB, last used today, fresh, digest proven, name proven",
@@ -243,7 +299,16 @@ def test_list_on_a_terminal_of_80_columns_cuts_no_word_and_no_origin(run, tools,
 
 def test_list_says_nothing_of_a_last_use_that_is_not_known(run, tools):
     tools[0].entries, tools[1].entries = [entry("demo", "1.0", days=None)], []
-    assert run("list")[1].splitlines()[1].split() == ["demo", "1.0", "wheel", "pip", "12", "kB", "-", "-"]
+    assert run("list")[1].splitlines()[1].split() == [
+        "demo",
+        "1.0",
+        "wheel",
+        "pip",
+        "12",
+        "kB",
+        "-",
+        "-",
+    ]
     assert ", last used -" not in run("list", "-v")[1]
 
 
@@ -262,7 +327,9 @@ def test_list_exits_1_when_patterns_match_nothing_and_0_when_there_is_nothing(ru
 def test_list_as_json_is_whole_entries(run):
     status, said = as_json(run("list", "--json", "other", "--built"))
     assert status == 0
-    assert [(e["project"], e["kind"], e["size"]) for e in said["entries"]] == [("other", "built", 10_000)]
+    assert [(e["project"], e["kind"], e["size"]) for e in said["entries"]] == [
+        ("other", "built", 10_000)
+    ]
     assert said["total"]["entries"] == 1
 
 
@@ -428,7 +495,10 @@ def test_config_get_counts_the_flag(run):
     assert run("config", "get", "store", "--store", "/elsewhere")[1] == "/elsewhere\n"
 
 
-@pytest.mark.parametrize("argv", [["get"], ["set", "yes"], ["list", "x"], ["get", "nosuch"], ["burn"], ["set", "nosuch", "1"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["get"], ["set", "yes"], ["list", "x"], ["get", "nosuch"], ["burn"], ["set", "nosuch", "1"]],
+)
 def test_config_refuses_what_it_does_not_understand(run, argv):
     assert run("config", *argv)[0] == 2
 
@@ -456,7 +526,9 @@ def test_an_unknown_key_is_warned_of_with_its_line(run, tmp_path):
 def test_config_edit_makes_the_file_and_opens_the_editor(run, tmp_path, monkeypatch):
     monkeypatch.setenv("VISUAL", "sed -i s/#.store/store/")
     assert run("config", "edit")[0] == 0
-    assert (tmp_path / ".config/entrepot/config.toml").read_text().splitlines()[2] == 'store = "~/.cache/entrepot"'
+    assert (tmp_path / ".config/entrepot/config.toml").read_text().splitlines()[
+        2
+    ] == 'store = "~/.cache/entrepot"'
     assert run("config", "--undo")[0] == 0
     assert not (tmp_path / ".config/entrepot/config.toml").exists()
     monkeypatch.setenv("VISUAL", "false")
@@ -478,10 +550,14 @@ class PipSettings:
     def set(self, key, value):
         before = self.values.get(key)
         self.values[key] = value
-        return Change(Path("/etc/pip.conf"), key, before, value, f"pip config set {key} {value}", value)
+        return Change(
+            Path("/etc/pip.conf"), key, before, value, f"pip config set {key} {value}", value
+        )
 
     def unset(self, key):
-        return Change(Path("/etc/pip.conf"), key, self.values.pop(key, None), None, f"pip config unset {key}")
+        return Change(
+            Path("/etc/pip.conf"), key, self.values.pop(key, None), None, f"pip config unset {key}"
+        )
 
     def file(self):
         return Path("/etc/pip.conf")
@@ -505,7 +581,9 @@ def test_config_of_a_tool_goes_through_its_own_settings(run, tools):
 
 
 @pytest.mark.parametrize("argv", [("--tool", ""), ("--tool", " , "), ("--tool=",)], ids=str)
-@pytest.mark.parametrize("verb", [("list",), ("clean", "--all", "-y"), ("config", "list")], ids=" ".join)
+@pytest.mark.parametrize(
+    "verb", [("list",), ("clean", "--all", "-y"), ("config", "list")], ids=" ".join
+)
 def test_an_empty_tool_is_a_mistake_and_never_means_every_tool(run, tools, argv, verb):
     """As ``clean --tool "$TOOL" --all -y`` with an unset variable: it must not clean everything."""
     status, _, err = run(*verb, *argv)
@@ -534,11 +612,19 @@ def test_what_is_named_and_has_to_stay_makes_removing_it_3(run, tools):
     assert "in use" in out
     assert run("remove", "demo", "-y", "--ignore-missing")[0] == 3
     status, said = as_json(run("remove", "demo", "-y", "--json"))
-    assert (status, said["freed"], said["files"], said["removed"], len(said["staying"])) == (3, 0, 0, [], 1)
+    assert (status, said["freed"], said["files"], said["removed"], len(said["staying"])) == (
+        3,
+        0,
+        0,
+        [],
+        1,
+    )
 
 
 def test_cleaning_that_may_take_nothing_is_3_and_that_finds_all_in_use_or_nothing_is_0(run, tools):
-    tools[0].entries = [replace(entry, pinned="no permission", barred=True) for entry in tools[0].entries]
+    tools[0].entries = [
+        replace(entry, pinned="no permission", barred=True) for entry in tools[0].entries
+    ]
     assert run("clean", "--all", "-y", "--tool", "pip")[0] == 3
     tools[0].entries = [replace(entry, pinned="fresh", barred=False) for entry in tools[0].entries]
     assert run("clean", "--all", "-y", "--tool", "pip")[0] == 0
@@ -549,7 +635,14 @@ def test_cleaning_that_may_take_nothing_is_3_and_that_finds_all_in_use_or_nothin
 
 @pytest.mark.parametrize("verb", [("where",), ("config", "list")], ids=" ".join)
 def test_an_interpreter_that_is_none_is_a_usage_error(run, tmp_path, verb):
-    for wrong in ("/nonexistent", str(tmp_path), "/etc/passwd", "no-such-python", "~nobody-here/x", ""):
+    for wrong in (
+        "/nonexistent",
+        str(tmp_path),
+        "/etc/passwd",
+        "no-such-python",
+        "~nobody-here/x",
+        "",
+    ):
         status, _, err = run(*verb, "--tool", "pip", "--python", wrong)
         assert status == 2, wrong
         assert "there is no interpreter" in err
@@ -580,7 +673,13 @@ def test_a_command_that_has_a_status_for_our_failures_gets_it(tools, monkeypatch
     def fails(_context):
         raise StoreUnavailable("no")
 
-    module = SimpleNamespace(add_arguments=lambda parser: None, run=fails, TAKES_COMMAND=True, FAILURE=125, __doc__="Run.")
+    module = SimpleNamespace(
+        add_arguments=lambda parser: None,
+        run=fails,
+        TAKES_COMMAND=True,
+        FAILURE=125,
+        __doc__="Run.",
+    )
     monkeypatch.setattr(cli.importlib, "import_module", lambda _name: module)
     assert main(["run", "--", "x"]) == 125
     assert capsys.readouterr().err == "error: no\n"
@@ -624,7 +723,10 @@ class Counted(FakeTool):
 def large(tools, monkeypatch):
     monkeypatch.setattr("entrepot.cli.cmd_status.MANY", 3)
     monkeypatch.setattr("entrepot.cli.cmd_status.FEW", 0)
-    tools[0] = Counted("pip", [entry("demo", f"{n}.0", days=n, litter="orphan" if n == 1 else "") for n in range(4)])
+    tools[0] = Counted(
+        "pip",
+        [entry("demo", f"{n}.0", days=n, litter="orphan" if n == 1 else "") for n in range(4)],
+    )
     return tools[0]
 
 
@@ -651,7 +753,10 @@ def test_sums_that_are_an_hour_old_or_no_sums_are_counted_again(run, large):
 def test_status_names_what_several_caches_hold(run):
     _, said = as_json(run("status", "--json"))
     assert said["duplicates"] == {"wasted": 12_288, "files": 1, "tools": ["pip", "uv"]}
-    assert "! 12 kB is stored twice (pip and uv hold 1 equal files)      entrepot list --duplicates" in run("status")[1]
+    assert (
+        "! 12 kB is stored twice (pip and uv hold 1 equal files)      entrepot list --duplicates"
+        in run("status")[1]
+    )
 
 
 def test_status_scans_each_cache_once(run, tools):
@@ -719,7 +824,17 @@ def test_what_two_caches_hold_together_is_in_the_total_once(run, tools):
 
 
 def test_a_plan_in_which_nothing_goes_does_not_invite_to_do_it(run, tools):
-    tools[1].entries = [entry("demo", "2.0", tool="uv", place=Path("/c/uv"), litter="old layout", key="l", pinned="in use")]
+    tools[1].entries = [
+        entry(
+            "demo",
+            "2.0",
+            tool="uv",
+            place=Path("/c/uv"),
+            litter="old layout",
+            key="l",
+            pinned="in use",
+        )
+    ]
     status, out, _ = run("clean", "-n")
     assert status == 0
     assert out.splitlines()[-1] == "Nothing would be removed."
@@ -749,14 +864,18 @@ def test_an_orphaned_cache_is_not_called_in_use(run, tools):
 
 
 @pytest.mark.parametrize(("asked", "tool"), [("pixi", "rattler"), ("micromamba", "mamba")])
-def test_a_program_that_shares_the_caches_of_another_is_known_by_its_own_name(tmp_path, capsys, monkeypatch, asked, tool):
+def test_a_program_that_shares_the_caches_of_another_is_known_by_its_own_name(
+    tmp_path, capsys, monkeypatch, asked, tool
+):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["where", asked]) == 0
     assert f"{tool}: nothing of it is here." in capsys.readouterr().err
     assert main(["list", "--tool", asked]) == 0
 
 
-def test_a_report_that_would_have_to_replace_a_directory_is_refused_before_the_command_runs(tmp_path, capsys, monkeypatch):
+def test_a_report_that_would_have_to_replace_a_directory_is_refused_before_the_command_runs(
+    tmp_path, capsys, monkeypatch
+):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["run", "--report", str(tmp_path), "--", "touch", str(tmp_path / "ran")]) == 125
     assert "that is a directory" in capsys.readouterr().err

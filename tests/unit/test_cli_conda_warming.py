@@ -23,7 +23,16 @@ def order(folder, files, *argv):
 
 
 def test_requirement_files_stay_pips_and_explicit_lists_among_them_do_not(tmp_path):
-    made = order(tmp_path, {"r.txt": "demo\n", "e.txt": EXPLICIT}, "-r", "r.txt", "-r", "e.txt", "-r", "none.txt")
+    made = order(
+        tmp_path,
+        {"r.txt": "demo\n", "e.txt": EXPLICIT},
+        "-r",
+        "r.txt",
+        "-r",
+        "e.txt",
+        "-r",
+        "none.txt",
+    )
     assert [path.name for path in made.requirements] == ["r.txt", "none.txt"]
     assert [item.link.filename for item in made.items] == ["demo-1.0-0.conda"]
     assert made.hosts == ("channel.test:8443",)
@@ -32,14 +41,25 @@ def test_requirement_files_stay_pips_and_explicit_lists_among_them_do_not(tmp_pa
 
 def test_platforms_are_condas_names_and_this_one_without_any(tmp_path):
     files = {"e.yml": "channels: ['https://lab.test/x']\ndependencies: [demo]\n"}
-    made = order(tmp_path, files, "-f", "e.yml", "--platform", "osx-arm64", "--platform", "manylinux_2_28_x86_64")
+    made = order(
+        tmp_path,
+        files,
+        "-f",
+        "e.yml",
+        "--platform",
+        "osx-arm64",
+        "--platform",
+        "manylinux_2_28_x86_64",
+    )
     assert made.platforms == ("osx-arm64",)
     assert made.hosts == ("lab.test:443",)
     assert order(tmp_path, files, "--env", "e.yml").platforms == ("linux-64",)
 
 
 def test_a_pip_section_alone_leaves_nothing_for_conda(tmp_path):
-    made = order(tmp_path, {"e.yml": "dependencies: [{pip: [leaf, -r more.txt]}]\n"}, "--env", "e.yml")
+    made = order(
+        tmp_path, {"e.yml": "dependencies: [{pip: [leaf, -r more.txt]}]\n"}, "--env", "e.yml"
+    )
     assert not made
     (file,) = made.pip_section(tmp_path)
     assert file.read_text() == f"leaf\n-r {tmp_path}/more.txt\n"

@@ -8,7 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from entrepot.cli.output import Encoded, Meter, Output, encoded, exit_status, explained, rfc3339, wants_color
+from entrepot.cli.output import (
+    Encoded,
+    Meter,
+    Output,
+    encoded,
+    exit_status,
+    explained,
+    rfc3339,
+    wants_color,
+)
 from entrepot.errors import (
     Busy,
     ConfigError,
@@ -38,7 +47,10 @@ class Screen(io.StringIO):
 
 
 def make(environ=None, *, terminal=False, encoding="utf-8", **options):
-    out, err = Screen(terminal=terminal, encoding=encoding), Screen(terminal=terminal, encoding=encoding)
+    out, err = (
+        Screen(terminal=terminal, encoding=encoding),
+        Screen(terminal=terminal, encoding=encoding),
+    )
     return Output(out, err, environ or {}, **options), out, err
 
 
@@ -59,14 +71,20 @@ def make(environ=None, *, terminal=False, encoding="utf-8", **options):
         ("never", True, {"FORCE_COLOR": "1"}, False),
     ],
 )
-def test_colour_follows_the_flag_then_the_variables_then_the_terminal(choice, terminal, environ, wanted):
+def test_colour_follows_the_flag_then_the_variables_then_the_terminal(
+    choice, terminal, environ, wanted
+):
     assert wants_color(choice, terminal, environ) is wanted
 
 
 def test_a_table_in_a_pipe_is_plain_and_never_shortened():
     out, stdout, _ = make({"COLUMNS": "20"})
     out.table((("NAME", "<"), ("SIZE", ">")), [["a" * 60, "1 B"], ["b", "12 MB"]])
-    assert stdout.getvalue().splitlines() == [f"NAME{' ' * 56}   SIZE", f"{'a' * 60}    1 B", f"b{' ' * 59}  12 MB"]
+    assert stdout.getvalue().splitlines() == [
+        f"NAME{' ' * 56}   SIZE",
+        f"{'a' * 60}    1 B",
+        f"b{' ' * 59}  12 MB",
+    ]
 
 
 def test_a_table_on_a_narrow_terminal_is_shortened_in_its_widest_column():
@@ -149,8 +167,16 @@ def test_each_error_has_its_exit_status(exc, status):
 
 
 def test_an_upstream_error_names_its_url_once():
-    assert explained(UpstreamTimeout("no answer", url="https://index.test/"))[1] == "no answer (https://index.test/)"
-    assert explained(UpstreamTimeout("https://index.test/: no answer", url="https://index.test/"))[1].count("index.test") == 1
+    assert (
+        explained(UpstreamTimeout("no answer", url="https://index.test/"))[1]
+        == "no answer (https://index.test/)"
+    )
+    assert (
+        explained(UpstreamTimeout("https://index.test/: no answer", url="https://index.test/"))[
+            1
+        ].count("index.test")
+        == 1
+    )
 
 
 def test_every_error_of_the_tree_has_an_id_of_its_own():
@@ -187,7 +213,9 @@ def test_a_question_is_not_asked_where_nobody_can_answer():
     assert stderr.getvalue() == ""
 
 
-@pytest.mark.parametrize(("answer", "yes"), [("y", True), ("YES ", True), ("", False), ("n", False), ("yep", False)])
+@pytest.mark.parametrize(
+    ("answer", "yes"), [("y", True), ("YES ", True), ("", False), ("n", False), ("yep", False)]
+)
 def test_only_a_clear_yes_is_one(answer, yes, monkeypatch):
     out, _, _ = make(terminal=True)
     monkeypatch.setattr("sys.stdin", Screen(terminal=True))
@@ -196,7 +224,9 @@ def test_only_a_clear_yes_is_one(answer, yes, monkeypatch):
 
 
 @pytest.mark.parametrize("ended", [EOFError(), KeyboardInterrupt()], ids=["end", "interrupt"])
-def test_what_follows_a_question_that_was_not_answered_starts_on_a_line_of_its_own(ended, monkeypatch):
+def test_what_follows_a_question_that_was_not_answered_starts_on_a_line_of_its_own(
+    ended, monkeypatch
+):
     out, _, stderr = make(terminal=True)
     monkeypatch.setattr("sys.stdin", Screen(terminal=True))
 
@@ -223,7 +253,9 @@ def test_a_home_of_the_root_as_containers_have_it_is_no_tilde(path):
 
 def test_progress_appears_after_a_second_and_is_wiped(monkeypatch):
     moments = iter([0.0, 0.5, 1.1, 1.15, 1.3])
-    clock = SimpleNamespace(monotonic=lambda: next(moments))  # the module's own: all the world's would be the test runner's too
+    clock = SimpleNamespace(
+        monotonic=lambda: next(moments)
+    )  # the module's own: all the world's would be the test runner's too
     monkeypatch.setattr("entrepot.cli.output.time", clock)
     screen = Screen(terminal=True)
     meter = Meter(screen)
@@ -239,7 +271,9 @@ def test_progress_appears_after_a_second_and_is_wiped(monkeypatch):
     assert screen.getvalue().endswith("\r")
 
 
-@pytest.mark.parametrize("options", [{"quiet": 1}, {"progress": False}], ids=["quiet", "--no-progress"])
+@pytest.mark.parametrize(
+    "options", [{"quiet": 1}, {"progress": False}], ids=["quiet", "--no-progress"]
+)
 def test_no_progress_where_it_is_not_wanted(options):
     out, _, _ = make(terminal=True, **options)
     assert out.meter()._stream is None
@@ -258,7 +292,11 @@ def test_times_are_rfc_3339_in_utc():
 
 def test_what_is_json_already_stands_a_line_each_and_the_rest_is_indented():
     out, written, _ = make(command="list", as_json=True)
-    out.document(entries=Encoded([encoded({"a": [1, "é\n"]}), encoded({"b": None})]), total={"size": 3}, none=Encoded())
+    out.document(
+        entries=Encoded([encoded({"a": [1, "é\n"]}), encoded({"b": None})]),
+        total={"size": 3},
+        none=Encoded(),
+    )
     assert written.getvalue().splitlines()[3:10] == [
         '  "entries": [',
         '    {"a": [1, "\\u00e9\\n"]},',
@@ -274,7 +312,11 @@ def test_what_is_json_already_stands_a_line_each_and_the_rest_is_indented():
 def test_on_a_narrow_terminal_words_are_cut_between_words_and_the_widest_columns_give_way_in_turn():
     out, stdout, _ = make({"COLUMNS": "44", "NO_COLOR": "1"}, terminal=True)
     columns = (("PROJECT", "<"), ("SIZE", ">"), ("USED BY", "<"))
-    cells = (["a-project-with-a-very-long-name-indeed"], ["12 MB"], ["1 other environment of somebody else"])
+    cells = (
+        ["a-project-with-a-very-long-name-indeed"],
+        ["12 MB"],
+        ["1 other environment of somebody else"],
+    )
     assert not out.fits(columns, cells)
     out.columns(columns, cells)
     assert stdout.getvalue().splitlines()[1] == "a-p..-indeed  12 MB  1 other environment.."

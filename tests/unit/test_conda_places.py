@@ -1,4 +1,7 @@
-"""Where conda, mamba, rattler and pixi keep things, and why: tables by platform, and the words that people read."""
+"""Where conda, mamba, rattler and pixi keep things, and why.
+
+Tables by platform, and the words that people read.
+"""
 
 from __future__ import annotations
 
@@ -36,15 +39,21 @@ def make_root(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["miniconda3", "anaconda3", "miniforge3", "mambaforge", "opt/miniconda3"])
+@pytest.mark.parametrize(
+    "name", ["miniconda3", "anaconda3", "miniforge3", "mambaforge", "opt/miniconda3"]
+)
 def test_a_conda_in_a_usual_folder_is_found_without_running_it(tmp_path, name):
     root = make_root(tmp_path / name)
     assert [found.path for found in conda_roots(around(tmp_path))] == [root]
 
 
 def test_the_conda_in_use_comes_first(tmp_path):
-    usual, active, on_path = (make_root(tmp_path / name) for name in ("miniconda3", "active", "there"))
-    found = conda_roots(around(tmp_path, CONDA_EXE=str(active / "bin/conda"), PATH=f"/none:{on_path}/bin"))
+    usual, active, on_path = (
+        make_root(tmp_path / name) for name in ("miniconda3", "active", "there")
+    )
+    found = conda_roots(
+        around(tmp_path, CONDA_EXE=str(active / "bin/conda"), PATH=f"/none:{on_path}/bin")
+    )
     assert [root.path for root in found] == [active, on_path, usual]
 
 
@@ -59,7 +68,9 @@ else
 fi
 # <<< conda initialize <<<
 """)
-    assert [(found.path, found.why) for found in conda_roots(around(tmp_path))] == [(root, "~/.bashrc")]
+    assert [(found.path, found.why) for found in conda_roots(around(tmp_path))] == [
+        (root, "~/.bashrc")
+    ]
 
 
 def test_a_root_is_found_through_an_environment_of_its(tmp_path):
@@ -92,7 +103,10 @@ def test_micromamba_has_a_root_of_its_own(tmp_path):
     assert [root.path for root in mamba_roots(around(tmp_path))] == [tmp_path / "micromamba"]
     assert conda_roots(around(tmp_path)) == []
     named = around(tmp_path, MAMBA_ROOT_PREFIX=str(tmp_path / "mine"))
-    assert [root.path for root in mamba_roots(named)] == [tmp_path / "mine", tmp_path / "micromamba"]
+    assert [root.path for root in mamba_roots(named)] == [
+        tmp_path / "mine",
+        tmp_path / "micromamba",
+    ]
     assert next(place.path for place in mamba_tool().places(named)) == tmp_path / "mine/pkgs"
 
 
@@ -104,7 +118,11 @@ def test_without_any_sign_of_a_tool_nothing_is_said(tmp_path):
 def test_the_defaults_in_order_with_the_first_writable_one(lab):
     first, second = conda.places(lab.around)
     assert (first.path, first.label, first.exists) == (lab.cache, "first writable", True)
-    assert (second.path, second.label, second.exists) == (lab.home / ".conda/pkgs", "number 2", False)
+    assert (second.path, second.label, second.exists) == (
+        lab.home / ".conda/pkgs",
+        "number 2",
+        False,
+    )
     assert [layer.wins for layer in first.layers] == [True]
 
 
@@ -137,7 +155,11 @@ def test_a_final_marker_shows_what_it_cuts_off(lab):
         ({}, "pkgs_dirs: ['']\n", "empty entry"),
         ({}, "pkgs_dirs: [$NOBODY/x]\n", "not set"),
         ({}, "pkgs_dirs: /a\n", "a string"),
-        ({}, "pkgs_dirs:\n  - /a  #!bottom\n  # note\n  - /b\n", ".condarc:2: #!bottom has no effect"),
+        (
+            {},
+            "pkgs_dirs:\n  - /a  #!bottom\n  # note\n  - /b\n",
+            ".condarc:2: #!bottom has no effect",
+        ),
         ({}, "pkgs_dirs:  #!final\n  # note\n  - /b\n", ".condarc:1: #!final has no effect"),
         ({}, "pkgs_dirs:\n  - /a:/b\n", "colon in its name"),
         ({}, "pkgs_dirs: [/a\nx: 1\n", ":2"),
@@ -151,7 +173,9 @@ def test_traps_are_told(lab, environ, condarc, words):
 
 
 def test_secrets_of_channels_are_masked(lab):
-    (lab.home / ".condarc").write_text("channels:\n  - https://me:hunter@channel.test/t/tk-1234/c\n")
+    (lab.home / ".condarc").write_text(
+        "channels:\n  - https://me:hunter@channel.test/t/tk-1234/c\n"
+    )
     assert "hunter" not in str(conda.places(lab.around))
     assert "tk-1234" not in str(conda.places(lab.around))
 
@@ -177,7 +201,7 @@ def test_a_file_in_the_place_of_a_cache_is_no_cache(tmp_path):
     assert judge(tmp_path / "new/deep", around(tmp_path)).writable
 
 
-# -- mamba ------------------------------------------------------------------------------------------------------------
+# -- mamba -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -186,9 +210,21 @@ def test_a_file_in_the_place_of_a_cache_is_no_cache(tmp_path):
         ({}, {}, ["{home}/micromamba/pkgs", "{home}/.mamba/pkgs"]),
         ({".mambarc": "pkgs_dirs: [/m]\n"}, {}, ["/m"]),
         ({".condarc": "pkgs_dirs: [/c]\n", ".mambarc": "pkgs_dirs: [/m]\n"}, {}, ["/m", "/c"]),
-        ({".condarc": "pkgs_dirs:  #!final\n  - /c\n", ".mambarc": "pkgs_dirs: [/m]\n"}, {}, ["/m", "/c"]),
-        ({".config/mamba/mambarc": "pkgs_dirs: [/x]\n"}, {"CONDA_PKGS_DIRS": "/v,/x"}, ["/v", "/x"]),
-        ({"rc.yml": "pkgs_dirs: [/r]\n"}, {"MAMBARC": "{home}/rc.yml", "CONDARC": "{home}/no.yml"}, ["/r"]),
+        (
+            {".condarc": "pkgs_dirs:  #!final\n  - /c\n", ".mambarc": "pkgs_dirs: [/m]\n"},
+            {},
+            ["/m", "/c"],
+        ),
+        (
+            {".config/mamba/mambarc": "pkgs_dirs: [/x]\n"},
+            {"CONDA_PKGS_DIRS": "/v,/x"},
+            ["/v", "/x"],
+        ),
+        (
+            {"rc.yml": "pkgs_dirs: [/r]\n"},
+            {"MAMBARC": "{home}/rc.yml", "CONDARC": "{home}/no.yml"},
+            ["/r"],
+        ),
         ({}, {"MAMBA_PKGS_DIRS": "/no"}, ["{home}/micromamba/pkgs", "{home}/.mamba/pkgs"]),
     ],
 )
@@ -199,7 +235,9 @@ def test_mambas_list_of_caches(tmp_path, files, environ, expected):
         path.write_text(text)
     given = {name: value.replace("{home}", str(tmp_path)) for name, value in environ.items()}
     found = mamba_dirs.resolve(around(tmp_path, **given), f"{tmp_path}/micromamba")
-    assert [cache.path for cache in found.caches] == [path.replace("{home}", str(tmp_path)) for path in expected]
+    assert [cache.path for cache in found.caches] == [
+        path.replace("{home}", str(tmp_path)) for path in expected
+    ]
 
 
 def test_the_nested_folders_are_mambas_and_the_flat_part_is_condas(lab):
@@ -222,7 +260,7 @@ def test_the_nested_folders_are_mambas_and_the_flat_part_is_condas(lab):
     assert not (leaf / other.name).exists()
 
 
-# -- rattler and pixi -------------------------------------------------------------------------------------------------
+# -- rattler and pixi ------------------------------------------------------------------------------
 
 HOME = "/home/me"
 
@@ -259,11 +297,15 @@ def test_the_cache_table_of_the_configuration(tmp_path):
     config = tmp_path / ".pixi/config.toml"
     config.parent.mkdir()
     config.write_text('[cache]\nroot = "~/mine"\nconda-packages = "/pkgs"\n')
-    found = {each.part: each for each in rattler_dirs.folders(around(tmp_path)) if each.user == "pixi"}
+    found = {
+        each.part: each for each in rattler_dirs.folders(around(tmp_path)) if each.user == "pixi"
+    }
     assert found["root"].path == tmp_path / "mine"
     assert found["root"].layers[0].source == f"{config}:2"
     assert str(found["conda-packages"].path) == "/pkgs"
-    stronger = rattler_dirs.folders(around(tmp_path, PIXI_CACHE_CONDA_PACKAGES_DIR="/v", PIXI_CACHE_DIR="/p"))
+    stronger = rattler_dirs.folders(
+        around(tmp_path, PIXI_CACHE_CONDA_PACKAGES_DIR="/v", PIXI_CACHE_DIR="/p")
+    )
     assert [str(each.path) for each in stronger if each.user == "pixi"] == ["/p", "/v"]
 
 
@@ -276,7 +318,16 @@ def test_the_cache_table_of_the_configuration(tmp_path):
             {"XDG_CONFIG_HOME": "/x", "PIXI_HOME": "/ph"},
             ["/etc/pixi", "/home/me/.config/pixi", "/x/pixi", "/home/me/.pixi", "/ph", "/p/.pixi"],
         ),
-        ("darwin", {}, ["/etc/pixi", "/home/me/Library/Application Support/pixi", "/home/me/.pixi", "/p/.pixi"]),
+        (
+            "darwin",
+            {},
+            [
+                "/etc/pixi",
+                "/home/me/Library/Application Support/pixi",
+                "/home/me/.pixi",
+                "/p/.pixi",
+            ],
+        ),
     ],
 )
 def test_pixis_configuration_files_weakest_first(platform, environ, expected):
@@ -287,7 +338,11 @@ def test_pixis_configuration_files_weakest_first(platform, environ, expected):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [(b"[cache\n", "cannot read it"), (b"\xff", "cannot read it"), (b"[cache]\nroot = 5\n", ":2: root is no text")],
+    [
+        (b"[cache\n", "cannot read it"),
+        (b"\xff", "cannot read it"),
+        (b"[cache]\nroot = 5\n", ":2: root is no text"),
+    ],
 )
 def test_a_configuration_that_pixi_cannot_use_is_named(tmp_path, text, words):
     (tmp_path / ".pixi").mkdir()

@@ -1,4 +1,7 @@
-"""What lies in a cache, who uses it, and how it goes: no environment loses a file, and the disk gives back what is said."""
+"""What lies in a cache, who uses it, and how it goes.
+
+No environment loses a file, and the disk gives back what is said.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ from pathlib import Path
 import pytest
 
 from conda_lab import LATER, Lab, contents
-from entrepot.app.clean import Wish, plan_cleaning
-from entrepot.app.inventory import is_unused
+from entrepot.cache_root import Root
+from entrepot.caches.inventory import is_unused
+from entrepot.caches.removal import Wish, plan_cleaning
 from entrepot.ports.tool import Kind
-from entrepot.removal import Root
 from entrepot.tools.condakit.folder import FRESH
 from entrepot.tools.condakit.running import is_client
 from entrepot.tools.condakit.urls import prune
@@ -45,7 +48,11 @@ def test_a_package_is_listed_with_all_that_its_record_says(lab):
     lab.package("demo")
     unpacked, archive = lab.entry("demo-1.0-h0_0"), lab.entry("demo-1.0-h0_0.conda")
     for entry in (unpacked, archive):
-        assert (entry.project, entry.version, entry.filename) == ("demo", "1.0", "demo-1.0-h0_0.conda")
+        assert (entry.project, entry.version, entry.filename) == (
+            "demo",
+            "1.0",
+            "demo-1.0-h0_0.conda",
+        )
         assert entry.extra["subdir"] == "noarch"
         assert entry.extra["channel"] == "https://channel.test/c/noarch"
         assert entry.extra["build"] == "h0_0"
@@ -56,7 +63,9 @@ def test_a_package_is_listed_with_all_that_its_record_says(lab):
 
 def test_a_token_in_urls_txt_is_masked(lab):
     (lab.cache / "demo-1.0-0.conda").write_bytes(b"x")
-    (lab.cache / "urls.txt").write_text("https://me:pw@channel.test/t/tk-secret/c/noarch/demo-1.0-0.conda\n")
+    (lab.cache / "urls.txt").write_text(
+        "https://me:pw@channel.test/t/tk-secret/c/noarch/demo-1.0-0.conda\n"
+    )
     entry = lab.entry("demo-1.0-0.conda")
     assert "secret" not in str(entry)
     assert "pw" not in str(entry)
@@ -153,13 +162,20 @@ def test_what_only_has_a_name_like_a_tools_stays_and_is_not_promised(lab, name, 
             (lab.cache / f"{beside.name}.tar.bz2").write_bytes(b"backup")
     before = path.read_bytes() if path.is_file() else b""
     plan, _ = clean(lab, everything=everything)
-    assert not [e for e in plan.entries if any(path == each or each in path.parents for each in e.paths)]
+    assert not [
+        e for e in plan.entries if any(path == each or each in path.parents for each in e.paths)
+    ]
     assert path.exists()
     assert (path.read_bytes() if path.is_file() else b"") == before
 
 
 @pytest.mark.parametrize(
-    "text", ["https://index.test/files/a.zip\n", "https://index.test/data-2024-01.tar.bz2\n", "my own notes\n"]
+    "text",
+    [
+        "https://index.test/files/a.zip\n",
+        "https://index.test/data-2024-01.tar.bz2\n",
+        "my own notes\n",
+    ],
 )
 def test_no_line_of_urls_txt_goes_that_is_not_condas(lab, text):
     urls = lab.cache / "urls.txt"
@@ -249,7 +265,12 @@ def test_a_link_is_counted_once_where_folders_lie_in_each_other(lab, shared):
     lab.environment(lab.home / "unknown", used, "hard", registered=False)
     around = lab.around.for_one_look() if shared else lab.around
     tools = (lab.tool(), mamba_tool(now=lab.tool()._now))
-    entries = [entry for tool in tools for place in tool.places(around) for entry in tool.scan(place, around)]
+    entries = [
+        entry
+        for tool in tools
+        for place in tool.places(around)
+        for entry in tool.scan(place, around)
+    ]
     found = {entry.paths[0]: is_unused(entry) for entry in entries if entry.kind is Kind.UNPACKED}
     assert found == {**dict.fromkeys(used, False), **dict.fromkeys(unused, True)}
 
@@ -328,7 +349,9 @@ def test_clean_unused_and_to_leave_every_file_of_every_environment(lab):
     ]
     before = {prefix: contents(prefix) for prefix in prefixes}
     clean(lab, unused=True)
-    assert sorted(p.name for p in lab.cache.glob("demo*_0")) == sorted(p.name for p in (linked, symbolic, copied))
+    assert sorted(p.name for p in lab.cache.glob("demo*_0")) == sorted(
+        p.name for p in (linked, symbolic, copied)
+    )
     clean(lab, to_bytes=0)
     assert symbolic.exists()
     clean(lab, everything=True)
@@ -342,7 +365,9 @@ def test_the_plan_says_what_the_removal_frees(lab):
     urls = (lab.cache / "urls.txt").stat().st_blocks * 512
     plan, removed = clean(lab, everything=True)
     assert not removed.kept
-    assert 0 <= removed.freed - plan.freed <= urls, "but for the lines of urls.txt that went with them"
+    assert 0 <= removed.freed - plan.freed <= urls, (
+        "but for the lines of urls.txt that went with them"
+    )
 
 
 def test_keep_latest_takes_archives_and_unpacked_packages_of_older_versions(lab):
@@ -404,7 +429,9 @@ def test_a_file_whose_writer_holds_the_lock_stays(lab, name):
         path.write_text(json.dumps({"url": "https://channel.test/c/noarch"}))
     entry = next(e for e in lab.entries() if path in e.paths)
     assert not entry.pinned
-    with subprocess.Popen([sys.executable, "-c", _HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
         assert writer.stdout.readline() == b"held\n"
         assert next(e for e in lab.entries() if path in e.paths).pinned
         removed = lab.tool().remove([entry], lab.around)
@@ -427,16 +454,29 @@ def test_while_rattler_installs_nothing_goes(lab):
 def test_the_index_cache_is_listed_by_channel(lab):
     (lab.cache / "cache").mkdir()
     (lab.cache / "cache/0123abcd.json").write_text("{}")
-    state = {"url": "https://channel.test/c/noarch", "cache_control": "max-age=60", "refresh_ns": time.time_ns()}
+    state = {
+        "url": "https://channel.test/c/noarch",
+        "cache_control": "max-age=60",
+        "refresh_ns": time.time_ns(),
+    }
     (lab.cache / "cache/0123abcd.info.json").write_text(json.dumps(state))
     entry = lab.entry("cache/0123abcd")
-    assert (entry.kind, entry.origin, entry.state, entry.files) == (Kind.PAGE, "https://channel.test/c/noarch", "stale", 2)
+    assert (entry.kind, entry.origin, entry.state, entry.files) == (
+        Kind.PAGE,
+        "https://channel.test/c/noarch",
+        "stale",
+        2,
+    )
     assert next(e for e in lab.entries(ahead=0) if e.kind is Kind.PAGE).state == "fresh"
 
 
 @pytest.mark.root
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root to mount a tmpfs")
-def test_an_environment_on_another_file_system_keeps_its_files_and_the_freed_bytes_are_the_disks(tmp_path):
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="needs root to mount a tmpfs"
+)
+def test_an_environment_on_another_file_system_keeps_its_files_and_the_freed_bytes_are_the_disks(
+    tmp_path,
+):
     with mounted(tmp_path / "home") as home, mounted(tmp_path / "far") as far:
         lab = Lab(home / "me")
         packages = [lab.package(f"demo{n}", size=500_000) for n in range(4)]
@@ -465,7 +505,11 @@ class mounted:  # noqa: N801
 
     def __enter__(self) -> Path:
         self._path.mkdir()
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", self._path], capture_output=True, check=False)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", self._path],
+            capture_output=True,
+            check=False,
+        )
         if done.returncode:
             pytest.skip("a tmpfs cannot be mounted here")
         return self._path
@@ -500,7 +544,11 @@ def test_while_conda_installs_its_packages_stay(lab, tmp_path):
     command = [sys.executable, tmp_path / "conda", "create", "-n", "x"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as conda:
         conda.stdout.readline()
-        assert all("is running" in e.pinned for e in lab.tool().scan(lab.place(), mine) if e.project == "demo")
+        assert all(
+            "is running" in e.pinned
+            for e in lab.tool().scan(lab.place(), mine)
+            if e.project == "demo"
+        )
         assert [entry for entry, _ in lab.tool().remove(listed, mine).kept] == listed
         assert lab.tool().remove(listed, mine, force=True).entries
         conda.stdin.close()

@@ -1,4 +1,7 @@
-"""Editing condarc by lines: what was asked for and nothing else, comments and markers kept; what cannot be done so is refused."""
+"""Editing condarc by lines: what was asked for and nothing else, comments and markers kept.
+
+What cannot be done so is refused.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,45 @@ from hypothesis import strategies as st
 from entrepot.errors import ConfigError
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.conda.settings import CondaSettings
-from entrepot.tools.condakit.edit import mend, quoted, with_item, with_scalar, without_item, without_key
+from entrepot.tools.condakit.edit import (
+    mend,
+    quoted,
+    with_item,
+    with_scalar,
+    without_item,
+    without_key,
+)
 from entrepot.tools.mamba.settings import MambaSettings
 
 K = "pkgs_dirs"
-FULL = (
-    "# top\nchannels:  # ours\n  - a\npkgs_dirs:  #!final\n  # big disk\n  - /a  #!top\n  - /b\n\n# end\nssl_verify: true  # yes\n"
-)
+FULL = "# top\nchannels:  # ours\n  - a\npkgs_dirs:  #!final\n  # big disk\n  - /a  #!top\n  - /b\n\n# end\nssl_verify: true  # yes\n"
 
 EDITS = [
     ("an empty file", lambda t: with_item(t, K, "/n"), "", "pkgs_dirs:\n  - /n\n"),
-    ("what conda leaves of an empty file", lambda t: with_item(t, K, "/n"), "{}\n", "pkgs_dirs:\n  - /n\n"),
-    ("no newline at the end", lambda t: with_item(t, K, "/n"), "a: b", "a: b\npkgs_dirs:\n  - /n\n"),
-    ("first of a list", lambda t: with_item(t, K, "/n"), FULL, FULL.replace("  - /a", "  - /n\n  - /a")),
-    ("last of a list", lambda t: with_item(t, K, "/n", "last"), FULL, FULL.replace("  - /b\n", "  - /b\n  - /n\n")),
+    (
+        "what conda leaves of an empty file",
+        lambda t: with_item(t, K, "/n"),
+        "{}\n",
+        "pkgs_dirs:\n  - /n\n",
+    ),
+    (
+        "no newline at the end",
+        lambda t: with_item(t, K, "/n"),
+        "a: b",
+        "a: b\npkgs_dirs:\n  - /n\n",
+    ),
+    (
+        "first of a list",
+        lambda t: with_item(t, K, "/n"),
+        FULL,
+        FULL.replace("  - /a", "  - /n\n  - /a"),
+    ),
+    (
+        "last of a list",
+        lambda t: with_item(t, K, "/n", "last"),
+        FULL,
+        FULL.replace("  - /b\n", "  - /b\n  - /n\n"),
+    ),
     (
         "one that is there moves",
         lambda t: with_item(t, K, "/b"),
@@ -51,41 +79,131 @@ EDITS = [
         "pkgs_dirs:  #!final\n  - /b\n  # slow\n  - /c\n",
         "pkgs_dirs:  #!final\n  - /c\n  # slow\n",
     ),
-    ("out of a list", lambda t: without_item(t, K, "/b"), FULL.replace("/b", "/b\n  - /c"), FULL.replace("/b", "/c")),
-    ("out of a list, with its marker", lambda t: without_item(t, K, "/a"), FULL, FULL.replace("  - /a  #!top\n", "")),
+    (
+        "out of a list",
+        lambda t: without_item(t, K, "/b"),
+        FULL.replace("/b", "/b\n  - /c"),
+        FULL.replace("/b", "/c"),
+    ),
+    (
+        "out of a list, with its marker",
+        lambda t: without_item(t, K, "/a"),
+        FULL,
+        FULL.replace("  - /a  #!top\n", ""),
+    ),
     ("the last one", lambda t: without_item(t, K, "/a"), "pkgs_dirs:\n  - /a\n", "pkgs_dirs: []\n"),
-    ("the last one under final", lambda t: without_item(t, K, "/a"), "pkgs_dirs:  #!final\n  - /a\n", "pkgs_dirs: []  #!final\n"),
-    ("twice there", lambda t: without_item(t, K, "/a"), "pkgs_dirs:\n- /a\n- /b\n- /a\n", "pkgs_dirs:\n- /b\n"),
-    ("a list at the key's depth", lambda t: with_item(t, K, "/n"), "pkgs_dirs:\n- /a\nx: 1\n", "pkgs_dirs:\n- /n\n- /a\nx: 1\n"),
-    ("deep", lambda t: with_item(t, K, "/n", "last"), "pkgs_dirs:\n      - /a\n", "pkgs_dirs:\n      - /a\n      - /n\n"),
-    ("into brackets", lambda t: with_item(t, K, "/n"), "pkgs_dirs: [/a, '/b c']  # x\n", "pkgs_dirs: [/n, /a, '/b c']  # x\n"),
-    ("at the end of brackets", lambda t: with_item(t, K, "/n", "last"), "pkgs_dirs: [/a]\n", "pkgs_dirs: [/a, /n]\n"),
-    ("into empty brackets", lambda t: with_item(t, K, "/n"), "pkgs_dirs: []\n", "pkgs_dirs: [/n]\n"),
-    ("out of brackets", lambda t: without_item(t, K, "/b"), "pkgs_dirs: [/a, /b]\n", "pkgs_dirs: [/a]\n"),
+    (
+        "the last one under final",
+        lambda t: without_item(t, K, "/a"),
+        "pkgs_dirs:  #!final\n  - /a\n",
+        "pkgs_dirs: []  #!final\n",
+    ),
+    (
+        "twice there",
+        lambda t: without_item(t, K, "/a"),
+        "pkgs_dirs:\n- /a\n- /b\n- /a\n",
+        "pkgs_dirs:\n- /b\n",
+    ),
+    (
+        "a list at the key's depth",
+        lambda t: with_item(t, K, "/n"),
+        "pkgs_dirs:\n- /a\nx: 1\n",
+        "pkgs_dirs:\n- /n\n- /a\nx: 1\n",
+    ),
+    (
+        "deep",
+        lambda t: with_item(t, K, "/n", "last"),
+        "pkgs_dirs:\n      - /a\n",
+        "pkgs_dirs:\n      - /a\n      - /n\n",
+    ),
+    (
+        "into brackets",
+        lambda t: with_item(t, K, "/n"),
+        "pkgs_dirs: [/a, '/b c']  # x\n",
+        "pkgs_dirs: [/n, /a, '/b c']  # x\n",
+    ),
+    (
+        "at the end of brackets",
+        lambda t: with_item(t, K, "/n", "last"),
+        "pkgs_dirs: [/a]\n",
+        "pkgs_dirs: [/a, /n]\n",
+    ),
+    (
+        "into empty brackets",
+        lambda t: with_item(t, K, "/n"),
+        "pkgs_dirs: []\n",
+        "pkgs_dirs: [/n]\n",
+    ),
+    (
+        "out of brackets",
+        lambda t: without_item(t, K, "/b"),
+        "pkgs_dirs: [/a, /b]\n",
+        "pkgs_dirs: [/a]\n",
+    ),
     (
         "brackets over lines",
         lambda t: with_item(t, K, "/n"),
         "pkgs_dirs: [\n  /a,\n  /b ]\nx: 1\n",
         "pkgs_dirs: [/n, /a, /b]\nx: 1\n",
     ),
-    ("a key without a value", lambda t: with_item(t, K, "/n"), "pkgs_dirs:  # none\nx: 1\n", "pkgs_dirs:  # none\n  - /n\nx: 1\n"),
+    (
+        "a key without a value",
+        lambda t: with_item(t, K, "/n"),
+        "pkgs_dirs:  # none\nx: 1\n",
+        "pkgs_dirs:  # none\n  - /n\nx: 1\n",
+    ),
     ("a null", lambda t: with_item(t, K, "/n"), "pkgs_dirs: ~\n", "pkgs_dirs:\n  - /n\n"),
-    ("a quoted key", lambda t: with_item(t, K, "/n"), "'pkgs_dirs':\n  - /a\n", "'pkgs_dirs':\n  - /n\n  - /a\n"),
-    ("Windows newlines", lambda t: with_item(t, K, "/n"), "pkgs_dirs:\r\n  - /a\r\n", "pkgs_dirs:\r\n  - /n\r\n  - /a\r\n"),
-    ("a value that needs quotes", lambda t: with_item(t, K, "/n: #x"), "", 'pkgs_dirs:\n  - "/n: #x"\n'),
+    (
+        "a quoted key",
+        lambda t: with_item(t, K, "/n"),
+        "'pkgs_dirs':\n  - /a\n",
+        "'pkgs_dirs':\n  - /n\n  - /a\n",
+    ),
+    (
+        "Windows newlines",
+        lambda t: with_item(t, K, "/n"),
+        "pkgs_dirs:\r\n  - /a\r\n",
+        "pkgs_dirs:\r\n  - /n\r\n  - /a\r\n",
+    ),
+    (
+        "a value that needs quotes",
+        lambda t: with_item(t, K, "/n: #x"),
+        "",
+        'pkgs_dirs:\n  - "/n: #x"\n',
+    ),
     ("a tilde", lambda t: with_item(t, K, "~/n"), "", "pkgs_dirs:\n  - ~/n\n"),
-    ("a byte order mark", lambda t: with_item(t, K, "/n"), "\ufeffpkgs_dirs:\n  - /a\n", "\ufeffpkgs_dirs:\n  - /n\n  - /a\n"),
+    (
+        "a byte order mark",
+        lambda t: with_item(t, K, "/n"),
+        "\ufeffpkgs_dirs:\n  - /a\n",
+        "\ufeffpkgs_dirs:\n  - /n\n  - /a\n",
+    ),
     (
         "another list of the same entries",
         lambda t: without_item(t, K, "/a"),
         "x:\n  - /a\npkgs_dirs:\n  - /a\n",
         "x:\n  - /a\npkgs_dirs: []\n",
     ),
-    ("a scalar", lambda t: with_scalar(t, "ssl_verify", "false"), FULL, FULL.replace("true", "false")),
+    (
+        "a scalar",
+        lambda t: with_scalar(t, "ssl_verify", "false"),
+        FULL,
+        FULL.replace("true", "false"),
+    ),
     ("a new scalar", lambda t: with_scalar(t, "offline", "true"), FULL, FULL + "offline: true\n"),
     ("a quoted scalar", lambda t: with_scalar(t, "x", "b"), "x: 'a # b'   # c\n", "x: b   # c\n"),
-    ("a key", lambda t: without_key(t, K), FULL, "# top\nchannels:  # ours\n  - a\n\n# end\nssl_verify: true  # yes\n"),
-    ("a scalar's key", lambda t: without_key(t, "ssl_verify"), FULL, FULL.replace("ssl_verify: true  # yes\n", "")),
+    (
+        "a key",
+        lambda t: without_key(t, K),
+        FULL,
+        "# top\nchannels:  # ours\n  - a\n\n# end\nssl_verify: true  # yes\n",
+    ),
+    (
+        "a scalar's key",
+        lambda t: without_key(t, "ssl_verify"),
+        FULL,
+        FULL.replace("ssl_verify: true  # yes\n", ""),
+    ),
     (
         "comments between entries",
         lambda t: without_item(t, K, "/b"),
@@ -95,7 +213,9 @@ EDITS = [
 ]
 
 
-@pytest.mark.parametrize(("change", "before", "after"), [edit[1:] for edit in EDITS], ids=[edit[0] for edit in EDITS])
+@pytest.mark.parametrize(
+    ("change", "before", "after"), [edit[1:] for edit in EDITS], ids=[edit[0] for edit in EDITS]
+)
 def test_only_what_was_asked_for_changes(change, before, after):
     assert change(before) == after
 
@@ -112,7 +232,11 @@ def test_only_what_was_asked_for_changes(change, before, after):
         (lambda t: with_item(t, K, "/n"), "pkgs_dirs: *x\n", "broken"),
         (lambda t: with_item(t, K, "/n"), "x: &a [/a]\npkgs_dirs: *a\n", "no list"),
         (lambda t: with_item(t, K, "/a", "last"), FULL, "hides it from conda"),
-        (lambda t: without_item(t, K, "/b"), "pkgs_dirs:\n  - /a  #!top\n  - /b\n\n# end\n", "hides it from conda"),
+        (
+            lambda t: without_item(t, K, "/b"),
+            "pkgs_dirs:\n  - /a  #!top\n  - /b\n\n# end\n",
+            "hides it from conda",
+        ),
     ],
 )
 def test_what_cannot_be_edited_is_refused_with_its_reason(change, text, words):
@@ -135,7 +259,26 @@ def test_a_broken_file_is_mended(text, after):
 
 
 @pytest.mark.parametrize(
-    "text", ["/a", "~/b", "$C/d", "a b", "a: b", "#x", "", "~", "null", "true", "5", "[x", "C:\\x", "ü/é", "- x", "'", '"']
+    "text",
+    [
+        "/a",
+        "~/b",
+        "$C/d",
+        "a b",
+        "a: b",
+        "#x",
+        "",
+        "~",
+        "null",
+        "true",
+        "5",
+        "[x",
+        "C:\\x",
+        "ü/é",
+        "- x",
+        "'",
+        '"',
+    ],
 )
 def test_a_quoted_value_is_read_back_as_it_was(text):
     made = with_item("", K, text)
@@ -149,9 +292,14 @@ _paths = st.sampled_from(["/a", "/b", "~/c", "/d e", "x: y"])
 
 
 @limits(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["first", "last", "out"]), _paths), max_size=8), st.booleans())
+@given(
+    st.lists(st.tuples(st.sampled_from(["first", "last", "out"]), _paths), max_size=8),
+    st.booleans(),
+)
 def test_any_order_of_edits_gives_the_list_and_keeps_the_rest(edits, flow):
-    text = "# one\npkgs_dirs: []  # two\nother: 1  # three\n" if flow else "# one\nother: 1  # three\n"
+    text = (
+        "# one\npkgs_dirs: []  # two\nother: 1  # three\n" if flow else "# one\nother: 1  # three\n"
+    )
     expected: list[str] = []
     for how, value in edits:
         if how == "out":
@@ -172,7 +320,7 @@ def test_any_order_of_edits_gives_the_list_and_keeps_the_rest(edits, flow):
     assert [item.text for item in found.items] == expected if found else not expected
 
 
-# -- the settings -----------------------------------------------------------------------------------------------------
+# -- the settings ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -186,7 +334,13 @@ def test_a_prepended_cache_is_in_force_and_the_native_command_is_told(settings, 
     assert (change.before, change.after) == ("/a,/b", "/n,/a,/b")
     assert change.native == "conda config --prepend pkgs_dirs /n"
     assert settings.get("pkgs_dirs") == "/a,/n,/b", "the marker still wins"
-    diff = [line for line in difflib.ndiff(FULL.splitlines(), (tmp_path / ".condarc").read_text().splitlines()) if line[0] in "+-"]
+    diff = [
+        line
+        for line in difflib.ndiff(
+            FULL.splitlines(), (tmp_path / ".condarc").read_text().splitlines()
+        )
+        if line[0] in "+-"
+    ]
     assert diff == ["+   - /n"]
 
 
@@ -257,7 +411,11 @@ def test_a_broken_file_is_named_and_mended(settings, tmp_path):
         ("pkgs_dirs:\n  - /a\n  - /b\n", "pkgs_dirs", "/c"),
         ("x: 1\nssl_verify: true\n", "ssl_verify", "false"),
         ("x: 1\n", "ssl_verify", "false"),
-        ("x: 1\npkgs_dirs:  # mine\n  # fast\n  - /a  #!top\n  - '/b'  # old\ny: 2\n", "pkgs_dirs.remove", "/b"),
+        (
+            "x: 1\npkgs_dirs:  # mine\n  # fast\n  - /a  #!top\n  - '/b'  # old\ny: 2\n",
+            "pkgs_dirs.remove",
+            "/b",
+        ),
         ("pkgs_dirs: [ '/a' , /b ]  # flow\n", "pkgs_dirs", "/c"),
         ("pkgs_dirs:\n- /a\n  # inside\n- /b", "pkgs_dirs.prepend", "/b"),
     ],
@@ -306,7 +464,11 @@ def test_conda_is_asked_and_its_answer_compared(tmp_path, answer, differs):
     fake.write_text(FAKE)
     fake.chmod(0o755)
     settings = CondaSettings(
-        Surroundings({"PATH": os.environ["PATH"], "CONDA_EXE": str(fake), "ANSWER": answer}, tmp_path, tmp_path)
+        Surroundings(
+            {"PATH": os.environ["PATH"], "CONDA_EXE": str(fake), "ANSWER": answer},
+            tmp_path,
+            tmp_path,
+        )
     )
     change = settings.ask(settings.set("pkgs_dirs.prepend", "/n"))
     assert (change.verified, change.differs) == (answer, differs)
@@ -323,7 +485,7 @@ def test_the_variable_of_a_key_is_told(settings):
         settings.export("pkgs_dirs.prepend", "/a")
 
 
-# -- mamba ------------------------------------------------------------------------------------------------------------
+# -- mamba -----------------------------------------------------------------------------------------
 
 
 def test_mambas_own_file_is_edited_and_its_list_is_in_force(tmp_path):
@@ -340,7 +502,9 @@ def test_mambas_own_file_is_edited_and_its_list_is_in_force(tmp_path):
 
 def test_what_a_stronger_file_of_mambas_says_is_changed_there(tmp_path):
     (tmp_path / "rc.yml").write_text("always_copy: true  # why\n")
-    settings = MambaSettings(Surroundings({"PATH": "", "MAMBARC": f"{tmp_path}/rc.yml"}, tmp_path, tmp_path))
+    settings = MambaSettings(
+        Surroundings({"PATH": "", "MAMBARC": f"{tmp_path}/rc.yml"}, tmp_path, tmp_path)
+    )
     assert settings.set("always_copy", "false").path == tmp_path / "rc.yml"
     assert (tmp_path / "rc.yml").read_text() == "always_copy: false  # why\n"
     assert settings.get("always_copy") == "false"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from conda_lab import LATER, Lab, contents
-from entrepot.app.clean import Wish, plan_cleaning, plan_removal
-from entrepot.app.inventory import Filter, is_unused
+from entrepot.caches.inventory import Filter, is_unused
+from entrepot.caches.removal import Wish, plan_cleaning, plan_removal
 from entrepot.ports.tool import Kind
 from entrepot.tools.condakit.known import environments, survey
 from entrepot.tools.condakit.roots import read_registered
@@ -42,13 +42,21 @@ def assert_nothing_is_unused(lab: Lab, *named: str) -> None:
     unpacked = [entry for entry in entries if entry.kind is Kind.UNPACKED]
     assert len(unpacked) == 2
     assert not any(map(is_unused, entries))
-    for wish in (Wish(), Wish(unused=True), Wish(everything=True, force=True), Wish(older_s=1.0), Wish(to_bytes=0)):
+    for wish in (
+        Wish(),
+        Wish(unused=True),
+        Wish(everything=True, force=True),
+        Wish(older_s=1.0),
+        Wish(to_bytes=0),
+    ):
         plan = plan_cleaning(entries, wish, now=time.time() + LATER)
         assert not [entry for entry in plan.entries if entry.kind is Kind.UNPACKED]
     plan = plan_cleaning(entries, Wish(unused=True), now=time.time() + LATER)
     assert [entry.key for entry, _ in plan.staying] == [entry.key for entry in unpacked]
     assert all(name in why for name in named for _, why in plan.staying)
-    assert not plan_removal(entries, Filter(patterns=("demo",), kinds=frozenset({Kind.UNPACKED})), now=time.time()).entries
+    assert not plan_removal(
+        entries, Filter(patterns=("demo",), kinds=frozenset({Kind.UNPACKED})), now=time.time()
+    ).entries
     before = contents(lab.cache)
     lab.tool().remove([replace(entry, pinned="") for entry in unpacked], lab.around, force=True)
     assert contents(lab.cache) == before
@@ -107,10 +115,16 @@ def test_a_list_of_any_length_is_read_to_its_end(lab):
     assert is_unused(lab.entry("other-1.0-h0_0"))
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9", "line\u2028sep\x0b\x85".encode(), b" blanks ", b"\xff\xfe", b"#hash"])
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9", "line\u2028sep\x0b\x85".encode(), b" blanks ", b"\xff\xfe", b"#hash"]
+)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 def test_any_byte_may_be_in_the_name_of_an_environment(lab, name, end):
-    env = lab.environment(Path(os.fsdecode(os.fsencode(lab.home) + b"/" + name)), [lab.cache / "demo-1.0-h0_0"], "symbolic")
+    env = lab.environment(
+        Path(os.fsdecode(os.fsencode(lab.home) + b"/" + name)),
+        [lab.cache / "demo-1.0-h0_0"],
+        "symbolic",
+    )
     register(lab).write_bytes(os.fsencode(env) + end)
     assert env in environments(lab.around)
     assert str(env) in lab.entry("demo-1.0-h0_0").pinned
@@ -153,18 +167,27 @@ def test_an_environment_that_is_itself_an_empty_directory_protects_every_package
 
 @pytest.mark.parametrize("where", ["env", "miniconda3/envs/env", "env/conda-meta"])
 def test_an_environment_behind_a_link_that_leads_nowhere_protects_every_package(lab, where):
-    env = lab.environment(lab.home / where.removesuffix("/conda-meta"), [], "symbolic", registered=where.startswith("env"))
+    env = lab.environment(
+        lab.home / where.removesuffix("/conda-meta"),
+        [],
+        "symbolic",
+        registered=where.startswith("env"),
+    )
     (lab.home / where).rename(lab.home / "elsewhere")
     (lab.home / where).symlink_to("/nowhere/at/all")
     assert_nothing_is_unused(lab, str(env))
 
 
 @pytest.mark.root
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root to mount a tmpfs")
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="needs root to mount a tmpfs"
+)
 def test_an_environment_counts_as_there_after_its_disk_was_unmounted(lab):
     disk = lab.home / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=False
+    ).returncode:
         pytest.skip("a tmpfs cannot be mounted here")
     try:
         env = lab.environment(disk / "env", [lab.cache / "demo-1.0-h0_0"], "symbolic")
@@ -222,7 +245,9 @@ def assert_nothing_is_unused_or_linked(lab: Lab, record: Path) -> None:
     assert contents(lab.home / "env") == before
 
 
-@pytest.mark.parametrize("make", [replaced(Path.touch), replaced(os.mkfifo), replaced(a_link_that_leads_nowhere)])
+@pytest.mark.parametrize(
+    "make", [replaced(Path.touch), replaced(os.mkfifo), replaced(a_link_that_leads_nowhere)]
+)
 def test_records_that_are_no_folder_leave_nothing_unused(lab, make):
     env = lab.environment(lab.home / "env", [], "symbolic")
     (env / "conda-meta").rmdir()
@@ -231,7 +256,9 @@ def test_records_that_are_no_folder_leave_nothing_unused(lab, make):
     assert_nothing_is_unused(lab, str(env / "conda-meta"))
 
 
-@pytest.mark.parametrize("make", [lambda path: path.write_text("envs_dirs: [\n"), os.mkfifo, a_link_that_leads_nowhere])
+@pytest.mark.parametrize(
+    "make", [lambda path: path.write_text("envs_dirs: [\n"), os.mkfifo, a_link_that_leads_nowhere]
+)
 def test_settings_that_cannot_be_read_may_name_environments(lab, make):
     make(lab.home / ".condarc")
     assert_nothing_is_unused(lab, ".condarc")
@@ -257,7 +284,9 @@ def test_root_reads_the_list_of_every_user(lab, tmp_path, monkeypatch):
 
     other = tmp_path / "other"
     (other / ".conda").mkdir(parents=True)
-    env = lab.environment(tmp_path / "env", [lab.cache / "demo-1.0-h0_0"], "symbolic", registered=False)
+    env = lab.environment(
+        tmp_path / "env", [lab.cache / "demo-1.0-h0_0"], "symbolic", registered=False
+    )
     (other / ".conda/environments.txt").write_text(f"{env}\n")
     user = pwd.struct_passwd(("ana", "x", 4242, 4242, "", str(other), "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwall", lambda: [user])
@@ -278,9 +307,19 @@ def test_a_list_that_is_absent_or_empty_is_no_damage(lab):
 
 def test_a_pipe_in_a_cache_or_in_its_index_stops_no_verb(lab):
     (lab.cache / "cache").mkdir()
-    for name in ("cache/33333333.info.json", "cache/33333333.json", "piped-1-0.lock", "demo-1.0-h0_0.lock", "x-1-0.partial"):
+    for name in (
+        "cache/33333333.info.json",
+        "cache/33333333.json",
+        "piped-1-0.lock",
+        "demo-1.0-h0_0.lock",
+        "x-1-0.partial",
+    ):
         os.mkfifo(lab.cache / name)
-    for name in ("demo-1.0-h0_0/info/repodata_record.json", "demo-1.0-h0_0/info/index.json", "demo-1.0-h0_0/info/paths.json"):
+    for name in (
+        "demo-1.0-h0_0/info/repodata_record.json",
+        "demo-1.0-h0_0/info/index.json",
+        "demo-1.0-h0_0/info/paths.json",
+    ):
         (lab.cache / name).unlink()
         os.mkfifo(lab.cache / name)
     (lab.cache / "urls.txt").unlink()

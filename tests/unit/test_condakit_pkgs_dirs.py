@@ -1,4 +1,7 @@
-"""Conda's list of caches: against a table of real conda's own answers, and the parts for themselves."""
+"""Conda's list of caches.
+
+Against a table of real conda's own answers, and the parts for themselves.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,25 @@ from hypothesis import strategies as st
 from conda_cases import CASES, Case, filled
 from entrepot.ports.tool import ORPHANED, Surroundings
 from entrepot.tools.conda.places import places
-from entrepot.tools.condakit.condarc import Item, ListValue, read, read_plainly, read_yaml, search_path
+from entrepot.tools.condakit.condarc import (
+    Item,
+    ListValue,
+    read,
+    read_plainly,
+    read_yaml,
+    search_path,
+)
 from entrepot.tools.condakit.flavour import expand
 from entrepot.tools.condakit.pkgs_dirs import default_caches, merge, resolve, variable_traps
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_list_of_caches_is_the_one_that_conda_itself_gives(case: Case, tmp_path: Path):
-    words = {"{home}": f"{tmp_path}/home", "{root}": f"{tmp_path}/root", "{cwd}": f"{tmp_path}/home/cwd"}
+    words = {
+        "{home}": f"{tmp_path}/home",
+        "{root}": f"{tmp_path}/root",
+        "{cwd}": f"{tmp_path}/home/cwd",
+    }
     case.lay_out(words)
     for path in (tmp_path / "root/bin/conda", tmp_path / "root/conda-meta/history"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +47,9 @@ def test_the_list_of_caches_is_the_one_that_conda_itself_gives(case: Case, tmp_p
 
     found = resolve(around, f"{tmp_path}/root")
     # `where` as people see it: conda's order, and a folder that is listed under two names once
-    listed = sorted((place for place in places(around) if place.label != ORPHANED), key=lambda place: place.rank)
+    listed = sorted(
+        (place for place in places(around) if place.label != ORPHANED), key=lambda place: place.rank
+    )
 
     if case.expected is None:
         assert found.stops
@@ -43,9 +59,9 @@ def test_the_list_of_caches_is_the_one_that_conda_itself_gives(case: Case, tmp_p
     expected = [filled(path, words) for path in case.expected]
     assert not found.stops
     assert [cache.path for cache in found.caches] == expected
-    assert [str(place.path) for place in listed] == list({os.path.realpath(path): path for path in reversed(expected)}.values())[
-        ::-1
-    ]
+    assert [str(place.path) for place in listed] == list(
+        {os.path.realpath(path): path for path in reversed(expected)}.values()
+    )[::-1]
 
 
 def test_there_are_more_than_forty_cases():
@@ -63,7 +79,12 @@ def around(platform: str = "linux", **environ: str) -> Surroundings:
         ("linux", "/opt/conda", {}, ["/opt/conda/pkgs", "/home/me/.conda/pkgs"]),
         ("linux", "", {}, ["/home/me/.conda/pkgs"]),
         ("linux", "/home/me/.conda", {}, ["/home/me/.conda/pkgs"]),
-        ("darwin", "/Users/me/miniforge3", {}, ["/Users/me/miniforge3/pkgs", "/Users/me/.conda/pkgs"]),
+        (
+            "darwin",
+            "/Users/me/miniforge3",
+            {},
+            ["/Users/me/miniforge3/pkgs", "/Users/me/.conda/pkgs"],
+        ),
         (
             "win32",
             "C:\\ProgramData\\miniconda3",
@@ -78,7 +99,11 @@ def around(platform: str = "linux", **environ: str) -> Surroundings:
             "win32",
             "C:\\m",
             {},
-            ["C:\\m\\pkgs", "C:\\Users\\me\\.conda\\pkgs", "C:\\Users\\me\\AppData\\Local\\conda\\conda\\pkgs"],
+            [
+                "C:\\m\\pkgs",
+                "C:\\Users\\me\\.conda\\pkgs",
+                "C:\\Users\\me\\AppData\\Local\\conda\\conda\\pkgs",
+            ],
         ),
     ],
 )
@@ -122,7 +147,11 @@ def test_the_search_path_is_condas_weakest_first():
 
 def test_on_windows_the_system_files_are_those_of_program_data():
     found = search_path(around("win32"), "C:\\root")
-    assert found[:3] == ["C:/ProgramData/conda\\.condarc", "C:/ProgramData/conda\\condarc", "C:/ProgramData/conda\\condarc.d"]
+    assert found[:3] == [
+        "C:/ProgramData/conda\\.condarc",
+        "C:/ProgramData/conda\\condarc",
+        "C:/ProgramData/conda\\condarc.d",
+    ]
     assert not [entry for entry in found if entry.startswith("/")]
 
 
@@ -141,7 +170,11 @@ def test_what_a_final_cuts_off_is_kept_apart():
 
 @pytest.mark.parametrize(
     ("text", "line", "fatal"),
-    [("a: b\npkgs_dirs:\n\t- /a\n", 3, False), ("pkgs_dirs: [/a\nchannels: [x]\n", 2, True), ("a: 1\na: 2\n", 2, True)],
+    [
+        ("a: b\npkgs_dirs:\n\t- /a\n", 3, False),
+        ("pkgs_dirs: [/a\nchannels: [x]\n", 2, True),
+        ("a: 1\na: 2\n", 2, True),
+    ],
 )
 def test_a_broken_file_is_named_with_its_line(tmp_path, text, line, fatal):
     path = tmp_path / ".condarc"
@@ -158,7 +191,23 @@ def test_a_string_for_a_list_is_named_with_its_line(tmp_path):
 
 
 _words = st.sampled_from(
-    ["/a", "~/b", "$C/d", "5", "true", "yes", "~", "null", "a:b", "0x1", "1.5", "2001-01-01", "x", "-y", "1e3"]
+    [
+        "/a",
+        "~/b",
+        "$C/d",
+        "5",
+        "true",
+        "yes",
+        "~",
+        "null",
+        "a:b",
+        "0x1",
+        "1.5",
+        "2001-01-01",
+        "x",
+        "-y",
+        "1e3",
+    ]
 )
 _lines = st.one_of(
     st.builds("  - {}".format, _words),
@@ -181,6 +230,8 @@ def test_reading_by_lines_agrees_with_the_yaml_parser(lines):
     assert not slow.problem
     for key in ("pkgs_dirs", "envs_dirs"):
         mine, theirs = quick.lists.get(key), slow.lists.get(key)
-        assert (mine and [i.text for i in mine.items]) == (theirs and [i.text for i in theirs.items])
+        assert (mine and [i.text for i in mine.items]) == (
+            theirs and [i.text for i in theirs.items]
+        )
         assert bool(mine and mine.problem) == bool(theirs and theirs.problem)
         assert (mine and mine.line) == (theirs and theirs.line)

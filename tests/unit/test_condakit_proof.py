@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from conda_lab import LATER, Lab, contents
-from entrepot.app.clean import Wish, plan_cleaning
-from entrepot.app.inventory import scan_all
+from entrepot.caches.inventory import scan_all
+from entrepot.caches.removal import Wish, plan_cleaning
 from entrepot.ports.tool import Kind, Place, Surroundings, Tool
 from entrepot.tools.conda.tool import tool as conda
 from entrepot.tools.mamba.tool import tool as mamba
@@ -26,7 +26,16 @@ TOOLS = {"conda": conda, "mamba": mamba, "rattler": rattler}
 
 def somebodys(folder: Path) -> Path:
     """A directory of a person's, with names that look like those of a cache."""
-    for name in (".trash", "src/info", "data-2024-01", "cache", ".logs", "cache/shards", "repodata", "https/host/noarch"):
+    for name in (
+        ".trash",
+        "src/info",
+        "data-2024-01",
+        "cache",
+        ".logs",
+        "cache/shards",
+        "repodata",
+        "https/host/noarch",
+    ):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name in (
         "data-2024-01.tar.bz2",
@@ -61,14 +70,21 @@ def assert_left_alone(around: Surroundings, folder: Path, *tools: str) -> list[P
         for place in tool.places(around):
             list(tool.verify(place, around, repair=True))
     assert contents(folder) == before
-    named = [p for tool in made for p in tool.places(around) if p.path and os.path.realpath(p.path) == os.path.realpath(folder)]
+    named = [
+        p
+        for tool in made
+        for p in tool.places(around)
+        if p.path and os.path.realpath(p.path) == os.path.realpath(folder)
+    ]
     assert named
     assert not any(place.exists for place in named)
     return named
 
 
 def assert_told(places: list[Place]) -> None:
-    assert all(place.why_not.startswith("not a package cache: ") and not place.usable for place in places)
+    assert all(
+        place.why_not.startswith("not a package cache: ") and not place.usable for place in places
+    )
 
 
 @pytest.fixture
@@ -82,7 +98,9 @@ def lab(tmp_path) -> Lab:
 
 
 def setting(lab: Lab, **variables: object) -> Surroundings:
-    return replace(lab.around, environ={"PATH": "", **{name: str(value) for name, value in variables.items()}})
+    return replace(
+        lab.around, environ={"PATH": "", **{name: str(value) for name, value in variables.items()}}
+    )
 
 
 def test_a_directory_without_a_log_and_without_a_package_is_no_cache(lab, tmp_path):
@@ -91,14 +109,23 @@ def test_a_directory_without_a_log_and_without_a_package_is_no_cache(lab, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "variable", ["PIXI_CACHE_CONDA_PACKAGES_DIR", "PIXI_CACHE_REPODATA_DIR", "PIXI_CACHE_DIR", "RATTLER_CACHE_DIR"]
+    "variable",
+    [
+        "PIXI_CACHE_CONDA_PACKAGES_DIR",
+        "PIXI_CACHE_REPODATA_DIR",
+        "PIXI_CACHE_DIR",
+        "RATTLER_CACHE_DIR",
+    ],
 )
 def test_nor_is_one_that_a_variable_of_pixis_names(lab, tmp_path, variable):
     folder = somebodys(tmp_path / "x")
     assert_told(assert_left_alone(setting(lab, **{variable: folder}), folder, "rattler"))
 
 
-@pytest.mark.parametrize("log", ["https://index.test/files/a.zip\n", "my notes\n", "https://index.test/data-2024-01.tar.bz2\n"])
+@pytest.mark.parametrize(
+    "log",
+    ["https://index.test/files/a.zip\n", "my notes\n", "https://index.test/data-2024-01.tar.bz2\n"],
+)
 def test_a_list_of_addresses_by_the_name_of_the_log_makes_no_cache(lab, tmp_path, log):
     folder = somebodys(tmp_path / "x")
     (folder / "urls.txt").write_text(log)
@@ -113,7 +140,15 @@ def test_a_log_that_is_no_file_makes_no_cache(lab, tmp_path, make):
 
 
 @pytest.mark.parametrize(
-    "info", ["", "{}", "[]", '{"name": "src"}', '{"name": "other", "version": "1", "build": "0"}', '{"name": "src", "version": "1"']
+    "info",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"name": "src"}',
+        '{"name": "other", "version": "1", "build": "0"}',
+        '{"name": "src", "version": "1"',
+    ],
 )
 def test_a_folder_that_is_only_called_like_a_package_makes_no_cache(lab, tmp_path, info):
     folder = somebodys(tmp_path / "x")
@@ -140,11 +175,19 @@ def test_neither_is_it_in_the_variables(lab, tmp_path):
     (folder / "urls.txt").touch()
     assert_told(assert_left_alone(setting(lab, CONDA_PKGS_DIRS="."), folder, "conda", "mamba"))
     (folder / ".cache.lock").touch()
-    assert_told(assert_left_alone(setting(lab, PIXI_CACHE_CONDA_PACKAGES_DIR="."), folder, "rattler"))
+    assert_told(
+        assert_left_alone(setting(lab, PIXI_CACHE_CONDA_PACKAGES_DIR="."), folder, "rattler")
+    )
 
 
 @pytest.mark.parametrize(
-    "variable", ["CONDA_PKGS_DIRS", "PIXI_CACHE_CONDA_PACKAGES_DIR", "PIXI_CACHE_DIR", "PIXI_CACHE_REPODATA_DIR"]
+    "variable",
+    [
+        "CONDA_PKGS_DIRS",
+        "PIXI_CACHE_CONDA_PACKAGES_DIR",
+        "PIXI_CACHE_DIR",
+        "PIXI_CACHE_REPODATA_DIR",
+    ],
 )
 @pytest.mark.parametrize("above", [False, True])
 def test_neither_is_a_home_directory_nor_one_that_holds_it(lab, variable, above):
@@ -159,7 +202,9 @@ def test_neither_is_a_home_directory_nor_one_that_holds_it(lab, variable, above)
 
 
 def test_neither_is_the_root_of_the_file_system(lab):
-    around = setting(lab, CONDA_PKGS_DIRS="/", PIXI_CACHE_DIR="/", PIXI_CACHE_CONDA_PACKAGES_DIR="/")
+    around = setting(
+        lab, CONDA_PKGS_DIRS="/", PIXI_CACHE_DIR="/", PIXI_CACHE_CONDA_PACKAGES_DIR="/"
+    )
     for tool in TOOLS.values():
         places = [place for place in tool().places(around) if place.path == Path("/")]
         assert places
@@ -189,7 +234,11 @@ def mount(tmp_path) -> Any:
 @pytest.mark.parametrize("bound", [False, True])
 def test_neither_is_a_mount_point_with_other_things_in_it(lab, tmp_path, mount, bound):
     (tmp_path / "source").mkdir()
-    how = ("--bind", str(tmp_path / "source")) if bound else ("-t", "tmpfs", "-o", "size=16m", "tmpfs")
+    how = (
+        ("--bind", str(tmp_path / "source"))
+        if bound
+        else ("-t", "tmpfs", "-o", "size=16m", "tmpfs")
+    )
     disk = mount(tmp_path / "disk", *how)
     cached = Lab(tmp_path / "lab")
     cached.package("demo")
@@ -226,7 +275,9 @@ def test_a_log_or_a_package_makes_a_cache_and_only_what_is_proved_goes(lab, tmp_
     found = conda(now=later)
     entries = [entry for entry in scan_all([found], around) if entry.place == folder]
     plan = plan_cleaning(entries, Wish(everything=True), now=later())
-    assert {entry.key for entry in plan.entries if entry.kind is not Kind.PAGE} == (set() if mark == "log" else {package.name})
+    assert {entry.key for entry in plan.entries if entry.kind is not Kind.PAGE} == (
+        set() if mark == "log" else {package.name}
+    )
     found.remove(plan.entries, around)
     gone = {name for name in before if name not in contents(folder)}
     assert all(Path(name).is_relative_to(folder / package.name) or "cache" in name for name in gone)
@@ -238,16 +289,22 @@ def test_rattlers_lock_makes_a_cache_of_its_packages(lab, tmp_path):
     around = setting(lab, PIXI_CACHE_CONDA_PACKAGES_DIR=folder)
     places = [place for place in rattler().places(around) if place.path == folder]
     assert [place.exists for place in places] == [True]
-    plan = plan_cleaning(list(scan_all([rattler(now=later)], around)), Wish(everything=True), now=later())
+    plan = plan_cleaning(
+        list(scan_all([rattler(now=later)], around)), Wish(everything=True), now=later()
+    )
     assert plan.entries == []
 
 
 def test_an_index_of_rattlers_goes_by_its_state_and_no_file_by_its_name(lab, tmp_path):
     folder = somebodys(tmp_path / "x")
     (folder / "01234567.json").write_text('{"packages": {}}')
-    (folder / "01234567.info.json").write_text(json.dumps({"url": "https://channel.test/c/noarch", "blake2_hash": "ab"}))
+    (folder / "01234567.info.json").write_text(
+        json.dumps({"url": "https://channel.test/c/noarch", "blake2_hash": "ab"})
+    )
     around = setting(lab, PIXI_CACHE_REPODATA_DIR=folder)
-    plan = plan_cleaning(list(scan_all([rattler(now=later)], around)), Wish(everything=True), now=later())
+    plan = plan_cleaning(
+        list(scan_all([rattler(now=later)], around)), Wish(everything=True), now=later()
+    )
     assert [entry.key for entry in plan.entries] == ["01234567"]
     assert (folder / "20240101.json").exists()
 

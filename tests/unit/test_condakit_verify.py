@@ -1,4 +1,7 @@
-"""Damage in a cache of packages: found, mended from the archive or taken away, and nothing else touched."""
+"""Damage in a cache of packages.
+
+Found, mended from the archive or taken away, and nothing else touched.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,9 @@ def edit_through_a_link(lab: Lab) -> None:
 def test_damage_is_found_and_gone_after_the_repair(lab, word, damage):
     damage(victim(lab))
     assert problems(lab, full=True) == [word]
-    assert [f.repaired != "" for f in lab.tool().verify(lab.place(), lab.around, repair=True, full=True)] == [True]
+    assert [
+        f.repaired != "" for f in lab.tool().verify(lab.place(), lab.around, repair=True, full=True)
+    ] == [True]
     assert problems(lab, full=True) == []
 
 
@@ -109,6 +114,8 @@ def test_a_package_that_is_being_unpacked_is_left_alone(lab):
 
 def test_paths_that_lead_out_of_the_package_are_never_written(lab):
     paths = demo(lab) / "info/paths.json"
-    paths.write_text(json.dumps({"paths": [{"_path": "../../../out", "size_in_bytes": 3}], "paths_version": 1}))
+    paths.write_text(
+        json.dumps({"paths": [{"_path": "../../../out", "size_in_bytes": 3}], "paths_version": 1})
+    )
     problems(lab, repair=True, full=True)
     assert not list(lab.home.rglob("out"))

@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 
 from entrepot.errors import UsageError
-from entrepot.locks import read_locked
+from entrepot.lockfiles import read_locked
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.condakit.solving import Solver, reason, solver
-from entrepot.tools.condakit.warming import Environment, environment, explicit_items, locked_items, sort_of, this_platform
+from entrepot.tools.condakit.warming import (
+    Environment,
+    environment,
+    explicit_items,
+    locked_items,
+    sort_of,
+    this_platform,
+)
 
 A, B, M = "a" * 64, "b" * 64, "d" * 32
 CONDA_LOCK = f"""version: 1
@@ -126,7 +133,12 @@ def test_what_other_platforms_need_is_marked_noarch_included(tmp_path):
 
 def test_an_explicit_list_is_taken_whole_unless_platforms_are_named(tmp_path):
     base = "https://channel.test"
-    lines = [f"{base}/linux-64/a-1+x-0.conda#{M}", f"{base}/osx-64/b-1-0.conda", f"{base}/noarch/c-1-0.conda", "/tmp/d-1-0.conda"]
+    lines = [
+        f"{base}/linux-64/a-1+x-0.conda#{M}",
+        f"{base}/osx-64/b-1-0.conda",
+        f"{base}/noarch/c-1-0.conda",
+        "/tmp/d-1-0.conda",
+    ]
     path = write(tmp_path, "list.txt", "@EXPLICIT\n" + "\n".join(lines) + "\n")
     assert [(item.link.filename, item.unneeded) for item in explicit_items(path, ["osx-64"])] == [
         ("a-1+x-0.conda", "for linux-64"),
@@ -187,7 +199,12 @@ prefix: /elsewhere
     made = environment(write(tmp_path, "environment.yml", text), around(TOKEN="secret"))
     assert made.channels == ("lab", "https://channel.test/t/secret/lab", "nodefaults")
     assert made.specs == ("python =3.12", "lab::demo>=1")
-    assert made.pip == (f"-r {tmp_path}/more.txt", f"{tmp_path}/here", "leaf==1", "-c https://x.test/c.txt")
+    assert made.pip == (
+        f"-r {tmp_path}/more.txt",
+        f"{tmp_path}/here",
+        "leaf==1",
+        "-c https://x.test/c.txt",
+    )
 
 
 WANTED = Environment(Path("/e/environment.yml"), ("lab", "nodefaults"), ("demo>=1",))
@@ -209,23 +226,54 @@ def test_pixi_writes_a_lock_that_is_read(tmp_path):
     (tmp_path / "project").mkdir()
     write(tmp_path / "project", "pixi.lock", PIXI_LOCK)
     links = pixi.links("", tmp_path, lambda _: {})
-    assert [link.filename for link in links] == ["demo-1.0-0.conda", "mac-1-0.conda", "x-1.0-py3-none-any.whl"]
+    assert [link.filename for link in links] == [
+        "demo-1.0-0.conda",
+        "mac-1-0.conda",
+        "x-1.0-py3-none-any.whl",
+    ]
 
 
 def record(name, **more):
-    return {"name": name, "version": "1", "build": "0", "url": f"https://channel.test/noarch/{name}-1-0.conda", **more}
+    return {
+        "name": name,
+        "version": "1",
+        "build": "0",
+        "url": f"https://channel.test/noarch/{name}-1-0.conda",
+        **more,
+    }
 
 
-def test_what_a_cache_has_already_is_known_by_its_record_and_what_nobody_knows_is_an_error(tmp_path):
+def test_what_a_cache_has_already_is_known_by_its_record_and_what_nobody_knows_is_an_error(
+    tmp_path,
+):
     told = {
-        "actions": [{"FETCH": [record("a", sha256=A, md5=M, size=7)], "LINK": [{"dist_name": "a-1-0"}, {"dist_name": "b-1-0"}]}]
+        "actions": [
+            {
+                "FETCH": [record("a", sha256=A, md5=M, size=7)],
+                "LINK": [{"dist_name": "a-1-0"}, {"dist_name": "b-1-0"}],
+            }
+        ]
     }
     conda = Solver("conda", "conda")
-    found = conda.links("warning\n" + json.dumps(told), tmp_path, lambda stem: record(stem[0]) if stem == "b-1-0" else {})
-    assert [(link.filename, len(link.digests), link.size) for link in found] == [("a-1-0.conda", 2, 7), ("b-1-0.conda", 0, None)]
+    found = conda.links(
+        "warning\n" + json.dumps(told),
+        tmp_path,
+        lambda stem: record(stem[0]) if stem == "b-1-0" else {},
+    )
+    assert [(link.filename, len(link.digests), link.size) for link in found] == [
+        ("a-1-0.conda", 2, 7),
+        ("b-1-0.conda", 0, None),
+    ]
     with pytest.raises(UsageError, match="no address is known for b-1-0"):
         conda.links(json.dumps(told), tmp_path, lambda _: {})
-    for bad in ("", "[]", "{}", '{"actions": 7}', '{"actions": {"LINK": [{}]}}', '{"actions": {"LINK": [7]}}'):
+    for bad in (
+        "",
+        "[]",
+        "{}",
+        '{"actions": 7}',
+        '{"actions": {"LINK": [{}]}}',
+        '{"actions": {"LINK": [7]}}',
+    ):
         with pytest.raises(UsageError, match="did not say"):
             conda.links(bad, tmp_path, lambda _: {})
 
@@ -233,7 +281,9 @@ def test_what_a_cache_has_already_is_known_by_its_record_and_what_nobody_knows_i
 def test_the_users_own_tool_solves_the_quickest_first_and_else_py_rattler(tmp_path):
     for name in ("conda", "pixi"):
         write(tmp_path, name, "").chmod(0o755)
-    assert solver(around(PATH=f"/none:{tmp_path}"), has_rattler=True) == Solver("conda", str(tmp_path / "conda"))
+    assert solver(around(PATH=f"/none:{tmp_path}"), has_rattler=True) == Solver(
+        "conda", str(tmp_path / "conda")
+    )
     assert solver(around(PATH=""), has_rattler=True).name == "py-rattler"
     with pytest.raises(UsageError, match="must be solved"):
         solver(around(), has_rattler=False)
@@ -243,4 +293,6 @@ def test_the_reason_is_of_the_json_or_the_last_lines():
     assert reason("conda", '{"message": "no such\\npackage"}', "log") == "conda: no such package"
     assert reason("mamba", "", "x\nerror: none\n") == "mamba: x error: none"
     assert reason("pixi", "{", "") == "pixi: it said nothing"
-    assert "SECRET" not in reason("mamba", "", "failed: https://ana:SECRET@channel.test/t/SECRET/lab/noarch\n")
+    assert "SECRET" not in reason(
+        "mamba", "", "failed: https://ana:SECRET@channel.test/t/SECRET/lab/noarch\n"
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.config_file import OwnSettings
+from entrepot.config.file import OwnSettings
 from entrepot.errors import ConfigError, UsageError
 from entrepot.ports.tool import Surroundings
 
@@ -40,7 +40,12 @@ def file(around):
 def test_setting_a_key_changes_its_line_alone(around, file):
     change = OwnSettings(around).set("limit.total", "7GB")
     assert file.read_text() == TEXT.replace("5GB", "7GB")
-    assert (change.path, change.before, change.after, change.verified) == (file, "5GB", "7GB", "7GB")
+    assert (change.path, change.before, change.after, change.verified) == (
+        file,
+        "5GB",
+        "7GB",
+        "7GB",
+    )
 
 
 def test_unsetting_a_key_removes_its_line_alone(around, file):
@@ -80,7 +85,9 @@ def test_a_relative_path_is_written_as_what_the_shell_meant(around):
     assert settings.get("store") == str(around.cwd / "cache")
 
 
-@pytest.mark.parametrize(("key", "value"), [("limit.total", "lots"), ("offline", "maybe"), ("timeout", "-1")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("limit.total", "lots"), ("offline", "maybe"), ("timeout", "-1")]
+)
 def test_a_value_of_the_wrong_kind_is_refused_and_nothing_is_written(around, file, key, value):
     with pytest.raises(ConfigError):
         OwnSettings(around).set(key, value)
@@ -118,7 +125,11 @@ def test_no_half_written_file_is_left_when_the_disk_refuses(around, file, monkey
 
 def test_items_give_every_layer_weakest_first(around, file):
     around = Surroundings({**around.environ, "ENTREPOT_LIMIT": "1GB"}, around.home, around.cwd)
-    rows = [(value, source) for key, value, source in OwnSettings(around).items() if key == "limit.total"]
+    rows = [
+        (value, source)
+        for key, value, source in OwnSettings(around).items()
+        if key == "limit.total"
+    ]
     assert [value for value, _ in rows][1:] == ["5GB", "1GB"]
     assert rows[1][1] == f"{file}:6"
     assert rows[2][1] == "ENTREPOT_LIMIT"
@@ -132,6 +143,8 @@ def test_another_wrong_key_does_not_stop_the_mending_of_this_one(around, file):
 
 
 def test_the_file_is_the_one_that_the_variable_names(around, tmp_path):
-    around = Surroundings({"ENTREPOT_CONFIG": str(tmp_path / "sub/mine.toml")}, around.home, around.cwd)
+    around = Surroundings(
+        {"ENTREPOT_CONFIG": str(tmp_path / "sub/mine.toml")}, around.home, around.cwd
+    )
     OwnSettings(around).set("yes", "1")
     assert Path(tmp_path / "sub/mine.toml").read_text() == "yes = true\n"

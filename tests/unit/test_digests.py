@@ -62,7 +62,11 @@ def test_a_hasher_agrees_with_hashlib_however_the_body_is_cut():
         hasher.feed(memoryview(body)[start : start + 100])
     assert hasher.size == len(body)
     for name in LENGTHS:
-        expected = hashlib.blake2b(body, digest_size=32) if name == "blake2b-256" else hashlib.new(name, body)
+        expected = (
+            hashlib.blake2b(body, digest_size=32)
+            if name == "blake2b-256"
+            else hashlib.new(name, body)
+        )
         assert hasher.digest(name).value == expected.hexdigest()
 
 

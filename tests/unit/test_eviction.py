@@ -29,12 +29,21 @@ def test_a_body_in_use_stays_even_when_the_budget_cannot_be_kept():
 
 def test_whether_a_body_is_open_is_asked_only_of_those_whose_turn_it_is():
     asked = []
-    victims([Use(str(i), str(i), i, 10) for i in range(10)], 70, in_use=lambda body: bool(asked.append(body)))
+    victims(
+        [Use(str(i), str(i), i, 10) for i in range(10)],
+        70,
+        in_use=lambda body: bool(asked.append(body)),
+    )
     assert asked == ["0", "1", "2"]
 
 
 def test_long_unused_heads_without_a_body_go_first_but_only_under_pressure():
-    uses = [Use("gone", None, 1, 0), Use("missing", None, 8, 0), Use("a", "x", 2, 50), Use("b", "y", 3, 50)]
+    uses = [
+        Use("gone", None, 1, 0),
+        Use("missing", None, 8, 0),
+        Use("a", "x", 2, 50),
+        Use("b", "y", 3, 50),
+    ]
     assert victims(uses, 1000, head_disk=4, idle_before=5) == []
     assert [v.heads for v in victims(uses, 80, head_disk=4, idle_before=5)] == [["gone"], ["a"]]
 
@@ -57,15 +66,24 @@ def stores(draw):
             Use(f"{body}-{i}", body, used, disk)
             for i, used in enumerate(draw(st.lists(st.integers(0, 20), min_size=1, max_size=3)))
         ]
-    uses += [Use(f"none-{i}", None, used, 0) for i, used in enumerate(draw(st.lists(st.integers(0, 20), max_size=3)))]
-    return draw(st.permutations(uses)), disks, draw(st.sets(st.sampled_from(sorted(disks)) if disks else st.nothing()))
+    uses += [
+        Use(f"none-{i}", None, used, 0)
+        for i, used in enumerate(draw(st.lists(st.integers(0, 20), max_size=3)))
+    ]
+    return (
+        draw(st.permutations(uses)),
+        disks,
+        draw(st.sets(st.sampled_from(sorted(disks)) if disks else st.nothing())),
+    )
 
 
 @given(stores(), st.integers(0, 400), st.integers(0, 8), st.integers(0, 20))
 def test_what_goes_is_enough_needed_oldest_and_never_in_use(case, budget, head_disk, idle_before):
     uses, disks, busy = case
     total = sum(disks.values()) + head_disk * len(uses)
-    chosen = victims(uses, budget, in_use=busy.__contains__, head_disk=head_disk, idle_before=idle_before)
+    chosen = victims(
+        uses, budget, in_use=busy.__contains__, head_disk=head_disk, idle_before=idle_before
+    )
     gone = {v.body for v in chosen if v.body}
     left = total - sum(v.disk for v in chosen)
     assert not gone & busy

@@ -87,5 +87,7 @@ def test_pragma_says_nothing_in_responses():
 
 
 def test_several_lines_are_one_list():
-    cc = response_directives(Headers([("Cache-Control", "max-age=1"), ("cache-control", "no-store")]))
+    cc = response_directives(
+        Headers([("Cache-Control", "max-age=1"), ("cache-control", "no-store")])
+    )
     assert (cc.max_age, cc.no_store) == (1, True)

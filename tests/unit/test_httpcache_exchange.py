@@ -26,12 +26,16 @@ def test_nothing_that_was_bypassed_is_stored():
 
 
 def test_other_methods_bypass_with_their_hop_by_hop_fields_removed():
-    assert decide(get(method="POST", connection="x", x="1", y="2")) == Bypass(Reason.METHOD, get(method="POST", y="2"))
+    assert decide(get(method="POST", connection="x", x="1", y="2")) == Bypass(
+        Reason.METHOD, get(method="POST", y="2")
+    )
 
 
 def test_an_unsafe_method_invalidates_whatever_the_decision_was():
     request = get(method="DELETE")
-    assert arrive(Miss(Reason.URI_MISS, request), request, answer(204)) == Discard(Reason.METHOD, invalidates=True)
+    assert arrive(Miss(Reason.URI_MISS, request), request, answer(204)) == Discard(
+        Reason.METHOD, invalidates=True
+    )
 
 
 def test_heuristics_are_off_unless_asked_for():

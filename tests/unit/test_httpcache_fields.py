@@ -154,7 +154,15 @@ def test_format_date_is_an_imf_fixdate_whatever_the_locale():
 
 
 def test_forwardable_leaves_out_hop_by_hop_fields_and_those_connection_names():
-    headers = Headers([("Connection", "close, X-Hop"), ("x-hop", "1"), ("TE", "trailers"), ("Upgrade", "h2c"), ("Via", "1.1 a")])
+    headers = Headers(
+        [
+            ("Connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("TE", "trailers"),
+            ("Upgrade", "h2c"),
+            ("Via", "1.1 a"),
+        ]
+    )
     assert list(forwardable(headers)) == [("Via", "1.1 a")]
 
 

@@ -8,8 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from entrepot.app import inventory
-from entrepot.app.inventory import Filter, Sum, duplicates, holding, matcher, ordered, scan_all, version_order, versions, wasted
+from entrepot.caches import inventory
+from entrepot.caches.inventory import (
+    Filter,
+    Sum,
+    duplicates,
+    holding,
+    matcher,
+    ordered,
+    scan_all,
+    version_order,
+    versions,
+    wasted,
+)
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Kind, Place, Surroundings
 from entries import NOW, FakeTool, entry
@@ -47,7 +58,10 @@ def test_a_pattern_fits_names_versions_globs_and_file_names(pattern, project, ve
     assert matcher(pattern)(entry(project, version)) is fits
 
 
-@pytest.mark.parametrize("pattern", ["", "==1", "demo=1", "demo>=", "demo 1", "a/b", "demo>=2,", "demo==1;x", "demo==1 ; x>2"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["", "==1", "demo=1", "demo>=", "demo 1", "a/b", "demo>=2,", "demo==1;x", "demo==1 ; x>2"],
+)
 def test_what_is_no_pattern_is_a_usage_error(pattern):
     with pytest.raises(UsageError):
         matcher(pattern)
@@ -59,7 +73,11 @@ def test_an_entry_without_a_project_fits_no_name():
 
 def test_filters_add_up():
     keep = entry("demo", "1.0", days=100)
-    others = [entry("demo", "1.0", days=1), entry("demo", "1.0", days=100, kind=Kind.SDIST), entry("else", days=100)]
+    others = [
+        entry("demo", "1.0", days=1),
+        entry("demo", "1.0", days=100, kind=Kind.SDIST),
+        entry("else", days=100),
+    ]
     wanted = Filter(patterns=("demo",), kinds=frozenset({Kind.WHEEL}), older_s=90 * 86_400)
     assert list(wanted.apply([keep, *others], now=NOW)) == [keep]
 
@@ -77,13 +95,19 @@ def test_stale_and_unused_pick_what_says_so():
 
 
 def test_orders_are_by_name_and_version_by_size_and_by_age():
-    a9, a10, b = entry("a", "1.9", days=1, disk=1), entry("a", "1.10", days=9, disk=3), entry("b", "1", days=None, disk=2)
+    a9, a10, b = (
+        entry("a", "1.9", days=1, disk=1),
+        entry("a", "1.10", days=9, disk=3),
+        entry("b", "1", days=None, disk=2),
+    )
     assert ordered([b, a10, a9], "name") == [a9, a10, b]
     assert ordered([b, a10, a9], "size") == [a10, b, a9]
     assert ordered([b, a10, a9], "age") == [b, a10, a9]
 
 
-RELEASES = st.lists(st.integers(0, 20), min_size=1, max_size=3).map(lambda parts: ".".join(map(str, parts)))
+RELEASES = st.lists(st.integers(0, 20), min_size=1, max_size=3).map(
+    lambda parts: ".".join(map(str, parts))
+)
 SUFFIXES = st.sampled_from(["", ".dev3", "a1", "b2", "rc1", ".post1"])
 
 
@@ -91,7 +115,9 @@ SUFFIXES = st.sampled_from(["", ".dev3", "a1", "b2", "rc1", ".post1"])
 def test_versions_are_ordered_as_pep_440_orders_them(release, suffix, other_release, other_suffix):
     one, two = release + suffix, other_release + other_suffix
     v, w = Version(one), Version(two)
-    if v.release != w.release and (v.release[: len(w.release)] == w.release or w.release[: len(v.release)] == v.release):
+    if v.release != w.release and (
+        v.release[: len(w.release)] == w.release or w.release[: len(v.release)] == v.release
+    ):
         return  # 1 and 1.0 are equal for PEP 440; the order among them does not matter here
     if v != w:
         assert (version_order(one) < version_order(two)) == (v < w)
@@ -129,7 +155,10 @@ def test_files_shared_by_entries_are_counted_once_and_are_not_freeable_while_one
 
 
 def test_duplicates_are_the_same_file_in_two_places_the_largest_waste_first():
-    here, there = entry("big", disk=50_000), entry("big", tool="uv", place=Path("/c/uv"), disk=40_000)
+    here, there = (
+        entry("big", disk=50_000),
+        entry("big", tool="uv", place=Path("/c/uv"), disk=40_000),
+    )
     small = [entry("small", disk=10), entry("small", tool="uv", place=Path("/c/uv"), disk=10)]
     alone = entry("alone")
     found = duplicates([*small, alone, here, there])
@@ -143,7 +172,14 @@ def test_two_heads_of_one_body_are_no_duplicate():
 
 
 def test_versions_are_one_row_a_project_oldest_first():
-    (row,) = versions([entry("demo", "1.10"), entry("Demo", "1.9"), entry("demo", "1.9", tool="uv"), entry(None, None)])
+    (row,) = versions(
+        [
+            entry("demo", "1.10"),
+            entry("Demo", "1.9"),
+            entry("demo", "1.9", tool="uv"),
+            entry(None, None),
+        ]
+    )
     assert (row.project, row.versions, row.total.entries) == ("demo", ("1.9", "1.10"), 3)
 
 
@@ -154,7 +190,9 @@ def test_a_scan_skips_places_that_do_not_exist_and_reads_a_place_once(tmp_path):
 
     around = Surroundings({}, tmp_path, tmp_path)
     one = entry()
-    assert list(scan_all([Twice(entries=[one]), FakeTool("uv", [entry()], exists=False)], around)) == [one]
+    assert list(
+        scan_all([Twice(entries=[one]), FakeTool("uv", [entry()], exists=False)], around)
+    ) == [one]
 
 
 @pytest.mark.parametrize(

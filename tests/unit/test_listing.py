@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.app.inventory import Filter, ordered
-from entrepot.app.listing import Lines, by, lines_of, picked, summed, together, unpacked
+from entrepot.caches.inventory import Filter, ordered
+from entrepot.caches.listing import Lines, by, lines_of, picked, summed, together, unpacked
 from entrepot.ports.tool import Entry, Kind
 
 DAY = 86_400.0
@@ -25,7 +25,9 @@ ENTRIES = st.builds(
     freeable=st.integers(0, 10**12),
     files=st.just(1),
     project=st.sampled_from([None, "a", "a-b", "ab", "a1", "b\n\x1b[31m"]),
-    version=st.sampled_from([None, "1.9", "1.10", "1.10rc1", "1.10.post1", "1!0.5", "2024.1", "not one"]),
+    version=st.sampled_from(
+        [None, "1.9", "1.10", "1.10rc1", "1.10.post1", "1!0.5", "2024.1", "not one"]
+    ),
     used=st.none() | st.floats(1, 1e9),
     pinned=st.sampled_from(["", "in use"]),
     trust=st.sampled_from(["unproven", "proven", ""]),
@@ -48,7 +50,10 @@ def test_lines_that_are_not_whole_are_none(entries, data):
     assert unpacked(whole[: data.draw(st.integers(0, len(whole) - 1))]) is None
 
 
-@pytest.mark.parametrize("versions", [("1.9", "1.10", "1.10.post1"), ("2.0.dev1", "2.0rc1", "2.0"), ("9", "10", "2024.1", "1!0.1")])
+@pytest.mark.parametrize(
+    "versions",
+    [("1.9", "1.10", "1.10.post1"), ("2.0.dev1", "2.0rc1", "2.0"), ("9", "10", "2024.1", "1!0.1")],
+)
 def test_lines_stand_in_the_order_of_entries(versions):
     start = Entry("pip", Path("/cache"), "k", Kind.WHEEL, 1, 1, 1, 1)
     entries = [
@@ -58,7 +63,10 @@ def test_lines_stand_in_the_order_of_entries(versions):
         for tool in ("uv", "pip")
         for name in (None, "x.whl")
     ]
-    wanted = [(e.project or e.filename or e.key, e.version or "-", e.tool) for e in ordered(entries, "name")]
+    wanted = [
+        (e.project or e.filename or e.key, e.version or "-", e.tool)
+        for e in ordered(entries, "name")
+    ]
     lines = lines_of(entries)
     assert list(zip(lines.names, lines.versions, lines.tools, strict=True)) == wanted
     apart = together([lines_of(entries[::2]), lines_of(entries[1::2])])
@@ -66,13 +74,18 @@ def test_lines_stand_in_the_order_of_entries(versions):
 
 
 def test_lines_are_picked_and_ordered_by_kind_age_and_size():
-    start = Entry("pip", Path("/cache"), "k", Kind.WHEEL, 1, 5, 5, 1, project="a", used=0.0, trust="unproven")
+    start = Entry(
+        "pip", Path("/cache"), "k", Kind.WHEEL, 1, 5, 5, 1, project="a", used=0.0, trust="unproven"
+    )
     lines = lines_of([
         start,
         replace(start, kind=Kind.PAGE, disk=9, used=8 * DAY, pinned="fresh"),
         replace(start, project="b", used=None, disk=7, trust=""),
     ])  # fmt: skip
-    assert list(picked(lines, Filter(kinds=frozenset({Kind.WHEEL})), now=9 * DAY).kinds) == ["wheel*", "wheel"]
+    assert list(picked(lines, Filter(kinds=frozenset({Kind.WHEEL})), now=9 * DAY).kinds) == [
+        "wheel*",
+        "wheel",
+    ]
     assert list(picked(lines, Filter(older_s=2 * DAY), now=9 * DAY).disk) == [5]
     assert list(by(lines, "size").disk) == [9, 7, 5]
     assert list(by(lines, "age").disk) == [7, 5, 9]

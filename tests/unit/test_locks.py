@@ -6,10 +6,15 @@ import time
 import pytest
 
 from entrepot.digests import Digest
-from entrepot.locks import Allowed, Pins, hosts_in_lock, links_from, read_arguments, read_lock
+from entrepot.lockfiles import Allowed, Pins, hosts_in_lock, links_from, read_arguments, read_lock
 
 A, B, C, M = "a" * 64, "b" * 64, "c" * 64, "d" * 32
-SHA_A, SHA_B, SHA_C, MD5 = Digest("sha256", A), Digest("sha256", B), Digest("sha256", C), Digest("md5", M)
+SHA_A, SHA_B, SHA_C, MD5 = (
+    Digest("sha256", A),
+    Digest("sha256", B),
+    Digest("sha256", C),
+    Digest("md5", M),
+)
 
 
 def facts(known):
@@ -157,8 +162,13 @@ files = [{{file = "y-2.0.zip", hash = "sha256:{C}"}}]
 """,
         name="pdm.lock",
     )
-    assert known.allowed == (Allowed((SHA_A,), "x", "1.0", "x-1.0-py3-none-any.whl", source="pdm.lock"),)
-    assert facts(known) == [("https://files.test/x-1.0.tar.gz", "sha256:b"), ("https://files.test/y-2.0.zip", "sha256:c")]
+    assert known.allowed == (
+        Allowed((SHA_A,), "x", "1.0", "x-1.0-py3-none-any.whl", source="pdm.lock"),
+    )
+    assert facts(known) == [
+        ("https://files.test/x-1.0.tar.gz", "sha256:b"),
+        ("https://files.test/y-2.0.zip", "sha256:c"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["pylock.toml", "pylock.dev.toml"])
@@ -187,7 +197,10 @@ vcs = {{ type = "git", url = "https://code.test/z", commit-id = "0" }}
 """,
         name=name,
     )
-    assert facts(known) == [("https://files.test/x-1.0.tar.gz", "sha256:a", "md5:dddd"), ("https://files.test/y.zip", "sha256:c")]
+    assert facts(known) == [
+        ("https://files.test/x-1.0.tar.gz", "sha256:a", "md5:dddd"),
+        ("https://files.test/y.zip", "sha256:c"),
+    ]
     assert known.links[0].upload_time == "2024-01-02T03:04:05+00:00"
     assert known.allowed == (Allowed((SHA_B,), "x", "1.0", "x-1.0-py3-none-any.whl", source=name),)
     assert known.hosts == {"index.test:443", "files.test:443"}
@@ -260,7 +273,9 @@ def test_no_credential_of_a_requirement_file_is_kept():
 
 
 def test_windows_line_ends_and_a_missing_last_one_change_nothing():
-    assert read_lock(REQUIREMENTS.replace("\n", "\r\n"), name="x") == read_lock(REQUIREMENTS, name="x")
+    assert read_lock(REQUIREMENTS.replace("\n", "\r\n"), name="x") == read_lock(
+        REQUIREMENTS, name="x"
+    )
     assert read_lock(f"x==1 \\\n --hash=sha256:{A}", name="x").allowed[0].digests == (SHA_A,)
     assert read_lock(f"x==1 --hash=sha256:{A} \\", name="x").allowed[0].digests == (SHA_A,)
 
@@ -282,7 +297,11 @@ https://channel.test/main/noarch/z-1.0-0.conda
         ("https://channel.test/t/tk-1/noarch/y-1.0-0.conda", "sha256:b"),
         ("https://channel.test/main/noarch/z-1.0-0.conda",),
     ]
-    assert (known.links[0].project, known.links[0].version, known.links[0].kind) == ("numpy", "1.26.0", "archive")
+    assert (known.links[0].project, known.links[0].version, known.links[0].kind) == (
+        "numpy",
+        "1.26.0",
+        "archive",
+    )
 
 
 def test_a_conda_lock_names_urls_with_nested_digests():
@@ -376,12 +395,20 @@ def test_a_command_line_names_direct_urls_and_hashes():
             "git+https://code.test/z",
         ]
     )
-    assert facts(known) == [("https://files.test/x-1.0.zip", "sha256:a"), ("https://files.test/y-1.0.tar.gz",)]
-    assert known.allowed == (Allowed((SHA_B, SHA_C), "foo", "1.0", source="the command line", binds=True),)
+    assert facts(known) == [
+        ("https://files.test/x-1.0.zip", "sha256:a"),
+        ("https://files.test/y-1.0.tar.gz",),
+    ]
+    assert known.allowed == (
+        Allowed((SHA_B, SHA_C), "foo", "1.0", source="the command line", binds=True),
+    )
     assert known.includes == ()
 
 
-@pytest.mark.parametrize("name", ["uv.lock", "poetry.lock", "pylock.toml", "Pipfile.lock", "conda-lock.yml", "requirements.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["uv.lock", "poetry.lock", "pylock.toml", "Pipfile.lock", "conda-lock.yml", "requirements.txt"],
+)
 @pytest.mark.parametrize(
     "text",
     [
@@ -413,7 +440,10 @@ def test_a_broken_lock_says_what_is_the_matter():
     ("text", "hosts"),
     [
         ("", set()),
-        ("https://A.Test/x http://b.test:8080/ https://u:p@c.test", {"a.test:443", "b.test:8080", "c.test:443"}),
+        (
+            "https://A.Test/x http://b.test:8080/ https://u:p@c.test",
+            {"a.test:443", "b.test:8080", "c.test:443"},
+        ),
         ("https://[::1]:8443/x http://[::1]", {"[::1]:8443", "[::1]:80"}),
         ("git+https://code.test/x", set()),
         ('git = "https://code.test/x"', set()),

@@ -19,7 +19,9 @@ from entrepot.names import (
 )
 
 
-@pytest.mark.parametrize("name", ["x", "Foo", "foo__bar", "Foo.-_Bar", "a.b.c", "---", "\u0130x", ""])
+@pytest.mark.parametrize(
+    "name", ["x", "Foo", "foo__bar", "Foo.-_Bar", "a.b.c", "---", "\u0130x", ""]
+)
 def test_names_are_normalized_as_packaging_does(name):
     assert normalize(name) == canonicalize_name(name)
 
@@ -35,8 +37,20 @@ WHEELS = [
         "cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64",
         "",
     ),
-    ("torch-2.1.0+cpu.cxx11.abi-cp311-cp311-linux_x86_64.whl", "torch", "2.1.0+cpu.cxx11.abi", "cp311-cp311-linux_x86_64", ""),
-    ("x-1!2.0rc1.post2.dev3-py2.py3-none-any.whl", "x", "1!2.0rc1.post2.dev3", "py2.py3-none-any", ""),
+    (
+        "torch-2.1.0+cpu.cxx11.abi-cp311-cp311-linux_x86_64.whl",
+        "torch",
+        "2.1.0+cpu.cxx11.abi",
+        "cp311-cp311-linux_x86_64",
+        "",
+    ),
+    (
+        "x-1!2.0rc1.post2.dev3-py2.py3-none-any.whl",
+        "x",
+        "1!2.0rc1.post2.dev3",
+        "py2.py3-none-any",
+        "",
+    ),
     ("x-1.0_1-py3-none-any.whl", "x", "1.0.post1", "py3-none-any", ""),
 ]
 
@@ -44,14 +58,25 @@ WHEELS = [
 @pytest.mark.parametrize(("filename", "project", "version", "tags", "build"), WHEELS)
 def test_a_wheel_is_taken_apart(filename, project, version, tags, build):
     found = classify(filename)
-    assert (found.kind, found.project, found.version, found.tags, found.build) == ("wheel", project, version, tags, build)
+    assert (found.kind, found.project, found.version, found.tags, found.build) == (
+        "wheel",
+        project,
+        version,
+        tags,
+        build,
+    )
     assert found.filename == filename
 
 
 @pytest.mark.parametrize(("filename", "project", "version", "tags", "build"), WHEELS)
 def test_a_metadata_sibling_is_named_after_its_wheel(filename, project, version, tags, build):
     found = classify(f"{filename}.metadata")
-    assert (found.kind, found.project, found.version, found.filename) == ("metadata", project, version, f"{filename}.metadata")
+    assert (found.kind, found.project, found.version, found.filename) == (
+        "metadata",
+        project,
+        version,
+        f"{filename}.metadata",
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,14 +111,24 @@ def test_an_sdist_is_taken_apart_with_and_without_its_project(filename, known, p
         ("numpy-1.26.0-py311h64a7726_0.conda", "numpy", "1.26.0", "py311h64a7726_0"),
         ("_libgcc_mutex-0.1-conda_forge.tar.bz2", "_libgcc_mutex", "0.1", "conda_forge"),
         ("python-dateutil-2.8.2-pyhd8ed1ab_0.tar.bz2", "python-dateutil", "2.8.2", "pyhd8ed1ab_0"),
-        ("ca-certificates-2023.7.22-hbcca054_0.conda", "ca-certificates", "2023.7.22", "hbcca054_0"),
+        (
+            "ca-certificates-2023.7.22-hbcca054_0.conda",
+            "ca-certificates",
+            "2023.7.22",
+            "hbcca054_0",
+        ),
         ("x-1.0-0.tar.bz2", "x", "1.0", "0"),
         ("tzdata-2024a-h0c530f3_0.conda", "tzdata", "2024a", "h0c530f3_0"),
     ],
 )
 def test_a_conda_archive_is_taken_apart(filename, project, version, build):
     found = classify(filename)
-    assert (found.kind, found.project, found.version, found.tags) == ("archive", project, version, build)
+    assert (found.kind, found.project, found.version, found.tags) == (
+        "archive",
+        project,
+        version,
+        build,
+    )
     assert parse_conda_filename(filename) == found
 
 
@@ -202,4 +237,9 @@ def test_the_slow_parser_is_not_imported_for_ordinary_names():
         "assert classify('Foo_Bar-1.0.post1-py3-none-any.whl') and classify('foo-1.0.tar.gz') and classify('x-1-0.conda');"
         "sys.exit(any(name.startswith('packaging') for name in sys.modules))"
     )
-    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, check=False
+        ).returncode
+        == 0
+    )

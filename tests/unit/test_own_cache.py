@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.app.errand import Note
-from entrepot.app.inventory import holding
-from entrepot.app.own_cache import OwnCache, finish, read_object
+from entrepot.caches.inventory import holding
+from entrepot.caches.own import OwnCache, finish, read_object
 from entrepot.errors import ProtocolMisuse
-from entrepot.heads import Head
 from entrepot.ports.tool import Kind, Layer, Surroundings
-from entrepot.stores.directory import DirectoryStore
+from entrepot.serving.fetch_request import Note
+from entrepot.store.directory import DirectoryStore
+from entrepot.stored import Head
 from own_store import World
 from unit.storing import disk_of
 
@@ -35,7 +35,9 @@ def around(tmp_path):
 @pytest.fixture
 def cache(world):
     layers = (Layer("default", "default", str(world.root), wins=True),)
-    return OwnCache(world.root, layers=layers, open_store=lambda: world.opened, now=lambda: world.now)
+    return OwnCache(
+        world.root, layers=layers, open_store=lambda: world.opened, now=lambda: world.now
+    )
 
 
 def scan(cache, around):
@@ -56,7 +58,11 @@ def test_a_proven_file_is_fresh_and_carries_its_names(world, cache, around):
     key = world.add(days=3)
     (entry,) = scan(cache, around)
     assert (entry.tool, entry.key, entry.kind) == ("entrepot", key, Kind.WHEEL)
-    assert (entry.project, entry.version, entry.filename) == ("demo", "1.0", "demo-1.0-py3-none-any.whl")
+    assert (entry.project, entry.version, entry.filename) == (
+        "demo",
+        "1.0",
+        "demo-1.0-py3-none-any.whl",
+    )
     assert (entry.trust, entry.state, entry.certainty) == ("proven", "fresh", "proven")
     assert (entry.size, entry.files, entry.used) == (7, 2, world.now - 3 * 86_400)
     assert entry.paths == (Path(world.root, key), Path(world.root, world.body(b"a wheel")))
@@ -77,7 +83,9 @@ def test_a_body_without_a_known_digest_is_unproven(world, cache, around):
     ids=["an hour old of two", "an hour old of ten minutes", "no lifetime"],
 )
 def test_a_page_is_fresh_or_stale_by_its_own_headers(world, cache, around, headers, state):
-    world.add("https://index.test/simple/demo/", kind="page", proven=False, version=None, headers=headers)
+    world.add(
+        "https://index.test/simple/demo/", kind="page", proven=False, version=None, headers=headers
+    )
     assert scan(cache, around)[0].state == state
 
 
@@ -132,7 +140,10 @@ def test_a_body_with_other_names_gives_nothing_back_alone(world, cache, around, 
     world.add("https://b.test/taken-1.0-py3-none-any.whl", b"taken over")
     world.add("https://a.test/demo-1.0-py3-none-any.whl", b"x" * 10_000)
     entries = scan(cache, around)
-    head, body = head_disk(world, linked), world.path(world.body(b"taken over")).stat().st_blocks * 512
+    head, body = (
+        head_disk(world, linked),
+        world.path(world.body(b"taken over")).stat().st_blocks * 512,
+    )
     assert sorted(entry.freeable for entry in entries) == [head, head, 12_288 + head]
     held = cache.summary(cache.places(around)[0], around)
     assert (held.linked, held.total.disk - held.overhead - held.total.freeable) == (body, body)
@@ -151,7 +162,10 @@ def test_the_summary_agrees_with_a_scan(world, cache, around, linked):
     assert quick.groups.keys() - {"other"} == slow.groups.keys() == {"downloads", "pages", "temp"}
     for name in slow.groups:
         for what in ("entries", "files", "size", "disk", "freeable", "used"):
-            assert getattr(quick.groups[name], what) == getattr(slow.groups[name], what), (name, what)
+            assert getattr(quick.groups[name], what) == getattr(slow.groups[name], what), (
+                name,
+                what,
+            )
     assert quick.total.disk - quick.overhead == slow.total.disk
     assert quick.total.freeable == slow.total.freeable
     assert quick.total.files == slow.total.files
@@ -182,7 +196,9 @@ def test_what_somebody_holds_stays_with_the_reason(world, cache, around):
     world.add()
     with DirectoryStore(world.root).hold(world.body(b"a wheel")):
         removed = cache.remove(scan(cache, around), around)
-    assert [why for _, why in removed.kept] == ["this part of the store is locked by another process"]
+    assert [why for _, why in removed.kept] == [
+        "this part of the store is locked by another process"
+    ]
 
 
 def test_what_is_gone_already_is_no_failure_and_frees_nothing(world, cache, around):
@@ -212,7 +228,9 @@ def test_a_head_that_cannot_be_read_is_removed_all_the_same(world, cache, around
         (TEMPORARY, 7_200, ("", "stale temporary")),
     ],
 )
-def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(world, cache, around, name, age, says):
+def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(
+    world, cache, around, name, age, says
+):
     path = unfinished(world, name, age)
     (entry,) = scan(cache, around)
     assert (entry.key, entry.kind, entry.paths) == (f"flights/{name}", Kind.TEMP, (path,))
@@ -221,7 +239,9 @@ def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(world, cac
 
 @pytest.mark.parametrize(("led", "says"), [(True, "a download in progress"), (False, "")])
 @pytest.mark.parametrize("age", [10, 86_400])
-def test_where_a_lock_tells_the_age_of_an_unfinished_download_does_not_count(world, cache, around, led, says, age):
+def test_where_a_lock_tells_the_age_of_an_unfinished_download_does_not_count(
+    world, cache, around, led, says, age
+):
     """One that died for lack of room may go at once, and one that stands still for long is in progress all the same."""
     flight = DirectoryStore(world.root).open_flight(A)
     assert flight.lead()
@@ -300,12 +320,21 @@ def test_an_unfinished_download_is_called_by_the_file_it_was_to_be(world, cache,
     assert names == {f"flights/{A}.part": "demo-1.0-py3-none-any.whl", f"flights/{B}.part": None}
 
 
-def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_to_empty_it(world, tmp_path, around):
-    layers = (Layer("file", "config.toml:1", str(tmp_path / "new"), wins=True), Layer("default", "default", str(world.root)))
-    (place,) = OwnCache(tmp_path / "new", layers=layers, open_store=pytest.fail, now=float).places(around)
+def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_to_empty_it(
+    world, tmp_path, around
+):
+    layers = (
+        Layer("file", "config.toml:1", str(tmp_path / "new"), wins=True),
+        Layer("default", "default", str(world.root)),
+    )
+    (place,) = OwnCache(tmp_path / "new", layers=layers, open_store=pytest.fail, now=float).places(
+        around
+    )
     (note,) = place.notes
     assert note.endswith(f"entrepot clean --tool entrepot --all --store {world.root}")
-    (place,) = OwnCache(world.root, layers=layers[1:], open_store=pytest.fail, now=float).places(around)
+    (place,) = OwnCache(world.root, layers=layers[1:], open_store=pytest.fail, now=float).places(
+        around
+    )
     assert place.notes == ()
 
 
@@ -313,8 +342,14 @@ def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_
     ("make", "why"),
     [
         (lambda path: path.write_text("x"), "is no directory; set another with --store"),
-        (lambda path: (path.mkdir(), (path / "notes.txt").touch()), "holds other things than a store; set another with --store"),
-        (lambda path: (path / "bodies").mkdir(parents=True), "holds other things than a store; set"),
+        (
+            lambda path: (path.mkdir(), (path / "notes.txt").touch()),
+            "holds other things than a store; set another with --store",
+        ),
+        (
+            lambda path: (path / "bodies").mkdir(parents=True),
+            "holds other things than a store; set",
+        ),
         (lambda path: (path / "lost+found").mkdir(parents=True), ""),
         (lambda path: path.symlink_to("nowhere"), "cannot be read"),
         (lambda path: path.mkdir(), ""),

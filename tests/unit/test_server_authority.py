@@ -1,4 +1,7 @@
-"""The run's authority: shapes of certificates by parsing them, contexts, and that no key lies anywhere."""
+"""The run's authority.
+
+Shapes of certificates by parsing them, contexts, and that no key lies anywhere.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from entrepot.server.authority import Authority, names_unheard
-from entrepot.server.wire import TlsWire
+from entrepot.server.tls import TlsWire
 from stopwatch import Stopwatch
 
 LONG = f"{'a' * 60}.{'b' * 20}.test"
@@ -34,13 +37,20 @@ def test_the_authority_has_the_shape_that_every_client_accepts():
     found = x509.load_pem_x509_certificate(Authority().pem.encode())
     basic, usage = extension(found, x509.BasicConstraints), extension(found, x509.KeyUsage)
     assert (basic.critical, basic.value.ca, basic.value.path_length) == (True, True, 0)
-    assert (usage.critical, usage.value.key_cert_sign, usage.value.crl_sign, usage.value.digital_signature) == (
+    assert (
+        usage.critical,
+        usage.value.key_cert_sign,
+        usage.value.crl_sign,
+        usage.value.digital_signature,
+    ) == (
         True,
         True,
         True,
         False,
     )
-    assert extension(found, x509.SubjectKeyIdentifier).value == x509.SubjectKeyIdentifier.from_public_key(found.public_key())
+    assert extension(
+        found, x509.SubjectKeyIdentifier
+    ).value == x509.SubjectKeyIdentifier.from_public_key(found.public_key())
     assert isinstance(found.public_key().curve, ec.SECP256R1)
     assert found.signature_hash_algorithm.name == "sha256"
     found.verify_directly_issued_by(found)
@@ -58,7 +68,9 @@ def test_a_leaf_is_for_exactly_its_host(host):
     assert list(names.value) == [expected]
     common = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if isinstance(expected, x509.IPAddress) or len(host) > 64:
-        assert (list(found.subject), names.critical) == ([], True), "OpenSSL checks a common name as a DNS name"
+        assert (list(found.subject), names.critical) == ([], True), (
+            "OpenSSL checks a common name as a DNS name"
+        )
     else:
         assert [name.value for name in common] == [host]
     assert (
@@ -67,7 +79,11 @@ def test_a_leaf_is_for_exactly_its_host(host):
     )
     assert list(extension(found, x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.SERVER_AUTH]
     usage = extension(found, x509.KeyUsage)
-    assert (usage.critical, usage.value.digital_signature, usage.value.key_cert_sign) == (True, True, False)
+    assert (usage.critical, usage.value.digital_signature, usage.value.key_cert_sign) == (
+        True,
+        True,
+        False,
+    )
     assert extension(found, x509.BasicConstraints).value.ca is False
     found.verify_directly_issued_by(root)
 
@@ -81,12 +97,23 @@ def test_the_authority_is_valid_for_30_days_and_a_host_for_one_which_is_renewed(
     found = leaf(authority, "index.test")
     assert found.not_valid_after_utc - found.not_valid_before_utc == dt.timedelta(hours=24)
     begun, context = now, authority.context("index.test")
-    for hours, is_new in ((11, False), (13, True), (24, False), (26, True), (25, True)):  # the last: a clock set back
+    for hours, is_new in (
+        (11, False),
+        (13, True),
+        (24, False),
+        (26, True),
+        (25, True),
+    ):  # the last: a clock set back
         now = begun + dt.timedelta(hours=hours)
         before, context = context, authority.context("index.test")
         assert (context is not before) is is_new, hours
         found = leaf(authority, "index.test")
-        assert found.not_valid_before_utc < now < now + dt.timedelta(hours=12) < found.not_valid_after_utc
+        assert (
+            found.not_valid_before_utc
+            < now
+            < now + dt.timedelta(hours=12)
+            < found.not_valid_after_utc
+        )
 
 
 def test_serial_numbers_and_authorities_differ_from_run_to_run():
@@ -94,7 +121,9 @@ def test_serial_numbers_and_authorities_differ_from_run_to_run():
     assert one.pem != two.pem
     assert leaf(one, "a.test").serial_number != leaf(one, "b.test").serial_number
     with pytest.raises(InvalidSignature):
-        leaf(one, "a.test").verify_directly_issued_by(x509.load_pem_x509_certificate(two.pem.encode()))
+        leaf(one, "a.test").verify_directly_issued_by(
+            x509.load_pem_x509_certificate(two.pem.encode())
+        )
 
 
 def test_a_context_is_made_once_for_each_host_and_quickly():
@@ -115,7 +144,10 @@ def test_contexts_take_tls_1_2_or_later_and_no_client_certificates():
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs files in memory (Linux)")
 def test_no_key_is_ever_written_to_a_disk(tmp_path):
-    """Every file that is opened for writing is seen by an audit hook; none but the one in memory is."""
+    """Every file that is opened for writing is seen by an audit hook.
+
+    None but the one in memory is.
+    """
     code = (
         "import sys\n"
         "from entrepot.server.authority import Authority\n"
@@ -128,8 +160,15 @@ def test_no_key_is_ever_written_to_a_disk(tmp_path):
         "authority.context('a.test'); authority.context('127.0.0.1')\n"
         "print([name for name in opened if not isinstance(name, int)], authority.pem.count('BEGIN'), 'PRIVATE' in authority.pem)\n"
     )
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "TMPDIR": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split("\n")[0] == "[] 1 False"
     assert list(tmp_path.iterdir()) == []
 
@@ -153,7 +192,9 @@ def misnamed_handshake(authority):
     hello = outgoing.read()
     assert hello.count(b"index.test") == 1
     reasons = []
-    wire = TlsWire(Transport(), authority.context("index.test"), pytest.fail, reasons.append, pytest.fail)
+    wire = TlsWire(
+        Transport(), authority.context("index.test"), pytest.fail, reasons.append, pytest.fail
+    )
     wire.feed(hello.replace(b"index.test", b"i\xeedex.test"))
     return reasons
 
@@ -167,7 +208,9 @@ def test_a_server_name_that_is_no_ascii_is_refused_without_a_traceback(capsys):
     assert sys.unraisablehook is before
 
 
-def test_other_troubles_that_nobody_can_catch_are_told_to_whom_they_are_told_at_any_time(monkeypatch):
+def test_other_troubles_that_nobody_can_catch_are_told_to_whom_they_are_told_at_any_time(
+    monkeypatch,
+):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
 

@@ -7,15 +7,18 @@ import asyncio
 import pytest
 
 from door_world import answer, run, streamed
-from entrepot.app.answers import Answer, BytesBody
 from entrepot.errors import UpstreamError
 from entrepot.httpcache.messages import Headers, ResponseHead
 from entrepot.server import http
 from entrepot.server.http import HttpSide
+from entrepot.serving.response import Answer, BytesBody
 
 
 class MemoryWire:
-    """Keeps what is written; refuses to write after the end, as no transport may be relied on to."""
+    """Keeps what is written.
+
+    Refuses to write after the end, as no transport may be relied on to.
+    """
 
     def __init__(self):
         self.data = b""
@@ -41,7 +44,14 @@ class Talk:
     """One conversation: feed requests, look at what came out."""
 
     def __init__(self, *data: bytes, handler=None, origin="https://index.test", turns: int = 60):
-        self.wire, self.requests, self.contents, self.failures, self.upgrades, self.held = MemoryWire(), [], [], [], [], []
+        self.wire, self.requests, self.contents, self.failures, self.upgrades, self.held = (
+            MemoryWire(),
+            [],
+            [],
+            [],
+            [],
+            [],
+        )
         self._answer = handler or self._default
         run(self._talk(data, origin, turns))
 
@@ -127,7 +137,11 @@ def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_ends(reque
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_requests_are_understood_however_they_are_cut(size):
-    whole = GET + b"PUT /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: 1\r\n\r\n" + GET
+    whole = (
+        GET
+        + b"PUT /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: 1\r\n\r\n"
+        + GET
+    )
     talk = Talk(*(whole[at : at + size] for at in range(0, len(whole), size)))
     assert [(r.method, r.url) for r in talk.requests] == [
         ("GET", "https://index.test/a"),
@@ -192,7 +206,10 @@ def test_a_body_of_another_length_than_announced_is_a_reset(length):
 @pytest.mark.parametrize("status", [204, 304])
 def test_answers_without_content_have_none(status):
     async def handler(_request):
-        return Answer(ResponseHead(status, Headers([("ETag", '"x"'), ("Content-Length", "5")])), BytesBody(b"never"))
+        return Answer(
+            ResponseHead(status, Headers([("ETag", '"x"'), ("Content-Length", "5")])),
+            BytesBody(b"never"),
+        )
 
     talk = Talk(GET + GET, handler=handler)
     assert talk.wire.data.count(b"HTTP/1.1 %d " % status) == 2
@@ -216,7 +233,13 @@ def test_head_is_answered_with_the_head_that_get_would_have():
 
 def test_status_and_reason_go_through_and_no_field_can_start_another():
     async def handler(_request):
-        return answer(b"x", 504, "offline,\r\nSet-Cookie: a never seen \u2603", X="a\r\nSet-Cookie: b", y="\xe9")
+        return answer(
+            b"x",
+            504,
+            "offline,\r\nSet-Cookie: a never seen \u2603",
+            X="a\r\nSet-Cookie: b",
+            y="\xe9",
+        )
 
     talk = Talk(GET, handler=handler)
     assert talk.head[0] == b"HTTP/1.1 504 offline,  Set-Cookie: a never seen ?"
@@ -226,7 +249,9 @@ def test_status_and_reason_go_through_and_no_field_can_start_another():
 
 def test_100_continue_is_sent_when_somebody_asks_for_the_content_and_not_before():
     request = b"PUT /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
-    assert Talk(request, b"abc").wire.data.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert Talk(request, b"abc").wire.data.startswith(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"
+    )
 
     async def refuse(_request):
         return answer(b"no", 403)
@@ -234,7 +259,9 @@ def test_100_continue_is_sent_when_somebody_asks_for_the_content_and_not_before(
     talk = Talk(request, handler=refuse)
     assert talk.wire.data.startswith(b"HTTP/1.1 403 ")
     assert talk.wire.ended == "linger"
-    assert b"100 Continue" not in Talk(request.replace(b"1.1", b"1.0"), b"abc").wire.data  # RFC 9110 §10.1.1
+    assert (
+        b"100 Continue" not in Talk(request.replace(b"1.1", b"1.0"), b"abc").wire.data
+    )  # RFC 9110 §10.1.1
 
 
 def test_content_that_nobody_took_does_not_spoil_the_next_request():

@@ -55,12 +55,16 @@ def test_what_installers_read_is_carried_over_and_escaped(fields, attribute):
     assert attribute in html_page(page(**fields))
 
 
-@pytest.mark.parametrize("fields", [{"yanked": False}, {"core-metadata": False}, {"requires-python": None}])
+@pytest.mark.parametrize(
+    "fields", [{"yanked": False}, {"core-metadata": False}, {"requires-python": None}]
+)
 def test_what_is_not_said_is_not_written(fields):
     assert b"data-" not in html_page(page(**fields))
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"name": "x"}', b'{"name": "x", "files": 3}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b"{}", b'{"name": "x"}', b'{"name": "x", "files": 3}']
+)
 def test_what_is_no_project_page_is_refused(body):
     with pytest.raises(InvalidPage):
         html_page(body)

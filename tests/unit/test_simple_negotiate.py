@@ -112,7 +112,8 @@ CODED = {
     "deflate": zlib.compress(BODY),
     " deflate ": _raw_deflate(BODY),
     "zstd": zstandard.ZstdCompressor().compress(BODY),
-    "Zstd": zstandard.ZstdCompressor().compress(BODY[:9]) + zstandard.ZstdCompressor(write_checksum=True).compress(BODY[9:]),
+    "Zstd": zstandard.ZstdCompressor().compress(BODY[:9])
+    + zstandard.ZstdCompressor(write_checksum=True).compress(BODY[9:]),
     "identity": BODY,
     "": BODY,
     "gzip, zstd": zstandard.ZstdCompressor().compress(gzip.compress(BODY)),
@@ -136,13 +137,17 @@ def test_a_body_that_breaks_off_is_a_format_error(coding):
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
-@pytest.mark.parametrize("body", [b"\x00", b"x" * 3000, b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd" + b"\xff" * 50])
+@pytest.mark.parametrize(
+    "body", [b"\x00", b"x" * 3000, b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd" + b"\xff" * 50]
+)
 def test_damaged_data_is_a_format_error(coding, body):
     with pytest.raises(FormatError):
         decode(body, coding)
 
 
-@pytest.mark.parametrize("coding", ["br", "compress", "gzip, br", "x", "gzip, gzip, gzip, gzip", "\x00"])
+@pytest.mark.parametrize(
+    "coding", ["br", "compress", "gzip, br", "x", "gzip, gzip, gzip, gzip", "\x00"]
+)
 def test_an_unknown_coding_is_a_format_error(coding):
     with pytest.raises(FormatError):
         decode(gzip.compress(BODY), coding)

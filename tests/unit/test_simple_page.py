@@ -7,8 +7,8 @@ import pytest
 
 from entrepot.digests import Digest
 from entrepot.errors import InvalidPage
-from entrepot.heads import cache_key
 from entrepot.simple.page import is_simple_type, looks_like_page, read_page
+from entrepot.stored import cache_key
 
 JSON = "application/vnd.pypi.simple.v1+json"
 URL = "https://index.test/simple/foo-bar/"
@@ -18,12 +18,18 @@ WHEEL = "foo_bar-1.0-py3-none-any.whl"
 
 def read_json(*files, url=URL, **more):
     return read_page(
-        json.dumps({"meta": {"api-version": "1.1"}, "name": "Foo_Bar", "files": files} | more).encode(), content_type=JSON, url=url
+        json.dumps(
+            {"meta": {"api-version": "1.1"}, "name": "Foo_Bar", "files": files} | more
+        ).encode(),
+        content_type=JSON,
+        url=url,
     )
 
 
 def read_html(text, url=URL, content_type="text/html"):
-    return read_page(text.encode() if isinstance(text, str) else text, content_type=content_type, url=url)
+    return read_page(
+        text.encode() if isinstance(text, str) else text, content_type=content_type, url=url
+    )
 
 
 def entry(**more):
@@ -34,14 +40,32 @@ def entry(**more):
 
 
 def test_a_json_file_becomes_a_link_with_everything_the_page_says():
-    page = read_json(entry(size=123, **{"upload-time": "2024-01-02T03:04:05.678901Z", "core-metadata": {"sha256": B}}))
+    page = read_json(
+        entry(
+            size=123,
+            **{"upload-time": "2024-01-02T03:04:05.678901Z", "core-metadata": {"sha256": B}},
+        )
+    )
     file, metadata = page.links
     assert page.project == "foo-bar"
     assert page.hosts == {"files.test:443"}
-    assert (file.url, file.digests, file.size) == (f"https://files.test/{WHEEL}", (Digest("sha256", A),), 123)
-    assert (file.project, file.version, file.filename, file.kind) == ("foo-bar", "1.0", WHEEL, "wheel")
+    assert (file.url, file.digests, file.size) == (
+        f"https://files.test/{WHEEL}",
+        (Digest("sha256", A),),
+        123,
+    )
+    assert (file.project, file.version, file.filename, file.kind) == (
+        "foo-bar",
+        "1.0",
+        WHEEL,
+        "wheel",
+    )
     assert (file.upload_time, file.source) == ("2024-01-02T03:04:05.678901Z", cache_key(URL))
-    assert (metadata.url, metadata.digests, metadata.size) == (f"{file.url}.metadata", (Digest("sha256", B),), None)
+    assert (metadata.url, metadata.digests, metadata.size) == (
+        f"{file.url}.metadata",
+        (Digest("sha256", B),),
+        None,
+    )
     assert (metadata.project, metadata.version, metadata.filename, metadata.kind) == (
         "foo-bar",
         "1.0",
@@ -74,7 +98,10 @@ def test_a_metadata_sibling_is_listed_when_its_digest_is_given(more, expected):
     [
         ({"sha256": A}, (Digest("sha256", A),)),
         ({"SHA256": A.upper()}, (Digest("sha256", A),)),
-        ({"md5": C, "sha256": A, "blake2b_256": B}, (Digest("md5", C), Digest("sha256", A), Digest("blake2b-256", B))),
+        (
+            {"md5": C, "sha256": A, "blake2b_256": B},
+            (Digest("md5", C), Digest("sha256", A), Digest("blake2b-256", B)),
+        ),
         ({"sha256": A, "SHA256": B}, (Digest("sha256", A),)),
         ({"crc32": "12345678", "sha256": A}, (Digest("sha256", A),)),
         ({"sha256": "short"}, ()),
@@ -94,7 +121,9 @@ def test_a_size_that_is_none_is_left_out(size):
     assert read_json(entry(size=size)).links[0].size is None
 
 
-@pytest.mark.parametrize("uploaded", ["yesterday", "", 5, None, "2024-01-02T03:04:05Z" * 9, "2024-01-02T<script>xxxxx"])
+@pytest.mark.parametrize(
+    "uploaded", ["yesterday", "", 5, None, "2024-01-02T03:04:05Z" * 9, "2024-01-02T<script>xxxxx"]
+)
 def test_an_upload_time_that_is_none_is_left_out(uploaded):
     assert read_json(entry(**{"upload-time": uploaded})).links[0].upload_time is None
 
@@ -143,7 +172,9 @@ def test_links_are_resolved_to_canonical_urls(href, url):
 )
 def test_a_file_that_cannot_be_asked_for_is_left_out_and_the_rest_kept(href):
     page = read_json(entry(url=href), entry())
-    assert [link.url for link in page.links if "files.test" in link.url] == [f"https://files.test/{WHEEL}"]
+    assert [link.url for link in page.links if "files.test" in link.url] == [
+        f"https://files.test/{WHEEL}"
+    ]
     assert page.hosts <= {"files.test:443", "index.test:443"}
 
 
@@ -155,9 +186,16 @@ def test_credentials_of_the_page_do_not_reach_its_links():
 def test_a_file_that_pip_asks_for_in_another_spelling_is_listed_in_both():
     """pip 26.3 quotes ``+``; uv asks as the page has it."""
     name = "foo_bar-1.0+cpu-py3-none-any.whl"
-    page = read_json(entry(filename=name, url=f"https://files.test/{name}", **{"core-metadata": {"sha256": B}}))
+    page = read_json(
+        entry(filename=name, url=f"https://files.test/{name}", **{"core-metadata": {"sha256": B}})
+    )
     plus, quoted = f"https://files.test/{name}", f"https://files.test/{name.replace('+', '%2B')}"
-    assert [link.url for link in page.links] == [plus, f"{plus}.metadata", quoted, f"{quoted}.metadata"]
+    assert [link.url for link in page.links] == [
+        plus,
+        f"{plus}.metadata",
+        quoted,
+        f"{quoted}.metadata",
+    ]
     assert {link.filename for link in page.links} == {name, f"{name}.metadata"}
     assert {link.version for link in page.links} == {"1.0+cpu"}
 
@@ -168,13 +206,25 @@ def test_a_file_that_all_ask_for_alike_is_listed_once(href):
 
 
 def test_an_sdist_with_dashes_is_split_by_the_pages_project():
-    page = read_json(entry(filename="foo-bar-1.0-1.tar.gz", url="https://files.test/foo-bar-1.0-1.tar.gz"))
-    assert (page.links[0].project, page.links[0].version, page.links[0].kind) == ("foo-bar", "1.0.post1", "sdist")
+    page = read_json(
+        entry(filename="foo-bar-1.0-1.tar.gz", url="https://files.test/foo-bar-1.0-1.tar.gz")
+    )
+    assert (page.links[0].project, page.links[0].version, page.links[0].kind) == (
+        "foo-bar",
+        "1.0.post1",
+        "sdist",
+    )
 
 
 def test_a_file_of_no_known_kind_is_kept_with_its_digest():
     link = read_json(entry(filename="foo.exe", url="https://files.test/foo.exe")).links[0]
-    assert (link.kind, link.project, link.version, link.filename, len(link.digests)) == ("other", "foo-bar", None, "foo.exe", 1)
+    assert (link.kind, link.project, link.version, link.filename, len(link.digests)) == (
+        "other",
+        "foo-bar",
+        None,
+        "foo.exe",
+        1,
+    )
 
 
 @pytest.mark.parametrize("filename", ["../x.whl", "a/b.whl", "x\x00.whl", "", "..", 5, None])
@@ -184,7 +234,9 @@ def test_a_file_name_that_is_none_is_taken_from_the_url(filename):
 
 def test_a_list_of_projects_has_no_links():
     page = read_page(
-        b'{"meta":{"api-version":"1.0"},"projects":[{"name":"x"}]}', content_type=JSON, url="https://index.test/simple/"
+        b'{"meta":{"api-version":"1.0"},"projects":[{"name":"x"}]}',
+        content_type=JSON,
+        url="https://index.test/simple/",
     )
     assert (page.project, page.links, page.hosts) == (None, [], frozenset())
 
@@ -219,7 +271,9 @@ def test_what_is_no_json_page_is_an_invalid_page(body):
         read_page(body, content_type=JSON, url=URL)
 
 
-@pytest.mark.parametrize("meta", [None, 5, [], {}, {"api-version": 1}, {"api-version": None}, {"api-version": "1.99"}])
+@pytest.mark.parametrize(
+    "meta", [None, 5, [], {}, {"api-version": 1}, {"api-version": None}, {"api-version": "1.99"}]
+)
 def test_a_page_with_an_odd_meta_part_is_read(meta):
     assert len(read_json(entry(), meta=meta).links) == 1
 
@@ -243,9 +297,21 @@ def test_an_html_file_becomes_a_link_with_everything_the_page_says():
     )
     file, metadata = page.links
     assert (page.project, page.hosts) == ("foo-bar", {"index.test:443"})
-    assert (file.url, file.digests) == (f"https://index.test/packages/{WHEEL}", (Digest("sha256", A),))
-    assert (file.project, file.version, file.filename, file.kind) == ("foo-bar", "1.0", WHEEL, "wheel")
-    assert (metadata.url, metadata.digests, metadata.kind) == (f"{file.url}.metadata", (Digest("sha256", B),), "metadata")
+    assert (file.url, file.digests) == (
+        f"https://index.test/packages/{WHEEL}",
+        (Digest("sha256", A),),
+    )
+    assert (file.project, file.version, file.filename, file.kind) == (
+        "foo-bar",
+        "1.0",
+        WHEEL,
+        "wheel",
+    )
+    assert (metadata.url, metadata.digests, metadata.kind) == (
+        f"{file.url}.metadata",
+        (Digest("sha256", B),),
+        "metadata",
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,7 +319,11 @@ def test_an_html_file_becomes_a_link_with_everything_the_page_says():
     [
         (f"<a href='/x-1.0.tar.gz#md5={C}'>", "https://index.test/x-1.0.tar.gz", [C]),
         (f"<A HREF=/x-1.0.tar.gz#sha256={A.upper()}>", "https://index.test/x-1.0.tar.gz", [A]),
-        (f'<a\nrel=internal\thref = "/x-1.0.tar.gz#egg=x&sha256={A}" >', "https://index.test/x-1.0.tar.gz", [A]),
+        (
+            f'<a\nrel=internal\thref = "/x-1.0.tar.gz#egg=x&sha256={A}" >',
+            "https://index.test/x-1.0.tar.gz",
+            [A],
+        ),
         ('<a href="/x-1.0.tar.gz">', "https://index.test/x-1.0.tar.gz", []),
         ('<a title="a > b" href="/x-1.0.tar.gz">', "https://index.test/x-1.0.tar.gz", []),
         ('<a href="/x-1.0.tar.gz?a=1&amp;b=2">', "https://index.test/x-1.0.tar.gz?a=1&b=2", []),
@@ -261,7 +331,11 @@ def test_an_html_file_becomes_a_link_with_everything_the_page_says():
         ('<a href="/x-1.0.tar.gz#sha256=nothex">', "https://index.test/x-1.0.tar.gz", []),
         ('<a href="/x-1.0.tar.gz" href="/y-1.0.tar.gz">', "https://index.test/x-1.0.tar.gz", []),
         ('<a disabled href="/x-1.0.tar.gz"/>', "https://index.test/x-1.0.tar.gz", []),
-        ('<a href="/x-1.0.tar.gz" data-core-metadata="true">', "https://index.test/x-1.0.tar.gz", []),
+        (
+            '<a href="/x-1.0.tar.gz" data-core-metadata="true">',
+            "https://index.test/x-1.0.tar.gz",
+            [],
+        ),
         ('<a href="/x-1.0.tar.gz" onclick=\'f("a")\'>', "https://index.test/x-1.0.tar.gz", []),
         (f'<a href="/download#sha256={A}">', "https://index.test/download", [A]),
         ("<p><b><a href='/x-1.0.tar.gz'>", "https://index.test/x-1.0.tar.gz", []),
@@ -307,12 +381,18 @@ def test_what_is_no_anchor_to_a_file_is_no_link(text):
     ],
 )
 def test_relative_links_follow_the_base(base, url):
-    assert [link.url for link in read_html(f'<head><base target=x href="{base}"></head><a href="x-1.0.tar.gz">').links] == [url]
+    assert [
+        link.url
+        for link in read_html(
+            f'<head><base target=x href="{base}"></head><a href="x-1.0.tar.gz">'
+        ).links
+    ] == [url]
 
 
 def test_only_the_first_base_counts():
     assert (
-        read_html('<base href="/a/"><base href="/b/"><a href="x-1.0.tar.gz">').links[0].url == "https://index.test/a/x-1.0.tar.gz"
+        read_html('<base href="/a/"><base href="/b/"><a href="x-1.0.tar.gz">').links[0].url
+        == "https://index.test/a/x-1.0.tar.gz"
     )
 
 
@@ -332,7 +412,11 @@ def test_a_directory_listing_gives_each_file_its_own_project():
 
 @pytest.mark.parametrize(
     ("content_type", "coding"),
-    [("text/html; charset=latin-1", "latin-1"), ('text/html;charset="utf-16"', "utf-16"), ("text/html; charset=nonsense", "utf-8")],
+    [
+        ("text/html; charset=latin-1", "latin-1"),
+        ('text/html;charset="utf-16"', "utf-16"),
+        ("text/html; charset=nonsense", "utf-8"),
+    ],
 )
 def test_a_page_is_read_in_its_charset(content_type, coding):
     page = read_html('<a href="/\u00e9/x-1.0.tar.gz">'.encode(coding), content_type=content_type)
@@ -340,7 +424,10 @@ def test_a_page_is_read_in_its_charset(content_type, coding):
 
 
 def test_a_meta_charset_counts_and_broken_text_is_survived():
-    assert read_html(b'<meta charset="latin-1"><a href="/\xe9/x-1.0.zip">').links[0].url == "https://index.test/%C3%A9/x-1.0.zip"
+    assert (
+        read_html(b'<meta charset="latin-1"><a href="/\xe9/x-1.0.zip">').links[0].url
+        == "https://index.test/%C3%A9/x-1.0.zip"
+    )
     assert len(read_html(b'\xff\xfe\x00<a href="/x-1.0.zip">').links) == 1
 
 
@@ -384,7 +471,9 @@ def test_hostile_html_takes_no_quadratic_time(hostile):
 def test_a_list_of_a_hundred_thousand_projects_is_read_at_once():
     import time
 
-    text = "<html><body>" + "".join(f'<a href="/simple/project-{i}/">Project.whl-{i}</a>\n' for i in range(100_000))
+    text = "<html><body>" + "".join(
+        f'<a href="/simple/project-{i}/">Project.whl-{i}</a>\n' for i in range(100_000)
+    )
     start = time.process_time()
     page = read_html(text, url="https://index.test/simple/")
     assert (page.project, page.links) == (None, [])
@@ -414,7 +503,12 @@ def test_types_of_the_simple_api_are_known(content_type, is_one):
     ("url", "content_type", "start", "is_page"),
     [
         (URL, JSON, b"", True),
-        (URL, "text/html", b'<html><head><meta name="pypi:repository-version" content="1.0">', True),
+        (
+            URL,
+            "text/html",
+            b'<html><head><meta name="pypi:repository-version" content="1.0">',
+            True,
+        ),
         (URL, "text/html; charset=UTF-8", b"<title>Links for foo</title>", True),
         (URL, "text/html", b"<html><title>Simple index</title>", True),
         (URL, "text/html", b'<html><a href="../../foo-1.0.tar.gz#sha256=ab">', True),

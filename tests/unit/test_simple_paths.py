@@ -9,7 +9,9 @@ HEX = "ab" + "cd" + "0123456789" * 6
 GOOD = f"https://files.test/packages/ab/cd/{HEX[4:]}/x-1.0-py3-none-any.whl"
 
 
-@pytest.mark.parametrize("url", [GOOD, GOOD + "?x=1", GOOD + "#sha256=ab", GOOD.replace(".test/", ".test:443/")])
+@pytest.mark.parametrize(
+    "url", [GOOD, GOOD + "?x=1", GOOD + "#sha256=ab", GOOD.replace(".test/", ".test:443/")]
+)
 @pytest.mark.parametrize("host", ["files.test", "FILES.TEST", "files.test:443"])
 def test_a_file_of_the_default_index_lies_at_its_digest(url, host):
     assert path_digest(url, host) == Digest("blake2b-256", HEX)

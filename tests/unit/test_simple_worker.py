@@ -40,7 +40,9 @@ def json_page(files):
                 "yanked": False,
             }
         )
-    return json.dumps({"meta": {"api-version": "1.1"}, "name": "some-project", "files": entries}).encode()
+    return json.dumps(
+        {"meta": {"api-version": "1.1"}, "name": "some-project", "files": entries}
+    ).encode()
 
 
 def run(work):
@@ -83,10 +85,16 @@ def test_a_large_page_read_beside_says_the_same(form, tmp_path):
 
 def test_a_large_page_that_is_none_is_invalid_and_the_next_one_is_read():
     async def work(reader):
-        for body, coding in ((b"{" * SMALL, None), (b"\x1f\x8b" * SMALL, "gzip"), (b"x" * SMALL, "br")):
+        for body, coding in (
+            (b"{" * SMALL, None),
+            (b"\x1f\x8b" * SMALL, "gzip"),
+            (b"x" * SMALL, "br"),
+        ):
             with pytest.raises(InvalidPage):
                 await reader.read(body, content_type=JSON, url=URL, content_encoding=coding)
-        return len((await reader.read(json_page(800), content_type=JSON, url=URL)).links), len(reader._all)
+        return len((await reader.read(json_page(800), content_type=JSON, url=URL)).links), len(
+            reader._all
+        )
 
     assert run(work) == (1600, 1)
 
@@ -126,7 +134,9 @@ def test_a_page_that_takes_too_long_is_lost_and_its_process_ended():
 def test_never_more_than_two_processes_and_none_after_the_end():
     async def main():
         reader = PageReader()
-        pages = await asyncio.gather(*(reader.read(json_page(800), content_type=JSON, url=URL) for _ in range(5)))
+        pages = await asyncio.gather(
+            *(reader.read(json_page(800), content_type=JSON, url=URL) for _ in range(5))
+        )
         pids = [process.pid for process in reader._all]
         await reader.aclose()
         await reader.aclose()
@@ -150,7 +160,9 @@ def test_a_cancelled_read_ends_its_process():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        return len(reader._all), len((await reader.read(json_page(800), content_type=JSON, url=URL)).links)
+        return len(reader._all), len(
+            (await reader.read(json_page(800), content_type=JSON, url=URL)).links
+        )
 
     assert run(work) == (0, 1600)
 
@@ -174,7 +186,10 @@ def test_a_module_of_the_working_directory_is_never_imported_by_the_process(tmp_
 
 
 def test_twenty_megabytes_of_json_hold_up_nobody():
-    """A ticker of 5 ms on the loop; measured on two cores: held up by 30 to 45 ms at most, 20 ms in 99 of 100."""
+    """A ticker of 5 ms on the loop.
+
+    Measured on two cores: held up by 30 to 45 ms at most, 20 ms in 99 of 100.
+    """
     body = json_page(33_000)
     assert len(body) > 18 << 20
 
@@ -213,7 +228,10 @@ async def main():
 asyncio.run(main())
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": os.pathsep.join(sys.path)}, stdout=subprocess.PIPE, check=False
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        check=False,
     )
     assert done.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 20

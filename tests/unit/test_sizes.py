@@ -38,7 +38,16 @@ def test_what_is_no_size_is_refused_with_an_example(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "days"), [("90d", 90), ("12w", 84), ("6mo", 180), ("1y", 365), ("36h", 1.5), ("30 min", 1 / 48), ("86400s", 1)]
+    ("text", "days"),
+    [
+        ("90d", 90),
+        ("12w", 84),
+        ("6mo", 180),
+        ("1y", 365),
+        ("36h", 1.5),
+        ("30 min", 1 / 48),
+        ("86400s", 1),
+    ],
 )
 def test_ages_are_read_with_their_unit(text, days):
     assert sizes.parse_age(text) == pytest.approx(days * 86_400)

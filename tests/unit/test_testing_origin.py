@@ -1,4 +1,7 @@
-"""The tests' own origin, asked over a plain HTTP client: what it says, what it writes down, and how it goes wrong."""
+"""The tests' own origin, asked over a plain HTTP client.
+
+What it says, what it writes down, and how it goes wrong.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ class Answer:
         self.status, self.fields, self.body = response.status, response.headers, body
 
 
-def ask(url: str, method: str = "GET", body=None, timeout: float = 10, context=None, **headers: str) -> Answer:
+def ask(
+    url: str, method: str = "GET", body=None, timeout: float = 10, context=None, **headers: str
+) -> Answer:
     """One request over a connection of its own; field names have ``_`` for ``-``."""
     parts = urlsplit(url)
     make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -34,7 +39,13 @@ def ask(url: str, method: str = "GET", body=None, timeout: float = 10, context=N
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     try:
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, target, body=body, headers=fields, encode_chunked=not isinstance(body, bytes | None))
+        connection.request(
+            method,
+            target,
+            body=body,
+            headers=fields,
+            encode_chunked=not isinstance(body, bytes | None),
+        )
         response = connection.getresponse()
         try:
             return Answer(response, response.read())
@@ -71,7 +82,11 @@ class TestPages:
 
     def test_an_origin_without_json_gives_html(self, origin: Origin, wheel):
         origin.serves_json = False
-        assert ask(f"{origin.index_url}example/", Accept=pages.JSON).fields["Content-Type"].startswith("text/html")
+        assert (
+            ask(f"{origin.index_url}example/", Accept=pages.JSON)
+            .fields["Content-Type"]
+            .startswith("text/html")
+        )
 
     def test_a_name_not_normalized_is_redirected(self, origin: Origin, wheel):
         answer = ask(f"{origin.index_url}Ex_ample/")
@@ -82,7 +97,10 @@ class TestPages:
 
     def test_the_metadata_file_has_the_digest_that_the_page_names(self, origin: Origin, wheel):
         page = json.loads(ask(f"{origin.index_url}example/", Accept=pages.JSON).body)
-        assert sha256(ask(f"{origin.url(wheel)}.metadata").body) == page["files"][0]["core-metadata"]["sha256"]
+        assert (
+            sha256(ask(f"{origin.url(wheel)}.metadata").body)
+            == page["files"][0]["core-metadata"]["sha256"]
+        )
 
     def test_without_metadata_neither_page_nor_path_has_it(self, origin: Origin, wheel):
         origin.serves_metadata = False
@@ -102,7 +120,9 @@ class TestFiles:
         assert len(archive.read("example/data.bin")) == 20_000
 
     def test_a_big_wheel_shares_its_memory_with_others(self, origin: Origin):
-        first, second = (origin.add_project(name, size=20_000_000)[0].content for name in ("one", "two"))
+        first, second = (
+            origin.add_project(name, size=20_000_000)[0].content for name in ("one", "two")
+        )
         shared = {id(piece) for piece in first.pieces} & {id(piece) for piece in second.pieces}
         assert len(shared) >= 8
         assert first.sha256 != second.sha256
@@ -112,7 +132,13 @@ class TestFiles:
         assert zipfile.ZipFile(io.BytesIO(content.whole())).testzip() is None
 
     @pytest.mark.parametrize(
-        ("asked", "start", "stop"), [("bytes=0-9", 0, 10), ("bytes=100-", 100, None), ("bytes=-50", -50, None), ("bytes=5-5", 5, 6)]
+        ("asked", "start", "stop"),
+        [
+            ("bytes=0-9", 0, 10),
+            ("bytes=100-", 100, None),
+            ("bytes=-50", -50, None),
+            ("bytes=5-5", 5, 6),
+        ],
     )
     def test_a_range_is_answered(self, origin: Origin, wheel, asked, start, stop):
         answer = ask(origin.url(wheel), Range=asked)
@@ -120,11 +146,17 @@ class TestFiles:
 
     def test_a_range_past_the_end_is_416(self, origin: Origin, wheel):
         answer = ask(origin.url(wheel), Range="bytes=99999999-")
-        assert (answer.status, answer.fields["Content-Range"]) == (416, f"bytes */{wheel.content.size}")
+        assert (answer.status, answer.fields["Content-Range"]) == (
+            416,
+            f"bytes */{wheel.content.size}",
+        )
 
     def test_if_range_with_another_tag_gives_the_whole(self, origin: Origin, wheel):
         assert ask(origin.url(wheel), Range="bytes=0-9", If_Range='"other"').status == 200
-        assert ask(origin.url(wheel), Range="bytes=0-9", If_Range=f'"{wheel.content.md5}"').status == 206
+        assert (
+            ask(origin.url(wheel), Range="bytes=0-9", If_Range=f'"{wheel.content.md5}"').status
+            == 206
+        )
 
     def test_head_has_the_length_and_no_body(self, origin: Origin, wheel):
         answer = ask(origin.url(wheel), "HEAD")
@@ -167,7 +199,11 @@ class TestFields:
         assert not {"Cache-Control", "ETag", "Last-Modified", "Expires", "Vary"} & set(fields)
 
     @pytest.mark.parametrize(
-        ("profile", "said"), [(profiles.no_store, "no-store"), (profiles.must_revalidate, "max-age=600, must-revalidate")]
+        ("profile", "said"),
+        [
+            (profiles.no_store, "no-store"),
+            (profiles.must_revalidate, "max-age=600, must-revalidate"),
+        ],
     )
     def test_a_profile_decides_for_pages_and_files(self, origin: Origin, wheel, profile, said):
         origin.profile = profile
@@ -280,7 +316,9 @@ class TestLife:
             assert origin.log[0].listener == "files"
 
     def test_made_up_names_stand_in_links_and_can_be_resolved(self):
-        with Origin(name="index.test", files_name="files.test", files_host="127.0.0.1", tls=True) as origin:
+        with Origin(
+            name="index.test", files_name="files.test", files_host="127.0.0.1", tls=True
+        ) as origin:
             assert origin.index_url == "https://index.test/simple/"
             assert origin.files_base == "https://files.test"
             index, files = origin.resolve.split(",")
@@ -292,7 +330,11 @@ class TestLife:
         ask(f"{origin.base}/nothing")
         assert [seen.connection for seen in origin.log] == [1, 2]
         assert origin.bytes_sent("whl$") == wheel.content.size
-        assert (origin.count(), origin.count(status=404), origin.count("whl$", method="GET")) == (2, 1, 1)
+        assert (origin.count(), origin.count(status=404), origin.count("whl$", method="GET")) == (
+            2,
+            1,
+            1,
+        )
         origin.reset()
         assert origin.count() == 0
 
@@ -330,7 +372,10 @@ class TestTls:
 
     def test_two_origins_may_share_an_authority(self):
         authority = TestAuthority()
-        with Origin(authority=authority) as one, Origin(authority=authority, name="index.test") as two:
+        with (
+            Origin(authority=authority) as one,
+            Origin(authority=authority, name="index.test") as two,
+        ):
             context = authority.client_context()
             assert ask(f"{one.base}/simple/", context=context).status == 200
             with (
@@ -360,7 +405,9 @@ class TestTls:
 class TestOtherTraffic:
     def test_an_upgraded_connection_echoes(self, origin: Origin):
         with socket.create_connection((origin.host, origin.port)) as sock:
-            sock.sendall(b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly")
+            sock.sendall(
+                b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly"
+            )
             received = b""
             while not received.endswith(b"early"):
                 received += sock.recv(4096)
@@ -376,8 +423,17 @@ class TestOtherTraffic:
                 received += sock.recv(4096)
             assert b"line 1" not in received
 
-    @pytest.mark.parametrize("body", [b"x" * 300_000, [b"x" * 100_000] * 3], ids=["length", "chunked"])
+    @pytest.mark.parametrize(
+        "body", [b"x" * 300_000, [b"x" * 100_000] * 3], ids=["length", "chunked"]
+    )
     def test_an_upload_is_counted_and_hashed(self, origin: Origin, body):
         fields = {} if isinstance(body, bytes) else {"Transfer_Encoding": "chunked"}
-        answer = json.loads(ask(f"{origin.base}/upload", "PUT", body if isinstance(body, bytes) else iter(body), **fields).body)
+        answer = json.loads(
+            ask(
+                f"{origin.base}/upload",
+                "PUT",
+                body if isinstance(body, bytes) else iter(body),
+                **fields,
+            ).body
+        )
         assert answer == {"method": "PUT", "sha256": sha256(b"x" * 300_000), "bytes": 300_000}

@@ -1,4 +1,7 @@
-"""What is run once more: a test that passes then is named and listed, and the list is not for ever."""
+"""What is run once more.
+
+A test that passes then is named and listed, and the list is not for ever.
+"""
 
 from __future__ import annotations
 
@@ -54,12 +57,17 @@ def test_the_list_gets_what_needed_it_with_the_date_and_keeps_what_stands_there(
     path.write_text("# why\ntests/test_a.py::test[# 1]\n")
     assert flaky.known(path) == ["tests/test_a.py::test[# 1]"]
     flaky.note(path, ["tests/test_b.py::test"], "2026-11-30")
-    assert path.read_text() == ("# why\ntests/test_a.py::test[# 1]\n# 2026-11-30: failed, then passed\ntests/test_b.py::test\n")
+    assert path.read_text() == (
+        "# why\ntests/test_a.py::test[# 1]\n# 2026-11-30: failed, then passed\ntests/test_b.py::test\n"
+    )
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A project whose tests `.ci/run` runs, as far as that function goes; says its exit status and what it wrote."""
+    """A project whose tests `.ci/run` runs, as far as that function goes.
+
+    Says its exit status and what it wrote.
+    """
     script = (clients.ROOT / ".ci/run").read_text(encoding="utf-8")
     functions = script[script.index("reports=") : script.index("debian_packages()")]
     functions += script[script.index("tests() {") : script.index("\nstep ")]
@@ -74,8 +82,19 @@ def project(tmp_path):
 
     def run(command=".venv/bin/python -m pytest -q tests"):
         (tmp_path / "README.md").write_text(f"<!-- command: test -->\n```sh\n{command}\n```\n")
-        words = ["bash", "-c", f"set -euo pipefail\n{functions}\nstatus=0; tests || status=$?; exit $status"]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})
+        words = [
+            "bash",
+            "-c",
+            f"set -euo pipefail\n{functions}\nstatus=0; tests || status=$?; exit $status",
+        ]
+        done = subprocess.run(
+            words,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": "/usr/bin:/bin"},
+        )
         return done.returncode, done.stdout + done.stderr
 
     run.tests, run.list = tmp_path / "tests/test_it.py", tmp_path / "tests/flaky.txt"
@@ -113,7 +132,9 @@ def test_what_fails_twice_fails(project):
 
 
 @pytest.mark.parametrize("command", ["false", "kill -KILL $$", "sh -c 'exit 3'"])
-def test_a_first_run_that_did_not_get_to_its_end_fails_also_when_an_earlier_one_left_failures(project, command):
+def test_a_first_run_that_did_not_get_to_its_end_fails_also_when_an_earlier_one_left_failures(
+    project, command
+):
     """What failed yesterday and passes now says nothing of the tests that were not run today."""
     project.tests.write_text(RACE)
     project()

@@ -1,4 +1,7 @@
-"""What all tests lean on: the guard on sockets, the empty home, the clean environment, other users and mounts."""
+"""What all tests lean on.
+
+The guard on sockets, the empty home, the clean environment, other users and mounts.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ import clients
 from loopback import NetworkForbidden, is_allowed
 
 
-@pytest.mark.parametrize("address", [("127.0.0.1", 80), ("127.0.0.2", 80), ("localhost", 80), ("::1", 80, 0, 0)])
+@pytest.mark.parametrize(
+    "address", [("127.0.0.1", 80), ("127.0.0.2", 80), ("localhost", 80), ("::1", 80, 0, 0)]
+)
 def test_loopback_is_allowed(address):
     assert is_allowed(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, address)
 
@@ -36,7 +41,14 @@ def test_home_is_empty_and_the_machines_settings_are_gone(home, monkeypatch):
 
 def test_a_clean_environment_holds_only_what_it_is_given(tmp_path):
     environment = clients.clean_environment(tmp_path / "home", EXTRA="1")
-    assert set(environment) == {"HOME", "PATH", "LANG", "PYTHONNOUSERSITE", "PIP_CONFIG_FILE", "EXTRA"}
+    assert set(environment) == {
+        "HOME",
+        "PATH",
+        "LANG",
+        "PYTHONNOUSERSITE",
+        "PIP_CONFIG_FILE",
+        "EXTRA",
+    }
     assert "PIP_CONFIG_FILE" not in clients.clean_environment(tmp_path / "home", isolated=False)
 
 
@@ -69,7 +81,10 @@ def test_with_the_cable_out_nobody_can_be_reached_but_oneself(environment):
 
 @pytest.mark.root
 def test_a_small_file_system_is_full_when_it_is_full(tmp_path):
-    with clients.tmpfs(tmp_path / "small", "1m") as small, pytest.raises(OSError, match="No space left"):
+    with (
+        clients.tmpfs(tmp_path / "small", "1m") as small,
+        pytest.raises(OSError, match="No space left"),
+    ):
         (small / "file").write_bytes(b"x" * 2_000_000)
 
 
@@ -79,6 +94,8 @@ def test_the_larger_fake_upstream_answers_and_is_controlled(shared_origin):
 
 
 def test_a_command_is_run_without_input(environment):
-    done = clients.run([sys.executable, "-c", "import sys; print(repr(sys.stdin.read()))"], environment)
+    done = clients.run(
+        [sys.executable, "-c", "import sys; print(repr(sys.stdin.read()))"], environment
+    )
     assert done.stdout == "''\n"
     assert isinstance(done, subprocess.CompletedProcess)

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from entrepot.ports.guide import Door
+from entrepot.ports.client_setup import Door
 from entrepot.tools.common import (
     BUNDLE_VARIABLES,
     MARKER,
@@ -22,7 +22,9 @@ DOOR = Door(proxy="http://run:token@127.0.0.1:4567", bundle="/private/bundle.pem
 
 def test_both_spellings_of_the_proxy_are_set_and_the_catch_all_is_removed():
     changes = common_environment(
-        {"ALL_PROXY": "socks5://corp.test:1", "https_proxy": "http://corp.test:2"}, DOOR, loopback_open=False
+        {"ALL_PROXY": "socks5://corp.test:1", "https_proxy": "http://corp.test:2"},
+        DOOR,
+        loopback_open=False,
     )
     assert {changes[name] for name in PROXY_VARIABLES} == {DOOR.proxy}
     assert changes["PIP_PROXY"] == DOOR.proxy
@@ -36,7 +38,9 @@ def test_every_ca_variable_names_the_merged_bundle_whatever_it_was():
     assert "SSL_CERT_DIR" not in changes
 
 
-@pytest.mark.parametrize("name", ["NPM_CONFIG_CAFILE", "npm_config_cafile", "CONDA_SSL_VERIFY", "MAMBA_SSL_VERIFY"])
+@pytest.mark.parametrize(
+    "name", ["NPM_CONFIG_CAFILE", "npm_config_cafile", "CONDA_SSL_VERIFY", "MAMBA_SSL_VERIFY"]
+)
 def test_what_replaces_a_clients_own_roots_is_rewritten_only_when_the_user_had_set_it(name):
     assert name not in common_environment({}, DOOR, loopback_open=False)
     assert common_environment({name: "/corp.pem"}, DOOR, loopback_open=False)[name] == DOOR.bundle
@@ -49,7 +53,9 @@ def test_retries_are_switched_off_only_offline():
 
 
 def test_request_method_stays_as_it_is():
-    assert "REQUEST_METHOD" not in common_environment({"REQUEST_METHOD": "GET"}, DOOR, loopback_open=False)
+    assert "REQUEST_METHOD" not in common_environment(
+        {"REQUEST_METHOD": "GET"}, DOOR, loopback_open=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,16 +70,33 @@ def test_request_method_stays_as_it_is():
             (),
             "10.0.0.1,10.0.0.2,10.0.0.3:80,localhost,127.0.0.1,::1",
         ),
-        ({"NO_PROXY": "localhost,fe80::1,[::2]"}, False, (), "localhost,fe80::1,[::2],127.0.0.1,::1"),
+        (
+            {"NO_PROXY": "localhost,fe80::1,[::2]"},
+            False,
+            (),
+            "localhost,fe80::1,[::2],127.0.0.1,::1",
+        ),
         ({}, True, (), None),
         ({"NO_PROXY": "localhost,127.0.0.1,::1"}, True, (), None),
         ({"NO_PROXY": "localhost,10.1,127.0.0.0/8,[::1]"}, True, (), "10.1"),
-        ({"NO_PROXY": "10.0.0.0/8,10.9.0.0/16"}, False, ("10.1.2.3",), "10.9.0.0/16,localhost,127.0.0.1,::1"),
-        ({"NO_PROXY": "10.0.0.0/8,a/b"}, False, ("index.test",), "10.0.0.0/8,localhost,127.0.0.1,::1"),
+        (
+            {"NO_PROXY": "10.0.0.0/8,10.9.0.0/16"},
+            False,
+            ("10.1.2.3",),
+            "10.9.0.0/16,localhost,127.0.0.1,::1",
+        ),
+        (
+            {"NO_PROXY": "10.0.0.0/8,a/b"},
+            False,
+            ("index.test",),
+            "10.0.0.0/8,localhost,127.0.0.1,::1",
+        ),
         ({"NO_PROXY": "10.1.2.3:443"}, False, ("10.1.2.3",), "localhost,127.0.0.1,::1"),
     ],
 )
-def test_no_proxy_keeps_of_the_users_list_what_cannot_lead_past_the_door(environ, loopback_open, hosts, expected):
+def test_no_proxy_keeps_of_the_users_list_what_cannot_lead_past_the_door(
+    environ, loopback_open, hosts, expected
+):
     changes = common_environment(environ, DOOR, loopback_open=loopback_open, hosts=hosts)
     assert changes["NO_PROXY"] == expected
     assert changes["no_proxy"] == expected
@@ -93,9 +116,18 @@ def test_a_run_inside_a_run_is_known_by_its_marker():
 
 @pytest.mark.parametrize(
     "change",
-    [{"HTTPS_PROXY": ""}, {"https_proxy": "http://corp.test:3128"}, {MARKER: ""}, {MARKER: "127.0.0.1:9"}],
+    [
+        {"HTTPS_PROXY": ""},
+        {"https_proxy": "http://corp.test:3128"},
+        {MARKER: ""},
+        {MARKER: "127.0.0.1:9"},
+    ],
     ids=["emptied", "another", "no marker", "older marker"],
 )
 def test_a_marker_whose_proxy_is_no_longer_in_force_is_no_outer_run(change):
-    inside = {name: value for name, value in common_environment({}, DOOR, loopback_open=False).items() if value is not None}
+    inside = {
+        name: value
+        for name, value in common_environment({}, DOOR, loopback_open=False).items()
+        if value is not None
+    }
     assert outer_run({**inside, **change}) is None

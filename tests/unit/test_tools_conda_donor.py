@@ -18,7 +18,9 @@ def caches(tmp_path):
 
 
 def find(caches, url=URL):
-    around = Surroundings({"CONDA_PKGS_DIRS": ",".join(map(str, caches))}, caches[0].parent, caches[0].parent)
+    around = Surroundings(
+        {"CONDA_PKGS_DIRS": ",".join(map(str, caches))}, caches[0].parent, caches[0].parent
+    )
     (donor,) = donors(around)
     return donor(url)
 

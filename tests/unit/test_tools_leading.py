@@ -28,9 +28,18 @@ def corp(world):
     [
         ("pip --proxy http://c.test:1 install six", "pip install six"),
         ("pip install --proxy=http://c.test:1 six", "pip install six"),
-        ("/x/bin/pip3.11 --cert corp.pem install six", f"/x/bin/pip3.11 --cert={DOOR.bundle} install six"),
-        ("python -m pip --cert=corp.pem install six", f"python -m pip --cert={DOOR.bundle} install six"),
-        ("python3.12 -I -mpip --cert corp.pem download six", f"python3.12 -I -mpip --cert={DOOR.bundle} download six"),
+        (
+            "/x/bin/pip3.11 --cert corp.pem install six",
+            f"/x/bin/pip3.11 --cert={DOOR.bundle} install six",
+        ),
+        (
+            "python -m pip --cert=corp.pem install six",
+            f"python -m pip --cert={DOOR.bundle} install six",
+        ),
+        (
+            "python3.12 -I -mpip --cert corp.pem download six",
+            f"python3.12 -I -mpip --cert={DOOR.bundle} download six",
+        ),
     ],
 )
 def test_flags_of_a_pip_that_is_started_directly_are_changed(world, argv, led):
@@ -98,11 +107,17 @@ def test_a_proxy_in_pip_conf_needs_nothing_but_the_common_variables(world):
     assert not answer.warnings
 
 
-@pytest.mark.parametrize(("argv", "environ"), [("pip --isolated install six", {}), ("pip install six", {"PIP_ISOLATED": "1"})])
+@pytest.mark.parametrize(
+    ("argv", "environ"),
+    [("pip --isolated install six", {}), ("pip install six", {"PIP_ISOLATED": "1"})],
+)
 def test_isolated_pip_with_a_configured_proxy_is_named(world, argv, environ):
     world.environ.update(environ)
     world.write({".venv/pip.conf": "[global]\nproxy = http://c.test:1\n"})
-    assert any("--isolated" in sentence and "pip.conf:2" in sentence for sentence in world.answers(argv)["pip"].warnings)
+    assert any(
+        "--isolated" in sentence and "pip.conf:2" in sentence
+        for sentence in world.answers(argv)["pip"].warnings
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +125,11 @@ def test_isolated_pip_with_a_configured_proxy_is_named(world, argv, environ):
     [
         (f"pip --client-cert me.pem install -i {URL} six", {}, {}),
         (f"pip install -i {URL} six", {"PIP_CLIENT_CERT": "me.pem"}, {}),
-        ("pip install six", {}, {"~/.config/pip/pip.conf": f"[global]\nindex-url = {URL}\nclient-cert = me.pem\n"}),
+        (
+            "pip install six",
+            {},
+            {"~/.config/pip/pip.conf": f"[global]\nindex-url = {URL}\nclient-cert = me.pem\n"},
+        ),
     ],
     ids=["flag", "variable", "file"],
 )
@@ -128,7 +147,10 @@ def test_indexes_beside_a_client_certificate_of_pip_stay_closed(world, argv, env
 @pytest.mark.parametrize("key", ["https-proxy", "http-proxy"])
 def test_a_proxy_in_uv_toml_is_named_with_its_line(world, key):
     world.write({"uv.toml": f'offline = false\n{key} = "http://c.test:1"\n'})
-    assert any(key in sentence and "uv.toml:2" in sentence for sentence in world.answers("uv sync")["uv"].warnings)
+    assert any(
+        key in sentence and "uv.toml:2" in sentence
+        for sentence in world.answers("uv sync")["uv"].warnings
+    )
 
 
 def test_a_uv_toml_that_is_switched_off_is_not_named(world):
@@ -141,7 +163,9 @@ def test_indexes_beside_a_client_certificate_of_uv_stay_closed(world):
     assert world.answers("uv sync")["uv"].closed == {"index.test:8080"}
 
 
-@pytest.mark.parametrize("argv", ["uv --allow-insecure-host index.test sync", "uv --system-certs sync"])
+@pytest.mark.parametrize(
+    "argv", ["uv --allow-insecure-host index.test sync", "uv --system-certs sync"]
+)
 def test_harmless_flags_of_uv_are_not_named(world, argv):
     assert not world.answers(argv)["uv"].warnings
 
@@ -177,7 +201,12 @@ def test_a_poetry_source_with_a_client_certificate_stays_closed(world):
 
 def test_a_pdm_source_with_roots_or_a_client_certificate_of_its_own_stays_closed(world):
     source = '[[tool.pdm.source]]\nname = "{0}"\nurl = "https://{0}.test/simple"\n{1}\n'
-    world.write({"pyproject.toml": source.format("a", 'ca_certs = "corp.pem"') + source.format("b", 'client_cert = "me.pem"')})
+    world.write(
+        {
+            "pyproject.toml": source.format("a", 'ca_certs = "corp.pem"')
+            + source.format("b", 'client_cert = "me.pem"')
+        }
+    )
     answer = world.answers("pdm install")["pdm"]
     assert answer.closed == {"a.test:443", "b.test:443"}
     assert len(answer.warnings) == 2
@@ -192,7 +221,9 @@ def test_roots_of_pdms_default_source_close_its_files_host_too(world):
 
 
 def test_a_pdm_source_that_is_not_verified_is_opened_all_the_same(world):
-    world.write({"pyproject.toml": f'[[tool.pdm.source]]\nname = "a"\nurl = "{URL}"\nverify_ssl = false\n'})
+    world.write(
+        {"pyproject.toml": f'[[tool.pdm.source]]\nname = "a"\nurl = "{URL}"\nverify_ssl = false\n'}
+    )
     answer = world.answers("pdm install")["pdm"]
     assert not answer.closed
     assert not answer.warnings
@@ -203,7 +234,9 @@ def test_a_pdm_source_that_is_not_verified_is_opened_all_the_same(world):
 
 def test_proxies_in_condarc_are_named(world):
     world.write({"~/.condarc": "channels: []\nproxy_servers:\n  https: http://c.test:1\n"})
-    assert any(".condarc:2" in sentence for sentence in world.answers("conda install x")["conda"].warnings)
+    assert any(
+        ".condarc:2" in sentence for sentence in world.answers("conda install x")["conda"].warnings
+    )
 
 
 def test_roots_in_condarc_are_merged(world):
@@ -222,7 +255,9 @@ def test_ssl_verify_that_names_no_file_is_left_alone(world, value):
 
 
 def test_channels_beside_a_client_certificate_stay_closed_but_not_the_built_in_ones(world):
-    world.write({"~/.condarc": "channels:\n  - https://index.test/conda\nclient_ssl_cert: me.pem\n"})
+    world.write(
+        {"~/.condarc": "channels:\n  - https://index.test/conda\nclient_ssl_cert: me.pem\n"}
+    )
     answer = world.answers("conda install x")["conda"]
     assert answer.closed == {"index.test:443"}
     assert any("repo.anaconda.com" in url for url in answer.indexes)
@@ -232,7 +267,16 @@ def test_channels_beside_a_client_certificate_stay_closed_but_not_the_built_in_o
 
 
 @pytest.mark.parametrize(
-    "argv", ["conda env create", "poetry install", "pdm install", "pipenv install", "tox", "uv run x", "sh -c pip"]
+    "argv",
+    [
+        "conda env create",
+        "poetry install",
+        "pdm install",
+        "pipenv install",
+        "tox",
+        "uv run x",
+        "sh -c pip",
+    ],
 )
 def test_settings_of_pip_count_below_the_tools_that_call_it(world, argv):
     world.write({"~/.config/pip/pip.conf": f"[global]\nindex-url = {URL}\nclient-cert = me.pem\n"})
@@ -271,7 +315,10 @@ def test_settings_of_a_tool_are_not_held_against_a_command_that_never_runs_it(wo
     [
         ("curl -x http://c.test:1 https://index.test/x", "curl https://index.test/x"),
         ("curl -sSx http://c.test:1 https://index.test/x", "curl -sS https://index.test/x"),
-        ("curl --cacert corp.pem https://index.test/x", f"curl https://index.test/x --cacert {DOOR.bundle}"),
+        (
+            "curl --cacert corp.pem https://index.test/x",
+            f"curl https://index.test/x --cacert {DOOR.bundle}",
+        ),
     ],
 )
 def test_flags_of_a_curl_that_is_started_directly_are_changed(world, argv, led):
@@ -287,12 +334,17 @@ def test_roots_in_curlrc_are_merged_and_beaten_by_a_flag(world):
 
 def test_a_proxy_in_curlrc_is_named(world):
     world.write({"~/.curlrc": "proxy = http://c.test:1\n"})
-    assert any(".curlrc:1" in sentence for sentence in world.answers("curl https://index.test/x")["curl"].warnings)
+    assert any(
+        ".curlrc:1" in sentence
+        for sentence in world.answers("curl https://index.test/x")["curl"].warnings
+    )
     assert not world.answers("curl -q https://index.test/x")["curl"].warnings
 
 
 def test_a_curl_with_a_client_certificate_keeps_its_hosts_closed(world):
-    assert world.answers("curl --cert me.pem https://index.test/x")["curl"].closed == {"index.test:443"}
+    assert world.answers("curl --cert me.pem https://index.test/x")["curl"].closed == {
+        "index.test:443"
+    }
 
 
 def test_flags_of_other_programs_are_not_taken_for_curls(world):
@@ -314,7 +366,9 @@ def test_wget_below_another_command_is_named(world):
 
 
 def test_proxies_and_roots_of_git_are_answered_by_settings_appended_to_those_there_are(world):
-    world.environ.update({"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "x"})
+    world.environ.update(
+        {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "x"}
+    )
     world.write(
         {
             "~/.gitconfig": '[user]\n\tname = x\n[http]\n\tproxy = http://c.test:1\n[http "https://b.test"]\n\tproxy = http://d.test:1\n',
@@ -324,7 +378,9 @@ def test_proxies_and_roots_of_git_are_answered_by_settings_appended_to_those_the
     answer = world.answers("pip install git+https://b.test/x")["git"]
     changes = answer.environment
     assert changes["GIT_CONFIG_COUNT"] == "4"
-    assert {changes[f"GIT_CONFIG_KEY_{n}"]: changes[f"GIT_CONFIG_VALUE_{n}"] for n in (1, 2, 3)} == {
+    assert {
+        changes[f"GIT_CONFIG_KEY_{n}"]: changes[f"GIT_CONFIG_VALUE_{n}"] for n in (1, 2, 3)
+    } == {
         "http.proxy": DOOR.proxy,
         "http.https://b.test.proxy": DOOR.proxy,
         "http.sslcainfo": DOOR.bundle,
@@ -376,7 +432,18 @@ def test_the_lock_files_that_the_child_will_read_are_named(world, argv, names):
             "s.py": "",
             "e.txt": "@EXPLICIT\nhttps://a.test/x.conda\n",
             "Pipfile.lock": '{"_meta": {}}',
-            **dict.fromkeys(("uv.lock", "s.py.lock", "pylock.toml", "poetry.lock", "pdm.lock", "pixi.lock", "conda-lock.yml"), "#"),
+            **dict.fromkeys(
+                (
+                    "uv.lock",
+                    "s.py.lock",
+                    "pylock.toml",
+                    "poetry.lock",
+                    "pdm.lock",
+                    "pixi.lock",
+                    "conda-lock.yml",
+                ),
+                "#",
+            ),
         }
     )
     named = {path for answer in world.answers(argv).values() for path in answer.locks}
@@ -385,7 +452,13 @@ def test_the_lock_files_that_the_child_will_read_are_named(world, argv, names):
 
 def test_a_program_that_may_call_any_tool_may_read_every_lock(world):
     world.write(
-        {"uv.lock": "#", "poetry.lock": "#", "tox.ini": "[testenv]\ndeps = -r t.txt\n", "t.txt": "six\n", "requirements.txt": "x"}
+        {
+            "uv.lock": "#",
+            "poetry.lock": "#",
+            "tox.ini": "[testenv]\ndeps = -r t.txt\n",
+            "t.txt": "six\n",
+            "requirements.txt": "x",
+        }
     )
     named = {path.name for answer in world.answers("tox").values() for path in answer.locks}
     assert named == {"uv.lock", "poetry.lock", "t.txt"}

@@ -54,15 +54,24 @@ def read(text: str) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("text", AWKWARD.values(), ids=AWKWARD)
 def test_setting_a_key_changes_that_key_alone(text):
-    plain = "\u2028" not in text and "\x0c" not in text  # read_string splits lines there, reading a file does not
+    plain = (
+        "\u2028" not in text and "\x0c" not in text
+    )  # read_string splits lines there, reading a file does not
     before = read(text) if plain else None
     after = with_value(text, "global", "no-color", "yes")
-    kept = [line for line in parse(after).lines if "no-color" not in line and line.strip() not in ("", "[global]")]
+    kept = [
+        line
+        for line in parse(after).lines
+        if "no-color" not in line and line.strip() not in ("", "[global]")
+    ]
     assert [line.rstrip("\r\n") for line in kept] == [
         line.rstrip("\r\n") for line in parse(text).lines if line.strip() not in ("", "[global]")
     ]
     if before is not None:
-        expected = {**before, "global": {**before.get("global", read(after)["global"]), "no-color": "yes"}}
+        expected = {
+            **before,
+            "global": {**before.get("global", read(after)["global"]), "no-color": "yes"},
+        }
         assert read(after) == expected
     assert parse(without_key(after, "global", "no-color")).options == [
         o for o in parse(without_key(after, "global", "no-color")).options if o.key != "no-color"
@@ -70,7 +79,9 @@ def test_setting_a_key_changes_that_key_alone(text):
 
 
 @pytest.mark.parametrize(
-    "text", [t for t in AWKWARD.values() if t and "[global]" in t], ids=[k for k, t in AWKWARD.items() if "[global]" in t]
+    "text",
+    [t for t in AWKWARD.values() if t and "[global]" in t],
+    ids=[k for k, t in AWKWARD.items() if "[global]" in t],
 )
 def test_setting_and_unsetting_gives_the_same_bytes(text):
     """But for a last line end that was missing: a line cannot be added without it."""
@@ -85,7 +96,10 @@ def test_setting_and_unsetting_gives_the_same_bytes(text):
         ("[global]\r\n\ttimeout=3\r\n", "[global]\r\n\ttimeout=9\r\n"),
         ("[global]\nTime-Out  =  3", "[global]\nTime-Out  =  3\ntimeout  =  9\n"),
         ("[global]\nTIMEOUT = 3", "[global]\nTIMEOUT = 9"),
-        ("[global]\ntimeout =\n   3\n   # why\n   4\nretries = 1\n", "[global]\ntimeout = 9\n   # why\nretries = 1\n"),
+        (
+            "[global]\ntimeout =\n   3\n   # why\n   4\nretries = 1\n",
+            "[global]\ntimeout = 9\n   # why\nretries = 1\n",
+        ),
         ("[install]\na = b\n", "[install]\na = b\n\n[global]\ntimeout = 9\n"),
         ("", "[global]\ntimeout = 9\n"),
     ],
@@ -95,7 +109,9 @@ def test_a_changed_line_keeps_its_spelling_delimiter_and_end(text, after):
 
 
 def test_a_value_of_several_lines_is_read_back():
-    text = with_value("[global]\nfind-links = a\n", "global", "find-links", "\nhttps://a.test/\nhttps://b.test/")
+    text = with_value(
+        "[global]\nfind-links = a\n", "global", "find-links", "\nhttps://a.test/\nhttps://b.test/"
+    )
     assert text == "[global]\nfind-links =\n    https://a.test/\n    https://b.test/\n"
     assert parse(text).find("global", "find-links").value == "\nhttps://a.test/\nhttps://b.test/"
 
@@ -115,7 +131,11 @@ def test_what_would_be_read_back_otherwise_is_refused(section, key, value):
 
 
 BROKEN = {
-    "section-twice": ("[global]\na = 1\n[install]\nb = 2\n[global]\nc = 3\n", "duplicate-section", 5),
+    "section-twice": (
+        "[global]\na = 1\n[install]\nb = 2\n[global]\nc = 3\n",
+        "duplicate-section",
+        5,
+    ),
     "section-twice-same-key": ("[global]\na = 1\n[global]\na = 2\n", "duplicate-section", 3),
     "key-twice": ("[global]\na = 1\nb = 1\na = 2\n", "duplicate-key", 4),
     "key-twice-spelled-otherwise": ("[global]\ncache-dir = 1\nCache_Dir = 2\n", "duplicate-key", 3),
@@ -123,7 +143,11 @@ BROKEN = {
     "no-section": ("# mine\na = 1\n", "no-section", 2),
     "bad-line": ("[global]\na = 1\nwhat is this\n", "bad-line", 3),
     "no-key": ("[global]\n= 1\n", "bad-line", 2),
-    "not-utf-8": (b"[global]\n# K\xe4se\ntimeout = 3\n".decode("utf-8", "surrogateescape"), "encoding", 2),
+    "not-utf-8": (
+        b"[global]\n# K\xe4se\ntimeout = 3\n".decode("utf-8", "surrogateescape"),
+        "encoding",
+        2,
+    ),
 }
 
 
@@ -181,7 +205,10 @@ def test_what_is_called_sound_is_sound_for_python_and_the_reverse(lines, end):
         own = {o.section: {} for o in file.options} | {name: {} for name in file.sections}
         for option in file.options:
             own[option.section][option.key] = option.value
-        assert own == {s: {k.lower().replace("_", "-"): v for k, v in items.items()} for s, items in values.items()}
+        assert own == {
+            s: {k.lower().replace("_", "-"): v for k, v in items.items()}
+            for s, items in values.items()
+        }
 
 
 @given(st.lists(LINES, max_size=12))

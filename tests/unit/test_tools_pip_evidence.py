@@ -42,7 +42,10 @@ def test_a_digest_field_is_a_claim(field, value, algorithm):
 
 def test_several_digests_in_one_field_are_several_claims():
     value = f"sha-256=:{in_base64('sha256')}:, sha-512=:{in_base64('sha512')}:"
-    assert [c.digest.algorithm for c in header_claims(Headers([("Repr-Digest", value)]))] == ["sha256", "sha512"]
+    assert [c.digest.algorithm for c in header_claims(Headers([("Repr-Digest", value)]))] == [
+        "sha256",
+        "sha512",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,16 @@ from hypothesis import strategies as st
 from entrepot.ports.tool import Kind, Surroundings
 from entrepot.tools.pip import identify as identify_module
 from entrepot.tools.pip.cache import http_rows
-from entrepot.tools.pip.httpentry import PREFIX, Damage, decode, encode, entry_name, entry_path, fresh_until, read_meta
+from entrepot.tools.pip.httpentry import (
+    PREFIX,
+    Damage,
+    decode,
+    encode,
+    entry_name,
+    entry_path,
+    fresh_until,
+    read_meta,
+)
 from entrepot.tools.pip.identify import identify, named
 from entrepot.tools.pip.integrity import zip_problem
 from entrepot.tools.pip.pages import read_page
@@ -28,11 +37,24 @@ from pip_lab import metadata, sdist_bytes, wheel_bytes
 
 
 def test_the_short_way_to_a_plain_name_says_what_the_long_way_does(monkeypatch):
-    """Also of names that are malformed: the short way takes some that `packaging` refuses, and there we guess the same."""
+    """Also of names that are malformed.
+
+    The short way takes some that `packaging` refuses, and there we guess the same.
+    """
     names = ("a", "a_b", "a__b", "A.b", "_a", "a_", "a-b", "a.1")
     versions = ("1", "1.0", "01", "1..0", "1.", "1!2")
-    rests = ("-py3-none-any.whl", "-1a-py3-none-any.whl", "-py3..py2-none-any.whl", "-py3-none-..whl", ".tar.gz", ".zip", "-1.zip")
-    filenames = [f"{name}-{version}{rest}" for name in names for version in versions for rest in rests]
+    rests = (
+        "-py3-none-any.whl",
+        "-1a-py3-none-any.whl",
+        "-py3..py2-none-any.whl",
+        "-py3-none-..whl",
+        ".tar.gz",
+        ".zip",
+        "-1.zip",
+    )
+    filenames = [
+        f"{name}-{version}{rest}" for name in names for version in versions for rest in rests
+    ]
     uncached = getattr(named, "__wrapped__", named)
     short = [uncached(filename) for filename in filenames]
     monkeypatch.setattr(identify_module, "_PLAIN_NAME", re.compile("(?!)"))
@@ -64,13 +86,21 @@ def test_a_wheel_is_named_by_its_content(name, version, tags, build):
 def test_an_sdist_is_named_by_its_top_directory(suffix):
     filename, data = sdist_bytes("Some_Source", "1.2", suffix)
     found = named_by_content(data)
-    assert (found.kind, found.filename, found.project, found.version) == (Kind.SDIST, filename, "some-source", "1.2")
+    assert (found.kind, found.filename, found.project, found.version) == (
+        Kind.SDIST,
+        filename,
+        "some-source",
+        "1.2",
+    )
 
 
 def test_metadata_pages_and_the_rest_are_told_apart():
     assert named_by_content(metadata("A.b", "1")).project == "a-b"
     assert named_by_content(b'{"name": "A_b", "files": []}').kind is Kind.PAGE
-    assert named_by_content(gzip.compress(b"<html><title>Links for a</title></html>"), "gzip").project == "a"
+    assert (
+        named_by_content(gzip.compress(b"<html><title>Links for a</title></html>"), "gzip").project
+        == "a"
+    )
     assert named_by_content(b"anything").kind is Kind.OTHER
     assert named_by_content(b"").kind is Kind.OTHER
 
@@ -122,7 +152,18 @@ def test_a_top_directory_that_is_no_plain_name_names_nothing(name):
 
 @given(
     st.binary(max_size=300),
-    st.sampled_from([b"", b"PK\x03\x04", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\0", b"{", b"<html>", b"Metadata-Version: 2"]),
+    st.sampled_from(
+        [
+            b"",
+            b"PK\x03\x04",
+            b"\x1f\x8b",
+            b"BZh9",
+            b"\xfd7zXZ\0",
+            b"{",
+            b"<html>",
+            b"Metadata-Version: 2",
+        ]
+    ),
 )
 def test_no_bytes_make_the_namer_fail(data, start):
     named_by_content(start + data)
@@ -137,7 +178,9 @@ def test_no_bytes_make_the_reader_fail(data):
 
 WORDS = st.sampled_from(["response", "body", "headers", "vary", "status", "x"])
 LEAVES = st.none() | st.integers(-5, 5) | st.text(max_size=5)
-MAPS = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4))
+MAPS = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4)
+)
 
 
 @given(MAPS)
@@ -153,7 +196,14 @@ def test_any_text_may_be_a_file_name(text):
 
 def whole(body=b"x", **headers):
     fields = {"Date": "Mon, 01 Jun 2026 00:00:00 GMT", **headers}
-    response = {"body": body, "headers": fields, "status": 200, "version": 11, "reason": "OK", "decode_content": False}
+    response = {
+        "body": body,
+        "headers": fields,
+        "status": 200,
+        "version": 11,
+        "reason": "OK",
+        "decode_content": False,
+    }
     return {"response": response, "vary": {}}
 
 
@@ -174,7 +224,12 @@ def test_freshness_is_counted_as_pip_counts_it():
     meta = decode(encode(whole(**{"Cache-Control": "public, max-age=600"})))
     date = 1780272000.0
     assert fresh_until(meta.fields, 200) == date + 600
-    assert fresh_until(decode(encode(whole(**{"Cache-Control": 'Max-Age=600, max-age="5"'}))).fields, 200) == date
+    assert (
+        fresh_until(
+            decode(encode(whole(**{"Cache-Control": 'Max-Age=600, max-age="5"'}))).fields, 200
+        )
+        == date
+    )
     assert fresh_until(meta.fields, 301) == float("inf")
 
 
@@ -191,7 +246,13 @@ def test_symbolic_links_and_foreign_names_are_shown_and_never_touched(tmp_path):
     (root / "http-v2" / "f").symlink_to(outside, target_is_directory=True)
     (root / "strange" / "deep").mkdir(parents=True)
     (root / "strange" / "deep" / "file").write_text("z" * 5000)
-    world = Surroundings({"HOME": str(tmp_path), "PIP_CACHE_DIR": str(root), "PATH": ""}, tmp_path, tmp_path, "linux", os.geteuid())
+    world = Surroundings(
+        {"HOME": str(tmp_path), "PIP_CACHE_DIR": str(root), "PATH": ""},
+        tmp_path,
+        tmp_path,
+        "linux",
+        os.geteuid(),
+    )
     pip = tool(tmp_path / "state", now=lambda: time.time() + 10**7)
     place = pip.places(world)[0]
     entries = list(pip.scan(place, world))
@@ -209,7 +270,13 @@ def test_young_left_overs_stay_and_old_ones_are_litter(tmp_path):
     path.parent.mkdir(parents=True)
     path.with_name(f"{name}.bodyabcd1234.tmp").write_bytes(b"t" * 9000)
     path.write_bytes(encode(whole(b"")))
-    world = Surroundings({"HOME": str(tmp_path), "PIP_CACHE_DIR": str(root), "PATH": ""}, tmp_path, tmp_path, "linux", os.geteuid())
+    world = Surroundings(
+        {"HOME": str(tmp_path), "PIP_CACHE_DIR": str(root), "PATH": ""},
+        tmp_path,
+        tmp_path,
+        "linux",
+        os.geteuid(),
+    )
     young, old = tool(tmp_path / "a"), tool(tmp_path / "b", now=lambda: time.time() + 4000)
     place = young.places(world)[0]
     assert {e.litter for e in young.scan(place, world)} == {""}

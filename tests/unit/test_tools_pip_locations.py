@@ -1,4 +1,7 @@
-"""Where pip looks, by operating system and version: what real pips (Linux) and their libraries (the others) answer."""
+"""Where pip looks, by operating system and version.
+
+What real pips (Linux) and their libraries (the others) answer.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,11 @@ from entrepot.tools.pip.settings import PipSettings, check_value
 
 OLD, MIDDLE, MAC_XDG, NEW = (20, 3, 4), (24, 3, 1), (26, 2), (26, 3)
 SUPPORT = "/Users/u/Library/Application Support/pip"
-WINDOWS = {"LOCALAPPDATA": r"C:\Users\u\AppData\Local", "APPDATA": r"C:\Users\u\AppData\Roaming", "USERPROFILE": r"C:\Users\u"}
+WINDOWS = {
+    "LOCALAPPDATA": r"C:\Users\u\AppData\Local",
+    "APPDATA": r"C:\Users\u\AppData\Roaming",
+    "USERPROFILE": r"C:\Users\u",
+}
 
 
 def around(platform="linux", **environ) -> Surroundings:
@@ -43,7 +50,12 @@ def around(platform="linux", **environ) -> Surroundings:
         ("win32", MIDDLE, WINDOWS, r"C:\Users\u\AppData\Local\pip\Cache"),
         ("win32", NEW, {"USERPROFILE": r"D:\u"}, r"D:\u\AppData\Local\pip\Cache"),
         ("win32", NEW, {**WINDOWS, "WIN_PD_OVERRIDE_LOCAL_APPDATA": r"E:\c"}, r"E:\c\pip\Cache"),
-        ("win32", MIDDLE, {**WINDOWS, "WIN_PD_OVERRIDE_LOCAL_APPDATA": r"E:\c"}, r"C:\Users\u\AppData\Local\pip\Cache"),
+        (
+            "win32",
+            MIDDLE,
+            {**WINDOWS, "WIN_PD_OVERRIDE_LOCAL_APPDATA": r"E:\c"},
+            r"C:\Users\u\AppData\Local\pip\Cache",
+        ),
     ],
 )
 def test_the_default_cache(platform, version, environ, expected):
@@ -54,8 +66,18 @@ def test_the_default_cache(platform, version, environ, expected):
     ("platform", "version", "environ", "expected"),
     [
         ("linux", NEW, {}, ["/etc/xdg/pip/pip.conf", "/etc/pip.conf"]),
-        ("linux", NEW, {"XDG_CONFIG_DIRS": "/a:b:/c"}, ["/a/pip/pip.conf", "/c/pip/pip.conf", "/etc/pip.conf"]),
-        ("linux", MIDDLE, {"XDG_CONFIG_DIRS": "/a:b"}, ["/a/pip/pip.conf", "b/pip/pip.conf", "/etc/pip.conf"]),
+        (
+            "linux",
+            NEW,
+            {"XDG_CONFIG_DIRS": "/a:b:/c"},
+            ["/a/pip/pip.conf", "/c/pip/pip.conf", "/etc/pip.conf"],
+        ),
+        (
+            "linux",
+            MIDDLE,
+            {"XDG_CONFIG_DIRS": "/a:b"},
+            ["/a/pip/pip.conf", "b/pip/pip.conf", "/etc/pip.conf"],
+        ),
         ("linux", OLD, {"XDG_CONFIG_DIRS": "~/a/:"}, ["/home/u/a/pip/pip.conf", "/etc/pip.conf"]),
         ("darwin", NEW, {}, ["/Library/Application Support/pip/pip.conf"]),
         ("darwin", NEW, {"XDG_DATA_DIRS": "/d"}, ["/d/pip/pip.conf"]),
@@ -82,14 +104,21 @@ def test_the_users_files(platform, version, environ, exists, expected):
     assert user_files(around(platform, **environ), version, exists=frozenset(exists)) == expected
 
 
-@pytest.mark.parametrize(("text", "expected"), [("26.3", (26, 3)), ("24.1b2", (24, 1)), ("20.3.4", (20, 3, 4)), ("?", (99,))])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("26.3", (26, 3)), ("24.1b2", (24, 1)), ("20.3.4", (20, 3, 4)), ("?", (99,))],
+)
 def test_a_release_is_its_leading_numbers(text, expected):
     assert parse_release(text) == expected
 
 
 def world(tmp_path, **environ) -> Surroundings:
     return Surroundings(
-        {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path / "xdg"), "PATH": "", **environ}, tmp_path, tmp_path, "linux", -1
+        {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path / "xdg"), "PATH": "", **environ},
+        tmp_path,
+        tmp_path,
+        "linux",
+        -1,
     )
 
 
@@ -120,13 +149,19 @@ def test_secrets_in_indexes_are_masked_and_never_shown(tmp_path):
         PIP_INDEX_URL="https://u:s3cret@index.test/simple",
         PIP_EXTRA_INDEX_URL="https://t0ken@more.test/a https://c.test/",
     )
-    assert sources(around, pip(tmp_path)) == ["https://index.test/simple", "https://more.test/a", "https://c.test"]
+    assert sources(around, pip(tmp_path)) == [
+        "https://index.test/simple",
+        "https://more.test/a",
+        "https://c.test",
+    ]
 
 
 def test_a_zero_turns_the_cache_off_and_is_explained(tmp_path):
     place = place_of(world(tmp_path, PIP_NO_CACHE_DIR="0"), pip(tmp_path))
     assert place.path is None
-    assert place.notes == ("PIP_NO_CACHE_DIR=0 turns the cache off, as every truth value does; unset it to have one",)
+    assert place.notes == (
+        "PIP_NO_CACHE_DIR=0 turns the cache off, as every truth value does; unset it to have one",
+    )
     assert [layer.wins for layer in place.layers] == [True, False]
 
 
@@ -139,9 +174,13 @@ def left_behind(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("environ", "file"), [({}, "cache-dir = ~/moved"), ({}, "no-cache-dir = yes"), ({"PIP_NO_CACHE_DIR": "1"}, "")], ids=str
+    ("environ", "file"),
+    [({}, "cache-dir = ~/moved"), ({}, "no-cache-dir = yes"), ({"PIP_NO_CACHE_DIR": "1"}, "")],
+    ids=str,
 )
-def test_a_cache_that_a_file_or_a_switch_left_behind_is_a_place_of_its_own(left_behind, environ, file):
+def test_a_cache_that_a_file_or_a_switch_left_behind_is_a_place_of_its_own(
+    left_behind, environ, file
+):
     """`status` shows it and `clean --all` takes it; nobody else ever would."""
     path = left_behind / ".config/pip/pip.conf"
     path.parent.mkdir(parents=True)
@@ -155,7 +194,10 @@ def test_a_cache_that_a_file_or_a_switch_left_behind_is_a_place_of_its_own(left_
 
 @pytest.mark.parametrize("name", ["PIP_CACHE_DIR", "XDG_CACHE_HOME"])
 def test_a_cache_that_a_variable_left_behind_is_only_told_of(left_behind, name):
-    """The variable may be set in this shell alone: what others use is not for `clean --all` to take."""
+    """The variable may be set in this shell alone.
+
+    What others use is not for `clean --all` to take.
+    """
     (used,) = places(world(left_behind, **{name: str(left_behind / "moved")}))
     told = f"{left_behind}/.cache/pip is not in use here and still holds a cache: `{name}= entrepot status` shows it"
     assert told in used.notes
@@ -173,7 +215,10 @@ def test_exactly_one_layer_wins_and_the_line_is_named(tmp_path):
     path.write_text("[global]\n\n# here\ncache-dir = ~/c\n")
     answer = resolve(world(tmp_path), pip(tmp_path))
     assert answer.path == str(tmp_path / "c")
-    assert [(layer.source, layer.wins) for layer in answer.layers] == [(f"{path}:4", True), ("default", False)]
+    assert [(layer.source, layer.wins) for layer in answer.layers] == [
+        (f"{path}:4", True),
+        ("default", False),
+    ]
 
 
 def test_roots_own_rule_and_that_of_others(tmp_path):
@@ -198,7 +243,11 @@ def test_settings_keep_mode_link_and_comments(tmp_path):
     link.symlink_to(real)
     settings = PipSettings(world(tmp_path), pip(tmp_path))
     change = settings.set("cache-dir", str(tmp_path / "c d"))
-    assert (change.before, change.after, change.key) == (None, str(tmp_path / "c d"), "global.cache-dir")
+    assert (change.before, change.after, change.key) == (
+        None,
+        str(tmp_path / "c d"),
+        "global.cache-dir",
+    )
     assert change.native == f"pip config --user set global.cache-dir '{tmp_path}/c d'"
     assert link.is_symlink()
     assert real.stat().st_mode & 0o777 == 0o640

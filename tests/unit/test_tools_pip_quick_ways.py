@@ -6,9 +6,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.app.inventory import Filter
-from entrepot.app.listing import forms_of, joined, line, lined, lines_of
-from entrepot.heads import redacted_url
+from entrepot.caches.inventory import Filter
+from entrepot.caches.listing import forms_of, joined, line, lined, lines_of
+from entrepot.stored import redacted_url
 from entrepot.tools.pip.cache import http_rows
 from entrepot.tools.pip.httpentry import key_of
 from entrepot.tools.pip.index import Folders, Shard, shard_of
@@ -39,12 +39,36 @@ def stats(draw):
     """What ``lstat`` says of a file."""
     size, links = draw(st.integers(0, 2**40)), draw(st.integers(1, 3))
     times = [draw(TIMES) for _ in range(3)]
-    plain = [PLAIN_FILE, draw(st.integers(1, 5)), draw(st.integers(1, 3)), links, 0, 0, size, *times]
+    plain = [
+        PLAIN_FILE,
+        draw(st.integers(1, 5)),
+        draw(st.integers(1, 3)),
+        links,
+        0,
+        0,
+        size,
+        *times,
+    ]
     nanoseconds = [1_000_000_000 * each + 5 for each in times]
-    return os.stat_result([*plain, *[each / 1e9 for each in nanoseconds], *nanoseconds, 4096, draw(st.integers(0, 9)), 0])
+    return os.stat_result(
+        [
+            *plain,
+            *[each / 1e9 for each in nanoseconds],
+            *nanoseconds,
+            4096,
+            draw(st.integers(0, 9)),
+            0,
+        ]
+    )
 
 
-@given(st.sampled_from(["http-v2/0/1/2/3/4", "http-v2/0/1/2/3", "http/0/1/2/3/4", "http-v2/f/1/2/3/4"]), stats(), stats())
+@given(
+    st.sampled_from(
+        ["http-v2/0/1/2/3/4", "http-v2/0/1/2/3", "http/0/1/2/3/4", "http-v2/f/1/2/3/4"]
+    ),
+    stats(),
+    stats(),
+)
 def test_a_directory_with_one_entry_gives_the_row_that_it_has_among_others(folder, head, body):
     files = [(NAME, head), (f"{NAME}.body", body)]
     among = http_rows(folder, [*files, ("zzz", head)])
@@ -60,14 +84,18 @@ def test_one_walk_over_the_files_of_an_entry_measures_what_many_would(infos):
     assert row[STAMP] == ";".join(map(stamp, infos))
     assert row[SIZE] == sum(info.st_size for info in infos)
     assert row[USED] == max(max(info.st_atime, info.st_mtime) for info in infos)
-    assert row[USED_FROM] == ("atime" if row[USED] > max(info.st_mtime for info in infos) else "mtime")
+    assert row[USED_FROM] == (
+        "atime" if row[USED] > max(info.st_mtime for info in infos) else "mtime"
+    )
     assert row[NEWEST] == max(max(info.st_mtime, info.st_ctime) for info in infos)
     if all(info.st_nlink == 1 for info in infos):
         assert row[DISK] == row[FREEABLE] == sum(map(disk_of, infos))
     else:
         firsts = {key: next(i for i in infos if (i.st_dev, i.st_ino) == key) for key in inodes}
         assert row[DISK] == sum(map(disk_of, firsts.values()))
-        assert row[FREEABLE] == sum(disk_of(i) for key, i in firsts.items() if i.st_nlink <= same[key])
+        assert row[FREEABLE] == sum(
+            disk_of(i) for key, i in firsts.items() if i.st_nlink <= same[key]
+        )
 
 
 @given(st.from_regex(r"\Ahttps?://[a-zA-Z0-9_.~:-]{0,12}/?[A-Za-z0-9_.~/?#@%-]{0,12}\Z"))
@@ -80,7 +108,9 @@ def test_a_url_is_masked_alike_whether_or_not_it_has_to_be_taken_apart(url):
     assert redacted_url(url) == redacted_url(url.replace("http", "HTTP", 1))
 
 
-FOLDERS = st.dictionaries(st.text(st.characters(exclude_characters="\0")), st.integers(0, 2**63 - 1))
+FOLDERS = st.dictionaries(
+    st.text(st.characters(exclude_characters="\0")), st.integers(0, 2**63 - 1)
+)
 
 
 @given(FOLDERS, st.lists(st.text()))
@@ -90,9 +120,10 @@ def test_a_shard_comes_back_from_its_bytes_whatever_the_names_are(marks, names):
     again = shard_of(*shard.packed())
     assert (again.rows, again.checked, again.packed()) == (rows, 7.0, shard.packed())
     assert again.folders.paths == list(marks)
-    assert [int.from_bytes(again.folders.marks[at : at + 8], "little") for at in range(0, 8 * len(marks), 8)] == list(
-        marks.values()
-    )
+    assert [
+        int.from_bytes(again.folders.marks[at : at + 8], "little")
+        for at in range(0, 8 * len(marks), 8)
+    ] == list(marks.values())
 
 
 ENTRIES = st.lists(

@@ -32,7 +32,11 @@ def test_the_directories_that_go_with_their_last_files_are_known_beforehand(tmp_
         root = tmp_path / str(number)
         filled(root)
         world = Surroundings(
-            {"HOME": str(tmp_path), "PIP_CACHE_DIR": str(root), "PATH": ""}, tmp_path, tmp_path, "linux", os.geteuid()
+            {"HOME": str(tmp_path), "PIP_CACHE_DIR": str(root), "PATH": ""},
+            tmp_path,
+            tmp_path,
+            "linux",
+            os.geteuid(),
         )
         pip = tool(tmp_path / "state")
         everything = list(pip.scan(pip.places(world)[0], world))
@@ -40,4 +44,7 @@ def test_the_directories_that_go_with_their_last_files_are_known_beforehand(tmp_
         going = [everything[each] for each in chosen]
         said = sum(entry.freeable for entry in going) + pip.emptied(going)
         done = pip.remove(going, world, force=True)
-        assert (said, len(done.entries)) == (done.freed, sum(not entry.pinned or entry.yields for entry in going))
+        assert (said, len(done.entries)) == (
+            done.freed,
+            sum(not entry.pinned or entry.yields for entry in going),
+        )

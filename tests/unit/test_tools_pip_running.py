@@ -13,7 +13,9 @@ from entrepot.tools import processes
 from entrepot.tools.pip.running import Watch, at_work, verb_of
 from entries import NOW, entry
 
-HERE = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are not shown here")
+HERE = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="processes are not shown here"
+)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +53,16 @@ def test_a_pip_that_asks_indexes_is_known_by_its_command_line(line, verb):
 def test_only_a_pip_that_uses_this_cache_counts(tmp_path, variables, options, uses):
     root = tmp_path / "cache"
     (tmp_path / "pip").write_text("print(flush=True)\ninput()\n")
-    filled = {name: value.format(root=root) for name, value in {"HOME": str(tmp_path), **variables}.items()}
-    words = [sys.executable, tmp_path / "pip", "install", *(word.format(root=root) for word in options)]
+    filled = {
+        name: value.format(root=root)
+        for name, value in {"HOME": str(tmp_path), **variables}.items()
+    }
+    words = [
+        sys.executable,
+        tmp_path / "pip",
+        "install",
+        *(word.format(root=root) for word in options),
+    ]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(words, env=filled, cwd=tmp_path, **pipes) as process:
         process.stdout.readline()
@@ -79,7 +89,9 @@ def test_only_a_pip_that_uses_this_cache_counts(tmp_path, variables, options, us
 def test_what_pip_may_be_asking_about_stays(fields, age, stays):
     mine = replace(entry(key="http-v2/x"), **fields)
     told = Watch(0, lambda _root, _euid: 4711).why_not(mine, NOW - age, NOW)
-    assert told == ("pip is running (process 4711) and may be asking its index about it" if stays else "")
+    assert told == (
+        "pip is running (process 4711) and may be asking its index about it" if stays else ""
+    )
     assert Watch(0, lambda _root, _euid: None).why_not(mine, NOW - age, NOW) == ""
 
 

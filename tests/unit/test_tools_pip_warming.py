@@ -18,7 +18,9 @@ def write(folder, name, text):
 
 def test_each_requirement_is_an_item_with_the_options_that_concern_it(tmp_path):
     file = write(
-        tmp_path, "r.txt", "-i https://index.test/simple\n# no\ndemo>=1 \\\n  --hash=sha256:00\nOther[x] ; python_version>'3'\n"
+        tmp_path,
+        "r.txt",
+        "-i https://index.test/simple\n# no\ndemo>=1 \\\n  --hash=sha256:00\nOther[x] ; python_version>'3'\n",
     )
     first, second = Order(files=(file,)).items()
     assert (first.text, first.project, first.hashed) == ("demo>=1", "demo", True)
@@ -56,10 +58,20 @@ def test_the_project_of_an_item_is_known_when_its_text_says_it(text, project):
 
 def test_for_another_platform_only_wheels_are_asked_for(tmp_path):
     words = Order(names=("demo",), platforms=("a", "b")).words(PIP, tmp_path)
-    assert words[words.index("--only-binary") :] == ["--only-binary", ":all:", "--platform", "a", "--platform", "b", "demo"]
+    assert words[words.index("--only-binary") :] == [
+        "--only-binary",
+        ":all:",
+        "--platform",
+        "a",
+        "--platform",
+        "b",
+        "demo",
+    ]
 
 
-def test_an_item_with_hashes_is_tried_without_its_dependencies_which_have_theirs_elsewhere(tmp_path):
+def test_an_item_with_hashes_is_tried_without_its_dependencies_which_have_theirs_elsewhere(
+    tmp_path,
+):
     item = Item("demo==1", "demo==1 --hash=sha256:00", ("-i https://index.test/",))
     words = Order().words_alone(PIP, tmp_path / "out", item, tmp_path / "one.txt")
     assert "--no-deps" in words
@@ -70,12 +82,20 @@ def test_source_archives_are_asked_for_by_exact_version_from_the_same_indexes(tm
     file = write(tmp_path, "r.txt", "--index-url=https://index.test/simple\n-c c.txt\ndemo\n")
     words = sdist_words(PIP, tmp_path, [("demo", "1.0"), ("leaf", "2")], [file])
     start = words.index("--no-binary")
-    assert words[start:] == ["--no-binary", "demo,leaf", "--index-url", "https://index.test/simple", "demo==1.0", "leaf==2"]
+    assert words[start:] == [
+        "--no-binary",
+        "demo,leaf",
+        "--index-url",
+        "https://index.test/simple",
+        "demo==1.0",
+        "leaf==2",
+    ]
 
 
 def test_the_last_error_is_the_reason():
     assert (
-        reason("WARNING: x\nERROR: one\n  ERROR: No matching distribution found for y\n") == "No matching distribution found for y"
+        reason("WARNING: x\nERROR: one\n  ERROR: No matching distribution found for y\n")
+        == "No matching distribution found for y"
     )
     assert reason("Traceback\nKeyError: 1\n") == "KeyError: 1"
     assert reason("") == "pip said nothing"

@@ -71,8 +71,14 @@ def test_what_cannot_be_read_is_empty(tmp_path):
 
 
 def test_pip_settings_have_one_spelling_and_marks_at_the_start_are_no_text(tmp_path):
-    (tmp_path / "pip.conf").write_text("\ufeff[global]\n--Index_URL: a\nfind-links =\n  b\n  c\nempty =\n%x = %(y)s\n")
-    assert read_ini(tmp_path / "pip.conf") == [("index-url", "a"), ("find-links", "\nb\nc"), ("%x", "%(y)s")]
+    (tmp_path / "pip.conf").write_text(
+        "\ufeff[global]\n--Index_URL: a\nfind-links =\n  b\n  c\nempty =\n%x = %(y)s\n"
+    )
+    assert read_ini(tmp_path / "pip.conf") == [
+        ("index-url", "a"),
+        ("find-links", "\nb\nc"),
+        ("%x", "%(y)s"),
+    ]
 
 
 def test_a_settings_line_is_named(tmp_path):
@@ -100,7 +106,12 @@ def test_no_url_breaks_or_keeps_its_user(text):
         assert result is None or "@" not in urlsplit(result).netloc
 
 
-@given(st.recursive(st.text(alphabet="ab-: #[]'\"\t", max_size=8), lambda inner: st.lists(inner, max_size=3).map("\n  - ".join)))
+@given(
+    st.recursive(
+        st.text(alphabet="ab-: #[]'\"\t", max_size=8),
+        lambda inner: st.lists(inner, max_size=3).map("\n  - ".join),
+    )
+)
 def test_yaml_lines_have_keys_from_the_outermost_in(text):
     for keys, _value in lines("top:\n" + "\n".join("  " + line for line in text.splitlines())):
         assert keys[0] == "top"

@@ -13,19 +13,28 @@ def loaded_after(code):
     """Names of the modules that a fresh interpreter has after running some code."""
     code = textwrap.dedent(code) + "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=environ)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=environ,
+    )
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
 def test_looking_at_the_registry_imports_no_guide():
-    assert not {name for name in loaded_after("import entrepot.tools.registry") if name.endswith(".child")}
+    assert not {
+        name for name in loaded_after("import entrepot.tools.registry") if name.endswith(".child")
+    }
 
 
 def test_guiding_a_command_imports_nothing_heavy():
     """A parser of YAML or of round-trip TOML would cost more than all guides together."""
     loaded = loaded_after("""
         import os, pathlib
-        from entrepot.ports.guide import Command, Door
+        from entrepot.ports.client_setup import Command, Door
         from entrepot.ports.tool import Surroundings
         from entrepot.tools.registry import guides
         command = Command(("pip", "install", "six"), Surroundings(dict(os.environ), pathlib.Path.home(), pathlib.Path.cwd()))
@@ -33,5 +42,16 @@ def test_guiding_a_command_imports_nothing_heavy():
             guide.guidance(command, Door("http://run:token@127.0.0.1:1", "/bundle.pem", False))
     """)
     assert any(name.endswith("pip.child") for name in loaded)
-    heavy = {"yaml", "ruamel.yaml", "tomlkit", "asyncio", "ssl", "rich", "logging", "pip", "packaging", "subprocess"}
+    heavy = {
+        "yaml",
+        "ruamel.yaml",
+        "tomlkit",
+        "asyncio",
+        "ssl",
+        "rich",
+        "logging",
+        "pip",
+        "packaging",
+        "subprocess",
+    }
     assert not heavy & loaded

@@ -16,7 +16,10 @@ from entrepot.tools.scan import follow, locked_origins, scan
         ("--no-index --find-linksx https://a.test", ()),
         ("my-index-url https://a.test", ()),
         ("PIP_INDEX_URL=https://a.test/s curl https://b.test/s", ("https://a.test/s",)),
-        ("PIP_EXTRA_INDEX_URL='https://a.test/s https://b.test/s'", ("https://a.test/s", "https://b.test/s")),
+        (
+            "PIP_EXTRA_INDEX_URL='https://a.test/s https://b.test/s'",
+            ("https://a.test/s", "https://b.test/s"),
+        ),
         ("PIP_EXTRA_INDEX_URL=\n    https://a.test/s", ("https://a.test/s",)),
         ("${PIP_INDEX_URL:-https://a.test/s}", ("https://a.test/s",)),
         ("UV_PUBLISH_URL=https://a.test/u", ()),
@@ -31,8 +34,14 @@ from entrepot.tools.scan import follow, locked_origins, scan
         ("-i https://a.test/s#fragment", ("https://a.test/s#fragment",)),
         ("-i https://${USER}:${PASS}@a.test/s", ("https://${USER}:${PASS}@a.test/s",)),
         ("-i $INDEX", ("$INDEX",)),
-        ("INDEX ?= https://a.test/s\n\tpip install -i $(INDEX) x", ("$(INDEX)", "https://a.test/s")),
-        ("INDEX='https://a.test/s'\npip install --index-url=${INDEX} x", ("${INDEX}", "https://a.test/s")),
+        (
+            "INDEX ?= https://a.test/s\n\tpip install -i $(INDEX) x",
+            ("$(INDEX)", "https://a.test/s"),
+        ),
+        (
+            "INDEX='https://a.test/s'\npip install --index-url=${INDEX} x",
+            ("${INDEX}", "https://a.test/s"),
+        ),
         ('INDEX: Final = "https://a.test/s"\ns.install("-i", INDEX, "x")', ("https://a.test/s",)),
         ("SITE = https://a.test\nINDEX = b\npip install -i $(INDEX) x", ("$(INDEX)",)),
         ("url = https://a.test", ()),
@@ -86,7 +95,10 @@ def test_included_files_count_from_the_file_that_includes_them_and_once(tmp_path
         ("- conda: https://a.test/x/noarch/x.conda\n", {"https://a.test/"}),
         ("@EXPLICIT\nhttps://a.test/x.conda#0\n", {"https://a.test/"}),
         ('homepage = "https://a.test/x"\n', set()),
-        ('type = "git"\nurl = "https://a.test/x"\n\nurl = "https://a.test/y"\n', {"https://a.test/"}),
+        (
+            'type = "git"\nurl = "https://a.test/x"\n\nurl = "https://a.test/y"\n',
+            {"https://a.test/"},
+        ),
     ],
 )
 def test_lock_files_give_the_hosts_of_indexes_and_files(tmp_path, text, origins):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.ports.guide import Command
+from entrepot.ports.client_setup import Command
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.scene import Scene, program_name, values_after
 
@@ -74,7 +74,9 @@ def test_directories_to_work_in_are_those_the_words_name(tmp_path):
     for name in ("a", "b", "c/d"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "c/d/pyproject.toml").touch()
-    roots = scene("sh", "-c", "cd a && make -C b; pip install -e ./c/d[x] --directory=missing", cwd=tmp_path).roots
+    roots = scene(
+        "sh", "-c", "cd a && make -C b; pip install -e ./c/d[x] --directory=missing", cwd=tmp_path
+    ).roots
     assert set(roots) == {tmp_path, tmp_path / "a", tmp_path / "b", tmp_path / "c/d"}
 
 

@@ -1,4 +1,7 @@
-"""uv's rules as tables: buckets, names, pointers, places on every platform, settings, layouts that nobody knows."""
+"""uv's rules as tables.
+
+Buckets, names, pointers, places on every platform, settings, layouts that nobody knows.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,12 @@ SHA = "ab" * 32
 
 
 def around(home: Path | PurePosixPath, platform="linux", cwd=None, **environ) -> Surroundings:
-    return Surroundings(environ, home, cwd or home, platform, os.geteuid() if hasattr(os, "geteuid") else -1)
+    return Surroundings(
+        environ, home, cwd or home, platform, os.geteuid() if hasattr(os, "geteuid") else -1
+    )
 
 
-# -- names and pointers ---------------------------------------------------------------------------------------------------------
+# -- names and pointers ----------------------------------------------------------------------------
 
 
 def test_a_bucket_newer_than_the_known_ones_is_not_understood():
@@ -37,7 +42,16 @@ def test_a_bucket_newer_than_the_known_ones_is_not_understood():
 
 
 def test_what_stands_beside_a_newer_bucket_is_superseded_and_an_unknown_family_never_is():
-    names = ["wheels-v6", "wheels-v7", "simple-v27", "novelties-v0", "novelties-v1", "archive-v0", "built-wheels-v3", "sdists-v10"]
+    names = [
+        "wheels-v6",
+        "wheels-v7",
+        "simple-v27",
+        "novelties-v0",
+        "novelties-v1",
+        "archive-v0",
+        "built-wheels-v3",
+        "sdists-v10",
+    ]
     assert superseded(map(bucket_of, names)) == {"wheels-v6", "built-wheels-v3"}
 
 
@@ -45,10 +59,30 @@ def test_what_stands_beside_a_newer_bucket_is_superseded_and_an_unknown_family_n
     ("project", "stem", "told", "expected"),
     [
         ("a", "1.0-py3-none-any", None, ("a", "1.0", "a-1.0-py3-none-any.whl", "py3-none-any")),
-        ("a-b", "1.0-7-py3-none-any", None, ("a-b", "1.0", "a_b-1.0-7-py3-none-any.whl", "py3-none-any")),
-        ("a-b", "a_b-1.0-py3-none-any", None, ("a-b", "1.0", "a_b-1.0-py3-none-any.whl", "py3-none-any")),
-        ("a-b", "A.B-1.0-7-py3-none-any", None, ("a-b", "1.0", "A.B-1.0-7-py3-none-any.whl", "py3-none-any")),
-        ("a", "1.0-0123456789abcdef", "a-1.0-cp311-cp311-x.y.whl", ("a", "1.0", "a-1.0-cp311-cp311-x.y.whl", "cp311-cp311-x.y")),
+        (
+            "a-b",
+            "1.0-7-py3-none-any",
+            None,
+            ("a-b", "1.0", "a_b-1.0-7-py3-none-any.whl", "py3-none-any"),
+        ),
+        (
+            "a-b",
+            "a_b-1.0-py3-none-any",
+            None,
+            ("a-b", "1.0", "a_b-1.0-py3-none-any.whl", "py3-none-any"),
+        ),
+        (
+            "a-b",
+            "A.B-1.0-7-py3-none-any",
+            None,
+            ("a-b", "1.0", "A.B-1.0-7-py3-none-any.whl", "py3-none-any"),
+        ),
+        (
+            "a",
+            "1.0-0123456789abcdef",
+            "a-1.0-cp311-cp311-x.y.whl",
+            ("a", "1.0", "a-1.0-cp311-cp311-x.y.whl", "cp311-cp311-x.y"),
+        ),
         ("a", "1.0-0123456789abcdef", None, ("a", "1.0", None, "")),
     ],
 )
@@ -60,13 +94,27 @@ POLICY = b'xxhttp://u:p@index.test/a/f-1.0-py3-none-any.whl"etag"' + bytes(80)
 VALUES = {
     "0.5": (["ID", []], None, None),
     "0.8": (["ID", [], "f-1.0-py3-none-any.whl", 0], "f-1.0-py3-none-any.whl", None),
-    "0.8 with a hash": (["ID", [["Sha256", SHA]], "f-1.0-py3-none-any.whl", 0], "f-1.0-py3-none-any.whl", SHA),
-    "0.12": (
-        {"id": "ID", "hashes": [{"Sha256": SHA}], "filename": "f-1.0-py3-none-any.whl", "version": 0, "size": None},
+    "0.8 with a hash": (
+        ["ID", [["Sha256", SHA]], "f-1.0-py3-none-any.whl", 0],
         "f-1.0-py3-none-any.whl",
         SHA,
     ),
-    "0.13": (["ID", [{"Sha512": "cd" * 64}, {"Sha256": SHA}], "f-1.0-py3-none-any.whl", 0, 9], "f-1.0-py3-none-any.whl", SHA),
+    "0.12": (
+        {
+            "id": "ID",
+            "hashes": [{"Sha256": SHA}],
+            "filename": "f-1.0-py3-none-any.whl",
+            "version": 0,
+            "size": None,
+        },
+        "f-1.0-py3-none-any.whl",
+        SHA,
+    ),
+    "0.13": (
+        ["ID", [{"Sha512": "cd" * 64}, {"Sha256": SHA}], "f-1.0-py3-none-any.whl", 0, 9],
+        "f-1.0-py3-none-any.whl",
+        SHA,
+    ),
 }
 
 
@@ -76,14 +124,28 @@ def test_every_form_of_a_pointer_is_read_and_its_url_redacted(form, length_of, t
     value, filename, sha = VALUES[form]
     data = msgpack.packb(value)
     path = tmp_path / "x.http"
-    path.write_bytes(data + POLICY + len(POLICY if length_of == "policy" else data).to_bytes(8, "little"))
+    path.write_bytes(
+        data + POLICY + len(POLICY if length_of == "policy" else data).to_bytes(8, "little")
+    )
     found = read_pointer(path)
-    assert (found.archive, found.filename, found.digest and found.digest.value) == ("ID", filename, sha)
+    assert (found.archive, found.filename, found.digest and found.digest.value) == (
+        "ID",
+        filename,
+        sha,
+    )
     assert found.origin == ("http://index.test/a/f-1.0-py3-none-any.whl" if filename else "")
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x93", bytes(8), msgpack.packb(["../x", []]) + b"p" + (1).to_bytes(8, "little"), b"\xff" * 60, b"\x81" * 4000]
+    "data",
+    [
+        b"",
+        b"\x93",
+        bytes(8),
+        msgpack.packb(["../x", []]) + b"p" + (1).to_bytes(8, "little"),
+        b"\xff" * 60,
+        b"\x81" * 4000,
+    ],
 )
 def test_a_damaged_or_hostile_pointer_is_said_to_be_one(data, tmp_path):
     path = tmp_path / "x.http"
@@ -94,17 +156,23 @@ def test_a_damaged_or_hostile_pointer_is_said_to_be_one(data, tmp_path):
 
 def test_a_url_without_the_files_name_is_not_guessed():
     assert origin(b'http://index.test/simple/a/"etag"', "a-1.whl") == ""
-    assert origin(b"zhttp://index.test/a%2Bb-1.whl?token=s", "a+b-1.whl") == "http://index.test/a%2Bb-1.whl"
+    assert (
+        origin(b"zhttp://index.test/a%2Bb-1.whl?token=s", "a+b-1.whl")
+        == "http://index.test/a%2Bb-1.whl"
+    )
 
 
-@pytest.mark.parametrize(("data", "whole"), [(b"", False), (bytes(16), False), (b"abc" + (3).to_bytes(8, "little"), True)])
+@pytest.mark.parametrize(
+    ("data", "whole"),
+    [(b"", False), (bytes(16), False), (b"abc" + (3).to_bytes(8, "little"), True)],
+)
 def test_a_page_is_whole_when_its_tail_fits(data, whole, tmp_path):
     path = tmp_path / "p.rkyv"
     path.write_bytes(data)
     assert has_whole_tail(path) is whole
 
 
-# -- places ---------------------------------------------------------------------------------------------------------------------
+# -- places ----------------------------------------------------------------------------------------
 
 WINDOWS = PurePosixPath(r"C:\Users\u")
 
@@ -114,12 +182,27 @@ WINDOWS = PurePosixPath(r"C:\Users\u")
     [
         (PurePosixPath("/home/u"), "linux", {}, ("/home/u/.cache/uv", "default")),
         (PurePosixPath("/home/u"), "linux", {"XDG_CACHE_HOME": "/x"}, ("/x/uv", "XDG_CACHE_HOME")),
-        (PurePosixPath("/home/u"), "linux", {"XDG_CACHE_HOME": "x"}, ("/home/u/.cache/uv", "default")),
+        (
+            PurePosixPath("/home/u"),
+            "linux",
+            {"XDG_CACHE_HOME": "x"},
+            ("/home/u/.cache/uv", "default"),
+        ),
         (PurePosixPath("/Users/u"), "darwin", {}, ("/Users/u/.cache/uv", "default")),
-        (PurePosixPath("/Users/u"), "darwin", {"XDG_CACHE_HOME": "/x"}, ("/x/uv", "XDG_CACHE_HOME")),
+        (
+            PurePosixPath("/Users/u"),
+            "darwin",
+            {"XDG_CACHE_HOME": "/x"},
+            ("/x/uv", "XDG_CACHE_HOME"),
+        ),
         (WINDOWS, "win32", {}, (r"C:\Users\u\AppData\Local\uv\cache", "default")),
         (WINDOWS, "win32", {"LOCALAPPDATA": r"D:\l"}, (r"D:\l\uv\cache", "LOCALAPPDATA")),
-        (WINDOWS, "win32", {"XDG_CACHE_HOME": "/x"}, (r"C:\Users\u\AppData\Local\uv\cache", "default")),
+        (
+            WINDOWS,
+            "win32",
+            {"XDG_CACHE_HOME": "/x"},
+            (r"C:\Users\u\AppData\Local\uv\cache", "default"),
+        ),
     ],
 )
 def test_the_default_place(home, platform, environ, expected):
@@ -128,7 +211,10 @@ def test_the_default_place(home, platform, environ, expected):
 
 def test_on_macos_the_old_place_counts_when_it_is_there(tmp_path):
     (tmp_path / "Library/Caches/uv").mkdir(parents=True)
-    assert default(around(tmp_path, "darwin", XDG_CACHE_HOME="/x")) == (f"{tmp_path}/Library/Caches/uv", "default")
+    assert default(around(tmp_path, "darwin", XDG_CACHE_HOME="/x")) == (
+        f"{tmp_path}/Library/Caches/uv",
+        "default",
+    )
 
 
 @POSIX
@@ -141,13 +227,16 @@ def test_every_layer_is_shown_with_its_line_and_traps_are_told(tmp_path):
     (tmp_path / ".cache/uv/wheels-v7").mkdir(parents=True)
     place, old = places(around(tmp_path, UV_NO_CACHE="0"))
     assert place.path == tmp_path / "~" / "x"
-    assert [(layer.source, layer.wins) for layer in place.layers] == [(f"{tmp_path}/uv.toml:3", True), ("default", False)]
+    assert [(layer.source, layer.wins) for layer in place.layers] == [
+        (f"{tmp_path}/uv.toml:3", True),
+        ("default", False),
+    ]
     assert any("literally" in note for note in place.notes)
     assert place.sources == ("https://index.test/simple",)
     assert (old.label, old.path) == ("orphaned", tmp_path / ".cache/uv")
 
 
-# -- settings -------------------------------------------------------------------------------------------------------------------
+# -- settings --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -167,8 +256,18 @@ def write(tmp_path: Path, text: str, name: str = ".config/uv/uv.toml") -> Path:
     [
         ("", "cache-dir", "/c", 'cache-dir = "/c"\n'),
         ("a = 1\r\n# x\r\n", "cache-dir", "/c", 'a = 1\r\n# x\r\ncache-dir = "/c"\n'),
-        ('cache-dir = "/old" # why\noffline = true\n', "cache-dir", "/c", 'cache-dir = "/c" # why\noffline = true\n'),
-        ("[pip] # x\nstrict = true\n", "pip.link-mode", "copy", '[pip] # x\nstrict = true\nlink-mode = "copy"\n'),
+        (
+            'cache-dir = "/old" # why\noffline = true\n',
+            "cache-dir",
+            "/c",
+            'cache-dir = "/c" # why\noffline = true\n',
+        ),
+        (
+            "[pip] # x\nstrict = true\n",
+            "pip.link-mode",
+            "copy",
+            '[pip] # x\nstrict = true\nlink-mode = "copy"\n',
+        ),
         ("offline = true # y\n", "offline", "false", "offline = false # y\n"),
         ("concurrent-builds=1\n", "concurrent-builds", "4", "concurrent-builds=4\n"),
     ],
@@ -184,7 +283,9 @@ def test_only_the_asked_line_changes(before, key, value, after, tmp_path):
 
 def test_a_key_is_changed_where_it_counts_and_unset_from_there(settings, tmp_path):
     user = write(tmp_path, 'cache-dir = "/u"\n')
-    project = write(tmp_path, '[project]\nname = "p"\n[tool.uv] # t\ncache-dir = "/p" # c\n', "pyproject.toml")
+    project = write(
+        tmp_path, '[project]\nname = "p"\n[tool.uv] # t\ncache-dir = "/p" # c\n', "pyproject.toml"
+    )
     assert settings.set("cache-dir", "/n").path == project
     assert project.read_text() == '[project]\nname = "p"\n[tool.uv] # t\ncache-dir = "/n" # c\n'
     assert settings.unset("cache-dir").before == "/n"
@@ -193,7 +294,14 @@ def test_a_key_is_changed_where_it_counts_and_unset_from_there(settings, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("link-mode", "soft"), ("offline", "perhaps"), ("cache_dir", "/c"), ("cache-dir", ""), ("a..b", "1")]
+    ("key", "value"),
+    [
+        ("link-mode", "soft"),
+        ("offline", "perhaps"),
+        ("cache_dir", "/c"),
+        ("cache-dir", ""),
+        ("a..b", "1"),
+    ],
 )
 def test_what_uv_would_stop_at_is_not_written(key, value, settings, tmp_path):
     with pytest.raises(ConfigError):
@@ -222,7 +330,12 @@ def test_a_variable_above_the_file_is_told(tmp_path):
 def test_a_variable_can_take_the_place_of_a_setting_where_uv_has_one(tmp_path):
     settings = UvSettings(around(tmp_path, UV_LINK_MODE="copy"))
     variable, change = settings.export("link-mode", "symlink")
-    assert (variable, change.path, change.before, change.after) == ("UV_LINK_MODE", None, "copy", "symlink")
+    assert (variable, change.path, change.before, change.after) == (
+        "UV_LINK_MODE",
+        None,
+        "copy",
+        "symlink",
+    )
     for key, value in (("pip.link-mode", "copy"), ("index", "x"), ("link-mode", "soft")):
         with pytest.raises(ConfigError):
             settings.export(key, value)
@@ -230,13 +343,22 @@ def test_a_variable_can_take_the_place_of_a_setting_where_uv_has_one(tmp_path):
 
 
 def test_secrets_are_masked(tmp_path):
-    write(tmp_path, 'index-url = "https://u:pa55@index.test/simple"\n[[index]]\nname = "x"\nurl = "https://v:pa55@b.test/"\n')
-    shown = str(list(UvSettings(around(tmp_path, UV_INDEX_X_PASSWORD="pa55", UV_INDEX_URL="https://a:pa55@c.test/")).items()))
+    write(
+        tmp_path,
+        'index-url = "https://u:pa55@index.test/simple"\n[[index]]\nname = "x"\nurl = "https://v:pa55@b.test/"\n',
+    )
+    shown = str(
+        list(
+            UvSettings(
+                around(tmp_path, UV_INDEX_X_PASSWORD="pa55", UV_INDEX_URL="https://a:pa55@c.test/")
+            ).items()
+        )
+    )
     assert "pa55" not in shown
     assert all(host in shown for host in ("index.test", "b.test", "c.test"))
 
 
-# -- what lies in it ------------------------------------------------------------------------------------------------------------
+# -- what lies in it -------------------------------------------------------------------------------
 
 
 class Made:
@@ -283,7 +405,9 @@ def test_an_unknown_layout_is_shown_by_size_and_never_touched(made):
     made.age()
     entries = made.entries()
     assert {e.key for e in entries} == {"wheels-v99", "novelties-v0", "notes"}
-    assert {(e.kind, e.pinned, e.litter, e.freeable) for e in entries} == {(Kind.OTHER, "unknown layout: sizes only", "", 0)}
+    assert {(e.kind, e.pinned, e.litter, e.freeable) for e in entries} == {
+        (Kind.OTHER, "unknown layout: sizes only", "", 0)
+    }
     assert all(e.size >= 9000 for e in entries)
     done = made.tool.remove(entries, made.around, force=True)
     assert not done.entries
@@ -390,7 +514,9 @@ def test_an_older_uv_that_comes_meanwhile_gets_everything_back(made, monkeypatch
     answers = iter([None, "the cache may be in use by process 1 (uv pip), a uv that takes no lock"])
     monkeypatch.setattr("entrepot.tools.uv.removal.lockless_uv", lambda _root: next(answers))
     done = made.tool.remove(made.entries(), made.around)
-    assert [why for _, why in done.kept] == ["the cache may be in use by process 1 (uv pip), a uv that takes no lock"]
+    assert [why for _, why in done.kept] == [
+        "the cache may be in use by process 1 (uv pip), a uv that takes no lock"
+    ]
     assert (link / "module.py").read_bytes() == b"x" * 5000
     assert folder.exists()
     assert done.freed == 0

@@ -1,4 +1,7 @@
-"""What is not known of uv's environments, or of its cache, protects archives: what could not be read counts as no empty list."""
+"""What is not known of uv's environments, or of its cache, protects archives.
+
+What could not be read counts as no empty list.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import clients
-from entrepot.app.clean import Wish, plan_cleaning
-from entrepot.app.inventory import is_unused
+from entrepot.caches.inventory import is_unused
+from entrepot.caches.removal import Wish, plan_cleaning
 from entrepot.ports.tool import Entry, Surroundings
 from entrepot.tools.uv.environments import remember, remembered
 from entrepot.tools.uv.tool import UvTool
@@ -23,13 +26,22 @@ LATER_S = 7200.0
 
 
 class Made:
-    """A cache made by hand: a wheel that a pointer leads to, and an archive that nothing leads to."""
+    """A cache made by hand.
+
+    A wheel that a pointer leads to, and an archive that nothing leads to.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.root = folder / "cache"
         (folder / "home").mkdir()
-        self.around = Surroundings({"UV_CACHE_DIR": str(self.root)}, folder / "home", folder / "home", "linux", os.geteuid())
+        self.around = Surroundings(
+            {"UV_CACHE_DIR": str(self.root)},
+            folder / "home",
+            folder / "home",
+            "linux",
+            os.geteuid(),
+        )
         self.tool = UvTool(folder / "state", lambda: time.time() + LATER_S, wait_s=0.2)
         self.memory = folder / "state/uv-environments.json"
         self.memory.parent.mkdir()
@@ -47,20 +59,31 @@ class Made:
         return path
 
     def entries(self) -> list[Entry]:
-        return [e for e in self.tool.scan(self.tool.places(self.around)[0], self.around) if e.extra.get("archive")]
+        return [
+            e
+            for e in self.tool.scan(self.tool.places(self.around)[0], self.around)
+            if e.extra.get("archive")
+        ]
 
     def assert_all_stay(self, *named: str) -> None:
         """No plan and no removal takes an archive, and the plan says why."""
         entries = self.entries()
         assert len(entries) == 2
         assert not any(map(is_unused, entries))
-        for wish in (Wish(), Wish(unused=True), Wish(everything=True, force=True), Wish(to_bytes=0)):
+        for wish in (
+            Wish(),
+            Wish(unused=True),
+            Wish(everything=True, force=True),
+            Wish(to_bytes=0),
+        ):
             assert plan_cleaning(entries, wish, now=time.time() + LATER_S).entries == []
         plan = plan_cleaning(entries, Wish(unused=True), now=time.time() + LATER_S)
         assert plan.staying
         assert all(name in why for name in named for _, why in plan.staying)
         self.tool.remove([replace(entry, pinned="") for entry in entries], self.around, force=True)
-        assert all((self.root / f"archive-v0/{name}/module.py").exists() for name in ("used", "orphan"))
+        assert all(
+            (self.root / f"archive-v0/{name}/module.py").exists() for name in ("used", "orphan")
+        )
 
 
 @pytest.fixture
@@ -99,7 +122,10 @@ def test_a_memory_that_cannot_be_read_whole_keeps_every_archive_and_stays_as_it_
     before = made.memory.lstat()
     made.environment(made.folder / "home/.venv")
     made.assert_all_stay(str(made.memory))
-    assert (made.memory.lstat().st_ino, made.memory.lstat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert (made.memory.lstat().st_ino, made.memory.lstat().st_mtime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+    )
 
 
 def test_an_environment_whose_parent_is_gone_as_well_is_kept_in_mind_and_keeps_every_archive(made):
@@ -131,7 +157,9 @@ def test_as_many_environments_are_kept_in_mind_as_there_are(made):
     assert len(remembered(made.memory).there) == len(names)
 
 
-@pytest.mark.parametrize("name", ["2.0-py3-none-any.http", "2.0-py3-none-any.rev", "2.0-py3-none-any"])
+@pytest.mark.parametrize(
+    "name", ["2.0-py3-none-any.http", "2.0-py3-none-any.rev", "2.0-py3-none-any"]
+)
 def test_a_pointer_that_cannot_be_read_may_lead_to_any_archive(made, name):
     os.mkfifo(made.pointers / name)
     (orphan,) = [e for e in made.entries() if e.extra.get("problem") == "orphan-archive"]
@@ -139,7 +167,9 @@ def test_a_pointer_that_cannot_be_read_may_lead_to_any_archive(made, name):
 
 
 @pytest.mark.root
-def test_a_folder_of_the_cache_or_of_an_environment_that_may_not_be_read_leaves_no_orphan(other_user):
+def test_a_folder_of_the_cache_or_of_an_environment_that_may_not_be_read_leaves_no_orphan(
+    other_user,
+):
     program = """
 import sys, time
 from pathlib import Path
@@ -160,7 +190,13 @@ for entry in tool.scan(tool.places(around)[0], around):
 
     def asked(folder: Path) -> list[str]:
         command = [sys.executable, "-c", program, str(other_user.uid), str(folder)]
-        done = subprocess.run(command, env={"PYTHONPATH": str(clients.ROOT / "src")}, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command,
+            env={"PYTHONPATH": str(clients.ROOT / "src")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout.splitlines()
 
     with tempfile.TemporaryDirectory() as place:

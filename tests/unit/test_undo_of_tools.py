@@ -5,18 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.config_file import OwnSettings
+from entrepot.config.file import OwnSettings
+from entrepot.config.history import Mends, UndoJournal, put_file_back, remove_made
 from entrepot.errors import ChangedSince, ConfigError
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.conda.settings import CondaSettings
 from entrepot.tools.mamba.settings import MambaSettings
 from entrepot.tools.pip.settings import PipSettings
 from entrepot.tools.uv.settings import UvSettings
-from entrepot.undo import Mends, UndoJournal, put_file_back, remove_made
 
-PIP = (
-    "; mine\r\n[global]\r\ntimeout = 60   \r\nextra-index-url =\r\n  https://a.test\r\n  # why\r\n  https://b.test\r\n[install]\r\n"
-)
+PIP = "; mine\r\n[global]\r\ntimeout = 60   \r\nextra-index-url =\r\n  https://a.test\r\n  # why\r\n  https://b.test\r\n[install]\r\n"
 RC = "pkgs_dirs:  # mine\n  - /b   # second\n\n  # between\n  - /a  #!top\nssl_verify:   true   # yes\nchannels: [x, y]\n# end"
 UV = '# mine\ncache-dir    =  "/c"   # why\noffline=true\nno-build-package = [\n  "a", # one\n]\n[[index]]\nname = "x"\nurl = "https://x.test"\n'
 OWN = '# mine\nstore   = "/s"   # why\n\n[limit]\ntotal = "5GB" # enough\n'
@@ -28,7 +26,13 @@ class Scene:
     def __init__(self, home: Path, tool: str, text: str | None) -> None:
         # No system's files; for pip, that of the user is named, which is quicker than asking for a pip's own folders.
         around = Surroundings({"PATH": "", "XDG_CONFIG_DIRS": str(home / "site")}, home, home)
-        makers = {"pip": PipSettings, "conda": CondaSettings, "mamba": MambaSettings, "uv": UvSettings, "entrepot": OwnSettings}
+        makers = {
+            "pip": PipSettings,
+            "conda": CondaSettings,
+            "mamba": MambaSettings,
+            "uv": UvSettings,
+            "entrepot": OwnSettings,
+        }
         self.tool, self.settings, self.journal = tool, makers[tool](around), UndoJournal(around)
         self.file = self.settings.file()
         if text is not None:
@@ -52,21 +56,76 @@ def scene(tmp_path):
 
 
 CHANGES = [
-    ("pip", PIP, [("set", "timeout", "5"), ("unset", "global.extra-index-url"), ("set", "install.no-deps", "yes")]),
+    (
+        "pip",
+        PIP,
+        [
+            ("set", "timeout", "5"),
+            ("unset", "global.extra-index-url"),
+            ("set", "install.no-deps", "yes"),
+        ],
+    ),
     ("pip", None, [("set", "timeout", "5"), ("set", "retries", "1")]),
-    ("conda", RC, [("set", "pkgs_dirs.prepend", "/new"), ("unset", "pkgs_dirs"), ("set", "ssl_verify", "false")]),
-    ("conda", RC, [("set", "channels", "z"), ("set", "pkgs_dirs.remove", "/b"), ("set", "always_yes", "true")]),
-    ("mamba", RC, [("unset", "ssl_verify"), ("set", "pkgs_dirs.append", "/b"), ("set", "channels.remove", "x")]),
+    (
+        "conda",
+        RC,
+        [
+            ("set", "pkgs_dirs.prepend", "/new"),
+            ("unset", "pkgs_dirs"),
+            ("set", "ssl_verify", "false"),
+        ],
+    ),
+    (
+        "conda",
+        RC,
+        [
+            ("set", "channels", "z"),
+            ("set", "pkgs_dirs.remove", "/b"),
+            ("set", "always_yes", "true"),
+        ],
+    ),
+    (
+        "mamba",
+        RC,
+        [
+            ("unset", "ssl_verify"),
+            ("set", "pkgs_dirs.append", "/b"),
+            ("set", "channels.remove", "x"),
+        ],
+    ),
     ("mamba", None, [("set", "pkgs_dirs.append", "/b")]),
-    ("uv", UV, [("set", "cache-dir", "/n"), ("unset", "offline"), ("unset", "no-build-package"), ("unset", "index")]),
-    ("uv", UV, [("set", "no-build-package", '["b"]'), ("set", "pip.link-mode", "copy"), ("unset", "cache-dir")]),
+    (
+        "uv",
+        UV,
+        [
+            ("set", "cache-dir", "/n"),
+            ("unset", "offline"),
+            ("unset", "no-build-package"),
+            ("unset", "index"),
+        ],
+    ),
+    (
+        "uv",
+        UV,
+        [
+            ("set", "no-build-package", '["b"]'),
+            ("set", "pip.link-mode", "copy"),
+            ("unset", "cache-dir"),
+        ],
+    ),
     ("uv", None, [("set", "offline", "true")]),
-    ("entrepot", OWN, [("unset", "store"), ("set", "limit.total", "9GB"), ("set", "timeout", "10s")]),
+    (
+        "entrepot",
+        OWN,
+        [("unset", "store"), ("set", "limit.total", "9GB"), ("set", "timeout", "10s")],
+    ),
     ("entrepot", None, [("set", "timeout", "10s")]),
 ]
 
 
-@pytest.mark.parametrize(("tool", "text", "changes"), CHANGES, ids=[f"{c[0]}-{n}" for n, c in enumerate(CHANGES)])
+@pytest.mark.parametrize(
+    ("tool", "text", "changes"), CHANGES, ids=[f"{c[0]}-{n}" for n, c in enumerate(CHANGES)]
+)
 def test_several_changes_come_back_one_by_one_to_the_byte(scene, tool, text, changes):
     made = scene(tool, text)
     stood: list[bytes | None] = []
@@ -91,15 +150,22 @@ ELSEWHERE = [
 ]
 
 
-@pytest.mark.parametrize(("tool", "text", "words", "key", "more"), ELSEWHERE, ids=[f"{c[0]}-{c[3]}" for c in ELSEWHERE])
-def test_the_key_alone_comes_back_when_the_file_was_changed_elsewhere(scene, tool, text, words, key, more):
+@pytest.mark.parametrize(
+    ("tool", "text", "words", "key", "more"), ELSEWHERE, ids=[f"{c[0]}-{c[3]}" for c in ELSEWHERE]
+)
+def test_the_key_alone_comes_back_when_the_file_was_changed_elsewhere(
+    scene, tool, text, words, key, more
+):
     made = scene(tool, text)
     before = made.settings.get(key)
     made.change(*words)
     made.file.write_bytes(made.file.read_bytes() + more.encode())
     made.undo()
     assert made.settings.get(key) == before
-    assert made.file.read_bytes().endswith(more.encode()) or more.strip().encode() in made.file.read_bytes()
+    assert (
+        made.file.read_bytes().endswith(more.encode())
+        or more.strip().encode() in made.file.read_bytes()
+    )
 
 
 OTHERS = [
@@ -112,7 +178,9 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(("tool", "words", "theirs"), OTHERS, ids=[f"{c[0]}-{c[1][1]}" for c in OTHERS])
+@pytest.mark.parametrize(
+    ("tool", "words", "theirs"), OTHERS, ids=[f"{c[0]}-{c[1][1]}" for c in OTHERS]
+)
 def test_a_key_that_somebody_else_changed_since_is_left_alone(scene, tool, words, theirs):
     made = scene(tool, None)
     made.change(*words)
@@ -134,11 +202,23 @@ def test_an_index_of_uv_is_not_put_back_into_a_file_that_was_changed(scene):
 @pytest.mark.parametrize(
     ("tool", "text", "words"),
     [
-        ("pip", "[global]\nindex-url = https://me:s3cret@i.test/\ntimeout = 1\n", ("set", "index-url", "https://i.test/")),
+        (
+            "pip",
+            "[global]\nindex-url = https://me:s3cret@i.test/\ntimeout = 1\n",
+            ("set", "index-url", "https://i.test/"),
+        ),
         ("conda", "ssl_verify: true\nanaconda_token: s3cret\n", ("unset", "anaconda_token")),
         ("uv", '[[index]]\nname = "x"\nurl = "https://me:s3cret@i.test/"\n', ("unset", "index")),
-        ("uv", 'index-url="https://i.test/t/s3cret/simple"\n', ("set", "index-url", "https://i.test/")),
-        ("mamba", "channels:\n  - https://conda.test/t/s3cret/main\n  - x\n", ("set", "channels.remove", "x")),
+        (
+            "uv",
+            'index-url="https://i.test/t/s3cret/simple"\n',
+            ("set", "index-url", "https://i.test/"),
+        ),
+        (
+            "mamba",
+            "channels:\n  - https://conda.test/t/s3cret/main\n  - x\n",
+            ("set", "channels.remove", "x"),
+        ),
     ],
 )
 def test_no_credential_is_in_the_journal(scene, tool, text, words):
@@ -159,7 +239,9 @@ BROKEN = {
 @pytest.mark.parametrize("secret", [False, True], ids=["", "with a credential"])
 @pytest.mark.parametrize("tool", BROKEN)
 def test_a_mend_is_taken_back_to_the_byte(scene, tool, secret):
-    more = {"pip": "\nindex-url = https://me:s3cret@i.test\n"}.get(tool, "custom_channels:\n  x: https://me:s3cret@i.test\n")
+    more = {"pip": "\nindex-url = https://me:s3cret@i.test\n"}.get(
+        tool, "custom_channels:\n  x: https://me:s3cret@i.test\n"
+    )
     text = BROKEN[tool] + (more if secret else "")
     made = scene(tool, text)
     made.file.chmod(0o640)
@@ -170,7 +252,10 @@ def test_a_mend_is_taken_back_to_the_byte(scene, tool, secret):
     assert mended != text.encode()
     assert "s3cret" not in made.journal.path.read_text()
     assert (kept is not None) == secret
-    assert kept is None or (kept.stat().st_mode & 0o777, kept.read_bytes()) == (0o640, text.encode())
+    assert kept is None or (kept.stat().st_mode & 0o777, kept.read_bytes()) == (
+        0o640,
+        text.encode(),
+    )
     made.file.write_bytes(mended + b"# more\n")
     with pytest.raises(ChangedSince):
         put_file_back(made.journal.last(tool))

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from entrepot.app.verify import verify_store
+from entrepot.caches.verify import verify_store
 from entrepot.digests import sha256_of
-from entrepot.heads import body_key, cache_key
-from entrepot.stores.directory import DirectoryStore
+from entrepot.store.directory import DirectoryStore
+from entrepot.stored import body_key, cache_key
 from own_store import World
 
 
@@ -23,7 +23,10 @@ def problems(world, **options):
 
 
 def damage(world, kind):
-    """Put one kind of damage into a store that also holds something sound; the keys that must go with it."""
+    """Put one kind of damage into a store that also holds something sound.
+
+    The keys that must go with it.
+    """
     key = world.add("https://files.test/bad-1.0-py3-none-any.whl", b"good bytes")
     body = world.body(b"good bytes")
     if kind == "digest-mismatch":
@@ -148,7 +151,14 @@ def test_what_is_locked_is_named_and_not_called_repaired(world):
         {"url": "https://files.test/x.whl?token=abc"},
         {"vary": [("authorization", "Basic abc")]},
     ],
-    ids=["cookie", "authorization", "signed location", "token in the path", "token in the query", "vary"],
+    ids=[
+        "cookie",
+        "authorization",
+        "signed location",
+        "token in the path",
+        "token in the query",
+        "vary",
+    ],
 )
 def test_a_credential_in_a_head_is_found_wherever_it_stands(world, leak):
     world.add(**leak)
@@ -164,7 +174,13 @@ def test_a_credential_in_a_head_is_found_wherever_it_stands(world, leak):
         {"url": "https://files.test/x.whl?token=***"},
         {"vary": [("authorization", "sha256:" + "ab" * 32), ("cookie", None), ("accept", "a, b")]},
     ],
-    ids=["a cookie of what is no package", "plain location", "masked token", "masked query", "digest of a credential"],
+    ids=[
+        "a cookie of what is no package",
+        "plain location",
+        "masked token",
+        "masked query",
+        "digest of a credential",
+    ],
 )
 def test_what_is_masked_or_allowed_is_no_finding(world, fine):
     world.add(**fine)

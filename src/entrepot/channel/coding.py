@@ -1,8 +1,11 @@
-"""What a channel's indexes are packed with: unpacked piece by piece, strictly and up to a bound, and packed again.
+"""What a channel's indexes are packed with.
 
-Memory grows neither with what comes in nor with what it swells to. Data that break off, and bytes behind them, are refused: a cut
-index would hide packages. A frame of zstd may ask for a window of 128 MiB, unlike one of HTTP's content coding
-(``simple/negotiate.py``): its own command line takes that too, and the largest channels use it.
+Unpacked piece by piece, strictly and up to a bound, and packed again.
+
+Memory grows neither with what comes in nor with what it swells to. Data that break off, and bytes
+behind them, are refused: a cut index would hide packages. A frame of zstd may ask for a window of
+128 MiB, unlike one of HTTP's content coding (``simple/negotiate.py``): its own command line takes
+that too, and the largest channels use it.
 """
 
 from __future__ import annotations
@@ -26,9 +29,11 @@ WINDOW = 128 << 20
 PIECE = 256 << 10
 """Bytes given out at a time."""
 _SLICE = 1 << 10
-"""Bytes of zstd taken in at once: they may swell to 32 MiB, and only between slices is the size looked at."""
+"""Bytes of zstd taken in at once: they may swell to 32 MiB, and only between slices is the size
+looked at."""
 _LEVEL = 9
-"""Halfway between quick and small: a large repodata in seconds, a tenth above what upstream sends."""
+"""Halfway between quick and small: a large repodata in seconds, a tenth above what upstream sends.
+"""
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"
 """Bytes two to four of a frame that carries no data; the first is 50 to 5f."""
@@ -36,12 +41,15 @@ _MOST = 4
 """Content codings of one body."""
 
 
-def unpacked(pieces: Iterable[bytes], codings: Sequence[str], *, limit: int = LARGEST) -> Iterator[bytes]:
+def unpacked(
+    pieces: Iterable[bytes], codings: Sequence[str], *, limit: int = LARGEST
+) -> Iterator[bytes]:
     """The content of a packed file.
 
     Args:
         pieces: the file.
-        codings: what it is packed with, the outermost first: ``zst``, ``bz2``, or a content coding of HTTP.
+        codings: what it is packed with, the outermost first: ``zst``, ``bz2``, or a content coding
+            of HTTP.
         limit: bytes; more are refused.
 
     Raises:
@@ -63,7 +71,8 @@ def unzstd(data: bytes, *, limit: int = LARGEST_WHOLE) -> bytes:
         limit: most bytes that may come out.
 
     Raises:
-        InvalidRepodata: no zstd, damaged, broken off, more than ``limit``, or something else behind it.
+        InvalidRepodata: no zstd, damaged, broken off, more than ``limit``, or something else behind
+            it.
     """
     return b"".join(unpacked([data], ["zst"], limit=limit))
 
@@ -119,7 +128,9 @@ def _unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
         raise InvalidRepodata("not zstd data", text=repr(data), position=position)
 
 
-def _begun(context: zstandard.ZstdDecompressor, data: bytes, position: int) -> zstandard.ZstdDecompressionObj:
+def _begun(
+    context: zstandard.ZstdDecompressor, data: bytes, position: int
+) -> zstandard.ZstdDecompressionObj:
     """What decompresses the frame that these bytes begin."""
     magic = data[: len(_MAGIC)]
     if magic != _MAGIC and not (magic[1:] == _SKIPPABLE and magic[0] >> 4 == 5):

@@ -1,6 +1,9 @@
-"""The files of a channel's subdir, by their names: which are indexes, in which form, and which of them go together.
+"""The files of a channel's subdir, by their names.
 
-Source: conda 26.7 and rattler 0.28 as they ask (their requests were recorded); CEP 16 for the shards.
+Which are indexes, in which form, and which of them go together.
+
+Source: conda 26.7 and rattler 0.28 as they ask (their requests were recorded); CEP 16 for the
+shards.
 """
 
 from __future__ import annotations
@@ -10,14 +13,19 @@ from dataclasses import dataclass
 from urllib.parse import urljoin
 
 from entrepot.digests import Digest
-from entrepot.heads import authority_of, canonical_url
+from entrepot.stored import authority_of, canonical_url
 
 SHARD_INDEX = "repodata_shards.msgpack.zst"
 INDEXES = (
     SHARD_INDEX,
-    *(f"{stem}.json{coding}" for stem in ("repodata", "current_repodata", "patched_repodata") for coding in ("", ".zst", ".bz2")),
+    *(
+        f"{stem}.json{coding}"
+        for stem in ("repodata", "current_repodata", "patched_repodata")
+        for coding in ("", ".zst", ".bz2")
+    ),
 )
-"""Every index file that a client is known to ask for; all of one subdir tell of one state of the channel."""
+"""Every index file that a client is known to ask for; all of one subdir tell of one state of the
+channel."""
 
 _SHARD = re.compile(r"([0-9a-f]{64})\.msgpack\.zst").fullmatch
 
@@ -84,10 +92,13 @@ def split(url: str) -> tuple[str, str]:
 
 
 def resolved(base: object, url: str) -> str:
-    """The directory that a ``base_url`` means, with a slash at its end; the index's own where there is none.
+    """The directory that a ``base_url`` means, with a slash at its end.
+
+    The index's own where there is none.
 
     Args:
-        base: as the index says it: absolute, relative to the index, or nothing that can be understood.
+        base: as the index says it: absolute, relative to the index, or nothing that can be
+            understood.
         url: the index's.
 
     Returns:
@@ -99,7 +110,13 @@ def resolved(base: object, url: str) -> str:
     own = split(canonical_url(url))[0]
     if base is None or base == "":
         return own
-    if not isinstance(base, str) or len(base) > _LONGEST or _UNSAFE(base) or "?" in base or "#" in base:
+    if (
+        not isinstance(base, str)
+        or len(base) > _LONGEST
+        or _UNSAFE(base)
+        or "?" in base
+        or "#" in base
+    ):
         return ""
     try:
         joined = canonical_url(urljoin(own, base if base.endswith("/") else f"{base}/"))

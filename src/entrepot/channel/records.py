@@ -30,10 +30,17 @@ class Record:
 
     @classmethod
     def of(cls, said: dict[str, Any]) -> Record:
-        """From a record of repodata (hex digits) or of a shard (bytes); what cannot be understood is left out."""
+        """From a record of repodata (hex digits) or of a shard (bytes).
+
+        What cannot be understood is left out.
+        """
         size = said.get("size")
         known = isinstance(size, int) and not isinstance(size, bool) and 0 < size < 1 << 63
-        return cls(_digest(said.get("sha256"), _SHA256), _digest(said.get("md5"), _MD5), size if known else None)
+        return cls(
+            _digest(said.get("sha256"), _SHA256),
+            _digest(said.get("md5"), _MD5),
+            size if known else None,
+        )
 
     def link(self, url: str, filename: str, *, source: str = "") -> Link:
         """What it says of the archive at a URL; ``source``: who says so."""
@@ -44,7 +51,9 @@ class Record:
             digests.append(Digest("md5", self.md5.hex()))
         named = classify(filename)
         project, version = (named.project, named.version) if named is not None else (None, None)
-        return Link(url, tuple(digests), self.size, project, version, filename, "archive", source=source)
+        return Link(
+            url, tuple(digests), self.size, project, version, filename, "archive", source=source
+        )
 
 
 def _digest(value: object, size: int) -> bytes:
@@ -60,10 +69,13 @@ def _digest(value: object, size: int) -> bytes:
 
 
 class Table:
-    """The records of one index by file name: 64 bytes each. Fill it, then :meth:`close` it, then ask.
+    """The records of one index by file name: 64 bytes each.
 
-    File names are kept as 64 bits of their hash: two names of one index with the same are as unlikely as a digest found by
-    chance, and a client that was given the wrong record's digest would be refused an archive, never given a wrong one.
+    Fill it, then :meth:`close` it, then ask.
+
+    File names are kept as 64 bits of their hash: two names of one index with the same are as
+    unlikely as a digest found by chance, and a client that was given the wrong record's digest
+    would be refused an archive, never given a wrong one.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,9 @@
 """Reading ``repodata.json`` in all its forms, record by record.
 
-The largest have hundreds of megabytes: nothing but the text of the record at hand and what is to be remembered of each is in
-memory. They come from remote servers: whatever they hold, reading ends in a :class:`Repodata` or in
-:class:`~entrepot.errors.InvalidRepodata`. A record that cannot be understood is left out, the rest is kept.
+The largest have hundreds of megabytes: nothing but the text of the record at hand and what is to be
+remembered of each is in memory. They come from remote servers: whatever they hold, reading ends in
+a :class:`Repodata` or in :class:`~entrepot.errors.InvalidRepodata`. A record that cannot be
+understood is left out, the rest is kept.
 
 Source: what conda-index writes; CEP 15 for ``base_url``; conda-index's notes on ``v3``.
 """
@@ -20,12 +21,13 @@ from entrepot.channel.coding import LARGEST, unpacked
 from entrepot.channel.forms import IndexName, index_name, resolved
 from entrepot.channel.records import Record, Table
 from entrepot.errors import InvalidRepodata, RepodataTooLarge
-from entrepot.heads import authority_of, has_secret, tokens_in
 from entrepot.links import Link
 from entrepot.names import is_plain_filename
+from entrepot.stored import authority_of, has_secret, tokens_in
 
 LONGEST = 16 << 20
-"""Characters of one value: of a record, or of all that is skipped at once, as the list of removed files."""
+"""Characters of one value: of a record, or of all that is skipped at once, as the list of removed
+files."""
 CHUNK = 1 << 18
 
 
@@ -35,7 +37,8 @@ class Repodata:
 
     url: str
     base: str
-    """The directory of its archives, a canonical URL; empty when that cannot be understood, and then nothing is known."""
+    """The directory of its archives, a canonical URL; empty when that cannot be understood, and
+    then nothing is known."""
     table: Table
     secret: bool = False
     """Whether its base URL carries a credential: such an index is never stored."""
@@ -53,7 +56,9 @@ class Repodata:
         return record.link(self.base + filename, filename) if record is not None else None
 
 
-def read_repodata(pieces: Iterable[bytes], *, url: str, codings: Sequence[str] = (), limit: int = LARGEST) -> Repodata:
+def read_repodata(
+    pieces: Iterable[bytes], *, url: str, codings: Sequence[str] = (), limit: int = LARGEST
+) -> Repodata:
     """An index of archives, read from its packed bytes.
 
     Args:
@@ -122,7 +127,10 @@ def _records(text: _Text, suffix: str) -> Iterator[tuple[str, Any]]:
 
 
 class _Text:
-    """A JSON text that is read as far as it is needed. ``members`` and ``value`` go on where the other one stopped."""
+    """A JSON text that is read as far as it is needed.
+
+    ``members`` and ``value`` go on where the other one stopped.
+    """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
@@ -133,7 +141,10 @@ class _Text:
         self._ended = False
 
     def members(self) -> Iterator[str]:
-        """The keys of the object that begins here; whoever takes a key reads its value before the next."""
+        """The keys of the object that begins here.
+
+        Whoever takes a key reads its value before the next.
+        """
         self._take("{")
         if self._next() == "}":
             self._at += 1

@@ -1,12 +1,16 @@
-"""Channel indexes rewritten so that no address in them leads past the cache. Bytes in, bytes out; nothing is fetched.
+"""Channel indexes rewritten so that no address in them leads past the cache.
 
-Only the addresses are touched: ``info.base_url`` of repodata in any form, ``base_url`` and ``shards_base_url`` of the shard
-*index*. Every other byte stays as it came, records and unknown keys too. A shard is never rewritten: it is named by the sha256
-of its bytes, and holds no address. Where an address leads instead is the caller's to say.
+Bytes in, bytes out; nothing is fetched.
 
-- In repodata ``base_url`` is dropped or absolute: conda reads anything else as the name of a channel, and asks a host of its own
-  choice for it.
-- In the shard index both keys stay, because rattler demands them; what lies beside the index or below it stays relative.
+Only the addresses are touched: ``info.base_url`` of repodata in any form, ``base_url`` and
+``shards_base_url`` of the shard *index*. Every other byte stays as it came, records and unknown
+keys too. A shard is never rewritten: it is named by the sha256 of its bytes, and holds no address.
+Where an address leads instead is the caller's to say.
+
+- In repodata ``base_url`` is dropped or absolute: conda reads anything else as the name of a
+  channel, and asks a host of its own choice for it.
+- In the shard index both keys stay, because rattler demands them; what lies beside the index or
+  below it stays relative.
 
 Source: CEP 15, CEP 16; conda 26.7 ``core/subdir_data.py``; py-rattler 0.28; conda-index 0.7.
 """
@@ -29,7 +33,8 @@ if TYPE_CHECKING:
     import msgpack
 
 Address = Callable[[str], str]
-"""From a canonical upstream URL that ends with a slash to the one that clients shall use; empty: none, use the default."""
+"""From a canonical upstream URL that ends with a slash to the one that clients shall use; empty:
+none, use the default."""
 
 BESIDE = "./"
 """The default in words: packages and shards lie where the index lies."""
@@ -54,11 +59,15 @@ def rewrite_repodata(body: bytes, *, url: str, address: Address) -> bytes:
     if b"base_url" not in body and _ESCAPED_LETTER(body) is None:
         return body  # nothing in it can have that name
     wheres = _Wheres(url, address)
-    edits = [(span, _rewritten_info(body, span, wheres)) for key, span in _whole(body) if key == "info"]
+    edits = [
+        (span, _rewritten_info(body, span, wheres)) for key, span in _whole(body) if key == "info"
+    ]
     return _spliced(body, [(span, new) for span, new in edits if new is not None])
 
 
-def rewrite_repodata_zst(body: bytes, *, url: str, address: Address, limit: int = LARGEST_WHOLE) -> bytes:
+def rewrite_repodata_zst(
+    body: bytes, *, url: str, address: Address, limit: int = LARGEST_WHOLE
+) -> bytes:
     """The same for ``repodata.json.zst``, compressed before and after.
 
     Raises:
@@ -69,13 +78,18 @@ def rewrite_repodata_zst(body: bytes, *, url: str, address: Address, limit: int 
     return body if rewritten is plain else zstd(rewritten)
 
 
-def rewrite_shard_index(body: bytes, *, url: str, address: Address, limit: int = LARGEST_WHOLE) -> bytes:
-    """``repodata_shards.msgpack.zst`` with both base URLs led through the cache; the map of shards keeps its bytes.
+def rewrite_shard_index(
+    body: bytes, *, url: str, address: Address, limit: int = LARGEST_WHOLE
+) -> bytes:
+    """``repodata_shards.msgpack.zst`` with both base URLs led through the cache.
+
+    The map of shards keeps its bytes.
 
     Args:
         body: as upstream sends it, compressed.
         url: where upstream has it; a shard without its base lies beside it.
-        address: for shards and packages that lie elsewhere; what lies below the index's directory stays relative.
+        address: for shards and packages that lie elsewhere; what lies below the index's directory
+            stays relative.
         limit: most bytes that it may have decompressed.
 
     Returns:
@@ -86,15 +100,22 @@ def rewrite_shard_index(body: bytes, *, url: str, address: Address, limit: int =
     """
     plain = unzstd(body, limit=limit)
     wheres = _Wheres(url, address)
-    edits = [(span, _pack(new)) for span, value in _packed_bases(plain) if (new := wheres.relative(value)) != value]
+    edits = [
+        (span, _pack(new))
+        for span, value in _packed_bases(plain)
+        if (new := wheres.relative(value)) != value
+    ]
     return zstd(_spliced(plain, edits)) if edits else body
 
 
 def stand_in(url: str) -> bytes | None:
-    """What is sent in place of upstream's 404: an empty ``noarch/repodata.json`` or ``.zst``; ``None`` for everything else.
+    """What is sent in place of upstream's 404: an empty ``noarch/repodata.json`` or ``.zst``.
 
-    conda gives a channel up when its ``noarch/repodata.json`` is missing; every other 404 has a meaning that clients know. One for
-    shards is remembered for days, so neither an index of them nor a 404 is made up.
+    ``None`` for everything else.
+
+    conda gives a channel up when its ``noarch/repodata.json`` is missing; every other 404 has a
+    meaning that clients know. One for shards is remembered for days, so neither an index of them
+    nor a 404 is made up.
 
     >>> stand_in("https://channel.test/lab/noarch/repodata.json")
     b'{"info":{"subdir":"noarch"},"packages":{},"packages.conda":{},"removed":[],"repodata_version":1}'
@@ -150,7 +171,10 @@ class _Wheres:
         return Resolver(self.url)(urljoin(self.url, "."))
 
     def _target(self, value: object) -> str:
-        """The canonical URL with a slash at its end; empty for what no client could use: no text, another scheme, a query."""
+        """The canonical URL with a slash at its end.
+
+        Empty for what no client could use: no text, another scheme, a query.
+        """
         if not isinstance(value, str) or "?" in value or "#" in value or len(value) > _LONGEST:
             return ""
         return Resolver(self.url)(value.rstrip("/") + "/" if value.strip() else BESIDE)
@@ -170,9 +194,13 @@ _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _A_STRING = re.compile(_STRING, re.DOTALL).match
 _SCALAR = re.compile(rb'[^][{}",: \t\r\n]+').match
 _SPACE = re.compile(rb"[ \t\r\n]*+").match
-_FLAT = rb"\{[^][{}\"]*+(?:(?:%s|\[[^][{}\"]*+(?:%s[^][{}\"]*+)*+\])[^][{}\"]*+)*+\}" % (_STRING, _STRING)
+_FLAT = rb"\{[^][{}\"]*+(?:(?:%s|\[[^][{}\"]*+(?:%s[^][{}\"]*+)*+\])[^][{}\"]*+)*+\}" % (
+    _STRING,
+    _STRING,
+)
 _NEXT = re.compile(rb"%s|[][{}]|%s" % (_FLAT, _STRING), re.DOTALL).finditer
-"""A whole record at once (an object with nothing but texts, numbers and lists of them in it), else one bracket or text."""
+"""A whole record at once (an object with nothing but texts, numbers and lists of them in it), else
+one bracket or text."""
 
 
 def _whole(body: bytes) -> Iterator[tuple[object, Span]]:
@@ -183,7 +211,10 @@ def _whole(body: bytes) -> Iterator[tuple[object, Span]]:
 
 
 def _members(body: bytes, position: int) -> Generator[tuple[object, Span], None, int]:
-    """Keys of the object that starts at a position, each with its value's span; where the object ends."""
+    """Keys of the object that starts at a position, each with its value's span.
+
+    Where the object ends.
+    """
     if body[position : position + 1] != b"{":
         raise _broken(body, position)
     position = _skip_space(body, position + 1)
@@ -238,11 +269,16 @@ def _decoded(text: bytes, position: int) -> object:
 
 
 def _broken(body: bytes, position: int) -> InvalidRepodata:
-    return InvalidRepodata("repodata is not JSON", text=repr(body[position : position + 40]), position=position)
+    return InvalidRepodata(
+        "repodata is not JSON", text=repr(body[position : position + 40]), position=position
+    )
 
 
 def _rewritten_info(body: bytes, span: Span, wheres: _Wheres) -> bytes | None:
-    """The object ``info`` with another ``base_url``, or none; ``None`` when it has none, or is no object."""
+    """The object ``info`` with another ``base_url``, or none.
+
+    ``None`` when it has none, or is no object.
+    """
     if body[span[0] : span[0] + 1] != b"{":
         return None
     members = list(_members(body, span[0]))
@@ -296,14 +332,19 @@ def _packed_bases(plain: bytes) -> list[tuple[Span, object]]:
                 value = reader.unpack()
                 found.append(((start, reader.tell()), value))
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as exc:
-        raise InvalidRepodata(f"not a shard index: {str(exc) or type(exc).__name__}", position=reader.tell()) from exc
+        raise InvalidRepodata(
+            f"not a shard index: {str(exc) or type(exc).__name__}", position=reader.tell()
+        ) from exc
     if reader.tell() != len(plain):
         raise InvalidRepodata("something stands behind the shard index", position=reader.tell())
     return found
 
 
 def _keys(reader: msgpack.Unpacker, wanted: frozenset[str]) -> Iterator[int]:
-    """Where the values of wanted keys of the next map start: the reader stands there. Values of others are skipped."""
+    """Where the values of wanted keys of the next map start: the reader stands there.
+
+    Values of others are skipped.
+    """
     for _ in range(reader.read_map_header()):
         key = reader.unpack()
         text = key.decode("utf-8", "replace") if isinstance(key, bytes) else key

@@ -1,7 +1,8 @@
 """Reading sharded repodata: the index that names a shard for each project, and one shard.
 
-Both are msgpack, packed with zstd, and come from remote servers: whatever they hold, reading ends in a value or in
-:class:`~entrepot.errors.InvalidRepodata`. No part is made into objects before its bytes have been counted.
+Both are msgpack, packed with zstd, and come from remote servers: whatever they hold, reading ends
+in a value or in :class:`~entrepot.errors.InvalidRepodata`. No part is made into objects before its
+bytes have been counted.
 
 Source: CEP 16.
 """
@@ -19,9 +20,9 @@ from entrepot.channel.records import Record
 from entrepot.channel.repodata import is_secret
 from entrepot.digests import Digest
 from entrepot.errors import InvalidRepodata
-from entrepot.heads import authority_of, canonical_url, has_secret
 from entrepot.links import Link
 from entrepot.names import is_plain_filename
+from entrepot.stored import authority_of, canonical_url, has_secret
 
 LARGEST = 64 << 20
 """Bytes an index or a shard may unpack to: several times the largest there are."""
@@ -51,7 +52,10 @@ class ShardIndex:
         return frozenset(filter(None, map(authority_of, (self.base, self.shards_base))))
 
     def links(self) -> Iterator[Link]:
-        """A link for each shard: its digest, and as ``source`` where its archives lie, unless that would tell a secret."""
+        """A link for each shard.
+
+        Its digest, and as ``source`` where its archives lie, unless that would tell a secret.
+        """
         if not self.shards_base:
             return
         source = relative(self.base, self.shards_base)
@@ -61,7 +65,9 @@ class ShardIndex:
             yield Link(url, (Digest("sha256", value),), project=project, kind="page", source=source)
 
 
-def read_shard_index(pieces: Iterable[bytes], *, url: str, codings: Sequence[str] = ()) -> ShardIndex:
+def read_shard_index(
+    pieces: Iterable[bytes], *, url: str, codings: Sequence[str] = ()
+) -> ShardIndex:
     """A shard index, read from its packed bytes; ``codings`` as for repodata.
 
     Raises:
@@ -147,7 +153,10 @@ def _whole(pieces: Iterable[bytes], codings: Sequence[str]) -> bytes:
 
 
 def _members(data: bytes, opened: set[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The members of a map by their keys; those of the maps that are ``opened`` one by one, after the map itself (``None``)."""
+    """The members of a map by their keys.
+
+    Those of the maps that are ``opened`` one by one, after the map itself (``None``).
+    """
     import msgpack  # noqa: PLC0415 - late: most runs read no channel
 
     try:
@@ -163,7 +172,14 @@ def _members(data: bytes, opened: set[str]) -> Iterator[tuple[tuple[str, ...], A
                 yield (key,), walk.value()
     except InvalidRepodata:
         raise
-    except (ValueError, TypeError, RecursionError, OverflowError, LookupError, msgpack.UnpackException) as exc:
+    except (
+        ValueError,
+        TypeError,
+        RecursionError,
+        OverflowError,
+        LookupError,
+        msgpack.UnpackException,
+    ) as exc:
         raise InvalidRepodata(f"not sharded repodata: {exc}", text=repr(data[:40])) from exc
 
 
@@ -179,7 +195,10 @@ class _Walk:
         self._unpack = msgpack.unpackb
 
     def each_key(self) -> Iterator[str]:
-        """The keys of the map that begins here; whoever takes a key reads its value before the next."""
+        """The keys of the map that begins here.
+
+        Whoever takes a key reads its value before the next.
+        """
         for _ in range(self._unpacker.read_map_header()):
             key = self.value()
             if not isinstance(key, str):
@@ -189,7 +208,9 @@ class _Walk:
     def is_map(self) -> bool:
         """Whether a map begins here."""
         at = self._unpacker.tell()
-        return at < len(self._data) and (self._data[at] & 0xF0 == 0x80 or self._data[at] in {0xDE, 0xDF})
+        return at < len(self._data) and (
+            self._data[at] & 0xF0 == 0x80 or self._data[at] in {0xDE, 0xDF}
+        )
 
     def skip(self) -> bytes:
         """The bytes of the value that begins here."""
@@ -200,7 +221,8 @@ class _Walk:
     def value(self) -> Any:
         """The value that begins here; one that is too long is nothing.
 
-        It is gone through once before anything is made of it: no head then claims more than there is.
+        It is gone through once before anything is made of it: no head then claims more than there
+        is.
         """
         raw = self.skip()
         if len(raw) > LONGEST:

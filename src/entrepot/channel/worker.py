@@ -1,8 +1,9 @@
 """Repodata read beside and kept at hand, so that a million records hold up nobody and are sent nowhere.
 
-Small indexes are read at once. The others go to at most two processes, each of which keeps the tables that it has made; the
-parent asks for the archives that somebody wants. A process that is lost takes its tables along: they are read again when they
-are needed. This module is both ends: :class:`IndexReader`, and :func:`main` for the process.
+Small indexes are read at once. The others go to at most two processes, each of which keeps the
+tables that it has made; the parent asks for the archives that somebody wants. A process that is
+lost takes its tables along: they are read again when they are needed. This module is both ends:
+:class:`IndexReader`, and :func:`main` for the process.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from entrepot import beside
-from entrepot.beside import Beside, Frame, Span
+from entrepot import worker_pool as beside
 from entrepot.channel.records import Record
 from entrepot.channel.repodata import Repodata, read_repodata
 from entrepot.errors import InvalidRepodata, RepodataTooLarge
 from entrepot.links import Link
+from entrepot.worker_pool import Beside, Frame, Span
 
 SMALL = 16 << 10
 """Bytes; an index below this is read at once, unless it swells to more than :data:`SMALL_TEXT`."""
@@ -43,7 +44,10 @@ class Summary:
 
 
 class IndexReader:
-    """Reads indexes and answers what they say of an archive; belongs to one event loop. Close it with :meth:`aclose`."""
+    """Reads indexes and answers what they say of an archive; belongs to one event loop.
+
+    Close it with :meth:`aclose`.
+    """
 
     def __init__(self, *, workers: int = WORKERS, timeout_s: float = TIMEOUT_S) -> None:
         self._small: dict[str, Repodata] = {}
@@ -56,7 +60,9 @@ class IndexReader:
         """Whether an index was read, or is being read."""
         return key in self._small or key in self._homes or key in self._reading
 
-    async def read(self, key: str, body: Span, *, url: str, codings: Sequence[str] = ()) -> Summary | None:
+    async def read(
+        self, key: str, body: Span, *, url: str, codings: Sequence[str] = ()
+    ) -> Summary | None:
         """Read an index, once however often it is asked for; ``None`` when it was lost.
 
         Args:
@@ -74,7 +80,9 @@ class IndexReader:
             return self._homes[key][1]
         task = self._reading.get(key)
         if task is None:
-            task = self._reading[key] = asyncio.get_running_loop().create_task(self._read(key, body, url, codings))
+            task = self._reading[key] = asyncio.get_running_loop().create_task(
+                self._read(key, body, url, codings)
+            )
             task.add_done_callback(lambda done: self._ended(key, done))
         return await asyncio.shield(task)
 
@@ -93,13 +101,18 @@ class IndexReader:
                 return _summary(found)
         home = self._processes[self._begun % len(self._processes)]
         self._begun += 1
-        summary = await home.ask({"read": key, "url": url, "codings": list(codings)}, body, _as_summary)
+        summary = await home.ask(
+            {"read": key, "url": url, "codings": list(codings)}, body, _as_summary
+        )
         if summary is not None:
             self._homes[key] = home, summary
         return summary
 
     async def find(self, key: str, filename: str) -> Link | None:
-        """What an index says of an archive; ``None`` when it does not list it, was never read, or was lost."""
+        """What an index says of an archive.
+
+        ``None`` when it does not list it, was never read, or was lost.
+        """
         task = self._reading.get(key)
         if task is not None:
             with suppress(InvalidRepodata):
@@ -114,7 +127,11 @@ class IndexReader:
             self._homes.pop(key, None)
             return None
         record = answer.record
-        return record.link(summary.base + filename, filename) if record is not None and summary.base else None
+        return (
+            record.link(summary.base + filename, filename)
+            if record is not None and summary.base
+            else None
+        )
 
     async def aclose(self) -> None:
         """End the processes and forget what was read."""

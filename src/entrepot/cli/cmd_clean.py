@@ -1,7 +1,9 @@
-"""Remove what is no longer needed: superseded layouts, left-overs, orphans, expired pages; on request also what is old or too much.
+"""Remove what is no longer needed: superseded layouts, left-overs, orphans, expired pages.
 
-What goes is shown first, with what the disk gets back and what it costs to get it again. Cleaning is for space or after damage:
-it makes no install faster, and it never touches an environment.
+On request also what is old or too much.
+
+What goes is shown first, with what the disk gets back and what it costs to get it again. Cleaning
+is for space or after damage: it makes no install faster, and it never touches an environment.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from entrepot.app.clean import Plan, Wish, carry_out, count_emptied, grouped, plan_cleaning
-from entrepot.app.inventory import Sum, scan_all
+from entrepot.caches.inventory import Sum, scan_all
+from entrepot.caches.removal import Plan, Wish, carry_out, count_emptied, grouped, plan_cleaning
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY
 from entrepot.cli.picking import age, kinds, size
@@ -29,19 +31,37 @@ _LONG = 40
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of everything that removes."""
-    parser.add_argument("-n", "--dry-run", action="store_true", help="show what would be done and change nothing")
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="show what would be done and change nothing"
+    )
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     parser.add_argument("--force", action="store_true", help="also what is fresh or looks in use")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``clean``."""
-    parser.add_argument("--older", metavar="AGE", help="also what was not used for that long: 36h, 90d, 12w, 6mo, 1y")
-    parser.add_argument("--keep-latest", metavar="N", help="also all but the newest N versions of each project")
-    parser.add_argument("--to", metavar="SIZE", help="also the least recently used until all caches together hold SIZE")
+    parser.add_argument(
+        "--older",
+        metavar="AGE",
+        help="also what was not used for that long: 36h, 90d, 12w, 6mo, 1y",
+    )
+    parser.add_argument(
+        "--keep-latest", metavar="N", help="also all but the newest N versions of each project"
+    )
+    parser.add_argument(
+        "--to",
+        metavar="SIZE",
+        help="also the least recently used until all caches together hold SIZE",
+    )
     parser.add_argument("--unused", action="store_true", help="also what no environment links to")
     parser.add_argument("--all", action="store_true", help="everything")
-    parser.add_argument("--kind", action="append", default=[], metavar="KIND", help=f"of all this only one kind: {', '.join(Kind)}")
+    parser.add_argument(
+        "--kind",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help=f"of all this only one kind: {', '.join(Kind)}",
+    )
     add_plan_arguments(parser)
 
 
@@ -50,7 +70,11 @@ def run(context: Context) -> int:
     wish = _wish(context.args)
     meter = context.out.meter()
     by_use = wish.older_s is not None or wish.to_bytes is not None
-    entries = list(scan_all(context.tools, context.around, progress=meter, complain=context.complain, anew=by_use))
+    entries = list(
+        scan_all(
+            context.tools, context.around, progress=meter, complain=context.complain, anew=by_use
+        )
+    )
     meter.close()
     plan = plan_cleaning(entries, wish, now=context.now)
     if wish.to_bytes is not None and plan.left is not None and plan.left > wish.to_bytes:
@@ -83,9 +107,15 @@ def _versions(text: str) -> int:
         UsageError: no number, or none that means something.
     """
     number = text.strip()
-    if not number.isascii() or not number.isdigit() or not number.strip("0") or len(number) > _DIGITS:
+    if (
+        not number.isascii()
+        or not number.isdigit()
+        or not number.strip("0")
+        or len(number) > _DIGITS
+    ):
         raise UsageError(
-            f"--keep-latest wants a number of versions, 1 or more, not {short(text)!r}", hint="entrepot clean --keep-latest 2"
+            f"--keep-latest wants a number of versions, 1 or more, not {short(text)!r}",
+            hint="entrepot clean --keep-latest 2",
         )
     return int(number)
 
@@ -96,7 +126,8 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
     Args:
         context: the invocation.
         plan: what goes.
-        every: whether what stays because it is pinned counts as not done: it was named, not only met by a rule.
+        every: whether what stays because it is pinned counts as not done: it was named, not only
+            met by a rule.
 
     Returns:
         0 when it was done, 3 when something that was to go had to stay.
@@ -113,12 +144,17 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
         sure = args.yes or context.settings.yes
         if not dry_run and not sure:
             raise UsageError(
-                "this needs a confirmation, and JSON leaves no room for a question", hint="add --yes, or --dry-run to look only"
+                "this needs a confirmation, and JSON leaves no room for a question",
+                hint="add --yes, or --dry-run to look only",
             )
     else:
         show_plan(context, plan, conditional=dry_run)
     if dry_run:
-        out.hint("Nothing was changed. Run without --dry-run to do it." if plan.going else "Nothing would be removed.")
+        out.hint(
+            "Nothing was changed. Run without --dry-run to do it."
+            if plan.going
+            else "Nothing would be removed."
+        )
         document(context, plan)
         return DONE
     if not plan.going:
@@ -148,7 +184,10 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
 
 
 def _outcome(staying: Iterable[tuple[Entry, str]], *, every: bool) -> int:
-    """3 when what was to go had to stay: anything that was named; of what a rule chose only what may not be removed by us."""
+    """3 when what was to go had to stay: anything that was named.
+
+    Of what a rule chose only what may not be removed by us.
+    """
     return PARTLY if any(every or entry.barred for entry, _ in staying) else DONE
 
 
@@ -166,16 +205,27 @@ def document(context: Context, plan: Plan, results: Iterable[Removed] = ()) -> N
         freed=sum(r.freed for r in done),
         files=sum(r.files for r in done),
         removed=[entry_record(entry) for r in done for entry in r.entries],
-        staying=[_verdict(e, why) for e, why in [*plan.staying, *(pair for r in done for pair in r.kept)]],
+        staying=[
+            _verdict(e, why) for e, why in [*plan.staying, *(pair for r in done for pair in r.kept)]
+        ],
     )
 
 
 def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
     """Print what goes, what stays, what it gives and what it costs."""
     out = context.out
-    going, staying = (grouped(_with_places(context, plan, pairs)) for pairs in (plan.going, plan.staying))
-    shown = [group for groups in (going, staying) for group in (groups if out.verbose else groups[:_LONG])]
-    wide = max((len(tool) for tool, _, _ in shown), default=0), max((len(reason) for _, reason, _ in shown), default=0)
+    going, staying = (
+        grouped(_with_places(context, plan, pairs)) for pairs in (plan.going, plan.staying)
+    )
+    shown = [
+        group
+        for groups in (going, staying)
+        for group in (groups if out.verbose else groups[:_LONG])
+    ]
+    wide = (
+        max((len(tool) for tool, _, _ in shown), default=0),
+        max((len(reason) for _, reason, _ in shown), default=0),
+    )
     if going:
         out.line("Would remove" if conditional else "To remove")
         _rows(context, going, wide)
@@ -185,7 +235,9 @@ def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
     if not plan.going:
         return
     cost = [f"{show_size(plan.download)} download"] if plan.download else []
-    cost += [f"{plan.builds} wheel{'' if plan.builds == 1 else 's'} to build"] if plan.builds else []
+    cost += (
+        [f"{plan.builds} wheel{'' if plan.builds == 1 else 's'} to build"] if plan.builds else []
+    )
     back = f" To get it back: {', '.join(cost)}." if cost else ""
     left = f" {show_size(plan.left)} stays in the caches." if plan.left is not None else ""
     out.line(f"Frees {show_size(plan.freed)}.{left}{back}")
@@ -193,24 +245,35 @@ def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
         out.hint("No environment is touched: its files stay, as links or copies of its own.")
 
 
-def _with_places(context: Context, plan: Plan, pairs: list[tuple[Entry, str]]) -> Iterable[tuple[Entry, str]]:
+def _with_places(
+    context: Context, plan: Plan, pairs: list[tuple[Entry, str]]
+) -> Iterable[tuple[Entry, str]]:
     """Entries with their reasons, and with their place where the plan goes through several of one tool: an orphaned one, say."""
     places: dict[str, set[Path]] = {}
     for entry, _ in [*plan.going, *plan.staying]:
         places.setdefault(entry.tool, set()).add(entry.place)
     for entry, reason in pairs:
         several = len(places[entry.tool]) > 1
-        yield entry, f"{reason}, in {context.out.place(entry.place, context.around.home)}" if several else reason
+        yield (
+            entry,
+            f"{reason}, in {context.out.place(entry.place, context.around.home)}"
+            if several
+            else reason,
+        )
 
 
 def _rows(context: Context, groups: list[tuple[str, str, Sum]], wide: tuple[int, int]) -> None:
     shown = groups if context.out.verbose else groups[:_LONG]
     for tool, reason, total in shown:
         files = f"{show_count(total.files)} file{'' if total.files == 1 else 's'}"
-        context.out.line(f"  {tool:<{wide[0]}}  {reason:<{wide[1]}}  {files:>14}  {show_size(total.disk):>8}")
+        context.out.line(
+            f"  {tool:<{wide[0]}}  {reason:<{wide[1]}}  {files:>14}  {show_size(total.disk):>8}"
+        )
     if len(shown) < len(groups):
         rest = groups[len(shown) :]
-        context.out.line(f"  and {len(rest)} more ({show_size(sum(total.disk for _, _, total in rest))}); -v shows all")
+        context.out.line(
+            f"  and {len(rest)} more ({show_size(sum(total.disk for _, _, total in rest))}); -v shows all"
+        )
 
 
 def _planned(plan: Plan) -> dict[str, object]:
@@ -219,7 +282,10 @@ def _planned(plan: Plan) -> dict[str, object]:
         "left": plan.left,
         "download": plan.download,
         "builds": plan.builds,
-        "groups": [{"tool": tool, "reason": reason, **sum_record(total)} for tool, reason, total in plan.groups()],
+        "groups": [
+            {"tool": tool, "reason": reason, **sum_record(total)}
+            for tool, reason, total in plan.groups()
+        ],
         "going": [_verdict(entry, reason) for entry, reason in plan.going],
         "staying": [_verdict(entry, reason) for entry, reason in plan.staying],
     }

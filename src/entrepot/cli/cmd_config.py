@@ -1,4 +1,7 @@
-"""Show and change settings: entrepot's own, or with --tool those of another tool in the file that it reads itself."""
+"""Show and change settings.
+
+Entrepot's own, or with --tool those of another tool in the file that it reads itself.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,8 @@ from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, PARTLY, Align
 from entrepot.cli.picking import interpreter
 from entrepot.cli.records import change_record
-from entrepot.config import KEYS, show_value
-from entrepot.config_file import TEMPLATE, OwnSettings, known_key
-from entrepot.errors import ChangedSince, ConfigError, UsageError
-from entrepot.files import write_atomically
-from entrepot.patches import patch_of
-from entrepot.ports.tool import Asking, Change, Exporting, Mending, Restoring, Settings
-from entrepot.undo import (
+from entrepot.config.file import TEMPLATE, OwnSettings, known_key
+from entrepot.config.history import (
     Mends,
     UndoJournal,
     Undone,
@@ -32,6 +30,11 @@ from entrepot.undo import (
     shell_line,
     shown,
 )
+from entrepot.config.settings import KEYS, show_value
+from entrepot.errors import ChangedSince, ConfigError, UsageError
+from entrepot.fs import write_atomically
+from entrepot.patches import patch_of
+from entrepot.ports.tool import Asking, Change, Exporting, Mending, Restoring, Settings
 
 PLACES = ("cache-dir", "no-cache-dir", "pkgs_dirs")
 """Settings that `where` explains."""
@@ -42,12 +45,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("verb", nargs="?", choices=tuple(_VERBS), help="what to do")
     parser.add_argument("key", nargs="?", metavar="KEY", help="the setting, for get, set and unset")
     parser.add_argument("value", nargs="?", metavar="VALUE", help="its value, for set")
-    parser.add_argument("--origin", action="store_true", help="with list: where each value comes from, and what it overrides")
     parser.add_argument(
-        "--persist", choices=("config", "env"), default="config", help="with set and unset: in the file (default) or as a variable"
+        "--origin",
+        action="store_true",
+        help="with list: where each value comes from, and what it overrides",
     )
-    parser.add_argument("--undo", action="store_true", help="take back the last change, alone; repeat it to go further back")
-    parser.add_argument("--mend", action="store_true", help="make a file readable that the tool cannot read, alone")
+    parser.add_argument(
+        "--persist",
+        choices=("config", "env"),
+        default="config",
+        help="with set and unset: in the file (default) or as a variable",
+    )
+    parser.add_argument(
+        "--undo",
+        action="store_true",
+        help="take back the last change, alone; repeat it to go further back",
+    )
+    parser.add_argument(
+        "--mend", action="store_true", help="make a file readable that the tool cannot read, alone"
+    )
     parser.add_argument("--python", metavar="PATH", help="the interpreter whose pip is meant")
 
 
@@ -56,26 +72,41 @@ def run(context: Context) -> int:
     args = context.args
     if args.undo or args.mend:
         if args.verb or (args.undo and args.mend):
-            raise UsageError("--undo and --mend stand alone", hint="entrepot config --tool pip --undo")
+            raise UsageError(
+                "--undo and --mend stand alone", hint="entrepot config --tool pip --undo"
+            )
         if args.persist == "env":
-            raise UsageError("a variable is the shell's own to take back", hint="entrepot config unset KEY --persist env")
+            raise UsageError(
+                "a variable is the shell's own to take back",
+                hint="entrepot config unset KEY --persist env",
+            )
         return _undo(context) if args.undo else _mend(context)
     if args.verb is None:
-        raise UsageError("config needs one of " + ", ".join(_VERBS), hint="entrepot config list --origin")
+        raise UsageError(
+            "config needs one of " + ", ".join(_VERBS), hint="entrepot config list --origin"
+        )
     wanted = {"get": 1, "set": 2, "unset": 1}.get(args.verb, 0)
     given = sum(value is not None for value in (args.key, args.value))
     if given != wanted:
         forms = {"get": "KEY", "set": "KEY VALUE", "unset": "KEY"}
         form = f"entrepot config {args.verb} {forms.get(args.verb, '')}".strip()
-        raise UsageError(f"config {args.verb} takes {wanted or 'no'} more word{'' if wanted == 1 else 's'}", hint=form)
+        raise UsageError(
+            f"config {args.verb} takes {wanted or 'no'} more word{'' if wanted == 1 else 's'}",
+            hint=form,
+        )
     return _VERBS[args.verb](context)
 
 
 def _settings(context: Context) -> tuple[str, Settings]:
-    """The configuration that is meant, and the tool's name; entrepot's own is reached without reading it."""
+    """The configuration that is meant, and the tool's name.
+
+    Entrepot's own is reached without reading it.
+    """
     names = context.args.tool
     if len(names) > 1:
-        raise UsageError("config changes one tool at a time", hint=f"entrepot config --tool {names[0]} ...")
+        raise UsageError(
+            "config changes one tool at a time", hint=f"entrepot config --tool {names[0]} ..."
+        )
     if not names or names == ["entrepot"]:
         return "", OwnSettings(context.around)
     around = replace(context.around, python=interpreter(context.args.python, context.around))
@@ -83,7 +114,8 @@ def _settings(context: Context) -> tuple[str, Settings]:
     settings = tool.settings(around)
     if settings is None:
         raise UsageError(
-            f"entrepot does not edit the configuration of {tool.name}", hint=f"entrepot where {tool.name} names what decides"
+            f"entrepot does not edit the configuration of {tool.name}",
+            hint=f"entrepot where {tool.name} names what decides",
         )
     return tool.name, settings
 
@@ -99,7 +131,11 @@ def _list(context: Context) -> int:
         layers = resolved.said[key.name]
         value = show_value(key, layers[0].value)
         rows.append([f"{key.name} = {value}", layers[0].source])
-        rows += [[f"  (shadowed: {low.text})", low.source] for low in layers[1:]] if context.args.origin else []
+        rows += (
+            [[f"  (shadowed: {low.text})", low.source] for low in layers[1:]]
+            if context.args.origin
+            else []
+        )
         shadowed = [{"kind": s.kind, "source": s.source, "value": s.text} for s in layers[1:]]
         origin = {"kind": layers[0].kind, "source": layers[0].source}
         records.append({"key": key.name, "value": value, "origin": origin, "shadowed": shadowed})
@@ -113,7 +149,8 @@ def _list_of_tool(context: Context, settings: Settings) -> int:
     items = list(settings.items())
     _show(context, [[f"{key} = {' '.join(value.split())}", source] for key, value, source in items])
     records = [
-        {"key": key, "value": value, "origin": {"kind": "", "source": source}, "shadowed": []} for key, value, source in items
+        {"key": key, "value": value, "origin": {"kind": "", "source": source}, "shadowed": []}
+        for key, value, source in items
     ]
     context.out.document(settings=records)
     return DONE
@@ -132,7 +169,11 @@ def _get(context: Context) -> int:
     tool, settings = _settings(context)
     key = context.args.key
     # for entrepot itself the flags count too
-    value = settings.get(key) if tool else show_value(known_key(key), context.settings.said[key][0].value)
+    value = (
+        settings.get(key)
+        if tool
+        else show_value(known_key(key), context.settings.said[key][0].value)
+    )
     context.out.document(key=key, value=value)
     if value is None:
         context.out.note(f"{key} is not set.")
@@ -168,7 +209,9 @@ def _variable(context: Context, settings: Settings, key: str, value: str | None)
     if found:
         out.note(f"{variable} is set in {found}: change it there.")
     elif value is not None and around.platform != "win32" and not line.startswith("set -U"):
-        out.note(f"Put this line into {out.place(shell_files(around)[0], around.home)}: a variable is the shell's own to keep.")
+        out.note(
+            f"Put this line into {out.place(shell_files(around)[0], around.home)}: a variable is the shell's own to keep."
+        )
     out.document(change=change_record(replace(change, native=line)))
     return DONE
 
@@ -183,8 +226,15 @@ def _undo(context: Context) -> int:
         return FAILED
     if last.secret or not isinstance(settings, Restoring):
         journal.drop(name)
-        why = "a value held a credential, and credentials are stored nowhere" if last.secret else "this tool cannot"
-        raise ConfigError(f"{last.change.key} in {last.change.path} cannot be put back: {why}", name=last.change.key)
+        why = (
+            "a value held a credential, and credentials are stored nowhere"
+            if last.secret
+            else "this tool cannot"
+        )
+        raise ConfigError(
+            f"{last.change.key} in {last.change.path} cannot be put back: {why}",
+            name=last.change.key,
+        )
     try:
         if not last.change.key:
             return _put_file_back(context, last, journal)
@@ -212,7 +262,10 @@ def _put_file_back(context: Context, last: Undone, journal: UndoJournal) -> int:
 def _mend(context: Context) -> int:
     tool, settings = _settings(context)
     if not isinstance(settings, Mending):
-        raise UsageError(f"entrepot cannot mend the settings of {tool or 'entrepot'}", hint="entrepot config edit")
+        raise UsageError(
+            f"entrepot cannot mend the settings of {tool or 'entrepot'}",
+            hint="entrepot config edit",
+        )
     out, home = context.out, context.around.home
     mends = Mends(path for path, _ in settings.problems())
     try:
@@ -223,12 +276,19 @@ def _mend(context: Context) -> int:
         for sentence in sentences:
             out.line(f"{out.place(path, home)}: {sentence}")
         if copy := kept.get(path):
-            out.note(f"As it was it lies in {out.place(copy, home)}: it may hold a credential, which the journal never does.")
+            out.note(
+                f"As it was it lies in {out.place(copy, home)}: it may hold a credential, which the journal never does."
+            )
     left = settings.problems()
     if not done and not left:
         out.note("Nothing is broken.")
     _complain(context, settings)
-    out.document(mended=[{"path": path, "done": list(sentences), "kept": kept.get(path)} for path, sentences in done])
+    out.document(
+        mended=[
+            {"path": path, "done": list(sentences), "kept": kept.get(path)}
+            for path, sentences in done
+        ]
+    )
     return FAILED if left else DONE
 
 
@@ -236,25 +296,39 @@ def _complain(context: Context, settings: Settings) -> None:
     """Name the files that the tool itself cannot read, each with its line."""
     if isinstance(settings, Mending):
         for path, text in settings.problems():
-            mending = "" if context.args.mend else f"entrepot config --tool {context.args.tool[0]} --mend"
-            context.out.warn("broken-settings", f"{context.args.tool[0]} cannot read {path}: {text}", mending)
+            mending = (
+                "" if context.args.mend else f"entrepot config --tool {context.args.tool[0]} --mend"
+            )
+            context.out.warn(
+                "broken-settings", f"{context.args.tool[0]} cannot read {path}: {text}", mending
+            )
 
 
-def _report(context: Context, tool: str, settings: Settings, change: Change, *, remember: bool = True) -> int:
-    """Remember a change, ask the tool what it makes of it, and say all that; 3 when the tool sees something else."""
+def _report(
+    context: Context, tool: str, settings: Settings, change: Change, *, remember: bool = True
+) -> int:
+    """Remember a change, ask the tool what it makes of it, and say all that.
+
+    3 when the tool sees something else.
+    """
     out = context.out
     if remember:
         UndoJournal(context.around).add(tool or "entrepot", change)
     if isinstance(settings, Asking) and change.before != change.after:
         change = settings.ask(change)
-    before, after = (f"{shown(value, change.key)!r}" if value is not None else "not set" for value in (change.before, change.after))
+    before, after = (
+        f"{shown(value, change.key)!r}" if value is not None else "not set"
+        for value in (change.before, change.after)
+    )
     if change.before == change.after:
         out.line(f"{change.key} was {before} already")
     else:
         where = f" in {out.place(change.path, context.around.home)}" if change.path else ""
         out.line(f"{change.key}: {after} (was {before}){where}")
         if tool:
-            out.hint(f"the same by hand: {_masked(change).native or 'not shown, for its credential'}")
+            out.hint(
+                f"the same by hand: {_masked(change).native or 'not shown, for its credential'}"
+            )
     if isinstance(settings, Asking):
         _say_answer(context, tool, change)
     elif change.after is not None and change.verified and change.verified != change.after:
@@ -265,8 +339,14 @@ def _report(context: Context, tool: str, settings: Settings, change: Change, *, 
 
 def _say_answer(context: Context, tool: str, change: Change) -> None:
     if change.differs:
-        asks = f"where {tool}" if change.key.rpartition(".")[2] in PLACES else f"config --tool {tool} list --origin"
-        context.out.warn("not-in-force", f"{tool} sees something else: {change.verified}", f"entrepot {asks}")
+        asks = (
+            f"where {tool}"
+            if change.key.rpartition(".")[2] in PLACES
+            else f"config --tool {tool} list --origin"
+        )
+        context.out.warn(
+            "not-in-force", f"{tool} sees something else: {change.verified}", f"entrepot {asks}"
+        )
     elif change.verified:
         context.out.hint(f"{tool} says: {change.verified}")
 
@@ -275,7 +355,10 @@ def _masked(change: Change) -> Change:
     """The change as it may be shown: no credential."""
     if not any(holds_secret(value, change.key) for value in (change.before, change.after)):
         return change
-    before, after = (None if value is None else shown(value, change.key) for value in (change.before, change.after))
+    before, after = (
+        None if value is None else shown(value, change.key)
+        for value in (change.before, change.after)
+    )
     return replace(change, before=before, after=after, native="")
 
 
@@ -288,13 +371,17 @@ def _edit(context: Context) -> int:
     before, made = read_exactly(path), not path.exists()
     if made:
         write_atomically(path, b"" if tool else TEMPLATE.encode())
-    status = subprocess.run([*shlex.split(_editor(context.around.environ)), str(path)], check=False).returncode
+    status = subprocess.run(
+        [*shlex.split(_editor(context.around.environ)), str(path)], check=False
+    ).returncode
     if status:
         context.out.note(f"The editor ended with status {status}.")
         return FAILED
     patch = patch_of(before, read_exactly(path), made=made)
     if may_be_secret(patch.before + patch.after):
-        context.out.note("--undo will not take this back: the lines may hold a credential, and credentials are stored nowhere.")
+        context.out.note(
+            "--undo will not take this back: the lines may hold a credential, and credentials are stored nowhere."
+        )
     elif made or patch.before != patch.after:
         UndoJournal(context.around).add_file(tool or "entrepot", path, patch)
     _complain(context, settings)
@@ -306,7 +393,15 @@ def _edit(context: Context) -> int:
 
 
 def _editor(environ: Mapping[str, str]) -> str:
-    return environ.get("VISUAL") or environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
+    return (
+        environ.get("VISUAL") or environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
+    )
 
 
-_VERBS: Mapping[str, Callable[[Context], int]] = {"get": _get, "set": _set, "unset": _unset, "list": _list, "edit": _edit}
+_VERBS: Mapping[str, Callable[[Context], int]] = {
+    "get": _get,
+    "set": _set,
+    "unset": _unset,
+    "list": _list,
+    "edit": _edit,
+}

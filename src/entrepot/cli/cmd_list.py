@@ -1,7 +1,8 @@
 """What is in the caches, by project and version.
 
-A pattern is a NAME, 'NAME==1.*', 'NAME>=2,<3', a glob over names, or a file name. A star in the KIND column marks what is
-unproven: no digest was known beforehand that its bytes could be checked against.
+A pattern is a NAME, 'NAME==1.*', 'NAME>=2,<3', a glob over names, or a file name. A star in the
+KIND column marks what is unproven: no digest was known beforehand that its bytes could be checked
+against.
 """
 
 from __future__ import annotations
@@ -11,9 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from entrepot.app.environments import find_environment
-from entrepot.app.inventory import Filter, Sum, duplicates, existing, scan_all, scan_in_parts, versions, wasted
-from entrepot.app.listing import (
+from entrepot.caches.environments import find_environment
+from entrepot.caches.inventory import (
+    Filter,
+    Sum,
+    duplicates,
+    existing,
+    scan_all,
+    scan_in_parts,
+    versions,
+    wasted,
+)
+from entrepot.caches.listing import (
     NEVER,
     UNPROVEN,
     Lines,
@@ -63,19 +73,34 @@ DETAILS: tuple[tuple[str, Align], ...] = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``list``."""
-    parser.add_argument("pattern", nargs="*", metavar="PATTERN", help="only what matches one of these")
+    parser.add_argument(
+        "pattern", nargs="*", metavar="PATTERN", help="only what matches one of these"
+    )
     add_filter_arguments(parser)
-    parser.add_argument("--used-by", metavar="ENV", help="only what this environment needs: its path, or its name")
-    parser.add_argument("--sort", choices=("name", "size", "age"), default="name", help="order of the rows (default: name)")
-    parser.add_argument("--duplicates", action="store_true", help="what lies on disk more than once")
-    parser.add_argument("--versions", action="store_true", help="one row a project, with its versions")
+    parser.add_argument(
+        "--used-by", metavar="ENV", help="only what this environment needs: its path, or its name"
+    )
+    parser.add_argument(
+        "--sort",
+        choices=("name", "size", "age"),
+        default="name",
+        help="order of the rows (default: name)",
+    )
+    parser.add_argument(
+        "--duplicates", action="store_true", help="what lies on disk more than once"
+    )
+    parser.add_argument(
+        "--versions", action="store_true", help="one row a project, with its versions"
+    )
 
 
 def run(context: Context) -> int:
     """List; exit 1 when patterns were given and nothing matches."""
     from entrepot.tools.quietly import quick_allocation
 
-    with quick_allocation():  # up to the end: the collector would walk all that was made, each time that it is let
+    with (
+        quick_allocation()
+    ):  # up to the end: the collector would walk all that was made, each time that it is let
         return _run(context)
 
 
@@ -86,11 +111,20 @@ def _run(context: Context) -> int:
         wanted = replace(wanted, used_by=used_by.spellings)
         around = replace(around, environments=(used_by.path,))
     args = context.args
-    apart = wanted.patterns or wanted.stale or wanted.unused or wanted.used_by or args.duplicates or args.versions
+    apart = (
+        wanted.patterns
+        or wanted.stale
+        or wanted.unused
+        or wanted.used_by
+        or args.duplicates
+        or args.versions
+    )
     if not (apart or context.out.verbose or context.out.as_json):
         _plain(context, wanted)
         return DONE
-    list(wanted.apply((), now=context.now))  # a pattern that is none is said before anything is read
+    list(
+        wanted.apply((), now=context.now)
+    )  # a pattern that is none is said before anything is read
     found: Sequence[Any]
     if args.duplicates or args.versions:
         found = list(wanted.apply(_everything(context, wanted, around), now=context.now))
@@ -109,11 +143,15 @@ def _run(context: Context) -> int:
 
 def _everything(context: Context, wanted: Filter, around: Surroundings) -> Iterator[Entry]:
     meter = context.out.meter()
-    yield from scan_all(context.tools, around, names=wanted.names(), progress=meter, complain=context.complain)
+    yield from scan_all(
+        context.tools, around, names=wanted.names(), progress=meter, complain=context.complain
+    )
     meter.close()
 
 
-def _forms(context: Context, wanted: Filter, around: Surroundings, form: Callable[[Entry], Any]) -> tuple[list[Any], Sum]:
+def _forms(
+    context: Context, wanted: Filter, around: Surroundings, form: Callable[[Entry], Any]
+) -> tuple[list[Any], Sum]:
     """The forms of the entries that are meant, in order, and their sum."""
     work = forms_of(wanted, context.args.sort, form, now=context.now)
     if wanted.names() is not None:  # few, and quickly found
@@ -147,7 +185,12 @@ def _plain(context: Context, wanted: Filter) -> None:
     _show(context, COLUMNS, _listed(by(together(found), context.args.sort), now), total)
 
 
-def _show(context: Context, columns: Sequence[tuple[str, Align]], cells: Sequence[Sequence[str]], total: Sum) -> None:
+def _show(
+    context: Context,
+    columns: Sequence[tuple[str, Align]],
+    cells: Sequence[Sequence[str]],
+    total: Sum,
+) -> None:
     out = context.out
     if not total.entries:
         is_narrowed = make_filter(context.args) != Filter() or context.args.used_by is not None
@@ -168,7 +211,15 @@ def _sum_line(total: Sum) -> str:
 
 def _listed(lines: Lines, now: float) -> list[Sequence[str]]:
     """The cells of :data:`COLUMNS`."""
-    return [lines.names, lines.versions, lines.kinds, lines.tools, lines.sizes, _ages(lines.used, now), lines.used_by]
+    return [
+        lines.names,
+        lines.versions,
+        lines.kinds,
+        lines.tools,
+        lines.sizes,
+        _ages(lines.used, now),
+        lines.used_by,
+    ]
 
 
 def _details(entry: Entry) -> tuple[Any, ...]:
@@ -187,14 +238,31 @@ def _details(entry: Entry) -> tuple[Any, ...]:
 
 def _detailed(rows: Sequence[tuple[Any, ...]], now: float) -> list[Sequence[str]]:
     """The cells of :data:`DETAILS`."""
-    return [_ages(cells, now) if number == 3 else cells for number, cells in enumerate(zip(*rows, strict=True))]
+    return [
+        _ages(cells, now) if number == 3 else cells
+        for number, cells in enumerate(zip(*rows, strict=True))
+    ]
 
 
 def _block(row: Sequence[str]) -> list[str]:
-    """A row of :data:`DETAILS` in lines: a terminal has seldom room for all its cells side by side."""
+    """A row of :data:`DETAILS` in lines.
+
+    A terminal has seldom room for all its cells side by side.
+    """
     file, kind, size, used, state, digest, name, origin = row
-    told = [kind, size, f"last used {used}", state, "" if digest == "-" else f"digest {digest}", f"name {name}"]
-    return [file, ", ".join(word for word in told if word not in ("", "-")), *([] if origin == "-" else [origin])]
+    told = [
+        kind,
+        size,
+        f"last used {used}",
+        state,
+        "" if digest == "-" else f"digest {digest}",
+        f"name {name}",
+    ]
+    return [
+        file,
+        ", ".join(word for word in told if word not in ("", "-")),
+        *([] if origin == "-" else [origin]),
+    ]
 
 
 def _json_of(entry: Entry) -> str:
@@ -217,17 +285,33 @@ def _summed(entries: Sequence[Entry]) -> Sum:
 
 def _duplicates(context: Context, entries: Sequence[Entry]) -> None:
     out, groups = context.out, duplicates(entries)
-    columns: tuple[tuple[str, Align], ...] = (("FILE", "<"), ("TIMES", ">"), ("WASTED", ">"), ("IN", "<"))
+    columns: tuple[tuple[str, Align], ...] = (
+        ("FILE", "<"),
+        ("TIMES", ">"),
+        ("WASTED", ">"),
+        ("IN", "<"),
+    )
     rows = []
     for same in groups:
         tools = ", ".join(dict.fromkeys(entry.tool for entry in same))
-        rows.append([same[0].filename or str(same[0].digest), str(len(same)), show_size(wasted(same)), tools])
+        rows.append(
+            [
+                same[0].filename or str(same[0].digest),
+                str(len(same)),
+                show_size(wasted(same)),
+                tools,
+            ]
+        )
     if rows:
         out.table(columns, rows)
         out.hint(f"{show_size(sum(wasted(same) for same in groups))} is stored more than once")
     else:
         out.note("Nothing is stored more than once.")
-    out.document(duplicates=[{"wasted": wasted(same), "entries": [entry_record(e) for e in same]} for same in groups])
+    out.document(
+        duplicates=[
+            {"wasted": wasted(same), "entries": [entry_record(e) for e in same]} for same in groups
+        ]
+    )
 
 
 def _versions(context: Context, entries: Sequence[Entry]) -> None:
@@ -240,7 +324,13 @@ def _versions(context: Context, entries: Sequence[Entry]) -> None:
         ("LAST USED", "<"),
     )
     cells = [
-        [row.project, str(len(row.versions)), row.versions[-1], show_size(row.total.disk), ago(row.total.used, context.now)]
+        [
+            row.project,
+            str(len(row.versions)),
+            row.versions[-1],
+            show_size(row.total.disk),
+            ago(row.total.used, context.now),
+        ]
         for row in rows
     ]
     if cells:
@@ -249,7 +339,12 @@ def _versions(context: Context, entries: Sequence[Entry]) -> None:
         out.note("Nothing with a known version is cached.")
     out.document(
         projects=[
-            {"project": r.project, "versions": list(r.versions), "disk": r.total.disk, "last_used": rfc3339(r.total.used)}
+            {
+                "project": r.project,
+                "versions": list(r.versions),
+                "disk": r.total.disk,
+                "last_used": rfc3339(r.total.used),
+            }
             for r in rows
         ]
     )

@@ -1,6 +1,9 @@
-"""Run a command with its downloads going through the cache; nothing about the command or its tools is changed.
+"""Run a command with its downloads going through the cache.
 
-URLs, lock files and records stay what they were: the command is pointed at a proxy on loopback by its environment alone.
+Nothing about the command or its tools is changed.
+
+URLs, lock files and records stay what they were: the command is pointed at a proxy on loopback by
+its environment alone.
 """
 
 from __future__ import annotations
@@ -20,36 +23,56 @@ from entrepot.cli.output import rfc3339
 from entrepot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from entrepot.app.answers import Handler
-    from entrepot.app.entries import Entries
-    from entrepot.app.facts import Facts
-    from entrepot.app.tally import Tally
     from entrepot.cli.context import Context
     from entrepot.cli.wiring import RunStore
     from entrepot.ports.catalogue import Catalogue
-    from entrepot.ports.guide import Door
-    from entrepot.server.child import Running
-    from entrepot.server.doorman import Dial
-    from entrepot.server.doorstep import Doorstep
-    from entrepot.server.house import Streams
-    from entrepot.upstreams.client import UpstreamSettings
+    from entrepot.ports.client_setup import Door
+    from entrepot.run.child import Running
+    from entrepot.server.connect_policy import Dial
+    from entrepot.server.listener import Doorstep
+    from entrepot.server.proxy_server import Streams
+    from entrepot.serving.known_files import Facts
+    from entrepot.serving.lookup import Entries
+    from entrepot.serving.response import Handler
+    from entrepot.serving.run_stats import Tally
+    from entrepot.upstream.client import UpstreamSettings
 
 TAKES_COMMAND = True
 FAILURE = 125
 """Exit status when entrepot itself fails, as ``env`` and ``timeout`` have it."""
 RESOLVE = "ENTREPOT_RESOLVE"
-"""``HOST:PORT=ADDRESS:PORT``, several with commas: where to connect instead of looking the name up (as curl's --resolve)."""
+"""``HOST:PORT=ADDRESS:PORT``, several with commas: where to connect instead of looking the name up
+(as curl's --resolve)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``run``."""
-    parser.add_argument("--offline", action="store_true", help="serve what was seen before; ask no upstream")
-    parser.add_argument("--no-store", action="store_true", help="pass everything through: look nothing up, keep nothing")
     parser.add_argument(
-        "--host", action="append", default=[], metavar="HOST[:PORT]", help="cache this host's traffic too (repeatable)"
+        "--offline", action="store_true", help="serve what was seen before; ask no upstream"
     )
-    parser.add_argument("--refresh", action="store_true", help="ask upstream about every page and unproven file, fresh or not")
-    parser.add_argument("--report", metavar="FILE", type=Path, help="write what was fetched and spared to FILE, as JSON")
+    parser.add_argument(
+        "--no-store",
+        action="store_true",
+        help="pass everything through: look nothing up, keep nothing",
+    )
+    parser.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="cache this host's traffic too (repeatable)",
+    )
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="ask upstream about every page and unproven file, fresh or not",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        type=Path,
+        help="write what was fetched and spared to FILE, as JSON",
+    )
 
 
 def run(context: Context) -> int:
@@ -59,9 +82,14 @@ def run(context: Context) -> int:
     if not argv:
         raise UsageError("run needs a command", hint="entrepot run -- pip install NAME")
     if args.report is not None and not args.report.absolute().parent.is_dir():
-        raise UsageError(f"--report {args.report}: there is no directory {args.report.absolute().parent}")
+        raise UsageError(
+            f"--report {args.report}: there is no directory {args.report.absolute().parent}"
+        )
     if args.report is not None and args.report.is_dir():
-        raise UsageError(f"--report {args.report}: that is a directory", hint=f"--report {args.report / 'report.json'}")
+        raise UsageError(
+            f"--report {args.report}: that is a directory",
+            hint=f"--report {args.report / 'report.json'}",
+        )
     if _inside_another(context):
         return _exec(argv, context)
     wishes = Wishes(args.offline, args.no_store, args.refresh, tuple(args.host), args.report)
@@ -80,7 +108,9 @@ class Wishes:
 
 
 class Session:
-    """One run's parts, picked and put together: a door, a store behind it, and a child that is led to it.
+    """One run's parts, picked and put together.
+
+    A door, a store behind it, and a child that is led to it.
 
     Args:
         context: settings and surroundings.
@@ -89,9 +119,9 @@ class Session:
     """
 
     def __init__(self, context: Context, argv: Sequence[str], wishes: Wishes) -> None:
-        from entrepot.app.run import make_plan
-        from entrepot.app.tally import Tally
-        from entrepot.ports.guide import Command
+        from entrepot.ports.client_setup import Command
+        from entrepot.run.plan import make_plan
+        from entrepot.serving.run_stats import Tally
         from entrepot.tools.registry import guides
 
         self._context = context
@@ -107,14 +137,16 @@ class Session:
     def run(self) -> int:
         """Carry it out; the child's exit status."""
         from entrepot.cli.wiring import open_run_store
-        from entrepot.config import runtime_dirs
-        from entrepot.server.child import CannotStart
-        from entrepot.server.doorstep import Doorstep
-        from entrepot.server.scratch import scratch_directory
-        from entrepot.upstreams.trust import merged_bundle
+        from entrepot.config.settings import runtime_dirs
+        from entrepot.run.child import CannotStart
+        from entrepot.run.runtime_dir import scratch_directory
+        from entrepot.server.listener import Doorstep
+        from entrepot.upstream.trust import merged_bundle
 
         environ = self._context.around.environ
-        read_resolve(environ.get(RESOLVE, ""))  # what is wrong with the settings is said before anything is started
+        read_resolve(
+            environ.get(RESOLVE, "")
+        )  # what is wrong with the settings is said before anything is started
         roots = merged_bundle(environ, map(Path, self._plan.bundles))
         for text in roots.warnings:
             self.tally.warn(text)
@@ -132,9 +164,10 @@ class Session:
             except CannotStart as exc:
                 self._context.out.say(f"entrepot: {exc.message}")
                 return exc.status
-            # What follows is loaded while the child starts up: its first connection waits in the backlog.
+            # What follows is loaded while the child starts up: its first connection waits in the
+            # backlog.
             try:
-                from entrepot.server.runner import run_loop
+                from entrepot.server.run_loop import run_loop
 
                 status = run_loop(self._serve(doorstep, child, kept))
             except BaseException:
@@ -152,22 +185,26 @@ class Session:
         try:
             file = self._settings.log.open("a", encoding="utf-8", buffering=1)
         except OSError as exc:
-            raise ConfigError(f"the log {self._settings.log} cannot be written: {exc.strerror}", name="log") from exc
+            raise ConfigError(
+                f"the log {self._settings.log} cannot be written: {exc.strerror}", name="log"
+            ) from exc
         with file:
-            self.tally.log = lambda text: print(f"{rfc3339(time.time())} run[{os.getpid()}] {text}", file=file)
+            self.tally.log = lambda text: print(
+                f"{rfc3339(time.time())} run[{os.getpid()}] {text}", file=file
+            )
             yield
 
     async def _serve(self, doorstep: Doorstep, child: Running, kept: RunStore) -> int:
-        from entrepot.app.bounds import Bounds
-        from entrepot.app.company import Company
-        from entrepot.app.entries import Entries
-        from entrepot.app.run import Opened
-        from entrepot.app.serve import Rules, Service
         from entrepot.ports.clock import SystemClock
-        from entrepot.server.doorman import RunDoorman
-        from entrepot.server.runner import serve_child
+        from entrepot.run.plan import Opened
+        from entrepot.server.connect_policy import RunDoorman
+        from entrepot.server.run_loop import serve_child
+        from entrepot.serving.lookup import Entries
+        from entrepot.serving.page_history import Company
+        from entrepot.serving.service import Rules, Service
+        from entrepot.serving.size_limit import Bounds
         from entrepot.tools.registry import donors
-        from entrepot.upstreams.client import open_upstream
+        from entrepot.upstream.client import open_upstream
 
         reach = self._reach()
         clock = SystemClock()
@@ -205,7 +242,9 @@ class Session:
             await upstream.aclose()
             if entries.trouble is not None:
                 text = entries.trouble.message
-                self.tally.warn(text if text.startswith("the store failed") else f"the store failed: {text}")
+                self.tally.warn(
+                    text if text.startswith("the store failed") else f"the store failed: {text}"
+                )
             if kept.changed:
                 count = len(kept.changed)
                 what = "a stored file was" if count == 1 else f"{count} stored files were"
@@ -218,9 +257,9 @@ class Session:
 
     def _reach(self) -> UpstreamSettings:
         """How upstream is reached: by the user's own proxy and CA settings."""
-        from entrepot.upstreams.client import UpstreamSettings
-        from entrepot.upstreams.proxies import ProxyRules
-        from entrepot.upstreams.trust import merged_bundle
+        from entrepot.upstream.client import UpstreamSettings
+        from entrepot.upstream.proxies import ProxyRules
+        from entrepot.upstream.trust import merged_bundle
 
         environ = self._context.around.environ
         return UpstreamSettings(
@@ -236,19 +275,27 @@ class Session:
         Raises:
             CannotStart: it cannot be.
         """
-        from entrepot.server.child import Child
+        from entrepot.run.child import Child
 
         return Child(*self.lead(door))
 
     def behind(self, handle: Handler) -> None:
-        """Told what answers behind the door, before the child is waited for: a session may have questions of its own."""
+        """Told what answers behind the door, before the child is waited for.
+
+        A session may have questions of its own.
+        """
 
     async def landed(self, entries: Entries) -> None:
         """Told what is stored, once the child has ended, all that was fetched for it is there, and the store is below its cap."""
 
-    def lead(self, door: Door, argv: Sequence[str] | None = None) -> tuple[Sequence[str], Mapping[str, str]]:
-        """Words and environment that lead a command to the door; without ``argv`` the session's own."""
-        from entrepot.app.run import child_environment, make_plan
+    def lead(
+        self, door: Door, argv: Sequence[str] | None = None
+    ) -> tuple[Sequence[str], Mapping[str, str]]:
+        """Words and environment that lead a command to the door.
+
+        Without ``argv`` the session's own.
+        """
+        from entrepot.run.plan import child_environment, make_plan
         from entrepot.tools.common import common_environment
 
         command = self._command if argv is None else replace(self._command, argv=tuple(argv))
@@ -261,8 +308,8 @@ class Session:
 
     def facts(self, catalogue: Catalogue) -> Facts:
         """What is known of files beforehand: of lock files and the command line."""
-        from entrepot.app.facts import Facts
-        from entrepot.app.run import read_beforehand
+        from entrepot.run.plan import read_beforehand
+        from entrepot.serving.known_files import Facts
         from entrepot.simple.paths import path_digest
         from entrepot.tools.defaults import files_host
 
@@ -287,7 +334,9 @@ class Session:
         if self._wishes.report is not None:
             report = self.tally.report(self._command.argv, status)
             try:
-                self._wishes.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+                self._wishes.report.write_text(
+                    json.dumps(report, indent=1) + "\n", encoding="utf-8"
+                )
             except OSError as exc:
                 self.tally.warn(f"the report could not be written: {exc.strerror}")
         if not self._context.args.quiet or self.tally.unseen:
@@ -296,7 +345,7 @@ class Session:
 
 def dialler(reach: UpstreamSettings) -> Dial:
     """How tunnels and upgraded connections are dialled: as upstream is reached."""
-    from entrepot.upstreams.tunnel import open_tunnel
+    from entrepot.upstream.tunnel import open_tunnel
 
     async def dial(host: str, port: int, tls: bool) -> Streams:
         return await open_tunnel(
@@ -305,7 +354,9 @@ def dialler(reach: UpstreamSettings) -> Dial:
             proxies=reach.proxies,
             resolve=reach.resolve,
             timeout_s=reach.connect_timeout_s,
-            scheme="https",  # what comes by CONNECT goes on by CONNECT, an upgraded plain connection too (RFC 6455 §4.1)
+            # What comes by CONNECT goes on by CONNECT, an upgraded plain connection too (RFC 6455
+            # §4.1)
+            scheme="https",
             ca_pem=reach.ca_pem,
             tls=tls,
         )
@@ -316,7 +367,14 @@ def dialler(reach: UpstreamSettings) -> Dial:
 def _inside_another(context: Context) -> bool:
     """Whether an outer run leads this command already, and nothing is asked that it does not do."""
     args = context.args
-    wants_its_own = args.offline or args.no_store or args.refresh or args.report or args.host or args.store is not None
+    wants_its_own = (
+        args.offline
+        or args.no_store
+        or args.refresh
+        or args.report
+        or args.host
+        or args.store is not None
+    )
     if wants_its_own:
         return False
     from entrepot.tools.common import outer_run
@@ -362,6 +420,8 @@ def read_resolve(text: str) -> dict[str, tuple[str, int]]:
         name, _, target = part.partition("=")
         address, _, port = target.rpartition(":")
         if ":" not in name or not address or not port.isdigit():
-            raise ConfigError(f"{part!r} is not HOST:PORT=ADDRESS:PORT", name=RESOLVE, value=text, source=RESOLVE)
+            raise ConfigError(
+                f"{part!r} is not HOST:PORT=ADDRESS:PORT", name=RESOLVE, value=text, source=RESOLVE
+            )
         found[name.lower()] = (address.strip("[]"), int(port))
     return found

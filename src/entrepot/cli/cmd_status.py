@@ -12,8 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrepot.app.inventory import GROUPS, Holding, Sum, duplicates, holding, packed, scan_all, unpacked, wasted, withheld
-from entrepot.app.own_cache import NAME, OwnCache
+from entrepot.caches.inventory import (
+    GROUPS,
+    Holding,
+    Sum,
+    duplicates,
+    holding,
+    packed,
+    scan_all,
+    unpacked,
+    wasted,
+    withheld,
+)
+from entrepot.caches.own import NAME, OwnCache
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, Align
 from entrepot.cli.records import place_record, sum_record
@@ -42,12 +53,23 @@ FEW = 5_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``status`` has only the options of every command and two more."""
-    parser.add_argument("--kinds", action="store_true", help="show downloads, pages, built wheels ... of each cache apart")
-    parser.add_argument("--scan", action="store_true", help="count large caches again, however lately they were counted")
+    parser.add_argument(
+        "--kinds",
+        action="store_true",
+        help="show downloads, pages, built wheels ... of each cache apart",
+    )
+    parser.add_argument(
+        "--scan",
+        action="store_true",
+        help="count large caches again, however lately they were counted",
+    )
 
 
 def run(context: Context) -> int:
-    """Show every cache that exists; one that cannot be read is named and makes the exit status 3."""
+    """Show every cache that exists.
+
+    One that cannot be read is named and makes the exit status 3.
+    """
     out = context.out
     for complaint in context.settings.complaints:
         out.warn(complaint.id, complaint.text, complaint.fix)
@@ -65,7 +87,16 @@ def run(context: Context) -> int:
         out.line(f"! {text}      entrepot list --duplicates")
     out.document(
         caches=[_cache_record(context, h) for h in holdings],
-        disks=[{"path": str(d.path), "size": d.size, "free": d.free, "files": d.files, "files_free": d.files_free} for d in disks],
+        disks=[
+            {
+                "path": str(d.path),
+                "size": d.size,
+                "free": d.free,
+                "files": d.files,
+                "files_free": d.files_free,
+            }
+            for d in disks
+        ],
         quotas=[_quota_record(quota) for quota in quotas],
         duplicates={"wasted": twice[0], "files": twice[1], "tools": twice[2]},
         savings=savings,
@@ -82,19 +113,37 @@ def _look(context: Context, around: Surroundings) -> tuple[list[Holding], list[E
         seen: set[Path] = set()
         try:
             for place in tool.places(around):
-                if place.path and not place.usable and (place.exists or os.path.lexists(place.path)):
-                    named = "" if str(place.path) in place.why_not else f"{context.out.place(place.path, context.around.home)}: "
+                if (
+                    place.path
+                    and not place.usable
+                    and (place.exists or os.path.lexists(place.path))
+                ):
+                    named = (
+                        ""
+                        if str(place.path) in place.why_not
+                        else f"{context.out.place(place.path, context.around.home)}: "
+                    )
                     context.out.warn("not-usable", f"{tool.name}: {named}{place.why_not}")
                 if place.path and place.exists and place.path not in seen:
                     seen.add(place.path)
-                    holdings.append(_sum_up(context, around, tool, place, meter=meter, entries=entries))
+                    holdings.append(
+                        _sum_up(context, around, tool, place, meter=meter, entries=entries)
+                    )
         except (EntrepotError, OSError) as exc:
             context.complain(tool.name, exc)
     meter.close()
     return sorted(holdings, key=lambda h: -h.total.freeable), entries
 
 
-def _sum_up(context: Context, around: Surroundings, tool: Tool, place: Place, *, meter: Progress, entries: list[Entry]) -> Holding:
+def _sum_up(
+    context: Context,
+    around: Surroundings,
+    tool: Tool,
+    place: Place,
+    *,
+    meter: Progress,
+    entries: list[Entry],
+) -> Holding:
     """By the tool itself where it can do so without making its entries (``summary``), from what was counted lately, or a scan.
 
     The entries of a scan are added to ``entries`` while they are few.
@@ -107,7 +156,9 @@ def _sum_up(context: Context, around: Surroundings, tool: Tool, place: Place, *,
     if remembered is not None:
         return remembered
     few: list[Entry] = []
-    held = holding(place, withheld(place, around, _kept(tool.scan(place, around, progress=meter), few)))
+    held = holding(
+        place, withheld(place, around, _kept(tool.scan(place, around, progress=meter), few))
+    )
     entries += few
     keep = getattr(tool, "keep_sums", None)
     if keep and held.total.entries >= MANY:
@@ -124,7 +175,10 @@ def _kept(entries: Iterable[Entry], few: list[Entry]) -> Iterator[Entry]:
 
 
 def _remembered(context: Context, tool: Tool, place: Place) -> Holding | None:
-    """The sums of a large cache that was counted within the hour; a look that saw a change has dropped them."""
+    """The sums of a large cache that was counted within the hour.
+
+    A look that saw a change has dropped them.
+    """
     sums = getattr(tool, "sums", None)
     found = sums(place, context.around) if sums and not context.args.scan else None
     if found is None or not 0 <= context.now - found[0] <= COUNTED_S:
@@ -135,7 +189,9 @@ def _remembered(context: Context, tool: Tool, place: Place) -> Holding | None:
 def _twice(
     context: Context, around: Surroundings, holdings: Sequence[Holding], entries: Sequence[Entry]
 ) -> tuple[int, int, list[str]]:
-    """Bytes that several caches hold the same files in, how many files, and whose; only looked for where that is quick.
+    """Bytes that several caches hold the same files in, how many files, and whose.
+
+    Only looked for where that is quick.
 
     Args:
         context: of the command.
@@ -159,24 +215,47 @@ def _table(context: Context, holdings: Sequence[Holding], *, kinds: bool) -> Non
     out = context.out
     if not holdings:
         out.line("Nothing is cached yet.")
-        out.hint("entrepot run -- COMMAND runs a command with its downloads going through the cache.")
+        out.hint(
+            "entrepot run -- COMMAND runs a command with its downloads going through the cache."
+        )
         return
     rows = []
     for held in holdings:
         cap = _cap(context, held)
-        where = out.place(held.place.path, context.around.home) + (" (orphaned)" if held.place.label == ORPHANED else "")
-        rows.append([held.place.tool, where, *_cells(held.total, context.now), show_size(cap) if cap is not None else "-"])
+        where = out.place(held.place.path, context.around.home) + (
+            " (orphaned)" if held.place.label == ORPHANED else ""
+        )
+        rows.append(
+            [
+                held.place.tool,
+                where,
+                *_cells(held.total, context.now),
+                show_size(cap) if cap is not None else "-",
+            ]
+        )
         if kinds:
-            rows += [["", f"  {name}", *_cells(each, context.now), ""] for name, each in held.groups.items()]
+            rows += [
+                ["", f"  {name}", *_cells(each, context.now), ""]
+                for name, each in held.groups.items()
+            ]
     if len(holdings) > 1:
-        whole = [sum(getattr(h.total, what) for h in holdings) for what in ("disk", "freeable", "files")]
+        whole = [
+            sum(getattr(h.total, what) for h in holdings) for what in ("disk", "freeable", "files")
+        ]
         whole[0] -= sum(h.linked for h in holdings)  # in another cache's size already
-        rows.append(["total", "", show_size(whole[0]), show_size(whole[1]), show_count(whole[2]), "", ""])
+        rows.append(
+            ["total", "", show_size(whole[0]), show_size(whole[1]), show_count(whole[2]), "", ""]
+        )
     out.table(COLUMNS, rows, last=int(len(holdings) > 1))
 
 
 def _cells(total: Sum, now: float) -> list[str]:
-    return [show_size(total.disk), show_size(total.freeable), show_count(total.files), ago(total.used, now)]
+    return [
+        show_size(total.disk),
+        show_size(total.freeable),
+        show_count(total.files),
+        ago(total.used, now),
+    ]
 
 
 def ago(moment: float | None, now: float) -> str:
@@ -198,19 +277,32 @@ def _below(
     out.line() if holdings else None
     for disk in disks:
         where = out.place(disk.path, context.around.home)
-        inodes = f", {show_count(disk.files_free)} of {show_count(disk.files)} files" if disk.files else ""
+        inodes = (
+            f", {show_count(disk.files_free)} of {show_count(disk.files)} files"
+            if disk.files
+            else ""
+        )
         out.line(f"Disk of {where}: {show_size(disk.free)} free of {show_size(disk.size)}{inodes}")
         if disk.free < disk.size // 20:
-            out.warn("disk-nearly-full", f"the disk of {where} is nearly full", "entrepot clean --dry-run", shown=False)
+            out.warn(
+                "disk-nearly-full",
+                f"the disk of {where} is nearly full",
+                "entrepot clean --dry-run",
+                shown=False,
+            )
             out.line(f"! less than 5 % of the disk of {where} is free{' ' * 6}entrepot clean")
     for quota in quotas:
         _show_quota(context, quota)
     if savings.get("bytes_from_cache"):
         hits = savings.get("hits", 0)
-        out.line(f"Spared so far: {show_size(savings['bytes_from_cache'])} of downloads, {show_count(hits)} answers from the store")
+        out.line(
+            f"Spared so far: {show_size(savings['bytes_from_cache'])} of downloads, {show_count(hits)} answers from the store"
+        )
     for held in holdings:
         if held.counted is not None:
-            out.hint(f"{held.place.tool}: as counted {ago(held.counted, context.now)}; entrepot status --scan counts again")
+            out.hint(
+                f"{held.place.tool}: as counted {ago(held.counted, context.now)}; entrepot status --scan counts again"
+            )
         for reason, total in held.litter.items():
             text = f"{held.place.tool}: {reason} ({show_size(total.freeable)})"
             out.warn("litter", text, "entrepot clean", shown=False)
@@ -218,12 +310,17 @@ def _below(
         cap = _cap(context, held)
         if cap is not None and (counted := held.total.disk - held.overhead) > cap:
             text = f"{held.place.tool} takes {show_size(counted)}, its cap is {show_size(cap)}"
-            out.warn("over-cap", text, f"entrepot clean --tool {held.place.tool} --to {cap}", shown=False)
+            out.warn(
+                "over-cap", text, f"entrepot clean --tool {held.place.tool} --to {cap}", shown=False
+            )
             out.line(f"! {text}      entrepot clean --tool {held.place.tool} --to {cap}")
 
 
 def _quotas(context: Context, paths: Sequence[Path]) -> list[Quota]:
-    """The limits on the home directory and on the caches; a command that fails is told and does no other harm."""
+    """The limits on the home directory and on the caches.
+
+    A command that fails is told and does no other harm.
+    """
     command = context.settings.quota_command
     if not command:
         return told_by_kernel([context.around.home, *paths], context.around.euid)
@@ -236,11 +333,19 @@ def _quotas(context: Context, paths: Sequence[Path]) -> list[Quota]:
 
 def _show_quota(context: Context, quota: Quota) -> None:
     out = context.out
-    where = out.place(Path(quota.where), context.around.home) if quota.whose != "command" else quota.where
-    name = f"{'Group quota' if quota.whose == 'group' else 'Quota'}{f' of {where}' if where else ''}"
+    where = (
+        out.place(Path(quota.where), context.around.home)
+        if quota.whose != "command"
+        else quota.where
+    )
+    name = (
+        f"{'Group quota' if quota.whose == 'group' else 'Quota'}{f' of {where}' if where else ''}"
+    )
     parts = []
     if quota.limit:
-        parts.append(f"{show_size(quota.used)} of {show_size(quota.limit)} used ({100 * quota.used // quota.limit} %)")
+        parts.append(
+            f"{show_size(quota.used)} of {show_size(quota.limit)} used ({100 * quota.used // quota.limit} %)"
+        )
     if quota.files_limit and quota.files is not None:
         parts.append(f"{show_count(quota.files)} of {show_count(quota.files_limit)} files")
     out.line(f"{name}: {', '.join(parts)}")
@@ -270,14 +375,23 @@ def _disks(paths: Sequence[Path]) -> list[_Disk]:
         except (OSError, AttributeError):
             continue
         found.setdefault(
-            device, _Disk(path, room.f_frsize * room.f_blocks, room.f_frsize * room.f_bavail, room.f_files, room.f_favail)
+            device,
+            _Disk(
+                path,
+                room.f_frsize * room.f_blocks,
+                room.f_frsize * room.f_bavail,
+                room.f_files,
+                room.f_favail,
+            ),
         )
     return list(found.values())
 
 
 def _savings(context: Context) -> dict[str, int]:
     for tool in context.tools:
-        if isinstance(tool, OwnCache) and any(place.exists for place in tool.places(context.around)):
+        if isinstance(tool, OwnCache) and any(
+            place.exists for place in tool.places(context.around)
+        ):
             try:
                 return dict(tool.counters())
             except EntrepotError as exc:

@@ -1,11 +1,14 @@
-"""Check what is cached: digests, sizes, heads without body and bodies without head. With --repair what is damaged is removed."""
+"""Check what is cached: digests, sizes, heads without body and bodies without head.
+
+With --repair what is damaged is removed.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
 
-from entrepot.app.verify import verify_all
+from entrepot.caches.verify import verify_all
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, Meter
 from entrepot.cli.records import finding_record
@@ -15,18 +18,27 @@ from entrepot.ports.tool import Finding, Place
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``verify``."""
-    parser.add_argument("--repair", action="store_true", help="remove what is damaged, so that it is fetched again")
-    parser.add_argument("--full", action="store_true", help="also the checks that read every unpacked file")
+    parser.add_argument(
+        "--repair", action="store_true", help="remove what is damaged, so that it is fetched again"
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="also the checks that read every unpacked file"
+    )
 
 
 def run(context: Context) -> int:
-    """Check; exit 1 when something was found, also when it was repaired; 3 when a cache could not be checked."""
+    """Check; exit 1 when something was found, also when it was repaired.
+
+    3 when a cache could not be checked.
+    """
     findings: list[Finding] = []
     args, out, meter, checked = context.args, context.out, context.out.meter(), 0
     around = context.around if args.repair else context.around.for_one_look()
     for tool in context.tools:
         try:
-            for place, found in verify_all([tool], around, repair=args.repair, full=args.full, progress=meter):
+            for place, found in verify_all(
+                [tool], around, repair=args.repair, full=args.full, progress=meter
+            ):
                 checked += _check(context, place, found, findings, meter)
         except (EntrepotError, OSError) as exc:
             context.complain(tool.name, exc)
@@ -36,7 +48,9 @@ def run(context: Context) -> int:
     return FAILED if findings else DONE
 
 
-def _check(context: Context, place: Place, found: Iterator[Finding], findings: list[Finding], meter: Meter) -> bool:
+def _check(
+    context: Context, place: Place, found: Iterator[Finding], findings: list[Finding], meter: Meter
+) -> bool:
     """Show and collect what is wrong in one cache; whether all of it could be checked."""
     try:
         for finding in found:
@@ -60,6 +74,8 @@ def _summary(context: Context, findings: list[Finding], checked: int) -> None:
         return
     left = sum(not finding.repaired for finding in findings)
     problems = f"{len(findings)} problem{'' if len(findings) == 1 else 's'} in {caches}"
-    context.out.hint(f"{problems}, {len(findings) - left} repaired" if context.args.repair else problems)
+    context.out.hint(
+        f"{problems}, {len(findings) - left} repaired" if context.args.repair else problems
+    )
     if left and not context.args.repair:
         context.out.hint("fix: entrepot verify --repair")

@@ -1,7 +1,10 @@
-"""Fill the store before it is needed: fetch packages, and what builds them, so that a later install works offline.
+"""Fill the store before it is needed.
 
-A real pip downloads them through the door of a run, so what is kept is what an install asks for; archives that conda's lists and
-locks name are fetched through the same door, with their digests checked. Nothing is installed.
+Fetch packages, and what builds them, so that a later install works offline.
+
+A real pip downloads them through the door of a run, so what is kept is what an install asks for;
+archives that conda's lists and locks name are fetched through the same door, with their digests
+checked. Nothing is installed.
 """
 
 from __future__ import annotations
@@ -25,11 +28,11 @@ from entrepot.tools.pip.warming import NO_CACHE, Item, Order, pin_of, pip_words,
 if TYPE_CHECKING:
     from asyncio import Task
 
-    from entrepot.app.answers import Handler
-    from entrepot.app.entries import Entries
     from entrepot.cli.context import Context
-    from entrepot.ports.guide import Door
-    from entrepot.server.child import Child, Running
+    from entrepot.ports.client_setup import Door
+    from entrepot.run.child import Child, Running
+    from entrepot.serving.lookup import Entries
+    from entrepot.serving.response import Handler
 
 PACE_S = 0.2
 """Seconds between two times that progress is shown."""
@@ -40,19 +43,66 @@ Work = Generator[Sequence[str], int, None]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``warm``."""
-    parser.add_argument("name", nargs="*", metavar="NAME", help="what to fetch, as pip is told: NAME, 'NAME>=2', a URL")
-    parser.add_argument("-r", "--requirement", action="append", default=[], metavar="FILE", help="fetch what FILE lists")
-    parser.add_argument("--env", action="append", default=[], metavar="FILE", help="fetch what an environment.yml asks for")
-    parser.add_argument("--explicit", action="append", default=[], metavar="FILE", help="fetch the archives of an @EXPLICIT list")
     parser.add_argument(
-        "--lock", action="append", default=[], metavar="FILE", help="fetch what a conda-lock.yml or pixi.lock names"
+        "name",
+        nargs="*",
+        metavar="NAME",
+        help="what to fetch, as pip is told: NAME, 'NAME>=2', a URL",
     )
-    parser.add_argument("-f", "--file", action="append", default=[], metavar="FILE", help="one of these, told by its content")
-    parser.add_argument("--python", metavar="PATH", help="the interpreter whose pip is used, and that it is fetched for")
     parser.add_argument(
-        "--platform", action="append", default=[], metavar="TAG", help="fetch for that platform: a wheel tag, or conda's linux-64"
+        "-r",
+        "--requirement",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="fetch what FILE lists",
     )
-    parser.add_argument("--with-sdists", action="store_true", help="also the source archives of what comes as wheels")
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="fetch what an environment.yml asks for",
+    )
+    parser.add_argument(
+        "--explicit",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="fetch the archives of an @EXPLICIT list",
+    )
+    parser.add_argument(
+        "--lock",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="fetch what a conda-lock.yml or pixi.lock names",
+    )
+    parser.add_argument(
+        "-f",
+        "--file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="one of these, told by its content",
+    )
+    parser.add_argument(
+        "--python",
+        metavar="PATH",
+        help="the interpreter whose pip is used, and that it is fetched for",
+    )
+    parser.add_argument(
+        "--platform",
+        action="append",
+        default=[],
+        metavar="TAG",
+        help="fetch for that platform: a wheel tag, or conda's linux-64",
+    )
+    parser.add_argument(
+        "--with-sdists",
+        action="store_true",
+        help="also the source archives of what comes as wheels",
+    )
 
 
 def run(context: Context) -> int:
@@ -61,14 +111,22 @@ def run(context: Context) -> int:
     with tempfile.TemporaryDirectory(prefix="entrepot-warm-") as name:
         folder = Path(name)
         conda = CondaOrder.of(args, context.around)
-        files = (*conda.requirements, *(Path(file).absolute() for file in conda.pip_section(folder)))
+        files = (
+            *conda.requirements,
+            *(Path(file).absolute() for file in conda.pip_section(folder)),
+        )
         platforms = tuple(tag for tag in args.platform if not is_platform(tag))
         order = Order(tuple(args.name), files, platforms)
         items = order.items()
         if not items and not conda:
-            raise UsageError("warm needs something to fetch", hint="entrepot warm -r requirements.txt, or entrepot warm NAME")
+            raise UsageError(
+                "warm needs something to fetch",
+                hint="entrepot warm -r requirements.txt, or entrepot warm NAME",
+            )
         if context.settings.offline:
-            raise UsageError("warm asks upstream, and offline is set", hint="entrepot config list --origin")
+            raise UsageError(
+                "warm asks upstream, and offline is set", hint="entrepot config list --origin"
+            )
         warmed = Warmed()
         if items:
             _check_platforms(args.platform, platforms, this_platform(context.around))
@@ -91,7 +149,8 @@ def _check_platforms(named: Sequence[str], tags: Sequence[str], here: str) -> No
     """Let nobody believe that pip has fetched for a platform that it was not told of.
 
     Raises:
-        UsageError: there are conda's names of other platforms, and no wheel tag for what pip fetches.
+        UsageError: there are conda's names of other platforms, and no wheel tag for what pip
+            fetches.
     """
     others = [name for name in named if name != here]
     if others and not tags:
@@ -112,13 +171,24 @@ class Warming(Session):
         folder: a private directory that goes afterwards.
     """
 
-    def __init__(self, context: Context, order: Order, items: Sequence[Item], pip: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self,
+        context: Context,
+        order: Order,
+        items: Sequence[Item],
+        pip: Sequence[str],
+        folder: Path,
+    ) -> None:
         super().__init__(context, order.words(pip, folder / "files"), Wishes())
         self.results: list[Result] = []
         self.without_sdist: list[str] = []
         self.interrupted = False
         self._order, self._items, self._pip, self._folder = order, items, pip, folder
-        self._files, self._sources, self._log_file = folder / "files", folder / "sources", folder / "log"
+        self._files, self._sources, self._log_file = (
+            folder / "files",
+            folder / "sources",
+            folder / "log",
+        )
         self._door: Door | None = None
         self._work = self._steps()
         self._meter = context.out.meter()
@@ -128,17 +198,22 @@ class Warming(Session):
     def files(self) -> list[str]:
         """Names of all files that were fetched for the items and their dependencies."""
         folders = (self._files, self._sources)
-        return sorted({path.name for folder in folders if folder.is_dir() for path in folder.iterdir()})
+        return sorted(
+            {path.name for folder in folders if folder.is_dir() for path in folder.iterdir()}
+        )
 
     def start(self, door: Door) -> Running:
         """Start the first child; the others follow it through the same door."""
-        from entrepot.server.child import Succession
+        from entrepot.run.child import Succession
 
         self._door = door
         return Succession(self._child(next(self._work)), self._following)
 
     def behind(self, handle: Handler) -> None:
-        """Show how much has come as long as the children are at it; with ``-v`` pip tells enough."""
+        """Show how much has come as long as the children are at it.
+
+        With ``-v`` pip tells enough.
+        """
         del handle
         import asyncio
 
@@ -172,7 +247,7 @@ class Warming(Session):
             return None
 
     def _child(self, argv: Sequence[str]) -> Child:
-        from entrepot.server.child import Child
+        from entrepot.run.child import Child
 
         assert self._door is not None
         words, led = self.lead(self._door, argv)
@@ -190,7 +265,9 @@ class Warming(Session):
             self.results = [self._failed(self._items[0])]
         else:
             for item in self._items:
-                status = yield self._order.words_alone(self._pip, self._files, item, self._folder / "item.txt")
+                status = yield self._order.words_alone(
+                    self._pip, self._files, item, self._folder / "item.txt"
+                )
                 self.results.append(self._found(item) if status == 0 else self._failed(item))
                 self._meter.close()
                 self._context.out.note(f"{self.results[-1].status:<8} {item.text}")
@@ -218,4 +295,6 @@ class Warming(Session):
 
     def _failed(self, item: Item) -> Result:
         log = self._log_file.read_text("utf-8", "replace") if self._log_file.exists() else ""
-        return Result(item.text, "failed", item.project, why=reason(log) if log else "pip says why above")
+        return Result(
+            item.text, "failed", item.project, why=reason(log) if log else "pip says why above"
+        )

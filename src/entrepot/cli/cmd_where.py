@@ -17,7 +17,9 @@ from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``where``."""
     parser.add_argument("name", nargs="*", metavar="TOOL", help="only these tools")
-    parser.add_argument("--path", action="store_true", help="print the path in use and nothing else, for scripts")
+    parser.add_argument(
+        "--path", action="store_true", help="print the path in use and nothing else, for scripts"
+    )
     parser.add_argument("--python", metavar="PATH", help="the interpreter whose pip is meant")
 
 
@@ -26,14 +28,20 @@ def run(context: Context) -> int:
     args = context.args
     args.tool += args.name
     around = replace(context.around, python=interpreter(args.python, context.around))
-    places: list[tuple[str, Sequence[Place]]] = [(tool.name, tool.places(around)) for tool in context.tools]
+    places: list[tuple[str, Sequence[Place]]] = [
+        (tool.name, tool.places(around)) for tool in context.tools
+    ]
     if args.path and not context.out.as_json:
         found = [mine[0].path for _, mine in places if mine]
         for path in found:
             context.out.line(str(path) if path else "")
         return DONE if found and all(found) else FAILED
-    # the one in use comes first, but a list that the tool goes through is shown in the tool's own order
-    places = [(name, [_traced(around, p) for p in sorted(mine, key=lambda place: place.rank)]) for name, mine in places]
+    # the one in use comes first, but a list that the tool goes through is shown in the tool's own
+    # order
+    places = [
+        (name, [_traced(around, p) for p in sorted(mine, key=lambda place: place.rank)])
+        for name, mine in places
+    ]
     for complaint in context.settings.complaints:
         context.out.warn(complaint.id, complaint.text, complaint.fix)
     shown = False
@@ -52,18 +60,24 @@ def _traced(around: Surroundings, place: Place) -> Place:
     """The place, its variables with the line of the shell's file that sets each, where one is found."""
     if not any(layer.kind == "environment" for layer in place.layers):
         return place
-    from entrepot.undo import set_where
+    from entrepot.config.history import set_where
 
     def told(layer: Layer) -> Layer:
         line = set_where(layer.source, around) if layer.kind == "environment" else ""
-        return replace(layer, note="; ".join(filter(None, (layer.note, f"set in {line}")))) if line else layer
+        return (
+            replace(layer, note="; ".join(filter(None, (layer.note, f"set in {line}"))))
+            if line
+            else layer
+        )
 
     return replace(place, layers=tuple(map(told, place.layers)))
 
 
 def _show(context: Context, places: Sequence[Place]) -> None:
     for place in places:
-        path = context.out.place(place.path, context.around.home) if place.path else "caching is off"
+        path = (
+            context.out.place(place.path, context.around.home) if place.path else "caching is off"
+        )
         context.out.line(context.out.bold(f"{place.tool}   {path}") + "   " + _condition(place))
         for number, layer in enumerate(place.layers, start=1):
             context.out.line(_layer(context, number, layer))
@@ -85,7 +99,9 @@ def _condition(place: Place) -> str:
 
 
 def _layer(context: Context, number: int, layer: Layer) -> str:
-    source, what = (_short(text, str(context.around.home)) for text in (layer.source, layer.value or "-"))
+    source, what = (
+        _short(text, str(context.around.home)) for text in (layer.source, layer.value or "-")
+    )
     result = "<- wins" if layer.wins else "shadowed"
     told = layer.note.replace(f"{context.around.home}{os.sep}", f"~{os.sep}")
     note = f" ({told})" if told else ""

@@ -1,4 +1,7 @@
-"""The conda part of ``warm``: what lists and locks name, and what a solver finds for environment files, through the door."""
+"""The conda part of ``warm``.
+
+What lists and locks name, and what a solver finds for environment files, through the door.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from entrepot import __version__
 from entrepot.cli.cmd_run import Session, Wishes
 from entrepot.cli.warmed import Result
 from entrepot.errors import EntrepotError, TruncatedBody, UsageError
-from entrepot.heads import authority_of, redacted_url
 from entrepot.links import Link
 from entrepot.ports.tool import Surroundings
+from entrepot.stored import authority_of, redacted_url
 from entrepot.tools.condakit import warming
 from entrepot.tools.condakit.environments import load_json
 from entrepot.tools.condakit.known import package_folders
@@ -24,14 +27,14 @@ from entrepot.tools.condakit.solving import Solver, reason, solver
 from entrepot.tools.condakit.warming import Environment, Wanted
 
 if TYPE_CHECKING:
-    from entrepot.app.answers import Handler
-    from entrepot.app.entries import Entries
-    from entrepot.app.facts import Facts
     from entrepot.cli.context import Context
-    from entrepot.locks import Known
+    from entrepot.lockfiles import Known
     from entrepot.ports.catalogue import Catalogue
-    from entrepot.ports.guide import Door
-    from entrepot.server.child import Child, Running
+    from entrepot.ports.client_setup import Door
+    from entrepot.run.child import Child, Running
+    from entrepot.serving.known_files import Facts
+    from entrepot.serving.lookup import Entries
+    from entrepot.serving.response import Handler
 
 AT_ONCE = 8
 """Archives fetched side by side: as many as conda's own tools do, between 5 and 50."""
@@ -39,7 +42,9 @@ AT_ONCE = 8
 TRIES = 4
 """Requests for one archive that is cut off each time: what is wrong with it is told before."""
 
-NOT_KEPT = "fetched, but not kept: the store cannot be written, or is capped below what was asked for"
+NOT_KEPT = (
+    "fetched, but not kept: the store cannot be written, or is capped below what was asked for"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +77,26 @@ class CondaOrder:
         for name in args.file:
             sort = warming.sort_of(Path(name))
             if not sort:
-                raise UsageError(f"{name} is no environment file, explicit list or lock", hint=f"entrepot warm -r {name}")
+                raise UsageError(
+                    f"{name} is no environment file, explicit list or lock",
+                    hint=f"entrepot warm -r {name}",
+                )
             files[sort].append(name)
         named = [word for word in args.platform if warming.is_platform(word)]
         platforms = named or [warming.this_platform(around)]
-        items = [item for name in files["explicit"] for item in warming.explicit_items(Path(name), named)]
-        items += [item for name in files["lock"] for item in warming.locked_items(Path(name), platforms)]
+        items = [
+            item for name in files["explicit"] for item in warming.explicit_items(Path(name), named)
+        ]
+        items += [
+            item for name in files["lock"] for item in warming.locked_items(Path(name), platforms)
+        ]
         environments = [warming.environment(Path(name).absolute(), around) for name in files["env"]]
-        return cls(tuple(items), tuple(environments), tuple(platforms), tuple(path.absolute() for path in requirements))
+        return cls(
+            tuple(items),
+            tuple(environments),
+            tuple(platforms),
+            tuple(path.absolute() for path in requirements),
+        )
 
     def __bool__(self) -> bool:
         """Whether there is anything for conda."""
@@ -97,7 +114,10 @@ class CondaOrder:
     @property
     def hosts(self) -> tuple[str, ...]:
         """``HOST:PORT`` of everything that is named by its URL."""
-        urls = [*(item.link.url for item in self.items), *(c for each in self.environments for c in each.channels if "://" in c)]
+        urls = [
+            *(item.link.url for item in self.items),
+            *(c for each in self.environments for c in each.channels if "://" in c),
+        ]
         return tuple(dict.fromkeys(authority for url in urls if (authority := authority_of(url))))
 
 
@@ -116,7 +136,9 @@ class CondaWarming(Session):
     def __init__(self, context: Context, order: CondaOrder, folder: Path) -> None:
         self._solver: Solver | None = None
         if any(each.specs for each in order.environments):
-            self._solver = solver(context.around, has_rattler=importlib.util.find_spec("rattler") is not None)
+            self._solver = solver(
+                context.around, has_rattler=importlib.util.find_spec("rattler") is not None
+            )
         program = self._solver.program if self._solver else "entrepot"
         super().__init__(context, [program], Wishes(hosts=order.hosts))
         self.results: list[Result] = []
@@ -143,10 +165,15 @@ class CondaWarming(Session):
         self._handle = handle
 
     async def landed(self, entries: Entries) -> None:
-        """Take back what is not true by now: a store may refuse what was fetched, or evict it for what came later."""
+        """Take back what is not true by now.
+
+        A store may refuse what was fetched, or evict it for what came later.
+        """
         for number, result in enumerate(self.results):
             url = self._ready.get(number)
-            if url and not any(head.response.head.status == 200 for head in await entries.load(url)):
+            if url and not any(
+                head.response.head.status == 200 for head in await entries.load(url)
+            ):
                 self.results[number] = replace(result, status="failed", filename=None, why=NOT_KEPT)
 
     def facts(self, catalogue: Catalogue) -> Facts:
@@ -158,17 +185,22 @@ class CondaWarming(Session):
         """Nothing: the command says it, item by item."""
 
     async def wait(self) -> int:
-        """Solve, then fetch; as a :class:`~entrepot.server.child.Running`."""
+        """Solve, then fetch; as a :class:`~entrepot.run.child.Running`."""
         wanted = list(self._order.items)
         for number, each in enumerate(self._order.environments):
             for platform in self._order.platforms if each.specs else ():
-                wanted += [Wanted(link) for link in await self._solved(each, platform, self._folder / f"{number}-{platform}")]
+                wanted += [
+                    Wanted(link)
+                    for link in await self._solved(
+                        each, platform, self._folder / f"{number}-{platform}"
+                    )
+                ]
         if not self.interrupted:
             await self._fetch_all(wanted)
         return 0
 
     def stop(self) -> None:
-        """See :class:`~entrepot.server.child.Running`."""
+        """See :class:`~entrepot.run.child.Running`."""
         if self._child is not None:
             self._child.stop()
 
@@ -178,15 +210,23 @@ class CondaWarming(Session):
         assert self._solver is not None
         await asyncio.to_thread(folder.mkdir)
         self._context.out.note(f"{self._solver.name} solves {wanted.path.name} for {platform}")
-        name = wanted.path.name if len(self._order.platforms) == 1 else f"{wanted.path.name} ({platform})"
+        name = (
+            wanted.path.name
+            if len(self._order.platforms) == 1
+            else f"{wanted.path.name} ({platform})"
+        )
         answer = ""
         for argv in self._solver.commands(wanted, platform, folder):
-            status, answer, log = await self._run_child(argv, self._solver.environment(platform, folder), folder)
+            status, answer, log = await self._run_child(
+                argv, self._solver.environment(platform, folder), folder
+            )
             if status >= 128:  # ended by a signal: the user wants it to stop
                 self.interrupted = True
                 return []
             if status:
-                self.results.append(Result(name, "failed", why=reason(self._solver.name, answer, log)))
+                self.results.append(
+                    Result(name, "failed", why=reason(self._solver.name, answer, log))
+                )
                 return []
         try:
             return self._solver.links(answer, folder, self._record_of)
@@ -194,30 +234,41 @@ class CondaWarming(Session):
             self.results.append(Result(name, "failed", why=exc.message))
             return []
 
-    async def _run_child(self, argv: Sequence[str], environ: Mapping[str, str], folder: Path) -> tuple[int, str, str]:
-        from entrepot.server.child import CannotStart, Child
+    async def _run_child(
+        self, argv: Sequence[str], environ: Mapping[str, str], folder: Path
+    ) -> tuple[int, str, str]:
+        from entrepot.run.child import CannotStart, Child
 
         assert self._door is not None
         words, led = self.lead(self._door, argv)
         with (folder / "answer").open("wb") as answer, (folder / "log").open("wb") as log:
             errors = 2 if self._context.out.verbose else log.fileno()
             try:
-                self._child = Child(words, {**led, **environ}, output=answer.fileno(), errors=errors)
+                self._child = Child(
+                    words, {**led, **environ}, output=answer.fileno(), errors=errors
+                )
             except CannotStart as exc:
                 return 1, "", exc.message
             status = await self._child.wait()
-        answered, logged = ((folder / name).read_text("utf-8", "replace") for name in ("answer", "log"))
+        answered, logged = (
+            (folder / name).read_text("utf-8", "replace") for name in ("answer", "log")
+        )
         return status, answered, logged
 
     def _record_of(self, stem: str) -> dict[str, Any]:
-        records = (load_json(folder / stem / "info/repodata_record.json") for folder in package_folders(self._context.around))
+        records = (
+            load_json(folder / stem / "info/repodata_record.json")
+            for folder in package_folders(self._context.around)
+        )
         return next((record for record in records if record.get("url")), {})
 
     # fetching
 
     async def _fetch_all(self, wanted: Iterable[Wanted]) -> None:
         assert self._known is not None
-        each_once = {item.link.url: item for item in sorted(wanted, key=lambda item: not item.unneeded)}
+        each_once = {
+            item.link.url: item for item in sorted(wanted, key=lambda item: not item.unneeded)
+        }
         links = [item.link for item in each_once.values()]
         self._known.learn_beforehand(_known(links))
         turns = asyncio.Semaphore(AT_ONCE)
@@ -249,9 +300,12 @@ class CondaWarming(Session):
         return Result(text, "ready", link.project, link.version, link.filename)
 
     async def _drained(self, url: str) -> str:
-        """Ask behind the door as a client would, to the last byte; why it failed, empty when it did not.
+        """Ask behind the door as a client would, to the last byte.
 
-        As clients do, it asks again when it was cut off: whoever has part of a file that begins anew is told no more than that.
+        Why it failed, empty when it did not.
+
+        As clients do, it asks again when it was cut off: whoever has part of a file that begins
+        anew is told no more than that.
         """
         why = ""
         for _ in range(TRIES):
@@ -264,8 +318,8 @@ class CondaWarming(Session):
         return why
 
     async def _asked(self, url: str) -> str:
-        from entrepot.app.answers import Request
         from entrepot.httpcache.messages import Headers, RequestHead
+        from entrepot.serving.response import Request
 
         assert self._handle is not None
         fields = Headers([("User-Agent", f"entrepot/{__version__}"), ("Accept", "*/*")])
@@ -280,6 +334,6 @@ class CondaWarming(Session):
 
 
 async def _known(links: Sequence[Link]) -> list[Known]:
-    from entrepot.locks import Known
+    from entrepot.lockfiles import Known
 
     return [Known(tuple(link for link in links if link.digests))]

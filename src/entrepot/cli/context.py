@@ -1,4 +1,7 @@
-"""What every command is given: its arguments, the output, the settings and the tools. Nothing is read until it is asked for."""
+"""What every command is given: its arguments, the output, the settings and the tools.
+
+Nothing is read until it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrepot.cli.output import Output
-from entrepot.config import Settings, load_settings
+from entrepot.config.settings import Settings, load_settings
 from entrepot.errors import ConfigError
 from entrepot.ports.tool import Surroundings
 
@@ -47,7 +50,9 @@ class Context:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings of entrepot; read at the first call, so that a broken file does not stop ``config edit``.
+        """The settings of entrepot.
+
+        Read at the first call, so that a broken file does not stop ``config edit``.
 
         Raises:
             ConfigError: they cannot be read.
@@ -86,7 +91,9 @@ def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
         ConfigError: the home directory is not known.
     """
     environ = dict(os.environ if environ is None else environ)
-    platform = "win32" if sys.platform == "win32" else ("darwin" if sys.platform == "darwin" else "linux")
+    platform = (
+        "win32" if sys.platform == "win32" else ("darwin" if sys.platform == "darwin" else "linux")
+    )
     return Surroundings(
         environ=environ,
         home=_home(environ),
@@ -102,16 +109,18 @@ def _home(environ: Mapping[str, str]) -> Path:
     A relative path would mean another place in each directory.
     """
     home = environ.get("HOME") or _registered_home()
-    if os.path.isabs(home):  # noqa: PTH117
+    if os.path.isabs(home):
         return Path(home)
-    why = f"{home!r} is not an absolute path" if home else "HOME is not set, and the system has none"
+    why = (
+        f"{home!r} is not an absolute path" if home else "HOME is not set, and the system has none"
+    )
     text = f"the home directory is not known: {why}"
     raise ConfigError(text, name="HOME", hint="set HOME to a directory of yours")
 
 
 def _registered_home() -> str:
     if sys.platform == "win32":
-        return os.path.expanduser("~")  # noqa: PTH111
+        return os.path.expanduser("~")
     import pwd  # expanduser would take an empty HOME for /
 
     try:
@@ -122,6 +131,6 @@ def _registered_home() -> str:
 
 def _cwd() -> str:
     try:
-        return os.getcwd()  # noqa: PTH109
+        return os.getcwd()
     except FileNotFoundError:  # the directory was removed under us
-        return os.path.abspath(os.sep)  # noqa: PTH100
+        return os.path.abspath(os.sep)

@@ -1,10 +1,12 @@
 """The command line: find the command, import it, run it, turn what it raises into an exit status.
 
-A command is a module ``cmd_NAME`` with ``add_arguments(parser)`` and ``run(context) -> int``. Only the one that is asked for is
-imported, so what stands here must stay light (``tests/functional/test_startup.py``).
+A command is a module ``cmd_NAME`` with ``add_arguments(parser)`` and ``run(context) -> int``. Only
+the one that is asked for is imported, so what stands here must stay light
+(``tests/functional/test_startup.py``).
 
-A command that runs another sets ``TAKES_COMMAND = True``: ``args.child`` is then what follows the first ``--`` (or the first word
-that is no option), and ``FAILURE`` is its exit status when entrepot itself fails.
+A command that runs another sets ``TAKES_COMMAND = True``: ``args.child`` is then what follows the
+first ``--`` (or the first word that is no option), and ``FAILURE`` is its exit status when entrepot
+itself fails.
 """
 
 from __future__ import annotations
@@ -44,7 +46,12 @@ COMMANDS = (
     Command("status", "See", "what is cached, how big it is and what can go (the default)"),
     Command("where", "See", "where each cache is, and why there"),
     Command("list", "See", "what is in the caches, by project and version"),
-    Command("clean", "Free", "remove what is no longer needed, or old, or too much", ("prune", "gc", "purge")),
+    Command(
+        "clean",
+        "Free",
+        "remove what is no longer needed, or old, or too much",
+        ("prune", "gc", "purge"),
+    ),
     Command("remove", "Free", "remove what matches a pattern"),
     Command("verify", "Trust", "check what is cached, and remove what is damaged"),
     Command("run", "Use", "run a command with its downloads going through the cache"),
@@ -76,14 +83,26 @@ def add_globals(parser: argparse.ArgumentParser) -> None:
     """The options that every command has."""
     options = parser.add_argument_group("options of every command")
     options.add_argument("-h", "--help", action="help", help="show this and exit")
-    options.add_argument("--tool", action="append", metavar="NAME", help="only this tool; several with commas or repeated")
+    options.add_argument(
+        "--tool",
+        action="append",
+        metavar="NAME",
+        help="only this tool; several with commas or repeated",
+    )
     options.add_argument("--json", action="store_true", help="answer with one JSON object")
     options.add_argument("-q", "--quiet", action="count", default=0, help="say less")
     options.add_argument("-v", "--verbose", action="count", default=0, help="say more")
-    options.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colour the text (default: auto)")
+    options.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colour the text (default: auto)",
+    )
     options.add_argument("--no-progress", action="store_true", help="show no progress")
     options.add_argument("--store", metavar="DIR", help="directory of entrepot's own cache")
-    options.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+    options.add_argument(
+        "--debug", action="store_true", help="show a traceback when something fails"
+    )
 
 
 def split(argv: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -114,18 +133,27 @@ def find_command(word: str) -> Command:
 
     names = [command.name for command in COMMANDS]
     close = difflib.get_close_matches(word, names, n=1)
-    raise UsageError(f"there is no command {word!r}", hint=f"entrepot {close[0]}" if close else "entrepot --help")
+    raise UsageError(
+        f"there is no command {word!r}", hint=f"entrepot {close[0]}" if close else "entrepot --help"
+    )
 
 
 def build_parser(command: Command, module: ModuleType) -> Parser:
     """The parser of one command."""
     description = (module.__doc__ or "").strip().partition("\n\n")[0]
-    parser = Parser(prog=f"entrepot {command.name}", description=description, add_help=False, allow_abbrev=False)
+    parser = Parser(
+        prog=f"entrepot {command.name}", description=description, add_help=False, allow_abbrev=False
+    )
     module.add_arguments(parser)
     add_globals(parser)
     if getattr(module, "TAKES_COMMAND", False):
         parser.usage = f"{parser.prog} [options] -- COMMAND..."
-        parser.add_argument("child", nargs=argparse.REMAINDER, metavar="-- COMMAND...", help="the command and its arguments")
+        parser.add_argument(
+            "child",
+            nargs=argparse.REMAINDER,
+            metavar="-- COMMAND...",
+            help="the command and its arguments",
+        )
     return parser
 
 
@@ -134,7 +162,9 @@ def build_top_parser() -> Parser:
     lines = []
     for group in dict.fromkeys(command.group for command in COMMANDS):
         lines.append(f"{group.lower()}:")
-        lines += [f"  {command.name:<9} {command.help}" for command in COMMANDS if command.group == group]
+        lines += [
+            f"  {command.name:<9} {command.help}" for command in COMMANDS if command.group == group
+        ]
     parser = Parser(
         prog="entrepot",
         usage="entrepot [COMMAND] [options]",
@@ -181,7 +211,9 @@ def parse(argv: Sequence[str]) -> tuple[Command, ModuleType, argparse.Namespace]
 
 
 def _tool_names(text: str) -> list[str]:
-    """The names in one ``--tool``. None is a mistake, ``--tool "$UNSET"`` for one, and must not come to mean *every tool*.
+    """The names in one ``--tool``.
+
+    None is a mistake, ``--tool "$UNSET"`` for one, and must not come to mean *every tool*.
 
     Raises:
         UsageError: there is none.
@@ -203,7 +235,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     _open_streams()
-    out = Output(sys.stdout, sys.stderr, os.environ, as_json="--json" in argv and "--" not in argv[: argv.index("--json")])
+    out = Output(
+        sys.stdout,
+        sys.stderr,
+        os.environ,
+        as_json="--json" in argv and "--" not in argv[: argv.index("--json")],
+    )
     debug = "--debug" in (argv[: argv.index("--")] if "--" in argv else argv)
     failure: int | None = None
     try:
@@ -241,10 +278,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """A process may be started without standard output or error (``>&-``): what is written there then goes nowhere."""
+    """A process may be started without standard output or error (``>&-``).
+
+    What is written there then goes nowhere.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  (as long as the process lives)
+            # As long as the process lives
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _carry_out(module: ModuleType, context: Context, out: Output) -> int:
@@ -257,7 +298,10 @@ def _carry_out(module: ModuleType, context: Context, out: Output) -> int:
 
 
 def _broken_pipe() -> int:
-    """The reader has gone (``entrepot list | head``): quietly done; nothing may be flushed into the pipe at exit."""
+    """The reader has gone (``entrepot list | head``): quietly done.
+
+    Nothing may be flushed into the pipe at exit.
+    """
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     return 0

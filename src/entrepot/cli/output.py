@@ -1,7 +1,10 @@
-"""Writing for people and for programs: tables, JSON, warnings, errors, progress, the one question. No command's matter here.
+"""Writing for people and for programs: tables, JSON, warnings, errors, progress, the one question.
 
-Data goes to stdout, all else to stderr. Plain text throughout, so nothing heavy is imported; colour is a few escape sequences
-on a terminal that wants them (``NO_COLOR``, ``FORCE_COLOR``, ``CLICOLOR``, ``TERM=dumb``).
+No command's matter here.
+
+Data goes to stdout, all else to stderr. Plain text throughout, so nothing heavy is imported; colour
+is a few escape sequences on a terminal that wants them (``NO_COLOR``, ``FORCE_COLOR``,
+``CLICOLOR``, ``TERM=dumb``).
 """
 
 from __future__ import annotations
@@ -15,7 +18,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from entrepot.errors import Busy, ConfigError, EntrepotError, FormatError, StoreFull, UpstreamError, UsageError
+from entrepot.errors import (
+    Busy,
+    ConfigError,
+    EntrepotError,
+    FormatError,
+    StoreFull,
+    UpstreamError,
+    UsageError,
+)
 from entrepot.sizes import show_count, show_size
 
 SCHEMA = 1
@@ -26,7 +37,17 @@ DONE, FAILED, USAGE, PARTLY, BUSY, NO_SPACE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 Align = Literal["<", ">"]
 
-_ASCII = str.maketrans({"\u2026": "...", "\u2013": "-", "\u2014": "-", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
+_ASCII = str.maketrans(
+    {
+        "\u2026": "...",
+        "\u2013": "-",
+        "\u2014": "-",
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+    }
+)
 
 
 class Output:
@@ -62,34 +83,52 @@ class Output:
         self._color, self._progress = color, progress
         self._warnings: list[dict[str, str]] = []
 
-    # -- data ---------------------------------------------------------------------------------------------------
+    # -- data --------------------------------------------------------------------------------------
 
     def line(self, text: str = "") -> None:
         """One line of the answer; nothing when the answer is JSON."""
         if not self.as_json:
             self._write(self._stdout, text + "\n")
 
-    def table(self, columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[str]], *, last: int = 0) -> None:
-        """Columns set two spaces apart, under a heading. The ``last`` rows are totals: not counted as data by colour.
+    def table(
+        self, columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[str]], *, last: int = 0
+    ) -> None:
+        """Columns set two spaces apart, under a heading.
 
-        On a terminal the widest left-aligned columns are shortened until a row fits, names and paths in their middle, words at
-        their end; in a pipe nothing is.
+        The ``last`` rows are totals: not counted as data by colour.
+
+        On a terminal the widest left-aligned columns are shortened until a row fits, names and
+        paths in their middle, words at their end; in a pipe nothing is.
         """
-        self.columns(columns, list(zip(*rows, strict=True)) if rows else [()] * len(columns), last=last)
+        self.columns(
+            columns, list(zip(*rows, strict=True)) if rows else [()] * len(columns), last=last
+        )
 
-    def columns(self, columns: Sequence[tuple[str, Align]], cells: Sequence[Sequence[str]], *, last: int = 0) -> None:
-        """As :meth:`table`, with the cells of each column for themselves: of many rows it is quicker."""
+    def columns(
+        self, columns: Sequence[tuple[str, Align]], cells: Sequence[Sequence[str]], *, last: int = 0
+    ) -> None:
+        """As :meth:`table`, with the cells of each column for themselves.
+
+        Of many rows it is quicker.
+        """
         if self.as_json:
             return
-        cells = [[title, *_safe_all(column)] for (title, _), column in zip(columns, cells, strict=True)]
+        cells = [
+            [title, *_safe_all(column)] for (title, _), column in zip(columns, cells, strict=True)
+        ]
         widths = [max(map(len, column)) for column in cells]
         excess = self._excess(widths)
-        for at in sorted((i for i, (_, align) in enumerate(columns) if align == "<"), key=lambda i: -widths[i]):
+        for at in sorted(
+            (i for i, (_, align) in enumerate(columns) if align == "<"), key=lambda i: -widths[i]
+        ):
             if excess > 0 and widths[at] > _NARROW:
                 width = max(_NARROW, widths[at] - excess)
                 cells[at] = [_shortened(cell, width) for cell in cells[at]]
                 excess, widths[at] = excess - widths[at] + width, width
-        padded = [_padded(column, align, width) for column, (_, align), width in zip(cells, columns, widths, strict=True)]
+        padded = [
+            _padded(column, align, width)
+            for column, (_, align), width in zip(cells, columns, widths, strict=True)
+        ]
         lines = [line.rstrip() for line in map("  ".join, zip(*padded, strict=True))]
         for bold in (0, *range(len(lines) - last, len(lines))):
             lines[bold] = self.bold(lines[bold])
@@ -102,16 +141,32 @@ class Output:
     def fits(self, columns: Sequence[tuple[str, Align]], cells: Sequence[Sequence[str]]) -> bool:
         """Whether the rows of a table have room as they are."""
         titles = [title for title, _ in columns]
-        return self._excess([max(map(len, (title, *column))) for title, column in zip(titles, cells, strict=True)]) <= 0
+        return (
+            self._excess(
+                [
+                    max(map(len, (title, *column)))
+                    for title, column in zip(titles, cells, strict=True)
+                ]
+            )
+            <= 0
+        )
 
     def _excess(self, widths: Sequence[int]) -> int:
         """How much too wide a row of such columns is; nothing in a pipe."""
         return sum(widths) + 2 * (len(widths) - 1) - self.width() if self.width() else 0
 
     def document(self, **fields: Any) -> None:
-        """The answer as JSON, when that was asked for: ``schema``, ``command``, the fields, and the warnings so far."""
+        """The answer as JSON, when that was asked for.
+
+        ``schema``, ``command``, the fields, and the warnings so far.
+        """
         if self.as_json:
-            whole = {"schema": SCHEMA, "command": self.command, **fields, "warnings": self._warnings}
+            whole = {
+                "schema": SCHEMA,
+                "command": self.command,
+                **fields,
+                "warnings": self._warnings,
+            }
             members = [f"  {json.dumps(name)}: {_as_json(value)}" for name, value in whole.items()]
             self._write(self._stdout, "{\n" + ",\n".join(members) + "\n}\n")
 
@@ -120,7 +175,7 @@ class Output:
         if not self.quiet:
             self.line(text)
 
-    # -- words on the side --------------------------------------------------------------------------------------
+    # -- words on the side -------------------------------------------------------------------------
 
     def note(self, text: str) -> None:
         """A remark on stderr; left out with ``-q``."""
@@ -128,11 +183,16 @@ class Output:
             self._write(self._stderr, text + "\n")
 
     def say(self, text: str) -> None:
-        """A line on stderr that ``-q`` does not take away: what went wrong in an answer that was given all the same."""
+        """A line on stderr that ``-q`` does not take away.
+
+        What went wrong in an answer that was given all the same.
+        """
         self._write(self._stderr, text + "\n")
 
     def warn(self, ident: str, text: str, fix: str = "", *, shown: bool = True) -> None:
-        """Something is amiss but not in the way. Kept for the JSON; on stderr unless it is ``shown`` elsewhere.
+        """Something is amiss but not in the way.
+
+        Kept for the JSON; on stderr unless it is ``shown`` elsewhere.
 
         Args:
             ident: kebab-case, stable.
@@ -165,11 +225,13 @@ class Output:
 
         Raises:
             UsageError: there is no terminal to ask on.
-            EOFError, KeyboardInterrupt: as ``input`` has it; what is written next starts on a new line.
+            EOFError, KeyboardInterrupt: as ``input`` has it; what is written next starts on a new
+                line.
         """
         if not self.can_ask():
             raise UsageError(
-                "this needs a confirmation, and there is no terminal to ask on", hint="add --yes, or --dry-run to look only"
+                "this needs a confirmation, and there is no terminal to ask on",
+                hint="add --yes, or --dry-run to look only",
             )
         self._write(self._stderr, f"{question} [y/N] ")
         try:
@@ -183,24 +245,41 @@ class Output:
         """Whether a person is there to read a question and to answer it."""
         import sys
 
-        return not self.as_json and sys.stdin is not None and sys.stdin.isatty() and self._stderr.isatty()
+        return (
+            not self.as_json
+            and sys.stdin is not None
+            and sys.stdin.isatty()
+            and self._stderr.isatty()
+        )
 
     def meter(self) -> Meter:
         """Progress that appears on stderr when the work takes more than a second."""
-        shows = self._progress and not self.quiet and self._stderr.isatty() and self._environ.get("TERM") != "dumb"
+        shows = (
+            self._progress
+            and not self.quiet
+            and self._stderr.isatty()
+            and self._environ.get("TERM") != "dumb"
+        )
         return Meter(self._stderr if shows else None)
 
-    # -- looks --------------------------------------------------------------------------------------------------
+    # -- looks -------------------------------------------------------------------------------------
 
     def bold(self, text: str) -> str:
         """Emphasised on stdout where colour is wanted."""
         return self._paint("1", text, self._stdout)
 
     def _paint(self, code: str, text: str, stream: TextIO) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if text and wants_color(self._color, stream.isatty(), self._environ) else text
+        return (
+            f"\x1b[{code}m{text}\x1b[0m"
+            if text and wants_color(self._color, stream.isatty(), self._environ)
+            else text
+        )
 
     def width(self) -> int:
-        """Columns to fit into: ``COLUMNS``, else the terminal's; 0 (no limit) where stdout is no terminal."""
+        """Columns to fit into: ``COLUMNS``, else the terminal's.
+
+        0 (no limit) where stdout is no terminal.
+        """
         if not self._stdout.isatty():
             return 0
         columns = self._environ.get("COLUMNS", "")
@@ -215,8 +294,15 @@ class Output:
         """A path for people: the home directory as ``~``."""
         if path is None:
             return "-"
-        text, prefix = str(path), str(home).rstrip(os.sep)  # a home of "/", as containers have it, is not worth a "~"
-        return f"~{text[len(prefix) :]}" if prefix and (text == prefix or text.startswith(prefix + os.sep)) else text
+        text, prefix = (
+            str(path),
+            str(home).rstrip(os.sep),
+        )  # a home of "/", as containers have it, is not worth a "~"
+        return (
+            f"~{text[len(prefix) :]}"
+            if prefix and (text == prefix or text.startswith(prefix + os.sep))
+            else text
+        )
 
     def flush(self) -> None:
         """Write out what is buffered, so that a closed pipe is noticed here and not at exit."""
@@ -234,7 +320,9 @@ class Output:
 
 
 class Meter:
-    """A line of progress that rewrites itself; shown first after a second, ten times a second at most.
+    """A line of progress that rewrites itself.
+
+    Shown first after a second, ten times a second at most.
 
     Args:
         stream: where; ``None``: nowhere.
@@ -251,7 +339,11 @@ class Meter:
             return
         self._next = now + 0.1
         show = show_size if what == "bytes" else show_count
-        text = show(done) + (f" of {show(total)}" if total else "") + ("" if what == "bytes" else f" {what}")
+        text = (
+            show(done)
+            + (f" of {show(total)}" if total else "")
+            + ("" if what == "bytes" else f" {what}")
+        )
         if total:
             text += f", {100 * done // total} %"
         self._stream.write(f"\r{text.ljust(self._shown)}")
@@ -283,25 +375,37 @@ def wants_color(choice: str, is_terminal: bool, environ: Mapping[str, str]) -> b
 def explained(exc: BaseException) -> tuple[str, str, str]:
     """Stable id, sentence and fix of anything that was raised."""
     if isinstance(exc, EntrepotError):
-        url = f" ({exc.url})" if isinstance(exc, UpstreamError) and exc.url and exc.url not in exc.message else ""
+        url = (
+            f" ({exc.url})"
+            if isinstance(exc, UpstreamError) and exc.url and exc.url not in exc.message
+            else ""
+        )
         return exc.reference, exc.message + url, exc.hint
     if isinstance(exc, OSError):
         path = f"{exc.filename}: " if exc.filename else ""
         return "system", f"{path}{exc.strerror or exc}", ""
     if isinstance(exc, EOFError):
         return "usage", "there was nobody to answer", "add --yes"
-    return "bug", f"entrepot itself failed: {type(exc).__name__}: {exc}", "run it again with --debug and report what it prints"
+    return (
+        "bug",
+        f"entrepot itself failed: {type(exc).__name__}: {exc}",
+        "run it again with --debug and report what it prints",
+    )
 
 
 def exit_status(exc: BaseException) -> int:
     """The exit status that belongs to something that was raised."""
-    if isinstance(exc, (UsageError, EOFError)) or (isinstance(exc, ConfigError) and exc.source.startswith("--")):
+    if isinstance(exc, (UsageError, EOFError)) or (
+        isinstance(exc, ConfigError) and exc.source.startswith("--")
+    ):
         return USAGE
     if isinstance(exc, FormatError) and not exc.hint:
         return FAILED
     if isinstance(exc, Busy):
         return BUSY
-    if isinstance(exc, StoreFull) or (isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)):
+    if isinstance(exc, StoreFull) or (
+        isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
+    ):
         return NO_SPACE
     return INTERRUPTED if isinstance(exc, KeyboardInterrupt) else FAILED
 
@@ -345,7 +449,10 @@ def _safe_all(texts: Sequence[str]) -> Sequence[str]:
 
 
 class Encoded(list[str]):
-    """A list in the JSON whose items are JSON already, a line each: a hundred thousand take seconds to indent."""
+    """A list in the JSON whose items are JSON already, a line each.
+
+    A hundred thousand take seconds to indent.
+    """
 
 
 def encoded(item: Any) -> str:

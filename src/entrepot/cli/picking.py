@@ -1,4 +1,7 @@
-"""Options that several commands read alike: what picks entries, sizes, ages, kinds, interpreters. Words in, values out."""
+"""Options that several commands read alike: what picks entries, sizes, ages, kinds, interpreters.
+
+Words in, values out.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
-from entrepot.app.inventory import Filter
+from entrepot.caches.inventory import Filter
 from entrepot.errors import FormatError, UsageError
 from entrepot.ports.tool import Kind, Surroundings
 from entrepot.sizes import parse_age, parse_size
@@ -14,10 +17,24 @@ from entrepot.sizes import parse_age, parse_size
 
 def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to a command's parser."""
-    parser.add_argument("--kind", action="append", default=[], metavar="KIND", help=f"only this kind: {', '.join(Kind)}")
-    parser.add_argument("--built", action="store_true", help="only wheels built on this machine (= --kind built)")
-    parser.add_argument("--older", metavar="AGE", help="only what was not used for that long: 36h, 90d, 12w, 6mo, 1y")
-    parser.add_argument("--stale", action="store_true", help="only what is stale by its own headers")
+    parser.add_argument(
+        "--kind",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help=f"only this kind: {', '.join(Kind)}",
+    )
+    parser.add_argument(
+        "--built", action="store_true", help="only wheels built on this machine (= --kind built)"
+    )
+    parser.add_argument(
+        "--older",
+        metavar="AGE",
+        help="only what was not used for that long: 36h, 90d, 12w, 6mo, 1y",
+    )
+    parser.add_argument(
+        "--stale", action="store_true", help="only what is stale by its own headers"
+    )
     parser.add_argument("--unused", action="store_true", help="only what no environment links to")
 
 
@@ -77,18 +94,27 @@ def size(text: str | None) -> int | None:
 
 
 def interpreter(text: str | None, around: Surroundings) -> Path | None:
-    """The interpreter that ``--python`` means: its path, a virtual environment's directory, or a name on PATH.
+    """The interpreter that ``--python`` means.
+
+    Its path, a virtual environment's directory, or a name on PATH.
 
     Raises:
         UsageError: there is none.
     """
     if text is None:
         return None
-    path = around.cwd / os.path.expanduser(text)  # noqa: PTH111  (raises for a user that is not known)
+    path = around.cwd / os.path.expanduser(text)
     tries = [path, path / "bin" / "python", path / "Scripts" / "python.exe"] if text else []
     if text and os.sep not in text:
-        tries += [Path(folder, text) for folder in around.environ.get("PATH", "").split(os.pathsep) if folder]
+        tries += [
+            Path(folder, text)
+            for folder in around.environ.get("PATH", "").split(os.pathsep)
+            if folder
+        ]
     for found in tries:
-        if os.path.isfile(found) and os.access(found, os.X_OK):  # noqa: PTH113  (never raises)
+        if os.path.isfile(found) and os.access(found, os.X_OK):
             return found
-    raise UsageError(f"there is no interpreter at {text!r}", hint="--python wants one, or the directory of a virtual environment")
+    raise UsageError(
+        f"there is no interpreter at {text!r}",
+        hint="--python wants one, or the directory of a virtual environment",
+    )

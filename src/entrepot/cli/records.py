@@ -1,10 +1,13 @@
-"""The JSON of entries, places, findings and sums: one form each, for every command (docs/reference/json.md)."""
+"""The JSON of entries, places, findings and sums.
+
+One form each, for every command (docs/reference/json.md).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from entrepot.app.inventory import Sum
+from entrepot.caches.inventory import Sum
 from entrepot.cli.output import rfc3339
 from entrepot.ports.tool import Change, Entry, Finding, Place, texts_of
 
@@ -62,7 +65,13 @@ def place_record(place: Place) -> dict[str, Any]:
         "usable": place.usable,
         "why_not": place.why_not,
         "layers": [
-            {"kind": layer.kind, "source": layer.source, "value": layer.value, "wins": layer.wins, "note": layer.note}
+            {
+                "kind": layer.kind,
+                "source": layer.source,
+                "value": layer.value,
+                "wins": layer.wins,
+                "note": layer.note,
+            }
             for layer in place.layers
         ],
         "notes": list(place.notes),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from entrepot.cli.output import DONE, FAILED, PARTLY, Align
 
 if TYPE_CHECKING:
-    from entrepot.app.tally import Tally
     from entrepot.cli.output import Output
+    from entrepot.serving.run_stats import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,13 @@ class Warmed:
     without_sdist: list[str] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
 
-    def add(self, results: Iterable[Result], files: Iterable[str], tally: Tally, without_sdist: Iterable[str] = ()) -> None:
+    def add(
+        self,
+        results: Iterable[Result],
+        files: Iterable[str],
+        tally: Tally,
+        without_sdist: Iterable[str] = (),
+    ) -> None:
         """What one part has done."""
         self.results += results
         self.files += files

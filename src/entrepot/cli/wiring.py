@@ -1,4 +1,7 @@
-"""Where adapters are picked: the only module of the command line that names a store, a catalogue or a tool's folder."""
+"""Where adapters are picked.
+
+The only module of the command line that names a store, a catalogue or a tool's folder.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,18 @@ from typing import TYPE_CHECKING
 from entrepot.errors import StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
-    from entrepot.app.own_cache import Opened, OwnCache
-    from entrepot.config import Settings
+    from entrepot.caches.own import Opened, OwnCache
+    from entrepot.config.settings import Settings
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.store import Store
     from entrepot.ports.tool import Progress, Surroundings, Tool
-    from entrepot.stores.catalogue import SqliteCatalogue
-    from entrepot.stores.directory import DirectoryStore
+    from entrepot.store.catalogue import SqliteCatalogue
+    from entrepot.store.directory import DirectoryStore
 
 
-def open_store(settings: Settings, *, create: bool = True) -> tuple[DirectoryStore, SqliteCatalogue]:
+def open_store(
+    settings: Settings, *, create: bool = True
+) -> tuple[DirectoryStore, SqliteCatalogue]:
     """The store that the settings name and its catalogue, neither of them read yet.
 
     Args:
@@ -34,8 +39,8 @@ def open_store(settings: Settings, *, create: bool = True) -> tuple[DirectorySto
     Raises:
         StoreUnavailable: it cannot be opened.
     """
-    from entrepot.stores.catalogue import open_catalogue
-    from entrepot.stores.directory import DirectoryStore
+    from entrepot.store.catalogue import open_catalogue
+    from entrepot.store.directory import DirectoryStore
 
     cap = sys.maxsize if settings.limit_total is None else settings.limit_total
     catalogue = open_catalogue(settings.store)
@@ -49,7 +54,8 @@ class RunStore:
     store: Store
     catalogue: Catalogue
     make_room: Callable[[], int | None]
-    """Brings the store below its cap; bytes that are free below it then. For threads, one at a time."""
+    """Brings the store below its cap; bytes that are free below it then. For threads, one at a
+    time."""
     sweep: Callable[[Callable[[], bool]], object]
     """Removes litter once a day; asks whether it shall stop. For a thread."""
     close: Callable[[], None]
@@ -60,16 +66,18 @@ class RunStore:
 
 
 def open_run_store(settings: Settings) -> RunStore:
-    """The store that the settings name, for a run; one that keeps nothing where that cannot be opened.
+    """The store that the settings name, for a run.
 
-    A command must not fail because its cache cannot be had. But a ``--store`` that is no place for a store is a mistake in the
-    command line, and said at once.
+    One that keeps nothing where that cannot be opened.
+
+    A command must not fail because its cache cannot be had. But a ``--store`` that is no place for
+    a store is a mistake in the command line, and said at once.
 
     Raises:
         StoreUnavailable: ``--store`` names what is and will be no store.
     """
-    from entrepot.stores.catalogue import SqliteCatalogue, open_catalogue
-    from entrepot.stores.memory import MemoryStore
+    from entrepot.store.catalogue import SqliteCatalogue, open_catalogue
+    from entrepot.store.memory import MemoryStore
 
     try:
         store, catalogue = open_store(settings)
@@ -111,19 +119,32 @@ def _is_circumstance(cause: BaseException | None) -> bool:
     }
 
 
-def own_cache(settings: Settings, around: Surroundings, progress: Progress | None = None) -> OwnCache:
-    """The store behind the tool port. A catalogue that is new or was lost is made again at its first use, with progress."""
-    from entrepot.app.own_cache import Opened, OwnCache
-    from entrepot.config_file import OwnSettings
+def own_cache(
+    settings: Settings, around: Surroundings, progress: Progress | None = None
+) -> OwnCache:
+    """The store behind the tool port.
+
+    A catalogue that is new or was lost is made again at its first use, with progress.
+    """
+    from entrepot.caches.own import Opened, OwnCache
+    from entrepot.config.file import OwnSettings
 
     def opened() -> Opened:
         store, catalogue = open_store(settings, create=False)
         if catalogue.needs_rebuild:
-            catalogue.rebuild(store, progress=(lambda done: progress(done, None, "entries")) if progress else None)
+            catalogue.rebuild(
+                store, progress=(lambda done: progress(done, None, "entries")) if progress else None
+            )
         return Opened(store, catalogue)
 
     layers = settings.layers("store")
-    return OwnCache(settings.store, layers=layers, open_store=opened, settings=OwnSettings(around), now=time.time)
+    return OwnCache(
+        settings.store,
+        layers=layers,
+        open_store=opened,
+        settings=OwnSettings(around),
+        now=time.time,
+    )
 
 
 _CALLED = {"micromamba": "mamba", "pixi": "rattler"}
@@ -131,27 +152,46 @@ _CALLED = {"micromamba": "mamba", "pixi": "rattler"}
 
 
 def tool_names() -> list[str]:
-    """Every tool there is: the own cache, and each folder of ``entrepot.tools`` with a ``tool.py``."""
-    from entrepot.app.own_cache import NAME
+    """Every tool there is.
+
+    The own cache, and each folder of ``entrepot.tools`` with a ``tool.py``.
+    """
+    from entrepot.caches.own import NAME
 
     folder = Path(importlib.import_module("entrepot.tools").__file__ or "").parent
-    return [NAME, *sorted(found.name for found in os.scandir(folder) if os.path.isfile(os.path.join(found.path, "tool.py")))]  # noqa: PTH113, PTH118
+    return [
+        NAME,
+        *sorted(
+            found.name
+            for found in os.scandir(folder)
+            if os.path.isfile(os.path.join(found.path, "tool.py"))
+        ),
+    ]
 
 
-def tools(settings: Settings, around: Surroundings, names: Iterable[str] = (), progress: Progress | None = None) -> Sequence[Tool]:
+def tools(
+    settings: Settings,
+    around: Surroundings,
+    names: Iterable[str] = (),
+    progress: Progress | None = None,
+) -> Sequence[Tool]:
     """The tools of these names in this order; all of them without a name. Only theirs are imported.
 
     Raises:
         UsageError: a name that is no tool's.
     """
-    from entrepot.app.own_cache import NAME
+    from entrepot.caches.own import NAME
 
     every = tool_names()
     chosen = list(dict.fromkeys(_CALLED.get(name, name) for name in names)) or every
     for name in chosen:
         if name not in every:
-            raise UsageError(f"{name!r} is no tool entrepot knows", hint=f"one of {', '.join(every)}")
+            raise UsageError(
+                f"{name!r} is no tool entrepot knows", hint=f"one of {', '.join(every)}"
+            )
     return [
-        own_cache(settings, around, progress) if name == NAME else importlib.import_module(f"entrepot.tools.{name}.tool").tool()
+        own_cache(settings, around, progress)
+        if name == NAME
+        else importlib.import_module(f"entrepot.tools.{name}.tool").tool()
         for name in chosen
     ]

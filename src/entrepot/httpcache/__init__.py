@@ -1,16 +1,20 @@
-"""A sans-IO HTTP cache: RFC 9110, 9111, 5861, 9211; room for 9213. No sockets, files, clock or logger.
+"""A sans-IO HTTP cache: RFC 9110, 9111, 5861, 9211; room for 9213.
+
+No sockets, files, clock or logger.
 
 ::
 
     decision = lookup(request, candidates, now=now, shared=False)
     match decision:
-        case Hit(entry, age): ...                   # reply(request, entry, age=age, size=entry.size)
-        case Stale() | Miss() | Bypass(): ...       # send decision.forward, then on_response(...) or on_failure(...)
+        # Reply(request, entry, age=age, size=entry.size)
+        case Hit(entry, age): ...
+        # Send decision.forward, then on_response(...) or on_failure(...)
+        case Stale() | Miss() | Bypass(): ...
 
 It decides and computes heads; bodies, bytes, storage and the policy for packages are elsewhere.
 
-The names are fetched from their modules when they are first used: whoever needs a stored head's values alone, as ``status`` and
-``list`` do, does not pay for the rules.
+The names are fetched from their modules when they are first used: whoever needs a stored head's
+values alone, as ``status`` and ``list`` do, does not pay for the rules.
 """
 
 from __future__ import annotations
@@ -21,7 +25,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from entrepot.httpcache.answering import Reply, reply
     from entrepot.httpcache.conditional import unconditional
-    from entrepot.httpcache.directives import CacheControl, cache_control, request_directives, response_directives
+    from entrepot.httpcache.directives import (
+        CacheControl,
+        cache_control,
+        request_directives,
+        response_directives,
+    )
     from entrepot.httpcache.exchange import (
         Action,
         Bypass,
@@ -42,7 +51,13 @@ if TYPE_CHECKING:
     from entrepot.httpcache.fields import EntityTag, entity_tag, format_date, forwardable, http_date
     from entrepot.httpcache.freshness import current_age, freshness_lifetime
     from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
-    from entrepot.httpcache.policy import Reason, StaleUse, can_reuse_for, is_storable, selecting_values
+    from entrepot.httpcache.policy import (
+        Reason,
+        StaleUse,
+        can_reuse_for,
+        is_storable,
+        selecting_values,
+    )
     from entrepot.httpcache.status_field import cache_status
 
 __all__ = [

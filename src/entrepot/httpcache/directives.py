@@ -1,4 +1,7 @@
-"""``Cache-Control`` -> :class:`CacheControl`. Names are matched without regard to case; unknown directives are ignored."""
+"""``Cache-Control`` -> :class:`CacheControl`.
+
+Names are matched without regard to case; unknown directives are ignored.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,16 @@ ESSENTIAL = frozenset(
         "transfer-encoding"
     ).split()
 )
-"""Fields without which a stored response cannot be used rightly. ``no-cache`` or ``private`` that names one of them counts as
-unqualified: the stricter reading, which RFC 9111 §5.2.2.4 allows."""
+"""Fields without which a stored response cannot be used rightly. ``no-cache`` or ``private`` that
+names one of them counts as unqualified: the stricter reading, which RFC 9111 §5.2.2.4 allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheControl:
     """The directives of a request or a response. An absent number is ``None``; numbers are seconds.
 
-    Of a repeated directive the first counts, and a freshness lifetime that is no number counts as 0: stale at once
-    (RFC 9111 §4.2.1). Quoted and unquoted arguments are the same (§5.2).
+    Of a repeated directive the first counts, and a freshness lifetime that is no number counts as
+    0: stale at once (RFC 9111 §4.2.1). Quoted and unquoted arguments are the same (§5.2).
     """
 
     max_age: int | None = None
@@ -60,7 +63,10 @@ _NO_CACHE = CacheControl(no_cache=True)
 
 
 def cache_control(value: str | None) -> CacheControl:
-    """The directives of a ``Cache-Control`` value; :data:`NOTHING` when the field is absent. Never raises."""
+    """The directives of a ``Cache-Control`` value; :data:`NOTHING` when the field is absent.
+
+    Never raises.
+    """
     if value is None:
         return NOTHING
     return _cached(value) if len(value) <= _LONGEST_CACHED else _parsed(value)
@@ -75,7 +81,10 @@ def response_directives(headers: Headers) -> CacheControl:
 
 
 def request_directives(headers: Headers) -> CacheControl:
-    """What a request says about caching; ``Pragma: no-cache`` counts when there is no ``Cache-Control`` (RFC 9111 §5.4)."""
+    """What a request says about caching.
+
+    ``Pragma: no-cache`` counts when there is no ``Cache-Control`` (RFC 9111 §5.4).
+    """
     value = headers.get("cache-control")
     if value is not None:
         return cache_control(value)
@@ -112,7 +121,9 @@ def _parsed(value: str) -> CacheControl:
         immutable="immutable" in first,
         stale_while_revalidate=_lifetime(first, "stale-while-revalidate"),
         stale_if_error=_lifetime(first, "stale-if-error"),
-        max_stale=MAX_DELTA if first.get("max-stale", "") is None else _lifetime(first, "max-stale"),
+        max_stale=MAX_DELTA
+        if first.get("max-stale", "") is None
+        else _lifetime(first, "max-stale"),
         min_fresh=_lifetime(first, "min-fresh"),
         only_if_cached="only-if-cached" in first,
     )
@@ -122,7 +133,11 @@ _cached = lru_cache(maxsize=1024)(_parsed)
 
 
 def _lifetime(directives: dict[str, str | None], name: str) -> int | None:
-    """``None`` when absent. "Caches are encouraged to consider responses that have invalid freshness information to be stale"."""
+    """``None`` when absent.
+
+    "Caches are encouraged to consider responses that have invalid freshness information to be
+    stale".
+    """
     if name not in directives:
         return None
     return delta_seconds(directives[name] or "") or 0

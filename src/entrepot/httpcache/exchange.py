@@ -8,8 +8,9 @@
            -> Miss    -> send `forward` -> on_response         Store | Refresh (another variant was picked) | Discard
            -> Bypass  -> send `forward` -> on_response         Discard (with `invalidates` after an unsafe method)
 
-Two rules: every value here is immutable and every function pure; and a decision that needs no answer of upstream
-(``Hit``) must not be given one: that is our own mistake, :class:`~entrepot.errors.ProtocolMisuse`.
+Two rules: every value here is immutable and every function pure; and a decision that needs no
+answer of upstream (``Hit``) must not be given one: that is our own mistake,
+:class:`~entrepot.errors.ProtocolMisuse`.
 """
 
 from __future__ import annotations
@@ -73,10 +74,12 @@ class Stale:
     """Seconds."""
     reason: Reason
     forward: RequestHead
-    """What to send upstream: with the entry's validators, without the client's own conditions and range."""
+    """What to send upstream: with the entry's validators, without the client's own conditions and
+    range."""
     may_serve: StaleUse
     stale_for: int
-    """Seconds since it stopped being fresh; 0 when it is fresh and the request wants validation all the same."""
+    """Seconds since it stopped being fresh; 0 when it is fresh and the request wants validation all
+    the same."""
     superseded: tuple[StoredResponse, ...] = ()
     """Older stored responses that the request selects too; a new one replaces them as well."""
 
@@ -87,8 +90,9 @@ class Miss:
 
     reason: Reason
     forward: RequestHead
-    """What to send upstream: the client's request, with the entity tags of ``variants`` when there are any. Who wants the
-    whole in any case replaces it by ``unconditional(request)`` (``dataclasses.replace``): then a 304 is nobody's."""
+    """What to send upstream: the client's request, with the entity tags of ``variants`` when there
+    are any. Who wants the whole in any case replaces it by ``unconditional(request)``
+    (``dataclasses.replace``): then a 304 is nobody's."""
     variants: tuple[StoredResponse, ...] = ()
     """Stored responses to other selecting values that upstream was offered (RFC 9111 §4.3.1)."""
     superseded: tuple[StoredResponse, ...] = ()
@@ -119,22 +123,24 @@ class Refresh:
 
     entry: StoredResponse
     was: StoredResponse
-    """What was confirmed. When ``entry.vary`` differs, ``entry`` is a further variant with the same body: keep ``was`` too."""
+    """What was confirmed. When ``entry.vary`` differs, ``entry`` is a further variant with the same
+    body: keep ``was`` too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Discard:
     """Store nothing.
 
-    ``VALIDATOR_MISMATCH``: a 304 (or an answer to HEAD) that does not fit what is stored. After a 304 the client has no answer
-    yet: mark the entry invalidated and send :func:`~entrepot.httpcache.conditional.unconditional` of the request.
-    ``NOT_MODIFIED``: the client's own condition was answered, pass the 304 on. Otherwise pass the response on.
+    ``VALIDATOR_MISMATCH``: a 304 (or an answer to HEAD) that does not fit what is stored. After a
+    304 the client has no answer yet: mark the entry invalidated and send
+    :func:`~entrepot.httpcache.conditional.unconditional` of the request. ``NOT_MODIFIED``: the
+    client's own condition was answered, pass the 304 on. Otherwise pass the response on.
     """
 
     reason: Reason
     invalidates: bool = False
-    """Mark what :func:`invalidated_urls` lists as invalidated (§4.4): after an unsafe method, or when the answer contradicts
-    what is stored."""
+    """Mark what :func:`invalidated_urls` lists as invalidated (§4.4): after an unsafe method, or
+    when the answer contradicts what is stored."""
 
 
 Decision = Hit | Stale | Miss | Bypass
@@ -142,7 +148,12 @@ Action = Store | Refresh | Discard
 
 
 def lookup(
-    request: RequestHead, candidates: Sequence[StoredResponse], *, now: float, shared: bool, heuristic: float = 0.0
+    request: RequestHead,
+    candidates: Sequence[StoredResponse],
+    *,
+    now: float,
+    shared: bool,
+    heuristic: float = 0.0,
 ) -> Decision:
     """What to do with a request, given what is stored for its URL.
 
@@ -174,25 +185,55 @@ def lookup(
     if wants.only_if_cached:
         return Miss(Reason.ONLY_IF_CACHED, _passed_on(request))
     if blocked is None and wants.no_store:
-        blocked = Reason.NO_STORE  # the answer to validation must not be stored, so let the origin answer the client
+        blocked = (
+            Reason.NO_STORE
+        )  # the answer to validation must not be stored, so let the origin answer the client
     if blocked is not None:
         return Bypass(blocked, _passed_on(request))
-    others = tuple(other for other in candidates if other is not entry and can_reuse_for(request, other))
-    return _stale(request, entry, wants, cc, reason, age=age, lifetime=lifetime, shared=shared, superseded=others)
+    others = tuple(
+        other for other in candidates if other is not entry and can_reuse_for(request, other)
+    )
+    return _stale(
+        request,
+        entry,
+        wants,
+        cc,
+        reason,
+        age=age,
+        lifetime=lifetime,
+        shared=shared,
+        superseded=others,
+    )
 
 
 def revalidation(
-    request: RequestHead, entry: StoredResponse, *, now: float, shared: bool, reason: Reason = Reason.REQUEST_NO_CACHE
+    request: RequestHead,
+    entry: StoredResponse,
+    *,
+    now: float,
+    shared: bool,
+    reason: Reason = Reason.REQUEST_NO_CACHE,
 ) -> Stale:
-    """The decision to validate an entry although the request does not demand it: for callers with reasons of their own."""
+    """The decision to validate an entry although the request does not demand it.
+
+    For callers with reasons of their own.
+    """
     cc = response_directives(entry.head.headers)
     age, lifetime = current_age(entry, now), freshness_lifetime(entry, shared=shared, directives=cc)
     wants = request_directives(request.headers)
-    return _stale(request, entry, wants, cc, reason, age=age, lifetime=lifetime, shared=shared, superseded=())
+    return _stale(
+        request, entry, wants, cc, reason, age=age, lifetime=lifetime, shared=shared, superseded=()
+    )
 
 
 def on_response(
-    decision: Decision, request: RequestHead, response: ResponseHead, *, request_time: float, response_time: float, shared: bool
+    decision: Decision,
+    request: RequestHead,
+    response: ResponseHead,
+    *,
+    request_time: float,
+    response_time: float,
+    shared: bool,
 ) -> Action:
     """What to do with upstream's answer.
 
@@ -221,16 +262,23 @@ def on_response(
     reason = is_storable(decision.forward, response, shared=shared)
     if reason is not None:
         return Discard(reason)
-    replaces = decision.superseded if isinstance(decision, Miss) else (decision.entry, *decision.superseded)
+    replaces = (
+        decision.superseded
+        if isinstance(decision, Miss)
+        else (decision.entry, *decision.superseded)
+    )
     return Store(made.stored(), replaces)
 
 
 def on_failure(decision: Decision, *, status: int | None) -> StoredResponse | None:
-    """The stale entry that may be served instead, now that upstream failed; ``None``: pass the failure on.
+    """The stale entry that may be served instead, now that upstream failed.
+
+    ``None``: pass the failure on.
 
     Args:
         decision: what :func:`lookup` said.
-        status: upstream's status; ``None`` when there was no response. Only 500, 502, 503 and 504 are failures.
+        status: upstream's status; ``None`` when there was no response. Only 500, 502, 503 and 504
+            are failures.
 
     Source: RFC 9111 §4.2.4, §4.3.3; RFC 5861 §4.
     """
@@ -242,7 +290,8 @@ def on_failure(decision: Decision, *, status: int | None) -> StoredResponse | No
 def invalidated_urls(request: RequestHead, response: ResponseHead) -> list[str]:
     """The URLs whose stored responses are to be marked invalidated, after a ``Discard`` that says so.
 
-    The target; after an unsafe method also ``Location`` and ``Content-Location`` of the same origin. None when it failed.
+    The target; after an unsafe method also ``Location`` and ``Content-Location`` of the same
+    origin. None when it failed.
 
     Source: RFC 9111 §4.4.
     """
@@ -280,20 +329,32 @@ def forward_reason(decision: Decision) -> str | None:
 
 def _selected(request: RequestHead, candidates: Sequence[StoredResponse]) -> StoredResponse | None:
     """The most recent one, by ``Date``, of those that the request selects and that can answer it (RFC 9111 §4.1)."""
-    usable = [each for each in candidates if can_reuse_for(request, each) and can_answer(request, each)]
+    usable = [
+        each for each in candidates if can_reuse_for(request, each) and can_answer(request, each)
+    ]
     if not usable:
         return None
-    return usable[0] if len(usable) == 1 else max(usable, key=lambda each: (date_value(each), each.response_time))
+    return (
+        usable[0]
+        if len(usable) == 1
+        else max(usable, key=lambda each: (date_value(each), each.response_time))
+    )
 
 
-def _miss(request: RequestHead, candidates: Sequence[StoredResponse], wants: CacheControl) -> Miss | Bypass:
+def _miss(
+    request: RequestHead, candidates: Sequence[StoredResponse], wants: CacheControl
+) -> Miss | Bypass:
     if wants.only_if_cached:
         return Miss(Reason.ONLY_IF_CACHED, _passed_on(request))
     if request.method == "GET" and "range" in request.headers:
         return Bypass(Reason.RANGE, _passed_on(request))
     unusable = tuple(each for each in candidates if can_reuse_for(request, each))
     if unusable or not candidates:
-        return Miss(Reason.INCOMPLETE if unusable else Reason.URI_MISS, _passed_on(request), superseded=unusable)
+        return Miss(
+            Reason.INCOMPLETE if unusable else Reason.URI_MISS,
+            _passed_on(request),
+            superseded=unusable,
+        )
     forward, offered = offering(request, [each for each in candidates if not each.invalidated])
     return Miss(Reason.VARY_MISS, forward, offered)
 
@@ -301,9 +362,11 @@ def _miss(request: RequestHead, candidates: Sequence[StoredResponse], wants: Cac
 def _blocked(request: RequestHead, entry: StoredResponse) -> Reason | None:
     """Why the origin has to answer this request itself, fresh entry or not."""
     headers = request.headers
-    # "A cache MUST NOT evaluate conditional header fields that only apply to an origin server": where the entry shows the
-    # condition to be true it may answer, a 412 is the origin's to give.
-    if ("if-match" in headers or "if-unmodified-since" in headers) and not precondition_holds(request, entry):
+    # "A cache MUST NOT evaluate conditional header fields that only apply to an origin server":
+    # where the entry shows the condition to be true it may answer, a 412 is the origin's to give.
+    if ("if-match" in headers or "if-unmodified-since" in headers) and not precondition_holds(
+        request, entry
+    ):
         return Reason.PRECONDITION
     return None
 
@@ -341,7 +404,9 @@ class _Arrival:
 
     def stored(self) -> StoredResponse:
         """The response as it is kept."""
-        headers = storable_fields(self.response.headers, shared=self.shared, received=self.response_time)
+        headers = storable_fields(
+            self.response.headers, shared=self.shared, received=self.response_time
+        )
         vary = selecting_values(self.response.headers.get("vary"), self.sent.headers)
         assert vary is not None
         head = ResponseHead(self.response.status, headers, self.response.reason)
@@ -349,7 +414,9 @@ class _Arrival:
 
     def refreshed(self, was: StoredResponse) -> Refresh:
         """A stored response with this one's fields and times."""
-        headers = merged_fields(was.head.headers, self.response.headers, shared=self.shared, received=self.response_time)
+        headers = merged_fields(
+            was.head.headers, self.response.headers, shared=self.shared, received=self.response_time
+        )
         vary = selecting_values(headers.get("vary"), self.sent.headers)
         entry = replace(
             was,
@@ -378,8 +445,15 @@ def _on_not_modified(decision: Stale | Miss, made: _Arrival) -> Action:
 
 
 def _on_head(decision: Stale | Miss, made: _Arrival) -> Action:
-    """A HEAD answer stores nothing; a 200 renews the stored GET it describes, or shows it to be outdated (RFC 9111 §4.3.5)."""
-    if isinstance(decision, Miss) or made.response.status != 200 or decision.entry.head.status != 200:
+    """A HEAD answer stores nothing.
+
+    A 200 renews the stored GET it describes, or shows it to be outdated (RFC 9111 §4.3.5).
+    """
+    if (
+        isinstance(decision, Miss)
+        or made.response.status != 200
+        or decision.entry.head.status != 200
+    ):
         return Discard(Reason.METHOD)
     if head_confirms(decision.entry, made.response):
         return made.refreshed(decision.entry)
@@ -387,7 +461,10 @@ def _on_head(decision: Stale | Miss, made: _Arrival) -> Action:
 
 
 def _same_origin(base: str, reference: str) -> str | None:
-    """The absolute URL of a reference, less its fragment; ``None`` when it is no URL or of another origin."""
+    """The absolute URL of a reference, less its fragment.
+
+    ``None`` when it is no URL or of another origin.
+    """
     try:
         url = urljoin(base, reference).partition("#")[0]
         return url if _origin(url) == _origin(base) else None

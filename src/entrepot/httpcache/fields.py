@@ -1,7 +1,8 @@
 """Field-value parsers: dates, delta-seconds, lists, entity tags; and which fields end at a hop.
 
-Two rules: nothing here raises on what a remote side can send, and nothing here knows what a value is *for*.
-A value that does not follow its grammar is ``None``; the caller decides what that means for it.
+Two rules: nothing here raises on what a remote side can send, and nothing here knows what a value
+is *for*. A value that does not follow its grammar is ``None``; the caller decides what that means
+for it.
 """
 
 from __future__ import annotations
@@ -21,23 +22,31 @@ HOP_BY_HOP = frozenset(
         "transfer-encoding upgrade"
     ).split()
 )
-"""Lower-case names that are consumed by the next hop and never forwarded or stored (RFC 9110 §7.6.1, RFC 9111 §3.1)."""
+"""Lower-case names that are consumed by the next hop and never forwarded or stored (RFC 9110
+§7.6.1, RFC 9111 §3.1)."""
 
 _DAYS = tuple("mon tue wed thu fri sat sun".split())
 _LONG_DAYS = tuple("monday tuesday wednesday thursday friday saturday sunday".split())
-_MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+_MONTHS = {
+    name: number
+    for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)
+}
 _EPOCH = date(1970, 1, 1).toordinal()
 _LONGEST_DATE = 40
 _LONGEST_CONNECTION = 100
-"""Characters of a ``Connection`` value whose meaning is kept; hostile ones shall not fill the memory."""
+"""Characters of a ``Connection`` value whose meaning is kept; hostile ones shall not fill the
+memory."""
 _MOST_DIGITS = 18
 _LARGEST = 1_000_000_000_000_000_000
 
 
 def number(text: str) -> int | None:
-    """The value of one or more ASCII digits; ``None`` for anything else, signs, spaces and fractions included.
+    """The value of one or more ASCII digits.
 
-    Values of more than 18 digits are cut to ``10**18``: enough for any size, and no text can make ``int`` expensive.
+    ``None`` for anything else, signs, spaces and fractions included.
+
+    Values of more than 18 digits are cut to ``10**18``: enough for any size, and no text can make
+    ``int`` expensive.
     """
     if not (text.isascii() and text.isdigit()):
         return None
@@ -71,13 +80,17 @@ def age_value(value: str | None) -> int:
 
 
 def http_date(value: str | None, near: float) -> int | None:
-    """Seconds since the epoch of a date in one of the three forms of RFC 9110 §5.6.7; ``None`` for anything else.
+    """Seconds since the epoch of a date in one of the three forms of RFC 9110 §5.6.7.
 
-    Names and ``GMT`` are matched without regard to case (RFC 9111 §4.2); any other zone, spacing or digit count is invalid.
+    ``None`` for anything else.
+
+    Names and ``GMT`` are matched without regard to case (RFC 9111 §4.2); any other zone, spacing or
+    digit count is invalid.
 
     Args:
         value: the field's value; a joined list of two dates is invalid.
-        near: seconds since the epoch; the two-digit year of the obsolete RFC 850 form is the one within 50 years of it.
+        near: seconds since the epoch; the two-digit year of the obsolete RFC 850 form is the one
+            within 50 years of it.
     """
     if value is None or len(value) > _LONGEST_DATE:
         return None
@@ -87,9 +100,9 @@ def http_date(value: str | None, near: float) -> int | None:
     seconds, parts = parsed
     if parts is None:
         return seconds
-    # "Recipients of a timestamp value in rfc850-date format, which uses a two-digit year, MUST interpret a timestamp that
-    # appears to be more than 50 years in the future as representing the most recent year in the past that had the same
-    # last two digits."
+    # "Recipients of a timestamp value in rfc850-date format, which uses a two-digit year, MUST
+    # interpret a timestamp that appears to be more than 50 years in the future as representing the
+    # most recent year in the past that had the same last two digits."
     this_year = 1970 + int(near // 31_556_952)
     return _epoch(this_year + 50 - (this_year + 50 - parts[0]) % 100, *parts[1:])
 
@@ -101,7 +114,9 @@ def format_date(seconds: float) -> str:
 
 
 def _month_name(month: int) -> str:
-    return next(name for name, value in _MONTHS.items() if value == month).title()  # strftime's %b follows the locale
+    return next(
+        name for name, value in _MONTHS.items() if value == month
+    ).title()  # strftime's %b follows the locale
 
 
 _Clock = tuple[int, int, int, int]
@@ -110,7 +125,10 @@ _Clock = tuple[int, int, int, int]
 
 @lru_cache(maxsize=2048)
 def _parsed_date(value: str) -> tuple[int | None, _Clock | None] | None:
-    """``(seconds, None)``, or ``(None, parts)`` when the year has two digits; ``None`` when invalid."""
+    """``(seconds, None)``, or ``(None, parts)`` when the year has two digits.
+
+    ``None`` when invalid.
+    """
     if not value.isascii():
         return None
     text = value.strip(" \t").lower()
@@ -120,7 +138,12 @@ def _parsed_date(value: str) -> tuple[int | None, _Clock | None] | None:
         day = "0" + text[9] if text[8] == " " else text[8:10]
         return _four_digit(text[20:], text[4:7], day, text[10:19], "  ")
     weekday, _, rest = text.partition(", ")
-    if weekday in _LONG_DAYS and len(rest) == 22 and rest[2] == rest[6] == "-" and rest[18:] == " gmt":
+    if (
+        weekday in _LONG_DAYS
+        and len(rest) == 22
+        and rest[2] == rest[6] == "-"
+        and rest[18:] == " gmt"
+    ):
         parts = _parts("00" + rest[7:9], rest[3:6], rest[:2], rest[9:18])
         return parts and (None, parts)
     return None
@@ -156,8 +179,8 @@ def _epoch(year: int, month: int, day: int, second: int) -> int | None:
 def list_members(value: str) -> list[str]:
     """The members of a comma-separated list, spaces around them cut, empty ones left out (RFC 9110 §5.6.1).
 
-    Commas within quoted strings do not separate. A quoted string that never ends is no quoted string: what follows is
-    split at every comma, so that a stray quote cannot hide a ``no-store``.
+    Commas within quoted strings do not separate. A quoted string that never ends is no quoted
+    string: what follows is split at every comma, so that a stray quote cannot hide a ``no-store``.
 
     >>> list_members('a="x, y", b,, c')
     ['a="x, y"', 'b', 'c']
@@ -191,7 +214,10 @@ def _closing_quote(value: str, opening: int) -> int | None:
 
 
 def unquoted(text: str) -> str:
-    r"""A quoted string's content, its ``\`` pairs resolved; other text as it is (RFC 9110 §5.6.4)."""
+    r"""A quoted string's content, its ``\`` pairs resolved.
+
+    Other text as it is (RFC 9110 §5.6.4).
+    """
     if len(text) < 2 or text[0] != '"' or _closing_quote(text, 0) != len(text) - 1:
         return text
     content = text[1:-1]
@@ -206,7 +232,10 @@ def unquoted(text: str) -> str:
 
 
 class EntityTag(NamedTuple):
-    """An entity tag. ``opaque`` keeps its quotes; a value that follows no grammar is kept whole and counts as weak."""
+    """An entity tag. ``opaque`` keeps its quotes.
+
+    A value that follows no grammar is kept whole and counts as weak.
+    """
 
     weak: bool
     opaque: str
@@ -227,14 +256,17 @@ def entity_tag(value: str | None) -> EntityTag | None:
         return None
     opaque = text.removeprefix("W/")
     if len(opaque) < 2 or opaque[0] != '"' or opaque.find('"', 1) != len(opaque) - 1:
-        return EntityTag(weak=True, opaque=text)  # unquoted, w/"x" and the like: still comparable with itself
+        return EntityTag(
+            weak=True, opaque=text
+        )  # unquoted, w/"x" and the like: still comparable with itself
     return EntityTag(weak=text.startswith("W/"), opaque=opaque)
 
 
 def entity_tags(value: str) -> tuple[EntityTag, ...] | None:
     """The members of ``If-Match`` or ``If-None-Match``; ``None`` for ``*``.
 
-    A backslash is an ordinary character of an entity tag, not an escape, so these lists are not split like others.
+    A backslash is an ordinary character of an entity tag, not an escape, so these lists are not
+    split like others.
     """
     if value.strip(" \t") == "*":
         return None

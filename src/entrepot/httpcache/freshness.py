@@ -1,4 +1,7 @@
-"""Age and lifetime: pure functions of a stored response and ``now``. Whether a stale one may be used is policy's business."""
+"""Age and lifetime: pure functions of a stored response and ``now``.
+
+Whether a stale one may be used is policy's business.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ LONGEST_HEURISTIC = 86_400
 
 
 def date_value(stored: StoredResponse) -> float:
-    """``Date``, or when the response was received if it had none or an invalid one; seconds since the epoch."""
+    """``Date``, or when the response was received if it had none or an invalid one.
+
+    Seconds since the epoch.
+    """
     seconds = http_date(stored.head.headers.get("date"), stored.response_time)
     return stored.response_time if seconds is None else seconds
 
@@ -22,7 +28,8 @@ def date_value(stored: StoredResponse) -> float:
 def current_age(stored: StoredResponse, now: float) -> int:
     """Whole seconds since the response was generated or validated by the origin, as far as this cache can tell.
 
-    Never less than 0, and never falls while ``now`` grows; a clock that was set back stands still until it has caught up.
+    Never less than 0, and never falls while ``now`` grows; a clock that was set back stands still
+    until it has caught up.
 
     Source: RFC 9111 §4.2.3, with the names used there.
     """
@@ -34,17 +41,23 @@ def current_age(stored: StoredResponse, now: float) -> int:
 
 
 def freshness_lifetime(
-    stored: StoredResponse, *, shared: bool, heuristic: float = 0.0, directives: CacheControl | None = None
+    stored: StoredResponse,
+    *,
+    shared: bool,
+    heuristic: float = 0.0,
+    directives: CacheControl | None = None,
 ) -> int | None:
     """Seconds the response stays fresh, counted from its generation; ``None`` when nothing says so.
 
-    The first present of ``s-maxage`` (shared caches only), ``max-age``, and ``Expires`` minus ``Date`` decides; an invalid
-    ``Expires`` is in the past. It is fresh while its age is *less* than this.
+    The first present of ``s-maxage`` (shared caches only), ``max-age``, and ``Expires`` minus
+    ``Date`` decides; an invalid ``Expires`` is in the past. It is fresh while its age is *less*
+    than this.
 
     Args:
         stored: the stored response.
         shared: whether this cache serves more than one user.
-        heuristic: the part of the time since ``Last-Modified`` that counts as fresh when nothing explicit is there; 0: none.
+        heuristic: the part of the time since ``Last-Modified`` that counts as fresh when nothing
+            explicit is there; 0: none.
         directives: the response's, when the caller has them parsed already.
 
     Source: RFC 9111 §4.2.1, §4.2.2, §5.3.
@@ -70,4 +83,6 @@ def _heuristic_lifetime(stored: StoredResponse, cc: CacheControl, fraction: floa
 
 def has_explicit_freshness(head: ResponseHead, cc: CacheControl, *, shared: bool) -> bool:
     """Whether the response states a lifetime, be it 0 (RFC 9111 §3)."""
-    return cc.max_age is not None or (shared and cc.s_maxage is not None) or "expires" in head.headers
+    return (
+        cc.max_age is not None or (shared and cc.s_maxage is not None) or "expires" in head.headers
+    )

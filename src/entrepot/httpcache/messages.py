@@ -1,4 +1,7 @@
-"""Requests and responses as immutable values. No parsing of field values here (``fields.py``), no I/O."""
+"""Requests and responses as immutable values.
+
+No parsing of field values here (``fields.py``), no I/O.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,9 @@ class Headers:
         if not present:
             return self
         lines, lower = self._lines, self._lower
-        if len(present) == 1 and len(self._index[one := next(iter(present))]) == 1:  # Connection alone, as a rule
+        if (
+            len(present) == 1 and len(self._index[one := next(iter(present))]) == 1
+        ):  # Connection alone, as a rule
             at = lower.index(one)
             lines, lower = lines[:at] + lines[at + 1 :], lower[:at] + lower[at + 1 :]
         else:
@@ -100,7 +105,10 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request without its body. ``url`` is absolute and without a fragment: the target URI (RFC 9110 §7.1)."""
+    """A request without its body.
+
+    ``url`` is absolute and without a fragment: the target URI (RFC 9110 §7.1).
+    """
 
     method: str
     url: str
@@ -125,15 +133,18 @@ class StoredResponse:
 
     head: ResponseHead
     vary: tuple[tuple[str, str | None], ...]
-    """Lower-case names that ``Vary`` nominates with the request's values at storing time (``None``: absent).
-    Values of credential fields are digests of the value, never the value: see ``selecting_values``."""
+    """Lower-case names that ``Vary`` nominates with the request's values at storing time (``None``:
+    absent). Values of credential fields are digests of the value, never the value: see
+    ``selecting_values``."""
     request_time: float
     """Seconds since the epoch when the request that brought it (or last validated it) was sent."""
     response_time: float
     """Seconds since the epoch when its head arrived."""
     size: int | None = None
-    """Bytes of the stored body as transferred (content codings kept); ``None``: no body is stored."""
+    """Bytes of the stored body as transferred (content codings kept); ``None``: no body is stored.
+    """
     invalidated: bool = False
     """Marked by an unsafe request (RFC 9111 §4.4): must be validated before use."""
     key: str = ""
-    """The variant's name, opaque to the core; carried so that a decision tells which entry it means."""
+    """The variant's name, opaque to the core; carried so that a decision tells which entry it
+    means."""

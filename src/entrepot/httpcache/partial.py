@@ -1,4 +1,7 @@
-"""Byte ranges: which part of a whole is meant, and the head that sends it. Joining parts is declined (docs/http-support.md)."""
+"""Byte ranges: which part of a whole is meant, and the head that sends it.
+
+Joining parts is declined (docs/http-support.md).
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ UNSATISFIABLE: Final = Unsatisfiable.UNSATISFIABLE
 def requested_span(value: str | None, size: int) -> Span | Unsatisfiable | None:
     """The part of ``size`` bytes that a ``Range`` value asks for; ``None``: send the whole.
 
-    The whole is the answer to an absent or malformed value, to another unit than bytes, and to more than one satisfiable
-    range (which a server may ignore, RFC 9110 §14.2).
+    The whole is the answer to an absent or malformed value, to another unit than bytes, and to more
+    than one satisfiable range (which a server may ignore, RFC 9110 §14.2).
 
     Source: RFC 9110 §14.1.2.
 
@@ -55,7 +58,10 @@ def requested_span(value: str | None, size: int) -> Span | Unsatisfiable | None:
 
 
 def _bounds(spec: str, size: int) -> Span | None:
-    """One ``first-last``, ``first-`` or ``-length``; an empty span is not satisfiable; ``None``: malformed."""
+    """One ``first-last``, ``first-`` or ``-length``.
+
+    An empty span is not satisfiable; ``None``: malformed.
+    """
     first, dash, last = spec.partition("-")
     if not dash:
         return None

@@ -1,4 +1,7 @@
-"""May it be stored? May it be reused? Every answer comes with its reason. No transitions here: see ``exchange.py``."""
+"""May it be stored? May it be reused? Every answer comes with its reason.
+
+No transitions here: see ``exchange.py``.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ class Reason(StrEnum):
     NO_CACHE = "no-cache"
     """It must be validated before each use."""
     MUST_REVALIDATE = "must-revalidate"
-    """It has expired and says that it must not be used stale (must-revalidate, proxy-revalidate, s-maxage)."""
+    """It has expired and says that it must not be used stale (must-revalidate, proxy-revalidate,
+    s-maxage)."""
     REQUEST_NO_CACHE = "request-no-cache"
     """The request wants a validated answer."""
     REQUEST_MAX_AGE = "request-max-age"
@@ -35,7 +39,8 @@ class Reason(StrEnum):
     MIN_FRESH = "min-fresh"
     """It will not stay fresh as long as the request wants."""
     INVALIDATED = "invalidated"
-    """An unsafe request, or an answer that contradicts it, has made it invalid (RFC 9111 §4.4, §4.3.5)."""
+    """An unsafe request, or an answer that contradicts it, has made it invalid (RFC 9111 §4.4,
+    §4.3.5)."""
     URI_MISS = "uri-miss"
     """Nothing is stored for this URL."""
     VARY_MISS = "vary-miss"
@@ -78,19 +83,43 @@ class StaleUse(StrEnum):
 
 
 UNDERSTOOD = frozenset(
-    (200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 307, 308, *range(400, 416), 417, 422, 423, 424, 426, 451, *range(500, 506))
+    (
+        200,
+        201,
+        202,
+        203,
+        204,
+        205,
+        300,
+        301,
+        302,
+        303,
+        307,
+        308,
+        *range(400, 416),
+        417,
+        422,
+        423,
+        424,
+        426,
+        451,
+        *range(500, 506),
+    )
 )
-"""Final statuses whose caching rules are implemented: what ``must-understand`` asks for (RFC 9111 §5.2.2.3)."""
+"""Final statuses whose caching rules are implemented: what ``must-understand`` asks for (RFC 9111
+§5.2.2.3)."""
 
 NEVER_STORED = frozenset((206, 304, 401, 407, 412, 416, 421, 425, 428, 429, 431, 511))
-"""428, 429, 431 and 511 by RFC 6585; parts; and those that belong to one request's credentials, conditions, range or connection."""
+"""428, 429, 431 and 511 by RFC 6585; parts; and those that belong to one request's credentials,
+conditions, range or connection."""
 
 CREDENTIAL_FIELDS = frozenset(("authorization", "cookie", "proxy-authorization"))
 """Request fields whose values are kept as digests only."""
 
 _UNORDERED = frozenset(("accept-encoding", "accept-language"))
 _LONGEST_CACHED = 512
-"""Characters; longer values are evened out each time, so that hostile ones cannot fill the memory."""
+"""Characters; longer values are evened out each time, so that hostile ones cannot fill the memory.
+"""
 
 STAR = (("*", "\n"),)
 """Selecting values that no request can have: of a stored response whose 304 brought ``Vary: *``."""
@@ -99,8 +128,8 @@ STAR = (("*", "\n"),)
 def is_storable(request: RequestHead, response: ResponseHead, *, shared: bool) -> Reason | None:
     """``None`` when the response may be stored and is worth it, else why not.
 
-    Worth it are responses that state their freshness, and heuristically cacheable ones (by status or ``public``) with a
-    validator.
+    Worth it are responses that state their freshness, and heuristically cacheable ones (by status
+    or ``public``) with a validator.
 
     Args:
         request: as it was sent to upstream.
@@ -115,13 +144,18 @@ def is_storable(request: RequestHead, response: ResponseHead, *, shared: bool) -
     reason = _status_reason(response.status, cc)
     if reason is not None:
         return reason
-    # "When a cache that implements the must-understand directive receives a response that includes it, the cache SHOULD
-    # ignore the no-store directive if it understands and implements the status code's caching requirements."
+    # "When a cache that implements the must-understand directive receives a response that includes
+    # it, the cache SHOULD ignore the no-store directive if it understands and implements the status
+    # code's caching requirements."
     if request_directives(request.headers).no_store or (cc.no_store and not cc.must_understand):
         return Reason.NO_STORE
     if shared and cc.private:
         return Reason.PRIVATE
-    if shared and "authorization" in request.headers and not (cc.public or cc.must_revalidate or cc.s_maxage is not None):
+    if (
+        shared
+        and "authorization" in request.headers
+        and not (cc.public or cc.must_revalidate or cc.s_maxage is not None)
+    ):
         return Reason.AUTHORIZATION
     if _vary_names(response.headers.get("vary")) is None:
         return Reason.VARY_STAR
@@ -145,12 +179,16 @@ def can_reuse_for(request: RequestHead, stored: StoredResponse) -> bool:
     return all(_selecting(name, request.headers.get(name)) == value for name, value in stored.vary)
 
 
-def selecting_values(vary_value: str | None, headers: Headers) -> tuple[tuple[str, str | None], ...] | None:
-    """The request's values of the fields that ``Vary`` names, sorted by name; ``None`` when it has a ``*`` anywhere.
+def selecting_values(
+    vary_value: str | None, headers: Headers
+) -> tuple[tuple[str, str | None], ...] | None:
+    """The request's values of the fields that ``Vary`` names, sorted by name.
 
-    Lines are joined, spaces around commas evened out, and the members of Accept-Encoding and Accept-Language sorted without
-    regard to case: their order means nothing (RFC 9110 §12.5). Credentials (:data:`CREDENTIAL_FIELDS`) become
-    ``sha256:`` and the hex digest of the value.
+    ``None`` when it has a ``*`` anywhere.
+
+    Lines are joined, spaces around commas evened out, and the members of Accept-Encoding and
+    Accept-Language sorted without regard to case: their order means nothing (RFC 9110 §12.5).
+    Credentials (:data:`CREDENTIAL_FIELDS`) become ``sha256:`` and the hex digest of the value.
 
     >>> selecting_values("Accept, Foo", Headers({"accept": "a ,b"}))
     (('accept', 'a, b'), ('foo', None))
@@ -185,7 +223,10 @@ def _selecting(name: str, value: str | None) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _evened(name: str, value: str) -> str:
-    """A value with the spaces around its commas made the same; where order means nothing its members sorted, in lower case."""
+    """A value with the spaces around its commas made the same.
+
+    Where order means nothing its members sorted, in lower case.
+    """
     unordered = name in _UNORDERED
     if '"' in value:  # a comma or space may be part of a quoted string
         return value.strip(" \t")
@@ -196,9 +237,9 @@ def _evened(name: str, value: str) -> str:
 def must_not_be_stale(cc: CacheControl, *, shared: bool) -> bool:
     """Whether the response forbids its use when stale, disconnected or not.
 
-    "A cache MUST NOT generate a stale response if it is prohibited by an explicit in-protocol directive (e.g., by a no-cache
-    response directive, a must-revalidate response directive, or an applicable s-maxage or proxy-revalidate response
-    directive)."
+    "A cache MUST NOT generate a stale response if it is prohibited by an explicit in-protocol
+    directive (e.g., by a no-cache response directive, a must-revalidate response directive, or an
+    applicable s-maxage or proxy-revalidate response directive)."
 
     Source: RFC 9111 §4.2.4.
     """
@@ -211,9 +252,17 @@ def must_not_be_stale(cc: CacheControl, *, shared: bool) -> bool:
 
 
 def reuse_reason(
-    stored: StoredResponse, wants: CacheControl, cc: CacheControl, *, age: int, lifetime: int | None, shared: bool
+    stored: StoredResponse,
+    wants: CacheControl,
+    cc: CacheControl,
+    *,
+    age: int,
+    lifetime: int | None,
+    shared: bool,
 ) -> Reason:
-    """FRESH or MAX_STALE when the stored response may be used as it is; else why it must be validated first.
+    """FRESH or MAX_STALE when the stored response may be used as it is.
+
+    Else why it must be validated first.
 
     Args:
         stored: a response that the request selects.
@@ -229,7 +278,8 @@ def reuse_reason(
         return Reason.INVALIDATED
     if wants.no_cache:
         return Reason.REQUEST_NO_CACHE
-    # Neither would have been stored by the core; whoever stored it all the same wants it for failures only.
+    # Neither would have been stored by the core; whoever stored it all the same wants it for
+    # failures only.
     if cc.no_store and not cc.must_understand:
         return Reason.NO_STORE
     if shared and cc.private:
@@ -240,13 +290,17 @@ def reuse_reason(
     if wants.max_age is not None and (age > wants.max_age or wants.max_age == 0):
         return Reason.REQUEST_MAX_AGE
     if lifetime is None or age >= lifetime:
-        return _expired_reason(wants, cc, stale_for=age - (lifetime or 0), lifetime=lifetime, shared=shared)
+        return _expired_reason(
+            wants, cc, stale_for=age - (lifetime or 0), lifetime=lifetime, shared=shared
+        )
     if wants.min_fresh is not None and lifetime - age < wants.min_fresh:
         return Reason.MIN_FRESH
     return Reason.FRESH
 
 
-def _expired_reason(wants: CacheControl, cc: CacheControl, *, stale_for: int, lifetime: int | None, shared: bool) -> Reason:
+def _expired_reason(
+    wants: CacheControl, cc: CacheControl, *, stale_for: int, lifetime: int | None, shared: bool
+) -> Reason:
     if must_not_be_stale(cc, shared=shared):
         return Reason.MUST_REVALIDATE
     if wants.max_stale is not None and wants.min_fresh is None and stale_for <= wants.max_stale:
@@ -254,13 +308,17 @@ def _expired_reason(wants: CacheControl, cc: CacheControl, *, stale_for: int, li
     return Reason.NO_FRESHNESS if lifetime is None else Reason.EXPIRED
 
 
-def stale_use(reason: Reason, wants: CacheControl, cc: CacheControl, *, stale_for: int, shared: bool) -> StaleUse:
+def stale_use(
+    reason: Reason, wants: CacheControl, cc: CacheControl, *, stale_for: int, shared: bool
+) -> StaleUse:
     """What may be done with a response that must be validated, until or unless that succeeds.
 
-    Without ``stale-if-error`` a failing upstream is enough (RFC 9111 §4.2.4, §4.3.3); with it, in the response or the
-    request, the longest window named is the limit (RFC 5861 §4).
+    Without ``stale-if-error`` a failing upstream is enough (RFC 9111 §4.2.4, §4.3.3); with it, in
+    the response or the request, the longest window named is the limit (RFC 5861 §4).
     """
-    if reason in (Reason.INVALIDATED, Reason.REQUEST_NO_CACHE) or must_not_be_stale(cc, shared=shared):
+    if reason in (Reason.INVALIDATED, Reason.REQUEST_NO_CACHE) or must_not_be_stale(
+        cc, shared=shared
+    ):
         return StaleUse.NEVER
     window = cc.stale_while_revalidate
     if reason is Reason.EXPIRED and window is not None and stale_for <= window:

@@ -1,11 +1,16 @@
-"""The ``Cache-Status`` field (RFC 9211): its value as a structured field. No decision is made here."""
+"""The ``Cache-Status`` field (RFC 9211): its value as a structured field.
+
+No decision is made here.
+"""
 
 from __future__ import annotations
 
 FORWARD_REASONS = frozenset("bypass method uri-miss vary-miss miss request stale partial".split())
 """What ``fwd`` may say (RFC 9211 §2.2)."""
 
-_TOKEN = frozenset("!#$%&'*+-.^_`|~:/0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_TOKEN = frozenset(
+    "!#$%&'*+-.^_`|~:/0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)
 
 
 def cache_status(
@@ -55,7 +60,10 @@ def cache_status(
 
 
 def _item(text: str) -> str:
-    """A token where the text can be one, else a string (RFC 8941 §3.3); what no string can hold becomes ``?``."""
+    """A token where the text can be one, else a string (RFC 8941 §3.3).
+
+    What no string can hold becomes ``?``.
+    """
     if text and set(text) <= _TOKEN and (text[0].isalpha() or text[0] == "*"):
         return text
     printable = "".join(char if " " <= char <= "~" else "?" for char in text)

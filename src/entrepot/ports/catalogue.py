@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from entrepot.digests import Digest
-from entrepot.heads import Head
 from entrepot.links import Link
+from entrepot.stored import Head
 
 __all__ = ["Catalogue", "Link", "Noted", "Row"]
 
@@ -64,7 +64,10 @@ class Catalogue(Protocol):
         ...
 
     def learn(self, links: Iterable[Link], *, page: str = "", state: str = "") -> bool:
-        """Remember what a page said in a state; its latest word on a URL wins. Whether it is remembered."""
+        """Remember what a page said in a state; its latest word on a URL wins.
+
+        Whether it is remembered.
+        """
         ...
 
     def link(self, url: str) -> Link | None:

@@ -7,7 +7,10 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """``now`` for what is stored and compared with headers, ``monotonic`` for durations; both in seconds."""
+    """``now`` for what is stored and compared with headers, ``monotonic`` for durations.
+
+    Both in seconds.
+    """
 
     def now(self) -> float:
         """Seconds since the epoch."""

@@ -1,10 +1,14 @@
-"""The store as the application sees it: five small Protocols, and one for downloads that are growing.
+"""The store as the application sees it.
+
+Five small Protocols, and one for downloads that are growing.
 
 The promises, which ``testing/store_suite.py`` checks on every adapter:
 
-* a key is one or more segments of ``[A-Za-z0-9._-]``, joined by ``/``, none of them ``.`` or ``..``, each at most 200
-  characters long; anything else is a ``FormatError``; no key in use may be another key's folder (``a`` and ``a/b``);
-* a put is atomic: no reader ever sees part of an object, and after a crash the object is whole or absent;
+* a key is one or more segments of ``[A-Za-z0-9._-]``, joined by ``/``, none of them ``.`` or
+  ``..``, each at most 200 characters long; anything else is a ``FormatError``; no key in use may be
+  another key's folder (``a`` and ``a/b``);
+* a put is atomic: no reader ever sees part of an object, and after a crash the object is whole or
+  absent;
 * ``get`` and ``head`` of an absent key give ``None``; list order is unspecified;
 * an open :class:`Blob` stays readable after its object was deleted or replaced.
 
@@ -42,7 +46,10 @@ class Blob(Protocol):
         ...
 
     def read(self, start: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``start``; short only at the end. Page-cache fast: may be called on the event loop."""
+        """At most ``count`` bytes from ``start``; short only at the end.
+
+        Page-cache fast: may be called on the event loop.
+        """
         ...
 
     def fileno(self) -> int | None:
@@ -114,16 +121,21 @@ class Delete(Protocol):
 
 
 class Growing(Protocol):
-    """One download that is in progress, resumable and readable while it grows: the store's side of a flight.
+    """One download that is in progress, resumable and readable while it grows.
 
-    At any time at most one process *leads* it (holds its lock and writes); any number read. A dead leader's lock is
-    released by the system, and what it wrote stays to be resumed.
+    The store's side of a flight.
+
+    At any time at most one process *leads* it (holds its lock and writes); any number read. A dead
+    leader's lock is released by the system, and what it wrote stays to be resumed.
     """
 
     def lead(self) -> bool:
-        """Try to become the leader, without waiting; ``True`` when this object now (or already) leads.
+        """Try to become the leader, without waiting.
 
-        From then on it stands for the flight's current file, also if it followed an older one (see :meth:`is_current`).
+        ``True`` when this object now (or already) leads.
+
+        From then on it stands for the flight's current file, also if it followed an older one (see
+        :meth:`is_current`).
 
         Raises:
             StoreUnavailable, StoreFull: the store cannot be written.
@@ -143,14 +155,17 @@ class Growing(Protocol):
         ...
 
     def read(self, start: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``start``, as many as are there now. Works on after commit and discard."""
+        """At most ``count`` bytes from ``start``, as many as are there now.
+
+        Works on after commit and discard.
+        """
         ...
 
     def is_current(self) -> bool:
         """Whether what this object reads is still the flight's file.
 
-        ``False`` once it was committed, discarded or restarted: a follower then looks the entry up again and, where there is
-        none, opens the flight anew. What it has open stays readable.
+        ``False`` once it was committed, discarded or restarted: a follower then looks the entry up
+        again and, where there is none, opens the flight anew. What it has open stays readable.
         """
         ...
 
@@ -163,11 +178,16 @@ class Growing(Protocol):
         ...
 
     def restart(self) -> None:
-        """Throw away what was written and the note, and begin at byte 0 in a new file; leader only."""
+        """Throw away what was written and the note, and begin at byte 0 in a new file.
+
+        Leader only.
+        """
         ...
 
     async def commit(self, key: str) -> ObjectMeta:
-        """Make the bytes durable and the object ``key``, atomically; the note is dropped; the lead is kept until ``close``.
+        """Make the bytes durable and the object ``key``, atomically.
+
+        The note is dropped; the lead is kept until ``close``.
 
         An object that is already there is replaced, also under a content-addressed key: the new
         bytes were checked, the old ones may have been changed. Call it within a shared ``hold``
@@ -180,7 +200,10 @@ class Growing(Protocol):
         ...
 
     def discard(self) -> None:
-        """Throw the bytes and the note away; leader only; the lead is kept until ``close``. To write again, ``restart``."""
+        """Throw the bytes and the note away; leader only; the lead is kept until ``close``.
+
+        To write again, ``restart``.
+        """
         ...
 
     def release(self) -> None:
@@ -207,7 +230,10 @@ class Flights(Protocol):
         ...
 
     def is_led(self, name: str) -> bool | None:
-        """Whether somebody leads the download of that name now; ``None`` where that cannot be told. Nothing is made for it."""
+        """Whether somebody leads the download of that name now; ``None`` where that cannot be told.
+
+        Nothing is made for it.
+        """
         ...
 
 
@@ -217,8 +243,8 @@ class Hold(Protocol):
     def hold(self, key: str, *, exclusive: bool = False) -> AbstractContextManager[None]:
         """Lock the prefix that a body's ``key`` lies in.
 
-        Shared from "is the body there?" to the head's rename; exclusively to sweep. Keep it short, never for a whole download:
-        a shared hold waits up to two seconds for a sweep, on the spot.
+        Shared from "is the body there?" to the head's rename; exclusively to sweep. Keep it short,
+        never for a whole download: a shared hold waits up to two seconds for a sweep, on the spot.
 
         Raises:
             Busy: not to be had in time. StoreUnavailable: the store cannot be written.
@@ -227,14 +253,19 @@ class Hold(Protocol):
 
 
 Check = Callable[[Callable[[int, int], bytes], int], str | None]
-"""Given a way to read ``(start, count)`` and the size: the key to keep the bytes under, or ``None`` to drop them."""
+"""Given a way to read ``(start, count)`` and the size: the key to keep the bytes under, or ``None``
+to drop them."""
 
 
 class Adopt(Protocol):
     """Taking over files of other caches."""
 
-    async def adopt(self, path: Path, offset: int, size: int, check: Check, *, link: bool = False) -> ObjectMeta | None:
-        """Make part of a file an object: cloned where the file system can, with ``link`` linked where safe, copied otherwise.
+    async def adopt(
+        self, path: Path, offset: int, size: int, check: Check, *, link: bool = False
+    ) -> ObjectMeta | None:
+        """Make part of a file an object.
+
+        Cloned where the file system can, with ``link`` linked where safe, copied otherwise.
 
         What is kept is checked, not the source: that may change under our hands.
 
@@ -246,7 +277,8 @@ class Adopt(Protocol):
             link: whether the file's owner never writes it in place.
 
         Returns:
-            The object, or ``None`` when the file is not there, cannot be read, or ``check`` refuses it.
+            The object, or ``None`` when the file is not there, cannot be read, or ``check`` refuses
+            it.
 
         Raises:
             StoreFull, StoreUnavailable: the store cannot be written.

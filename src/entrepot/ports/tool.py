@@ -1,8 +1,11 @@
-"""What a tool is, to the application: where its caches are and why, what is in them, and how an entry is removed.
+"""What a tool is, to the application.
 
-The verbs (``status``, ``where``, ``list``, ``remove``, ``clean``, ``verify``, ``config``) are written once over this;
-a new tool is a new folder under ``tools/`` and nothing else. Everything a tool needs of the world comes in as
-:class:`Surroundings`; nothing here reads the environment. These functions are synchronous and may be slow.
+Where its caches are and why, what is in them, and how an entry is removed.
+
+The verbs (``status``, ``where``, ``list``, ``remove``, ``clean``, ``verify``, ``config``) are
+written once over this; a new tool is a new folder under ``tools/`` and nothing else. Everything a
+tool needs of the world comes in as :class:`Surroundings`; nothing here reads the environment. These
+functions are synchronous and may be slow.
 """
 
 from __future__ import annotations
@@ -39,7 +42,10 @@ class Kind(StrEnum):
 
     @property
     def group(self) -> str:
-        """The heading that sizes are summed under: downloads, pages, built, unpacked, logs, temp or other."""
+        """The heading that sizes are summed under.
+
+        Downloads, pages, built, unpacked, logs, temp or other.
+        """
         return _GROUPS[self]
 
 
@@ -68,16 +74,19 @@ class Surroundings:
     euid: int = -1
     """Effective user id; -1 where there is none (Windows)."""
     python: Path | None = None
-    """The interpreter whose pip is meant; ``None``: the one that runs ``pip`` on PATH, else ours."""
+    """The interpreter whose pip is meant; ``None``: the one that runs ``pip`` on PATH, else ours.
+    """
     environments: tuple[Path, ...] = ()
     """Environments that the user named: they are looked at beside those that are found."""
     shared: dict[str, Any] | None = field(default=None, compare=False, repr=False)
-    """What one look at several caches has worked out so far; ``None``: each scan is a look of its own."""
+    """What one look at several caches has worked out so far; ``None``: each scan is a look of its
+    own."""
 
     def for_one_look(self) -> Surroundings:
         """The same world, in which what several scans need is worked out once.
 
-        For scans that follow each other at once, each cache at most once; not for what changes a cache.
+        For scans that follow each other at once, each cache at most once; not for what changes a
+        cache.
         """
         return self if self.shared is not None else replace(self, shared={})
 
@@ -121,11 +130,15 @@ class Place:
     sources: tuple[str, ...] = ()
     """Indexes or channels in force, redacted."""
     rank: int = 0
-    """Its number in the tool's own list, from 1; 0 where the order of the list is not the tool's."""
+    """Its number in the tool's own list, from 1; 0 where the order of the list is not the tool's.
+    """
 
 
 class Paths(tuple[Any, ...]):
-    """Paths that are made from strings only when somebody looks: making two for each of 100,000 entries takes half a second."""
+    """Paths that are made from strings only when somebody looks.
+
+    Making two for each of 100,000 entries takes half a second.
+    """
 
     __slots__ = ()
 
@@ -183,16 +196,19 @@ class Entry:
     filename: str | None = None
     """The exact file name of the distribution or archive."""
     certainty: Literal["proven", "hash", "content", "unknown"] = "unknown"
-    """How the name is known: proven by the key or URL, by a digest on a page, by the content alone, or not."""
+    """How the name is known: proven by the key or URL, by a digest on a page, by the content alone,
+    or not."""
     used: float | None = None
     """Last use, seconds since the epoch."""
     used_from: Literal["record", "mtime", "atime", ""] = ""
     used_by: tuple[str, ...] = ()
-    """Environments that need it; removing it may cost them nothing (copies) or everything (links): see ``pinned``."""
+    """Environments that need it; removing it may cost them nothing (copies) or everything (links):
+    see ``pinned``."""
     pinned: str = ""
     """Why it may not go now (linked symbolically, being written, fresh): empty when it may."""
     litter: str = ""
-    """Why plain ``clean`` takes it (``superseded layout``, ``stale temporary``, ``orphan``, ``expired page``): empty: it stays."""
+    """Why plain ``clean`` takes it (``superseded layout``, ``stale temporary``, ``orphan``,
+    ``expired page``): empty: it stays."""
     origin: str = ""
     """URL it came from, redacted; empty when it cannot be proved."""
     digest: Digest | None = None
@@ -208,7 +224,8 @@ class Entry:
     yields: bool = False
     """Whether ``force`` overrides what it is ``pinned`` for."""
     barred: bool = False
-    """Whether it is ``pinned`` because whoever asks may not remove it (owner, permissions, a read-only file system)."""
+    """Whether it is ``pinned`` because whoever asks may not remove it (owner, permissions, a
+    read-only file system)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +237,8 @@ class Removed:
     """Bytes of disk given back, measured by blocks and link counts while deleting."""
     files: int = 0
     kept: tuple[tuple[Entry, str], ...] = ()
-    """Entries that could not or may not go, with the reason; those that the system would not let go are ``barred``."""
+    """Entries that could not or may not go, with the reason; those that the system would not let go
+    are ``barred``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +281,11 @@ class Change:
     differs: bool = False
     """Whether the tool, asked afterwards, sees something else: another layer is stronger."""
     lines: str = ""
-    """The key as it stood in the file, comments included, for ``--undo``; empty: it was not there, or that is not needed."""
+    """The key as it stood in the file, comments included, for ``--undo``; empty: it was not there,
+    or that is not needed."""
     patch: Patch | None = None
-    """The lines of the file that it replaced, for ``--undo``; ``None``: not known, then the key alone is put back."""
+    """The lines of the file that it replaced, for ``--undo``; ``None``: not known, then the key
+    alone is put back."""
 
 
 class Settings(Protocol):
@@ -294,7 +314,10 @@ class Settings(Protocol):
 
 @runtime_checkable
 class Asking(Protocol):
-    """Settings whose tool can be asked what it makes of a change; what is not there is not asked."""
+    """Settings whose tool can be asked what it makes of a change.
+
+    What is not there is not asked.
+    """
 
     def ask(self, change: Change) -> Change:
         """The change with ``verified`` and ``differs`` filled in; starts the tool."""
@@ -318,7 +341,10 @@ class Exporting(Protocol):
     """Settings that a variable can take the place of."""
 
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
-        """The variable's name, and the change that setting (``None``: unsetting) it would be; nothing is changed."""
+        """The variable's name, and the change that setting (``None``: unsetting) it would be.
+
+        Nothing is changed.
+        """
         ...
 
 
@@ -331,7 +357,10 @@ class Mending(Protocol):
         ...
 
     def mend(self) -> Sequence[tuple[Path, Sequence[str]]]:
-        """Make them readable without throwing anything away; what was done to each, a sentence a thing."""
+        """Make them readable without throwing anything away.
+
+        What was done to each, a sentence a thing.
+        """
         ...
 
 
@@ -344,18 +373,37 @@ class Tool(Protocol):
         """Every cache of the tool, the one in use first."""
         ...
 
-    def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
-        """What lies in one place. An unknown layout yields entries of kind ``other`` with ``pinned`` set: sizes only."""
+    def scan(
+        self, place: Place, around: Surroundings, *, progress: Progress | None = None
+    ) -> Iterator[Entry]:
+        """What lies in one place.
+
+        An unknown layout yields entries of kind ``other`` with ``pinned`` set: sizes only.
+        """
         ...
 
     def remove(
-        self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+        self,
+        entries: Sequence[Entry],
+        around: Surroundings,
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
     ) -> Removed:
-        """Remove entries the way the tool survives; what changed since the scan, or is in use, is kept with its reason."""
+        """Remove entries the way the tool survives.
+
+        What changed since the scan, or is in use, is kept with its reason.
+        """
         ...
 
     def verify(
-        self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
+        self,
+        place: Place,
+        around: Surroundings,
+        *,
+        repair: bool = False,
+        full: bool = False,
+        progress: Progress | None = None,
     ) -> Iterator[Finding]:
         """Check what lies in one place, mending or removing what is damaged when asked to."""
         ...
@@ -370,5 +418,8 @@ class Linking(Protocol):
     """A tool that environments link to."""
 
     def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
-        """The environments that are known, each with the name that people give it; never all that there are."""
+        """The environments that are known, each with the name that people give it.
+
+        Never all that there are.
+        """
         ...

@@ -1,4 +1,7 @@
-"""Upstream as the application sees it: send a request head (and perhaps a body), receive a head and a byte stream."""
+"""Upstream as the application sees it.
+
+Send a request head (and perhaps a body), receive a head and a byte stream.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ class Answer(Protocol):
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as transferred, transfer codings removed, content codings kept. Back-pressure is the reader's pace.
+        """The body as transferred, transfer codings removed, content codings kept.
+
+        Back-pressure is the reader's pace.
 
         Raises:
             TruncatedBody: it ended before its framing said so.
@@ -34,13 +39,19 @@ class Upstream(Protocol):
     """Sends one request; never follows redirects, never retries, never decodes."""
 
     async def send(
-        self, request: RequestHead, body: AsyncIterator[bytes] | None = None, *, fresh_connection: bool = False
+        self,
+        request: RequestHead,
+        body: AsyncIterator[bytes] | None = None,
+        *,
+        fresh_connection: bool = False,
     ) -> Answer:
         """One exchange, up to the response's head.
 
         Args:
-            request: sent as it is, hop-by-hop fields already removed; ``Host`` is made from the URL.
-            body: the request's content; its length is in ``request``'s Content-Length, else it is sent chunked.
+            request: sent as it is, hop-by-hop fields already removed; ``Host`` is made from the
+                URL.
+            body: the request's content; its length is in ``request``'s Content-Length, else it is
+                sent chunked.
             fresh_connection: do not reuse an idle connection (a retry after a failure).
 
         Raises:

@@ -1,8 +1,9 @@
 """The certificate authority of one run: made in memory, never written, trusted by the child alone.
 
-Shapes are those that every client of the field accepted, Python 3.13's strict checks included: P-256, a critical CA with
-path length 0 and key usage, subject and authority key identifiers on every certificate, and for IP hosts an empty subject
-with a critical ``subjectAltName`` (OpenSSL would check a common name as a DNS name).
+Shapes are those that every client of the field accepted, Python 3.13's strict checks included:
+P-256, a critical CA with path length 0 and key usage, subject and authority key identifiers on
+every certificate, and for IP hosts an empty subject with a critical ``subjectAltName`` (OpenSSL
+would check a common name as a DNS name).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 MISNAMED = "misnamed"
-"""Attribute that a context's ``sni_callback`` sets on the connection to the name that was asked for in place of its own."""
+"""Attribute that a context's ``sni_callback`` sets on the connection to the name that was asked for
+in place of its own."""
 NAME = "entrepot, for this run only"
 DAY, HOUR = dt.timedelta(days=1), dt.timedelta(hours=1)
 LIFE = 30 * DAY
@@ -78,7 +80,8 @@ class Authority:
         return context
 
     def _make_context(self, host: str) -> ssl.SSLContext:
-        import ssl  # noqa: PLC0415  (the authority is made before the child starts; these are needed after)
+        # The authority is made before the child starts; these are needed after
+        import ssl  # noqa: PLC0415
 
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
@@ -86,7 +89,9 @@ class Authority:
         context.set_alpn_protocols(["http/1.1"])
         context.minimum_version = ssl.TLSVersion.TLSv1_2
 
-        def check_name(tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+        def check_name(
+            tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext
+        ) -> int | None:
             if name is None or name.lower().rstrip(".") == host:
                 return None
             setattr(tls, MISNAMED, name)
@@ -94,10 +99,13 @@ class Authority:
 
         context.sni_callback = check_name
         key = self._leaf_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
-        # The ssl module loads certificates from files only. An anonymous file in memory keeps the key off the disk;
-        # where there is none (macOS, Windows) a private temporary file lives for the length of this call.
+        # The ssl module loads certificates from files only. An anonymous file in memory keeps the
+        # key off the disk; where there is none (macOS, Windows) a private temporary file lives for
+        # the length of this call.
         with _memory_file() as file:
             file.write(self._leaf(host) + key)
             file.flush()
@@ -105,7 +113,8 @@ class Authority:
         return context
 
     def _leaf(self, host: str) -> bytes:
-        from entrepot.server.leaf import leaf_certificate  # noqa: PLC0415  (the command is started before any is needed)
+        # The command is started before any is needed
+        from entrepot.server.leaf import leaf_certificate  # noqa: PLC0415
 
         begin = self._now() - HOUR
         return leaf_certificate(
@@ -121,8 +130,9 @@ class Authority:
 class _NamesUnheard:
     """While it is entered, by any number of threads, a server name that is no ASCII leaves no traceback.
 
-    Python refuses such a name by itself, before ``sni_callback``, and gives the error to ``sys.unraisablehook`` alone. All
-    other errors go to the hook that was there, which is put back at the end.
+    Python refuses such a name by itself, before ``sni_callback``, and gives the error to
+    ``sys.unraisablehook`` alone. All other errors go to the hook that was there, which is put back
+    at the end.
     """
 
     def __init__(self) -> None:
@@ -136,7 +146,10 @@ class _NamesUnheard:
                 self._before = before = sys.unraisablehook
 
                 def hook(trouble: UnraisableHookArgs) -> None:
-                    if not (isinstance(trouble.exc_value, UnicodeDecodeError) and isinstance(trouble.object, bytes)):
+                    if not (
+                        isinstance(trouble.exc_value, UnicodeDecodeError)
+                        and isinstance(trouble.object, bytes)
+                    ):
                         before(trouble)
 
                 self._mine = sys.unraisablehook = hook
@@ -145,7 +158,9 @@ class _NamesUnheard:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
-            if not self._inside and sys.unraisablehook is self._mine:  # else somebody has set another one meanwhile
+            if (
+                not self._inside and sys.unraisablehook is self._mine
+            ):  # else somebody has set another one meanwhile
                 sys.unraisablehook = self._before
 
 

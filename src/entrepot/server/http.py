@@ -1,8 +1,10 @@
-"""One side of HTTP/1.1: requests parsed from bytes, answers written as bytes. No sockets, no CONNECT, no TLS here.
+"""One side of HTTP/1.1: requests parsed from bytes, answers written as bytes.
 
-httptools parses; this file frames. It exists because a proxy needs what no ASGI server offers: the reason phrase, the
-absolute target, a connection that is reset in mid-body, ``Upgrade`` handed over raw, and a start-up of a few milliseconds
-(docs/decisions/0002-own-http-protocol.md).
+No sockets, no CONNECT, no TLS here.
+
+httptools parses; this file frames. It exists because a proxy needs what no ASGI server offers: the
+reason phrase, the absolute target, a connection that is reset in mid-body, ``Upgrade`` handed over
+raw, and a start-up of a few milliseconds (docs/decisions/0002-own-http-protocol.md).
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from entrepot.app.answers import Answer, BytesBody, Handler, Request
 from entrepot.errors import EntrepotError
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
-from entrepot.server.wire import Wire
+from entrepot.server.tls import Wire
+from entrepot.serving.response import Answer, BytesBody, Handler, Request
 
 MAX_HEAD = 1 << 17
 """Bytes a request's head may have, a CONNECT's too."""
@@ -36,10 +38,27 @@ PIPELINED = 32
 class Incoming:
     """A request whose content may still be arriving."""
 
-    __slots__ = ("_arrived", "_ended", "_pieces", "_resume", "_size", "expects", "head", "keep_alive", "upgrade", "version")
+    __slots__ = (
+        "_arrived",
+        "_ended",
+        "_pieces",
+        "_resume",
+        "_size",
+        "expects",
+        "head",
+        "keep_alive",
+        "upgrade",
+        "version",
+    )
 
     def __init__(
-        self, head: RequestHead, *, version: str, keep_alive: bool, expects: Callable[[], None] | None, resume: Callable[[], None]
+        self,
+        head: RequestHead,
+        *,
+        version: str,
+        keep_alive: bool,
+        expects: Callable[[], None] | None,
+        resume: Callable[[], None],
     ) -> None:
         self.head = head
         self.version = version
@@ -101,12 +120,14 @@ class HttpSide:
         wire: where answers go.
         origin: ``https://HOST[:PORT]`` inside a tunnel; ``None`` where targets must be absolute.
         handler: answers a request.
-        upgrade: called with the request's head and the bytes behind it when a client asks for another protocol.
+        upgrade: called with the request's head and the bytes behind it when a client asks for
+            another protocol.
         hold: holds the client back.
         go_on: lets it go on.
         drain: waits until the wire takes more.
         reset: drops the connection so that the client cannot take what it has for the whole.
-        linger: closes a connection on which the client may still be sending, so that it can read what was answered.
+        linger: closes a connection on which the client may still be sending, so that it can read
+            what was answered.
         failed: told of an exception that should not have been.
     """
 
@@ -171,7 +192,9 @@ class HttpSide:
             except (httptools.HttpParserError, _BadRequest) as exc:
                 # httptools wraps what its callbacks raise
                 cause = exc if isinstance(exc, _BadRequest) else exc.__context__
-                refusal = cause.args if isinstance(cause, _BadRequest) else (400, "this is not HTTP/1.1")
+                refusal = (
+                    cause.args if isinstance(cause, _BadRequest) else (400, "this is not HTTP/1.1")
+                )
                 self._refuse(*refusal)
             else:
                 # What came before a head in the same bytes is not the head's; how much that was the
@@ -225,9 +248,15 @@ class HttpSide:
         """The head is complete: queue the request."""
         self._in_head = False
         headers = Headers(self._lines)
-        head = RequestHead(self._parser.get_method().decode("ascii"), self._absolute(self._target.decode("latin-1")), headers)
+        head = RequestHead(
+            self._parser.get_method().decode("ascii"),
+            self._absolute(self._target.decode("latin-1")),
+            headers,
+        )
         version = self._parser.get_http_version()
-        expected = version != "1.0" and (headers.get("expect") or "").lower() == "100-continue"  # RFC 9110 §10.1.1
+        expected = (
+            version != "1.0" and (headers.get("expect") or "").lower() == "100-continue"
+        )  # RFC 9110 §10.1.1
         self._current = Incoming(
             head,
             version=version,
@@ -238,7 +267,8 @@ class HttpSide:
         self._current.upgrade = bool(self._parser.should_upgrade()) and _may_upgrade(head)
         self._queue.append(self._current)
         if not self._current.upgrade:
-            self._start()  # runs at the loop's next turn, when a request without content is complete
+            # Runs at the loop's next turn, when a request without content is complete
+            self._start()
 
     def on_body(self, piece: bytes) -> None:
         """A piece of content."""
@@ -262,10 +292,14 @@ class HttpSide:
                 return self._origin + target
             if target.lower().startswith(f"{self._origin}/"):
                 return target
-            raise _BadRequest(400, "this connection leads to one host: take another one for another host")
+            raise _BadRequest(
+                400, "this connection leads to one host: take another one for another host"
+            )
         if _is_absolute(target):
             return target
-        raise _BadRequest(400, "this port is the proxy of one entrepot run: it takes absolute URLs and CONNECT")
+        raise _BadRequest(
+            400, "this port is the proxy of one entrepot run: it takes absolute URLs and CONNECT"
+        )
 
     # answering
 
@@ -352,8 +386,8 @@ class HttpSide:
                 if not piece:
                     continue  # an empty chunk would be the last one
                 framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
-                # The head goes with the first piece: one packet for a small answer, and none at all for a body that
-                # fails before its first byte.
+                # The head goes with the first piece: one packet for a small answer, and none at all
+                # for a body that fails before its first byte.
                 self._wire.write(raw + framed if raw else framed)
                 raw = b""
                 waiting = self._drain()
@@ -390,16 +424,21 @@ async def _ending(pieces: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[b
 
 
 def _trouble(status: int, text: str) -> Answer:
-    headers = Headers([("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")])
+    headers = Headers(
+        [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+    )
     return Answer(ResponseHead(status, headers, text[:200]), BytesBody(f"{text}\n".encode()))
 
 
 def _may_upgrade(head: RequestHead) -> bool:
     """Whether to let go of a connection. Not for HTTP/2, which asks for the same pages.
 
-    A request with content is let go in any case: llhttp takes what follows such a head for the other protocol.
+    A request with content is let go in any case: llhttp takes what follows such a head for the
+    other protocol.
     """
-    framed = (head.headers.get("content-length") or "0") != "0" or "transfer-encoding" in head.headers
+    framed = (
+        head.headers.get("content-length") or "0"
+    ) != "0" or "transfer-encoding" in head.headers
     return framed or (head.headers.get("upgrade") or "").strip().lower() not in {"h2c", "http/2.0"}
 
 
@@ -416,7 +455,13 @@ def _is_absolute(target: str) -> bool:
 def simple_response(status: int, text: str, headers: Headers | None = None) -> bytes:
     """A whole small response in plain text."""
     content = (text + "\n").encode()
-    lines = Headers([*(headers or ()), ("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(content)))])
+    lines = Headers(
+        [
+            *(headers or ()),
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(content))),
+        ]
+    )
     return _head_bytes(ResponseHead(status, lines)) + content
 
 

@@ -1,4 +1,7 @@
-"""Certificates of hosts, signed by the authority of the run. Loaded when the first host is asked for, not before."""
+"""Certificates of hosts, signed by the authority of the run.
+
+Loaded when the first host is asked for, not before.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,11 @@ def leaf_certificate(
     address = _address(host)
     if address is None:
         names: list[x509.GeneralName] = [x509.DNSName(host)]
-        # A common name holds 64 characters at most (X.520); the alternative name is what clients look at.
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)] if len(host) <= 64 else [])
+        # A common name holds 64 characters at most (X.520); the alternative name is what clients
+        # look at.
+        subject = x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, host)] if len(host) <= 64 else []
+        )
     else:
         names, subject = [x509.IPAddress(address)], x509.Name([])
     certificate = (
@@ -50,7 +56,10 @@ def leaf_certificate(
         .add_extension(_usage(), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
         .sign(issuer_key, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.PEM)

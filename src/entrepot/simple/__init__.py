@@ -1,1 +1,4 @@
-"""The simple repository API: read, negotiate, rewrite (PEP 503, 592, 629, 658, 691, 700, 708, 714, 740, 792)."""
+"""The simple repository API.
+
+Read, negotiate, rewrite (PEP 503, 592, 629, 658, 691, 700, 708, 714, 740, 792).
+"""

@@ -1,7 +1,10 @@
-"""Start tags of an HTML text, found without building anything: index pages have tens of thousands of anchors.
+"""Start tags of an HTML text, found without building anything.
 
-The standard library's parser takes several times as long (measured on a page of 3,000 files). This one knows
-comments, scripts and quoting, and nothing of nesting; time is linear in the text for any input.
+Index pages have tens of thousands of anchors.
+
+The standard library's parser takes several times as long (measured on a page of 3,000 files). This
+one knows comments, scripts and quoting, and nothing of nesting; time is linear in the text for any
+input.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ _TOKEN = re.compile(
     <!--(?:.*?-->|.*)                                  # a comment; an open one hides the rest
     |<(?P<raw>script|style|textarea|title|xmp|iframe|noembed|noframes)(?=[\s/>])(?:.*?</(?P=raw)(?=[\s/>])|.*)
     |<(?P<name>[a-z][^\s/>]*)
-        # Runs are possessive, and a tag that is never closed takes the rest of the text: no second look at any part.
+        # Runs are possessive, and a tag that is never closed takes the rest of the text: no second
+        # look at any part.
         (?:(?P<attributes>(?>[^>=]+|=\s*"[^"]*"|=\s*'[^']*'|=)*+)>|.*)
     """,
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
@@ -24,7 +28,9 @@ _ATTRIBUTE = re.compile(r"""([^\s/>=][^\s/>=]*)(?:\s*(=)\s*(?:"([^"]*)"|'([^']*)
 
 
 def anchors(text: str, *, only: str = "") -> Iterator[tuple[str, dict[str, str | None]]]:
-    """Every ``<a>`` and ``<base>`` start tag with its attributes: names in lower case, entities resolved, first one wins.
+    """Every ``<a>`` and ``<base>`` start tag with its attributes.
+
+    Names in lower case, entities resolved, first one wins.
 
     Args:
         text: HTML, however bad.
@@ -44,5 +50,7 @@ def _attributes(text: str) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name, equals, double, single, bare in _ATTRIBUTE.findall(text):
         value = double or single or bare
-        found.setdefault(name.lower(), (unescape(value) if "&" in value else value) if equals else None)
+        found.setdefault(
+            name.lower(), (unescape(value) if "&" in value else value) if equals else None
+        )
     return found

@@ -1,6 +1,7 @@
 """A project's page in JSON written again as HTML, for clients from before PEP 691. Pure.
 
-Only what installers read is carried over: nothing of a page that has more is lost to those who could have read it.
+Only what installers read is carried over: nothing of a page that has more is lost to those who
+could have read it.
 """
 
 from __future__ import annotations
@@ -32,12 +33,20 @@ def html_page(body: bytes) -> bytes:
     """
     try:
         page = json.loads(body)
-        files = [file for file in page["files"] if isinstance(file, dict) and isinstance(file.get("url"), str)]
+        files = [
+            file
+            for file in page["files"]
+            if isinstance(file, dict) and isinstance(file.get("url"), str)
+        ]
         name = str(page["name"])
     except (ValueError, LookupError, TypeError, RecursionError) as exc:
-        raise InvalidPage(f"not a project's page: {exc}", text=body[:80].decode("utf-8", "replace")) from exc
+        raise InvalidPage(
+            f"not a project's page: {exc}", text=body[:80].decode("utf-8", "replace")
+        ) from exc
     title = f"Links for {html.escape(name)}"
-    return f"<!DOCTYPE html>\n<title>{title}</title>\n<h1>{title}</h1>\n{''.join(map(_anchor, files))}".encode("utf-8", "replace")
+    return f"<!DOCTYPE html>\n<title>{title}</title>\n<h1>{title}</h1>\n{''.join(map(_anchor, files))}".encode(
+        "utf-8", "replace"
+    )
 
 
 def _anchor(file: dict[str, Any]) -> str:
@@ -51,7 +60,9 @@ def _anchor(file: dict[str, Any]) -> str:
         attributes["data-yanked"] = yanked if isinstance(yanked, str) else ""
     metadata = file.get("core-metadata", file.get("dist-info-metadata"))
     if metadata:
-        attributes["data-dist-info-metadata"] = attributes["data-core-metadata"] = _digest(metadata) or "true"
+        attributes["data-dist-info-metadata"] = attributes["data-core-metadata"] = (
+            _digest(metadata) or "true"
+        )
     shown = "".join(f' {name}="{html.escape(value)}"' for name, value in attributes.items())
     return f"<a{shown}>{html.escape(str(file.get('filename') or url.rpartition('/')[2]))}</a><br>\n"
 
@@ -60,4 +71,6 @@ def _digest(hashes: object) -> str:
     """``ALGORITHM=VALUE`` of the best digest; empty without one."""
     if not isinstance(hashes, dict):
         return ""
-    return next((f"{name}={value}" for name in _PREFERRED if isinstance(value := hashes.get(name), str)), "")
+    return next(
+        (f"{name}={value}" for name in _PREFERRED if isinstance(value := hashes.get(name), str)), ""
+    )

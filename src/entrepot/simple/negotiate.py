@@ -1,6 +1,9 @@
-"""Content negotiation for index pages: which form a client takes, and bodies out of their content codings. Pure.
+"""Content negotiation for index pages.
 
-Source: RFC 9110 §12.4.2 (quality values), §12.5.1 (Accept), §12.5.3 (Accept-Encoding), §8.4 (codings); PEP 691.
+Which form a client takes, and bodies out of their content codings. Pure.
+
+Source: RFC 9110 §12.4.2 (quality values), §12.5.1 (Accept), §12.5.3 (Accept-Encoding), §8.4
+(codings); PEP 691.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ _MOST_CODINGS = 3
 def acceptable(accept: str | None, content_type: str) -> bool:
     """Whether a client that sent this ``Accept`` takes this content type.
 
-    Without the field, or with nothing readable in it, everything is taken. The most specific range decides, also when it
-    forbids with ``q=0``.
+    Without the field, or with nothing readable in it, everything is taken. The most specific range
+    decides, also when it forbids with ``q=0``.
 
     Source: RFC 9110 §12.5.1.
 
@@ -64,8 +67,8 @@ def page_class(content_type: str) -> Literal["json", "html"] | None:
 def decodable(accept_encoding: str | None, content_encoding: str | None) -> bool:
     """Whether a client that sent this ``Accept-Encoding`` can take a body in this coding.
 
-    Stricter than RFC 9110 §12.5.3 in one point: without the field any coding "is considered acceptable", but clients that
-    send none decode none, so here only an uncoded body is.
+    Stricter than RFC 9110 §12.5.3 in one point: without the field any coding "is considered
+    acceptable", but clients that send none decode none, so here only an uncoded body is.
 
     >>> decodable("gzip, br;q=0", "gzip"), decodable("gzip, br;q=0", "br"), decodable(None, "gzip")
     (True, False, False)
@@ -79,7 +82,8 @@ def decodable(accept_encoding: str | None, content_encoding: str | None) -> bool
         if name:
             weights.setdefault(_plain_coding(name), quality)
     if not codings:
-        # Uncoded is always acceptable unless excluded by "identity;q=0" or "*;q=0" without a word on identity.
+        # Uncoded is always acceptable unless excluded by "identity;q=0" or "*;q=0" without a word
+        # on identity.
         return weights.get("identity", weights.get("*", 1.0)) > 0
     return all(weights.get(coding, weights.get("*", 0.0)) > 0 for coding in codings)
 
@@ -89,15 +93,19 @@ def decode(body: bytes, content_encoding: str | None, *, limit: int = LARGEST) -
 
     Args:
         body: as transferred.
-        content_encoding: the field's value; gzip, deflate (with and without zlib's frame), zstd and identity are known.
+        content_encoding: the field's value; gzip, deflate (with and without zlib's frame), zstd and
+            identity are known.
         limit: bytes; no step may give more.
 
     Raises:
-        FormatError: an unknown coding (``br`` among them), damaged or cut-off data, or more bytes than ``limit``.
+        FormatError: an unknown coding (``br`` among them), damaged or cut-off data, or more bytes
+            than ``limit``.
     """
     codings = _codings(content_encoding)
     if len(codings) > _MOST_CODINGS:
-        raise FormatError(f"{len(codings)} content codings on top of each other", text=content_encoding or "")
+        raise FormatError(
+            f"{len(codings)} content codings on top of each other", text=content_encoding or ""
+        )
     for coding in reversed(codings):
         body = _decode_one(body, coding, limit)
     if len(body) > limit:
@@ -164,7 +172,9 @@ def _weighted(item: str) -> tuple[str, float]:
 
 def _media_type(text: str) -> tuple[str, frozenset[str]]:
     kind, *parameters = (part.strip() for part in _split(text, ";"))
-    return kind.lower(), frozenset(p.replace('"', "").replace(" ", "").lower() for p in parameters if p)
+    return kind.lower(), frozenset(
+        p.replace('"', "").replace(" ", "").lower() for p in parameters if p
+    )
 
 
 def _media_range(item: str) -> tuple[str, int, frozenset[str], float] | None:
@@ -181,7 +191,12 @@ def _media_range(item: str) -> tuple[str, int, frozenset[str], float] | None:
             break  # what follows is an extension of Accept, not of the type
         if parameter:
             own.append(parameter.replace('"', "").replace(" ", "").lower())
-    return kind, 0 if kind == "*/*" else 1 if kind.endswith("/*") else _EXACT, frozenset(own), quality
+    return (
+        kind,
+        0 if kind == "*/*" else 1 if kind.endswith("/*") else _EXACT,
+        frozenset(own),
+        quality,
+    )
 
 
 _MEDIA_RANGE = re.compile(r"[\w!#$%&'*+.^`|~-]+/[\w!#$%&'*+.^`|~-]+", re.ASCII).fullmatch
@@ -205,8 +220,13 @@ def _decode_one(body: bytes, coding: str, limit: int) -> bytes:
     if coding == "gzip":
         return _inflate(body, zlib.MAX_WBITS | 16, limit)
     if coding == "deflate":
-        # RFC 9110 §8.4.1.2: some send the bare data without zlib's frame, whose first byte ends in 8.
-        framed = len(body) > 1 and body[0] & 15 == zlib.DEFLATED and int.from_bytes(body[:2], "big") % 31 == 0
+        # RFC 9110 §8.4.1.2: some send the bare data without zlib's frame, whose first byte ends in
+        # 8.
+        framed = (
+            len(body) > 1
+            and body[0] & 15 == zlib.DEFLATED
+            and int.from_bytes(body[:2], "big") % 31 == 0
+        )
         return _inflate(body, zlib.MAX_WBITS if framed else -zlib.MAX_WBITS, limit)
     if coding == "zstd":
         return _unzstd(body, limit)
@@ -224,7 +244,9 @@ class _Decoder(Protocol):
 def _inflate(body: bytes, window: int, limit: int) -> bytes:
     has_members = window > zlib.MAX_WBITS
     try:
-        return _frames(body, lambda: zlib.decompressobj(window), limit, b"\x1f\x8b" if has_members else None)
+        return _frames(
+            body, lambda: zlib.decompressobj(window), limit, b"\x1f\x8b" if has_members else None
+        )
     except zlib.error as exc:
         raise FormatError(f"damaged compressed data: {exc}") from exc
 
@@ -235,7 +257,12 @@ def _unzstd(body: bytes, limit: int) -> bytes:
     # 8 MiB is what RFC 9659 allows for the coding; the library's own bound is far above it.
     context = zstandard.ZstdDecompressor(max_window_size=8 << 20)
     try:
-        return _frames(body, lambda: context.decompressobj(read_across_frames=False), limit, b"\x28\xb5\x2f\xfd")
+        return _frames(
+            body,
+            lambda: context.decompressobj(read_across_frames=False),
+            limit,
+            b"\x28\xb5\x2f\xfd",
+        )
     except zstandard.ZstdError as exc:
         raise FormatError(f"damaged compressed data: {exc}") from exc
 
@@ -265,4 +292,5 @@ def _frames(body: bytes, make: Callable[[], _Decoder], limit: int, magic: bytes 
 
 
 _SLICE = 512
-"""Compressed bytes fed at once: they may swell to 16 MiB (zstd), and only between slices is the size looked at."""
+"""Compressed bytes fed at once: they may swell to 16 MiB (zstd), and only between slices is the
+size looked at."""

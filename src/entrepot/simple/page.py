@@ -1,8 +1,11 @@
-"""Reading index pages: the JSON and HTML forms of the simple repository API, and plain directory listings.
+"""Reading index pages.
 
-Pages come from remote servers: whatever they hold, reading ends in a :class:`Page` or in :class:`InvalidPage`. A file
-entry that cannot be understood is left out, the rest is kept; a digest that cannot be understood is left out, its file
-stays (unproven). Nothing here fetches, stores or rewrites.
+The JSON and HTML forms of the simple repository API, and plain directory listings.
+
+Pages come from remote servers: whatever they hold, reading ends in a :class:`Page` or in
+:class:`InvalidPage`. A file entry that cannot be understood is left out, the rest is kept; a digest
+that cannot be understood is left out, its file stays (unproven). Nothing here fetches, stores or
+rewrites.
 
 Source: PEP 503, 629, 658, 691, 700, 714; for what real pages look like, pip 26.3 and uv.
 """
@@ -19,11 +22,11 @@ from urllib.parse import urljoin
 
 from entrepot.digests import LENGTHS, Digest
 from entrepot.errors import FormatError, InvalidPage
-from entrepot.heads import cache_key, canonical_url
 from entrepot.links import Link
 from entrepot.names import SUFFIXES, classify, filename_of, is_plain_filename, normalize
 from entrepot.simple.anchors import anchors
 from entrepot.simple.urls import Resolver, spellings
+from entrepot.stored import cache_key, canonical_url
 
 
 class Flaw(Enum):
@@ -44,9 +47,11 @@ class Page:
     project: str | None
     """Normalized name, if the page gives one; the root page has none."""
     links: list[Link]
-    """One for each file, in the page's order, and one after it for its ``.metadata`` when its digest is given.
+    """One for each file, in the page's order, and one after it for its ``.metadata`` when its
+    digest is given.
 
-    Where pip would ask for a file under another spelling of its URL than the page's (``+`` as ``%2B``), both are listed.
+    Where pip would ask for a file under another spelling of its URL than the page's (``+`` as
+    ``%2B``), both are listed.
     """
     hosts: frozenset[str]
     """``HOST:PORT`` of every file."""
@@ -71,7 +76,8 @@ def looks_like_page(url: str, content_type: str, body_start: bytes) -> bool:
     Args:
         url: where it was asked for: a distribution's own URL is no page, whatever its type says.
         content_type: the field's value; may be empty.
-        body_start: the decoded body's beginning; 8 KiB are enough for most, 64 KiB for listings with long headers.
+        body_start: the decoded body's beginning; 8 KiB are enough for most, 64 KiB for listings
+            with long headers.
     """
     media_type = _media_type(content_type)
     if _SIMPLE_TYPE(media_type):
@@ -94,7 +100,8 @@ def read_page(body: bytes, *, content_type: str, url: str) -> Page:
 
     Args:
         body: the page, content codings removed.
-        content_type: the field's value; when it is no known one, the body's first character decides.
+        content_type: the field's value; when it is no known one, the body's first character
+            decides.
         url: where it came from, for relative links. Credentials in it do not reach the links.
 
     Returns:
@@ -115,7 +122,9 @@ def read_page(body: bytes, *, content_type: str, url: str) -> Page:
     except InvalidPage:
         raise
     except (ValueError, RecursionError, OverflowError, LookupError) as exc:
-        raise InvalidPage(f"not an index page: {exc}", text=body[:80].decode("utf-8", "replace")) from exc
+        raise InvalidPage(
+            f"not an index page: {exc}", text=body[:80].decode("utf-8", "replace")
+        ) from exc
 
 
 def _media_type(content_type: str) -> str:
@@ -125,7 +134,8 @@ def _media_type(content_type: str) -> str:
 _SIMPLE_TYPE = re.compile(r"application/vnd\.pypi\.simple\.(v\d+|latest)\+(json|html)").fullmatch
 _JSON_START = re.compile(rb'\s*\{(?=[^\x00]*"(api-version|files|projects)"\s*:)').match
 _HTML_MARK = re.compile(
-    r"""<meta\b[^<>]*\bpypi:repository-version\b|<title>\s*(Links\s+(for|in)\s|Simple\s+(index|package)\b)""", re.IGNORECASE
+    r"""<meta\b[^<>]*\bpypi:repository-version\b|<title>\s*(Links\s+(for|in)\s|Simple\s+(index|package)\b)""",
+    re.IGNORECASE,
 ).search
 
 
@@ -135,19 +145,31 @@ _HTML_MARK = re.compile(
 def _read_json(body: bytes, url: str) -> Page:
     data = json.loads(body)
     if not isinstance(data, dict):
-        raise InvalidPage("an index page is a JSON object", text=body[:80].decode("utf-8", "replace"))
+        raise InvalidPage(
+            "an index page is a JSON object", text=body[:80].decode("utf-8", "replace")
+        )
     meta = data.get("meta")
     api = meta.get("api-version") if isinstance(meta, dict) else None
     # PEP 691: "clients MUST fail" on a greater major version.
     if isinstance(api, str) and not api.strip().startswith("1"):
-        raise InvalidPage(f"an index page of version {api[:20]}; this version reads 1.x", text=api[:80])
+        raise InvalidPage(
+            f"an index page of version {api[:20]}; this version reads 1.x", text=api[:80]
+        )
     files, name = data.get("files"), data.get("name")
     if not isinstance(files, list):
         if isinstance(data.get("projects"), list):
             return Page(None, [], frozenset())
-        raise InvalidPage("neither files nor projects in the page", text=body[:80].decode("utf-8", "replace"))
+        raise InvalidPage(
+            "neither files nor projects in the page", text=body[:80].decode("utf-8", "replace")
+        )
     project = normalize(name) if isinstance(name, str) and _PROJECT(name) else None
-    return _page(project, (_json_file(f) for f in files if isinstance(f, dict)), url, base=url, is_listing=False)
+    return _page(
+        project,
+        (_json_file(f) for f in files if isinstance(f, dict)),
+        url,
+        base=url,
+        is_listing=False,
+    )
 
 
 @dataclass(slots=True)
@@ -246,7 +268,10 @@ _FRAGMENT = re.compile(r"[#&](" + "|".join(LENGTHS) + r")=([0-9a-fA-F]+)").finda
 
 
 def _base(text: str, url: str) -> str:
-    """What relative links are relative to: the first ``<base>`` of the head, else the page itself."""
+    """What relative links are relative to.
+
+    The first ``<base>`` of the head, else the page itself.
+    """
     start = _BASE(text)
     if start is None:
         return url
@@ -280,7 +305,9 @@ def _html_file(attributes: Mapping[str, str | None]) -> _File | None:
 # Both forms
 
 
-def _page(project: str | None, files: Iterable[_File | None], url: str, *, base: str, is_listing: bool) -> Page:
+def _page(
+    project: str | None, files: Iterable[_File | None], url: str, *, base: str, is_listing: bool
+) -> Page:
     """Check and resolve what either form gave."""
     resolve = Resolver(base)
     source = cache_key(url)
@@ -294,23 +321,45 @@ def _page(project: str | None, files: Iterable[_File | None], url: str, *, base:
     return Page(project, links, frozenset(hosts))
 
 
-def _links(file: _File, url: str, project: str | None, source: str, *, is_listing: bool) -> list[Link]:
-    filename = file.filename if file.filename and is_plain_filename(file.filename) else filename_of(url)
+def _links(
+    file: _File, url: str, project: str | None, source: str, *, is_listing: bool
+) -> list[Link]:
+    filename = (
+        file.filename if file.filename and is_plain_filename(file.filename) else filename_of(url)
+    )
     name = classify(filename, project=project)
     digests = _digests(file.hashes)
     if name is None and is_listing and not digests and not filename.endswith(SUFFIXES):
         return []  # an anchor to something else: the parent directory, a home page
-    project, version, kind = (name.project, name.version, name.kind) if name else (project, None, "other")
+    project, version, kind = (
+        (name.project, name.version, name.kind) if name else (project, None, "other")
+    )
     size = file.size if type(file.size) is int and 0 <= file.size < _HUGE else None
-    uploaded = file.upload_time if isinstance(file.upload_time, str) and _TIME(file.upload_time) else None
+    uploaded = (
+        file.upload_time if isinstance(file.upload_time, str) and _TIME(file.upload_time) else None
+    )
     metadata_digests = _digests(file.metadata_hashes)
     links = []
     for spelling in spellings(url):
-        links.append(Link(spelling, digests, size, project, version, filename or None, kind, uploaded, source))
+        links.append(
+            Link(
+                spelling, digests, size, project, version, filename or None, kind, uploaded, source
+            )
+        )
         if metadata_digests:
             sibling = f"{filename}.metadata" if filename else None
             links.append(
-                Link(f"{spelling}.metadata", metadata_digests, None, project, version, sibling, "metadata", uploaded, source)
+                Link(
+                    f"{spelling}.metadata",
+                    metadata_digests,
+                    None,
+                    project,
+                    version,
+                    sibling,
+                    "metadata",
+                    uploaded,
+                    source,
+                )
             )
     return links
 

@@ -1,13 +1,18 @@
-"""What the paths of the default index's files host prove: each file lies under the blake2b-256 of its bytes."""
+"""What the paths of the default index's files host prove.
+
+Each file lies under the blake2b-256 of its bytes.
+"""
 
 from __future__ import annotations
 
 import re
 
 from entrepot.digests import Digest
-from entrepot.heads import authority_of
+from entrepot.stored import authority_of
 
-_PATH = re.compile(r"https?://[^/]+/packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/([^/?#]+)").fullmatch
+_PATH = re.compile(
+    r"https?://[^/]+/packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/([^/?#]+)"
+).fullmatch
 
 
 def path_digest(url: str, files_host: str) -> Digest | None:
@@ -17,7 +22,8 @@ def path_digest(url: str, files_host: str) -> Digest | None:
 
     Args:
         url: canonical.
-        files_host: ``HOST`` or ``HOST:PORT`` of the default index's files; empty when it is not known.
+        files_host: ``HOST`` or ``HOST:PORT`` of the default index's files; empty when it is not
+            known.
 
     Source: experiments on six files of the default index.
 

@@ -1,11 +1,14 @@
-"""URLs as pages and lock files write them, made into the canonical ones that clients will ask for. Pure; never raises."""
+"""URLs as pages and lock files write them, made into the canonical ones that clients will ask for.
+
+Pure; never raises.
+"""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import quote, unquote, urljoin
 
-from entrepot.heads import authority_of, canonical_url
+from entrepot.stored import authority_of, canonical_url
 
 
 class Resolver:

@@ -1,8 +1,9 @@
 """Reading large index pages in a process beside, so that nobody waits for them.
 
-Twenty megabytes of JSON take about a second to read; on the event loop every other client would stand still for it.
-:class:`PageReader` reads small pages at once and sends the others to at most two processes, which answer in slices small
-enough to be taken in between other work. This module is both ends: the class, and :func:`main` for the process.
+Twenty megabytes of JSON take about a second to read; on the event loop every other client would
+stand still for it. :class:`PageReader` reads small pages at once and sends the others to at most
+two processes, which answer in slices small enough to be taken in between other work. This module is
+both ends: the class, and :func:`main` for the process.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot import beside
-from entrepot.beside import Beside, Frame, Span
+from entrepot import worker_pool as beside
 from entrepot.digests import Digest
 from entrepot.errors import FormatError, InvalidPage
 from entrepot.links import Link
 from entrepot.simple.negotiate import decode
 from entrepot.simple.page import Flaw, Page, read_page
+from entrepot.worker_pool import Beside, Frame, Span
 
 SMALL = 256 << 10
 """Bytes; a plain page below this is read at once (10 ms or so)."""
@@ -32,13 +33,25 @@ _LINKS_PER_SLICE = 150
 
 
 class PageReader(Beside):
-    """Reads index pages without holding up the event loop; see :class:`~entrepot.beside.Beside`."""
+    """Reads index pages without holding up the event loop.
+
+    See :class:`~entrepot.worker_pool.Beside`.
+    """
 
     def __init__(self, *, workers: int = WORKERS, timeout_s: float = TIMEOUT_S) -> None:
         super().__init__(__name__, workers=workers, timeout_s=timeout_s)
 
-    async def read(self, body: bytes | Path, *, content_type: str, url: str, content_encoding: str | None = None) -> Page | None:
-        """The page, or ``None`` when it was lost: its process died or took too long. A lost page is no error.
+    async def read(
+        self,
+        body: bytes | Path,
+        *,
+        content_type: str,
+        url: str,
+        content_encoding: str | None = None,
+    ) -> Page | None:
+        """The page, or ``None`` when it was lost: its process died or took too long.
+
+        A lost page is no error.
 
         Args:
             body: the page as transferred, or the path of a file that holds it.
@@ -107,16 +120,35 @@ class _Taker:
 
 def _packed(link: Link) -> list[Any]:
     digests = [text for digest in link.digests for text in (digest.algorithm, digest.value)]
-    return [link.url, digests, link.size, link.project, link.version, link.filename, link.kind, link.upload_time]
+    return [
+        link.url,
+        digests,
+        link.size,
+        link.project,
+        link.version,
+        link.filename,
+        link.kind,
+        link.upload_time,
+    ]
 
 
-def _unpacked(rows: list[list[Any]], source: str, texts: dict[str | None, str | None]) -> Iterator[Link]:
+def _unpacked(
+    rows: list[list[Any]], source: str, texts: dict[str | None, str | None]
+) -> Iterator[Link]:
     """Links again; ``texts`` keeps one copy of what repeats from file to file."""
     for url, digests, size, project, version, filename, kind, upload_time in rows:
         pairs = tuple(Digest(digests[i], digests[i + 1]) for i in range(0, len(digests), 2))
         same = texts.setdefault
         yield Link(
-            url, pairs, size, same(project, project), same(version, version), filename, sys.intern(kind), upload_time, source
+            url,
+            pairs,
+            size,
+            same(project, project),
+            same(version, version),
+            filename,
+            sys.intern(kind),
+            upload_time,
+            source,
         )
 
 

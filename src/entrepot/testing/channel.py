@@ -1,4 +1,7 @@
-"""A made-up conda channel on an :class:`~entrepot.testing.origin.Origin`: every form of repodata, and packages that install."""
+"""A made-up conda channel on an :class:`~entrepot.testing.origin.Origin`.
+
+Every form of repodata, and packages that install.
+"""
 
 from __future__ import annotations
 
@@ -64,10 +67,21 @@ class Channel:
         size: int = 1000,
         extension: str = ".conda",
     ) -> Package:
-        """Make one package: a file of ``size`` bytes under ``share/NAME``; ``extension``: ``.conda`` or ``.tar.bz2``."""
+        """Make one package: a file of ``size`` bytes under ``share/NAME``.
+
+        ``extension``: ``.conda`` or ``.tar.bz2``.
+        """
         stem = f"{name}-{version}-h0_0"
-        platform = {"noarch": "generic"} if subdir == "noarch" else {"arch": "x86_64", "platform": "linux"}
-        index: dict[str, Any] = {"name": name, "version": version, "build": "h0_0", "build_number": 0, "depends": list(depends)}
+        platform = (
+            {"noarch": "generic"} if subdir == "noarch" else {"arch": "x86_64", "platform": "linux"}
+        )
+        index: dict[str, Any] = {
+            "name": name,
+            "version": version,
+            "build": "h0_0",
+            "build_number": 0,
+            "depends": list(depends),
+        }
         index |= {"license": "MIT", "subdir": subdir, "timestamp": MADE * 1000, **platform}
         data = {f"share/{name}/data.bin": payload(f"{name} {version} {extension}", size).whole()}
         content = _tar_bz2(index, data) if extension == ".tar.bz2" else _conda(stem, index, data)
@@ -110,7 +124,10 @@ class Channel:
         return made
 
     def repodata(self, subdir: str, *, newest: bool = False) -> dict[str, Any]:
-        """The parsed ``repodata.json`` of a subdir; ``newest``: of each project its last version only."""
+        """The parsed ``repodata.json`` of a subdir.
+
+        ``newest``: of each project its last version only.
+        """
         chosen = [package for package in self.packages if package.subdir == subdir]
         if newest:
             chosen = list({package.record["name"]: package for package in chosen}.values())
@@ -148,7 +165,12 @@ def _zst(data: bytes) -> bytes:
 def _info(index: dict[str, Any], data: dict[str, bytes]) -> dict[str, bytes]:
     """The members of ``info/``."""
     paths = [
-        {"_path": path, "path_type": "hardlink", "sha256": hashlib.sha256(body).hexdigest(), "size_in_bytes": len(body)}
+        {
+            "_path": path,
+            "path_type": "hardlink",
+            "sha256": hashlib.sha256(body).hexdigest(),
+            "size_in_bytes": len(body),
+        }
         for path, body in data.items()
     ]
     return {

@@ -32,5 +32,8 @@ class ManualClock:
         self._monotonic += seconds
 
     def set_back(self, seconds: float) -> None:
-        """Turn the wall clock back, as an administrator or a boot without a battery does; durations are not touched."""
+        """Turn the wall clock back, as an administrator or a boot without a battery does.
+
+        Durations are not touched.
+        """
         self._now -= seconds

@@ -1,4 +1,6 @@
-"""Wheels and sdists made up on the spot: installable, the same bytes for the same arguments, big ones cheap in memory.
+"""Wheels and sdists made up on the spot.
+
+Installable, the same bytes for the same arguments, big ones cheap in memory.
 
 Nothing here is read back by entrepot itself; real clients install what is made here.
 """
@@ -101,24 +103,41 @@ class Description:
 
     def metadata(self) -> bytes:
         """The METADATA file (core metadata 2.1)."""
-        lines = ["Metadata-Version: 2.1", f"Name: {self.name}", f"Version: {self.version}", "Summary: made for a test"]
+        lines = [
+            "Metadata-Version: 2.1",
+            f"Name: {self.name}",
+            f"Version: {self.version}",
+            "Summary: made for a test",
+        ]
         lines += [f"Requires-Python: {self.requires_python}"] if self.requires_python else []
         lines += [f"Requires-Dist: {requirement}" for requirement in self.requires]
         return ("\n".join(lines) + "\n\nMade for a test.\n").encode()
 
 
-def make_wheel(what: Description, size: int, script: str = "", tag: str = "py3-none-any", build: str = "") -> tuple[str, Content]:
-    """A wheel of one module and ``size`` bytes of data; ``script`` is a command that prints name and version."""
+def make_wheel(
+    what: Description, size: int, script: str = "", tag: str = "py3-none-any", build: str = ""
+) -> tuple[str, Content]:
+    """A wheel of one module and ``size`` bytes of data.
+
+    ``script`` is a command that prints name and version.
+    """
     module, info = what.stem, f"{what.stem}-{what.version}.dist-info"
     members = {
         f"{module}/__init__.py": Content([_module(what)]),
         f"{module}/data.bin": payload(f"{what.name} {what.version}", size),
         f"{info}/METADATA": Content([what.metadata()]),
-        f"{info}/WHEEL": Content([f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n".encode()]),
+        f"{info}/WHEEL": Content(
+            [f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n".encode()]
+        ),
     }
     if script:
-        members[f"{info}/entry_points.txt"] = Content([f"[console_scripts]\n{script} = {module}:main\n".encode()])
-    record = "".join(_record_line(path, content) for path, content in members.items()) + f"{info}/RECORD,,\n"
+        members[f"{info}/entry_points.txt"] = Content(
+            [f"[console_scripts]\n{script} = {module}:main\n".encode()]
+        )
+    record = (
+        "".join(_record_line(path, content) for path, content in members.items())
+        + f"{info}/RECORD,,\n"
+    )
     members[f"{info}/RECORD"] = Content([record.encode()])
     number = f"-{build}" if build else ""
     return f"{module}-{what.version}{number}-{tag}.whl", zip_stored(members)
@@ -140,8 +159,8 @@ _DATE = (2025 - 1980) << 9 | 1 << 5 | 1
 def zip_stored(members: dict[str, Content]) -> Content:
     """A zip archive without compression whose pieces are the members' own.
 
-    Written by hand because ``zipfile`` copies what it writes, and because each local header must hold the sizes: clients that
-    unpack while they download cannot read stored members otherwise.
+    Written by hand because ``zipfile`` copies what it writes, and because each local header must
+    hold the sizes: clients that unpack while they download cannot read stored members otherwise.
     """
     pieces: list[bytes] = []
     central: list[bytes] = []
@@ -149,7 +168,9 @@ def zip_stored(members: dict[str, Content]) -> Content:
     for path, content in members.items():
         name = path.encode()
         crc = functools.reduce(lambda value, piece: zlib.crc32(piece, value), content.pieces, 0)
-        common = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, _DATE, crc, content.size, content.size, len(name), 0)
+        common = struct.pack(
+            "<HHHHHIIIHH", 20, 0, 0, 0, _DATE, crc, content.size, content.size, len(name), 0
+        )
         local = b"PK\x03\x04" + common + name
         central.append(b"PK\x01\x02" + struct.pack("<H", 3 << 8 | 20) + common)
         central.append(struct.pack("<HHHII", 0, 0, 0, 0o100644 << 16, offset) + name)
@@ -189,13 +210,22 @@ def build_sdist(sdist_directory, config_settings=None):
 '''
 
 
-def make_sdist(what: Description, build_requires: Sequence[str] = (), size: int = 0) -> tuple[str, Content]:
-    """An sdist that carries its own build backend; what it needs to be built is imported by it, so it must really be there."""
+def make_sdist(
+    what: Description, build_requires: Sequence[str] = (), size: int = 0
+) -> tuple[str, Content]:
+    """An sdist that carries its own build backend.
+
+    What it needs to be built is imported by it, so it must really be there.
+    """
     root = f"{what.stem}-{what.version}"
-    needed = [requirement.split("=")[0].strip("<>!~ ").replace("-", "_") for requirement in build_requires]
+    needed = [
+        requirement.split("=")[0].strip("<>!~ ").replace("-", "_") for requirement in build_requires
+    ]
     backend = _BACKEND.format(imports="".join(f"import {module}\n" for module in needed))
     listed = ", ".join(f'"{requirement}"' for requirement in build_requires)
-    system = f'[build-system]\nrequires = [{listed}]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    system = (
+        f'[build-system]\nrequires = [{listed}]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
     files = {
         "PKG-INFO": what.metadata(),
         "STEM": f"{what.stem} {what.version}".encode(),

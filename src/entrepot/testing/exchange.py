@@ -20,7 +20,10 @@ PARTS = 1 << 18
 
 
 class Cut(Exception):
-    """No error: the connection ends here and now. ``broken``: in the middle of something; ``hard``: with a reset."""
+    """No error: the connection ends here and now.
+
+    ``broken``: in the middle of something; ``hard``: with a reset.
+    """
 
     def __init__(self, *, broken: bool = False, hard: bool = False) -> None:
         super().__init__()
@@ -45,7 +48,10 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """What to answer. ``content`` has a length; ``stream`` has none and is sent in chunks as it comes."""
+    """What to answer. ``content`` has a length.
+
+    ``stream`` has none and is sent in chunks as it comes.
+    """
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -184,7 +190,10 @@ class Sender:
             Cut: the connection must end now, for a fault or because the end is the body's.
         """
         if _not_modified(self.request, response):
-            self._head(HTTPStatus.NOT_MODIFIED, {k: v for k, v in response.headers.items() if k not in _OF_CONTENT})
+            self._head(
+                HTTPStatus.NOT_MODIFIED,
+                {k: v for k, v in response.headers.items() if k not in _OF_CONTENT},
+            )
             return HTTPStatus.NOT_MODIFIED
         if response.stream is not None:
             return self._stream(response)
@@ -208,8 +217,18 @@ class Sender:
             return response.status, headers, 0, size
         start, stop = span
         if start >= stop:
-            return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers | {"Content-Range": f"bytes */{size}"}, 0, 0
-        return HTTPStatus.PARTIAL_CONTENT, headers | {"Content-Range": f"bytes {start}-{stop - 1}/{size}"}, start, stop
+            return (
+                HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+                headers | {"Content-Range": f"bytes */{size}"},
+                0,
+                0,
+            )
+        return (
+            HTTPStatus.PARTIAL_CONTENT,
+            headers | {"Content-Range": f"bytes {start}-{stop - 1}/{size}"},
+            start,
+            stop,
+        )
 
     def _framing(self, size: int) -> dict[str, str]:
         if self.framing == "chunked" and self.request.version != "HTTP/1.0":
@@ -221,7 +240,10 @@ class Sender:
     def _head(self, status: int, headers: dict[str, str]) -> None:
         phrase = _PHRASES.get(status, "")
         fields = {"Date": formatdate(usegmt=True), "Server": "origin"} | headers
-        lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in fields.items())]
+        lines = [
+            f"HTTP/1.1 {status} {phrase}",
+            *(f"{name}: {value}" for name, value in fields.items()),
+        ]
         self.wire.sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
 
     def _body(self, content: Content, start: int, stop: int, cut: int) -> None:
@@ -229,7 +251,9 @@ class Sender:
         slow = Link(self.fault.value or 10_000) if self.fault and kind == "slow" else None
         step = 16_384 if self.link.rate or slow else PARTS
         position = start
-        for piece in content.read(start, stop, min(step, max(256, int(slow.rate / 10))) if slow else step):
+        for piece in content.read(
+            start, stop, min(step, max(256, int(slow.rate / 10))) if slow else step
+        ):
             part = piece
             if kind in ("truncate", "reset", "stall") and position + len(part) > cut:
                 self._write(part[: max(cut - position, 0)])
@@ -293,13 +317,19 @@ def _not_modified(request: Request, response: Response) -> bool:
 
 
 def _span(request: Request, headers: dict[str, str], size: int) -> tuple[int, int] | None:
-    """The half-open span of a single range; empty when it lies past the end; ``None``: send the whole (RFC 9110 §14.2)."""
+    """The half-open span of a single range.
+
+    Empty when it lies past the end; ``None``: send the whole (RFC 9110 §14.2).
+    """
     unit, _, text = request.headers.get("range", "").partition("=")
     first, dash, last = text.strip().partition("-")
     if unit.strip().lower() != "bytes" or not dash or "," in text or not (first + last).isdigit():
         return None
     condition = request.headers.get("if-range")
-    if condition is not None and condition not in (headers.get("ETag"), headers.get("Last-Modified")):
+    if condition is not None and condition not in (
+        headers.get("ETag"),
+        headers.get("Last-Modified"),
+    ):
         return None
     if first and last and int(last) < int(first):
         return None

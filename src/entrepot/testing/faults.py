@@ -19,15 +19,18 @@ KINDS = BEFORE | IN_BODY | ON_PAGE | ON_HEAD
 class Fault:
     """One fault and for how many more requests it lasts.
 
-    ``status`` answers with ``value`` (500). ``garbage`` sends something that is no HTTP head. ``delay`` waits ``value`` seconds
-    before the answer. ``silence`` takes the request and never answers.
+    ``status`` answers with ``value`` (500). ``garbage`` sends something that is no HTTP head.
+    ``delay`` waits ``value`` seconds before the answer. ``silence`` takes the request and never
+    answers.
 
-    At the share ``at`` of the body, 0 to 1: ``truncate`` closes the connection although more was announced; ``short`` announces
-    only what comes until there, so that nothing but a digest or a known size can tell; ``corrupt`` flips one byte; ``stall``
-    sends no more and holds the connection; ``reset`` aborts it (``at=0``: before the head as well). ``slow`` sends the body with
-    ``value`` bytes a second.
+    At the share ``at`` of the body, 0 to 1: ``truncate`` closes the connection although more was
+    announced; ``short`` announces only what comes until there, so that nothing but a digest or a
+    known size can tell; ``corrupt`` flips one byte; ``stall`` sends no more and holds the
+    connection; ``reset`` aborts it (``at=0``: before the head as well). ``slow`` sends the body
+    with ``value`` bytes a second.
 
-    ``wronghash`` makes a project's page name wrong digests. ``novalidators`` leaves out ETag and Last-Modified.
+    ``wronghash`` makes a project's page name wrong digests. ``novalidators`` leaves out ETag and
+    Last-Modified.
     """
 
     match: re.Pattern[str]
@@ -79,4 +82,7 @@ class Faults:
     def take(self, target: str, kinds: Collection[str]) -> Fault | None:
         """The first fault of these kinds that hits this request; ``None`` if none does."""
         with self._lock:
-            return next((fault for fault in self._faults if fault.kind in kinds and fault.take(target)), None)
+            return next(
+                (fault for fault in self._faults if fault.kind in kinds and fault.take(target)),
+                None,
+            )

@@ -22,7 +22,8 @@ class Seen:
     started: float
     """Monotonic seconds."""
     ended: float | None = None
-    """Monotonic seconds; ``None`` while the answer goes out, and for ever when it was broken off."""
+    """Monotonic seconds; ``None`` while the answer goes out, and for ever when it was broken off.
+    """
     status: int = 0
     """0 until the head is sent, and for ever when none was."""
     sent: int = 0
@@ -50,17 +51,23 @@ class Journal:
     def __init__(self) -> None:
         self.log: list[Seen] = []
 
-    def count(self, match: str = "", *, method: str | None = None, status: int | None = None) -> int:
+    def count(
+        self, match: str = "", *, method: str | None = None, status: int | None = None
+    ) -> int:
         """How many requests matched, counted from their arrival."""
         return len(self.seen(match, method=method, status=status))
 
-    def seen(self, match: str = "", *, method: str | None = None, status: int | None = None) -> list[Seen]:
+    def seen(
+        self, match: str = "", *, method: str | None = None, status: int | None = None
+    ) -> list[Seen]:
         """The requests whose path and query match, in order of arrival."""
         wanted = re.compile(match)
         return [
             seen
             for seen in list(self.log)
-            if wanted.search(seen.target) and method in (None, seen.method) and status in (None, seen.status)
+            if wanted.search(seen.target)
+            and method in (None, seen.method)
+            and status in (None, seen.status)
         ]
 
     def bytes_sent(self, match: str = "") -> int:
@@ -70,4 +77,6 @@ class Journal:
     def most_at_once(self, match: str = "") -> int:
         """How many of these requests were being answered at the same time, at most."""
         ends = [(seen.started, seen.ended or float("inf")) for seen in self.seen(match)]
-        return max((sum(start <= moment < end for start, end in ends) for moment, _ in ends), default=0)
+        return max(
+            (sum(start <= moment < end for start, end in ends) for moment, _ in ends), default=0
+        )

@@ -1,4 +1,7 @@
-"""Listening on loopback in threads: one that accepts, and one for each connection; all of it can be ended at once."""
+"""Listening on loopback in threads: one that accepts, and one for each connection.
+
+All of it can be ended at once.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ class Listener:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._closed = False
-        self._acceptor = threading.Thread(target=self._accept, name=f"origin {host}:{self.port}", daemon=True)
+        self._acceptor = threading.Thread(
+            target=self._accept, name=f"origin {host}:{self.port}", daemon=True
+        )
         self._acceptor.start()
 
     def close(self) -> None:
@@ -53,7 +58,8 @@ class Listener:
                 if self._closed:
                     sock.close()
                     return
-                # A second descriptor: TLS takes the first one over, and this one can still break the connection off.
+                # A second descriptor: TLS takes the first one over, and this one can still break
+                # the connection off.
                 self._open[number] = sock.dup()
                 self._threads = [old for old in self._threads if old.is_alive()]
                 self._threads.append(thread)

@@ -15,7 +15,11 @@ from entrepot.testing.distributions import MADE, Content
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML_V1 = "application/vnd.pypi.simple.v1+html"
 HTML = "text/html"
-_LATEST = {"application/vnd.pypi.simple.latest+json": JSON, "application/vnd.pypi.simple.latest+html": HTML_V1, "*/*": HTML}
+_LATEST = {
+    "application/vnd.pypi.simple.latest+json": JSON,
+    "application/vnd.pypi.simple.latest+html": HTML_V1,
+    "*/*": HTML,
+}
 WRONG = hashlib.sha256(b"wrong").hexdigest()
 """What a page with the fault ``wronghash`` names."""
 
@@ -52,7 +56,10 @@ def normalized(name: str) -> str:
 
 
 def negotiated(accept: str, *, with_json: bool = True) -> str:
-    """The content type of the answer; plain HTML when nothing of what was asked for can be had (PEP 691)."""
+    """The content type of the answer.
+
+    Plain HTML when nothing of what was asked for can be had (PEP 691).
+    """
     best, best_quality = HTML, 0.0
     offered = {HTML, HTML_V1, JSON} if with_json else {HTML}
     for item in accept.split(","):
@@ -64,7 +71,9 @@ def negotiated(accept: str, *, with_json: bool = True) -> str:
     return best
 
 
-def project_page(name: str, files: Sequence[File], base: str, kind: str, *, wrong: bool = False) -> bytes:
+def project_page(
+    name: str, files: Sequence[File], base: str, kind: str, *, wrong: bool = False
+) -> bytes:
     """One project's page; ``base`` is what stands before each file's path."""
     if kind != JSON:
         anchors = "".join(_anchor(file, base, wrong=wrong) for file in files)
@@ -81,8 +90,12 @@ def project_page(name: str, files: Sequence[File], base: str, kind: str, *, wron
 def project_list(names: Iterable[str], kind: str) -> bytes:
     """The list of all projects."""
     if kind == JSON:
-        return json.dumps({"meta": {"api-version": "1.1"}, "projects": [{"name": name} for name in names]}).encode()
-    return _document("Simple index", "".join(f'<a href="{name}/">{name}</a><br />\n' for name in names))
+        return json.dumps(
+            {"meta": {"api-version": "1.1"}, "projects": [{"name": name} for name in names]}
+        ).encode()
+    return _document(
+        "Simple index", "".join(f'<a href="{name}/">{name}</a><br />\n' for name in names)
+    )
 
 
 def link_page(files: Iterable[File], base: str) -> bytes:
@@ -96,7 +109,11 @@ def _document(title: str, body: str) -> bytes:
 
 
 def _core_metadata(file: File) -> dict[str, str] | bool:
-    return {"sha256": hashlib.sha256(file.metadata).hexdigest()} if file.metadata is not None else False
+    return (
+        {"sha256": hashlib.sha256(file.metadata).hexdigest()}
+        if file.metadata is not None
+        else False
+    )
 
 
 def _record(file: File, base: str, *, wrong: bool) -> dict[str, object]:
@@ -117,9 +134,16 @@ def _record(file: File, base: str, *, wrong: bool) -> dict[str, object]:
 def _anchor(file: File, base: str, *, wrong: bool) -> str:
     digest = WRONG if wrong else file.content.sha256
     core = _core_metadata(file)
-    attributes = f' data-requires-python="{html.escape(file.requires_python)}"' if file.requires_python else ""
+    attributes = (
+        f' data-requires-python="{html.escape(file.requires_python)}"'
+        if file.requires_python
+        else ""
+    )
     if isinstance(core, dict):
-        attributes += "".join(f' data-{name}="sha256={core["sha256"]}"' for name in ("dist-info-metadata", "core-metadata"))
+        attributes += "".join(
+            f' data-{name}="sha256={core["sha256"]}"'
+            for name in ("dist-info-metadata", "core-metadata")
+        )
     if file.yanked is not False:
         attributes += f' data-yanked="{"" if file.yanked is True else html.escape(file.yanked)}"'
     return f'<a href="{base}{file.path}#sha256={digest}"{attributes}>{file.filename}</a><br />\n'

@@ -1,4 +1,7 @@
-"""Which caching fields an origin's answers carry: as the default index has them, none at all, and the awkward ones."""
+"""Which caching fields an origin's answers carry.
+
+As the default index has them, none at all, and the awkward ones.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ class Resource:
     """What is about to be answered."""
 
     kind: str
-    """``page``, ``file``, ``metadata``, ``repodata``, ``missing`` (a 404) or any word that was given to ``Origin.add``."""
+    """``page``, ``file``, ``metadata``, ``repodata``, ``missing`` (a 404) or any word that was
+    given to ``Origin.add``."""
     content: Content
     max_age: int
     """The origin's ``index_max_age``, in seconds."""
@@ -36,7 +40,10 @@ Profile = Callable[[Resource], dict[str, str]]
 
 
 def index_like(resource: Resource) -> dict[str, str]:
-    """As the default index answers: pages fresh for a while, with a validator; files immutable; 404s fresh as well."""
+    """As the default index answers: pages fresh for a while, with a validator.
+
+    Files immutable; 404s fresh as well.
+    """
     if resource.kind == "missing":
         return {"Cache-Control": f"max-age={resource.max_age}, public"}
     if resource.kind == "repodata":
@@ -45,7 +52,11 @@ def index_like(resource: Resource) -> dict[str, str]:
     if resource.is_volatile:
         freshness = {"Cache-Control": f"max-age={resource.max_age}, public", "ETag": resource.etag}
         return freshness | {"Vary": "Accept, Accept-Encoding", "X-PyPI-Last-Serial": "1"}
-    fields = {"Cache-Control": "max-age=365000000, immutable, public", "ETag": resource.etag, "Last-Modified": _modified()}
+    fields = {
+        "Cache-Control": "max-age=365000000, immutable, public",
+        "ETag": resource.etag,
+        "Last-Modified": _modified(),
+    }
     if resource.file is None:
         return fields
     kind = "bdist_wheel" if resource.file.filename.endswith(".whl") else "sdist"
@@ -53,7 +64,10 @@ def index_like(resource: Resource) -> dict[str, str]:
 
 
 def bare(resource: Resource) -> dict[str, str]:  # noqa: ARG001  (a profile takes it)
-    """No caching field at all, as many mirrors and plain file servers have it; pip alone then caches nothing."""
+    """No caching field at all, as many mirrors and plain file servers have it.
+
+    Pip alone then caches nothing.
+    """
     return {}
 
 
@@ -69,14 +83,20 @@ def must_revalidate(resource: Resource) -> dict[str, str]:
 
 def validators_only(resource: Resource) -> dict[str, str]:
     """ETag and Last-Modified and no word about freshness, as a plain file server has it."""
-    return {"ETag": resource.etag, "Last-Modified": _modified()} if resource.kind != "missing" else {}
+    return (
+        {"ETag": resource.etag, "Last-Modified": _modified()} if resource.kind != "missing" else {}
+    )
 
 
 def _with_validators(resource: Resource, cache_control: str) -> dict[str, str]:
     fields = {"Cache-Control": cache_control}
     if resource.kind == "missing":
         return fields
-    return fields | {"ETag": resource.etag} | ({"Vary": "Accept, Accept-Encoding"} if resource.kind == "page" else {})
+    return (
+        fields
+        | {"ETag": resource.etag}
+        | ({"Vary": "Accept, Accept-Encoding"} if resource.kind == "page" else {})
+    )
 
 
 def _modified() -> str:

@@ -1,11 +1,14 @@
-"""The store's contract as tests: subclass, say how to make a store, and every promise of ``ports/store.py`` is checked.
+"""The store's contract as tests.
+
+Subclass, say how to make a store, and every promise of ``ports/store.py`` is checked.
 
     class TestMemoryStore(StoreSuite):
         @pytest.fixture
         def store(self):
             return MemoryStore()
 
-:class:`ReadingSuite` alone is for stores that are only read; it fills them through :meth:`ReadingSuite.given`.
+:class:`ReadingSuite` alone is for stores that are only read; it fills them through
+:meth:`ReadingSuite.given`.
 """
 
 # ruff: noqa: D102 - the names of tests are sentences
@@ -114,7 +117,13 @@ class ReadingSuite:
         blob = run(store.get(body(b"0123456789")))
         assert blob is not None
         assert blob.size == 10
-        assert [blob.read(*span) for span in ((0, 3), (8, 5), (10, 1), (99, 1), (4, 0))] == [b"012", b"89", b"", b"", b""]
+        assert [blob.read(*span) for span in ((0, 3), (8, 5), (10, 1), (99, 1), (4, 0))] == [
+            b"012",
+            b"89",
+            b"",
+            b"",
+            b"",
+        ]
         blob.close()
         blob.close()
 

@@ -55,7 +55,11 @@ class ScriptedAnswer:
                 if script.half is not None:
                     script.half.set()
                 await script.gate.wait()
-            end = min(sent + self._piece, len(script.body), script.cut if script.cut is not None else len(script.body))
+            end = min(
+                sent + self._piece,
+                len(script.body),
+                script.cut if script.cut is not None else len(script.body),
+            )
             if end > sent:
                 yield script.body[sent:end]
                 sent = end
@@ -76,7 +80,9 @@ class ScriptedUpstream:
         piece: bytes a chunk has.
     """
 
-    def __init__(self, routes: Mapping[str, Route | Sequence[Route]] | None = None, *, piece: int = 16384) -> None:
+    def __init__(
+        self, routes: Mapping[str, Route | Sequence[Route]] | None = None, *, piece: int = 16384
+    ) -> None:
         self._routes: dict[str, list[Route]] = {}
         self._piece = piece
         self.requests: list[RequestHead] = []
@@ -97,7 +103,11 @@ class ScriptedUpstream:
         return sum(request.url == url for request in self.requests)
 
     async def send(
-        self, request: RequestHead, body: AsyncIterator[bytes] | None = None, *, fresh_connection: bool = False
+        self,
+        request: RequestHead,
+        body: AsyncIterator[bytes] | None = None,
+        *,
+        fresh_connection: bool = False,
     ) -> ScriptedAnswer:
         """Play the next script of the request's URL.
 
@@ -110,7 +120,9 @@ class ScriptedUpstream:
         await asyncio.sleep(0)
         if self.gone:
             raise UpstreamUnreachable("nothing listens there", url=request.url)
-        waiting = self._routes.get(request.url, [Script(404, {"Content-Type": "text/plain"}, b"no such thing\n")])
+        waiting = self._routes.get(
+            request.url, [Script(404, {"Content-Type": "text/plain"}, b"no such thing\n")]
+        )
         route = waiting.pop(0) if len(waiting) > 1 else waiting[0]
         script = route(request) if callable(route) else route
         if script.fail is not None:
@@ -121,7 +133,9 @@ class ScriptedUpstream:
         """Nothing is open."""
 
 
-def ranged(body: bytes, *, etag: str = '"v1"', cuts: Sequence[int] = ()) -> Callable[[RequestHead], Script]:
+def ranged(
+    body: bytes, *, etag: str = '"v1"', cuts: Sequence[int] = ()
+) -> Callable[[RequestHead], Script]:
     """A route that serves ranges as RFC 9110 §14 says, breaking off its first answers after ``cuts`` bytes of the whole body."""
     left = list(cuts)
 

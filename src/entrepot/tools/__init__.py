@@ -1,1 +1,4 @@
-"""The tools, one room each: places, settings, cache, child. A tool knows ports and the domain, nothing else."""
+"""The tools, one room each: places, settings, cache, child.
+
+A tool knows ports and the domain, nothing else.
+"""

@@ -1,9 +1,10 @@
 """The variables that lead every child through the door, whatever tool it is or calls.
 
-Pure: environment and door come in, changes go out. What each client reads was found by experiment: pip 20.3 to 26.3,
-uv 0.13, poetry, pdm, requests, httpx, urllib, curl, git, npm, conda, rattler. Two rules matter most: both spellings of a
-variable are set, because clients disagree on which one wins; and a user's own CA file is never left in place, because
-it would hide the run's authority, but merged (``merged_bundle``).
+Pure: environment and door come in, changes go out. What each client reads was found by experiment:
+pip 20.3 to 26.3, uv 0.13, poetry, pdm, requests, httpx, urllib, curl, git, npm, conda, rattler. Two
+rules matter most: both spellings of a variable are set, because clients disagree on which one wins;
+and a user's own CA file is never left in place, because it would hide the run's authority, but
+merged (``merged_bundle``).
 """
 
 from __future__ import annotations
@@ -12,16 +13,33 @@ import ipaddress
 import re
 from collections.abc import Collection, Mapping
 
-from entrepot.ports.guide import Door
+from entrepot.ports.client_setup import Door
 
 MARKER = "ENTREPOT_RUN"
 """Set for the child to ``HOST:PORT`` of the door: a ``run`` inside finds the outer one by it."""
 PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
-BUNDLE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS")
-OPTIONAL_BUNDLE_VARIABLES = ("NPM_CONFIG_CAFILE", "npm_config_cafile", "CONDA_SSL_VERIFY", "MAMBA_SSL_VERIFY")
+BUNDLE_VARIABLES = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "PIP_CERT",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+)
+OPTIONAL_BUNDLE_VARIABLES = (
+    "NPM_CONFIG_CAFILE",
+    "npm_config_cafile",
+    "CONDA_SSL_VERIFY",
+    "MAMBA_SSL_VERIFY",
+)
 """Replaced when the user has set them; unset they are better left alone."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-RETRY_VARIABLES = ("UV_HTTP_RETRIES", "PIP_RETRIES", "CONDA_REMOTE_MAX_RETRIES", "npm_config_fetch_retries")
+RETRY_VARIABLES = (
+    "UV_HTTP_RETRIES",
+    "PIP_RETRIES",
+    "CONDA_REMOTE_MAX_RETRIES",
+    "npm_config_fetch_retries",
+)
 
 
 def common_environment(
@@ -29,19 +47,21 @@ def common_environment(
 ) -> dict[str, str | None]:
     """Variables to set for the child; ``None`` removes one.
 
-    ``REQUEST_METHOD`` and ``SSL_CERT_DIR`` stay as they are. Proxy variables carry the door's user and token: they are
-    visible to the child's user alone, as any process environment is.
+    ``REQUEST_METHOD`` and ``SSL_CERT_DIR`` stay as they are. Proxy variables carry the door's user
+    and token: they are visible to the child's user alone, as any process environment is.
 
     Args:
         environ: the user's variables, before any change.
         door: where the child is led.
-        loopback_open: whether an index stands on loopback, so that loopback must come to the door too.
-        hosts: hosts of indexes: entries of the user's ``NO_PROXY`` that would lead the child past the door to one of them are
-            left out (:func:`no_proxy`).
+        loopback_open: whether an index stands on loopback, so that loopback must come to the door
+            too.
+        hosts: hosts of indexes: entries of the user's ``NO_PROXY`` that would lead the child past
+            the door to one of them are left out (:func:`no_proxy`).
     """
     changes: dict[str, str | None] = dict.fromkeys(PROXY_VARIABLES, door.proxy)
     changes.update(dict.fromkeys(("ALL_PROXY", "all_proxy")))
-    # pip puts a proxy= of its configuration above HTTPS_PROXY, and PIP_PROXY above that (22.3 and later).
+    # pip puts a proxy= of its configuration above HTTPS_PROXY, and PIP_PROXY above that (22.3 and
+    # later).
     changes["PIP_PROXY"] = door.proxy
     direct = no_proxy(environ, loopback_open=loopback_open, hosts=hosts)
     # One of the two set and the other empty would hide the list from uv, from git and from wget.
@@ -54,15 +74,28 @@ def common_environment(
     return changes
 
 
-def no_proxy(environ: Mapping[str, str], *, loopback_open: bool, hosts: Collection[str] = ()) -> list[str]:
-    """Entries for ``NO_PROXY``: the user's own addresses in both spellings, then loopback unless it must come to the door.
+def no_proxy(
+    environ: Mapping[str, str], *, loopback_open: bool, hosts: Collection[str] = ()
+) -> list[str]:
+    """Entries for ``NO_PROXY``.
 
-    Names are left out, all of them: one may turn out to serve an index's files, which only its pages tell, and then a client
-    would go straight there. The door obeys the user's list on its own way out, so that no connection takes another way.
+    The user's own addresses in both spellings, then loopback unless it must come to the door.
+
+    Names are left out, all of them: one may turn out to serve an index's files, which only its
+    pages tell, and then a client would go straight there. The door obeys the user's list on its own
+    way out, so that no connection takes another way.
     """
-    own = [part.strip() for name in ("NO_PROXY", "no_proxy") for part in environ.get(name, "").split(",")]
+    own = [
+        part.strip()
+        for name in ("NO_PROXY", "no_proxy")
+        for part in environ.get(name, "").split(",")
+    ]
     wanted = [host.lower() for host in hosts]
-    kept = [entry for entry in own if _is_address(entry) and not any(_covers(entry, host) for host in wanted)]
+    kept = [
+        entry
+        for entry in own
+        if _is_address(entry) and not any(_covers(entry, host) for host in wanted)
+    ]
     if loopback_open:
         kept = [entry for entry in kept if not any(_covers(entry, name) for name in LOOPBACK)]
     else:
@@ -82,7 +115,10 @@ def _is_address(entry: str) -> bool:
 
 
 def _covers(entry: str, host: str) -> bool:
-    """Whether a client with this ``NO_PROXY`` entry might go straight to the host; in doubt it might."""
+    """Whether a client with this ``NO_PROXY`` entry might go straight to the host.
+
+    In doubt it might.
+    """
     entry = entry.lower().strip("[]")
     if entry == "*" or (entry.startswith("127.") and host == "127.0.0.1"):
         return True
@@ -102,9 +138,12 @@ def _is_within(host: str, network: str) -> bool:
 
 
 def outer_run(environ: Mapping[str, str]) -> str | None:
-    """``HOST:PORT`` of the run that this process is inside of, when its proxy is still in force; else ``None``.
+    """``HOST:PORT`` of the run that this process is inside of, when its proxy is still in force.
 
-    A marker without the proxy (somebody emptied the variables) or with another proxy is no outer run.
+    Else ``None``.
+
+    A marker without the proxy (somebody emptied the variables) or with another proxy is no outer
+    run.
     """
     marker = environ.get(MARKER)
     proxies = [environ.get(name, "") for name in ("HTTPS_PROXY", "https_proxy")]

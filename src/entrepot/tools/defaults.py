@@ -1,7 +1,8 @@
 """The default index and the host of its files, from pip's own constants and nowhere else.
 
-pip's module is private: if it has moved or changed, the default index is simply not known beforehand, and the user is
-told how to name it. Only that one module is run: importing it by name would import and set up pip's logging first.
+pip's module is private: if it has moved or changed, the default index is simply not known
+beforehand, and the user is told how to name it. Only that one module is run: importing it by name
+would import and set up pip's logging first.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ MODULE = "_internal/models/index.py"
 def default_index(module: str = MODULE) -> tuple[str, ...]:
     """URLs of the default index and of its files' host; empty when pip no longer says.
 
-    Source: pip 20.3 to 26.3, ``models/index.py``: ``PyPI.simple_url`` and ``PyPI.file_storage_domain``.
+    Source: pip 20.3 to 26.3, ``models/index.py``: ``PyPI.simple_url`` and
+    ``PyPI.file_storage_domain``.
     """
     try:
         pip = importlib.util.find_spec("pip")
         if pip is None or pip.origin is None:
             return ()
-        spec = importlib.util.spec_from_file_location("entrepot_pip_index", Path(pip.origin).parent / module)
+        spec = importlib.util.spec_from_file_location(
+            "entrepot_pip_index", Path(pip.origin).parent / module
+        )
         if spec is None or spec.loader is None:
             return ()
         constants = importlib.util.module_from_spec(spec)

@@ -1,7 +1,8 @@
 """What a guide has found so far, and the one place where a URL becomes reportable.
 
-Everything that ends in :class:`~entrepot.ports.guide.Guidance` goes through here, so that no user, password or token of
-a URL can be reported by mistake, and only http and https ever count (a ``git+https`` or ``file`` URL is no index).
+Everything that ends in :class:`~entrepot.ports.client_setup.Guidance` goes through here, so that no
+user, password or token of a URL can be reported by mistake, and only http and https ever count (a
+``git+https`` or ``file`` URL is no index).
 """
 
 from __future__ import annotations
@@ -11,27 +12,34 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from entrepot.heads import authority_of, redacted_url
-from entrepot.ports.guide import Guidance
+from entrepot.ports.client_setup import Guidance
+from entrepot.stored import authority_of, redacted_url
 from entrepot.tools.reading import is_file
 
 URL = re.compile(r"""(?<![+\w])https?://(?:\$\{\w+\}|[^\s"'<>,;)\]}|\\`])+""", re.IGNORECASE)
-"""A URL in text. A version-control URL (``git+https://``) is none; ``${NAME}`` inside belongs to it."""
+"""A URL in text. A version-control URL (``git+https://``) is none; ``${NAME}`` inside belongs to
+it."""
 
 _VALUE = re.compile(r"\s*(?:[\w.-]+=)?(?:https?://|\$\{?\w+\}?$)", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$\((\w+)\)|\$(\w+)|%(\w+)%")
 _PACKAGES = re.compile(
-    r"\.(?:whl|tar\.gz|tgz|zip|tar\.bz2|tar\.xz|conda|egg|metadata)$|/simple(?:/|$)|/(?:current_)?repodata[^/]*$", re.IGNORECASE
+    r"\.(?:whl|tar\.gz|tgz|zip|tar\.bz2|tar\.xz|conda|egg|metadata)$|/simple(?:/|$)|/(?:current_)?repodata[^/]*$",
+    re.IGNORECASE,
 )
 
 
 def expanded(text: str, environ: Mapping[str, str]) -> str:
-    """``${NAME}`` (and ``$(NAME)``, ``$NAME``, ``%NAME%``) replaced as files and tools do; unknown names stay."""
+    """``${NAME}`` (and ``$(NAME)``, ``$NAME``, ``%NAME%``) replaced as files and tools do.
+
+    Unknown names stay.
+    """
     return _VARIABLE.sub(lambda m: environ.get(m[m.lastindex or 0]) or m[0], text)
 
 
 def reportable(text: str, environ: Mapping[str, str]) -> str | None:
-    """The URL without user, password, token and fragment; ``None`` when it is no http URL with a usable host.
+    """The URL without user, password, token and fragment.
+
+    ``None`` when it is no http URL with a usable host.
 
     >>> reportable("https://me:pw@index.test/simple#sha256=0", {})
     'https://index.test/simple'
@@ -42,7 +50,11 @@ def reportable(text: str, environ: Mapping[str, str]) -> str | None:
         host, _port = parts.hostname, parts.port
     except ValueError:
         return None
-    if parts.scheme.lower() not in ("http", "https") or not host or any(c in host for c in "${}*\\ "):
+    if (
+        parts.scheme.lower() not in ("http", "https")
+        or not host
+        or any(c in host for c in "${}*\\ ")
+    ):
         return None
     return redacted_url(text)
 
@@ -85,7 +97,10 @@ class Findings:
                 self.add_all(_once(text, self.environ))
 
     def add_value(self, value: str) -> None:
-        """URLs of an option's value: ``URL``, ``NAME=URL`` or a list that begins so; a sentence with a URL in it is none."""
+        """URLs of an option's value: ``URL``, ``NAME=URL`` or a list that begins so.
+
+        A sentence with a URL in it is none.
+        """
         if _VALUE.match(value):
             self.add_all(value)
 
@@ -103,7 +118,10 @@ class Findings:
                 self.closed.add(authority_of(url))
 
     def bundle(self, value: object, base: Path, home: Path | None = None) -> bool:
-        """Note a CA file that a setting names, relative to ``base``; whether there is such a file."""
+        """Note a CA file that a setting names, relative to ``base``.
+
+        Whether there is such a file.
+        """
         if not isinstance(value, str) or not value.strip():
             return False
         text = expanded(value.strip().strip("\"'"), self.environ)
@@ -135,6 +153,9 @@ class Findings:
 
 
 def _once(text: str, environ: Mapping[str, str]) -> str:
-    """A text that is nothing but variables, replaced; without a URL in the result: empty, so that nothing repeats."""
+    """A text that is nothing but variables, replaced.
+
+    Without a URL in the result: empty, so that nothing repeats.
+    """
     result = expanded(text, environ)
     return result if "://" in result else ""

@@ -22,16 +22,18 @@ def is_mount(path: Path) -> bool:
 def may_be_unmounted(folder: Path, since: float) -> bool:
     """Whether a directory may be a mount point without a mount: what lay in it is then not gone.
 
-    It may where fstab says so, where mount points usually are, and where it is empty and nothing
-    in it was made or removed
-    since: removing the last thing in a directory changes its time, unmounting a file system does not.
+    It may where fstab says so, where mount points usually are, and where it is empty and nothing in
+    it was made or removed since: removing the last thing in a directory changes its time,
+    unmounting a file system does not.
 
     Args:
         folder: a directory that is there.
         since: when something that was in it was noted; seconds since the epoch.
     """
     real = Path(os.path.realpath(folder))
-    if str(real) in _listed(Path("/etc/fstab"), 1) or any(each in (real, real.parent) for each in _FOR_MOUNTS):
+    if str(real) in _listed(Path("/etc/fstab"), 1) or any(
+        each in (real, real.parent) for each in _FOR_MOUNTS
+    ):
         return True
     try:
         with os.scandir(real) as found:
@@ -47,7 +49,8 @@ def why_not_gone(path: Path, since: float) -> str:
     either of them.
 
     Args:
-        path: what was noted; nothing is there, or an empty directory, or a symbolic link that leads nowhere.
+        path: what was noted; nothing is there, or an empty directory, or a symbolic link that leads
+            nowhere.
         since: when it was noted; seconds since the epoch.
     """
     if path.is_symlink():
@@ -64,7 +67,8 @@ def why_not_gone(path: Path, since: float) -> str:
 def _listed(table: Path, column: int) -> set[str]:
     r"""The paths in one column of a table of mounts; none where there is no such table.
 
-    Source: proc(5), fstab(5): fields are separated by blanks; a blank in a path is written as ``\040``.
+    Source: proc(5), fstab(5): fields are separated by blanks; a blank in a path is written as
+    ``\040``.
     """
     try:
         lines = table.read_bytes().splitlines()
@@ -72,7 +76,10 @@ def _listed(table: Path, column: int) -> set[str]:
         return set()
     words = (line.split() for line in lines if not line.lstrip().startswith(b"#"))
     named = (found[column] for found in words if len(found) > column)
-    return {os.fsdecode(_ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), name)) for name in named}
+    return {
+        os.fsdecode(_ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), name))
+        for name in named
+    }
 
 
 def is_empty(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """The ``pyproject.toml`` files a command is about.
 
-Those of the directory and the ones above, of workspace members and of local dependencies; and the metadata blocks of
-scripts (PEP 723).
+Those of the directory and the ones above, of workspace members and of local dependencies; and the
+metadata blocks of scripts (PEP 723).
 """
 
 from __future__ import annotations
@@ -14,11 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from entrepot.tools.findings import Findings
-from entrepot.tools.reading import is_dir, is_file, parse_toml, read_text, read_toml, strings, table, tables
+from entrepot.tools.reading import (
+    is_dir,
+    is_file,
+    parse_toml,
+    read_text,
+    read_toml,
+    strings,
+    table,
+    tables,
+)
 from entrepot.tools.scene import Scene
 
 _MOST_PROJECTS = 200
-_SCRIPT_BLOCK = re.compile(r"(?m)^# /// script[ \t]*\r?$\n(?P<body>(?:^#(?: .*)?\r?$\n)+?)^# ///[ \t]*\r?$")
+_SCRIPT_BLOCK = re.compile(
+    r"(?m)^# /// script[ \t]*\r?$\n(?P<body>(?:^#(?: .*)?\r?$\n)+?)^# ///[ \t]*\r?$"
+)
 
 
 def projects(scene: Scene) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -36,12 +47,20 @@ def projects(scene: Scene) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _neighbours(root: Path, data: dict[str, Any]) -> Iterator[Path]:
-    """Workspace members and local path dependencies. Source: uv's ``tool.uv.workspace``, poetry's ``path =``."""
+    """Workspace members and local path dependencies.
+
+    Source: uv's ``tool.uv.workspace``, poetry's ``path =``.
+    """
     for member in strings(table(data, "tool", "uv", "workspace").get("members")):
         yield from _members(root, member)
     tool = table(data, "tool")
-    groups = [table(tool, "uv", "sources"), *(table(tool, "poetry", key) for key in ("dependencies", "dev-dependencies"))]
-    groups.extend(table(group, "dependencies") for group in tables(table(tool, "poetry").get("group")))
+    groups = [
+        table(tool, "uv", "sources"),
+        *(table(tool, "poetry", key) for key in ("dependencies", "dev-dependencies")),
+    ]
+    groups.extend(
+        table(group, "dependencies") for group in tables(table(tool, "poetry").get("group"))
+    )
     for group in groups:
         for source in group.values():
             for one in source if isinstance(source, list) else [source]:
@@ -51,7 +70,10 @@ def _neighbours(root: Path, data: dict[str, Any]) -> Iterator[Path]:
 
 
 def _members(root: Path, member: str) -> Iterator[Path]:
-    """Directories that a member pattern names; ``**`` two deep, because a whole tree would take too long to walk."""
+    """Directories that a member pattern names.
+
+    ``**`` two deep, because a whole tree would take too long to walk.
+    """
     for depth in ("", "*/", "*/*/") if "**/" in member else ("",):
         pattern = member.replace("**/", depth, 1).replace("**", "*")
         if not pattern or pattern.startswith("/"):
@@ -63,7 +85,10 @@ def _members(root: Path, member: str) -> Iterator[Path]:
 
 
 def requirements_of(data: dict[str, Any]) -> Iterator[str]:
-    """Requirement strings of a project or a script, ``name @ URL`` among them. Source: PEP 508, 517, 621, 723, 735."""
+    """Requirement strings of a project or a script, ``name @ URL`` among them.
+
+    Source: PEP 508, 517, 621, 723, 735.
+    """
     project = table(data, "project")
     yield from strings(data.get("dependencies"))
     yield from strings(project.get("dependencies"))

@@ -1,4 +1,7 @@
-"""Reading caches of hundreds of thousands of files: without a trace in them, and without the collector's walks."""
+"""Reading caches of hundreds of thousands of files.
+
+Without a trace in them, and without the collector's walks.
+"""
 
 from __future__ import annotations
 

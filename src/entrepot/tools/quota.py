@@ -1,7 +1,10 @@
-"""How much of a user's quota is used where some directories lie: asked of the kernel, or of a command that the user named.
+"""How much of a user's quota is used where some directories lie.
 
-The kernel knows the quotas of local file systems. Those of NFS, Lustre and the like are known to a command only (``quota -w``,
-``lfs quota -u me /home``), which is run because the setting ``quota.command`` says so, for five seconds at most.
+Asked of the kernel, or of a command that the user named.
+
+The kernel knows the quotas of local file systems. Those of NFS, Lustre and the like are known to a
+command only (``quota -w``, ``lfs quota -u me /home``), which is run because the setting
+``quota.command`` says so, for five seconds at most.
 
 Source: quotactl(2), quota(1), lfs-quota(1).
 """
@@ -44,7 +47,9 @@ class Quota:
     @property
     def share(self) -> float:
         """The used part of the limit that is nearer."""
-        files = self.files / self.files_limit if self.files is not None and self.files_limit else 0.0
+        files = (
+            self.files / self.files_limit if self.files is not None and self.files_limit else 0.0
+        )
         return max(self.used / self.limit if self.limit else 0.0, files)
 
 
@@ -54,7 +59,7 @@ class QuotaUnknown(EntrepotError):
     reference = "quota-command"
 
 
-# -- the command ----------------------------------------------------------------------------------------------------
+# -- the command -----------------------------------------------------------------------------------
 
 
 def told_by(command: Sequence[str], environ: Mapping[str, str]) -> list[Quota]:
@@ -76,14 +81,24 @@ def told_by(command: Sequence[str], environ: Mapping[str, str]) -> list[Quota]:
             check=False,
         )
     except subprocess.TimeoutExpired as exc:
-        raise QuotaUnknown(f"the quota command `{shown}` did not end within {PATIENCE_S:g} seconds") from exc
+        raise QuotaUnknown(
+            f"the quota command `{shown}` did not end within {PATIENCE_S:g} seconds"
+        ) from exc
     except (OSError, ValueError) as exc:
-        raise QuotaUnknown(f"the quota command `{shown}` cannot be run: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise QuotaUnknown(
+            f"the quota command `{shown}` cannot be run: {getattr(exc, 'strerror', None) or exc}"
+        ) from exc
     text = done.stdout.decode("utf-8", "replace")
     found = read(text)
-    if found is None or (not found and done.returncode):  # `quota` exits 1 when a limit is passed, and prints all the same
+    if found is None or (
+        not found and done.returncode
+    ):  # `quota` exits 1 when a limit is passed, and prints all the same
         said = (done.stderr.decode("utf-8", "replace") or text).strip().partition("\n")[0][:200]
-        why = f"ended with status {done.returncode}" if done.returncode else "said what is not understood"
+        why = (
+            f"ended with status {done.returncode}"
+            if done.returncode
+            else "said what is not understood"
+        )
         raise QuotaUnknown(f"the quota command `{shown}` {why}{f': {said}' if said else ''}")
     return found
 
@@ -91,8 +106,9 @@ def told_by(command: Sequence[str], environ: Mapping[str, str]) -> list[Quota]:
 def read(text: str) -> list[Quota] | None:
     """Limits out of a command's output; ``None`` when it is of no known form.
 
-    Known are the tables of ``quota`` and ``lfs quota`` (also with ``-s``, ``-h``, ``-p``, and lines broken after a long name), and
-    one line ``USED LIMIT [FILES FILES-LIMIT]`` in bytes or with units.
+    Known are the tables of ``quota`` and ``lfs quota`` (also with ``-s``, ``-h``, ``-p``, and lines
+    broken after a long name), and one line ``USED LIMIT [FILES FILES-LIMIT]`` in bytes or with
+    units.
 
     >>> read("41.2GB 50GB")[0].limit
     50000000000
@@ -142,7 +158,14 @@ def _row(words: Sequence[str]) -> Quota | None:
     if sizes[0] is None or sizes[1] is None or sizes[2] is None:
         return None
     files += [None] * (3 - len(files))
-    return Quota(name, "command", sizes[0], sizes[2] or sizes[1] or None, files[0], files[2] or files[1] or None)
+    return Quota(
+        name,
+        "command",
+        sizes[0],
+        sizes[2] or sizes[1] or None,
+        files[0],
+        files[2] or files[1] or None,
+    )
 
 
 def _size(word: str) -> int | None:
@@ -150,15 +173,23 @@ def _size(word: str) -> int | None:
     found = re.fullmatch(r"\[?(\d+(?:\.\d+)?)([kKMGTPE]?)\]?\*?", word)
     if not found:
         return None
-    return int(float(found[1]) * 1024 ** (" kMGTPE".index(found[2].replace("K", "k")) if found[2] else 1))
+    return int(
+        float(found[1]) * 1024 ** (" kMGTPE".index(found[2].replace("K", "k")) if found[2] else 1)
+    )
 
 
 def _count(word: str) -> int | None:
     found = re.fullmatch(r"\[?(\d+(?:\.\d+)?)([kKMGT]?)\]?\*?", word)
-    return int(float(found[1]) * 1000 ** (" kMGT".index(found[2].replace("K", "k")) if found[2] else 0)) if found else None
+    return (
+        int(
+            float(found[1]) * 1000 ** (" kMGT".index(found[2].replace("K", "k")) if found[2] else 0)
+        )
+        if found
+        else None
+    )
 
 
-# -- the kernel -----------------------------------------------------------------------------------------------------
+# -- the kernel ------------------------------------------------------------------------------------
 
 _QUOTACTL_FD = 443
 """The system call's number, the same on every Linux since 5.14."""
@@ -167,9 +198,12 @@ _KINDS = {"user": 0, "group": 1}
 
 
 def told_by_kernel(folders: Sequence[Path], euid: int) -> list[Quota]:
-    """The limits of the user, and of each directory's group, where the file system keeps quotas; one for each file system.
+    """The limits of the user, and of each directory's group, where the file system keeps quotas.
 
-    Project quotas need no question: the free space of such a directory is already what its project may still use.
+    One for each file system.
+
+    Project quotas need no question: the free space of such a directory is already what its project
+    may still use.
     """
     found: dict[tuple[int, str], Quota] = {}
     with_quotas = _devices_with_quotas()
@@ -179,13 +213,18 @@ def told_by_kernel(folders: Sequence[Path], euid: int) -> list[Quota]:
             if info.st_dev not in with_quotas:
                 continue
             for whose, number in (("user", euid), ("group", info.st_gid)):
-                if (info.st_dev, whose) not in found and (quota := _ask(folder, whose, number)) is not None:
+                if (info.st_dev, whose) not in found and (
+                    quota := _ask(folder, whose, number)
+                ) is not None:
                     found[info.st_dev, whose] = quota
     return list(found.values())
 
 
 def _devices_with_quotas(table: str = "/proc/self/mountinfo") -> frozenset[int]:
-    """Device numbers of the file systems that were mounted with quotas; none where the kernel does not say."""
+    """Device numbers of the file systems that were mounted with quotas.
+
+    None where the kernel does not say.
+    """
     found = set()
     try:
         text = Path(table).read_text("utf-8", "replace")
@@ -200,7 +239,10 @@ def _devices_with_quotas(table: str = "/proc/self/mountinfo") -> frozenset[int]:
 
 
 def _ask(folder: Path, whose: str, number: int) -> Quota | None:
-    """One question to quotactl_fd(2); ``None`` when there is no limit, or no answer (no quotas, not allowed, an old kernel)."""
+    """One question to quotactl_fd(2).
+
+    ``None`` when there is no limit, or no answer (no quotas, not allowed, an old kernel).
+    """
     import ctypes  # noqa: PLC0415  # few file systems keep quotas
     import struct  # noqa: PLC0415
 
@@ -216,4 +258,6 @@ def _ask(folder: Path, whose: str, number: int) -> Quota | None:
         os.close(opened)
     hard, soft, used, files_hard, files_soft, files = struct.unpack_from("6Q", answer.raw)
     limit, files_limit = (hard or soft) * BLOCK or None, files_hard or files_soft or None
-    return Quota(str(folder), whose, used, limit, files, files_limit) if limit or files_limit else None
+    return (
+        Quota(str(folder), whose, used, limit, files, files_limit) if limit or files_limit else None
+    )

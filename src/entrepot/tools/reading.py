@@ -1,8 +1,11 @@
-"""Reading other people's files without ever failing: bounded, regular files only, broken ones count as empty.
+"""Reading other people's files without ever failing.
 
-Nothing here knows a tool. What cannot be read, is too large to be parsed, or does not follow its format gives an empty
-value: a guide must not stop a command that the tool itself would have run. Pipes and devices are never opened, because
-``-r <(make-list)`` can be read only once, and by the child.
+Bounded, regular files only, broken ones count as empty.
+
+Nothing here knows a tool. What cannot be read, is too large to be parsed, or does not follow its
+format gives an empty value: a guide must not stop a command that the tool itself would have run.
+Pipes and devices are never opened, because ``-r <(make-list)`` can be read only once, and by the
+child.
 
 A list that decides what may be removed is read by :func:`read_whole`: there an empty value means
 that the file is absent, and everything else that keeps the list from being known is an error.
@@ -19,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 BEGINNING = 1 << 10
-"""Bytes in which a NUL shows that a file is no text: a command may well be the path of a program of fifty megabytes."""
+"""Bytes in which a NUL shows that a file is no text: a command may well be the path of a program of
+fifty megabytes."""
 LIMIT_BYTES = 1 << 20
 """Of a file that people write."""
 LOCK_LIMIT_BYTES = 8 << 20
@@ -42,7 +46,7 @@ def open_regular(path: Path | str, *, follow: bool = True) -> int:
     """
     try:
         # some devices do things when they are opened: look first, and once more at what was opened
-        if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):  # noqa: PTH116  # thousands of records
+        if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):  # thousands of records
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         number = os.open(path, _NO_WAIT | (0 if follow else _NOFOLLOW))
     except ValueError as exc:  # a NUL in the name
@@ -57,7 +61,8 @@ def read_regular(path: Path | str, limit_bytes: int = LIST_LIMIT_BYTES) -> bytes
     """All of a regular file.
 
     Raises:
-        OSError: it is absent, or cannot be read whole: no permission, no regular file, more than ``limit_bytes``.
+        OSError: it is absent, or cannot be read whole: no permission, no regular file, more than
+            ``limit_bytes``.
     """
     with os.fdopen(open_regular(path), "rb", buffering=0) as file:
         data = file.read(min(os.fstat(file.fileno()).st_size, limit_bytes) + 1)
@@ -82,17 +87,29 @@ def read_whole(path: Path | str, limit_bytes: int = LIST_LIMIT_BYTES) -> bytes |
         return read_regular(path, limit_bytes)
     except FileNotFoundError:
         if (link := _dangling(path)) is not None:
-            raise OSError(errno.ENOENT, f"the symbolic link {link} leads nowhere", str(path)) from None
+            raise OSError(
+                errno.ENOENT, f"the symbolic link {link} leads nowhere", str(path)
+            ) from None
         return None
 
 
 def _dangling(path: Path | str) -> str | None:
     """The part of an absent file's path that is a symbolic link to what is not there."""
-    return next((str(part) for part in (Path(path), *Path(path).parents) if part.is_symlink() and not part.exists()), None)
+    return next(
+        (
+            str(part)
+            for part in (Path(path), *Path(path).parents)
+            if part.is_symlink() and not part.exists()
+        ),
+        None,
+    )
 
 
 def read_text(path: Path | str, limit_bytes: int = LIMIT_BYTES) -> str:
-    """The first ``limit_bytes`` of a regular file as text; empty when it is absent, special, unreadable or a program's."""
+    """The first ``limit_bytes`` of a regular file as text.
+
+    Empty when it is absent, special, unreadable or a program's.
+    """
     try:
         about = Path(path).stat()
         if not stat.S_ISREG(about.st_mode):
@@ -106,7 +123,9 @@ def read_text(path: Path | str, limit_bytes: int = LIMIT_BYTES) -> str:
 
 @lru_cache(maxsize=64)
 def _text(path: str, _version: tuple[int, ...], limit_bytes: int) -> str:
-    """Several guides read the same project files: one read serves them all for as long as the file stays the same.
+    """Several guides read the same project files.
+
+    One read serves them all for as long as the file stays the same.
 
     Raises:
         OSError: it cannot be read now; that is not remembered.
@@ -140,7 +159,9 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def read_ini(path: Path) -> list[tuple[str, str]]:
-    """Keys and values of every section of a file in pip's syntax, in file order; keys lower-cased, ``_`` as ``-``.
+    """Keys and values of every section of a file in pip's syntax, in file order.
+
+    Keys lower-cased, ``_`` as ``-``.
 
     Source: pip 26.3, ``configuration.py``: ``RawConfigParser``, leading dashes dropped from keys.
     """
@@ -151,16 +172,27 @@ def read_ini(path: Path) -> list[tuple[str, str]]:
         parser.read_string(read_text(path))
     except configparser.Error:
         return []
-    return [(setting_name(key), value) for section in parser.sections() for key, value in parser.items(section) if value]
+    return [
+        (setting_name(key), value)
+        for section in parser.sections()
+        for key, value in parser.items(section)
+        if value
+    ]
 
 
 def setting_name(key: str) -> str:
-    """How pip spells a setting, wherever it stands: ``Index_URL`` and ``--index-url`` are ``index-url``."""
+    """How pip spells a setting, wherever it stands.
+
+    ``Index_URL`` and ``--index-url`` are ``index-url``.
+    """
     return key.strip().lower().replace("_", "-").removeprefix("--")
 
 
 def line_of(path: Path, word: str) -> str:
-    """``PATH:LINE`` of the first line that starts with ``word`` (blanks and quotes aside); ``PATH`` if there is none."""
+    """``PATH:LINE`` of the first line that starts with ``word`` (blanks and quotes aside).
+
+    ``PATH`` if there is none.
+    """
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if line.lstrip(" \t\"'-").lower().startswith(word.lower()):
             return f"{path}:{number}"
@@ -175,7 +207,10 @@ def table(data: Any, *keys: str) -> dict[str, Any]:
 
 
 def tables(value: Any) -> list[dict[str, Any]]:
-    """An array of tables, or the values of a table of tables; what is no table in it is left out."""
+    """An array of tables, or the values of a table of tables.
+
+    What is no table in it is left out.
+    """
     if isinstance(value, Mapping):
         value = list(value.values())
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
@@ -197,7 +232,7 @@ def strings(value: Any, skip: frozenset[str] = frozenset()) -> Iterator[str]:
 def is_file(path: Path | str) -> bool:
     """Whether a regular file is there; False for names no file can have."""
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116  # asked hundreds of times at each start
+        return stat.S_ISREG(os.stat(path).st_mode)  # asked hundreds of times at each start
     except (OSError, ValueError):
         return False
 
@@ -205,6 +240,6 @@ def is_file(path: Path | str) -> bool:
 def is_dir(path: Path | str) -> bool:
     """Whether a directory is there; False for names no file can have."""
     try:
-        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116
+        return stat.S_ISDIR(os.stat(path).st_mode)
     except (OSError, ValueError):
         return False

@@ -1,4 +1,7 @@
-"""Why something in a cache could not be removed, in sentences: permissions, owners, read-only file systems."""
+"""Why something in a cache could not be removed, in sentences.
+
+Permissions, owners, read-only file systems.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import errno
 import stat
 from pathlib import Path
 
-from entrepot.removal import Refused, user_name
+from entrepot.cache_root import Refused, user_name
 
 
 def reason(exc: OSError, folder: Path) -> str:

@@ -1,7 +1,8 @@
 """The tools that are there: every folder of this package, found by looking.
 
-A folder takes part as soon as it has the module: ``child.py`` with a ``GUIDE`` makes it a tool that can be led. No list
-is kept here or anywhere else. The modules are imported only when they are asked for.
+A folder takes part as soon as it has the module: ``child.py`` with a ``GUIDE`` makes it a tool that
+can be led. No list is kept here or anywhere else. The modules are imported only when they are asked
+for.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from functools import cache
 from types import ModuleType
 
 import entrepot.tools
-from entrepot.ports.donor import Donor
-from entrepot.ports.guide import Guide
+from entrepot.ports.client_setup import Guide
+from entrepot.ports.reuse import Donor
 from entrepot.ports.tool import Surroundings
 
 

@@ -1,7 +1,9 @@
-"""Finding indexes in text: requirement files, Makefiles, tox.ini, noxfiles, shell scripts, lock files.
+"""Finding indexes in text.
 
-The files are never run and only roughly parsed; what counts is an option, a variable or a key that names an index,
-with its URL beside it. Comments do not count.
+Requirement files, Makefiles, tox.ini, noxfiles, shell scripts, lock files.
+
+The files are never run and only roughly parsed; what counts is an option, a variable or a key that
+names an index, with its URL beside it. Comments do not count.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from entrepot.tools.findings import URL, Findings
 from entrepot.tools.reading import LOCK_LIMIT_BYTES, is_file, read_text
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*")
-_NEEDLES = tuple(":// $ -r -c index Index INDEX links LINKS URL MIRROR CHANNEL ALIAS requirement constraint override".split())
+_NEEDLES = tuple(
+    ":// $ -r -c index Index INDEX links LINKS URL MIRROR CHANNEL ALIAS requirement constraint override".split()
+)
 """One of these is in every line that a pattern below matches."""
 _CONTINUED = re.compile(r"\\\r?\n[ \t]*")
 _BETWEEN = r"""["']?(?:\s*[=,:]\s*|[ \t]+)["']?"""
@@ -51,8 +55,12 @@ _FILE = re.compile(
     + r""")?)(?P<value>[^\s"',;)\]]+)"""
 )
 _ORIGIN = re.compile(r"https?://[^/?#\s\"',}\]]+")
-_LOCKED = re.compile(r"""(?:^|[\s{,"'-])(?:url|registry|index|conda|pypi|channels?|indexes)["']?\s*[=:]\s*\[?["']?$""")
-_VERSION_CONTROL = re.compile(r"""type["']?\s*[=:]\s*["']?(?:git|hg|svn|bzr|vcs)["']?[,\s]+["']?url["']?\s*[=:]\s*["']?$""")
+_LOCKED = re.compile(
+    r"""(?:^|[\s{,"'-])(?:url|registry|index|conda|pypi|channels?|indexes)["']?\s*[=:]\s*\[?["']?$"""
+)
+_VERSION_CONTROL = re.compile(
+    r"""type["']?\s*[=:]\s*["']?(?:git|hg|svn|bzr|vcs)["']?[,\s]+["']?url["']?\s*[=:]\s*["']?$"""
+)
 _CONTEXT = 100
 """Characters before a URL that tell what it is."""
 _MOST_FILES = 200
@@ -70,7 +78,8 @@ class Text:
 def telling_lines(text: str) -> str:
     """The lines that may tell something, continued ones joined, comments left out (a ``#`` inside a URL starts none).
 
-    The patterns are slow on long files of hashes or code; a plain search for their fixed parts is not.
+    The patterns are slow on long files of hashes or code; a plain search for their fixed parts is
+    not.
     """
     text = _CONTINUED.sub(" ", text) if "\\" in text else text
     needles = [needle for needle in _NEEDLES if needle in text]
@@ -104,7 +113,9 @@ def scan(text: str, *, requirements: bool = False) -> Text:
 
 
 def _set_here(text: str, value: str) -> Iterator[str]:
-    """URLs that the names in an option's value are set to in the same text: ``INDEX = URL`` for ``-i $(INDEX)``.
+    """URLs that the names in an option's value are set to in the same text.
+
+    ``INDEX = URL`` for ``-i $(INDEX)``.
 
     So in Makefiles, shell scripts and noxfiles (``session.install("-i", INDEX, ...)``) alike.
     """
@@ -128,12 +139,18 @@ def _urls(value: str) -> Iterator[str]:
 
 
 def _value(rest: str) -> str:
-    """What a variable is set to: the quoted string, or the words up to the first that holds no URL."""
+    """What a variable is set to.
+
+    The quoted string, or the words up to the first that holds no URL.
+    """
     rest = rest.strip()
     if rest[:1] in ("'", '"'):
         return rest[1:].partition(rest[0])[0]
     words = rest.split()
-    count = next((i for i, word in enumerate(words) if "://" not in word and not word.startswith("$")), len(words))
+    count = next(
+        (i for i, word in enumerate(words) if "://" not in word and not word.startswith("$")),
+        len(words),
+    )
     return " ".join(words[:count])
 
 
@@ -155,9 +172,12 @@ def follow(starts: Iterable[Path]) -> Iterator[tuple[Path, Text]]:
 
 
 def take_lock(found: Findings, path: Path, *, will_be_read: bool) -> None:
-    """Open the hosts that a lock file names; note it for its digests when the child is going to read it.
+    """Open the hosts that a lock file names.
 
-    Digests of a lock that nobody reads are no promise: they would hold back files that the command rightly takes.
+    Note it for its digests when the child is going to read it.
+
+    Digests of a lock that nobody reads are no promise: they would hold back files that the command
+    rightly takes.
     """
     if is_file(path):
         found.indexes |= locked_origins(path)
@@ -166,7 +186,9 @@ def take_lock(found: Findings, path: Path, *, will_be_read: bool) -> None:
 
 
 def locked_origins(path: Path) -> set[str]:
-    """``scheme://host/`` of every index and file that a lock file names; version-control sources are left out.
+    """``scheme://host/`` of every index and file that a lock file names.
+
+    Version-control sources are left out.
 
     Lock files are long and name few hosts: a host is looked at until it is known, and no further.
     """
@@ -174,13 +196,18 @@ def locked_origins(path: Path) -> set[str]:
     origins: set[str] = set()
     for match in _ORIGIN.finditer(text):
         origin = match[0] + "/"
-        if origin not in origins and _is_locked(text[max(0, match.start() - _CONTEXT) : match.start()]):
+        if origin not in origins and _is_locked(
+            text[max(0, match.start() - _CONTEXT) : match.start()]
+        ):
             origins.add(origin)
     return origins
 
 
 def _is_locked(before: str) -> bool:
-    """Whether what stands before a URL makes it an index or a file: a key, or nothing (conda's explicit lists)."""
+    """Whether what stands before a URL makes it an index or a file.
+
+    A key, or nothing (conda's explicit lists).
+    """
     if not before or before.endswith("\n"):
         return True
     return bool(_LOCKED.search(before)) and not _VERSION_CONTROL.search(before)

@@ -1,7 +1,7 @@
 """The command as every guide looks at it: its words, its variables, the directories it works in.
 
-A command may call any tool below it (``make``, ``tox``, ``sh -c "..."``), so the words are read generously: strings with
-blanks are taken apart too, and an option counts wherever it stands.
+A command may call any tool below it (``make``, ``tox``, ``sh -c "..."``), so the words are read
+generously: strings with blanks are taken apart too, and an option counts wherever it stands.
 """
 
 from __future__ import annotations
@@ -15,15 +15,34 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from entrepot.ports.guide import Command
+from entrepot.ports.client_setup import Command
 from entrepot.tools.findings import URL
 from entrepot.tools.reading import is_dir, is_file
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_DIRECTORY_OPTIONS = ("-C", "--directory", "--project", "--chdir", "--cwd", "--working-dir", "-P", "-p", "--root", "cd")
+_DIRECTORY_OPTIONS = (
+    "-C",
+    "--directory",
+    "--project",
+    "--chdir",
+    "--cwd",
+    "--working-dir",
+    "-P",
+    "-p",
+    "--root",
+    "cd",
+)
 _MANIFEST_OPTIONS = ("--manifest-path", "--workdir", "-f", "--file", "--makefile")
-INDEX_OPTIONS = ("--index-url", "--extra-index-url", "--default-index", "--index", "--pypi-url", "--find-links")
-"""Long options of pip, uv, pipx, pdm and pixi that name an index; pip's parser takes any unique beginning of them."""
+INDEX_OPTIONS = (
+    "--index-url",
+    "--extra-index-url",
+    "--default-index",
+    "--index",
+    "--pypi-url",
+    "--find-links",
+)
+"""Long options of pip, uv, pipx, pdm and pixi that name an index; pip's parser takes any unique
+beginning of them."""
 REQUIREMENT_OPTIONS = (
     "-r -c --requirement --requirements --constraint --constraints --build-constraint --build-constraints --override "
     "--overrides --with-requirements --requirements-from-script --exclude"
@@ -32,7 +51,8 @@ _CALLS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("pip", "uv", "uvx", "pixi", "curl", "wget", "git", "npm"), ()),
     **dict.fromkeys(("conda", "mamba", "micromamba", "poetry", "pipenv", "pdm"), ("pip",)),
 }
-"""Programs that call few of the others; what is not here may call anything, and so may ``run`` of any."""
+"""Programs that call few of the others; what is not here may call anything, and so may ``run`` of
+any."""
 _SHORTEST = 4
 _DEPTH = 3
 
@@ -47,7 +67,8 @@ class Scene:
     environ: dict[str, str]
     """The child's variables, and those that the command line sets (``env A=b pip ...``)."""
     assignments: tuple[tuple[str, str], ...]
-    """All settings of variables, those of the environment first: a command line may set one twice."""
+    """All settings of variables, those of the environment first: a command line may set one twice.
+    """
     roots: tuple[Path, ...]
     """The working directory and every other one that the words name as a place to work in."""
 
@@ -86,16 +107,22 @@ class Scene:
         return any(program_name(word) in programs for word in self.words)
 
     def after(self, *programs: str) -> tuple[str, ...]:
-        """The words after the first that is one of the programs: its own flags; empty when it is not run."""
+        """The words after the first that is one of the programs: its own flags.
+
+        Empty when it is not run.
+        """
         for i, word in enumerate(self.words):
             if program_name(word) in programs:
                 return self.words[i + 1 :]
         return ()
 
     def may_run(self, *programs: str) -> bool:
-        """Whether one of the programs may run at all: it is a word, or the command may call anything (``make``, ``tox``).
+        """Whether one of the programs may run at all.
 
-        What a tool's settings of the user forbid must not be held against a command that never runs the tool.
+        It is a word, or the command may call anything (``make``, ``tox``).
+
+        What a tool's settings of the user forbid must not be held against a command that never runs
+        the tool.
         """
         argv = self.command.argv
         first = program_name(argv[0]) if argv else ""
@@ -115,7 +142,9 @@ class Scene:
 
     def files(self) -> Iterator[Path]:
         """Every word, or value in ``--option=value``, that names a regular file, seen from any of the directories."""
-        for word in dict.fromkeys(w.partition("=")[2] if w.startswith("--") else w for w in self.words):
+        for word in dict.fromkeys(
+            w.partition("=")[2] if w.startswith("--") else w for w in self.words
+        ):
             if word and not word.startswith("-") and len(word) < 4096 and "://" not in word:
                 for root in self.roots:
                     if is_file(root / word):
@@ -123,7 +152,10 @@ class Scene:
                         break
 
     def ancestors(self) -> Iterator[Path]:
-        """Every root and the directories above it, nearest first, each once: where tools look for a project."""
+        """Every root and the directories above it, nearest first, each once.
+
+        Where tools look for a project.
+        """
         seen: set[Path] = set()
         for root in self.roots:
             for directory in (root, *root.parents):
@@ -141,11 +173,15 @@ class Scene:
         """``$XDG_CONFIG_DIRS``, else ``/etc/xdg``; on Windows ``%PROGRAMDATA%``."""
         if self.platform == "win32":
             return [Path(self.environ.get("PROGRAMDATA") or "C:/ProgramData")]
-        return [Path(p) for p in (self.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":") if p]
+        return [
+            Path(p) for p in (self.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":") if p
+        ]
 
 
 def program_name(word: str) -> str:
-    """A program's name without directory, ``.exe`` and version: ``/x/bin/pip3.11`` is ``pip``, as is Python's ``-mpip``.
+    """A program's name without directory, ``.exe`` and version.
+
+    ``/x/bin/pip3.11`` is ``pip``, as is Python's ``-mpip``.
 
     >>> program_name("/usr/bin/python3.12"), program_name("uv"), program_name("C:/x/pip.exe")
     ('python', 'uv', 'pip')
@@ -155,8 +191,13 @@ def program_name(word: str) -> str:
 
 
 def programs(scene: Scene, *names: str) -> Iterator[Path]:
-    """Where the named programs lie: those that the words give a path of, then those on PATH; links resolved too."""
-    found = [scene.cwd / word for word in scene.words if "/" in word and program_name(word) in names]
+    """Where the named programs lie: those that the words give a path of, then those on PATH.
+
+    Links resolved too.
+    """
+    found = [
+        scene.cwd / word for word in scene.words if "/" in word and program_name(word) in names
+    ]
     path = scene.environ.get("PATH", "")
     found += [Path(place) for name in names if (place := shutil.which(name, path=path))]
     for program in found:
@@ -184,7 +225,11 @@ def index_values(words: tuple[str, ...]) -> Iterator[str]:
     yield from values_after(words, "-i", "-f")
     for i, word in enumerate(words):
         name, equals, value = word.partition("=")
-        if name.startswith("--") and len(name) >= _SHORTEST and any(full.startswith(name) for full in INDEX_OPTIONS):
+        if (
+            name.startswith("--")
+            and len(name) >= _SHORTEST
+            and any(full.startswith(name) for full in INDEX_OPTIONS)
+        ):
             if equals:
                 yield value
             elif i + 1 < len(words):
@@ -196,7 +241,9 @@ def positional_urls(words: tuple[str, ...], *, but_after: tuple[str, ...]) -> It
     for i, word in enumerate(words):
         if i and words[i - 1] in but_after:
             continue
-        match = URL.match(word) or (URL.search(word) if re.match(r"[\w.\[\],-]+\s*@\s*https?://", word) else None)
+        match = URL.match(word) or (
+            URL.search(word) if re.match(r"[\w.\[\],-]+\s*@\s*https?://", word) else None
+        )
         if match:
             yield match[0]
 
@@ -207,7 +254,11 @@ def _taken_apart(argv: tuple[str, ...], depth: int = 0) -> Iterator[str]:
         yield word
         inner = word.partition("=")[2] if word.startswith("--") else word
         telling = "://" in inner or "-" in inner or "=" in inner or inner.startswith("cd ")
-        if depth < _DEPTH and telling and (re.search(r"\s", inner) or (inner is not word and inner.startswith("-"))):
+        if (
+            depth < _DEPTH
+            and telling
+            and (re.search(r"\s", inner) or (inner is not word and inner.startswith("-")))
+        ):
             parts = tuple(_split(inner))
             if parts != (word,):
                 yield from _taken_apart(parts, depth + 1)
@@ -234,7 +285,13 @@ def _roots(words: tuple[str, ...], cwd: Path) -> Iterator[Path]:
             found[_normal((cwd / value).parent)] = None
     for word in words:
         path = cwd / word.partition("[")[0]
-        if word and not word.startswith("-") and "://" not in word and len(word) < 4096 and is_file(path / "pyproject.toml"):
+        if (
+            word
+            and not word.startswith("-")
+            and "://" not in word
+            and len(word) < 4096
+            and is_file(path / "pyproject.toml")
+        ):
             found[_normal(path)] = None
     return iter(found)
 

@@ -1,6 +1,9 @@
-"""Asking conda itself what a setting is after a change. Only ``config`` does this; it costs about a second.
+"""Asking conda itself what a setting is after a change.
 
-conda masks ``/t/TOKEN/`` in what it shows, also as JSON (conda 26.7, by experiment): such an answer proves nothing.
+Only ``config`` does this; it costs about a second.
+
+conda masks ``/t/TOKEN/`` in what it shows, also as JSON (conda 26.7, by experiment): such an answer
+proves nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +23,17 @@ def command(around: Surroundings) -> Path | None:
     named = around.environ.get("CONDA_EXE")
     if named and is_file(named):
         return Path(named)
-    names = ("Scripts/conda.exe",) if around.platform == "win32" else ("bin/conda", "condabin/conda")
+    names = (
+        ("Scripts/conda.exe",) if around.platform == "win32" else ("bin/conda", "condabin/conda")
+    )
     found = (root.path / name for root in conda_roots(around) for name in names)
     return next((path for path in found if is_file(path)), None)
 
 
 def shown(key: str, around: Surroundings, *, timeout_s: float = 60) -> str | None:
-    """What ``conda config --show KEY`` says, a list's entries separated by commas; ``None`` when nobody answers.
+    """What ``conda config --show KEY`` says, a list's entries separated by commas.
+
+    ``None`` when nobody answers.
 
     Args:
         key: a setting.
@@ -39,7 +46,13 @@ def shown(key: str, around: Surroundings, *, timeout_s: float = 60) -> str | Non
     words = [str(conda), "config", "--show", key, "--json"]
     try:
         done = subprocess.run(
-            words, env=dict(around.environ), cwd=around.cwd, capture_output=True, text=True, timeout=timeout_s, check=False
+            words,
+            env=dict(around.environ),
+            cwd=around.cwd,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
         data: Any = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):

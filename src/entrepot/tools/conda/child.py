@@ -1,8 +1,10 @@
-"""How conda, mamba and micromamba are led: their channels, and what condarc puts above the environment.
+"""How conda, mamba and micromamba are led.
 
-Every condarc in reach is read, whatever the precedence: a channel too many does no harm. Channels by name (``conda-forge``)
-live under the built-in hosts or ``channel_alias``. Source: conda 26.7, ``base/context.py``, by experiment; mamba 2 by its
-documentation.
+Their channels, and what condarc puts above the environment.
+
+Every condarc in reach is read, whatever the precedence: a channel too many does no harm. Channels
+by name (``conda-forge``) live under the built-in hosts or ``channel_alias``. Source: conda 26.7,
+``base/context.py``, by experiment; mamba 2 by its documentation.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from entrepot.heads import authority_of
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
+from entrepot.stored import authority_of
 from entrepot.tools.findings import Findings, reportable
 from entrepot.tools.reading import is_dir, is_file, line_of, read_text
 from entrepot.tools.scan import follow, scan, take_lock
@@ -30,8 +32,19 @@ _CHANNEL_VARIABLES = (
     "CONDA_CUSTOM_MULTICHANNELS CONDA_WHITELIST_CHANNELS CONDA_ALLOWLIST_CHANNELS MAMBA_CHANNELS MAMBA_CHANNEL_ALIAS "
     "MAMBA_DEFAULT_CHANNELS".split()
 )
-_CLIENTS = ("conda", "mamba", "micromamba", "conda-lock", "conda-build", "boa", "constructor", "menuinst")
-_FALSE = frozenset(("", "true", "false", "yes", "no", "on", "off", "truststore", "<system>", "<false>", "0", "1"))
+_CLIENTS = (
+    "conda",
+    "mamba",
+    "micromamba",
+    "conda-lock",
+    "conda-build",
+    "boa",
+    "constructor",
+    "menuinst",
+)
+_FALSE = frozenset(
+    ("", "true", "false", "yes", "no", "on", "off", "truststore", "<system>", "<false>", "0", "1")
+)
 
 
 class CondaGuide:
@@ -40,7 +53,7 @@ class CondaGuide:
     name = "conda"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         found.add_all(scene.variable(*_CHANNEL_VARIABLES))
@@ -52,7 +65,9 @@ class CondaGuide:
             _environment(found, scene, path)
         if certificates and scene.may_run(*_CLIENTS):
             found.close(found.indexes)
-            found.warn("client_ssl_cert holds a client certificate: the channels that conda was told of go past the cache")
+            found.warn(
+                "client_ssl_cert holds a client certificate: the channels that conda was told of go past the cache"
+            )
         for url in BUILT_IN:
             if authority_of(url) not in found.closed:
                 found.add(url)
@@ -62,21 +77,34 @@ class CondaGuide:
 def condarc_files(scene: Scene) -> Iterator[Path]:
     """Every configuration file of conda and mamba that exists, weakest first.
 
-    Source: conda 26.7: a file counts when it is named ``.condarc`` or ``condarc`` or ends in ``.yml`` or ``.yaml``.
+    Source: conda 26.7: a file counts when it is named ``.condarc`` or ``condarc`` or ends in
+    ``.yml`` or ``.yaml``.
     """
-    roots = [Path(v) for v in scene.variable("CONDA_ROOT", "CONDA_PREFIX", "MAMBA_ROOT_PREFIX", "CONDA_PREFIX_1")]
+    roots = [
+        Path(v)
+        for v in scene.variable("CONDA_ROOT", "CONDA_PREFIX", "MAMBA_ROOT_PREFIX", "CONDA_PREFIX_1")
+    ]
     roots += [Path(value).parent.parent for value in scene.variable("CONDA_EXE", "MAMBA_EXE")]
     roots += [path.parent.parent for path in programs(scene, *_CLIENTS)]
-    prefixes = [scene.path(value) for value in values_after(scene.after(*_CLIENTS), "-p", "--prefix", "-r", "--root-prefix")]
+    prefixes = [
+        scene.path(value)
+        for value in values_after(scene.after(*_CLIENTS), "-p", "--prefix", "-r", "--root-prefix")
+    ]
     for name in values_after(scene.after(*_CLIENTS), "-n", "--name"):
         prefixes += [root / "envs" / name for root in (*roots, scene.home / ".conda")]
-    places = [Path("C:/ProgramData/conda")] if scene.platform == "win32" else [Path("/etc/conda"), Path("/var/lib/conda")]
+    places = (
+        [Path("C:/ProgramData/conda")]
+        if scene.platform == "win32"
+        else [Path("/etc/conda"), Path("/var/lib/conda")]
+    )
     places += roots
     places += [Path(value) / "conda" for value in scene.variable("XDG_CONFIG_HOME")]
     places += [scene.home / ".config/conda", scene.home / ".conda", scene.home, *prefixes]
     places += [scene.home / ".mamba", scene.home / "micromamba"]
     for place in dict.fromkeys(places):
-        for name in (".condarc", "condarc", ".mambarc") if place != scene.home else (".condarc", ".mambarc"):
+        for name in (
+            (".condarc", "condarc", ".mambarc") if place != scene.home else (".condarc", ".mambarc")
+        ):
             if is_file(place / name):
                 yield place / name
         if place != scene.home:
@@ -87,7 +115,9 @@ def condarc_files(scene: Scene) -> Iterator[Path]:
 
 
 def _directory(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.suffix in (".yml", ".yaml")) if is_dir(path) else []
+    return (
+        sorted(p for p in path.iterdir() if p.suffix in (".yml", ".yaml")) if is_dir(path) else []
+    )
 
 
 def _condarc(found: Findings, scene: Scene, path: Path, door: Door | None) -> list[str]:
@@ -106,15 +136,20 @@ def _condarc(found: Findings, scene: Scene, path: Path, door: Door | None) -> li
             certificates.append(value)
         elif keys[0] == "proxy_servers" and door is not None and scene.may_run(*_CLIENTS):
             place = line_of(path, "proxy_servers")
-            found.warn(f"proxy_servers in {place} stands above the environment for conda: what it downloads goes past the cache")
+            found.warn(
+                f"proxy_servers in {place} stands above the environment for conda: what it downloads goes past the cache"
+            )
     return certificates
 
 
 def _channel(found: Findings, value: str, keys: tuple[str, ...]) -> None:
     found.add_all(value)
     found.add_all(keys[1:])
-    # channel_alias and custom_channels may leave the scheme out: a host with a dot or a port is meant.
-    if "://" not in value and re.match(r"(?:[\w-]+\.)+[\w-]+(?::\d+)?(?:/|$)|[\w-]+:\d+(?:/|$)", value):
+    # channel_alias and custom_channels may leave the scheme out: a host with a dot or a port is
+    # meant.
+    if "://" not in value and re.match(
+        r"(?:[\w-]+\.)+[\w-]+(?::\d+)?(?:/|$)|[\w-]+:\d+(?:/|$)", value
+    ):
         found.add(f"https://{value}")
 
 
@@ -131,18 +166,29 @@ def _words(found: Findings, scene: Scene) -> None:
 
 
 def _environment_files(scene: Scene) -> Iterator[Path]:
-    names = ("environment.yml", "environment.yaml", "conda-lock.yml", "anaconda-project.yml", "meta.yaml")
+    names = (
+        "environment.yml",
+        "environment.yaml",
+        "conda-lock.yml",
+        "anaconda-project.yml",
+        "meta.yaml",
+    )
     seen: set[Path] = set()
     if scene.runs(*_CLIENTS):
         named = values_after(scene.words, "-f", "--file", "-n", "--spec-file")
         seen.update(path for value in named if is_file(path := scene.path(value)))
-        seen.update(path for path in scene.files() if path.suffix in (".yml", ".yaml", ".txt", ".lock"))
+        seen.update(
+            path for path in scene.files() if path.suffix in (".yml", ".yaml", ".txt", ".lock")
+        )
     seen.update(root / name for root in scene.roots for name in names if is_file(root / name))
     yield from sorted(seen)
 
 
 def _environment(found: Findings, scene: Scene, path: Path) -> None:
-    """Channels, and the options and requirements of the ``pip:`` part; explicit and lock files by their URLs."""
+    """Channels, and the options and requirements of the ``pip:`` part.
+
+    Explicit and lock files by their URLs.
+    """
     text = read_text(path)
     if "@EXPLICIT" in text or path.name.startswith("conda-lock") or path.suffix == ".lock":
         take_lock(found, path, will_be_read=scene.may_run(*_CLIENTS))
@@ -153,7 +199,9 @@ def _environment(found: Findings, scene: Scene, path: Path) -> None:
         elif keys[-1:] == ("pip",) and value:
             part = scan(value, requirements=True)
             found.add_all(part.urls)
-            for _path, inner in follow(path.parent / name for name in part.files if "://" not in name):
+            for _path, inner in follow(
+                path.parent / name for name in part.files if "://" not in name
+            ):
                 found.add_all(inner.urls)
         elif keys[:1] == ("dependencies",) and "::" in value:
             found.add_all(value.partition("::")[0])

@@ -1,6 +1,9 @@
-"""conda's and mamba's archives as a source of bodies: found by their file name alone, so a digest must prove each.
+"""conda's and mamba's archives as a source of bodies.
 
-What they keep is never linked: ``conda clean`` leaves archives with a second link alone, so they would stay for ever.
+Found by their file name alone, so a digest must prove each.
+
+What they keep is never linked: ``conda clean`` leaves archives with a second link alone, so they
+would stay for ever.
 """
 
 from __future__ import annotations
@@ -12,11 +15,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from entrepot.heads import canonical_url
 from entrepot.httpcache.messages import Headers, ResponseHead
 from entrepot.names import CONDA_SUFFIXES, filename_of
-from entrepot.ports.donor import Donor
+from entrepot.ports.reuse import Donor
 from entrepot.ports.tool import Surroundings
+from entrepot.stored import canonical_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,16 @@ class Archives:
 
     @cached_property
     def _folders(self) -> list[Path]:
-        from entrepot.tools.condakit.known import package_folders  # noqa: PLC0415 -- 20 ms that an install by pip can do without
+        # -- 20 ms that an install by pip can do without
+        from entrepot.tools.condakit.known import package_folders  # noqa: PLC0415
 
         return package_folders(self._around)
 
     def find(self, url: str) -> Donation | None:
-        """What lies under the URL's file name; of several what came from this URL, else the first."""
+        """What lies under the URL's file name.
+
+        Of several what came from this URL, else the first.
+        """
         name = filename_of(url)
         if not name.endswith(CONDA_SUFFIXES):
             return None
@@ -93,7 +100,11 @@ def _archive(path: Path) -> Donation | None:
         about = os.lstat(path)
     except OSError:
         return None
-    return Donation(path, about.st_size, about.st_mtime) if stat.S_ISREG(about.st_mode) and about.st_size else None
+    return (
+        Donation(path, about.st_size, about.st_mtime)
+        if stat.S_ISREG(about.st_mode) and about.st_size
+        else None
+    )
 
 
 def _origin(path: Path) -> str:

@@ -1,4 +1,7 @@
-"""conda's configuration: read as conda merges it, edited in the file that ``conda config`` writes."""
+"""conda's configuration.
+
+Read as conda merges it, edited in the file that ``conda config`` writes.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,20 @@ class CondaSettings(RcSettings):
         return self._path or self.around.home / ".condarc"
 
     def ask(self, change: Change) -> Change:
-        """Ask conda what the key is now, and compare with our own working out; nothing is said where no conda answers."""
+        """Ask conda what the key is now, and compare with our own working out.
+
+        Nothing is said where no conda answers.
+        """
         said, ours = shown(change.key, self.around), self.get(change.key)
         if said is None:
             return change
         if change.key == "pkgs_dirs":
             return replace(change, verified=masked(change.key, said), differs=said != ours)
-        missing = change.key not in LISTS and change.after is not None and said.lower() != change.after.lower()
+        missing = (
+            change.key not in LISTS
+            and change.after is not None
+            and said.lower() != change.after.lower()
+        )
         return replace(change, verified=masked(change.key, said), differs=missing)
 
     def _documents(self) -> Sequence[Document]:
@@ -48,7 +58,9 @@ class CondaSettings(RcSettings):
 
     def _is_stronger(self, path: Path) -> bool:
         prefix = self.around.environ.get("CONDA_PREFIX")
-        return str(path) == self.around.environ.get("CONDARC") or (prefix is not None and path.is_relative_to(prefix))
+        return str(path) == self.around.environ.get("CONDARC") or (
+            prefix is not None and path.is_relative_to(prefix)
+        )
 
     def _native(self, path: Path, verb: str, key: str, value: str = "") -> str:
         words = f"conda config {self._flag(path)}--{verb} {key}"
@@ -57,4 +69,8 @@ class CondaSettings(RcSettings):
     def _flag(self, path: Path) -> str:
         if path == self.around.home / ".condarc":
             return ""
-        return "--system " if self._root and path == Path(self._root) / ".condarc" else f"--file {shlex.quote(str(path))} "
+        return (
+            "--system "
+            if self._root and path == Path(self._root) / ".condarc"
+            else f"--file {shlex.quote(str(path))} "
+        )

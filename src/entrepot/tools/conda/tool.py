@@ -26,19 +26,34 @@ class CondaTool:
         """Every entry of ``pkgs_dirs`` of every conda found, the first writable one first, then caches conda has left."""
         return places(around)
 
-    def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+    def scan(
+        self, place: Place, around: Surroundings, *, progress: Progress | None = None
+    ) -> Iterator[Entry]:
         """What lies in one cache, its first level; mamba's nested folders are mamba's."""
         if place.path is not None and place.exists:
-            from entrepot.tools.condakit.cache import scan_folders, world_of  # noqa: PLC0415  # only for caches that are there
+            # Only for caches that are there
+            from entrepot.tools.condakit.cache import scan_folders, world_of  # noqa: PLC0415
             from entrepot.tools.condakit.mamba_dirs import SCHEMES  # noqa: PLC0415
 
             world, known = world_of(around), frozenset(SCHEMES)
             yield from scan_folders(
-                TOOL, place.path, [place.path], world, self._now(), busy=world.busy, known=known, progress=progress
+                TOOL,
+                place.path,
+                [place.path],
+                world,
+                self._now(),
+                busy=world.busy,
+                known=known,
+                progress=progress,
             )
 
     def remove(
-        self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+        self,
+        entries: Sequence[Entry],
+        around: Surroundings,
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
     ) -> Removed:
         """Remove entries; ``force`` takes packages that were unpacked within ten minutes, and nothing else that is pinned."""
         from entrepot.tools.condakit.removal import remove  # noqa: PLC0415
@@ -46,24 +61,48 @@ class CondaTool:
         return remove(entries, around, force=force, progress=progress)
 
     def verify(
-        self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
+        self,
+        place: Place,
+        around: Surroundings,
+        *,
+        repair: bool = False,
+        full: bool = False,
+        progress: Progress | None = None,
     ) -> Iterator[Finding]:
-        """Check archives, unpacked packages and records; see :mod:`entrepot.tools.condakit.verify`."""
-        from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
+        """Check archives, unpacked packages and records.
+
+        See :mod:`entrepot.tools.condakit.verify`.
+        """
+        # Heavy, and only this verb needs it
+        from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415
 
         if place.path is not None and place.exists:
-            verifier = Verifier(TOOL, place.path, place.path, around, self._now(), repair=repair, full=full, progress=progress)
+            verifier = Verifier(
+                TOOL,
+                place.path,
+                place.path,
+                around,
+                self._now(),
+                repair=repair,
+                full=full,
+                progress=progress,
+            )
             yield from verifier.findings()
 
     def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
-        """Prefixes of conda, mamba, rattler and pixi: each may have packages of any of their caches."""
-        from entrepot.tools.condakit.known import named_environments  # noqa: PLC0415  # `where` does without
+        """Prefixes of conda, mamba, rattler and pixi.
+
+        Each may have packages of any of their caches.
+        """
+        # `where` does without
+        from entrepot.tools.condakit.known import named_environments  # noqa: PLC0415
 
         return named_environments(around)
 
     def settings(self, around: Surroundings) -> Settings | None:
         """Condarc."""
-        from entrepot.tools.conda.settings import CondaSettings  # noqa: PLC0415  # only for `config`
+        # Only for `config`
+        from entrepot.tools.conda.settings import CondaSettings  # noqa: PLC0415
 
         return CondaSettings(around)
 

@@ -1,1 +1,4 @@
-"""What the rooms of conda, mamba and rattler share: the layout of package caches, condarc, environments. It is no tool itself."""
+"""What the rooms of conda, mamba and rattler share.
+
+The layout of package caches, condarc, environments. It is no tool itself.
+"""

@@ -1,7 +1,9 @@
-"""Archives of conda packages: checked against what is known of them, and single files taken out of them again.
+"""Archives of conda packages.
 
-A ``.conda`` is a zip of two zstd-compressed tars, a ``.tar.bz2`` one tar. Nothing is unpacked but the members asked for, and each
-only up to the size that was promised for it.
+Checked against what is known of them, and single files taken out of them again.
+
+A ``.conda`` is a zip of two zstd-compressed tars, a ``.tar.bz2`` one tar. Nothing is unpacked but
+the members asked for, and each only up to the size that was promised for it.
 """
 
 from __future__ import annotations
@@ -53,7 +55,11 @@ def problem(path: Path, record: dict[str, Any], size: int) -> str:
     known = [name for name in ("sha256", "md5") if isinstance(record.get(name), str)]
     if known:
         actual = digest_of(path, known[0])
-        return "" if actual == str(record[known[0]]).lower() else f"digest-mismatch: its {known[0]} is {actual}"
+        return (
+            ""
+            if actual == str(record[known[0]]).lower()
+            else f"digest-mismatch: its {known[0]} is {actual}"
+        )
     return "" if is_readable(path) else "broken-archive: it cannot be read to its end"
 
 
@@ -64,7 +70,9 @@ def digest_of(path: Path, algorithm: str) -> str:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(
+            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+        ).hexdigest()
 
 
 def is_readable(path: Path) -> bool:

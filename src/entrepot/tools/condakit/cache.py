@@ -1,4 +1,7 @@
-"""One cache as the tool port wants it: the folders in it, scanned against all known caches and environments."""
+"""One cache as the tool port wants it.
+
+The folders in it, scanned against all known caches and environments.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ class World:
 
     @cached_property
     def census(self) -> Census:
-        """Links counted by inode; folders that were not scanned are walked when a question needs them."""
+        """Links counted by inode.
+
+        Folders that were not scanned are walked when a question needs them.
+        """
         return Census(package_folders(self._around))
 
     @cached_property
@@ -55,11 +61,16 @@ class World:
         """What a scan of one folder is asked; arguments as for :func:`scan_folders`."""
         if why_no_cache(folder, self._around):
             return Look(tool, place, folder, now, Census(()), Mentions(), is_cache=False)
-        return Look(tool, place, folder, now, self.census, self.mentions, known, progress, busy=busy)
+        return Look(
+            tool, place, folder, now, self.census, self.mentions, known, progress, busy=busy
+        )
 
 
 def world_of(around: Surroundings) -> World:
-    """The world of this look, the same for the places of all tools of the family; a new one for a scan by itself."""
+    """The world of this look, the same for the places of all tools of the family.
+
+    A new one for a scan by itself.
+    """
     if around.shared is None:
         return World(around)
     world: World = around.shared.setdefault(World.__module__, World(around))
@@ -95,4 +106,6 @@ def scan_folders(
     os.scandir(place).close()
     for folder in folders:
         mine = known if folder == place else frozenset()
-        yield from entries(world.look(tool, place, folder, now, known=mine, progress=progress, busy=busy))
+        yield from entries(
+            world.look(tool, place, folder, now, known=mine, progress=progress, busy=busy)
+        )

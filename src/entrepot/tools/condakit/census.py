@@ -1,6 +1,9 @@
-"""Files counted by inode: what a tree takes of the disk, what removing it gives back, and whether something else links to it.
+"""Files counted by inode.
 
-A hard link is seen by its count alone: a file is used elsewhere when it has more links than are found inside all known caches.
+What a tree takes of the disk, what removing it gives back, and whether something else links to it.
+
+A hard link is seen by its count alone: a file is used elsewhere when it has more links than are
+found inside all known caches.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from entrepot.files import disk_of
+from entrepot.fs import disk_of
 from entrepot.ports.tool import Progress
 
 
@@ -30,12 +33,15 @@ class Tree:
     """Latest change of an inode in the tree (ctime); seconds since the epoch."""
     device: int = 0
     linked: dict[int, tuple[int, int, int]] = field(default_factory=dict)
-    """Inode -> (links found here, links it has, bytes of disk), of files with more than one link."""
+    """Inode -> (links found here, links it has, bytes of disk), of files with more than one link.
+    """
 
     @property
     def freeable(self) -> int:
         """Bytes of disk that removing the tree alone gives back."""
-        return self.single + sum(disk for here, links, disk in self.linked.values() if here >= links)
+        return self.single + sum(
+            disk for here, links, disk in self.linked.values() if here >= links
+        )
 
     @property
     def links(self) -> int:
@@ -45,7 +51,9 @@ class Tree:
 
 
 def measure(top: str) -> Tree:
-    """Walk a tree; what disappears meanwhile is left out. Symbolic links are counted, never followed.
+    """Walk a tree; what disappears meanwhile is left out.
+
+    Symbolic links are counted, never followed.
 
     This loop sees every file of a cache: it is written for speed.
     """
@@ -57,7 +65,7 @@ def measure(top: str) -> Tree:
     tree.device = about.st_dev
     tree.disk = tree.single = disk_of(about)
     tree.changed = about.st_ctime
-    if not os.path.isdir(top) or os.path.islink(top):  # noqa: PTH112, PTH114  # strings are quicker
+    if not os.path.isdir(top) or os.path.islink(top):  # strings are quicker
         tree.files, tree.size = 1, about.st_size
         if about.st_nlink > 1:
             tree.single, tree.linked = 0, {about.st_ino: (1, about.st_nlink, tree.disk)}
@@ -115,25 +123,34 @@ class Census:
     A link too many would make a package that is in use look unused; a link too few only keeps one.
 
     Args:
-        folders: every known package cache; those not asked for are measured when a question needs them.
+        folders: every known package cache; those not asked for are measured when a question needs
+            them.
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self._folders = {os.path.realpath(folder) for folder in folders}
-        self._above = {str(above) for folder in self._folders for above in (Path(folder), *Path(folder).parents)}
+        self._above = {
+            str(above)
+            for folder in self._folders
+            for above in (Path(folder), *Path(folder).parents)
+        }
         self._waiting = set(self._folders)
         self._counted: set[str] = set()
         self._trees: dict[str, dict[str, Tree]] = {}
         self._links: dict[int, dict[int, int]] = {}
 
     def trees(self, folder: Path, progress: Progress | None = None) -> dict[str, Tree]:
-        """What lies in a folder of packages, by name: its folders, and its files that have more links than one.
+        """What lies in a folder of packages, by name.
+
+        Its folders, and its files that have more links than one.
 
         Folders that hold another known cache are left out: that cache counts for itself.
         """
         real = os.path.realpath(folder)
         self._count(real, progress)
-        found = self._trees.pop(real, None)  # kept no longer than needed: large caches have many links
+        found = self._trees.pop(
+            real, None
+        )  # kept no longer than needed: large caches have many links
         return self._measured(real, progress) if found is None else found
 
     def is_linked_outside(self, tree: Tree) -> bool:
@@ -150,7 +167,9 @@ class Census:
         self._counted.add(real)
         self._waiting.discard(real)
         self._trees[real] = trees = self._measured(real, progress)
-        if real not in self._folders and any(str(above) in self._folders for above in Path(real).parents):
+        if real not in self._folders and any(
+            str(above) in self._folders for above in Path(real).parents
+        ):
             return  # counted with the cache that it lies in
         for tree in trees.values():
             links = self._links.setdefault(tree.device, {})
@@ -169,7 +188,9 @@ class Census:
                 progress(number, len(entries), "packages")
             with suppress(OSError):
                 is_folder = each.is_dir(follow_symlinks=False)
-                if each.path not in self._above and (is_folder or each.stat(follow_symlinks=False).st_nlink > 1):
+                if each.path not in self._above and (
+                    is_folder or each.stat(follow_symlinks=False).st_nlink > 1
+                ):
                     trees[each.name] = measure(each.path)
         return trees
 

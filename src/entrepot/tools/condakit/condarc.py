@@ -1,7 +1,8 @@
 """condarc files: which of them conda reads, in which order, and what they say, markers and lines included. Nothing is written.
 
-A file without anything odd is read by lines, because a YAML parser costs more time than everything else that ``where`` does;
-all others go to ruamel.yaml, the parser that conda uses, and its comments are read as conda reads them.
+A file without anything odd is read by lines, because a YAML parser costs more time than everything
+else that ``where`` does; all others go to ruamel.yaml, the parser that conda uses, and its comments
+are read as conda reads them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ _PLAIN_LINE = re.compile(
 )
 _LISTS = frozenset(("pkgs_dirs", "envs_dirs"))
 _NULLS = frozenset(("~", "null", "Null", "NULL"))
-_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_BOOLEANS = {
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,9 @@ class Document:
     """Markers that conda does not see, a sentence each with the line."""
 
 
-def search_path(around: Surroundings, root: str = "", prefix: str = "", *, names: tuple[str, ...] = NAMES) -> list[str]:
+def search_path(
+    around: Surroundings, root: str = "", prefix: str = "", *, names: tuple[str, ...] = NAMES
+) -> list[str]:
     """Files and directories where conda looks for settings, weakest first; none is looked at.
 
     Args:
@@ -87,9 +97,15 @@ def search_path(around: Surroundings, root: str = "", prefix: str = "", *, names
     Source: conda 26.7, ``base/constants.py``, ``SEARCH_PATH``.
     """
     environ, flavour = around.environ, pathmod(around)
-    folders = ["C:/ProgramData/conda"] if around.platform == "win32" else ["/etc/conda", "/var/lib/conda"]
+    folders = (
+        ["C:/ProgramData/conda"] if around.platform == "win32" else ["/etc/conda", "/var/lib/conda"]
+    )
     folders += [environ.get("CONDA_ROOT") or root]
-    folders += [flavour.join(environ["XDG_CONFIG_HOME"], "conda")] if environ.get("XDG_CONFIG_HOME") else []
+    folders += (
+        [flavour.join(environ["XDG_CONFIG_HOME"], "conda")]
+        if environ.get("XDG_CONFIG_HOME")
+        else []
+    )
     home = str(around.home)
     folders += [flavour.join(home, ".config", "conda"), flavour.join(home, ".conda"), home, prefix]
     found: dict[str, None] = {}
@@ -103,10 +119,12 @@ def search_path(around: Surroundings, root: str = "", prefix: str = "", *, names
 
 
 def files_of(path: str, around: Surroundings, names: tuple[str, ...] = NAMES) -> Iterator[Path]:
-    """The files that one entry of the search path stands for: itself, or those of a directory by name.
+    """The files that one entry of the search path stands for.
 
-    Source: conda 26.7: variables in the value of ``CONDARC`` are not expanded; a file counts by its exact name or by
-    ``.yml``/``.yaml``; in a directory only the latter do.
+    Itself, or those of a directory by name.
+
+    Source: conda 26.7: variables in the value of ``CONDARC`` are not expanded; a file counts by its
+    exact name or by ``.yml``/``.yaml``; in a directory only the latter do.
     """
     place = around.cwd / expand_user(path, around)
     if is_file(place) and (place.name in names or place.suffix in SUFFIXES):
@@ -121,7 +139,9 @@ def files_of(path: str, around: Surroundings, names: tuple[str, ...] = NAMES) ->
         yield place  # a pipe, a link that leads nowhere: that it cannot be read is told
 
 
-def documents(around: Surroundings, root: str = "", prefix: str = "", *, names: tuple[str, ...] = NAMES) -> list[Document]:
+def documents(
+    around: Surroundings, root: str = "", prefix: str = "", *, names: tuple[str, ...] = NAMES
+) -> list[Document]:
     """Every file that is there, weakest first, each once (where it stands first).
 
     Args:
@@ -145,22 +165,26 @@ def read(path: Path) -> Document:
         return Document(path, problem=f"{path}: {UNREADABLE}: {exc.strerror}: conda skips the file")
     except UnicodeDecodeError as exc:
         line = exc.object.count(b"\n", 0, exc.start) + 1
-        return Document(path, problem=f"{path}:{line}: it is not in UTF-8: conda stops at it", fatal=True)
+        return Document(
+            path, problem=f"{path}:{line}: it is not in UTF-8: conda stops at it", fatal=True
+        )
     return read_plainly(path, text) or read_yaml(path, text)
 
 
 def read_plainly(path: Path, text: str) -> Document | None:
     """The document by its lines; ``None`` when there is anything in it that needs a YAML parser.
 
-    Understood are top-level keys with a plain scalar, with ``[]``, and with a list of plain scalars. A marker needs the parser:
-    where ruamel.yaml puts a comment is a science.
+    Understood are top-level keys with a plain scalar, with ``[]``, and with a list of plain
+    scalars. A marker needs the parser: where ruamel.yaml puts a comment is a science.
     """
     if MARKER.search(text):
         return None
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
     items: dict[str, list[Item]] = {}
-    closed: set[str] = set()  # keys with a value on their own line, even `~`: items below one are no list of its
+    closed: set[str] = (
+        set()
+    )  # keys with a value on their own line, even `~`: items below one are no list of its
     at = dash = ""
     for number, line in enumerate(text.splitlines(), 1):
         match = _PLAIN_LINE.fullmatch(line)
@@ -178,7 +202,10 @@ def read_plainly(path: Path, text: str) -> Document | None:
             dash = match["dash"]
             items.setdefault(at, []).append(Item(str(_scalar(match["item"])), number))
             values[at] = [item.text for item in items[at]]
-    lists = {key: _list(path, key, lines[key], value, items.get(key, [])) for key, value in values.items()}
+    lists = {
+        key: _list(path, key, lines[key], value, items.get(key, []))
+        for key, value in values.items()
+    }
     return Document(path, values, {key: value for key, value in lists.items() if value}, lines)
 
 
@@ -188,19 +215,39 @@ def _scalar(text: str | None) -> Any:
     return _BOOLEANS.get(text, text)
 
 
-def _list(path: Path, key: str, line: int, value: Any, items: list[Item], *, flag: Flag = "") -> ListValue | None:
+def _list(
+    path: Path, key: str, line: int, value: Any, items: list[Item], *, flag: Flag = ""
+) -> ListValue | None:
     if (
         isinstance(value, list)
         and key in _LISTS
         and (odd := next((each for each in value if not _is_scalar(each)), None)) is not None
     ):
-        what = "mapping" if isinstance(odd, Mapping) else "list" if isinstance(odd, list) else type(odd).__name__
-        return ListValue(str(path), (), line, flag, f"{path}:{line}: {key} has a {what} for an entry: conda stops at it")
+        what = (
+            "mapping"
+            if isinstance(odd, Mapping)
+            else "list"
+            if isinstance(odd, list)
+            else type(odd).__name__
+        )
+        return ListValue(
+            str(path),
+            (),
+            line,
+            flag,
+            f"{path}:{line}: {key} has a {what} for an entry: conda stops at it",
+        )
     if value is None or isinstance(value, list):
         return ListValue(str(path), tuple(items), line, flag)
     if key not in _LISTS:
         return None
-    what = "mapping" if isinstance(value, Mapping) else "string" if isinstance(value, str) else type(value).__name__
+    what = (
+        "mapping"
+        if isinstance(value, Mapping)
+        else "string"
+        if isinstance(value, str)
+        else type(value).__name__
+    )
     text = f"{path}:{line}: {key} is a {what} where conda wants a list: conda stops at it"
     return ListValue(str(path), (), line, flag, text)
 
@@ -213,8 +260,9 @@ def _is_scalar(value: Any) -> bool:
 def read_yaml(path: Path, text: str) -> Document:
     """The document by conda's own parser; its comments become markers as conda sees them.
 
-    Source: conda 26.7, ``common/configuration.py``, ``YamlRawParameter``: the comment behind the key or the item with ``!`` and
-    ``#`` stripped from its ends is the marker. The comment reaches to the next key or item, so a further comment line hides it.
+    Source: conda 26.7, ``common/configuration.py``, ``YamlRawParameter``: the comment behind the
+    key or the item with ``!`` and ``#`` stripped from its ends is the marker. The comment reaches
+    to the next key or item, so a further comment line hides it.
     """
     from ruamel.yaml import YAML  # noqa: PLC0415  # heavy, and most files do not need it
     from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415
@@ -236,10 +284,18 @@ def read_yaml(path: Path, text: str) -> Document:
     lists = {}
     for key, value in data.items():
         items = _items(value) if isinstance(value, list) else []
-        found = _list(path, str(key), lines[str(key)], value, items, flag=_flag(_key_comment(data, key)))
+        found = _list(
+            path, str(key), lines[str(key)], value, items, flag=_flag(_key_comment(data, key))
+        )
         if found:
             lists[str(key)] = found
-    return Document(path, {str(key): value for key, value in data.items()}, lists, lines, hidden=tuple(_hidden(path, data, lists)))
+    return Document(
+        path,
+        {str(key): value for key, value in data.items()},
+        lists,
+        lines,
+        hidden=tuple(_hidden(path, data, lists)),
+    )
 
 
 def _hidden(path: Path, data: Any, lists: Mapping[str, ListValue]) -> Iterator[str]:
@@ -247,7 +303,10 @@ def _hidden(path: Path, data: Any, lists: Mapping[str, ListValue]) -> Iterator[s
     for key in _LISTS & lists.keys():
         found = lists[key]
         comments = [(found.flag, found.line, _key_comment(data, key))]
-        comments += [(item.flag, item.line, _item_comment(data[key], number)) for number, item in enumerate(found.items)]
+        comments += [
+            (item.flag, item.line, _item_comment(data[key], number))
+            for number, item in enumerate(found.items)
+        ]
         for flag, line, comment in comments:
             first, _, rest = comment.partition("\n")
             if not flag and rest.strip() and MARKER.fullmatch(first.strip()):
@@ -289,4 +348,5 @@ def _item_comment(value: Any, number: int) -> str:
 
 def _flag(comment: str) -> Flag:
     word = comment.strip().strip("!#")
-    return word if word in {"final", "top", "bottom"} else ""  # type: ignore[return-value]  # the set says which
+    # The set says which
+    return word if word in {"final", "top", "bottom"} else ""  # type: ignore[return-value]

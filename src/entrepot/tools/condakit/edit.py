@@ -1,7 +1,10 @@
-"""Editing a condarc by its lines: only what was asked for changes; comments, markers, order and newlines stay. Text in, text out.
+"""Editing a condarc by its lines: only what was asked for changes.
 
-conda rewrites the file through its YAML library and loses the comments of a list that it removes from (conda 26.7, by
-experiment). Every result is read again before it is given back: an edit that would not do what it says is refused.
+Comments, markers, order and newlines stay. Text in, text out.
+
+conda rewrites the file through its YAML library and loses the comments of a list that it removes
+from (conda 26.7, by experiment). Every result is read again before it is given back: an edit that
+would not do what it says is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from typing import Any, Literal
 from entrepot.errors import ConfigError
 from entrepot.tools.condakit.condarc import MARKER, Document, read_yaml
 
-_KEY = re.compile(r"""(?P<quote>["']?)(?P<key>[A-Za-z_][\w-]*)(?P=quote)[ \t]*:(?P<rest>(?:[ \t].*)?)$""")
+_KEY = re.compile(
+    r"""(?P<quote>["']?)(?P<key>[A-Za-z_][\w-]*)(?P=quote)[ \t]*:(?P<rest>(?:[ \t].*)?)$"""
+)
 _ITEM = re.compile(r"(?P<indent>[ ]*)-(?P<rest>[ \t]+.*|)$")
 _SCALAR = re.compile(
     r"""(?P<lead>[ \t]*)(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s#](?:[^#]|(?<![ \t])#)*?|)(?P<comment>[ \t]+#.*|[ \t]*)$"""
@@ -58,7 +63,9 @@ def scalar_text(value: str) -> str:
 
 
 def with_item(text: str, key: str, value: str, where: Literal["first", "last"] = "first") -> str:
-    """The text with a list's entry put first or last; one that is there already moves, with its comment.
+    """The text with a list's entry put first or last.
+
+    One that is there already moves, with its comment.
 
     Raises:
         ConfigError: the file is broken, or the key holds no list.
@@ -68,7 +75,9 @@ def with_item(text: str, key: str, value: str, where: Literal["first", "last"] =
     expected = [value, *rest] if where == "first" else [*rest, value]
     if expected == before:
         return text
-    return _checked(text, lambda lines: _insert(lines, key, value, where, known=value in before), key, expected)
+    return _checked(
+        text, lambda lines: _insert(lines, key, value, where, known=value in before), key, expected
+    )
 
 
 def without_item(text: str, key: str, value: str) -> str:
@@ -79,8 +88,18 @@ def without_item(text: str, key: str, value: str) -> str:
     """
     before = _entries(text, key)
     if value not in before:
-        raise ConfigError(f"{key} has no entry {value!r}", name=key, value=value, hint="the text must be exactly as it is written")
-    return _checked(text, lambda lines: _take_out(lines, key, value)[0], key, [each for each in before if each != value])
+        raise ConfigError(
+            f"{key} has no entry {value!r}",
+            name=key,
+            value=value,
+            hint="the text must be exactly as it is written",
+        )
+    return _checked(
+        text,
+        lambda lines: _take_out(lines, key, value)[0],
+        key,
+        [each for each in before if each != value],
+    )
 
 
 def with_scalar(text: str, key: str, value: str) -> str:
@@ -99,14 +118,23 @@ def with_scalar(text: str, key: str, value: str) -> str:
             return _appended(lines, [f"{key}: {scalar_text(value)}"])
         match = _SCALAR.fullmatch(block.rest)
         if match is None or block.end > block.start + 1:
-            raise ConfigError(f"{key} is written in a way that cannot be edited by lines", name=key, hint="entrepot config edit")
+            raise ConfigError(
+                f"{key} is written in a way that cannot be edited by lines",
+                name=key,
+                hint="entrepot config edit",
+            )
         head = _body(lines[block.start])[: -len(block.rest) or None]
         new = f"{head}{match['lead'] or ' '}{scalar_text(value)}{match['comment'].rstrip()}"
         return [*lines[: block.start], new + _ending(lines, block.start), *lines[block.end :]]
 
     after = "".join(change(_lines(text)))
     if str(_parsed(after).values.get(key)).lower() != value.lower():
-        raise ConfigError(f"{key} cannot be set to {value!r} by lines", name=key, value=value, hint="entrepot config edit")
+        raise ConfigError(
+            f"{key} cannot be set to {value!r} by lines",
+            name=key,
+            value=value,
+            hint="entrepot config edit",
+        )
     return after
 
 
@@ -123,7 +151,9 @@ def without_key(text: str, key: str) -> str:
         raise ConfigError(f"{key} is not set here", name=key)
     after = "".join([*lines[: block.start], *lines[block.end :]])
     if key in _parsed(after).values:
-        raise ConfigError(f"{key} cannot be removed by lines", name=key, hint="entrepot config edit")
+        raise ConfigError(
+            f"{key} cannot be removed by lines", name=key, hint="entrepot config edit"
+        )
     return after
 
 
@@ -150,15 +180,26 @@ def with_lines(text: str, key: str, block: str) -> str:
         while end < len(lines) and lines[end].lstrip().startswith("#") and lines[end] in was:
             end += 1  # a comment that stood among the entries and stands below them now
         rest = lines[end:]
-        after = "".join([*lines[: now.start], block + (_ending(lines, 0) if rest and not _NEWLINE.search(block) else ""), *rest])
+        after = "".join(
+            [
+                *lines[: now.start],
+                block + (_ending(lines, 0) if rest and not _NEWLINE.search(block) else ""),
+                *rest,
+            ]
+        )
     others = {name: value for name, value in document.values.items() if name != key}
     if {name: value for name, value in _parsed(after).values.items() if name != key} != others:
-        raise ConfigError(f"{key} cannot be put back by lines", name=key, hint="entrepot config edit")
+        raise ConfigError(
+            f"{key} cannot be put back by lines", name=key, hint="entrepot config edit"
+        )
     return after
 
 
 def mend(text: str) -> tuple[str, list[str]]:
-    """The text made readable: tabs for blanks, unclosed brackets, strings where lists belong; and what was done, with lines."""
+    """The text made readable: tabs for blanks, unclosed brackets, strings where lists belong.
+
+    And what was done, with lines.
+    """
     done: list[str] = []
     lines = _lines(text)
     for number, line in enumerate(lines):
@@ -169,7 +210,11 @@ def mend(text: str) -> tuple[str, list[str]]:
     for number, line in enumerate(lines):
         match = _KEY.fullmatch(_body(line))
         value = match["rest"].strip() if match else ""
-        if value.startswith("[") and value.count("[") > value.count("]") and _next_is_key(lines, number):
+        if (
+            value.startswith("[")
+            and value.count("[") > value.count("]")
+            and _next_is_key(lines, number)
+        ):
             lines[number] = f"{_body(line).rstrip()}]{_ending(lines, number)}"
             done.append(f"line {number + 1}: the bracket closed")
     text = "".join(lines)
@@ -179,17 +224,22 @@ def mend(text: str) -> tuple[str, list[str]]:
         if not document.problem and isinstance(value, str):
             lines = _lines(text)
             block = _find(lines, key)
-            match = _SCALAR.fullmatch(block.rest) if block and block.end == block.start + 1 else None
+            match = (
+                _SCALAR.fullmatch(block.rest) if block and block.end == block.start + 1 else None
+            )
             if block and match:
                 end = _ending(lines, block.start)
                 head = _body(lines[block.start])[: -len(block.rest)]
-                new = [f"{head}{match['comment'].rstrip()}{end}", f"  - {match['value'].strip()}{end}"]
+                new = [
+                    f"{head}{match['comment'].rstrip()}{end}",
+                    f"  - {match['value'].strip()}{end}",
+                ]
                 text = "".join([*lines[: block.start], *new, *lines[block.end :]])
                 done.append(f"line {block.start + 1}: {key} made a list")
     return text, done
 
 
-# -- lines ------------------------------------------------------------------------------------------------------------
+# -- lines -----------------------------------------------------------------------------------------
 
 
 def _lines(text: str) -> list[str]:
@@ -209,7 +259,10 @@ def _ending(lines: list[str], number: int) -> str:
 
 
 def _next_is_key(lines: list[str], number: int) -> bool:
-    """Whether the next line that says anything begins another key: the bracket cannot be meant to go on."""
+    """Whether the next line that says anything begins another key.
+
+    The bracket cannot be meant to go on.
+    """
     for line in lines[number + 1 :]:
         if line.strip() and not line.lstrip().startswith("#"):
             return _KEY.fullmatch(_body(line)) is not None
@@ -234,7 +287,9 @@ def _extent(lines: list[str], start: int, rest: str) -> _Block:
         match = _ITEM.fullmatch(line)
         if match and (not items or len(match["indent"]) == _indent(lines[items[0]])):
             items.append(number)
-        elif not line.startswith((" ", "\t", "]")) or (match and len(match["indent"]) < _indent(lines[items[0]])):
+        elif not line.startswith((" ", "\t", "]")) or (
+            match and len(match["indent"]) < _indent(lines[items[0]])
+        ):
             break
         end = number + 1
     return _Block(start, end, rest, items)
@@ -253,7 +308,7 @@ def _appended(lines: list[str], new: list[str]) -> list[str]:
     return [*lines, *(line + end for line in new)]
 
 
-# -- lists ------------------------------------------------------------------------------------------------------------
+# -- lists -----------------------------------------------------------------------------------------
 
 
 def _insert(lines: list[str], key: str, value: str, where: str, *, known: bool) -> list[str]:
@@ -284,7 +339,12 @@ def _into_nothing(lines: list[str], block: _Block, value: str, moved: str) -> li
     head = _body(lines[block.start])
     gap = "" if match["value"].strip() else match["lead"]
     head = (head[: -len(block.rest)] if block.rest else head) + (gap + match["comment"]).rstrip()
-    return [*lines[: block.start], head + end, f"  - {moved.strip() or quoted(value)}{end}", *lines[block.start + 1 :]]
+    return [
+        *lines[: block.start],
+        head + end,
+        f"  - {moved.strip() or quoted(value)}{end}",
+        *lines[block.start + 1 :],
+    ]
 
 
 def _take_out(lines: list[str], key: str, value: str) -> tuple[list[str], str]:
@@ -295,7 +355,11 @@ def _take_out(lines: list[str], key: str, value: str) -> tuple[list[str], str]:
         return _out_of_flow(lines, block, value), ""
     gone = [number for number in block.items if _item_value(lines[number]) == value]
     if not gone:
-        raise ConfigError(f"{value!r} is written in a way that cannot be edited by lines", name=key, hint="entrepot config edit")
+        raise ConfigError(
+            f"{value!r} is written in a way that cannot be edited by lines",
+            name=key,
+            hint="entrepot config edit",
+        )
     match = _ITEM.fullmatch(_body(lines[gone[0]]))
     written = match["rest"].strip() if match else ""
     left = [line for number, line in enumerate(lines) if number not in gone]
@@ -316,7 +380,10 @@ def _item_value(line: str) -> str | None:
 
 
 def _flow(block: _Block, lines: list[str]) -> tuple[int, int] | None:
-    """Start and end of ``[...]`` in the block's text, brackets included; ``None`` when the list is none of these."""
+    """Start and end of ``[...]`` in the block's text, brackets included.
+
+    ``None`` when the list is none of these.
+    """
     if not block.rest.lstrip().startswith("["):
         return None
     text = "".join(lines[block.start : block.end])
@@ -326,12 +393,20 @@ def _flow(block: _Block, lines: list[str]) -> tuple[int, int] | None:
 
 def _pieces(inner: str) -> list[str]:
     """Entries of a flow list as they are written, blanks and line breaks included."""
-    return [piece for piece in re.findall(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|#[^\n]*|[^,])+""", inner) if piece.strip()]
+    return [
+        piece
+        for piece in re.findall(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|#[^\n]*|[^,])+""", inner)
+        if piece.strip()
+    ]
 
 
 def _into_flow(lines: list[str], block: _Block, value: str, where: str, moved: str) -> list[str]:
     del moved  # an entry of a flow list has no comment of its own
-    return _reflowed(lines, block, lambda pieces: [quoted(value), *pieces] if where == "first" else [*pieces, quoted(value)])
+    return _reflowed(
+        lines,
+        block,
+        lambda pieces: [quoted(value), *pieces] if where == "first" else [*pieces, quoted(value)],
+    )
 
 
 def _out_of_flow(lines: list[str], block: _Block, value: str) -> list[str]:
@@ -341,19 +416,24 @@ def _out_of_flow(lines: list[str], block: _Block, value: str) -> list[str]:
     return _reflowed(lines, block, without)
 
 
-def _reflowed(lines: list[str], block: _Block, change: Callable[[list[str]], list[str]]) -> list[str]:
+def _reflowed(
+    lines: list[str], block: _Block, change: Callable[[list[str]], list[str]]
+) -> list[str]:
     span = _flow(block, lines)
     assert span is not None  # asked before
     text = "".join(lines[block.start : block.end])
     inner = text[span[0] + 1 : span[1] - 1]
     if "#" in inner:
-        raise ConfigError("a list in brackets with comments inside cannot be edited by lines", hint="entrepot config edit")
+        raise ConfigError(
+            "a list in brackets with comments inside cannot be edited by lines",
+            hint="entrepot config edit",
+        )
     pieces = change([piece.strip() for piece in _pieces(inner)])
     new = f"{text[: span[0]]}[{', '.join(pieces)}]{text[span[1] :]}"
     return [*lines[: block.start], *_lines(new), *lines[block.end :]]
 
 
-# -- checks -----------------------------------------------------------------------------------------------------------
+# -- checks ----------------------------------------------------------------------------------------
 
 
 def _raw(text: str) -> Document:
@@ -365,7 +445,10 @@ def _parsed(text: str) -> Document:
     if document.problem:
         problem = document.problem.removeprefix("condarc").lstrip(":").strip()
         raise ConfigError(
-            f"it is broken: line {problem}" if problem[:1].isdigit() else f"it is broken: {problem}", hint="mend it first"
+            f"it is broken: line {problem}"
+            if problem[:1].isdigit()
+            else f"it is broken: {problem}",
+            hint="mend it first",
         )
     return document
 
@@ -375,21 +458,42 @@ def _entries(text: str, key: str) -> list[str]:
     value: Any = document.values.get(key)
     if value is not None and not isinstance(value, list):
         line = document.lines.get(key, 0)
-        raise ConfigError(f"line {line}: {key} is no list but {str(value)!r}", name=key, hint="mend it first: conda stops at it")
+        raise ConfigError(
+            f"line {line}: {key} is no list but {str(value)!r}",
+            name=key,
+            hint="mend it first: conda stops at it",
+        )
     return [item.text for item in document.lists[key].items] if key in document.lists else []
 
 
-def _checked(text: str, change: Callable[[list[str]], list[str]], key: str, expected: list[str]) -> str:
+def _checked(
+    text: str, change: Callable[[list[str]], list[str]], key: str, expected: list[str]
+) -> str:
     after = "".join(change(_lines(text)))
     found = _raw(after)
     was = {name: value for name, value in _raw(text).values.items() if name != key}
-    if found.problem or _entries(after, key) != expected or was != {n: v for n, v in found.values.items() if n != key}:
-        raise ConfigError(f"{key} is written in a way that cannot be edited by lines", name=key, hint="entrepot config edit")
-    return after if _flags(after, key, expected) == _flags(text, key, expected) else _unhidden(text, after, key, expected)
+    if (
+        found.problem
+        or _entries(after, key) != expected
+        or was != {n: v for n, v in found.values.items() if n != key}
+    ):
+        raise ConfigError(
+            f"{key} is written in a way that cannot be edited by lines",
+            name=key,
+            hint="entrepot config edit",
+        )
+    return (
+        after
+        if _flags(after, key, expected) == _flags(text, key, expected)
+        else _unhidden(text, after, key, expected)
+    )
 
 
 def _flags(text: str, key: str, entries: list[str]) -> dict[str, str]:
-    """The markers that conda sees: of the key under an empty name, and of those entries of the list that are marked."""
+    """The markers that conda sees.
+
+    Of the key under an empty name, and of those entries of the list that are marked.
+    """
     value = _raw(text).lists.get(key)
     if value is None:
         return {}
@@ -398,19 +502,33 @@ def _flags(text: str, key: str, entries: list[str]) -> dict[str, str]:
 
 
 def _unhidden(text: str, after: str, key: str, expected: list[str]) -> str:
-    """The text with comment lines put before the entry whose marker they hide: conda wants the next entry right below a marker."""
+    """The text with comment lines put before the entry whose marker they hide.
+
+    Conda wants the next entry right below a marker.
+    """
     lines = _lines(after)
     block = _find(lines, key)
     for number in reversed([block.start, *block.items] if block else []):
         end = number + 1
         while end < len(lines) and lines[end].lstrip().startswith("#"):
             end += 1
-        if block and end > number + 1 and end in block.items and MARKER.search(_body(lines[number])):
+        if (
+            block
+            and end > number + 1
+            and end in block.items
+            and MARKER.search(_body(lines[number]))
+        ):
             marked, comments, following = lines[number], lines[number + 1 : end], lines[end]
-            swapped = [marked, following, *comments] if number == block.start else [*comments, marked, following]
+            swapped = (
+                [marked, following, *comments]
+                if number == block.start
+                else [*comments, marked, following]
+            )
             lines[number : end + 1] = swapped
     done = "".join(lines)
-    if _entries(done, key) != expected or _flags(done, key, expected) != _flags(text, key, expected):
+    if _entries(done, key) != expected or _flags(done, key, expected) != _flags(
+        text, key, expected
+    ):
         raise ConfigError(
             f"{key}: a marker such as #!top would change its effect: a comment line below it hides it from conda",
             name=key,

@@ -73,7 +73,9 @@ def mentions(prefixes: Iterable[Path]) -> Mentions:
                 written = each.stat().st_mtime
             except OSError:
                 written = 0.0  # the record itself is looked at next
-            found.by_name.setdefault(each.name[:-5], []).append(Mention(prefix, Path(each.path), written))
+            found.by_name.setdefault(each.name[:-5], []).append(
+                Mention(prefix, Path(each.path), written)
+            )
             if problem := _damage(each.path):
                 found.unknown.append(f"the record {each.path} cannot be read: {problem}")
     return found
@@ -93,7 +95,11 @@ def _damage(record: str) -> str:
             return ""
         # parsing all records of ten environments takes seconds; damage shows in the shape of a
         # large one as well
-        data = {"name": b'"name"' in raw} if len(raw) > PARSED_BYTES and _is_closed(raw) else json.loads(raw)
+        data = (
+            {"name": b'"name"' in raw}
+            if len(raw) > PARSED_BYTES and _is_closed(raw)
+            else json.loads(raw)
+        )
     except OSError as exc:
         return exc.strerror or str(exc)
     except (ValueError, RecursionError):
@@ -103,7 +109,9 @@ def _damage(record: str) -> str:
 
 def _is_closed(raw: bytes) -> bool:
     """Whether a text has the shape of one JSON object: its brackets pair, no block is zeros."""
-    closed = all(raw.count(left) == raw.count(right) for left, right in ((b"{", b"}"), (b"[", b"]")))
+    closed = all(
+        raw.count(left) == raw.count(right) for left, right in ((b"{", b"}"), (b"[", b"]"))
+    )
     return closed and raw[:1] == b"{" and raw.rstrip()[-1:] == b"}" and b"\0" not in raw
 
 
@@ -122,18 +130,21 @@ def _targets(mention: Mention) -> Iterator[str]:
     files, realpath = load_json(mention.record).get("files"), _remembering()
     for name in files if isinstance(files, list) else ():
         if isinstance(name, str):
-            path = os.path.join(mention.prefix, name)  # noqa: PTH118  # strings are quicker
+            path = os.path.join(mention.prefix, name)  # strings are quicker
             try:
-                target = os.readlink(path)  # noqa: PTH115
+                target = os.readlink(path)
             except (OSError, ValueError):
                 continue  # no link; the walk before a removal finds what may not be looked at
             yield _resolved(path, target, realpath)
 
 
-def links_into(prefixes: Iterable[Path], folders: Iterable[Path], unknown: list[str]) -> dict[str, Path]:
+def links_into(
+    prefixes: Iterable[Path], folders: Iterable[Path], unknown: list[str]
+) -> dict[str, Path]:
     """Every package folder that a symbolic link of an environment leads into, with one such environment.
 
-    Walks the environments whole: records may be missing. A link without a record counts like any other.
+    Walks the environments whole: records may be missing. A link without a record counts like any
+    other.
 
     Args:
         prefixes: the environments.
@@ -145,7 +156,8 @@ def links_into(prefixes: Iterable[Path], folders: Iterable[Path], unknown: list[
     """
     roots = tuple(os.path.realpath(folder) + os.sep for folder in folders)
     found: dict[str, Path] = {}
-    # each prefix is walked once, also where one lies in another; links inside a package are the package's own
+    # each prefix is walked once, also where one lies in another; links inside a package are the
+    # package's own
     tops = {os.path.realpath(prefix): prefix for prefix in prefixes}
     but = frozenset([*(root.rstrip(os.sep) for root in roots), *tops])
     for top, prefix in tops.items():
@@ -172,7 +184,7 @@ def _symbolic_links(top: str, but: frozenset[str], unknown: list[str]) -> Iterat
             for each in found:
                 if each.is_symlink():
                     try:
-                        yield _resolved(each.path, os.readlink(each.path), realpath)  # noqa: PTH115
+                        yield _resolved(each.path, os.readlink(each.path), realpath)
                     except OSError:
                         continue
                 elif each.is_dir(follow_symlinks=False) and each.path not in but:
@@ -186,9 +198,9 @@ def _remembering() -> Callable[[str], str]:
 
 def _resolved(path: str, target: str, realpath: Callable[[str], str]) -> str:
     """The place a link names, the folders on the way resolved, the last name not."""
-    joined = os.path.join(os.path.dirname(path), target)  # noqa: PTH118, PTH120
+    joined = os.path.join(os.path.dirname(path), target)
     folder, name = os.path.split(os.path.normpath(joined))
-    return os.path.join(realpath(folder), name)  # noqa: PTH118
+    return os.path.join(realpath(folder), name)
 
 
 def load_json(path: Path | str) -> dict[str, Any]:

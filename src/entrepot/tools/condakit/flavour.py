@@ -1,4 +1,6 @@
-"""Paths as a platform's own Python would expand them, whatever platform this is: pure functions of :class:`Surroundings`.
+"""Paths as a platform's own Python would expand them, whatever platform this is.
+
+Pure functions of :class:`Surroundings`.
 
 No file is looked at here but the system's list of users, for ``~NAME``.
 """
@@ -22,7 +24,9 @@ def pathmod(around: Surroundings) -> ModuleType:
 
 
 def expand_variables(text: str, around: Surroundings) -> str:
-    """``$VAR`` and ``${VAR}`` (on Windows ``%VAR%`` too) replaced once; an unknown variable stays as it is written.
+    """``$VAR`` and ``${VAR}`` (on Windows ``%VAR%`` too) replaced once.
+
+    An unknown variable stays as it is written.
 
     Source: ``os.path.expandvars``, which conda uses for every item of ``pkgs_dirs``.
     """
@@ -36,11 +40,17 @@ def expand_variables(text: str, around: Surroundings) -> str:
 
 
 def expand_user(text: str, around: Surroundings) -> str:
-    """A leading ``~`` replaced by the home directory, ``~NAME`` by that user's; an unknown user's is left as it is written.
+    """A leading ``~`` replaced by the home directory, ``~NAME`` by that user's.
+
+    An unknown user's is left as it is written.
 
     Source: ``os.path.expanduser``.
     """
-    if text == "~" or text.startswith("~/") or (around.platform == "win32" and text.startswith("~\\")):
+    if (
+        text == "~"
+        or text.startswith("~/")
+        or (around.platform == "win32" and text.startswith("~\\"))
+    ):
         return str(around.home) + text[1:]
     if text.startswith("~") and around.platform != "win32":
         name, slash, rest = text[1:].partition("/")
@@ -58,10 +68,13 @@ def _home_of(user: str) -> str:
 
 
 def expand(text: str, around: Surroundings) -> str:
-    """Variables, ``~``, then absolute against the working directory and normalised; symbolic links are not followed.
+    """Variables, ``~``, then absolute against the working directory and normalised.
 
-    Source: conda 26.7, ``common/path``: ``abspath(expanduser(expandvars(path)))``, of a value whose variables were expanded once
-    before. Two traps are kept: an empty text and an unknown variable give something below the working directory.
+    Symbolic links are not followed.
+
+    Source: conda 26.7, ``common/path``: ``abspath(expanduser(expandvars(path)))``, of a value whose
+    variables were expanded once before. Two traps are kept: an empty text and an unknown variable
+    give something below the working directory.
     """
     flavour = pathmod(around)
     done = expand_user(expand_variables(expand_variables(text, around), around), around)

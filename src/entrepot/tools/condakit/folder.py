@@ -1,7 +1,9 @@
-"""What lies in one folder of packages, whoever filled it: conda, mamba (each leaf of its nested layout) or rattler.
+"""What lies in one folder of packages, whoever filled it.
 
-Nothing is changed and nothing is locked for longer than a look. Source of the layout: conda 26.7 and py-rattler 0.28, by
-experiment; mamba 2.8 by its source.
+Conda, mamba (each leaf of its nested layout) or rattler.
+
+Nothing is changed and nothing is locked for longer than a look. Source of the layout: conda 26.7
+and py-rattler 0.28, by experiment; mamba 2.8 by its source.
 """
 
 from __future__ import annotations
@@ -15,15 +17,23 @@ from typing import Any
 
 from entrepot.digests import Digest
 from entrepot.errors import FormatError
-from entrepot.heads import redacted_url
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Entry, Kind, Progress
+from entrepot.stored import redacted_url
 from entrepot.tools.condakit.census import Census, Tree, measure
 from entrepot.tools.condakit.environments import Mention, Mentions, has_link_into, load_json
 from entrepot.tools.condakit.indexes import index_entries
 from entrepot.tools.condakit.locked import is_locked
 from entrepot.tools.condakit.mamba_dirs import SCHEMES
-from entrepot.tools.condakit.proof import RATTLER_LOCK, base, is_downloaded, is_left_over, is_logs, is_rattler_lock, names
+from entrepot.tools.condakit.proof import (
+    RATTLER_LOCK,
+    base,
+    is_downloaded,
+    is_left_over,
+    is_logs,
+    is_rattler_lock,
+    names,
+)
 from entrepot.tools.condakit.running import is_for_client
 from entrepot.tools.condakit.urls import Urls, is_log, read_urls, stem
 from entrepot.tools.condakit.writable import MAGIC
@@ -87,7 +97,10 @@ class Identity:
 
 
 def yields_to_force(pinned: str) -> bool:
-    """Whether ``force`` overrides a reason: what is fresh, or kept for a client that happens to run."""
+    """Whether ``force`` overrides a reason.
+
+    What is fresh, or kept for a client that happens to run.
+    """
     return pinned in (FRESH, FRESH_ARCHIVE) or is_for_client(pinned)
 
 
@@ -111,7 +124,9 @@ def _entries(look: Look) -> Iterator[Entry]:
         if name == "cache" and not _has_info(look.folder / name):
             # only conda and mamba keep their indexes here, and they log what they download
             is_proven = is_log(look.folder)
-            yield from index_entries(look.tool, look.place, look.folder / name, look.now, is_proven=is_proven)
+            yield from index_entries(
+                look.tool, look.place, look.folder / name, look.now, is_proven=is_proven
+            )
             continue
         if name == ".logs" and is_logs(look.folder / name):
             yield _plain(look, name, tree, Kind.LOG)
@@ -119,7 +134,9 @@ def _entries(look: Look) -> Iterator[Entry]:
         if is_left_over(look.folder, name, look.urls):
             yield _leftover(look, name, tree)
             continue
-        who = identify(look.folder / name, name, look.urls) if _has_info(look.folder / name) else None
+        who = (
+            identify(look.folder / name, name, look.urls) if _has_info(look.folder / name) else None
+        )
         if who is None or not (who.proven or is_downloaded(look.folder, name, look.urls)):
             yield _strange(look, name, tree)
             continue
@@ -129,7 +146,10 @@ def _entries(look: Look) -> Iterator[Entry]:
 
 
 def _trees(look: Look, found: _Listing) -> list[tuple[str, Tree]]:
-    """Measure every folder before a question is asked: a package may share files with one that comes later."""
+    """Measure every folder before a question is asked.
+
+    A package may share files with one that comes later.
+    """
     trees = look.census.trees(look.folder, look.progress)
     names = [name for name in found.folders if name not in look.known]
     return [(name, trees.get(name) or measure(f"{look.folder}/{name}")) for name in names]
@@ -147,27 +167,36 @@ def _list(folder: Path) -> _Listing:
                     about = each.stat(follow_symlinks=False)
                 except OSError:
                     continue
-                (found.files if stat.S_ISREG(about.st_mode) else found.links).append((each.name, about))
+                (found.files if stat.S_ISREG(about.st_mode) else found.links).append(
+                    (each.name, about)
+                )
     except OSError:
         pass
     return found
 
 
 def _has_info(folder: Path) -> bool:
-    return os.path.isdir(f"{folder}/info")  # noqa: PTH112  # a thousand of these
+    return os.path.isdir(f"{folder}/info")  # a thousand of these
 
 
-# -- packages ---------------------------------------------------------------------------------------------------------
+# -- packages --------------------------------------------------------------------------------------
 
 
 def identify(folder: Path, name: str, urls: Urls) -> Identity:
-    """Who an unpacked package is: by the record, else its ``index.json``, else its folder's name."""
+    """Who an unpacked package is.
+
+    By the record, else its ``index.json``, else its folder's name.
+    """
     record = load_json(f"{folder}/info/repodata_record.json")
     data = record or load_json(f"{folder}/info/index.json")
     if not data.get("name"):
         return named(name, urls)
-    proven = names(data, name) or (bool(record) and names(load_json(f"{folder}/info/index.json"), name))
-    filename = _text(data, "fn") or next((stem(name) + e for e in CONDA_SUFFIXES if stem(name) + e in urls.by_name), None)
+    proven = names(data, name) or (
+        bool(record) and names(load_json(f"{folder}/info/index.json"), name)
+    )
+    filename = _text(data, "fn") or next(
+        (stem(name) + e for e in CONDA_SUFFIXES if stem(name) + e in urls.by_name), None
+    )
     url = _text(data, "url") or urls.by_name.get(filename or "", "")
     channel = _text(data, "channel")
     return Identity(
@@ -185,7 +214,10 @@ def identify(folder: Path, name: str, urls: Urls) -> Identity:
 
 
 def named(name: str, urls: Urls) -> Identity:
-    """Who an archive or a folder is by its name alone: the last two dashes part name, version and build."""
+    """Who an archive or a folder is by its name alone.
+
+    The last two dashes part name, version and build.
+    """
     parts = stem(base(name)).rsplit("-", 2)
     url = urls.by_name.get(name, "")
     filename = name if name.endswith(CONDA_SUFFIXES) else None
@@ -220,7 +252,7 @@ def _digest(data: dict[str, Any]) -> Digest | None:
 
 def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     path = look.folder / name
-    if not os.path.isfile(f"{path}/info/index.json"):  # noqa: PTH113
+    if not os.path.isfile(f"{path}/info/index.json"):
         return _half(look, name, tree, who)
     mentions = look.mentions.of(base(name))
     outside = look.census.is_linked_outside(tree)
@@ -241,7 +273,12 @@ def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
         yields=yields_to_force(pinned),
         certainty="proven" if who.recorded and who.url else "content" if who.name else "unknown",
         paths=(path, *_lock_beside(path)),
-        extra={**_facts(who), **entry.extra, "linked": "hard" if outside else "no", "links": str(tree.links)},
+        extra={
+            **_facts(who),
+            **entry.extra,
+            "linked": "hard" if outside else "no",
+            "links": str(tree.links),
+        },
     )
 
 
@@ -259,7 +296,9 @@ def _last_use(path: Path, tree: Tree, mentions: list[Mention]) -> tuple[float, s
         return max(mention.written for mention in mentions), "record"
     for name in ("info/repodata_record.json", "info/index.json"):
         try:
-            return (path / name).stat().st_mtime if name.endswith("record.json") else tree.changed, "mtime"
+            return (path / name).stat().st_mtime if name.endswith(
+                "record.json"
+            ) else tree.changed, "mtime"
         except OSError:
             continue
     return tree.changed, "mtime"
@@ -269,10 +308,14 @@ def _half(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     """An ``info`` folder without ``index.json``: unpacking was interrupted, or it was damaged."""
     entry = _identified(_plain(look, name, tree, Kind.UNPACKED), who)
     if look.census.is_linked_outside(tree):
-        return replace(entry, used_by=(OUTSIDE,), extra={**entry.extra, **_facts(who), "linked": "hard"})
+        return replace(
+            entry, used_by=(OUTSIDE,), extra={**entry.extra, **_facts(who), "linked": "hard"}
+        )
     if look.now - tree.changed < STALE_TEMPORARY_S:
         return replace(entry, kind=Kind.TEMP, pinned=BEING_WRITTEN)
-    entry = replace(entry, kind=Kind.TEMP, litter="half unpacked", extra={**entry.extra, **_facts(who)})
+    entry = replace(
+        entry, kind=Kind.TEMP, litter="half unpacked", extra={**entry.extra, **_facts(who)}
+    )
     return replace(entry, pinned=look.mentions.in_use_perhaps)
 
 
@@ -298,7 +341,7 @@ def _identified(entry: Entry, who: Identity) -> Entry:
     )
 
 
-# -- everything else --------------------------------------------------------------------------------------------------
+# -- everything else -------------------------------------------------------------------------------
 
 
 def stamp(about: os.stat_result) -> str:
@@ -352,17 +395,25 @@ def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iter
         elif name.endswith(".partial") and is_left_over(look.folder, name, look.urls):
             yield _partial(look, name, tree)
         elif name in {MAGIC, "urls"}:
-            yield replace(_plain(look, name, tree, Kind.OTHER), pinned="it makes the folder a cache", freeable=0)
+            yield replace(
+                _plain(look, name, tree, Kind.OTHER),
+                pinned="it makes the folder a cache",
+                freeable=0,
+            )
             if name == MAGIC and look.urls.stale:
                 yield _stale_lines(look)
         elif is_left_over(look.folder, name, look.urls):
             yield _leftover(look, name, tree)
-        elif name != RATTLER_LOCK and not (name.endswith(".lock") and is_rattler_lock(look.folder, name)):
+        elif name != RATTLER_LOCK and not (
+            name.endswith(".lock") and is_rattler_lock(look.folder, name)
+        ):
             yield replace(_plain(look, name, tree, Kind.OTHER), pinned="not a package", freeable=0)
     for name, about in found.links:
         tree = measure(f"{look.folder}/{name}")
         what = "a symbolic link" if stat.S_ISLNK(about.st_mode) else "no plain file"
-        yield replace(_plain(look, name, tree, Kind.OTHER), pinned=f"{what}: conda ignores it", freeable=0)
+        yield replace(
+            _plain(look, name, tree, Kind.OTHER), pinned=f"{what}: conda ignores it", freeable=0
+        )
 
 
 def _archive(look: Look, name: str, tree: Tree, identities: dict[str, Identity]) -> Entry:
@@ -386,7 +437,9 @@ def _archive(look: Look, name: str, tree: Tree, identities: dict[str, Identity])
 
 
 def _partial(look: Look, name: str, tree: Tree) -> Entry:
-    entry = _identified(_plain(look, name, tree, Kind.TEMP), named(name[: -len(".partial")], look.urls))
+    entry = _identified(
+        _plain(look, name, tree, Kind.TEMP), named(name[: -len(".partial")], look.urls)
+    )
     if is_locked(look.folder / name) or look.now - tree.changed < STALE_TEMPORARY_S:
         return replace(entry, pinned=BEING_WRITTEN)
     return replace(entry, litter="stale temporary")

@@ -1,6 +1,9 @@
-"""The index cache: repodata, its state files and shards, in the shapes of conda, mamba and rattler. One entry an index.
+"""The index cache: repodata, its state files and shards, in the shapes of conda, mamba and rattler.
 
-Source: conda 26.7 and py-rattler 0.28, by experiment: the name is eight hex digits of the md5 of the channel's URL.
+One entry an index.
+
+Source: conda 26.7 and py-rattler 0.28, by experiment: the name is eight hex digits of the md5 of
+the channel's URL.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot.heads import redacted_url
 from entrepot.ports.tool import Entry, Kind
+from entrepot.stored import redacted_url
 from entrepot.tools.condakit.census import Tree, measure
 from entrepot.tools.condakit.environments import load_json
 from entrepot.tools.condakit.locked import is_locked
@@ -28,7 +31,19 @@ _MEMBERS = {
     "run_exports": re.compile(r".+-[^-]+-[^-]+\.(?:json|lock)"),
 }
 """What may lie in the folders of an index cache; one with anything else in it is not its."""
-_STATE = frozenset(("url", "_url", "etag", "_etag", "cache_control", "_cache_control", "mod", "_mod", "blake2_hash"))
+_STATE = frozenset(
+    (
+        "url",
+        "_url",
+        "etag",
+        "_etag",
+        "cache_control",
+        "_cache_control",
+        "mod",
+        "_mod",
+        "blake2_hash",
+    )
+)
 _MAX_AGE = re.compile(r"max-age=(\d+)")
 
 
@@ -37,20 +52,24 @@ def is_index_file(name: str) -> bool:
     return _INDEX.fullmatch(name) is not None or _DATABASE.fullmatch(name) is not None
 
 
-def index_entries(tool: str, place: Path, folder: Path, now: float, *, is_proven: bool = True) -> Iterator[Entry]:
-    """The entries of a folder of indexes: files of one stem, shards as a whole, unknown ones by size.
+def index_entries(
+    tool: str, place: Path, folder: Path, now: float, *, is_proven: bool = True
+) -> Iterator[Entry]:
+    """The entries of a folder of indexes.
+
+    Files of one stem, shards as a whole, unknown ones by size.
 
     Args:
         tool: whose they are.
         place: the place's directory; keys are relative to it.
         folder: where they lie.
         now: seconds since the epoch.
-        is_proven: the folder is part of a proven cache, so that names are enough. Elsewhere ``20240101.json`` is anybody's: a
-            group counts with a state file in it.
+        is_proven: the folder is part of a proven cache, so that names are enough. Elsewhere
+            ``20240101.json`` is anybody's: a group counts with a state file in it.
     """
     groups: dict[str, list[str]] = {}
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208  # names are what is wanted
+        names = sorted(os.listdir(folder))  # names are what is wanted
     except OSError:
         return
     for name in names:
@@ -67,13 +86,17 @@ def holds_indexes(folder: Path) -> bool:
     return any(entry.kind is Kind.PAGE for entry in found)
 
 
-def _is_known(folder: Path, key: str, members: list[str], state: dict[str, Any], *, is_proven: bool) -> bool:
+def _is_known(
+    folder: Path, key: str, members: list[str], state: dict[str, Any], *, is_proven: bool
+) -> bool:
     """Whether the files of a group are an index cache's."""
     if key in _MEMBERS:
         return _holds_only(folder / key, _MEMBERS[key])
     if not is_index_file(members[0]) or any((folder / name).is_dir() for name in members):
         return False
-    unmistakable = any(name.endswith(".shards-cache-v1") or _DATABASE.fullmatch(name) for name in members)
+    unmistakable = any(
+        name.endswith(".shards-cache-v1") or _DATABASE.fullmatch(name) for name in members
+    )
     return is_proven or unmistakable or not _STATE.isdisjoint(state)
 
 
@@ -96,13 +119,26 @@ def _holds_only(folder: Path, wanted: re.Pattern[str]) -> bool:
     return seen
 
 
-def _entry(tool: str, place: Path, folder: Path, key: str, members: list[str], *, now: float, is_proven: bool) -> Entry:
-    # the state first: an index without a state is fetched whole, a state without an index would be believed
+def _entry(
+    tool: str,
+    place: Path,
+    folder: Path,
+    key: str,
+    members: list[str],
+    *,
+    now: float,
+    is_proven: bool,
+) -> Entry:
+    # the state first: an index without a state is fetched whole, a state without an index would be
+    # believed
     paths = sorted(
-        (folder / name for name in members), key=lambda path: (not path.name.endswith((".info.json", ".state.json")), path.name)
+        (folder / name for name in members),
+        key=lambda path: (not path.name.endswith((".info.json", ".state.json")), path.name),
     )
     trees = [measure(str(path)) for path in paths]
-    state = next((load_json(path) for path in paths if path.name.endswith((".info.json", ".state.json"))), {})
+    state = next(
+        (load_json(path) for path in paths if path.name.endswith((".info.json", ".state.json"))), {}
+    )
     known = _is_known(folder, key, members, state, is_proven=is_proven)
     busy = any(path.name.endswith(".info.json") and is_locked(path) for path in paths)
     url = state.get("url")

@@ -1,6 +1,7 @@
 """The names of conda's settings: which hold a list, and what a name that is none was meant to be.
 
-Source: ``conda config --describe --json``, conda 26.7. Plugins bring more: a name that resembles none of these is let through.
+Source: ``conda config --describe --json``, conda 26.7. Plugins bring more: a name that resembles
+none of these is let through.
 """
 
 from __future__ import annotations
@@ -40,5 +41,7 @@ def meant(name: str) -> str:
         return ""
     import difflib  # noqa: PLC0415  # only for a name that is none
 
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), [*LISTS, *_OTHERS], n=1, cutoff=0.85)
+    close = difflib.get_close_matches(
+        name.lower().replace("-", "_"), [*LISTS, *_OTHERS], n=1, cutoff=0.85
+    )
     return close[0] if close else ""

@@ -1,9 +1,11 @@
-"""Every package cache and every environment that can be found: what *in use* is worked out against. No method is complete.
+"""Every package cache and every environment that can be found: what *in use* is worked out against.
 
-Environments are found in ``environments.txt``, in the roots' ``envs`` and wherever ``envs_dirs`` points, in the variables of an
-active one, in ``.pixi/envs`` of the projects above the working directory, and in other users'
-lists when we are root. What keeps one of these lists, or an environment in it, from being known is
-noted: then any package may be in use.
+No method is complete.
+
+Environments are found in ``environments.txt``, in the roots' ``envs`` and wherever ``envs_dirs``
+points, in the variables of an active one, in ``.pixi/envs`` of the projects above the working
+directory, and in other users' lists when we are root. What keeps one of these lists, or an
+environment in it, from being known is noted: then any package may be in use.
 """
 
 from __future__ import annotations
@@ -20,13 +22,23 @@ from entrepot.tools.condakit.condarc import documents
 from entrepot.tools.condakit.flavour import expand
 from entrepot.tools.condakit.pkgs_dirs import Resolved, resolve
 from entrepot.tools.condakit.proof import why_no_cache
-from entrepot.tools.condakit.roots import Root, conda_roots, mamba_roots, read_registered, register, unique
+from entrepot.tools.condakit.roots import (
+    Root,
+    conda_roots,
+    mamba_roots,
+    read_registered,
+    register,
+    unique,
+)
 from entrepot.tools.mounts import is_empty, why_not_gone
 from entrepot.tools.reading import is_dir
 
 
 def conda_answers(around: Surroundings) -> list[tuple[Root | None, Resolved]]:
-    """The list of caches for every conda that was found, the one in use first; for none when no conda is there."""
+    """The list of caches for every conda that was found, the one in use first.
+
+    For none when no conda is there.
+    """
     roots = conda_roots(around)
     if not roots:
         return [(None, resolve(around, ""))]
@@ -37,14 +49,18 @@ def conda_caches(around: Surroundings) -> list[Path]:
     """Every cache of conda, defaults that no list holds any more included; absent ones too."""
     answers = conda_answers(around)
     listed = [Path(cache.path) for _, answer in answers for cache in answer.caches]
-    return unique([*listed, *(Path(cache.path) for _, answer in answers for cache in answer.defaults)])
+    return unique(
+        [*listed, *(Path(cache.path) for _, answer in answers for cache in answer.defaults)]
+    )
 
 
 def mamba_caches(around: Surroundings) -> list[Path]:
     """Every cache of mamba and micromamba, absent ones too."""
     roots = [str(root.path) for root in mamba_roots(around)] or [""]
     answers = [mamba_dirs.resolve(around, root) for root in roots]
-    return unique(Path(cache.path) for answer in answers for cache in (*answer.caches, *answer.defaults))
+    return unique(
+        Path(cache.path) for answer in answers for cache in (*answer.caches, *answer.defaults)
+    )
 
 
 def package_folders(around: Surroundings) -> list[Path]:
@@ -72,7 +88,9 @@ def survey(around: Surroundings) -> Environments:
     for prefix in _prefixes(around, found):
         _add(prefix, found)
     for root in [str(root.path) for root in conda_roots(around)] or [""]:
-        found.unknown += [document.problem for document in documents(around, root) if document.problem]
+        found.unknown += [
+            document.problem for document in documents(around, root) if document.problem
+        ]
     found.unknown += rattler_dirs.problems(around)
     return Environments(unique(found.prefixes), list(dict.fromkeys(found.unknown)))
 
@@ -124,7 +142,10 @@ def _add(prefix: Path, found: Environments) -> bool:
 def named_environments(around: Surroundings) -> list[tuple[str, Path]]:
     """Every existing prefix with its name: ``base`` for a root, else its folder's."""
     roots = {os.path.realpath(root.path) for root in (*conda_roots(around), *mamba_roots(around))}
-    return [("base" if os.path.realpath(prefix) in roots else prefix.name, prefix) for prefix in environments(around)]
+    return [
+        ("base" if os.path.realpath(prefix) in roots else prefix.name, prefix)
+        for prefix in environments(around)
+    ]
 
 
 def _prefixes(around: Surroundings, found: Environments) -> Iterator[Path]:
@@ -151,7 +172,8 @@ def _prefixes(around: Surroundings, found: Environments) -> Iterator[Path]:
 def _other_homes(around: Surroundings) -> list[Path]:
     """For root, every other user's home: root may remove what their environments need.
 
-    Source: conda 26.7, ``core/envs_manager.py``, reads the list of every user in the password file when it is run by root.
+    Source: conda 26.7, ``core/envs_manager.py``, reads the list of every user in the password file
+    when it is run by root.
     """
     if around.euid != 0:
         return []
@@ -170,13 +192,28 @@ def envs_dirs(around: Surroundings) -> list[Path]:
     Source: conda 26.7: ``CONDA_ENVS_DIRS`` and ``CONDA_ENVS_PATH`` are separated as PATH is.
     """
     separator = ";" if around.platform == "win32" else ":"
-    texts = [t for name in ("CONDA_ENVS_DIRS", "CONDA_ENVS_PATH") for t in around.environ.get(name, "").split(separator)]
-    read = [documents(around, root) for root in [str(root.path) for root in conda_roots(around)] or [""]]
+    texts = [
+        t
+        for name in ("CONDA_ENVS_DIRS", "CONDA_ENVS_PATH")
+        for t in around.environ.get(name, "").split(separator)
+    ]
+    read = [
+        documents(around, root) for root in [str(root.path) for root in conda_roots(around)] or [""]
+    ]
     read += [mamba_dirs.documents(around, str(root.path)) for root in mamba_roots(around)]
     for each in read:
         for document in each:
-            texts += [item.text for item in document.lists["envs_dirs"].items] if "envs_dirs" in document.lists else []
-    return unique([*(Path(expand(text.strip(), around)) for text in texts if text.strip()), around.home / ".conda/envs"])
+            texts += (
+                [item.text for item in document.lists["envs_dirs"].items]
+                if "envs_dirs" in document.lists
+                else []
+            )
+    return unique(
+        [
+            *(Path(expand(text.strip(), around)) for text in texts if text.strip()),
+            around.home / ".conda/envs",
+        ]
+    )
 
 
 def _inside(folder: Path, found: Environments | None = None) -> Iterator[Path]:
@@ -184,11 +221,14 @@ def _inside(folder: Path, found: Environments | None = None) -> Iterator[Path]:
 
     Args:
         folder: where environments lie side by side.
-        found: told when it cannot be read; without it that is no matter: it is one of many where some might have been.
+        found: told when it cannot be read; without it that is no matter: it is one of many where
+            some might have been.
     """
     try:
         with os.scandir(folder) as listed:
-            yield from sorted(Path(each.path) for each in listed if each.is_dir() or each.is_symlink())
+            yield from sorted(
+                Path(each.path) for each in listed if each.is_dir() or each.is_symlink()
+            )
     except OSError as exc:
         if found is not None and not isinstance(exc, FileNotFoundError | NotADirectoryError):
             found.unknown.append(f"{folder} cannot be read: {exc.strerror}")

@@ -1,7 +1,10 @@
-"""The lock that conda and mamba take while they write a download or an index: one byte at offset 21 of the file.
+"""The lock that conda and mamba take while they write a download or an index.
 
-Source: conda 26.7, ``gateways/disk/lock.py``: a POSIX record lock, 10 tries, on ``X.info.json`` and ``X.partial``; on Windows
-``msvcrt.locking`` of the same byte. rattler locks its whole folder with ``flock`` on ``.cache.lock``.
+One byte at offset 21 of the file.
+
+Source: conda 26.7, ``gateways/disk/lock.py``: a POSIX record lock, 10 tries, on ``X.info.json`` and
+``X.partial``; on Windows ``msvcrt.locking`` of the same byte. rattler locks its whole folder with
+``flock`` on ``.cache.lock``.
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ OFFSET = 21
 
 @contextmanager
 def byte_lock(path: Path) -> Iterator[bool]:
-    """Hold the byte's lock while a file is removed; whether it was to be had. A file that cannot be opened is locked by nobody."""
+    """Hold the byte's lock while a file is removed; whether it was to be had.
+
+    A file that cannot be opened is locked by nobody.
+    """
     try:
         number = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     except OSError:
@@ -38,7 +44,9 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[bool]:
-    """Hold rattler's lock of a package folder while something in it is removed; whether it was to be had.
+    """Hold rattler's lock of a package folder while something in it is removed.
+
+    Whether it was to be had.
 
     A folder without ``.cache.lock`` was never used by rattler and is locked by nobody.
     """

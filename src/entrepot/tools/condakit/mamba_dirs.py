@@ -1,6 +1,9 @@
-"""Where mamba and micromamba keep packages: their own defaults, conda's files and theirs, and the nested folders of 2.6 and later.
+"""Where mamba and micromamba keep packages.
 
-Source: libmamba 2.8, read, not run: ``#!`` markers are not supported, ``CONDA_PKGS_DIRS`` is the only variable and stands in front.
+Their own defaults, conda's files and theirs, and the nested folders of 2.6 and later.
+
+Source: libmamba 2.8, read, not run: ``#!`` markers are not supported, ``CONDA_PKGS_DIRS`` is the
+only variable and stands in front.
 """
 
 from __future__ import annotations
@@ -37,16 +40,25 @@ def search_path(around: Surroundings, root: str = "", prefix: str = "") -> list[
     With ``MAMBARC`` or ``CONDARC`` set, the first of them stands last.
     """
     environ, flavour, home = around.environ, pathmod(around), str(around.home)
-    system = ["C:\\ProgramData\\conda"] if around.platform == "win32" else ["/etc/conda", "/var/lib/conda"]
+    system = (
+        ["C:\\ProgramData\\conda"]
+        if around.platform == "win32"
+        else ["/etc/conda", "/var/lib/conda"]
+    )
     conda = (".condarc", "condarc", "condarc.d", ".mambarc")
     mamba = (".mambarc", "mambarc", "mambarc.d")
-    folders: list[tuple[str, tuple[str, ...]]] = [(folder, conda) for folder in [*system, root] if folder]
+    folders: list[tuple[str, tuple[str, ...]]] = [
+        (folder, conda) for folder in [*system, root] if folder
+    ]
     if environ.get("XDG_CONFIG_HOME"):
         folders += [
             (flavour.join(environ["XDG_CONFIG_HOME"], "conda"), conda),
             (flavour.join(environ["XDG_CONFIG_HOME"], "mamba"), mamba),
         ]
-    folders += [(flavour.join(home, ".config", "conda"), conda), (flavour.join(home, ".config", "mamba"), mamba)]
+    folders += [
+        (flavour.join(home, ".config", "conda"), conda),
+        (flavour.join(home, ".config", "mamba"), mamba),
+    ]
     folders += [(flavour.join(home, ".conda"), conda), (home, (".condarc",))]
     folders += [(flavour.join(home, ".mamba"), mamba), (home, (".mambarc",))]
     folders += [(prefix, conda)] if prefix else []
@@ -70,7 +82,9 @@ def default_caches(around: Surroundings, root: str) -> list[Cache]:
     bases = [root] if root else []
     bases.append(flavour.join(str(around.home), ".mamba"))
     if around.platform == "win32":
-        roaming = around.environ.get("APPDATA") or flavour.join(str(around.home), "AppData", "Roaming")
+        roaming = around.environ.get("APPDATA") or flavour.join(
+            str(around.home), "AppData", "Roaming"
+        )
         bases.append(flavour.join(roaming, ".mamba"))
     paths = dict.fromkeys(expand(flavour.join(base, "pkgs"), around) for base in bases)
     return [Cache(path, path, "default") for path in paths]
@@ -79,18 +93,30 @@ def default_caches(around: Surroundings, root: str) -> list[Cache]:
 def resolve(around: Surroundings, root: str) -> Resolved:
     """Mamba's list of caches for one root prefix."""
     read_ = documents(around, root)
-    listed = [document.lists["pkgs_dirs"] for document in read_ if not document.problem and "pkgs_dirs" in document.lists]
+    listed = [
+        document.lists["pkgs_dirs"]
+        for document in read_
+        if not document.problem and "pkgs_dirs" in document.lists
+    ]
     variable = from_variable(around)
     sources = [_unmarked(value) for value in [*listed, *([variable] if variable else [])]]
     merged, _ = merge(sources)
     found: dict[str, Cache] = {}
     for item, source in merged:
         path = expand(item.text, around)
-        where = f"{source.source}:{item.line or source.line}" if item.line or source.line else source.source
+        where = (
+            f"{source.source}:{item.line or source.line}"
+            if item.line or source.line
+            else source.source
+        )
         found.setdefault(path, Cache(path, item.text, where))
     defaults = default_caches(around, root)
-    problems = [d.problem for d in read_ if d.problem] + [value.problem for value in listed if value.problem]
-    return Resolved(tuple(found.values()) or tuple(defaults), tuple(defaults), tuple(problems), tuple(read_))
+    problems = [d.problem for d in read_ if d.problem] + [
+        value.problem for value in listed if value.problem
+    ]
+    return Resolved(
+        tuple(found.values()) or tuple(defaults), tuple(defaults), tuple(problems), tuple(read_)
+    )
 
 
 def _unmarked(value: ListValue) -> ListValue:
@@ -98,7 +124,10 @@ def _unmarked(value: ListValue) -> ListValue:
 
 
 def nested_folders(cache: Path) -> Iterator[Path]:
-    """The folders with packages below ``CACHE/<scheme>/``: each is a package cache of its own, with its ``urls.txt``."""
+    """The folders with packages below ``CACHE/<scheme>/``.
+
+    Each is a package cache of its own, with its ``urls.txt``.
+    """
     for scheme in SCHEMES:
         yield from _leaves(cache / scheme, _DEEPEST)
 

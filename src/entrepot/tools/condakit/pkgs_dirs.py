@@ -1,7 +1,8 @@
 """Conda's list of package caches, worked out by its own rules from files, variables and defaults.
 
-Source: conda 26.7, ``common/configuration.py`` (``SequenceLoadedParameter.merge``) and ``base/context.py`` (``pkgs_dirs``); each
-rule was checked against the real program, see ``tests/conda_cases.py``.
+Source: conda 26.7, ``common/configuration.py`` (``SequenceLoadedParameter.merge``) and
+``base/context.py`` (``pkgs_dirs``); each rule was checked against the real program, see
+``tests/conda_cases.py``.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Resolved:
     problems: tuple[str, ...]
     documents: tuple[Document, ...] = ()
     stops: bool = False
-    """Whether conda itself stops at a problem; the list is then what it would be without the broken part."""
+    """Whether conda itself stops at a problem; the list is then what it would be without the broken
+    part."""
 
     @property
     def is_default(self) -> bool:
@@ -51,9 +53,12 @@ class Resolved:
 
 
 def from_variable(around: Surroundings, name: str = VARIABLE) -> ListValue | None:
-    """The variable as a source: split at commas, trimmed, blank pieces dropped; ``None`` when it is not set.
+    """The variable as a source: split at commas, trimmed, blank pieces dropped.
 
-    A ``!important`` in a list's variable makes the whole source *final*, which cuts off nothing: no source is stronger.
+    ``None`` when it is not set.
+
+    A ``!important`` in a list's variable makes the whole source *final*, which cuts off nothing: no
+    source is stronger.
     """
     text = around.environ.get(name)
     if text is None:
@@ -63,19 +68,27 @@ def from_variable(around: Surroundings, name: str = VARIABLE) -> ListValue | Non
     return ListValue(name, tuple(items), flag="final" if "!important" in text else "")
 
 
-def merge(sources: Sequence[ListValue]) -> tuple[list[tuple[Item, ListValue]], list[tuple[Item, ListValue]]]:
+def merge(
+    sources: Sequence[ListValue],
+) -> tuple[list[tuple[Item, ListValue]], list[tuple[Item, ListValue]]]:
     """Merge the sources of a list as conda does.
 
     Args:
         sources: weakest first.
 
     Returns:
-        Items with their sources, first the one that conda tries first; and those that a ``#!final`` cut off.
+        Items with their sources, first the one that conda tries first; and those that a ``#!final``
+        cut off.
     """
     last = next((n for n, source in enumerate(sources) if source.flag == "final"), len(sources) - 1)
     kept, cut = sources[: last + 1], sources[last + 1 :]
     top = [(item, source) for source in kept for item in source.items if item.flag == "top"]
-    bottom = [(item, source) for source in reversed(kept) for item in source.items if item.flag == "bottom"]
+    bottom = [
+        (item, source)
+        for source in reversed(kept)
+        for item in source.items
+        if item.flag == "bottom"
+    ]
     everything = [(item, source) for source in reversed(kept) for item in source.items]
     above = _once([*top, *everything])
     merged = list(reversed(_once([*reversed(bottom), *reversed(above)])))
@@ -83,7 +96,10 @@ def merge(sources: Sequence[ListValue]) -> tuple[list[tuple[Item, ListValue]], l
 
 
 def _once(pairs: Iterable[tuple[Item, ListValue]]) -> list[tuple[Item, ListValue]]:
-    """Each text once, where it stands first. conda compares what was written and the marker does not count."""
+    """Each text once, where it stands first.
+
+    Conda compares what was written and the marker does not count.
+    """
     found: dict[str, tuple[Item, ListValue]] = {}
     for pair in pairs:
         found.setdefault(pair[0].text, pair)
@@ -103,7 +119,9 @@ def default_caches(around: Surroundings, root: str, *, force_32bit: bool = False
     bases = [root] if root else []
     bases.append(flavour.join(str(around.home), ".conda"))
     if around.platform == "win32":
-        local = around.environ.get("LOCALAPPDATA") or flavour.join(str(around.home), "AppData", "Local")
+        local = around.environ.get("LOCALAPPDATA") or flavour.join(
+            str(around.home), "AppData", "Local"
+        )
         bases.append(flavour.join(local, "conda", "conda"))
     paths = dict.fromkeys(expand(flavour.join(base, name), around) for base in bases)
     return [Cache(path, path, "default") for path in paths]
@@ -126,7 +144,11 @@ def resolve(around: Surroundings, root: str, prefix: str = "") -> Resolved:
     sources = [value for value in listed if not value.problem] + ([variable] if variable else [])
     merged, cut = merge(sources)
     # conda lists it and fails at the first look: no file system has such a name
-    problems += [f"{source.source}:{item.line}: an entry holds a NUL" for item, source in merged if "\0" in item.text]
+    problems += [
+        f"{source.source}:{item.line}: an entry holds a NUL"
+        for item, source in merged
+        if "\0" in item.text
+    ]
     merged = [(item, source) for item, source in merged if "\0" not in item.text]
     configured_root = _scalar(around, usable, "root_prefix") or _scalar(around, usable, "root_dir")
     effective = expand(configured_root, around) if configured_root else root
@@ -135,7 +157,13 @@ def resolve(around: Surroundings, root: str, prefix: str = "") -> Resolved:
     caches = _expanded(merged, around) or defaults
     stops = any(document.fatal for document in read) or any(value.problem for value in listed)
     return Resolved(
-        effective, tuple(caches), tuple(defaults), tuple(_expanded(cut, around)), tuple(problems), tuple(read), stops=stops
+        effective,
+        tuple(caches),
+        tuple(defaults),
+        tuple(_expanded(cut, around)),
+        tuple(problems),
+        tuple(read),
+        stops=stops,
     )
 
 
@@ -143,13 +171,20 @@ def _expanded(pairs: Iterable[tuple[Item, ListValue]], around: Surroundings) -> 
     found: dict[str, Cache] = {}
     for item, source in pairs:
         path = expand(item.text, around)
-        name = f"{source.source}:{item.line or source.line}" if item.line or source.line else source.source
+        name = (
+            f"{source.source}:{item.line or source.line}"
+            if item.line or source.line
+            else source.source
+        )
         found.setdefault(path, Cache(path, item.text, name, item.flag or source.flag))
     return list(found.values())
 
 
 def _scalar(around: Surroundings, usable: Sequence[Document], key: str) -> str:
-    """A scalar in force as text; the variable wins over files, the last file over those before; empty when unset."""
+    """A scalar in force as text.
+
+    The variable wins over files, the last file over those before; empty when unset.
+    """
     value = around.environ.get(f"CONDA_{key.upper()}", "").strip()
     if value:
         return value
@@ -165,7 +200,9 @@ def variable_traps(around: Surroundings) -> list[str]:
     text = around.environ.get(VARIABLE, "")
     found = []
     if around.platform != "win32" and ":" in text:
-        found.append(f"{VARIABLE} holds a colon: conda separates by commas, so {text!r} is one directory with a colon in its name")
+        found.append(
+            f"{VARIABLE} holds a colon: conda separates by commas, so {text!r} is one directory with a colon in its name"
+        )
     if around.platform == "win32" and ";" in text:
         found.append(f"{VARIABLE} holds a semicolon: conda separates by commas")
     return found

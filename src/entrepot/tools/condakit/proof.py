@@ -42,7 +42,9 @@ _ASIDE = re.compile(r"(.+)(?:\.c~|\.(?:conda_trash|mamba_trash|trash)(?:_\d+)?)"
 _CPH = re.compile(r"\.cph_tmp\w{8}")
 _CPH_MEMBER = re.compile(r"metadata\.json|(?:pkg|info)-.+\.tar\.\w+|.+\.(?:conda|tar\.bz2)")
 _OUR_LOG = re.compile(r"\.urls\.\w+\.tmp")
-_THROWN_AWAY = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|.+\.(?:conda|mamba)_trash(?:_\d+)?")
+_THROWN_AWAY = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|.+\.(?:conda|mamba)_trash(?:_\d+)?"
+)
 _UNPACKING = re.compile(r"\.(.+-[^-]+-[^-]+)\w{6}")
 """Where rattler unpacks: a dot, the package, six characters at random."""
 _CONDA_MEMBER = re.compile(rb"metadata\.json|(?:pkg|info)-")
@@ -91,9 +93,12 @@ def standing(folder: Path, around: Surroundings, text: str = os.sep) -> tuple[bo
 
 
 def why_never(folder: Path, around: Surroundings, text: str = os.sep) -> str:
-    """Why a directory is no cache of any kind, whatever lies in it: people have everything there."""
+    """Why a directory is no cache of any kind, whatever lies in it.
+
+    People have everything there.
+    """
     real, home = os.path.realpath(folder), os.path.realpath(around.home)
-    if real == os.path.dirname(real):  # noqa: PTH120
+    if real == os.path.dirname(real):
         return "it is the root of the file system"
     if real == home or _is_home(real):
         return "it is a home directory"
@@ -116,12 +121,12 @@ def _is_within(path: str, folder: str) -> bool:
 
 def _is_home(real: str) -> bool:
     """Whether a directory is some user's home: where homes usually are, or its owner's."""
-    if os.path.dirname(real) in ("/home", "/Users") or real == "/root":  # noqa: PTH120
+    if os.path.dirname(real) in ("/home", "/Users") or real == "/root":
         return True
     try:
         import pwd  # noqa: PLC0415  # there is none on Windows
 
-        return os.path.realpath(pwd.getpwuid(os.stat(real).st_uid).pw_dir) == real  # noqa: PTH116
+        return os.path.realpath(pwd.getpwuid(os.stat(real).st_uid).pw_dir) == real
     except (ImportError, KeyError, OSError):
         return False
 
@@ -131,7 +136,11 @@ def _is_marked(folder: Path) -> bool:
     return (
         is_log(folder)
         or is_file(folder / RATTLER_LOCK)
-        or any(is_package(each.path, each.name) for each in _listed(folder) if each.is_dir(follow_symlinks=False))
+        or any(
+            is_package(each.path, each.name)
+            for each in _listed(folder)
+            if each.is_dir(follow_symlinks=False)
+        )
     )
 
 
@@ -171,7 +180,10 @@ def names(data: Mapping[str, Any], name: str) -> bool:
 
 def is_package(path: str, name: str) -> bool:
     """Whether a folder is an unpacked package of that name, by a file in its ``info``."""
-    return any(names(load_json(f"{path}/info/{file}"), name) for file in ("index.json", "repodata_record.json"))
+    return any(
+        names(load_json(f"{path}/info/{file}"), name)
+        for file in ("index.json", "repodata_record.json")
+    )
 
 
 def is_downloaded(folder: Path, name: str, urls: Urls) -> bool:
@@ -198,7 +210,9 @@ def is_rattler_lock(folder: Path, name: str) -> bool:
 def is_logs(path: Path) -> bool:
     """Whether a folder holds logs and nothing else, as those of conda before 4.4 do."""
     found = _listed(path)
-    return bool(found) and all(each.name.endswith(".log") and each.is_file(follow_symlinks=False) for each in found)
+    return bool(found) and all(
+        each.name.endswith(".log") and each.is_file(follow_symlinks=False) for each in found
+    )
 
 
 def is_left_over(folder: Path, name: str, urls: Urls) -> bool:
@@ -215,7 +229,11 @@ def is_left_over(folder: Path, name: str, urls: Urls) -> bool:
         return _is_archive(path, name.removesuffix(".partial"), urls)
     if name.endswith(".lock"):
         package = name.removesuffix(".lock")
-        return package.count("-") > 1 and is_rattler_lock(folder, name) and not is_dir(folder / package)
+        return (
+            package.count("-") > 1
+            and is_rattler_lock(folder, name)
+            and not is_dir(folder / package)
+        )
     if (aside := _ASIDE.fullmatch(name)) is not None:
         if not path.is_symlink() and path.is_dir():
             return is_package(str(path), aside[1]) or is_downloaded(folder, aside[1], urls)

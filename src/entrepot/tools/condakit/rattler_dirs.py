@@ -1,6 +1,7 @@
 """Where rattler's tools keep things: pixi, rattler-build and programs that use py-rattler.
 
-Source: rattler and pixi of August 2026, read; py-rattler 0.28, run. condarc's ``pkgs_dirs`` is read by none of them.
+Source: rattler and pixi of August 2026, read; py-rattler 0.28, run. condarc's ``pkgs_dirs`` is read
+by none of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ KINDS = {
     "build-tool-environments": ("PIXI_CACHE_BUILD_TOOL_ENVIRONMENTS_DIR", "cached-build-envs-v0"),
     "detached-environments": ("PIXI_CACHE_DETACHED_ENVIRONMENTS_DIR", "detached-environments"),
 }
-"""pixi's parts: the key in ``[cache]``, the variable that wins over it, and the folder below the root."""
+"""pixi's parts: the key in ``[cache]``, the variable that wins over it, and the folder below the
+root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,18 @@ def rattler_default(around: Surroundings) -> str:
 def configuration_files(around: Surroundings) -> list[Path]:
     """Pixi's files that may exist, weakest first; none is looked at.
 
-    Source: pixi's reference of its configuration, August 2026: ``XDG_CONFIG_HOME`` and ``PIXI_HOME`` add a file each.
+    Source: pixi's reference of its configuration, August 2026: ``XDG_CONFIG_HOME`` and
+    ``PIXI_HOME`` add a file each.
     """
     flavour, home, environ = pathmod(around), str(around.home), around.environ
-    named = [flavour.join(environ["XDG_CONFIG_HOME"], "pixi")] if environ.get("XDG_CONFIG_HOME") else []
+    named = (
+        [flavour.join(environ["XDG_CONFIG_HOME"], "pixi")] if environ.get("XDG_CONFIG_HOME") else []
+    )
     if around.platform == "win32":
         system = "C:\\ProgramData\\pixi"
-        users = [flavour.join(environ.get("APPDATA") or flavour.join(home, "AppData", "Roaming"), "pixi")]
+        users = [
+            flavour.join(environ.get("APPDATA") or flavour.join(home, "AppData", "Roaming"), "pixi")
+        ]
     elif around.platform == "darwin":
         system, users = "/etc/pixi", [*named, f"{home}/Library/Application Support/pixi"]
     else:
@@ -70,7 +77,9 @@ def configuration_files(around: Surroundings) -> list[Path]:
     users.append(flavour.join(home, ".pixi"))
     folders = [system, *users, *([environ["PIXI_HOME"]] if environ.get("PIXI_HOME") else [])]
     projects = [str(each / ".pixi") for each in reversed([around.cwd, *around.cwd.parents])]
-    return [Path(flavour.join(folder, "config.toml")) for folder in dict.fromkeys([*folders, *projects])]
+    return [
+        Path(flavour.join(folder, "config.toml")) for folder in dict.fromkeys([*folders, *projects])
+    ]
 
 
 def configured(around: Surroundings, key: str) -> Iterator[Layer]:
@@ -82,7 +91,10 @@ def configured(around: Surroundings, key: str) -> Iterator[Layer]:
 
 
 def problems(around: Surroundings) -> Iterator[str]:
-    """Configuration files that pixi cannot read, or whose ``[cache]`` is not what it wants; a sentence each."""
+    """Configuration files that pixi cannot read, or whose ``[cache]`` is not what it wants.
+
+    A sentence each.
+    """
     for path in configuration_files(around):
         if not is_file(path):
             continue
@@ -95,12 +107,17 @@ def problems(around: Surroundings) -> Iterator[str]:
             continue
         found = table(data, "cache")
         yield from (
-            f"{line_of(path, key)}: {key} is no text" for key in ("root", *KINDS) if not isinstance(found.get(key, ""), str)
+            f"{line_of(path, key)}: {key} is no text"
+            for key in ("root", *KINDS)
+            if not isinstance(found.get(key, ""), str)
         )
 
 
 def folders(around: Surroundings) -> list[Folder]:
-    """Every folder in force, pixi's first; a folder that both use is said once, with pixi's reasons."""
+    """Every folder in force, pixi's first.
+
+    A folder that both use is said once, with pixi's reasons.
+    """
     found = [_pixi_root(around), *_parts(around), _rattler_root(around)]
     once: dict[Path, Folder] = {}
     for each in found:
@@ -109,18 +126,28 @@ def folders(around: Surroundings) -> list[Folder]:
 
 
 def _rattler_root(around: Surroundings) -> Folder:
-    layers = [_variable(around, "RATTLER_CACHE_DIR")] if around.environ.get("RATTLER_CACHE_DIR") else []
-    return _folder(around, "root", "rattler", [*layers, Layer("default", "default", rattler_default(around))])
+    layers = (
+        [_variable(around, "RATTLER_CACHE_DIR")] if around.environ.get("RATTLER_CACHE_DIR") else []
+    )
+    return _folder(
+        around, "root", "rattler", [*layers, Layer("default", "default", rattler_default(around))]
+    )
 
 
 def _pixi_root(around: Surroundings) -> Folder:
     """``PIXI_CACHE_DIR``, ``RATTLER_CACHE_DIR``, ``[cache] root``, ``<caches>/pixi`` if it is there, rattler's default."""
-    layers = [_variable(around, name) for name in ("PIXI_CACHE_DIR", "RATTLER_CACHE_DIR") if around.environ.get(name)]
+    layers = [
+        _variable(around, name)
+        for name in ("PIXI_CACHE_DIR", "RATTLER_CACHE_DIR")
+        if around.environ.get(name)
+    ]
     layers += configured(around, "root")
     own = str(pathmod(around).join(cache_home(around), "pixi"))
     if is_dir(own):
         layers.append(Layer("default", "default, because it exists", own))
-    return _folder(around, "root", "pixi", [*layers, Layer("default", "default", rattler_default(around))])
+    return _folder(
+        around, "root", "pixi", [*layers, Layer("default", "default", rattler_default(around))]
+    )
 
 
 def _parts(around: Surroundings) -> Iterator[Folder]:
@@ -137,9 +164,16 @@ def _variable(around: Surroundings, name: str) -> Layer:
 
 def _folder(around: Surroundings, part: str, user: str, layers: list[Layer]) -> Folder:
     first = layers[0]
-    text = expand_user(expand_variables(first.value, around), around) if first.kind == "file" else first.value
+    text = (
+        expand_user(expand_variables(first.value, around), around)
+        if first.kind == "file"
+        else first.value
+    )
     path = Path(text) if pathmod(around).isabs(text) else around.cwd / text
-    marked = [Layer(layer.kind, layer.source, layer.value, wins=number == 0) for number, layer in enumerate(layers)]
+    marked = [
+        Layer(layer.kind, layer.source, layer.value, wins=number == 0)
+        for number, layer in enumerate(layers)
+    ]
     return Folder(path, part, user, tuple(marked))
 
 

@@ -1,8 +1,9 @@
 """Removing entries of a package cache so that no known environment breaks, and counting what the disk really gets back.
 
-A package's folder is first renamed into ``.trash`` of the same cache, in one step: no client ever sees half of it. There it is
-looked at once more: when somebody has begun to link to it meanwhile it is put back. Files that environments hold as hard links
-live on under their other names. What environments reach by symbolic links stays.
+A package's folder is first renamed into ``.trash`` of the same cache, in one step: no client ever
+sees half of it. There it is looked at once more: when somebody has begun to link to it meanwhile it
+is put back. Files that environments hold as hard links live on under their other names. What
+environments reach by symbolic links stays.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from entrepot.files import disk_of
+from entrepot.cache_root import Folder, Freed, Root
+from entrepot.fs import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
-from entrepot.removal import Folder, Freed, Root
 from entrepot.tools.condakit import running
 from entrepot.tools.condakit.census import measure
 from entrepot.tools.condakit.environments import in_use_perhaps, links_into, mentions
@@ -32,13 +33,20 @@ TRASH = ".trash"
 LOOK_EVERY_S = 0.25
 
 
-def remove(entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None) -> Removed:
+def remove(
+    entries: Sequence[Entry],
+    around: Surroundings,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Removed:
     """Remove entries; what may not go is kept with its reason.
 
     Args:
         entries: as listed.
         around: where to look for environments.
-        force: also packages that were unpacked or downloaded within ten minutes; nothing else that is pinned goes by force.
+        force: also packages that were unpacked or downloaded within ten minutes; nothing else that
+            is pinned goes by force.
         progress: told after each ten.
     """
     work = _Work(around, force=force)
@@ -137,7 +145,11 @@ class _Work:
             return reason(exc, entry.paths[0].parent)
         if "stamp" in entry.extra and stamp(about) != entry.extra["stamp"]:
             return "it changed since it was listed"
-        if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE) and not self._force and (busy := self._client(entry)):
+        if (
+            entry.kind in (Kind.UNPACKED, Kind.ARCHIVE)
+            and not self._force
+            and (busy := self._client(entry))
+        ):
             return busy
         if self._unknown and (entry.kind is Kind.UNPACKED or entry.litter == "half unpacked"):
             return self._unknown
@@ -145,7 +157,10 @@ class _Work:
         return f"{user} links to it symbolically: it would break" if user else ""
 
     def _client(self, entry: Entry) -> str:
-        """Whether conda or mamba runs, looked at four times a second; rattler's lock was taken already."""
+        """Whether conda or mamba runs, looked at four times a second.
+
+        Rattler's lock was taken already.
+        """
         if entry.tool == "rattler":
             return ""
         if time.monotonic() - self._looked_s > LOOK_EVERY_S:
@@ -196,7 +211,9 @@ class _Work:
         if self._is_being_written(entry.paths[0].name, folder):
             return "being written"
         with ExitStack() as locks:
-            lockable = [path for path in entry.paths if path.name.endswith((".info.json", ".partial"))]
+            lockable = [
+                path for path in entry.paths if path.name.endswith((".info.json", ".partial"))
+            ]
             if not all(locks.enter_context(byte_lock(path)) for path in lockable):
                 return "being written"
             for path in entry.paths:

@@ -1,6 +1,7 @@
 """Root prefixes of conda and mamba, found without running them.
 
-Where it is looked: variables, PATH, the usual folders, known environments and what ``conda init`` wrote into shell files.
+Where it is looked: variables, PATH, the usual folders, known environments and what ``conda init``
+wrote into shell files.
 """
 
 from __future__ import annotations
@@ -19,11 +20,21 @@ from entrepot.ports.tool import Surroundings
 from entrepot.tools.condakit.flavour import expand_user, pathmod
 from entrepot.tools.reading import is_dir, is_file, read_text, read_whole
 
-INSTALLERS = tuple("miniconda3 anaconda3 miniforge3 mambaforge miniforge-pypy3 mambaforge-pypy3 miniconda anaconda conda".split())
+INSTALLERS = tuple(
+    "miniconda3 anaconda3 miniforge3 mambaforge miniforge-pypy3 mambaforge-pypy3 miniconda anaconda conda".split()
+)
 """What the installers call their folder, lower case: Miniconda, Anaconda, Miniforge, Mambaforge."""
 MAMBA_FOLDERS = ("micromamba", ".local/share/mamba", "AppData/Roaming/mamba")
 """Where micromamba puts its root prefix: 1.x, 2.x, and that of Windows."""
-SHELL_FILES = (".bashrc", ".bash_profile", ".profile", ".zshrc", ".config/fish/config.fish", ".tcshrc", ".xonshrc")
+SHELL_FILES = (
+    ".bashrc",
+    ".bash_profile",
+    ".profile",
+    ".zshrc",
+    ".config/fish/config.fish",
+    ".tcshrc",
+    ".xonshrc",
+)
 """Where ``conda init`` writes, below the home."""
 _INITIALIZED = re.compile(r"(?P<root>/[^'\"\s:;=]+)/(?:bin|condabin)/(?:conda|mamba|micromamba)\b")
 
@@ -47,9 +58,18 @@ def usual_folders(around: Surroundings) -> list[str]:
         return [flavour.join(base, name) for base in bases for name in INSTALLERS[:4]]
     bases = [home, f"{home}/opt", "/opt", "/usr/local", "/usr/share"]
     found = [f"{base}/{name}" for base in bases for name in INSTALLERS]
-    found += [f"{home}/Miniconda3", f"{home}/Anaconda3", f"{home}/.conda-root", f"{home}/.local/share/conda"]
+    found += [
+        f"{home}/Miniconda3",
+        f"{home}/Anaconda3",
+        f"{home}/.conda-root",
+        f"{home}/.local/share/conda",
+    ]
     if around.platform == "darwin":
-        found += ["/opt/homebrew/Caskroom/miniconda/base", "/opt/homebrew/Caskroom/miniforge/base", "/opt/homebrew/anaconda3"]
+        found += [
+            "/opt/homebrew/Caskroom/miniconda/base",
+            "/opt/homebrew/Caskroom/miniforge/base",
+            "/opt/homebrew/anaconda3",
+        ]
         found += ["/usr/local/Caskroom/miniconda/base", "/usr/local/Caskroom/miniforge/base"]
     return found
 
@@ -64,7 +84,10 @@ def conda_roots(around: Surroundings) -> list[Root]:
 
 
 def mamba_roots(around: Surroundings) -> list[Root]:
-    """Every root prefix that mamba or micromamba uses, the one in force first; conda's are among them when mamba is in them."""
+    """Every root prefix that mamba or micromamba uses, the one in force first.
+
+    Conda's are among them when mamba is in them.
+    """
     found: dict[str, Root] = {}
     named = around.environ.get("MAMBA_ROOT_PREFIX")
     if named:
@@ -89,9 +112,14 @@ def has_mamba(path: Path) -> bool:
     """Whether mamba made packages or environments in a folder, or is installed there."""
     if not is_dir(path):
         return False  # most of the usual folders are not there: one look each
-    if any(is_file(path / name) for name in ("bin/mamba", "bin/micromamba", "Scripts/mamba.exe", "condabin/mamba")):
+    if any(
+        is_file(path / name)
+        for name in ("bin/mamba", "bin/micromamba", "Scripts/mamba.exe", "condabin/mamba")
+    ):
         return True
-    return not has_conda(path) and (is_file(path / "pkgs/urls.txt") or (is_dir(path / "envs") and is_dir(path / "pkgs")))
+    return not has_conda(path) and (
+        is_file(path / "pkgs/urls.txt") or (is_dir(path / "envs") and is_dir(path / "pkgs"))
+    )
 
 
 def _candidates(around: Surroundings) -> Iterator[tuple[Path, str]]:
@@ -99,7 +127,12 @@ def _candidates(around: Surroundings) -> Iterator[tuple[Path, str]]:
     for name in ("_CONDA_EXE", "CONDA_EXE", "MAMBA_EXE"):
         if environ.get(name):
             yield Path(environ[name]).parent.parent, name
-    for name in ("_CONDA_ROOT", "CONDA_ROOT", "CONDA_PREFIX", *(f"CONDA_PREFIX_{n}" for n in range(1, 4))):
+    for name in (
+        "_CONDA_ROOT",
+        "CONDA_ROOT",
+        "CONDA_PREFIX",
+        *(f"CONDA_PREFIX_{n}" for n in range(1, 4)),
+    ):
         if environ.get(name):
             yield from _around(Path(environ[name]), name)
     yield from _on_path(environ.get("PATH", ""), around)
@@ -111,9 +144,12 @@ def _candidates(around: Surroundings) -> Iterator[tuple[Path, str]]:
 
 
 def _in_shells(around: Surroundings) -> Iterator[tuple[Path, str]]:
-    """What ``conda init`` and ``mamba shell init`` wrote for shells: a script or a timer has no PATH with conda on it.
+    """What ``conda init`` and ``mamba shell init`` wrote for shells.
 
-    Source: conda 26.7, ``core/initialize.py``: ``__conda_setup="$('/ROOT/bin/conda' 'shell.bash' 'hook' ...)"``.
+    A script or a timer has no PATH with conda on it.
+
+    Source: conda 26.7, ``core/initialize.py``: ``__conda_setup="$('/ROOT/bin/conda' 'shell.bash'
+    'hook' ...)"``.
     """
     for name in SHELL_FILES:
         for match in _INITIALIZED.finditer(read_text(around.home / name)):
@@ -128,7 +164,11 @@ def _around(prefix: Path, why: str) -> Iterator[tuple[Path, str]]:
 
 
 def _on_path(path: str, around: Surroundings) -> Iterator[tuple[Path, str]]:
-    names = ("conda.exe", "mamba.exe", "conda.bat") if around.platform == "win32" else ("conda", "mamba", "micromamba")
+    names = (
+        ("conda.exe", "mamba.exe", "conda.bat")
+        if around.platform == "win32"
+        else ("conda", "mamba", "micromamba")
+    )
     for folder in path.split(";" if around.platform == "win32" else ":"):
         for name in names if folder else ():
             command = Path(folder) / name
@@ -149,15 +189,19 @@ def registered(home: Path) -> list[Path]:
 def read_registered(home: Path) -> list[Path]:
     """Prefixes in ``~/.conda/environments.txt``, dead ones too, whatever bytes are in their names.
 
-    Source: conda 26.7: one prefix a line, appended by ``conda create``; ``#`` begins a comment; mamba writes it too.
+    Source: conda 26.7: one prefix a line, appended by ``conda create``; ``#`` begins a comment;
+    mamba writes it too.
 
     Raises:
-        OSError: it cannot be read whole, or a line of it is no absolute path: it is damaged, and what it named is not known.
+        OSError: it cannot be read whole, or a line of it is no absolute path: it is damaged, and
+            what it named is not known.
     """
     path = register(home)
     raw = read_whole(path) or b""
     found: list[Path] = []
-    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n").split(b"\n"), 1):
+    for number, line in enumerate(
+        raw.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n").split(b"\n"), 1
+    ):
         text = os.fsdecode(line)
         if not text.strip() or text.lstrip().startswith("#"):
             continue
@@ -183,7 +227,10 @@ def _is_absolute(text: str) -> bool:
 
 
 def unique(paths: Iterable[Path]) -> list[Path]:
-    """Each directory once, under the name it has first; symbolic links count as what they lead to."""
+    """Each directory once, under the name it has first.
+
+    Symbolic links count as what they lead to.
+    """
     found: dict[str, Path] = {}
     for path in paths:
         found.setdefault(os.path.realpath(path), path)

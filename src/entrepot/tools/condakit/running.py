@@ -1,7 +1,8 @@
 """Is conda or mamba changing an environment right now? Neither locks the packages that it is about to link.
 
-Only processes of the same user are looked for, and only where the system shows them (``/proc``); elsewhere nothing is known and a
-package that was unused for long may go while an installation has just chosen it. It would have to be started again.
+Only processes of the same user are looked for, and only where the system shows them (``/proc``);
+elsewhere nothing is known and a package that was unused for long may go while an installation has
+just chosen it. It would have to be started again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from pathlib import Path
 from entrepot.tools import processes
 
 _PROGRAM = re.compile(r"(?:conda|mamba|micromamba|conda-env|mamba-exe)(?:\.exe)?")
-_VERBS = frozenset("create install update upgrade remove uninstall env rename build clean self".split())
+_VERBS = frozenset(
+    "create install update upgrade remove uninstall env rename build clean self".split()
+)
 """Subcommands that read packages for longer than a moment."""
 _RUNNING = "conda or mamba is running"
 
@@ -24,11 +27,17 @@ def is_client(argv: list[str]) -> bool:
     (True, False)
     """
     words = processes.words_of(argv[:9])
-    return bool(words) and _PROGRAM.fullmatch(words[0]) is not None and not _VERBS.isdisjoint(words[1:6])
+    return (
+        bool(words)
+        and _PROGRAM.fullmatch(words[0]) is not None
+        and not _VERBS.isdisjoint(words[1:6])
+    )
 
 
 def client(euid: int, proc: Path = Path("/proc")) -> int | None:
-    """The process id of a client of this user that may be about to link packages; ``None`` when none is seen.
+    """The process id of a client of this user that may be about to link packages.
+
+    ``None`` when none is seen.
 
     Args:
         euid: the user; -1 looks for nobody.

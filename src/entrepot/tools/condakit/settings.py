@@ -1,7 +1,9 @@
-"""The configuration files of conda and mamba, edited line by line; which files these are, each tool says itself.
+"""The configuration files of conda and mamba, edited line by line.
 
-A list takes ``set KEY A,B`` for its entries in the file, and ``KEY.prepend``, ``KEY.append`` and ``KEY.remove`` for one entry:
-``entrepot config --tool conda set pkgs_dirs.prepend /data/pkgs``.
+Which files these are, each tool says itself.
+
+A list takes ``set KEY A,B`` for its entries in the file, and ``KEY.prepend``, ``KEY.append`` and
+``KEY.remove`` for one entry: ``entrepot config --tool conda set pkgs_dirs.prepend /data/pkgs``.
 """
 
 from __future__ import annotations
@@ -12,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from entrepot.errors import ChangedSince, ConfigError
-from entrepot.files import write_atomically
-from entrepot.heads import has_secret, redacted_url
+from entrepot.fs import write_atomically
 from entrepot.patches import patch_of
 from entrepot.ports.tool import Change, Surroundings
+from entrepot.stored import has_secret, redacted_url
 from entrepot.tools.condakit.condarc import UNREADABLE, Document, read_plainly, read_yaml
-from entrepot.tools.condakit.edit import lines_of, mend, with_item, with_lines, with_scalar, without_item, without_key
+from entrepot.tools.condakit.edit import (
+    lines_of,
+    mend,
+    with_item,
+    with_lines,
+    with_scalar,
+    without_item,
+    without_key,
+)
 from entrepot.tools.condakit.keys import LISTS, meant
 from entrepot.tools.condakit.pkgs_dirs import Cache
 
@@ -37,7 +47,8 @@ class RcSettings(ABC):
 
     Args:
         around: the world.
-        path: the file that is changed; ``None``: the tool's usual one, or a stronger file that sets the key already.
+        path: the file that is changed; ``None``: the tool's usual one, or a stronger file that sets
+            the key already.
     """
 
     tool: str
@@ -71,7 +82,11 @@ class RcSettings(ABC):
         found = []
         for document in self._documents():
             texts = [document.problem, *(value.problem for value in document.lists.values())]
-            found += [(document.path, text.removeprefix(f"{document.path}:").strip()) for text in texts if text]
+            found += [
+                (document.path, text.removeprefix(f"{document.path}:").strip())
+                for text in texts
+                if text
+            ]
         return found
 
     @abstractmethod
@@ -79,19 +94,27 @@ class RcSettings(ABC):
         """The file that ``set`` writes."""
 
     def set(self, key: str, value: str) -> Change:
-        """Set a scalar, or a list's entries in the file; see the top for ``KEY.prepend`` and the like.
+        """Set a scalar, or a list's entries in the file.
+
+        See the top for ``KEY.prepend`` and the like.
 
         Raises:
             ConfigError: the file is broken or may not be written, or the key holds something else.
         """
         name, _, verb = key.partition(".")
         if right := meant(name):
-            raise ConfigError(f"{self.tool} has no setting {name}", name=name, hint=f"{right} is one")
+            raise ConfigError(
+                f"{self.tool} has no setting {name}", name=name, hint=f"{right} is one"
+            )
         if verb in _VERBS:
-            return {"prepend": self.prepend, "append": self.append, "remove": self.remove}[verb](name, value)
+            return {"prepend": self.prepend, "append": self.append, "remove": self.remove}[verb](
+                name, value
+            )
         if verb:
             raise ConfigError(
-                f"{key}: entries of a mapping are not edited here", name=key, hint=f"entrepot config --tool {self.tool} edit"
+                f"{key}: entries of a mapping are not edited here",
+                name=key,
+                hint=f"entrepot config --tool {self.tool} edit",
             )
         if name in LISTS:
             return self._set_list(name, [each.strip() for each in value.split(",") if each.strip()])
@@ -136,10 +159,15 @@ class RcSettings(ABC):
         return self._change(path, key, lambda text: without_key(text, key), native)
 
     def mend(self) -> list[tuple[Path, list[str]]]:
-        """Make every broken file readable; what was done to each, a sentence a thing. One that cannot be mended is left alone."""
+        """Make every broken file readable; what was done to each, a sentence a thing.
+
+        One that cannot be mended is left alone.
+        """
         done = []
         for document in self._documents():
-            if UNREADABLE not in document.problem and (document.problem or any(v.problem for v in document.lists.values())):
+            if UNREADABLE not in document.problem and (
+                document.problem or any(v.problem for v in document.lists.values())
+            ):
                 text, sentences = mend(self._read(document.path))
                 if sentences and _is_whole(text):
                     write_atomically(document.path, text.encode("utf-8", "surrogateescape"))
@@ -147,7 +175,9 @@ class RcSettings(ABC):
         return done
 
     def restore(self, change: Change) -> Change:
-        """Put back what a change replaced, in the file that it changed; a list gets its entries back in their order.
+        """Put back what a change replaced, in the file that it changed.
+
+        A list gets its entries back in their order.
 
         Raises:
             ChangedSince: the key holds something else by now.
@@ -172,7 +202,9 @@ class RcSettings(ABC):
         return self._change(path, key, change.patch.or_else(edit) if change.patch else edit, native)
 
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
-        """The variable that stands for a key; for ``pkgs_dirs`` it stands in front of what files say and separates by commas.
+        """The variable that stands for a key.
+
+        For ``pkgs_dirs`` it stands in front of what files say and separates by commas.
 
         Raises:
             ConfigError: an entry of a list is meant, and a variable holds all of it.
@@ -213,13 +245,21 @@ class RcSettings(ABC):
                 text = without_item(text, key, each)
             return text
 
-        commands = [self._native(path, "remove-key", key)] if _value(path, self._read(path), key) is not None else []
+        commands = (
+            [self._native(path, "remove-key", key)]
+            if _value(path, self._read(path), key) is not None
+            else []
+        )
         commands += [self._native(path, "append", key, value) for value in values]
         return self._change(path, key, change, "; ".join(commands))
 
     def _add(self, key: str, value: str, where: Any) -> Change:
         if key == "pkgs_dirs" and not value.strip():
-            raise ConfigError(f"an empty entry is whatever directory {self.tool} is started in", name=key, value=value)
+            raise ConfigError(
+                f"an empty entry is whatever directory {self.tool} is started in",
+                name=key,
+                value=value,
+            )
         path = self.file()
         native = self._native(path, "prepend" if where == "first" else "append", key, value)
         return self._change(path, key, lambda text: with_item(text, key, value, where), native)
@@ -230,7 +270,11 @@ class RcSettings(ABC):
         if self._path is not None:
             return usual
         documents = [document.path for document in self._documents()]
-        stronger = documents[documents.index(usual) :] if usual in documents else [p for p in documents if self._is_stronger(p)]
+        stronger = (
+            documents[documents.index(usual) :]
+            if usual in documents
+            else [p for p in documents if self._is_stronger(p)]
+        )
         holding = [d.path for d in self._documents() if d.path in stronger and key in d.values]
         return holding[-1] if holding else usual
 
@@ -244,11 +288,19 @@ class RcSettings(ABC):
         for document in reversed(self._documents()):
             if document.problem:
                 continue
-            entries = [item.text for item in document.lists[key].items] if key in document.lists else []
-            if (value is None and key in document.values) or (value is not None and value in entries):
+            entries = (
+                [item.text for item in document.lists[key].items] if key in document.lists else []
+            )
+            if (value is None and key in document.values) or (
+                value is not None and value in entries
+            ):
                 return document.path
         variable = f"CONDA_{key.upper()}"
-        hint = f"it comes from the variable {variable}: unset that" if self.around.environ.get(variable) else ""
+        hint = (
+            f"it comes from the variable {variable}: unset that"
+            if self.around.environ.get(variable)
+            else ""
+        )
         what = key if value is None else f"{key} to {value!r}"
         raise ConfigError(f"no condarc sets {what}", name=key, value=value or "", hint=hint)
 
@@ -266,26 +318,52 @@ class RcSettings(ABC):
         try:
             after = edit(text)
         except ConfigError as exc:
-            hint = f"entrepot config --tool {self.tool} --mend" if exc.hint.startswith("mend it") else exc.hint
+            hint = (
+                f"entrepot config --tool {self.tool} --mend"
+                if exc.hint.startswith("mend it")
+                else exc.hint
+            )
             hint = hint.replace("entrepot config edit", f"entrepot config --tool {self.tool} edit")
-            raise ConfigError(f"{path}: {exc.message}", name=exc.name, value=exc.value, source=str(path), hint=hint) from exc
+            raise ConfigError(
+                f"{path}: {exc.message}",
+                name=exc.name,
+                value=exc.value,
+                source=str(path),
+                hint=hint,
+            ) from exc
         patch = None
         if after != text:
             patch = patch_of(text, after, made=not path.exists())
             write_atomically(path, after.encode("utf-8", "surrogateescape"))
-        return Change(path, key, before, _value(path, after, key), native, lines=lines_of(text, key), patch=patch)
+        return Change(
+            path,
+            key,
+            before,
+            _value(path, after, key),
+            native,
+            lines=lines_of(text, key),
+            patch=patch,
+        )
 
 
 def _rows(document: Document, key: str, value: Any) -> Iterator[tuple[str, str, str]]:
     source = f"{document.path}:{document.lines.get(key, 0)}"
     if key in document.lists:
         for item in document.lists[key].items:
-            yield key, masked(key, item.text), f"{document.path}:{item.line or document.lines.get(key, 0)}"
+            yield (
+                key,
+                masked(key, item.text),
+                f"{document.path}:{item.line or document.lines.get(key, 0)}",
+            )
     elif isinstance(value, dict):
         for name, inner in value.items():
             yield f"{key}.{name}", masked(f"{key}.{name}", str(inner)), source
     elif value is not None:
-        yield key, masked(key, str(value).lower() if isinstance(value, bool) else str(value)), source
+        yield (
+            key,
+            masked(key, str(value).lower() if isinstance(value, bool) else str(value)),
+            source,
+        )
 
 
 def masked(key: str, value: str) -> str:

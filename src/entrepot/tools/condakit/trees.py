@@ -1,7 +1,8 @@
 """Unpacked packages: every file against ``info/paths.json``, by size, or in full by sha256.
 
-Source: conda 26.7 and CEP 11's predecessor, ``paths.json`` version 1: files in a cache are as they were packed, so their digests
-hold whatever ``prefix_placeholder`` says; of a softlink only that a link is there is checked, its digest is the target's.
+Source: conda 26.7 and CEP 11's predecessor, ``paths.json`` version 1: files in a cache are as they
+were packed, so their digests hold whatever ``prefix_placeholder`` says; of a softlink only that a
+link is there is checked, its digest is the target's.
 """
 
 from __future__ import annotations
@@ -55,7 +56,12 @@ def listed(package: Path) -> list[Listed] | None:
                 size = each.get("size_in_bytes")
                 digest = str(each.get("sha256") or "").lower()
                 found.append(
-                    Listed(each["_path"], size if isinstance(size, int) else None, digest, each.get("path_type") == "softlink")
+                    Listed(
+                        each["_path"],
+                        size if isinstance(size, int) else None,
+                        digest,
+                        each.get("path_type") == "softlink",
+                    )
                 )
         return found
     try:
@@ -86,11 +92,17 @@ def damages(package: Path, files: list[Listed], *, full: bool) -> Iterator[Damag
         linked = about.st_nlink > 1
         if each.size is not None and about.st_size != each.size:
             yield Damage(
-                each.path, _word(about, each, linked=linked), f"{each.path} has {about.st_size} bytes of {each.size}", most, linked
+                each.path,
+                _word(about, each, linked=linked),
+                f"{each.path} has {about.st_size} bytes of {each.size}",
+                most,
+                linked,
             )
         elif full and each.sha256 and digest_of(Path(path), "sha256") != each.sha256:
             word = "edited-through-a-link" if linked else "digest-mismatch"
-            yield Damage(each.path, word, f"{each.path} is not what was packed (sha256)", most, linked)
+            yield Damage(
+                each.path, word, f"{each.path} is not what was packed (sha256)", most, linked
+            )
 
 
 def _word(about: os.stat_result, each: Listed, *, linked: bool) -> str:

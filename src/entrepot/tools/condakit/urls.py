@@ -1,4 +1,6 @@
-"""``urls.txt``, the log of where archives came from: read for origins, and pruned of lines that no file needs.
+"""``urls.txt``, the log of where archives came from.
+
+Read for origins, and pruned of lines that no file needs.
 
 conda appends to it without a lock and takes the last line with the right base name.
 """
@@ -11,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from entrepot.cache_root import Folder
 from entrepot.names import CONDA_SUFFIXES
-from entrepot.removal import Folder
 from entrepot.tools.condakit.writable import MAGIC
 from entrepot.tools.reading import is_file, open_regular
 
@@ -34,7 +36,8 @@ class Urls:
     """Of these, what was downloaded from a channel: only conda and mamba write such lines."""
     lines: int = 0
     stale: int = 0
-    """Lines that nothing in the folder needs: of what is gone, and earlier ones of the same name."""
+    """Lines that nothing in the folder needs: of what is gone, and earlier ones of the same name.
+    """
     stale_bytes: int = 0
 
 
@@ -58,7 +61,11 @@ def read_urls(folder: Path, names: Iterable[str]) -> Urls:
     wanted = {stem(name) for name in names}
     lines = raw.splitlines(keepends=True)
     keep = _needed(lines, wanted)
-    by_name = {_name(line): line.strip().decode("utf-8", "replace").partition("#")[0] for line in lines if line.strip()}
+    by_name = {
+        _name(line): line.strip().decode("utf-8", "replace").partition("#")[0]
+        for line in lines
+        if line.strip()
+    }
     gone = [line for line, kept in zip(lines, keep, strict=True) if not kept]
     logged = frozenset(_name(line) for line in lines if _is_logged(line))
     return Urls(by_name, logged, len(lines), len(gone), sum(map(len, gone)))
@@ -110,7 +117,8 @@ def _needed(lines: list[bytes], wanted: set[str]) -> list[bool]:
 def prune(folder: Folder, names: Iterable[str]) -> int:
     """Drop the lines that nothing in the folder needs; how many went.
 
-    The new file replaces the old one in one step. What a running conda appends to the old one meanwhile is carried over.
+    The new file replaces the old one in one step. What a running conda appends to the old one
+    meanwhile is carried over.
 
     Raises:
         OSError: it cannot be written.

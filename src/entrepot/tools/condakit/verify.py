@@ -1,8 +1,11 @@
-"""Checking a folder of packages, and mending it: from the archive beside a package where that is right, else by taking it away.
+"""Checking a folder of packages, and mending it.
 
-What is taken away the client fetches again; a damaged package it would use for ever. A mended file is a new one beside the old
-name, never written in place: environments that link to the damaged file keep what they have. A package that an environment
-reaches by a symbolic link is mended from its archive or left alone.
+From the archive beside a package where that is right, else by taking it away.
+
+What is taken away the client fetches again; a damaged package it would use for ever. A mended file
+is a new one beside the old name, never written in place: environments that link to the damaged file
+keep what they have. A package that an environment reaches by a symbolic link is mended from its
+archive or left alone.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from entrepot.cache_root import Root
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Entry, Finding, Kind, Progress, Surroundings
-from entrepot.removal import Root
 from entrepot.tools.condakit.archive import problem as archive_problem
 from entrepot.tools.condakit.archive import restore
 from entrepot.tools.condakit.cache import world_of
@@ -54,7 +57,8 @@ class Verifier:
         folder: where packages lie side by side.
         around: the world.
         now: seconds since the epoch.
-        with_records: whether the tool keeps records and ``urls.txt`` (conda, mamba) or not (rattler).
+        with_records: whether the tool keeps records and ``urls.txt`` (conda, mamba) or not
+            (rattler).
         repair: mend or remove what is damaged.
         full: hash every unpacked file.
         progress: told after each package.
@@ -76,7 +80,11 @@ class Verifier:
         look = world_of(self.around).look(self.tool, self.place, self.folder, self.now)
         found = list(entries(look))
         urls = look.urls.by_name
-        records = {e.filename: load_json(e.paths[0] / RECORD) for e in found if e.kind is Kind.UNPACKED and e.filename}
+        records = {
+            e.filename: load_json(e.paths[0] / RECORD)
+            for e in found
+            if e.kind is Kind.UNPACKED and e.filename
+        }
         yield from self._magic(found)
         for entry in found:
             if entry.kind is Kind.ARCHIVE:
@@ -90,7 +98,7 @@ class Verifier:
             if entry.kind is Kind.PAGE and not entry.pinned:
                 yield from self._index(entry)
 
-    # -- the folder itself, archives and indexes -----------------------------------------------------------------------
+    # -- the folder itself, archives and indexes ---------------------------------------------------
 
     def _magic(self, found: list[Entry]) -> Iterator[Finding]:
         """A folder with packages and without ``urls.txt`` makes conda fail for each of them (conda 26.7, by experiment)."""
@@ -102,12 +110,18 @@ class Verifier:
                     with root.folder(self.folder) as folder:
                         os.close(folder.open(MAGIC, os.O_WRONLY | os.O_CREAT))
                     done = "made an empty one"
-            text = f"{self.folder} holds packages but no urls.txt: conda sees them and cannot use them"
+            text = (
+                f"{self.folder} holds packages but no urls.txt: conda sees them and cannot use them"
+            )
             yield Finding(self.tool, None, "missing-urls-txt", text, path, done)
 
     def _archive(self, entry: Entry, record: dict[str, Any]) -> Iterator[Finding]:
         path = entry.paths[0]
-        known: dict[str, Any] = {key: record[key] for key in ("size", "md5", "sha256") if key in record and record.get("url")}
+        known: dict[str, Any] = {
+            key: record[key]
+            for key in ("size", "md5", "sha256")
+            if key in record and record.get("url")
+        }
         try:
             why = archive_problem(path, known, entry.size)
         except OSError as exc:
@@ -116,22 +130,42 @@ class Verifier:
             self._good[stem(path.name)] = path
             return
         word, _, text = why.partition(": ")
-        yield Finding(self.tool, entry, word, f"{path.name}: {text}", path, self._away(entry) if self.repair else "")
+        yield Finding(
+            self.tool,
+            entry,
+            word,
+            f"{path.name}: {text}",
+            path,
+            self._away(entry) if self.repair else "",
+        )
 
     def _index(self, entry: Entry) -> Iterator[Finding]:
         for path in entry.paths:
-            if path.suffix == ".json" and not path.name.endswith((".info.json", ".state.json")) and _is_broken_json(path):
+            if (
+                path.suffix == ".json"
+                and not path.name.endswith((".info.json", ".state.json"))
+                and _is_broken_json(path)
+            ):
                 text = f"{path.name} is no repodata: it is broken or empty"
-                yield Finding(self.tool, entry, "broken-index", text, path, self._away(entry) if self.repair else "")
+                yield Finding(
+                    self.tool,
+                    entry,
+                    "broken-index",
+                    text,
+                    path,
+                    self._away(entry) if self.repair else "",
+                )
                 return
 
     def _away(self, entry: Entry) -> str:
         """Remove an entry through the usual door; what was done."""
-        facts = {key: value for key, value in entry.extra.items() if key != "stamp"}  # mending may have changed it
+        facts = {
+            key: value for key, value in entry.extra.items() if key != "stamp"
+        }  # mending may have changed it
         done = remove([replace(entry, extra=facts)], self.around, force=True)
         return "removed; it is fetched again when it is needed" if done.entries else ""
 
-    # -- packages ------------------------------------------------------------------------------------------------------
+    # -- packages ----------------------------------------------------------------------------------
 
     def _case(self, entry: Entry, urls: dict[str, str]) -> _Case:
         path = entry.paths[0]
@@ -140,14 +174,23 @@ class Verifier:
         return _Case(entry, path, archive, url)
 
     def _package(self, case: _Case) -> Iterator[Finding]:
-        if case.entry.pinned in {BEING_WRITTEN, FRESH} and self.with_records and not (case.path / RECORD).exists():
-            return  # being unpacked right now: conda writes the record last, rattler unpacks elsewhere
+        if (
+            case.entry.pinned in {BEING_WRITTEN, FRESH}
+            and self.with_records
+            and not (case.path / RECORD).exists()
+        ):
+            # Being unpacked right now: conda writes the record last, rattler unpacks elsewhere
+            return
         files = None if self._is_half(case) else listed(case.path)
         if files is None and case.archive:
-            yield self._finding(case, "half-unpacked", "its unpacking was interrupted", self._mend_info(case))
+            yield self._finding(
+                case, "half-unpacked", "its unpacking was interrupted", self._mend_info(case)
+            )
             files = listed(case.path) if self.repair else None
         elif files is None:
-            yield self._finding(case, "half-unpacked", "its unpacking was interrupted", self._remove_case(case))
+            yield self._finding(
+                case, "half-unpacked", "its unpacking was interrupted", self._remove_case(case)
+            )
         if files is None:
             return
         found = list(damages(case.path, files, full=self.full))
@@ -175,7 +218,9 @@ class Verifier:
                 folder.replace(path.name, data, temporary=".entrepot.{}", mode=mode & ~umask)
 
     def _finding(self, case: _Case, word: str, text: str, repaired: str, path: str = "") -> Finding:
-        return Finding(self.tool, case.entry, word, f"{case.path.name}: {text}", case.path / path, repaired)
+        return Finding(
+            self.tool, case.entry, word, f"{case.path.name}: {text}", case.path / path, repaired
+        )
 
     def _remove_case(self, case: _Case) -> str:
         return self._away(case.entry) if self.repair else ""
@@ -184,21 +229,34 @@ class Verifier:
         if not self.repair or case.archive is None:
             return ""
         wanted = dict.fromkeys(INFO, LARGEST_INFO_BYTES)
-        done = restore(case.archive, wanted, lambda name, mode, data: self._write(case, name, mode, data))
-        return "unpacked again from its archive" if "info/index.json" in done else self._remove_case(case)
+        done = restore(
+            case.archive, wanted, lambda name, mode, data: self._write(case, name, mode, data)
+        )
+        return (
+            "unpacked again from its archive"
+            if "info/index.json" in done
+            else self._remove_case(case)
+        )
 
     def _mend(self, case: _Case, found: list[Damage]) -> str:
         """Files from the archive; when not all of them can be had the package goes."""
         if case.archive is not None:
             wanted = {damage.path: damage.size for damage in found}
             with suppress(OSError):
-                done = restore(case.archive, wanted, lambda name, mode, data: self._write(case, name, mode, data))
+                done = restore(
+                    case.archive,
+                    wanted,
+                    lambda name, mode, data: self._write(case, name, mode, data),
+                )
                 if done == set(wanted):
                     return "restored from its archive"
         return self._remove_case(case)
 
     def _record(self, case: _Case) -> Iterator[Finding]:
-        """The channel's record: broken, made up by conda for a package of unknown origin, or with its dependencies lost."""
+        """The channel's record.
+
+        Broken, made up by conda for a package of unknown origin, or with its dependencies lost.
+        """
         path = case.path / RECORD
         if not path.exists():
             return
@@ -214,10 +272,15 @@ class Verifier:
                 with suppress(OSError):
                     self._write(case, RECORD, 0o644, json.dumps(record | lost, indent=2).encode())
                     done = "dependencies taken from index.json"
-            yield self._finding(case, "emptied-depends", "its record lost its dependencies", done, RECORD)
+            yield self._finding(
+                case, "emptied-depends", "its record lost its dependencies", done, RECORD
+            )
 
     def _junk(self, case: _Case, word: str, text: str) -> Finding:
-        """With an archive and its URL conda makes a right record itself; without them the package is fetched again anyway."""
+        """With an archive and its URL conda makes a right record itself.
+
+        Without them the package is fetched again anyway.
+        """
         done = ""
         if self.repair and case.archive is not None and case.url:
             with suppress(OSError):

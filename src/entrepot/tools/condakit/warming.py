@@ -1,6 +1,9 @@
-"""Filling the store with conda packages: what explicit lists, lock files and environment files ask for, and for which platform.
+"""Filling the store with conda packages.
 
-Explicit lists and lock files name every archive with its digest; an environment file must be solved first (:mod:`.solving`).
+What explicit lists, lock files and environment files ask for, and for which platform.
+
+Explicit lists and lock files name every archive with its digest; an environment file must be solved
+first (:mod:`.solving`).
 
 Source: conda 26.7, ``list --explicit`` and ``env create``; conda-lock 3; pixi 0.60.
 """
@@ -16,7 +19,7 @@ from typing import Any
 
 from entrepot.errors import UsageError
 from entrepot.links import Link
-from entrepot.locks import read_lock, read_locked
+from entrepot.lockfiles import read_lock, read_locked
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.condakit.flavour import expand_variables
 
@@ -24,7 +27,14 @@ LARGEST = 64 << 20
 """Bytes of a file that is read."""
 
 _SUBDIR = re.compile(r"(?:linux|osx|win|freebsd|zos|emscripten|wasi)-[a-z0-9]+").fullmatch
-_MACHINES = {"x86_64": "64", "amd64": "64", "i386": "32", "i686": "32", "arm64": "arm64", "aarch64": "aarch64"}
+_MACHINES = {
+    "x86_64": "64",
+    "amd64": "64",
+    "i386": "32",
+    "i686": "32",
+    "arm64": "arm64",
+    "aarch64": "aarch64",
+}
 _SYSTEMS = {"linux": "linux", "darwin": "osx", "win32": "win"}
 _EXPLICIT = re.compile(r"^@EXPLICIT\s*$", re.MULTILINE).search
 _LOCK = re.compile(r"^(?:version:\s*\d|package:|packages:|environments:)", re.MULTILINE).search
@@ -49,7 +59,8 @@ class Environment:
     """With variables replaced; ``nodefaults`` is one of them."""
     specs: tuple[str, ...]
     pip: tuple[str, ...] = ()
-    """Lines of its ``pip:`` section, as in a requirement file; files that they name are absolute."""
+    """Lines of its ``pip:`` section, as in a requirement file; files that they name are absolute.
+    """
 
 
 def is_platform(text: str) -> bool:
@@ -64,7 +75,8 @@ def is_platform(text: str) -> bool:
 def this_platform(around: Surroundings, machine: str = "") -> str:
     """Name, in conda's words, of the platform that packages are installed for here.
 
-    Source: conda 26.7: ``CONDA_SUBDIR``, else of the machine; every other processor goes by its own name.
+    Source: conda 26.7: ``CONDA_SUBDIR``, else of the machine; every other processor goes by its own
+    name.
     """
     named = around.environ.get("CONDA_SUBDIR", "").strip()
     machine = (machine or platform.machine()).lower()
@@ -75,7 +87,9 @@ def this_platform(around: Surroundings, machine: str = "") -> str:
 
 
 def sort_of(path: Path) -> str:
-    """What a file is, by its content: ``explicit``, ``lock``, ``env``; empty when it is none of these.
+    """What a file is, by its content: ``explicit``, ``lock``, ``env``.
+
+    Empty when it is none of these.
 
     Raises:
         UsageError: it cannot be read.
@@ -89,7 +103,9 @@ def sort_of(path: Path) -> str:
 
 
 def explicit_items(path: Path, platforms: Iterable[str]) -> list[Wanted]:
-    """The archives of an explicit list; it is for one platform, so only named ``platforms`` leave some out.
+    """The archives of an explicit list.
+
+    It is for one platform, so only named ``platforms`` leave some out.
 
     Raises:
         UsageError: it cannot be read, or names nothing that can be fetched.
@@ -99,17 +115,23 @@ def explicit_items(path: Path, platforms: Iterable[str]) -> list[Wanted]:
 
 
 def locked_items(path: Path, platforms: Iterable[str]) -> list[Wanted]:
-    """The archives and wheels of a conda-lock.yml or pixi.lock; those of other platforms are marked.
+    """The archives and wheels of a conda-lock.yml or pixi.lock.
+
+    Those of other platforms are marked.
 
     Raises:
         UsageError: it cannot be read, or names nothing that can be fetched.
     """
     locked = read_locked(_read(path), str(path))
-    return _some(path, [_wanted(each.link, each.platforms, frozenset(platforms)) for each in locked])
+    return _some(
+        path, [_wanted(each.link, each.platforms, frozenset(platforms)) for each in locked]
+    )
 
 
 def environment(path: Path, around: Surroundings) -> Environment:
-    """What an environment.yml asks for. Variables in its channels are replaced, and nowhere else (conda 26.7, ``env/env.py``).
+    """What an environment.yml asks for.
+
+    Variables in its channels are replaced, and nowhere else (conda 26.7, ``env/env.py``).
 
     Raises:
         UsageError: it cannot be read, or is none.
@@ -123,7 +145,8 @@ def environment(path: Path, around: Surroundings) -> Environment:
         raise UsageError(f"{path} is not YAML: {' '.join(str(exc).split())[:200]}") from exc
     if not isinstance(data, Mapping) or not isinstance(data.get("dependencies"), list):
         raise UsageError(
-            f"{path} is no environment file: it has no list of dependencies", hint="entrepot warm --lock FILE for locks"
+            f"{path} is no environment file: it has no list of dependencies",
+            hint="entrepot warm --lock FILE for locks",
         )
     channels = data.get("channels") or []
     if not isinstance(channels, list):
@@ -144,13 +167,17 @@ def _dependencies(path: Path, listed: list[Any]) -> tuple[list[str], list[str]]:
         elif isinstance(each, str | int | float):
             specs.append(str(each))
         else:
-            raise UsageError(f"{path}: a dependency that is neither a text nor pip: {str(each)[:80]}")
+            raise UsageError(
+                f"{path}: a dependency that is neither a text nor pip: {str(each)[:80]}"
+            )
     return specs, pip
 
 
 def _absolute(path: Path, line: str) -> str:
     """A line of the ``pip:`` section with paths as from the file's own directory, which pip is started in (conda 26.7)."""
-    named = re.fullmatch(r"(-r|--requirement|-c|--constraint|-e|--editable)[\s=]+(\S+)", line.strip())
+    named = re.fullmatch(
+        r"(-r|--requirement|-c|--constraint|-e|--editable)[\s=]+(\S+)", line.strip()
+    )
     if named and "://" not in named[2]:
         return f"{named[1]} {path.parent / named[2]}"
     return str(path.parent / line) if re.match(r"\.{1,2}(/|$)", line) else line
@@ -166,7 +193,9 @@ def _wanted(link: Link, platforms: frozenset[str], wanted: frozenset[str]) -> Wa
 
 def _one_each(links: Iterable[Link]) -> list[Link]:
     """One link a file: another spelling of its URL, which only pip would ask for, is left out."""
-    return list({(link.url.rpartition("/")[0], link.filename): link for link in reversed([*links])}.values())[::-1]
+    return list(
+        {(link.url.rpartition("/")[0], link.filename): link for link in reversed([*links])}.values()
+    )[::-1]
 
 
 def _some(path: Path, items: list[Wanted]) -> list[Wanted]:

@@ -1,4 +1,7 @@
-"""Whether conda would write to a cache, by its own test, and which of several it would take. Nothing is created."""
+"""Whether conda would write to a cache, by its own test, and which of several it would take.
+
+Nothing is created.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ class Verdict:
 
 
 def judge(path: Path, around: Surroundings) -> Verdict:
-    """Conda's verdict: a ``urls.txt`` that can be opened for appending; or none, and one could be made.
+    """Conda's verdict: a ``urls.txt`` that can be opened for appending.
+
+    Or none, and one could be made.
 
     Source: conda 26.7, ``core/package_cache_data.py``, ``_check_writable`` and ``first_writable``.
     """
@@ -39,13 +44,24 @@ def judge(path: Path, around: Surroundings) -> Verdict:
     if here is None:
         parent = next((p for p in path.parents if _lookable(p) is not None), None)
         if parent is not None and not parent.is_dir():
-            return Verdict(exists=False, is_cache=False, writable=False, why_not=f"{parent} is no directory")
+            return Verdict(
+                exists=False, is_cache=False, writable=False, why_not=f"{parent} is no directory"
+            )
         can = parent is not None and may_write(parent, around)
-        return Verdict(exists=False, is_cache=False, writable=can, why_not="" if can else f"{parent or path} may not be written to")
+        return Verdict(
+            exists=False,
+            is_cache=False,
+            writable=can,
+            why_not="" if can else f"{parent or path} may not be written to",
+        )
     if not stat.S_ISDIR(here.st_mode):
-        return Verdict(exists=True, is_cache=False, writable=False, why_not=f"{path} is no directory")
+        return Verdict(
+            exists=True, is_cache=False, writable=False, why_not=f"{path} is no directory"
+        )
     if not os.access(path, os.R_OK | os.X_OK):
-        return Verdict(exists=True, is_cache=False, writable=False, why_not=f"{path} may not be looked into")
+        return Verdict(
+            exists=True, is_cache=False, writable=False, why_not=f"{path} may not be looked into"
+        )
     about = _lookable(magic)
     if about is not None and stat.S_ISREG(about.st_mode):
         if may_write(magic, around):
@@ -58,7 +74,13 @@ def judge(path: Path, around: Surroundings) -> Verdict:
         if _holds_packages(path)
         else ""
     )
-    return Verdict(exists=True, is_cache=False, writable=can, why_not="" if can else f"{path} may not be written to", trap=trap)
+    return Verdict(
+        exists=True,
+        is_cache=False,
+        writable=can,
+        why_not="" if can else f"{path} may not be written to",
+        trap=trap,
+    )
 
 
 def first_writable(paths: Iterable[Path], around: Surroundings) -> Path | None:
@@ -82,6 +104,8 @@ def _lookable(path: Path) -> os.stat_result | None:
 def _holds_packages(path: Path) -> bool:
     try:
         with os.scandir(path) as found:
-            return any(each.is_dir() and os.path.isfile(f"{each.path}/info/index.json") for each in found)  # noqa: PTH113
+            return any(
+                each.is_dir() and os.path.isfile(f"{each.path}/info/index.json") for each in found
+            )
     except OSError:
         return False

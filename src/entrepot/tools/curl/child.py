@@ -1,7 +1,7 @@
 """How curl is led: the URLs it is given, and what its flags and ``.curlrc`` put above the environment.
 
-Flags of a curl that is started directly are changed; a ``.curlrc`` cannot be, and ``CURL_HOME`` helps only with another
-file. Source: curl 7.88, by experiment.
+Flags of a curl that is started directly are changed; a ``.curlrc`` cannot be, and ``CURL_HOME``
+helps only with another file. Source: curl 7.88, by experiment.
 """
 
 from __future__ import annotations
@@ -9,13 +9,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.tools.findings import Findings
 from entrepot.tools.reading import is_file, line_of, read_text
 from entrepot.tools.scene import Scene, positional_urls, values_after
 
-_PROXY_FLAGS = ("-x", "--proxy", "--preproxy", "--socks4", "--socks4a", "--socks5", "--socks5-hostname", "--proxy1.0")
-_NOT_FETCHED = (*_PROXY_FLAGS, "-e", "--referer", "--doh-url", "-d", "--data", "-H", "--header", "-o", "--output", "-u", "--user")
+_PROXY_FLAGS = (
+    "-x",
+    "--proxy",
+    "--preproxy",
+    "--socks4",
+    "--socks4a",
+    "--socks5",
+    "--socks5-hostname",
+    "--proxy1.0",
+)
+_NOT_FETCHED = (
+    *_PROXY_FLAGS,
+    "-e",
+    "--referer",
+    "--doh-url",
+    "-d",
+    "--data",
+    "-H",
+    "--header",
+    "-o",
+    "--output",
+    "-u",
+    "--user",
+)
 
 
 class CurlGuide:
@@ -24,7 +46,7 @@ class CurlGuide:
     name = "curl"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         if not scene.runs("curl"):
@@ -38,7 +60,9 @@ class CurlGuide:
             named.add("cert")
         not_fetched = (*_NOT_FETCHED, *filter(_is_proxy, words))
         found.add_all(positional_urls(scene.words, but_after=not_fetched))
-        configured = {name for path in _curlrc(scene) for name in _configured(found, scene, path, door)}
+        configured = {
+            name for path in _curlrc(scene) for name in _configured(found, scene, path, door)
+        }
         if "cert" in named | configured:
             found.close(found.indexes)
             found.warn("curl is given a client certificate: what it fetches goes past the cache")
@@ -54,7 +78,11 @@ def _is_proxy(word: str) -> bool:
 
 def _curlrc(scene: Scene) -> Iterator[Path]:
     """The configuration file that curl takes, the first that is there, and those named by ``-K``."""
-    yield from (scene.path(value) for value in values_after(scene.after("curl"), "-K", "--config") if value != "-")
+    yield from (
+        scene.path(value)
+        for value in values_after(scene.after("curl"), "-K", "--config")
+        if value != "-"
+    )
     if len(scene.command.argv) > 1 and scene.command.argv[1] in ("-q", "--disable"):
         return
     places = [Path(value) / ".curlrc" for value in scene.variable("CURL_HOME")]
@@ -65,23 +93,39 @@ def _curlrc(scene: Scene) -> Iterator[Path]:
 
 
 def _configured(found: Findings, scene: Scene, path: Path, door: Door | None) -> Iterator[str]:
-    """Read a configuration file; yields ``cacert`` and ``cert`` when it names them. Paths count from the working directory."""
+    """Read a configuration file; yields ``cacert`` and ``cert`` when it names them.
+
+    Paths count from the working directory.
+    """
     for line in read_text(path).splitlines():
-        words = line.strip().replace("=", " ", 1).replace(":", " ", 1).split(None, 1) if "#" not in line[:1] else []
-        name, value = (words[0].lstrip("-"), words[1].strip().strip('"')) if len(words) > 1 else ("", "")
+        words = (
+            line.strip().replace("=", " ", 1).replace(":", " ", 1).split(None, 1)
+            if "#" not in line[:1]
+            else []
+        )
+        name, value = (
+            (words[0].lstrip("-"), words[1].strip().strip('"')) if len(words) > 1 else ("", "")
+        )
         if name == "cacert":
             found.bundle(value, scene.cwd)
             yield "cacert"
         elif name in ("cert", "E"):
             yield "cert"
-        elif name in ("x", "proxy", "preproxy", "socks5", "socks5-hostname", "noproxy") and door is not None:
+        elif (
+            name in ("x", "proxy", "preproxy", "socks5", "socks5-hostname", "noproxy")
+            and door is not None
+        ):
             place = line_of(path, words[0])
-            found.warn(f"{name} in {place} stands above the environment for curl: what it fetches goes past the cache")
+            found.warn(
+                f"{name} in {place} stands above the environment for curl: what it fetches goes past the cache"
+            )
         elif name == "url":
             found.add_all(value)
 
 
-def _lead(found: Findings, scene: Scene, door: Door, *, named: set[str], configured: set[str]) -> None:
+def _lead(
+    found: Findings, scene: Scene, door: Door, *, named: set[str], configured: set[str]
+) -> None:
     """Proxy flags dropped, ``--cacert`` led to the merged bundle, which also beats a ``cacert`` of ``.curlrc``."""
     if scene.starts("curl"):
         argv = _without_flags(scene.command.argv)
@@ -89,9 +133,13 @@ def _lead(found: Findings, scene: Scene, door: Door, *, named: set[str], configu
             argv = (*argv, "--cacert", door.bundle)
         found.argv = argv if argv != scene.command.argv else None
     elif "proxy" in named:
-        found.warn("curl is given a proxy inside another command: what it fetches goes past the cache")
+        found.warn(
+            "curl is given a proxy inside another command: what it fetches goes past the cache"
+        )
     elif "cacert" in named | configured:
-        found.warn("curl is given a CA file of its own inside another command: its downloads from indexes may fail")
+        found.warn(
+            "curl is given a CA file of its own inside another command: its downloads from indexes may fail"
+        )
 
 
 def _without_flags(argv: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """How git is led: its hosts are never opened, only its way to the door is kept free.
 
-``http.proxy`` of git's configuration stands above the environment; settings given by ``GIT_CONFIG_COUNT`` stand above
-the files. A setting for one URL (``http.URL.proxy``) beats the general one, so each that is found is answered by its own
-name. Source: git 2.39, git-config(1), by experiment.
+``http.proxy`` of git's configuration stands above the environment; settings given by
+``GIT_CONFIG_COUNT`` stand above the files. A setting for one URL (``http.URL.proxy``) beats the
+general one, so each that is found is answered by its own name. Source: git 2.39, git-config(1), by
+experiment.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.tools.findings import Findings
 from entrepot.tools.reading import is_file, read_text
 from entrepot.tools.scene import Scene
@@ -26,7 +27,7 @@ class GitGuide:
     name = "git"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         override: dict[str, str] = {}
@@ -51,14 +52,19 @@ def _files(scene: Scene) -> Iterator[Path]:
     """The configuration files of git, weakest first: system, user, repository."""
     yield Path(scene.environ.get("GIT_CONFIG_SYSTEM") or "/etc/gitconfig")
     named = scene.environ.get("GIT_CONFIG_GLOBAL")
-    yield from [Path(named)] if named else [scene.config_home() / "git/config", scene.home / ".gitconfig"]
+    yield from (
+        [Path(named)] if named else [scene.config_home() / "git/config", scene.home / ".gitconfig"]
+    )
     for directory in scene.ancestors():
         if is_file(directory / ".git/config"):
             yield directory / ".git/config"
 
 
 def _items(path: Path) -> Iterator[tuple[str, str, str, str]]:
-    """``(section, subsection, key, value)``; section and key in lower case. Included files are not followed."""
+    """``(section, subsection, key, value)``; section and key in lower case.
+
+    Included files are not followed.
+    """
     section = sub = ""
     for line in read_text(path).splitlines():
         text = line.strip()

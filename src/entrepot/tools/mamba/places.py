@@ -1,4 +1,7 @@
-"""Where mamba and micromamba keep packages and why. The flat part of a cache that conda uses too is listed by conda."""
+"""Where mamba and micromamba keep packages and why.
+
+The flat part of a cache that conda uses too is listed by conda.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ TOOL = "mamba"
 
 
 def places(around: Surroundings) -> Sequence[Place]:
-    """Every cache of every root prefix that mamba uses, the first writable one first; nothing when there is no sign of mamba."""
+    """Every cache of every root prefix that mamba uses, the first writable one first.
+
+    Nothing when there is no sign of mamba.
+    """
     roots = mamba_roots(around)
     found: dict[str, Place] = {}
     for root in roots:
@@ -35,13 +41,19 @@ def places(around: Surroundings) -> Sequence[Place]:
         if os.path.realpath(path) not in found:
             layer = Layer("default", "default", str(path), wins=True)
             notes = ("mamba's nested folders lie in a cache of conda's",)
-            found[os.path.realpath(path)] = Place(TOOL, path, (layer,), label="nested", exists=True, notes=notes)
+            found[os.path.realpath(path)] = Place(
+                TOOL, path, (layer,), label="nested", exists=True, notes=notes
+            )
     ranked = [replace(place, rank=number) for number, place in enumerate(found.values(), 1)]
     return sorted(ranked, key=lambda place: not place.label.startswith("first writable"))
 
 
 def _shared_with_conda(around: Surroundings) -> list[Path]:
-    return [path for path in conda_caches(around) if not why_never(path, around) and _nested(path, around)]
+    return [
+        path
+        for path in conda_caches(around)
+        if not why_never(path, around) and _nested(path, around)
+    ]
 
 
 def _nested(cache: Path, around: Surroundings) -> list[Path]:
@@ -51,22 +63,42 @@ def _nested(cache: Path, around: Surroundings) -> list[Path]:
 def _listed(root: Root, answer: Resolved, around: Surroundings) -> list[Place]:
     paths = [Path(cache.path) for cache in answer.caches]
     first = first_writable(paths, around)
-    labels = [f"{'first writable' if path == first else f'number {n}'} of {root.path}" for n, path in enumerate(paths, 1)]
-    return [_place(cache, answer, around, label=label) for cache, label in zip(answer.caches, labels, strict=True)]
+    labels = [
+        f"{'first writable' if path == first else f'number {n}'} of {root.path}"
+        for n, path in enumerate(paths, 1)
+    ]
+    return [
+        _place(cache, answer, around, label=label)
+        for cache, label in zip(answer.caches, labels, strict=True)
+    ]
 
 
 def _place(cache: Cache, answer: Resolved, around: Surroundings, *, label: str) -> Place:
     verdict = judge(Path(cache.path), around)
-    kind = "default" if cache.source == "default" else "environment" if cache.source.startswith("CONDA_") else "file"
-    layers = [Layer(kind, cache.source, cache.text, wins=True)]  # type: ignore[arg-type]  # one of the words
+    kind = (
+        "default"
+        if cache.source == "default"
+        else "environment"
+        if cache.source.startswith("CONDA_")
+        else "file"
+    )
+    # One of the words
+    layers = [Layer(kind, cache.source, cache.text, wins=True)]  # type: ignore[arg-type]
     if cache.source != "default":
-        layers += [Layer("default", "default", each.text, note="vanished: pkgs_dirs is set") for each in answer.defaults]
+        layers += [
+            Layer("default", "default", each.text, note="vanished: pkgs_dirs is set")
+            for each in answer.defaults
+        ]
     notes = list(answer.problems) if cache == answer.caches[0] else []
     text = cache.path if cache.source == "default" else cache.text
     is_cache, no_cache = standing(Path(cache.path), around, text)
-    nested = 0 if why_never(Path(cache.path), around, text) else len(_nested(Path(cache.path), around))
+    nested = (
+        0 if why_never(Path(cache.path), around, text) else len(_nested(Path(cache.path), around))
+    )
     if nested:
-        notes.append(f"nested layout of mamba 2.6 and later: {nested} folder{'' if nested == 1 else 's'}, which conda does not see")
+        notes.append(
+            f"nested layout of mamba 2.6 and later: {nested} folder{'' if nested == 1 else 's'}, which conda does not see"
+        )
     if verdict.exists and not is_dir(cache.path):
         notes.append("it exists and is no directory: mamba stops at it")
     return Place(

@@ -1,9 +1,10 @@
 """mamba's configuration: its own files beside conda's, edited line by line as condarc is.
 
-The file is ``~/.mambarc``, the strongest of the user's own: mamba's ``config`` writes ``mambarc`` in the configuration folder,
-which ``~/.condarc`` beats.
+The file is ``~/.mambarc``, the strongest of the user's own: mamba's ``config`` writes ``mambarc``
+in the configuration folder, which ``~/.condarc`` beats.
 
-Source: that command, read: ``mamba config prepend KEY VALUE --file FILE``; it rewrites a file whole and keeps no comment.
+Source: that command, read: ``mamba config prepend KEY VALUE --file FILE``; it rewrites a file whole
+and keeps no comment.
 """
 
 from __future__ import annotations
@@ -41,13 +42,21 @@ class MambaSettings(RcSettings):
         return resolve(self.around, self._root).caches
 
     def _is_stronger(self, path: Path) -> bool:
-        order = search_path(self.around, self._root, self.around.environ.get("CONDA_PREFIX") or self._root)
+        order = search_path(
+            self.around, self._root, self.around.environ.get("CONDA_PREFIX") or self._root
+        )
 
         def rank(file: Path) -> int:
-            return next((order.index(str(each)) for each in (file, file.parent) if str(each) in order), -1)
+            return next(
+                (order.index(str(each)) for each in (file, file.parent) if str(each) in order), -1
+            )
 
         return rank(path) > rank(self.file())
 
     def _native(self, path: Path, verb: str, key: str, value: str = "") -> str:
-        words = f"mamba config {verb} {key} {shlex.quote(value)}" if value else f"mamba config {verb} {key}"
+        words = (
+            f"mamba config {verb} {key} {shlex.quote(value)}"
+            if value
+            else f"mamba config {verb} {key}"
+        )
         return f"{words} --file {shlex.quote(str(path))}"

@@ -1,4 +1,7 @@
-"""mamba and micromamba as the verbs see them: :func:`tool` makes the object behind ``ports/tool.py``."""
+"""mamba and micromamba as the verbs see them.
+
+:func:`tool` makes the object behind ``ports/tool.py``.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +32,34 @@ class MambaTool:
         """Every cache of mamba's, the first writable one first."""
         return places(around)
 
-    def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+    def scan(
+        self, place: Place, around: Surroundings, *, progress: Progress | None = None
+    ) -> Iterator[Entry]:
         """What lies in one cache: the nested folders, and the flat part unless conda lists that."""
         if place.path is not None and place.exists:
-            from entrepot.tools.condakit.cache import scan_folders, world_of  # noqa: PLC0415  # only for caches that are there
+            # Only for caches that are there
+            from entrepot.tools.condakit.cache import scan_folders, world_of  # noqa: PLC0415
 
             world, known = world_of(around), frozenset(SCHEMES)
             folders = _folders(place.path, around)
-            yield from scan_folders(TOOL, place.path, folders, world, self._now(), busy=world.busy, known=known, progress=progress)
+            yield from scan_folders(
+                TOOL,
+                place.path,
+                folders,
+                world,
+                self._now(),
+                busy=world.busy,
+                known=known,
+                progress=progress,
+            )
 
     def remove(
-        self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+        self,
+        entries: Sequence[Entry],
+        around: Surroundings,
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
     ) -> Removed:
         """Remove entries; ``force`` takes packages that were unpacked within ten minutes, and nothing else that is pinned."""
         from entrepot.tools.condakit.removal import remove  # noqa: PLC0415
@@ -47,24 +67,47 @@ class MambaTool:
         return remove(entries, around, force=force, progress=progress)
 
     def verify(
-        self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
+        self,
+        place: Place,
+        around: Surroundings,
+        *,
+        repair: bool = False,
+        full: bool = False,
+        progress: Progress | None = None,
     ) -> Iterator[Finding]:
         """Check every folder with packages; see :mod:`entrepot.tools.condakit.verify`."""
-        from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
+        # Heavy, and only this verb needs it
+        from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415
 
-        for folder in _folders(place.path, around) if place.path is not None and place.exists else ():
-            verifier = Verifier(TOOL, folder, folder, around, self._now(), repair=repair, full=full, progress=progress)
+        for folder in (
+            _folders(place.path, around) if place.path is not None and place.exists else ()
+        ):
+            verifier = Verifier(
+                TOOL,
+                folder,
+                folder,
+                around,
+                self._now(),
+                repair=repair,
+                full=full,
+                progress=progress,
+            )
             yield from verifier.findings()
 
     def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
-        """Prefixes of conda, mamba, rattler and pixi: each may have packages of any of their caches."""
-        from entrepot.tools.condakit.known import named_environments  # noqa: PLC0415  # `where` does without
+        """Prefixes of conda, mamba, rattler and pixi.
+
+        Each may have packages of any of their caches.
+        """
+        # `where` does without
+        from entrepot.tools.condakit.known import named_environments  # noqa: PLC0415
 
         return named_environments(around)
 
     def settings(self, around: Surroundings) -> Settings | None:
         """Its own files; condarc, which it reads too, is edited as conda's."""
-        from entrepot.tools.mamba.settings import MambaSettings  # noqa: PLC0415  # only for `config`
+        # Only for `config`
+        from entrepot.tools.mamba.settings import MambaSettings  # noqa: PLC0415
 
         return MambaSettings(around)
 

@@ -1,7 +1,7 @@
 """How npm is led: its registry stays a blind tunnel, its own CA file and proxies are answered by its variables.
 
-A ``cafile`` in any npmrc makes ``NODE_EXTRA_CA_CERTS`` useless; ``npm_config_*`` variables beat every npmrc.
-Source: npm 11 on node 20, by experiment.
+A ``cafile`` in any npmrc makes ``NODE_EXTRA_CA_CERTS`` useless; ``npm_config_*`` variables beat
+every npmrc. Source: npm 11 on node 20, by experiment.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.tools.findings import Findings
 from entrepot.tools.reading import read_text
 from entrepot.tools.scene import Scene
@@ -23,12 +23,16 @@ class NpmGuide:
     name = "npm"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         for path in _npmrc(scene):
             for key, value in _items(path):
-                if key == "cafile" and found.bundle(value, scene.cwd, scene.home) and door is not None:
+                if (
+                    key == "cafile"
+                    and found.bundle(value, scene.cwd, scene.home)
+                    and door is not None
+                ):
                     found.environment["npm_config_cafile"] = door.bundle
                 elif key in _PROXIES and door is not None:
                     found.environment["npm_config_proxy"] = door.proxy
@@ -41,7 +45,10 @@ def _npmrc(scene: Scene) -> Iterator[Path]:
         yield directory / ".npmrc"
     named = list(scene.variable("NPM_CONFIG_USERCONFIG", "npm_config_userconfig"))
     yield from [Path(value) for value in named] or [scene.home / ".npmrc"]
-    yield from (Path(value) for value in scene.variable("NPM_CONFIG_GLOBALCONFIG", "npm_config_globalconfig"))
+    yield from (
+        Path(value)
+        for value in scene.variable("NPM_CONFIG_GLOBALCONFIG", "npm_config_globalconfig")
+    )
     yield from (Path("/etc/npmrc"), Path("/usr/etc/npmrc"), Path("/usr/local/etc/npmrc"))
 
 

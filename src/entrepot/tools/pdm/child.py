@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import add_requirements, projects, scripts
@@ -24,7 +24,7 @@ class PdmGuide:
     name = "pdm"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         del door
         scene = Scene.of(command)
         found = Findings(scene.environ)
@@ -54,28 +54,46 @@ def _project(found: Findings, scene: Scene, path: Path, data: dict[str, Any]) ->
 
 
 def _source(found: Findings, scene: Scene, source: dict[str, Any], name: str, path: Path) -> None:
-    """One source. ``verify_ssl = false`` asks for less than the door gives; ``ca_certs`` beats every variable."""
+    """One source. ``verify_ssl = false`` asks for less than the door gives.
+
+    ``ca_certs`` beats every variable.
+    """
     url = source.get("url")
     urls = [url] if isinstance(url, str) else []
     found.add_all(urls)
     if name == "pypi":
-        # Its certificates count for every host that is no source of its own, the files' host among them.
+        # Its certificates count for every host that is no source of its own, the files' host among
+        # them.
         urls += default_index()
     for key in ("ca_certs", "client_cert"):
         if source.get(key) and scene.may_run("pdm"):
             found.close(urls)
-            found.warn(f"{key} of source {name} in {path} stands above the environment for pdm: it goes past the cache")
+            found.warn(
+                f"{key} of source {name} in {path} stands above the environment for pdm: it goes past the cache"
+            )
 
 
 def _configurations(scene: Scene) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Configuration files: of the project, the user and the system."""
-    paths = [directory / name for directory in scene.ancestors() for name in ("pdm.toml", ".pdm.toml")]
-    named = (*scene.variable("PDM_CONFIG_FILE"), *(values_after(scene.words, "-c", "--config") if scene.runs("pdm") else ()))
+    paths = [
+        directory / name for directory in scene.ancestors() for name in ("pdm.toml", ".pdm.toml")
+    ]
+    named = (
+        *scene.variable("PDM_CONFIG_FILE"),
+        *(values_after(scene.words, "-c", "--config") if scene.runs("pdm") else ()),
+    )
     paths += [scene.path(value) for value in named]
-    user = scene.home / "Library/Application Support" if scene.platform == "darwin" else scene.config_home()
+    user = (
+        scene.home / "Library/Application Support"
+        if scene.platform == "darwin"
+        else scene.config_home()
+    )
     if scene.platform == "win32":
         user = Path(scene.environ.get("LOCALAPPDATA") or scene.home / "AppData/Local") / "pdm"
-    paths += [user / "pdm/config.toml", *(directory / "pdm/config.toml" for directory in scene.config_dirs())]
+    paths += [
+        user / "pdm/config.toml",
+        *(directory / "pdm/config.toml" for directory in scene.config_dirs()),
+    ]
     yield from ((path, read_toml(path)) for path in dict.fromkeys(paths) if is_file(path))
 
 

@@ -1,7 +1,9 @@
-"""Whether what lies in a cache may be taken away by whoever asks: foreign directories, permissions, read-only file systems.
+"""Whether what lies in a cache may be taken away by whoever asks.
+
+Foreign directories, permissions, read-only file systems.
 
 pip run by root uses no cache that root does not own, and neither do we change one
-(:func:`entrepot.removal.foreign`). Only looks, changes nothing.
+(:func:`entrepot.cache_root.foreign`). Only looks, changes nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from entrepot.cache_root import foreign, other_owner, user_name
 from entrepot.ports.tool import Surroundings
-from entrepot.removal import foreign, other_owner, user_name
 from entrepot.tools.refusals import reason
 
 
 def locked(place: Path, around: Surroundings) -> Callable[[Path], str] | None:
-    """What tells of a folder below a cache directory why nothing in it may be removed; ``None`` when all of it may."""
+    """What tells of a folder below a cache directory why nothing in it may be removed.
+
+    ``None`` when all of it may.
+    """
     if around.platform == "win32":
         return None
     if why := foreign(place, around.euid):

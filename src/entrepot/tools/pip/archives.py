@@ -27,13 +27,26 @@ MEMBERS_LIMIT = 200_000
 XZ_MEMORY = 256 << 20
 
 _CENTRAL = b"PK\x01\x02"
-BROKEN = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, struct.error)
-"""What damaged or hostile archives make the standard library raise; NotImplementedError and RuntimeError come from odd zips."""
+BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    struct.error,
+)
+"""What damaged or hostile archives make the standard library raise; NotImplementedError and
+RuntimeError come from odd zips."""
 BROKEN_ZIP = (*BROKEN, NotImplementedError, RuntimeError, KeyError, IndexError, OverflowError)
 
 
 class Decompressed(io.RawIOBase):
-    """The decompressed form of a stream, for reading once; ends with ``ValueError`` after ``limit`` bytes."""
+    """The decompressed form of a stream, for reading once.
+
+    Ends with ``ValueError`` after ``limit`` bytes.
+    """
 
     def __init__(self, source: BinaryIO, kind: str, limit: int) -> None:
         super().__init__()
@@ -115,7 +128,8 @@ def wheel_members(source: BinaryIO, size: int) -> list[tuple[str, int]] | None:
         return None
     source.seek(start)
     directory = source.read(length)
-    return [found for found in _wheel_records(directory)]  # noqa: C416  # a list is what the type says
+    # A list is what the type says
+    return [found for found in _wheel_records(directory)]  # noqa: C416
 
 
 def _wheel_records(directory: bytes) -> Iterator[tuple[str, int]]:
@@ -124,15 +138,25 @@ def _wheel_records(directory: bytes) -> Iterator[tuple[str, int]]:
     while at >= 0:
         end = at + len(mark)
         head = directory.rfind(_CENTRAL, max(0, end - 46 - 512), end)
-        if head >= 0 and end - head > 46 and struct.unpack_from("<H", directory, head + 28)[0] == end - head - 46:
+        if (
+            head >= 0
+            and end - head > 46
+            and struct.unpack_from("<H", directory, head + 28)[0] == end - head - 46
+        ):
             name = directory[head + 46 : end].decode("utf-8", "replace")
             if name.count("/") == 1:
-                yield name.partition("/")[0].removesuffix(".dist-info"), struct.unpack_from("<I", directory, head + 42)[0]
+                yield (
+                    name.partition("/")[0].removesuffix(".dist-info"),
+                    struct.unpack_from("<I", directory, head + 42)[0],
+                )
         at = directory.find(mark, end)
 
 
 def local_member(source: BinaryIO, offset: int) -> bytes | None:
-    """A small member of a zip by the offset of its local header; ``None`` when it is too large or oddly packed."""
+    """A small member of a zip by the offset of its local header.
+
+    ``None`` when it is too large or oddly packed.
+    """
     source.seek(offset)
     head = source.read(30)
     if len(head) < 30 or head[:4] != b"PK\x03\x04":
@@ -152,7 +176,10 @@ def local_member(source: BinaryIO, offset: int) -> bytes | None:
 
 
 def open_zip(source: BinaryIO, size: int) -> zipfile.ZipFile | None:
-    """A zip for walking through, when its directory is of a reasonable size; ``None`` when it cannot be opened."""
+    """A zip for walking through, when its directory is of a reasonable size.
+
+    ``None`` when it cannot be opened.
+    """
     source.seek(max(0, size - 22 - 65535))
     tail = source.read()
     at = tail.rfind(b"PK\x05\x06")
@@ -178,10 +205,15 @@ def zip_member(archive: zipfile.ZipFile, name: str) -> bytes | None:
         return None
 
 
-def tar_root(source: BinaryIO, kind: str, *, enough: int = TAR_LIMIT) -> tuple[str, bytes | None] | None:
-    """The one top directory of a compressed tar and its ``PKG-INFO``; ``None`` when it is no such tar.
+def tar_root(
+    source: BinaryIO, kind: str, *, enough: int = TAR_LIMIT
+) -> tuple[str, bytes | None] | None:
+    """The one top directory of a compressed tar and its ``PKG-INFO``.
 
-    Reading stops at the first ``ROOT/PKG-INFO``, so the rest of the members is not known to lie under the same root.
+    ``None`` when it is no such tar.
+
+    Reading stops at the first ``ROOT/PKG-INFO``, so the rest of the members is not known to lie
+    under the same root.
     """
     root = ""
     try:

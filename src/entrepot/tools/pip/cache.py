@@ -1,8 +1,10 @@
-"""What lies in a pip cache: both HTTP layouts, built wheels, self-checks, left-overs, and whatever is not pip's (by size alone).
+"""What lies in a pip cache.
 
-A look has four steps: walk the directories (remembered shards whose directories have not changed are taken as they were), read
-the metadata of what is new, let the pages prove names, and open the bodies of what is still unnamed. Nothing is changed, not
-even a time of last use.
+Both HTTP layouts, built wheels, self-checks, left-overs, and whatever is not pip's (by size alone).
+
+A look has four steps: walk the directories (remembered shards whose directories have not changed
+are taken as they were), read the metadata of what is new, let the pages prove names, and open the
+bodies of what is still unnamed. Nothing is changed, not even a time of last use.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from entrepot.files import disk_of
+from entrepot.fs import disk_of
 from entrepot.names import normalize
 from entrepot.ports.tool import Kind, Progress
 from entrepot.tools.pip.httpentry import LAYOUTS, NAME_LENGTH, V1, V2
@@ -53,12 +55,15 @@ if TYPE_CHECKING:
 
 KNOWN_NAMES = frozenset((V2, V1, "wheels", "selfcheck", "selfcheck.json", "CACHEDIR.TAG"))
 TRUSTED_AGE_NS = 2_000_000_000
-"""A directory changed less than this before it was read may change again without its time moving (coarse clocks)."""
+"""A directory changed less than this before it was read may change again without its time moving
+(coarse clocks)."""
 RECHECK_S = 3600.0
-"""After this many seconds the files of an unchanged directory are looked at again: reading moves their access times only."""
+"""After this many seconds the files of an unchanged directory are looked at again: reading moves
+their access times only."""
 CHUNK = 500
 SHARDS = 128
-"""So many shards are worth a copy of this process; a cache of some thousand entries fills all 256 of them."""
+"""So many shards are worth a copy of this process; a cache of some thousand entries fills all 256
+of them."""
 
 MARK = 0x7FFFFFFFFFFFFFFF
 """The bits of a mark: times of the far future and some inodes have more."""
@@ -77,7 +82,8 @@ class Scope:
     """Index URLs to prove pages with, credentials included."""
     now: float
     recheck: bool = False
-    """Look at every file again, also where no directory has changed: a file may have been written to in place."""
+    """Look at every file again, also where no directory has changed: a file may have been written
+    to in place."""
 
 
 @dataclass(slots=True)
@@ -113,7 +119,9 @@ class Scan:
         self.tally = Tally()
 
     def look(self) -> bool:
-        """See what has changed, read that, and remember it; ``False`` when nothing has changed since the last look.
+        """See what has changed, read that, and remember it.
+
+        ``False`` when nothing has changed since the last look.
 
         Raises:
             OSError: the root cannot be listed.
@@ -127,14 +135,24 @@ class Scan:
                 gone = [name for name in self._old if name not in self._new]
                 self._differs = bool(self._changed or gone)
                 if self._differs:
-                    self.index.save(self._root, ((name, self._new[name]) for name in self._changed), gone)
+                    self.index.save(
+                        self._root, ((name, self._new[name]) for name in self._changed), gone
+                    )
                 self._loose = loose
         return self._differs
 
     @property
     def mark(self) -> str:
         """What changes with whatever lies outside the shards: it is looked at anew each time."""
-        rows = [*(self._loose or ()), *(row for name, shard in self._new.items() if name.endswith("/.") for row in shard.rows)]
+        rows = [
+            *(self._loose or ()),
+            *(
+                row
+                for name, shard in self._new.items()
+                if name.endswith("/.")
+                for row in shard.rows
+            ),
+        ]
         return "\n".join(f"{row[KEY]} {row[STAMP]} {row[SIZE]}" for row in rows)
 
     def rows(self, projects: Collection[str] | None = None) -> list[Row]:
@@ -148,11 +166,15 @@ class Scan:
             if projects is None:
                 return _rows_in(self._new.values()) + (self._loose or [])
             wanted = self.index.shards_of(self._root, projects)
-            rows = _rows_in(shard for name, shard in self._new.items() if wanted is None or name in wanted)
+            rows = _rows_in(
+                shard for name, shard in self._new.items() if wanted is None or name in wanted
+            )
             return [row for row in rows if row[PROJECT] and normalize(row[PROJECT]) in projects]
 
     def in_parts(self, work: Callable[[list[Row]], T]) -> list[T]:
-        """What some work makes of the rows: half of a large cache's are worked on in a second process.
+        """What some work makes of the rows.
+
+        Half of a large cache's are worked on in a second process.
 
         Args:
             work: gives plain values (see :meth:`.pair.Peer.exchange`) and does no more than that.
@@ -164,7 +186,10 @@ class Scan:
         shards, loose = list(self._new.values()), self._loose or []
         if len(shards) >= SHARDS and can_copy():
             half = len(shards) // 2
-            with suppress(Lost), copied(lambda other: other.send(work(_rows_in(shards[:half])))) as other:
+            with (
+                suppress(Lost),
+                copied(lambda other: other.send(work(_rows_in(shards[:half])))) as other,
+            ):
                 mine = work(_rows_in(shards[half:]) + loose)
                 return [other.receive(), mine]
         return [work(_rows_in(shards) + loose)]
@@ -188,11 +213,26 @@ class Scan:
         """In the second process: its half, and what came of it."""
         self._progress, self.tally = None, Tally()
         self._part(names, other)
-        other.send(([(name, *self._new[name].packed()) for name in self._changed], self.tally.read, self.tally.walked))
+        other.send(
+            (
+                [(name, *self._new[name].packed()) for name in self._changed],
+                self.tally.read,
+                self.tally.walked,
+            )
+        )
 
-    def _take(self, names: list[str], changed: list[tuple[str, bytes, float, bytes, bytes]], read: int, walked: int) -> None:
+    def _take(
+        self,
+        names: list[str],
+        changed: list[tuple[str, bytes, float, bytes, bytes]],
+        read: int,
+        walked: int,
+    ) -> None:
         """What the second process found."""
-        shards = {name: shard_of(folders, checked, projects, data) for name, folders, checked, projects, data in changed}
+        shards = {
+            name: shard_of(folders, checked, projects, data)
+            for name, folders, checked, projects, data in changed
+        }
         self._new |= {name: shards.get(name) or self._old[name] for name in names}
         self._changed |= set(shards)
         self.tally.read += read
@@ -255,7 +295,10 @@ class Scan:
             self._new[f"{folder}/."] = shard
 
     def _shard(self, name: str) -> tuple[Shard, list[Row]] | None:
-        """A shard that has changed and its rows still to be read; ``None`` when all is as it was."""
+        """A shard that has changed and its rows still to be read.
+
+        ``None`` when all is as it was.
+        """
         old = self._old.get(name)
         if old is not None and self._unchanged(name, old):
             if not self._scope.recheck and 0 <= self._scope.now - old.checked <= RECHECK_S:
@@ -280,11 +323,18 @@ class Scan:
         return Shard(Folders.of(marks), rows, self._scope.now), fresh
 
     def _unchanged(self, name: str, shard: Shard) -> bool:
-        """Whether every directory of a shard is as it was: files that come, go or are replaced move its time."""
+        """Whether every directory of a shard is as it was.
+
+        Files that come, go or are replaced move its time.
+        """
         base = f"{self._root}/{name}"
-        try:  # full paths: names below an open directory cost Python more than the longer way costs the system
+        # Full paths: names below an open directory cost Python more than the longer way costs the
+        # system
+        try:
             infos = map(os.lstat, [base + path for path in shard.folders.paths])
-            marks = array("q", [(info.st_mtime_ns ^ info.st_ino) & MARK for info in infos])  # as _mark, without the call
+            marks = array(
+                "q", [(info.st_mtime_ns ^ info.st_ino) & MARK for info in infos]
+            )  # as _mark, without the call
         except OSError:
             return False
         return bool(marks) and marks.tobytes() == shard.folders.marks
@@ -293,7 +343,9 @@ class Scan:
         """The same shard with its files' times; ``None`` when one was written to in place."""
         for row in shard.rows:
             try:
-                infos = [os.lstat(f"{self._root}/{path}") for path in row[PATHS]]  # strings are quicker
+                infos = [
+                    os.lstat(f"{self._root}/{path}") for path in row[PATHS]
+                ]  # strings are quicker
             except OSError:
                 return None
             size, before = row[SIZE], row[STAMP]
@@ -306,7 +358,10 @@ class Scan:
         return shard
 
     def _walk(self, folder: str, folders: dict[str, int]) -> Iterator[tuple[str, Files]]:
-        """Each directory with its files, parents first; notes the directories' times *before* they are read."""
+        """Each directory with its files, parents first.
+
+        Notes the directories' times *before* they are read.
+        """
         waiting = [folder]
         while waiting:
             at = waiting.pop()
@@ -316,7 +371,9 @@ class Scan:
             except OSError:
                 folders[at] = 0
                 continue
-            folders[at] = _mark(info) if self._scope.now * 1e9 - info.st_mtime_ns > TRUSTED_AGE_NS else 0
+            folders[at] = (
+                _mark(info) if self._scope.now * 1e9 - info.st_mtime_ns > TRUSTED_AGE_NS else 0
+            )
             waiting += [f"{at}/{name}" for name in below]
             if files:
                 yield at, files
@@ -346,7 +403,9 @@ class Scan:
                 row = blank(f"{folder}/{name}", "other", [(f"{folder}/{name}", info)])
                 row[PINNED] = "a symbolic link or no plain file: not written by pip"
                 odd.append(row)
-        plain = [(name, info) for name, info in files if stat.S_ISREG(info.st_mode)] if odd else files
+        plain = (
+            [(name, info) for name, info in files if stat.S_ISREG(info.st_mode)] if odd else files
+        )
         if folder.startswith("wheels"):
             from entrepot.tools.pip.wheels import wheel_rows  # noqa: PLC0415
 
@@ -365,7 +424,11 @@ class Scan:
         info = os.lstat(f"{self._root}/{folder}")  # strings are quicker
         row = blank(folder, "other", [(folder, info)])
         infos = [info for _, files in self._walk(folder, {}) for _, info in files]
-        row[SIZE], row[DISK], row[FREEABLE] = sum(i.st_size for i in infos), sum(map(disk_of, infos)), 0
+        row[SIZE], row[DISK], row[FREEABLE] = (
+            sum(i.st_size for i in infos),
+            sum(map(disk_of, infos)),
+            0,
+        )
         row[FILES] = len(infos)
         row[PINNED] = "unknown layout: sizes only"
         return row
@@ -379,36 +442,59 @@ class Scan:
         here = {row[KEY][-NAME_LENGTH:] for row in rows if row[LAYOUT] in LAYOUTS}
         known = Known(self._root, self._scope.bases, frozenset(here | other.exchange(here)))
         found = self._in_chunks(examine_heads, new, known)
-        self._apply(names, found + other.exchange([naming for naming in found if naming[0] not in here]))
+        self._apply(
+            names, found + other.exchange([naming for naming in found if naming[0] not in here])
+        )
         left = [row for row in new if row[CERTAINTY] == "unknown" and not row[LITTER]]
         found = self._in_chunks(examine_bodies, left, known)
         wanted = {row[PROJECT] for row in new if row[CERTAINTY] == "content" and row[KIND] != _PAGE}
         found += self._pages_again(names, new, wanted | other.exchange(wanted), known)
-        self._apply(names, found + other.exchange([naming for naming in found if naming[0] not in here]))
+        self._apply(
+            names, found + other.exchange([naming for naming in found if naming[0] not in here])
+        )
 
     def _apply(self, names: list[str], found: list[Naming]) -> None:
-        """Name every entry that a page proves: an old page may name a new file, and a new page an old one."""
+        """Name every entry that a page proves.
+
+        An old page may name a new file, and a new page an old one.
+        """
         from entrepot.tools.pip.examine import apply_naming  # noqa: PLC0415
 
         wanted = {naming[0]: naming for naming in reversed(found)}  # of two the first
         starts = {name[:2] for name in wanted}
-        for shard in {f"{layout}/{start[0]}/{start[1]}" for layout in LAYOUTS for start in starts} & set(names):
+        for shard in {
+            f"{layout}/{start[0]}/{start[1]}" for layout in LAYOUTS for start in starts
+        } & set(names):
             for row in self._new[shard].rows:
-                if (naming := wanted.get(row[KEY][-NAME_LENGTH:])) and row[LAYOUT] in LAYOUTS and not row[LITTER]:
+                if (
+                    (naming := wanted.get(row[KEY][-NAME_LENGTH:]))
+                    and row[LAYOUT] in LAYOUTS
+                    and not row[LITTER]
+                ):
                     apply_naming(row, naming)
                     self._changed.add(shard)
 
-    def _pages_again(self, names: list[str], new: list[Row], wanted: set[str], known: Known) -> list[Naming]:
-        """Old pages of the projects of new files that no new page has proved: they are read once more."""
+    def _pages_again(
+        self, names: list[str], new: list[Row], wanted: set[str], known: Known
+    ) -> list[Naming]:
+        """Old pages of the projects of new files that no new page has proved.
+
+        They are read once more.
+        """
         from entrepot.tools.pip.examine import examine_bodies  # noqa: PLC0415
 
         if not self._old or not wanted:
             return []
         fresh = {id(row) for row in new}
         rows = [row for name in names if name.startswith("http") for row in self._new[name].rows]
-        return examine_bodies([r for r in rows if r[KIND] == _PAGE and r[PROJECT] in wanted and id(r) not in fresh], known)
+        return examine_bodies(
+            [r for r in rows if r[KIND] == _PAGE and r[PROJECT] in wanted and id(r) not in fresh],
+            known,
+        )
 
-    def _in_chunks(self, work: Callable[[list[Row], Known], list[Naming]], rows: list[Row], known: Known) -> list[Naming]:
+    def _in_chunks(
+        self, work: Callable[[list[Row], Known], list[Naming]], rows: list[Row], known: Known
+    ) -> list[Naming]:
         found: list[Naming] = []
         for at in range(0, len(rows), CHUNK):
             found += work(rows[at : at + CHUNK], known)
@@ -426,7 +512,10 @@ def _mark(info: os.stat_result) -> int:
 
 
 def _carry(before: Row, row: Row) -> None:
-    """Take over what was learnt of an entry whose files have not changed; sizes, times and paths are the new ones."""
+    """Take over what was learnt of an entry whose files have not changed.
+
+    Sizes, times and paths are the new ones.
+    """
     row[9:] = [*before[9:23], row[23]]
 
 
@@ -435,14 +524,18 @@ def http_rows(folder: str, files: Files) -> list[Row]:
     layout = folder.partition("/")[0]
     by_name = dict(files)
     first = files[0][0] if files else ""
-    if len(files) == 2 and files[1][0] == f"{first}.body" and NAME.fullmatch(first):  # nearly every directory
+    if (
+        len(files) == 2 and files[1][0] == f"{first}.body" and NAME.fullmatch(first)
+    ):  # nearly every directory
         return [_http_row(folder, layout, first, by_name)]
     rows = []
     for name, info in files:
         path = f"{folder}/{name}"
         if name.endswith(".body") and NAME.fullmatch(name[:-5]):
             if name[:-5] not in by_name:
-                rows.append(_litter(path, layout, [(path, info)], "orphan", "body-without-metadata"))
+                rows.append(
+                    _litter(path, layout, [(path, info)], "orphan", "body-without-metadata")
+                )
             continue
         if NAME.fullmatch(name):
             rows.append(_http_row(folder, layout, name, by_name))

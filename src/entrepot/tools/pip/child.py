@@ -1,7 +1,8 @@
 """How pip is led: where it is told its indexes, and which of its settings stand above the environment.
 
-Read are all levels of its configuration at once, whatever the interpreter: a host too many that serves packages does no
-harm, one too few goes past the cache. Source: pip 20.3 to 26.3, by experiment.
+Read are all levels of its configuration at once, whatever the interpreter: a host too many that
+serves packages does no harm, one too few goes past the cache. Source: pip 20.3 to 26.3, by
+experiment.
 """
 
 from __future__ import annotations
@@ -12,13 +13,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.tools.defaults import UNKNOWN, default_index
 from entrepot.tools.findings import URL, Findings
 from entrepot.tools.projects import add_requirements, projects, scripts
 from entrepot.tools.reading import is_file, line_of, read_ini, read_text, setting_name
 from entrepot.tools.scan import follow, scan
-from entrepot.tools.scene import REQUIREMENT_OPTIONS, Scene, index_values, positional_urls, program_name, programs, values_after
+from entrepot.tools.scene import (
+    REQUIREMENT_OPTIONS,
+    Scene,
+    index_values,
+    positional_urls,
+    program_name,
+    programs,
+    values_after,
+)
 
 _INDEXES = frozenset(("index-url", "extra-index-url", "find-links", "index", "pypi-url"))
 _FILES = frozenset(("requirement", "constraint", "build-constraint", "requirements-from-script"))
@@ -45,7 +54,7 @@ class PipGuide:
     name = "pip"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         settings = list(_settings(scene))
@@ -81,8 +90,9 @@ def _settings(scene: Scene) -> Iterator[_Setting]:
 def configuration_files(scene: Scene) -> Iterator[tuple[str, Path]]:
     """``(level, path)`` of pip's configuration files, weakest first, present or not.
 
-    An existing ``PIP_CONFIG_FILE`` hides the user's files; the null device hides all. ``--isolated`` is not looked at:
-    it hides the user's files and variables, so that less is read than is here. Source: pip 26.3, ``configuration.py``.
+    An existing ``PIP_CONFIG_FILE`` hides the user's files; the null device hides all.
+    ``--isolated`` is not looked at: it hides the user's files and variables, so that less is read
+    than is here. Source: pip 26.3, ``configuration.py``.
     """
     named = list(scene.variable("PIP_CONFIG_FILE"))
     if os.devnull in named:
@@ -107,7 +117,10 @@ def configuration_files(scene: Scene) -> Iterator[tuple[str, Path]]:
 
 
 def _prefixes(scene: Scene) -> Iterator[Path]:
-    """Prefixes of the interpreters whose pip may run: virtual environments in reach, and what PATH and the words name."""
+    """Prefixes of the interpreters whose pip may run.
+
+    Virtual environments in reach, and what PATH and the words name.
+    """
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         yield from (Path(value) for value in scene.variable(variable))
     for root in scene.roots:
@@ -126,7 +139,10 @@ def _index(found: Findings, scene: Scene, setting: _Setting) -> None:
             _local_page(found, scene, word)
     elif setting.name in _FILES:
         whole = setting.base / setting.value
-        _requirements(found, [whole] if is_file(whole) else [setting.base / word for word in setting.value.split()])
+        _requirements(
+            found,
+            [whole] if is_file(whole) else [setting.base / word for word in setting.value.split()],
+        )
         found.add_all(setting.value)
 
 
@@ -159,7 +175,11 @@ def _words(found: Findings, scene: Scene) -> None:
         if colon:
             found.add_all(scan(read_text(scene.path(path))).urls)
     if scene.runs(*_OURS):
-        found.add_all(positional_urls(scene.words, but_after=("--proxy", "--cert", "--client-cert", "--report", "--log")))
+        found.add_all(
+            positional_urls(
+                scene.words, but_after=("--proxy", "--cert", "--client-cert", "--report", "--log")
+            )
+        )
 
 
 def _trust(found: Findings, scene: Scene, settings: list[_Setting], told: set[str]) -> None:
@@ -169,9 +189,12 @@ def _trust(found: Findings, scene: Scene, settings: list[_Setting], told: set[st
             found.bundle(setting.value, setting.base, scene.home)
     holders = [setting for setting in settings if setting.name == "client-cert"]
     if holders and scene.may_run(*_OURS):
-        # The certificate has no host of its own: whatever the user named may ask for it; the default index does not.
+        # The certificate has no host of its own: whatever the user named may ask for it; the
+        # default index does not.
         found.close(told, but=default_index())
-        found.warn(f"{_named(holders[-1])} holds a client certificate: the indexes named beside it go past the cache")
+        found.warn(
+            f"{_named(holders[-1])} holds a client certificate: the indexes named beside it go past the cache"
+        )
 
 
 def _named(setting: _Setting) -> str:
@@ -182,33 +205,47 @@ def _named(setting: _Setting) -> str:
 
 def _lead(found: Findings, scene: Scene, settings: list[_Setting], door: Door) -> None:
     """Neutralise or name what stands above the environment."""
-    flags = [setting for setting in settings if setting.level == "flag" and setting.name in ("cert", "proxy")]
+    flags = [
+        setting
+        for setting in settings
+        if setting.level == "flag" and setting.name in ("cert", "proxy")
+    ]
     configured = [s for s in settings if s.name == "proxy" and s.level not in ("env", "flag")]
     if flags and _is_directly_pip(scene.command.argv):
         found.argv = _without_flags(scene.command.argv, door)
     elif flags:
         _lead_indirectly(found, flags, configured=bool(configured))
     if _is_isolated(scene):
-        # --isolated hides PIP_PROXY and PIP_CERT; HTTPS_PROXY and REQUESTS_CA_BUNDLE still count, a configured proxy more.
+        # --isolated hides PIP_PROXY and PIP_CERT; HTTPS_PROXY and REQUESTS_CA_BUNDLE still count, a
+        # configured proxy more.
         for setting in configured:
             if setting.level != "user":
-                found.warn(f"pip --isolated takes {_named(setting)}: what it downloads goes past the cache")
+                found.warn(
+                    f"pip --isolated takes {_named(setting)}: what it downloads goes past the cache"
+                )
 
 
 def _lead_indirectly(found: Findings, flags: list[_Setting], *, configured: bool) -> None:
     """Another program calls pip, with flags that cannot be reached."""
     if any(flag.name == "proxy" for flag in flags):
-        found.warn("pip is given --proxy inside another command: what it downloads goes past the cache")
+        found.warn(
+            "pip is given --proxy inside another command: what it downloads goes past the cache"
+        )
     elif configured:
-        found.warn("pip is given --cert inside another command and has a proxy configured: its downloads may fail")
+        found.warn(
+            "pip is given --cert inside another command and has a proxy configured: its downloads may fail"
+        )
     else:
-        # Without PIP_PROXY pip takes HTTPS_PROXY, and then REQUESTS_CA_BUNDLE beats --cert (fact found with 20.3 to 26.3).
+        # Without PIP_PROXY pip takes HTTPS_PROXY, and then REQUESTS_CA_BUNDLE beats --cert (fact
+        # found with 20.3 to 26.3).
         found.environment["PIP_PROXY"] = None
 
 
 def _is_isolated(scene: Scene) -> bool:
     true = ("1", "true", "yes", "on", "y", "t")
-    return "--isolated" in scene.after(*_OURS) or any(v.lower() in true for v in scene.variable("PIP_ISOLATED"))
+    return "--isolated" in scene.after(*_OURS) or any(
+        v.lower() in true for v in scene.variable("PIP_ISOLATED")
+    )
 
 
 def _is_directly_pip(argv: tuple[str, ...]) -> bool:

@@ -1,8 +1,11 @@
-r"""One ``pip.conf`` as lines: what is in it, what is wrong with it, and how one key is changed without touching the rest.
+r"""One ``pip.conf`` as lines.
 
-The rules are those of Python's ``RawConfigParser`` as pip uses it: ``=`` or ``:``, full-line comments only, continuation lines are
-indented deeper than their key, no interpolation. Pure: text in, text out. Line ends are kept as they are, and bytes that are no
-text travel as surrogates, so that whatever is not asked for comes out as it went in.
+What is in it, what is wrong with it, and how one key is changed without touching the rest.
+
+The rules are those of Python's ``RawConfigParser`` as pip uses it: ``=`` or ``:``, full-line
+comments only, continuation lines are indented deeper than their key, no interpolation. Pure: text
+in, text out. Line ends are kept as they are, and bytes that are no text travel as surrogates, so
+that whatever is not asked for comes out as it went in.
 
 Source: Python's configparser (3.8 to 3.13); pip's ``configuration.py`` (20.3 to 26.3).
 """
@@ -31,7 +34,8 @@ class Option:
     value: str
     line: int
     rows: tuple[int, ...]
-    """The lines that hold the key and its value; comments between continuation lines are not among them."""
+    """The lines that hold the key and its value; comments between continuation lines are not among
+    them."""
     indent: str
     spelled: str
     delimiter: str
@@ -43,7 +47,8 @@ class Problem:
     """Why pip cannot read the file, or will read something else than it seems."""
 
     kind: str
-    """``bom``, ``no-section``, ``duplicate-section``, ``duplicate-key``, ``bad-line`` or ``encoding``."""
+    """``bom``, ``no-section``, ``duplicate-section``, ``duplicate-key``, ``bad-line`` or
+    ``encoding``."""
     line: int
     """Counts from 1, as editors do."""
     text: str
@@ -74,7 +79,10 @@ class ConfFile:
         return found[1] if found else "\n"
 
     def find(self, section: str, key: str) -> Option | None:
-        """The option as pip would read it: ``[DEFAULT]`` shines through into every section that exists."""
+        """The option as pip would read it.
+
+        ``[DEFAULT]`` shines through into every section that exists.
+        """
         for wanted in (section, configparser.DEFAULTSECT):
             found = [o for o in self.options if o.section == wanted and o.key == key]
             if found and section in self.sections:
@@ -92,7 +100,10 @@ def normalize_key(key: str) -> str:
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines with their ends. Line feed, carriage return and both end one; ``str.splitlines`` knows more than configparser."""
+    """Lines with their ends.
+
+    Line feed, carriage return and both end one; ``str.splitlines`` knows more than configparser.
+    """
     return _LINE.findall(text)
 
 
@@ -115,7 +126,11 @@ class _Reader:
                 self._problem("encoding", number, "has bytes that are not UTF-8 text")
             bare = line
             if number == 0 and bare.startswith("\ufeff"):
-                self._problem("bom", number, "starts with a byte order mark, which pip takes for text before the first section")
+                self._problem(
+                    "bom",
+                    number,
+                    "starts with a byte order mark, which pip takes for text before the first section",
+                )
                 bare = bare[1:]
             self._line(number, bare)
         self._close()
@@ -140,17 +155,23 @@ class _Reader:
             self._open_section(number, header["header"])
             return
         if self.section is None:
-            self._problem("no-section", number, f"{_short(value)!r} stands before the first [section]")
+            self._problem(
+                "no-section", number, f"{_short(value)!r} stands before the first [section]"
+            )
         option = _OPTION.match(value)
         if option is None or not option["key"].strip():
-            self._problem("bad-line", number, f"{_short(value)!r} is neither a [section] nor KEY = VALUE")
+            self._problem(
+                "bad-line", number, f"{_short(value)!r} is neither a [section] nor KEY = VALUE"
+            )
             return
         self._open_option(number, line, option)
 
     def _open_section(self, number: int, name: str) -> None:
         if name in self.file.sections and name != configparser.DEFAULTSECT:
             first = self.file.sections[name] + 1
-            self._problem("duplicate-section", number, f"section [{name}] is there already (line {first})")
+            self._problem(
+                "duplicate-section", number, f"section [{name}] is there already (line {first})"
+            )
         self.file.sections.setdefault(name, number)
         self.section = name
 
@@ -170,7 +191,9 @@ class _Reader:
         number, indent, spelled, delimiter = self.head
         value = "\n".join(self.parts).rstrip()
         key = normalize_key(spelled)
-        option = Option(self.section or "", key, value, number, tuple(self.rows), indent, spelled, delimiter)
+        option = Option(
+            self.section or "", key, value, number, tuple(self.rows), indent, spelled, delimiter
+        )
         self.file.options.append(option)
         self.head = None
 
@@ -190,8 +213,9 @@ def parse(text: str) -> ConfFile:
 def with_value(text: str, section: str, key: str, value: str) -> str:
     """The text with one key set; everything else stays, byte for byte.
 
-    A key that is there keeps its spelling, its delimiter and its place. A new one follows the section's last key and is written
-    like it. A value of several lines is written as continuation lines.
+    A key that is there keeps its spelling, its delimiter and its place. A new one follows the
+    section's last key and is written like it. A value of several lines is written as continuation
+    lines.
 
     Raises:
         ConfigError: the file is broken, or pip could not read the result.
@@ -216,8 +240,12 @@ def without_key(text: str, section: str, key: str) -> str:
     gone = {row for o in file.options if o.section == section and o.key == key for row in o.rows}
     result = "".join(line for number, line in enumerate(file.lines) if number not in gone)
     broken = parse(result).problems
-    if broken:  # a continuation line's owner cannot change by removing a whole option, but never write what was not checked
-        raise ConfigError(f"taking {key} out would leave a file that pip cannot read: {broken[0]}", name=key)
+    # A continuation line's owner cannot change by removing a whole option, but never write what was
+    # not checked
+    if broken:
+        raise ConfigError(
+            f"taking {key} out would leave a file that pip cannot read: {broken[0]}", name=key
+        )
     return result
 
 
@@ -236,7 +264,10 @@ def _written(indent: str, key: str, delimiter: str, value: str, newline: str) ->
     first, *rest = value.split("\n")
     inner = indent + ("\t" if "\t" in indent else "    ")
     head = f"{indent}{key}{delimiter}{first}"
-    return [(head if first else head.rstrip()) + newline, *(f"{inner}{line.strip()}{newline}" for line in rest)]
+    return [
+        (head if first else head.rstrip()) + newline,
+        *(f"{inner}{line.strip()}{newline}" for line in rest),
+    ]
 
 
 def _replace(file: ConfFile, option: Option, value: str) -> None:
@@ -244,7 +275,9 @@ def _replace(file: ConfFile, option: Option, value: str) -> None:
     end = re.search(r"(\r\n|\r|\n)?$", file.lines[last])
     ending = (end[1] or "") if end else ""
     delimiter = (
-        option.delimiter + " " if option.delimiter[:1].isspace() and not option.delimiter[-1:].isspace() else option.delimiter
+        option.delimiter + " "
+        if option.delimiter[:1].isspace() and not option.delimiter[-1:].isspace()
+        else option.delimiter
     )
     new = _written(option.indent, option.spelled, delimiter, value, file.newline)
     kept = [file.lines[n] for n in range(first, last + 1) if n not in option.rows]
@@ -282,21 +315,39 @@ def check_writable(section: str, key: str, value: str) -> None:
         ConfigError: a name or value that would be read back as something else, or not at all.
     """
     name = f"{section}.{key}"
-    if not section or section != section.strip() or re.search(r"[\]\[\r\n.]", section) or section == configparser.DEFAULTSECT:
+    if (
+        not section
+        or section != section.strip()
+        or re.search(r"[\]\[\r\n.]", section)
+        or section == configparser.DEFAULTSECT
+    ):
         raise ConfigError(f"{section!r} cannot be a section of pip.conf", name=name)
     if not re.fullmatch(r"[a-z0-9][a-z0-9.\-]*", key):
-        raise ConfigError(f"{key!r} cannot be a key of pip.conf", name=name, hint="write it like timeout or install.no-deps")
+        raise ConfigError(
+            f"{key!r} cannot be a key of pip.conf",
+            name=name,
+            hint="write it like timeout or install.no-deps",
+        )
     if "\r" in value or "\x00" in value or _SURROGATE.search(value):
-        raise ConfigError("the value has characters that pip.conf cannot hold", name=name, value=value)
+        raise ConfigError(
+            "the value has characters that pip.conf cannot hold", name=name, value=value
+        )
     for number, line in enumerate(value.split("\n")):
         if line != line.strip():
             raise ConfigError("blanks around a value are lost in pip.conf", name=name, value=value)
         if number and (not line or line.startswith(("#", ";"))):
-            raise ConfigError("an empty line or a comment inside a value is lost in pip.conf", name=name, value=value)
+            raise ConfigError(
+                "an empty line or a comment inside a value is lost in pip.conf",
+                name=name,
+                value=value,
+            )
 
 
 def _checked(text: str, section: str, key: str, value: str) -> str:
-    """The last gate before anything is written: Python's own parser reads the new text and finds the value."""
+    """The last gate before anything is written.
+
+    Python's own parser reads the new text and finds the value.
+    """
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -304,23 +355,29 @@ def _checked(text: str, section: str, key: str, value: str) -> str:
         raise ConfigError(f"pip could not read the changed file: {exc}", name=key) from exc
     read = {normalize_key(k): v for k, v in parser.items(section)}.get(key)
     if read != value:
-        raise ConfigError(f"pip would read {read!r} where {value!r} was asked for", name=key, value=value)
+        raise ConfigError(
+            f"pip would read {read!r} where {value!r} was asked for", name=key, value=value
+        )
     return text
 
 
 def mend(text: str) -> tuple[str, list[str]]:
-    """A broken file made readable, and a sentence for each thing that was done. A sound file comes back as it was.
+    """A broken file made readable, and a sentence for each thing that was done.
 
-    Nothing is thrown away: a byte order mark goes, lines before the first section get ``[global]``, a section that is there
-    twice is joined at its first place, and lines that cannot be kept as they are become comments. Of a key set twice the later
-    one stays.
+    A sound file comes back as it was.
+
+    Nothing is thrown away: a byte order mark goes, lines before the first section get ``[global]``,
+    a section that is there twice is joined at its first place, and lines that cannot be kept as
+    they are become comments. Of a key set twice the later one stays.
     """
     done: list[str] = []
     if text.startswith("\ufeff"):
         text = text[1:]
         done.append("line 1: removed the byte order mark")
     if _SURROGATE.search(text):
-        text = _SURROGATE.sub(lambda m: bytes([ord(m[0]) - 0xDC00]).decode("cp1252", "replace"), text)
+        text = _SURROGATE.sub(
+            lambda m: bytes([ord(m[0]) - 0xDC00]).decode("cp1252", "replace"), text
+        )
         done.append("rewrote bytes that were not UTF-8, taking them for Windows-1252")
     for kind, cure in (
         ("bad-line", _comment_out),
@@ -377,5 +434,7 @@ def _drop_earlier(file: ConfFile, problem: Problem, done: list[str]) -> str:
     earlier = next(o for o in file.options if (o.section, o.key) == (later.section, later.key))
     for row in earlier.rows:
         file.lines[row] = "# " + file.lines[row].lstrip()
-    done.append(f"line {earlier.line + 1}: made a comment of the earlier {later.key}; line {problem.line} stays in force")
+    done.append(
+        f"line {earlier.line + 1}: made a comment of the earlier {later.key}; line {problem.line} stays in force"
+    )
     return file.text

@@ -1,4 +1,7 @@
-"""pip's cache as a source of bodies: the entry for a URL, if there is one. Whether its bytes are right is the caller's to check."""
+"""pip's cache as a source of bodies: the entry for a URL, if there is one.
+
+Whether its bytes are right is the caller's to check.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,18 @@ from functools import partial
 from pathlib import Path
 
 from entrepot.httpcache.messages import Headers, ResponseHead
-from entrepot.ports.donor import Donor
+from entrepot.ports.reuse import Donor
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.pip.httpentry import V1, V2, Damage, entry_name, entry_path, fresh_until, open_region, read_meta
+from entrepot.tools.pip.httpentry import (
+    V1,
+    V2,
+    Damage,
+    entry_name,
+    entry_path,
+    fresh_until,
+    open_region,
+    read_meta,
+)
 from entrepot.tools.pip.interpreters import pips
 from entrepot.tools.pip.places import cache_of
 from entrepot.tools.pip.presence import is_folder
@@ -27,7 +39,8 @@ class Donation:
     path: Path
     """The file that holds the body."""
     offset: int
-    """Of the body within it; 0 in ``http-v2``, where the file is the body and may be linked or cloned."""
+    """Of the body within it; 0 in ``http-v2``, where the file is the body and may be linked or
+    cloned."""
     size: int
     """Bytes of the body as transferred (content coding kept)."""
     head: ResponseHead
@@ -58,7 +71,9 @@ class Donation:
 
 
 def donor(url: str, root: Path) -> Donation | None:
-    """Pip's entry for an absolute URL, the newer layout first; ``None`` when there is none, or none that can be read whole.
+    """Pip's entry for an absolute URL, the newer layout first.
+
+    ``None`` when there is none, or none that can be read whole.
 
     Args:
         url: as pip would have asked for it; credentials and fragment in it do not matter.
@@ -102,7 +117,9 @@ def _donation(path: Path, layout: str) -> Donation | None:
         offset=meta.body_offset,
         size=size,
         head=ResponseHead(
-            meta.status, Headers(h for h in meta.headers if h[0].lower() not in SECRET_HEADERS), _reason(meta.reason)
+            meta.status,
+            Headers(h for h in meta.headers if h[0].lower() not in SECRET_HEADERS),
+            _reason(meta.reason),
         ),
         vary=vary,
         stored=stored,

@@ -1,8 +1,8 @@
 """Digests that a cache's own pages, headers, addresses and origin files give for its bodies, and the bodies' own digests.
 
-Sources: index pages (PEP 503 fragments, PEP 691 hashes, PEP 714 metadata hashes), ``Content-MD5``, ``Digest`` and
-``Repr-Digest`` (RFC 9530), ``X-Checksum-*``; the default index's file addresses, which hold the blake2b-256 digest of the file;
-``origin.json``.
+Sources: index pages (PEP 503 fragments, PEP 691 hashes, PEP 714 metadata hashes), ``Content-MD5``,
+``Digest`` and ``Repr-Digest`` (RFC 9530), ``X-Checksum-*``; the default index's file addresses,
+which hold the blake2b-256 digest of the file; ``origin.json``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class Evidence:
 
 
 def header_claims(headers: Headers) -> list[Claim]:
-    """Digests in a response's own header; they vouch for the bytes as transferred only when no content coding is in force."""
+    """Digests in a response's own header.
+
+    They vouch for the bytes as transferred only when no content coding is in force.
+    """
     found: list[Claim] = []
     for algorithm in ("sha256", "sha1", "md5"):
         value = headers.get(f"X-Checksum-{algorithm}")
@@ -75,7 +78,11 @@ def _hex(text: str) -> str:
 
 def _claim(algorithm: str, value: str, field_name: str) -> list[Claim]:
     with suppress(FormatError):
-        return [Claim(Digest(algorithm, value), f"its header {field_name}")] if value and algorithm else []
+        return (
+            [Claim(Digest(algorithm, value), f"its header {field_name}")]
+            if value and algorithm
+            else []
+        )
     return []
 
 

@@ -1,4 +1,6 @@
-"""Reading entries one by one: what each is, and which others a page among them proves. Safe to run in another process.
+"""Reading entries one by one: what each is, and which others a page among them proves.
+
+Safe to run in another process.
 
 Nothing here knows the index or decides what may go.
 """
@@ -8,10 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from entrepot.heads import redacted_url
 from entrepot.names import normalize
 from entrepot.ports.tool import Kind
-from entrepot.tools.pip.httpentry import V2, Damage, Meta, entry_name, fresh_until, open_body, read_meta
+from entrepot.stored import redacted_url
+from entrepot.tools.pip.httpentry import (
+    V2,
+    Damage,
+    Meta,
+    entry_name,
+    fresh_until,
+    open_body,
+    read_meta,
+)
 from entrepot.tools.pip.identify import Identity, identify, told_by
 from entrepot.tools.pip.index import Row
 from entrepot.tools.pip.pages import CachedPage, Proof, own_url, page_urls, proofs
@@ -44,7 +54,8 @@ class Known:
 
 
 Naming = tuple[str, str, str, bool, str]
-"""A proof in short, quick to hand to another process: the entry's name, URL, file name, whether it is the metadata, project."""
+"""A proof in short, quick to hand to another process: the entry's name, URL, file name, whether it
+is the metadata, project."""
 
 
 _REDIRECTS = (301, 302, 307, 308)
@@ -56,7 +67,10 @@ def name_of(row: Row) -> str:
 
 
 def examine_heads(rows: Sequence[Row], known: Known) -> list[Naming]:
-    """Read the metadata of entries, and the bodies of those that say they are pages: these may prove the others."""
+    """Read the metadata of entries, and the bodies of those that say they are pages.
+
+    These may prove the others.
+    """
     found: list[Naming] = []
     for row in rows:
         meta = _meta(row, known.root)
@@ -106,7 +120,11 @@ def _redirect(row: Row, meta: Meta, known: Known) -> None:
     project = target.partition("?")[0].rstrip("/").rpartition("/")[2]
     for url in page_urls(project, known.bases):
         if project and entry_name(url) == name_of(row):
-            row[PROJECT], row[ORIGIN], row[CERTAINTY] = normalize(project), redacted_url(url), "proven"
+            row[PROJECT], row[ORIGIN], row[CERTAINTY] = (
+                normalize(project),
+                redacted_url(url),
+                "proven",
+            )
 
 
 def _says_page(meta: Meta) -> bool:
@@ -115,8 +133,14 @@ def _says_page(meta: Meta) -> bool:
 
 
 def _from_headers(row: Row, meta: Meta) -> None:
-    """The default index names project and version in its headers; its metadata files carry the same ones, so they say no kind."""
-    project, version = meta.fields.get("x-pypi-file-project"), meta.fields.get("x-pypi-file-version")
+    """The default index names project and version in its headers.
+
+    Its metadata files carry the same ones, so they say no kind.
+    """
+    project, version = (
+        meta.fields.get("x-pypi-file-project"),
+        meta.fields.get("x-pypi-file-version"),
+    )
     if project and version:
         row[PROJECT], row[VERSION] = project[:200], version[:100]
 
@@ -151,12 +175,17 @@ def _page(row: Row, page: CachedPage, known: Known) -> list[Naming]:
     url = own_url(page, name_of(row), known.bases)
     if url is not None:
         row[CERTAINTY], row[ORIGIN] = "proven", redacted_url(url)
-    return [(p.name, p.url, p.file.filename, p.is_metadata, p.project) for p in proofs(page, url, known.names)]
+    return [
+        (p.name, p.url, p.file.filename, p.is_metadata, p.project)
+        for p in proofs(page, url, known.names)
+    ]
 
 
 def apply_proof(row: Row, proof: Proof) -> None:
     """Write what a proof says into a row."""
-    apply_naming(row, (proof.name, proof.url, proof.file.filename, proof.is_metadata, proof.project))
+    apply_naming(
+        row, (proof.name, proof.url, proof.file.filename, proof.is_metadata, proof.project)
+    )
 
 
 def apply_naming(row: Row, naming: Naming) -> None:

@@ -1,9 +1,13 @@
-"""pip's HTTP cache entries: their names, their bytes, and where the body lies. Reads bounded amounts; a body is never loaded whole.
+"""pip's HTTP cache entries: their names, their bytes, and where the body lies.
 
-Two layouts share one key function. ``http-v2`` (pip 23.3 and later) keeps the metadata in ``NAME`` and the body in
-``NAME.body``; ``http`` keeps both in one file, the body inside the msgpack map, first. Both start with ``cc=4,``.
+Reads bounded amounts; a body is never loaded whole.
 
-Source: pip's ``network/cache.py`` and CacheControl's ``serialize.py``; compared with caches written by pip 20.3 to 26.3.
+Two layouts share one key function. ``http-v2`` (pip 23.3 and later) keeps the metadata in ``NAME``
+and the body in ``NAME.body``; ``http`` keeps both in one file, the body inside the msgpack map,
+first. Both start with ``cc=4,``.
+
+Source: pip's ``network/cache.py`` and CacheControl's ``serialize.py``; compared with caches written
+by pip 20.3 to 26.3.
 """
 
 from __future__ import annotations
@@ -42,7 +46,8 @@ _RESPONSE_KEYS = frozenset("body headers status version reason strict decode_con
 def entry_name(url: str) -> str:
     """The 56 digits under which pip keeps a URL's response.
 
-    Scheme and authority in lower case, credentials and fragment dropped, an empty path is ``/``; nothing else is normalised.
+    Scheme and authority in lower case, credentials and fragment dropped, an empty path is ``/``;
+    nothing else is normalised.
 
     >>> entry_name("HTTPS://me:pw@Index.Test#x") == entry_name("https://index.test/")
     True
@@ -82,7 +87,8 @@ class Meta:
     top: dict[str, Any]
     """The whole map, for writing it back."""
     fields: dict[str, str]
-    """The header by name in lower case, as pip looks into it: of two names that differ in case alone the last counts."""
+    """The header by name in lower case, as pip looks into it: of two names that differ in case
+    alone the last counts."""
     body_offset: int = 0
     """Of the body within the file that holds it: 0 in ``http-v2``."""
     body_size: int | None = None
@@ -120,7 +126,10 @@ def _number(value: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Why an entry cannot be read. ``crashes``: pip ends with a traceback; else it warns and downloads again."""
+    """Why an entry cannot be read.
+
+    ``crashes``: pip ends with a traceback; else it warns and downloads again.
+    """
 
     problem: str
     text: str
@@ -183,11 +192,15 @@ def open_region(path: Path | str, offset: int = 0, size: int | None = None) -> i
     """
     number = open_quietly(path)
     whole = os.fstat(number).st_size
-    return io.BufferedReader(Region(number, offset, whole - offset if size is None else size), 1 << 16)
+    return io.BufferedReader(
+        Region(number, offset, whole - offset if size is None else size), 1 << 16
+    )
 
 
 def open_body(path: Path | str, offset: int = 0, size: int | None = None) -> BinaryIO:
-    """As :func:`open_region`, but a small body is read at once: one call to the system in place of four.
+    """As :func:`open_region`, but a small body is read at once.
+
+    One call to the system in place of four.
 
     Raises:
         OSError: it cannot be opened.
@@ -221,7 +234,9 @@ def read_meta(path: Path | str, layout: str) -> Meta | Damage:
             return _read_old(number, size)
         if size > HEAD_LIMIT:
             return Damage("unreadable-entry", f"its metadata has {size} bytes, no real one has")
-        return decode(os.read(number, size + 1))  # never the limit: so large a buffer costs more than the reading
+        return decode(
+            os.read(number, size + 1)
+        )  # never the limit: so large a buffer costs more than the reading
     finally:
         os.close(number)
 
@@ -247,10 +262,17 @@ def _read_old(number: int, size: int) -> Meta | Damage:
 
 
 def _inline_body(start: bytes) -> tuple[int, int]:
-    """Offset and length of the body in an old entry's first bytes; a length of -1 when it does not come first."""
+    """Offset and length of the body in an old entry's first bytes.
+
+    A length of -1 when it does not come first.
+    """
     at = len(PREFIX)
     for word in (b"\xa8response", b"\xa4body"):
-        if len(start) <= at or not 0x80 <= start[at] <= 0x8F or start[at + 1 : at + 1 + len(word)] != word:
+        if (
+            len(start) <= at
+            or not 0x80 <= start[at] <= 0x8F
+            or start[at + 1 : at + 1 + len(word)] != word
+        ):
             return 0, -1
         at += 1 + len(word)
     kinds = {0xC4: ">B", 0xC5: ">H", 0xC6: ">I", 0xD9: ">B", 0xDA: ">H", 0xDB: ">I"}
@@ -263,14 +285,24 @@ def _inline_body(start: bytes) -> tuple[int, int]:
 def decode(raw: bytes) -> Meta | Damage:
     """Metadata from its bytes, judged as pip's own reader would.
 
-    An unknown key beside ``response`` or an unknown header does no harm; one *inside* ``response`` makes pip crash.
+    An unknown key beside ``response`` or an unknown header does no harm; one *inside* ``response``
+    makes pip crash.
     """
     if not raw.startswith(PREFIX):
-        return Damage("unreadable-entry", "it is empty" if not raw else "it does not start with cc=4,")
+        return Damage(
+            "unreadable-entry", "it is empty" if not raw else "it does not start with cc=4,"
+        )
     try:
         top = msgpack.unpackb(raw[len(PREFIX) :], raw=False, strict_map_key=False)
-    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as exc:  # TypeError: a key that is a map
-        return Damage("unreadable-entry", f"its msgpack is broken: {str(exc) or type(exc).__name__}")
+    except (
+        ValueError,
+        TypeError,
+        msgpack.UnpackException,
+        RecursionError,
+    ) as exc:  # TypeError: a key that is a map
+        return Damage(
+            "unreadable-entry", f"its msgpack is broken: {str(exc) or type(exc).__name__}"
+        )
     return _judge(top)
 
 
@@ -284,7 +316,9 @@ def _judge(top: Any) -> Meta | Damage:
         return Damage("crashes-pip", "its response has no body", crashes=True)
     if not response.keys() <= _RESPONSE_KEYS:
         unknown = sorted(str(key) for key in response if key not in _RESPONSE_KEYS)
-        return Damage("crashes-pip", f"its response has the unknown key {unknown[0]!r}", crashes=True)
+        return Damage(
+            "crashes-pip", f"its response has the unknown key {unknown[0]!r}", crashes=True
+        )
     headers, vary = response.get("headers"), top.get("vary", {})
     if not isinstance(headers, dict) or not isinstance(vary, dict):
         return Damage("crashes-pip", "its headers are no map", crashes=True)
@@ -303,10 +337,13 @@ def encode(top: dict[str, Any]) -> bytes:
 
 
 def fresh_until(fields: Mapping[str, str], status: int) -> float | None:
-    """When pip stops taking a response for fresh, seconds since the epoch; infinity for permanent redirects, ``None``: it never is.
+    """When pip stops taking a response for fresh, seconds since the epoch.
 
-    pip looks at ``max-age``, else at ``Expires``, counts from ``Date`` and knows nothing of ``Age`` or ``no-cache``; directives are
-    compared with regard to case and a quoted number is none. ``fields`` are named in lower case.
+    Infinity for permanent redirects, ``None``: it never is.
+
+    pip looks at ``max-age``, else at ``Expires``, counts from ``Date`` and knows nothing of ``Age``
+    or ``no-cache``; directives are compared with regard to case and a quoted number is none.
+    ``fields`` are named in lower case.
     """
     if status in (301, 308):
         return float("inf")
@@ -330,17 +367,24 @@ def _max_age(text: str) -> int | None:
     return None
 
 
-_FIXED_DATE = re.compile(r"[A-Z][a-z]{2}, (\d{2} [A-Z][a-z]{2} \d{4}) ([01]\d|2[0-3]):([0-5]\d):([0-5]\d) GMT", re.ASCII)
+_FIXED_DATE = re.compile(
+    r"[A-Z][a-z]{2}, (\d{2} [A-Z][a-z]{2} \d{4}) ([01]\d|2[0-3]):([0-5]\d):([0-5]\d) GMT", re.ASCII
+)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @lru_cache(maxsize=4096)
 def _day(text: str) -> float | None:
-    """Seconds since the epoch of the midnight of ``06 Nov 1994``; ``None`` when there is no such day."""
+    """Seconds since the epoch of the midnight of ``06 Nov 1994``.
+
+    ``None`` when there is no such day.
+    """
     from datetime import UTC, datetime  # noqa: PLC0415
 
     try:
-        return datetime(int(text[7:]), _MONTHS.index(text[3:6]) + 1, int(text[:2]), tzinfo=UTC).timestamp()
+        return datetime(
+            int(text[7:]), _MONTHS.index(text[3:6]) + 1, int(text[:2]), tzinfo=UTC
+        ).timestamp()
     except ValueError:
         return None
 
@@ -352,7 +396,8 @@ def http_time(text: str | None) -> float | None:
         midnight, hours, minutes, seconds = found.groups()
         if (day := _day(midnight)) is not None:
             return day + int(hours) * 3600.0 + int(minutes) * 60 + int(seconds)
-    from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415 -- 13 ms that `where` and `status` can do without
+    # -- 13 ms that `where` and `status` can do without
+    from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415
 
     try:
         parsed = parsedate_tz(text) if text else None

@@ -1,9 +1,12 @@
-"""What the bytes of a cached body are: the exact file name of a wheel or sdist, out of its content alone.
+"""What the bytes of a cached body are.
+
+The exact file name of a wheel or sdist, out of its content alone.
 
 The content type is never trusted.
 
-A wheel is named by its dist-info directory and the ``Tag`` lines of ``WHEEL`` *in their order* (sorting them gives a wrong name
-for every sixth wheel); an sdist by its top directory. Nothing is unpacked to disk.
+A wheel is named by its dist-info directory and the ``Tag`` lines of ``WHEEL`` *in their order*
+(sorting them gives a wrong name for every sixth wheel); an sdist by its top directory. Nothing is
+unpacked to disk.
 
 Source: the wheel format (PEP 427, PEP 425 compressed tags), PEP 643, PEP 625.
 """
@@ -40,7 +43,11 @@ from entrepot.tools.pip.pages import CachedPage, read_page
 PAGE_LIMIT = 64 << 20
 """Bytes of an index page after its content coding is removed."""
 
-_TARS = ((b"\x1f\x8b", "gzip", ".tar.gz"), (b"BZh", "bz2", ".tar.bz2"), (b"\xfd7zXZ", "xz", ".tar.xz"))
+_TARS = (
+    (b"\x1f\x8b", "gzip", ".tar.gz"),
+    (b"BZh", "bz2", ".tar.bz2"),
+    (b"\xfd7zXZ", "xz", ".tar.xz"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,9 @@ def identify(source: BinaryIO, size: int, coding: str = "") -> Identity:
     """
     try:
         if coding in ("gzip", "x-gzip", "deflate"):
-            data = decompressed(source, "deflate" if coding == "deflate" else "gzip", PAGE_LIMIT).read()
+            data = decompressed(
+                source, "deflate" if coding == "deflate" else "gzip", PAGE_LIMIT
+            ).read()
             return _identify(io.BytesIO(data), len(data))
         return _identify(source, size)
     except BROKEN_ZIP:
@@ -108,12 +117,18 @@ def _zip(source: BinaryIO, size: int) -> Identity:
     wheels = [n for n in names if n.endswith(".dist-info/WHEEL") and n.count("/") == 1]
     if len(wheels) == 1:
         text = zip_member(archive, wheels[0])
-        return wheel(wheels[0].removesuffix(".dist-info/WHEEL"), text) if text is not None else UNKNOWN
+        return (
+            wheel(wheels[0].removesuffix(".dist-info/WHEEL"), text) if text is not None else UNKNOWN
+        )
     roots = {n.partition("/")[0] for n in names}
     if len(roots) != 1 or wheels:
         return UNKNOWN
     root = roots.pop()
-    return sdist(root, ".zip", zip_member(archive, f"{root}/PKG-INFO") if f"{root}/PKG-INFO" in names else None)
+    return sdist(
+        root,
+        ".zip",
+        zip_member(archive, f"{root}/PKG-INFO") if f"{root}/PKG-INFO" in names else None,
+    )
 
 
 def _tar(source: BinaryIO, kind: str, suffix: str) -> Identity:
@@ -145,7 +160,12 @@ def wheel(stem: str, text: bytes) -> Identity:
     if not parts or "/" in stem or stem.count("-") < 1:
         return UNKNOWN
     columns = [_distinct([p[i] for p in parts]) for i in range(3)]
-    product = {f"{a}-{b}-{c}" for a in columns[0].split(".") for b in columns[1].split(".") for c in columns[2].split(".")}
+    product = {
+        f"{a}-{b}-{c}"
+        for a in columns[0].split(".")
+        for b in columns[1].split(".")
+        for c in columns[2].split(".")
+    }
     tag = "-".join(columns)
     filename = f"{stem}-{build}-{tag}.whl" if build else f"{stem}-{tag}.whl"
     project, version = named(filename)
@@ -153,7 +173,10 @@ def wheel(stem: str, text: bytes) -> Identity:
 
 
 def sdist(root: str, suffix: str, info: bytes | None) -> Identity:
-    """An sdist's name from its top directory; without ``PKG-INFO`` it is an archive of unknown make."""
+    """An sdist's name from its top directory.
+
+    Without ``PKG-INFO`` it is an archive of unknown make.
+    """
     if info is None:
         return Identity(Kind.OTHER, filename=root + suffix) if _is_plain(root) else UNKNOWN
     told = core_metadata(info)
@@ -163,7 +186,12 @@ def sdist(root: str, suffix: str, info: bytes | None) -> Identity:
 
 
 def _is_plain(name: str) -> bool:
-    return bool(name) and not re.search(r"[/\\\x00-\x1f]", name) and name not in (".", "..") and len(name) <= 255
+    return (
+        bool(name)
+        and not re.search(r"[/\\\x00-\x1f]", name)
+        and name not in (".", "..")
+        and len(name) <= 255
+    )
 
 
 def core_metadata(text: bytes) -> Identity:
@@ -212,7 +240,10 @@ def _roughly(filename: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=1 << 12)  # a wheel and its metadata come one after the other
 def told_by(filename: str) -> tuple[str, str, str, str]:
-    """What the file name of a distribution says: normalized project, version, kind by the suffix, a wheel's tags."""
+    """What the file name of a distribution says.
+
+    Normalized project, version, kind by the suffix, a wheel's tags.
+    """
     project, version = named(filename)
     if filename.endswith(".whl"):
         parts = filename.removesuffix(".whl").split("-")

@@ -1,8 +1,9 @@
 """What entrepot remembers of a pip cache between two looks, so that unchanged entries are not read again.
 
-A SQLite file in the user's state directory (mode 0600, never inside the cache itself). It is derived: losing it costs one slow
-scan. The unit is a *shard*, the entries below two digits, stored as one block, because a hundred thousand single rows would
-take too long to read. URLs in it are redacted.
+A SQLite file in the user's state directory (mode 0600, never inside the cache itself). It is
+derived: losing it costs one slow scan. The unit is a *shard*, the entries below two digits, stored
+as one block, because a hundred thousand single rows would take too long to read. URLs in it are
+redacted.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from entrepot.files import make_folders, open_or_make
+from entrepot.fs import make_folders, open_or_make
 from entrepot.names import normalize
 
 FORMAT = 4
@@ -44,7 +45,11 @@ class Folders:
     @classmethod
     def of(cls, marks: Mapping[str, int]) -> Folders:
         """Those of these paths below the shard's own (``/0/1``; its own is empty)."""
-        return cls(len(marks).to_bytes(8, "little") + array("q", marks.values()).tobytes() + _bytes("\0".join(marks)))
+        return cls(
+            len(marks).to_bytes(8, "little")
+            + array("q", marks.values()).tobytes()
+            + _bytes("\0".join(marks))
+        )
 
     @property
     def marks(self) -> bytes:
@@ -91,7 +96,11 @@ class Shard:
 
     def packed(self) -> tuple[bytes, float, bytes, bytes]:
         """Folders, time, projects and entries as they are stored."""
-        return (self.folders.packed, self.checked, *(self._packed or (_projects(self.rows), _packed_rows(self.rows))))
+        return (
+            self.folders.packed,
+            self.checked,
+            *(self._packed or (_projects(self.rows), _packed_rows(self.rows))),
+        )
 
 
 def shard_of(folders: bytes, checked: float, projects: bytes, data: bytes) -> Shard:
@@ -130,7 +139,9 @@ def _rows_of(data: bytes) -> list[Row]:
 
 
 class Index:
-    """The remembered shards of all pip caches of one user. Every failure of the database means *nothing remembered*.
+    """The remembered shards of all pip caches of one user.
+
+    Every failure of the database means *nothing remembered*.
 
     Args:
         path: the file; ``None``: remember nothing.
@@ -174,7 +185,9 @@ class Index:
         try:
             query = "SELECT name, checked, folders FROM shard WHERE place = ?"
             for name, checked, folders in self._db.execute(query, (_bytes(place),)):
-                found[_text(name)] = Shard(Folders(folders), partial(self._rows, place, _text(name)), checked)
+                found[_text(name)] = Shard(
+                    Folders(folders), partial(self._rows, place, _text(name)), checked
+                )
         except sqlite3.Error:
             return {}
         return found
@@ -184,23 +197,38 @@ class Index:
         if self._db is None or self._path is None:
             return []
         try:
-            if os.getpid() != self._pid:  # a copy of the process that opened it: SQLite wants a connection of its own there
+            if (
+                os.getpid() != self._pid
+            ):  # a copy of the process that opened it: SQLite wants a connection of its own there
                 self._inherited.append(self._db)
-                self._db, self._pid = sqlite3.connect(self._path, timeout=5, isolation_level=None), os.getpid()
-            data = self._db.execute("SELECT data FROM shard WHERE place = ? AND name = ?", (_bytes(place), _bytes(name))).fetchone()
+                self._db, self._pid = (
+                    sqlite3.connect(self._path, timeout=5, isolation_level=None),
+                    os.getpid(),
+                )
+            data = self._db.execute(
+                "SELECT data FROM shard WHERE place = ? AND name = ?", (_bytes(place), _bytes(name))
+            ).fetchone()
         except sqlite3.Error:
             return []
         return _rows_of(data[0]) if data else []
 
     def shards_of(self, place: str, projects: Collection[str]) -> frozenset[str] | None:
-        """Names of the remembered shards that hold any of these projects; ``None`` when nobody knows."""
+        """Names of the remembered shards that hold any of these projects.
+
+        ``None`` when nobody knows.
+        """
         if self._db is None:
             return None
         found: set[str] = set()
         try:
             for project in projects:
                 query = "SELECT name FROM shard WHERE place = ? AND instr(projects, ?)"
-                found |= {_text(name) for (name,) in self._db.execute(query, (_bytes(place), _bytes(f"\n{project}\n")))}
+                found |= {
+                    _text(name)
+                    for (name,) in self._db.execute(
+                        query, (_bytes(place), _bytes(f"\n{project}\n"))
+                    )
+                }
         except sqlite3.Error:
             return None
         return frozenset(found)
@@ -210,7 +238,9 @@ class Index:
         if self._db is None:
             return None
         with suppress(sqlite3.Error):
-            found = self._db.execute("SELECT at, text FROM sums WHERE place = ?", (_bytes(place),)).fetchone()
+            found = self._db.execute(
+                "SELECT at, text FROM sums WHERE place = ?", (_bytes(place),)
+            ).fetchone()
             return (float(found[0]), str(found[1])) if found else None
         return None
 
@@ -218,7 +248,9 @@ class Index:
         """Keep the sums of a place; ``text`` is the caller's own."""
         if self._db is not None:
             with suppress(sqlite3.Error):
-                self._db.execute("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (_bytes(place), at, text))
+                self._db.execute(
+                    "INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (_bytes(place), at, text)
+                )
 
     def lines(self, place: str, mark: str, now: float) -> bytes | None:
         """What :meth:`keep_lines` was given for a place, when it was for the same mark and still holds."""
@@ -234,22 +266,35 @@ class Index:
         """Keep a listing of a place, which :meth:`save` forgets; ``data`` is the caller's own."""
         if self._db is not None:
             with suppress(sqlite3.Error):
-                self._db.execute("INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?)", (_bytes(place), until, _bytes(mark), data))
+                self._db.execute(
+                    "INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?)",
+                    (_bytes(place), until, _bytes(mark), data),
+                )
 
-    def save(self, place: str, shards: Iterable[tuple[str, Shard]], gone: Iterable[str] = ()) -> None:
+    def save(
+        self, place: str, shards: Iterable[tuple[str, Shard]], gone: Iterable[str] = ()
+    ) -> None:
         """Remember these shards and forget those that are gone, in one transaction."""
         if self._db is None:
             return
         with suppress(sqlite3.Error):
             at = _bytes(place)
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("DELETE FROM shard WHERE place = ? AND name = ?", [(at, _bytes(name)) for name in gone])
+            self._db.executemany(
+                "DELETE FROM shard WHERE place = ? AND name = ?",
+                [(at, _bytes(name)) for name in gone],
+            )
             self._db.executemany(
                 "INSERT OR REPLACE INTO shard VALUES (?, ?, ?, ?, ?, ?)",
-                ((at, _bytes(name), checked, folders, *rest) for name, s in shards for folders, checked, *rest in [s.packed()]),
+                (
+                    (at, _bytes(name), checked, folders, *rest)
+                    for name, s in shards
+                    for folders, checked, *rest in [s.packed()]
+                ),
             )
             for table in ("sums", "lines"):  # they are of what was there before
-                self._db.execute(f"DELETE FROM {table} WHERE place = ?", (at,))  # noqa: S608  (two words of ours)
+                # Two words of ours
+                self._db.execute(f"DELETE FROM {table} WHERE place = ?", (at,))  # noqa: S608
             self._db.execute("COMMIT")
             return
         with suppress(sqlite3.Error):

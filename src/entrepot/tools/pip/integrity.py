@@ -1,4 +1,6 @@
-"""Whether an archive is whole in itself: checksums of its members and, in a wheel, the digests of ``RECORD``.
+"""Whether an archive is whole in itself.
+
+Checksums of its members and, in a wheel, the digests of ``RECORD``.
 
 Decompresses, never extracts.
 """
@@ -23,7 +25,10 @@ RATIO_LIMIT = 1100
 
 
 def zip_problem(source: BinaryIO, size: int, *, record: bool) -> str:
-    """What is wrong with a zip, in a few words; empty when every member is whole (with ``record``: and what ``RECORD`` says)."""
+    """What is wrong with a zip, in a few words.
+
+    Empty when every member is whole (with ``record``: and what ``RECORD`` says).
+    """
     archive = open_zip(source, size)
     if archive is None:
         return "it is no readable zip archive"
@@ -42,7 +47,9 @@ def zip_problem(source: BinaryIO, size: int, *, record: bool) -> str:
     return f"{min(missing)} is named in RECORD and missing" if missing else ""
 
 
-def _member_problem(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wanted: tuple[str, bytes] | None) -> str:
+def _member_problem(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, wanted: tuple[str, bytes] | None
+) -> str:
     hasher = hashlib.new(wanted[0]) if wanted else None
     with archive.open(info) as member:  # reading to the end checks the CRC
         while data := member.read(1 << 18):
@@ -54,7 +61,10 @@ def _member_problem(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wanted: tup
 
 
 def _record(archive: zipfile.ZipFile) -> dict[str, tuple[str, bytes]]:
-    """``RECORD`` of a wheel (PEP 376, the wheel format): path -> algorithm and digest; what has none is left out."""
+    """``RECORD`` of a wheel (PEP 376, the wheel format): path -> algorithm and digest.
+
+    What has none is left out.
+    """
     names = [n for n in archive.namelist() if n.endswith(".dist-info/RECORD") and n.count("/") == 1]
     if len(names) != 1 or archive.getinfo(names[0]).file_size > RECORD_LIMIT:
         return {}
@@ -66,14 +76,20 @@ def _record(archive: zipfile.ZipFile) -> dict[str, tuple[str, bytes]]:
         algorithm, _, value = row[1].partition("=")
         if algorithm in ("sha256", "sha384", "sha512"):
             try:
-                found[row[0]] = (algorithm, base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)))
+                found[row[0]] = (
+                    algorithm,
+                    base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)),
+                )
             except (binascii.Error, ValueError):
                 continue
     return found
 
 
 def stream_problem(source: BinaryIO, kind: str) -> str:
-    """What is wrong with a compressed stream (its own check sum, an early end); empty when it is whole."""
+    """What is wrong with a compressed stream (its own check sum, an early end).
+
+    Empty when it is whole.
+    """
     try:
         stream = decompressed(source, kind, TOTAL_LIMIT)
         while stream.read(1 << 18):

@@ -1,6 +1,9 @@
-"""Which pips there are and of which version, found by reading files: no interpreter is started, because that costs 0.4 s.
+"""Which pips there are and of which version, found by reading files.
 
-A pip is named by the interpreter it belongs to. Its version decides which rules of :mod:`.places` hold for it.
+No interpreter is started, because that costs 0.4 s.
+
+A pip is named by the interpreter it belongs to. Its version decides which rules of :mod:`.places`
+hold for it.
 """
 
 from __future__ import annotations
@@ -50,11 +53,13 @@ def parse_release(text: str) -> tuple[int, ...]:
 
 
 def pips(around: Surroundings) -> list[Pip]:
-    """Every pip that can be met here, the one meant by a bare ``pip`` first; only the named one with ``around.python``.
+    """Every pip that can be met here, the one meant by a bare ``pip`` first.
 
-    Looked at, in this order: the interpreter behind ``pip`` on PATH, ``python3`` and ``python`` on PATH and the other ``pip``
-    scripts there, then the interpreter that runs this program. The list is never empty: without any pip the newest rules are
-    taken for our own interpreter.
+    Only the named one with ``around.python``.
+
+    Looked at, in this order: the interpreter behind ``pip`` on PATH, ``python3`` and ``python`` on
+    PATH and the other ``pip`` scripts there, then the interpreter that runs this program. The list
+    is never empty: without any pip the newest rules are taken for our own interpreter.
     """
     if around.python is not None:
         return [pip_of(around.python, around)]
@@ -87,7 +92,11 @@ def prefixes(python: Path) -> tuple[Path, Path | None]:
             lines = marker.read_text("utf-8", "replace").splitlines()
         except OSError:
             continue
-        values = {k.strip().lower(): v.strip() for k, found, v in (line.partition("=") for line in lines) if found}
+        values = {
+            k.strip().lower(): v.strip()
+            for k, found, v in (line.partition("=") for line in lines)
+            if found
+        }
         if values.get("include-system-site-packages", "").lower() == "true" and values.get("home"):
             return folder, _real_prefix(Path(values["home"]) / python.name)
         return folder, None
@@ -99,7 +108,9 @@ def _real_prefix(python: Path) -> Path:
     return real.parent.parent if real.parent.name in ("bin", "Scripts") else real.parent
 
 
-def site_folders(python: Path, prefix: Path, base: Path | None, around: Surroundings) -> Iterator[Path]:
+def site_folders(
+    python: Path, prefix: Path, base: Path | None, around: Surroundings
+) -> Iterator[Path]:
     """The folders in which an interpreter looks for packages, in its own order, as far as the file system shows them.
 
     The user's folder is seen by base interpreters only; Debian keeps pip in ``dist-packages``.
@@ -128,7 +139,9 @@ def _libraries(root: Path, python: Path) -> Iterator[Path]:
 def _names(folder: Path, start: str) -> list[str]:
     """Names in a directory that begin so; none when it may not be listed."""
     try:
-        return sorted(name for name in os.listdir(folder) if name.startswith(start))  # noqa: PTH208  # names are wanted
+        return sorted(
+            name for name in os.listdir(folder) if name.startswith(start)
+        )  # names are wanted
     except OSError:
         return []
 
@@ -136,7 +149,8 @@ def _names(folder: Path, start: str) -> list[str]:
 def installed_version(folder: Path) -> str | None:
     """The version of the pip in one site-packages folder; ``None`` when there is none.
 
-    ``pip/__init__.py`` is asked first: after a broken upgrade several ``pip-*.dist-info`` may be left.
+    ``pip/__init__.py`` is asked first: after a broken upgrade several ``pip-*.dist-info`` may be
+    left.
     """
     try:
         found = _VERSION.search((folder / "pip" / "__init__.py").read_text("utf-8", "replace"))
@@ -176,7 +190,10 @@ def _is_script(path: Path) -> bool:
 
 
 def _interpreter_of_script(script: Path) -> Path | None:
-    """The interpreter named by a ``pip`` script's first lines; ``None`` for shims, which only a shell could follow."""
+    """The interpreter named by a ``pip`` script's first lines.
+
+    ``None`` for shims, which only a shell could follow.
+    """
     try:
         with script.open("rb") as file:
             head = file.read(1024)
@@ -186,7 +203,9 @@ def _interpreter_of_script(script: Path) -> Path | None:
     if not lines or not lines[0].startswith("#!"):
         return None
     command = lines[0][2:].strip()
-    if command == "/bin/sh" and len(lines) > 1:  # the form for interpreters whose path is too long for a first line
+    if (
+        command == "/bin/sh" and len(lines) > 1
+    ):  # the form for interpreters whose path is too long for a first line
         found = re.match(r"'''exec' (?:\"([^\"]+)\"|(\S+))", lines[1])
         command = (found[1] or found[2]) if found else ""
     path = Path(command.strip('"'))

@@ -1,7 +1,10 @@
-"""Default caches that no pip found here uses any more: a setting moved pip's cache, or turned it off, and the old one stayed.
+"""Default caches that no pip found here uses any more.
 
-Where a file did that, or a switch, the old cache is a place of its own, *orphaned*, for every verb. A variable may hold for this
-shell alone, and other programs may go on without it: then the old cache is only told of. To clean what others use would be a guess.
+A setting moved pip's cache, or turned it off, and the old one stayed.
+
+Where a file did that, or a switch, the old cache is a place of its own, *orphaned*, for every verb.
+A variable may hold for this shell alone, and other programs may go on without it: then the old
+cache is only told of. To clean what others use would be a guess.
 """
 
 from __future__ import annotations
@@ -19,24 +22,41 @@ from entrepot.tools.pip.presence import is_folder, real
 PARTS = ("http-v2", "http", "wheels")
 
 
-def with_left_behind(used: Sequence[Place], pips: Sequence[Pip], around: Surroundings) -> list[Place]:
+def with_left_behind(
+    used: Sequence[Place], pips: Sequence[Pip], around: Surroundings
+) -> list[Place]:
     """The places of all pips, the first with notes on what is left behind at default places, and the orphaned ones after them."""
     orphans, notes = list[Place](), list[str]()
     for folder, variable in _left(used, pips, around):
         if variable:
-            notes.append(f"{folder} is not in use here and still holds a cache: `{variable}= entrepot status` shows it")
+            notes.append(
+                f"{folder} is not in use here and still holds a cache: `{variable}= entrepot status` shows it"
+            )
         else:
             orphans.append(_orphan(folder, used[0]))
-    return [*(replace(place, notes=(*place.notes, *notes) if not n else place.notes) for n, place in enumerate(used)), *orphans]
+    return [
+        *(
+            replace(place, notes=(*place.notes, *notes) if not n else place.notes)
+            for n, place in enumerate(used)
+        ),
+        *orphans,
+    ]
 
 
-def _left(used: Sequence[Place], pips: Sequence[Pip], around: Surroundings) -> Iterator[tuple[Path, str]]:
+def _left(
+    used: Sequence[Place], pips: Sequence[Pip], around: Surroundings
+) -> Iterator[tuple[Path, str]]:
     """Each default place that holds a cache and is no pip's, with the variable that moved it."""
     seen = {place.path for place in used}
-    plain = replace(around, environ={name: value for name, value in around.environ.items() if name != "XDG_CACHE_HOME"})
+    plain = replace(
+        around,
+        environ={name: value for name, value in around.environ.items() if name != "XDG_CACHE_HOME"},
+    )
     for world, xdg in ((around, ""), (plain, "XDG_CACHE_HOME")):
         for pip in pips:
-            folder = real(absolute(default_cache(world, pip.version)[0], around, pip.version), around)
+            folder = real(
+                absolute(default_cache(world, pip.version)[0], around, pip.version), around
+            )
             if folder not in seen and _holds_cache(folder):
                 seen.add(folder)
                 yield folder, xdg or _variable(used)
@@ -44,7 +64,16 @@ def _left(used: Sequence[Place], pips: Sequence[Pip], around: Surroundings) -> I
 
 def _variable(used: Sequence[Place]) -> str:
     """The variable that says where a cache is, if one does; not those that turn it off."""
-    return next((layer.source for place in used if place.path for layer in place.layers if _is_variable(layer)), "")
+    return next(
+        (
+            layer.source
+            for place in used
+            if place.path
+            for layer in place.layers
+            if _is_variable(layer)
+        ),
+        "",
+    )
 
 
 def _is_variable(layer: Layer) -> bool:
@@ -54,7 +83,14 @@ def _is_variable(layer: Layer) -> bool:
 def _orphan(folder: Path, used: Place) -> Place:
     winner = next((layer for layer in used.layers if layer.wins), None)
     layers = (Layer("default", "default", str(folder)), *((winner,) if winner else ()))
-    return Place("pip", folder, layers, ORPHANED, exists=True, notes=("no pip found here uses it, and it still holds a cache",))
+    return Place(
+        "pip",
+        folder,
+        layers,
+        ORPHANED,
+        exists=True,
+        notes=("no pip found here uses it, and it still holds a cache",),
+    )
 
 
 def _holds_cache(folder: Path) -> bool:

@@ -2,8 +2,9 @@
 
 Pure: strings in, strings out, in the style of the platform asked about.
 
-Sources: pip's ``utils/appdirs.py`` and ``configuration.py`` with the vendored appdirs (up to 21.2) and platformdirs (later),
-compared with real pips on Linux; the rows for macOS and Windows were computed from those libraries and never run there.
+Sources: pip's ``utils/appdirs.py`` and ``configuration.py`` with the vendored appdirs (up to 21.2)
+and platformdirs (later), compared with real pips on Linux; the rows for macOS and Windows were
+computed from those libraries and never run there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def paths_of(around: Surroundings) -> ModuleType:
 
 
 def home(around: Surroundings, version: Version, *, strict: bool = True) -> str:
-    """What pip takes for ``~``: an empty HOME is the root directory, until 26.3 for its default directories (``strict``).
+    """What pip takes for ``~``.
+
+    An empty HOME is the root directory, until 26.3 for its default directories (``strict``).
 
     Source: ``os.path.expanduser``; platformdirs' ``_expand_user``.
     """
@@ -46,7 +49,10 @@ def home(around: Surroundings, version: Version, *, strict: bool = True) -> str:
 
 
 def expand_user(value: str, around: Surroundings, version: Version) -> str:
-    """``~`` and ``~user`` at the start of an option's value; variables are not expanded (pip never does)."""
+    """``~`` and ``~user`` at the start of an option's value.
+
+    Variables are not expanded (pip never does).
+    """
     if not value.startswith("~"):
         return value
     name, slash, rest = value[1:].partition("/")
@@ -54,7 +60,7 @@ def expand_user(value: str, around: Surroundings, version: Version) -> str:
         name, slash, rest = value[1:].replace("/", "\\").partition("\\")
     if not name:
         return (home(around, version, strict=False) + slash + rest) or "/"
-    expanded = os.path.expanduser(value)  # noqa: PTH111  # another user's home is in the system's own database
+    expanded = os.path.expanduser(value)  # another user's home is in the system's own database
     return value if expanded.startswith("~") else expanded
 
 
@@ -78,14 +84,21 @@ def _xdg(name: str, around: Surroundings, version: Version) -> str | None:
 def default_cache(around: Surroundings, version: Version) -> tuple[str, str]:
     r"""Pip's cache directory when nothing says otherwise, and the reason (``XDG_CACHE_HOME`` or ``default``).
 
-    May be relative (a relative ``XDG_CACHE_HOME`` before 26.3): pip then takes it from the working directory.
+    May be relative (a relative ``XDG_CACHE_HOME`` before 26.3): pip then takes it from the working
+    directory.
     """
     join = paths_of(around).join
     if around.platform == "win32":
-        override = around.environ.get("WIN_PD_OVERRIDE_LOCAL_APPDATA", "").strip() if version >= STRICT_XDG else ""
+        override = (
+            around.environ.get("WIN_PD_OVERRIDE_LOCAL_APPDATA", "").strip()
+            if version >= STRICT_XDG
+            else ""
+        )
         if override:
             return join(override, "pip", "Cache"), "WIN_PD_OVERRIDE_LOCAL_APPDATA"
-        local = around.environ.get("LOCALAPPDATA") or join(home(around, version), "AppData", "Local")
+        local = around.environ.get("LOCALAPPDATA") or join(
+            home(around, version), "AppData", "Local"
+        )
         return join(local, "pip", "Cache"), "default"
     if around.platform == "darwin":
         xdg = _xdg("XDG_CACHE_HOME", around, version) if version >= XDG_ON_MACOS else None
@@ -99,7 +112,10 @@ def default_cache(around: Surroundings, version: Version) -> tuple[str, str]:
 
 
 def global_files(around: Surroundings, version: Version) -> list[str]:
-    """System-wide configuration files, weakest first; ``pip config --global`` writes the last one."""
+    """System-wide configuration files, weakest first.
+
+    ``pip config --global`` writes the last one.
+    """
     join = paths_of(around).join
     if around.platform == "win32":
         return [join(around.environ.get("PROGRAMDATA") or r"C:\ProgramData", "pip", "pip.ini")]
@@ -116,13 +132,18 @@ def global_files(around: Surroundings, version: Version) -> list[str]:
     return [*(join(f, "pip", "pip.conf") for f in folders or ["/etc/xdg"]), "/etc/pip.conf"]
 
 
-def user_files(around: Surroundings, version: Version, *, exists: frozenset[str] = frozenset()) -> list[str]:
-    """The user's configuration files, weakest first: the legacy one, then the one that ``pip config --user`` writes.
+def user_files(
+    around: Surroundings, version: Version, *, exists: frozenset[str] = frozenset()
+) -> list[str]:
+    """The user's configuration files, weakest first.
+
+    The legacy one, then the one that ``pip config --user`` writes.
 
     Args:
         around: the world.
         version: of pip.
-        exists: directories known to exist; macOS takes ``~/Library/Application Support/pip`` only when it is there.
+        exists: directories known to exist; macOS takes ``~/Library/Application Support/pip`` only
+            when it is there.
     """
     join = paths_of(around).join
     legacy_home = home(around, version, strict=False) or "/"
@@ -132,7 +153,11 @@ def user_files(around: Surroundings, version: Version, *, exists: frozenset[str]
     legacy = join(legacy_home, ".pip", "pip.conf")
     if around.platform == "darwin":
         xdg = _xdg("XDG_DATA_HOME", around, version) if version >= XDG_ON_MACOS else None
-        data = join(xdg, "pip") if xdg else join(home(around, version) or "/", "Library/Application Support/pip")
+        data = (
+            join(xdg, "pip")
+            if xdg
+            else join(home(around, version) or "/", "Library/Application Support/pip")
+        )
         folder = data if data in exists else join(legacy_home, ".config/pip")
         return [legacy, join(folder, "pip.conf")]
     xdg = _xdg("XDG_CONFIG_HOME", around, version)
@@ -143,10 +168,16 @@ def user_files(around: Surroundings, version: Version, *, exists: frozenset[str]
 def state_folder(around: Surroundings) -> str:
     """Where entrepot keeps what it knows of other tools' caches (platformdirs' ``user_state_dir``)."""
     if around.platform == "win32":
-        local = around.environ.get("LOCALAPPDATA") or ntpath.join(str(around.home), "AppData", "Local")
+        local = around.environ.get("LOCALAPPDATA") or ntpath.join(
+            str(around.home), "AppData", "Local"
+        )
         return ntpath.join(local, "entrepot")
     xdg = around.environ.get("XDG_STATE_HOME", "").strip()
     if posixpath.isabs(xdg):
         return posixpath.join(xdg, "entrepot")
-    place = "Library/Application Support/entrepot" if around.platform == "darwin" else ".local/state/entrepot"
+    place = (
+        "Library/Application Support/entrepot"
+        if around.platform == "darwin"
+        else ".local/state/entrepot"
+    )
     return posixpath.join(str(around.home), place)

@@ -25,7 +25,9 @@ from entrepot.tools.pip.httpentry import entry_name, key_of
 _ANCHOR = re.compile(r"<a\s+([^>]*)>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([a-zA-Z-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""")
 _TITLE = re.compile(r"<(?:title|h1)>\s*Links for\s+([^<]{1,200})</(?:title|h1)>", re.IGNORECASE)
-_PAGE_MARK = re.compile(r"pypi:repository-version|<title>\s*Links for|<a\s[^>]*href=", re.IGNORECASE)
+_PAGE_MARK = re.compile(
+    r"pypi:repository-version|<title>\s*Links for|<a\s[^>]*href=", re.IGNORECASE
+)
 
 
 class PageFile(NamedTuple):
@@ -61,7 +63,10 @@ class CachedPage:
 
 
 class Proof(NamedTuple):
-    """An entry whose URL a page names: its key is the URL's digest, so the name cannot be wrong. A tuple, as :class:`PageFile`."""
+    """An entry whose URL a page names: its key is the URL's digest, so the name cannot be wrong.
+
+    A tuple, as :class:`PageFile`.
+    """
 
     name: str
     """The entry's 56 digits."""
@@ -85,7 +90,11 @@ def read_page(body: bytes) -> CachedPage | None:
 def _read_json(data: Any) -> CachedPage | None:
     if not isinstance(data, dict) or not isinstance(data.get("files"), list):
         return None
-    files = tuple(_json_file(f) for f in data["files"] if isinstance(f, dict) and isinstance(f.get("url"), str))
+    files = tuple(
+        _json_file(f)
+        for f in data["files"]
+        if isinstance(f, dict) and isinstance(f.get("url"), str)
+    )
     return CachedPage(canonicalize_name(str(data.get("name", ""))), files)
 
 
@@ -106,7 +115,9 @@ def _digests(hashes: Any) -> tuple[Digest, ...]:
         return hashes
     if not isinstance(hashes, dict):
         return ()
-    return tuple(d for name, value in hashes.items() if (d := _digest(str(name), str(value))) is not None)
+    return tuple(
+        d for name, value in hashes.items() if (d := _digest(str(name), str(value))) is not None
+    )
 
 
 def _digest(name: str, value: str) -> Digest | None:
@@ -120,17 +131,23 @@ def _read_html(text: str) -> CachedPage | None:
     if not _PAGE_MARK.search(text):
         return None
     title = _TITLE.search(text)
-    files = tuple(f for anchor in _ANCHOR.finditer(text) if (f := _html_file(anchor[1])) is not None)
+    files = tuple(
+        f for anchor in _ANCHOR.finditer(text) if (f := _html_file(anchor[1])) is not None
+    )
     return CachedPage(canonicalize_name(unescape(title[1]).strip()) if title else "", files)
 
 
 def _html_file(attributes: str) -> PageFile | None:
-    values = {m[1].lower(): unescape(m[2] or m[3] or m[4] or "") for m in _ATTRIBUTE.finditer(attributes)}
+    values = {
+        m[1].lower(): unescape(m[2] or m[3] or m[4] or "") for m in _ATTRIBUTE.finditer(attributes)
+    }
     url, _, fragment = values.get("href", "").strip().partition("#")
     if not url or url.endswith("/"):
         return None
     told = values.get("data-core-metadata", values.get("data-dist-info-metadata", ""))
-    hashes = dict(map(_pair, reversed(fragment.split("&"))))  # of two with one name the first counts
+    hashes = dict(
+        map(_pair, reversed(fragment.split("&")))
+    )  # of two with one name the first counts
     return PageFile(url, _last(url), hashes, None, dict([_pair(told)]) if "=" in told else None)
 
 
@@ -144,17 +161,26 @@ def _last(url: str) -> str:
 
 
 def page_urls(project: str, bases: Iterable[str]) -> Iterator[str]:
-    """Where pip would have asked for a project's page: each index, the normalized name, one slash."""
+    """Where pip would have asked for a project's page.
+
+    Each index, the normalized name, one slash.
+    """
     for base in bases:
         yield f"{base.rstrip('/')}/{project}/"
 
 
 def own_url(page: CachedPage, name: str, bases: Iterable[str]) -> str | None:
-    """The URL under which pip asked for a page whose entry has this name; ``None`` when it is of no likely index.
+    """The URL under which pip asked for a page whose entry has this name.
+
+    ``None`` when it is of no likely index.
 
     Likely are ``bases``, then what the page's own links speak for.
     """
-    return _url_at(page.project, name, bases) or _url_at(page.project, name, _guessed_bases(page)) if page.project else None
+    return (
+        _url_at(page.project, name, bases) or _url_at(page.project, name, _guessed_bases(page))
+        if page.project
+        else None
+    )
 
 
 def _url_at(project: str, name: str, bases: Iterable[str]) -> str | None:
@@ -163,11 +189,17 @@ def _url_at(project: str, name: str, bases: Iterable[str]) -> str | None:
 
 def _guessed_bases(page: CachedPage) -> list[str]:
     """Indexes that a page's own absolute links make likely: ``/simple`` on the same hosts."""
-    hosts = {f"{p.scheme}://{p.netloc}" for f in page.files[:50] if (p := urlsplit(f.url)).netloc and p.scheme}
+    hosts = {
+        f"{p.scheme}://{p.netloc}"
+        for f in page.files[:50]
+        if (p := urlsplit(f.url)).netloc and p.scheme
+    }
     return [f"{host}/simple" for host in sorted(hosts)]
 
 
-def proofs(page: CachedPage, url: str | None, names: Sequence[str] | set[str] | frozenset[str]) -> Iterator[Proof]:
+def proofs(
+    page: CachedPage, url: str | None, names: Sequence[str] | set[str] | frozenset[str]
+) -> Iterator[Proof]:
     """Entries that a page's links prove.
 
     Args:
@@ -192,11 +224,16 @@ def proofs(page: CachedPage, url: str | None, names: Sequence[str] | set[str] | 
             hasher.update(b".metadata")
             if True not in found and (name := hasher.hexdigest()) in names:
                 found.append(True)
-                yield Proof(name, target + ".metadata", file, is_metadata=True, project=page.project)
+                yield Proof(
+                    name, target + ".metadata", file, is_metadata=True, project=page.project
+                )
 
 
 def _absolute(link: str, base: str | None, folders: dict[str, str]) -> str:
-    """A link as an absolute URL, empty when it cannot be one; links into one directory are resolved once."""
+    """A link as an absolute URL, empty when it cannot be one.
+
+    Links into one directory are resolved once.
+    """
     if "://" in link:
         return link
     if not base:
@@ -215,7 +252,9 @@ _KEPT = re.compile(r"(@|%2F)", re.IGNORECASE)
 
 
 def requested(url: str) -> str:
-    """A link as pip asks for it: every part of the path unquoted and quoted again, so that ``!`` and ``+`` become percent signs.
+    """A link as pip asks for it.
+
+    Every part of the path unquoted and quoted again, so that ``!`` and ``+`` become percent signs.
 
     >>> requested("https://index.test/a!1+b.whl")
     'https://index.test/a%211%2Bb.whl'
@@ -224,5 +263,8 @@ def requested(url: str) -> str:
     """
     parts = urlsplit(url)
     pieces = _KEPT.split(parts.path)
-    path = "".join(piece.upper() if number % 2 else quote(unquote(piece)) for number, piece in enumerate(pieces))
+    path = "".join(
+        piece.upper() if number % 2 else quote(unquote(piece))
+        for number, piece in enumerate(pieces)
+    )
     return urlunsplit(parts._replace(path=path))

@@ -1,6 +1,9 @@
-"""A copy of this process that does half of a large piece of work; both tell each other what the other half needs.
+"""A copy of this process that does half of a large piece of work.
 
-Both ends run the same code and speak at the same places (:meth:`Alone.exchange`), so that one process alone runs it too.
+Both tell each other what the other half needs.
+
+Both ends run the same code and speak at the same places (:meth:`Alone.exchange`), so that one
+process alone runs it too.
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ class Peer(Protocol):
     """Whoever does the other half."""
 
     def exchange(self, mine: T) -> T:
-        """Say something and hear the same thing of the other half; plain numbers, text, lists, sets and tuples only."""
+        """Say something and hear the same thing of the other half.
+
+        Plain numbers, text, lists, sets and tuples only.
+        """
         ...
 
 
@@ -92,20 +98,26 @@ class Other:
 
 
 def can_copy() -> bool:
-    """Whether a second process is possible and of use; a copy of a process with several threads may hang."""
+    """Whether a second process is possible and of use.
+
+    A copy of a process with several threads may hang.
+    """
     return _threads() == 1 and (os.cpu_count() or 1) > 1 and hasattr(os, "fork")
 
 
 def _threads() -> int:
     """Threads of this process, also those that Python did not start, where the system tells (Linux)."""
     with suppress(OSError):
-        return len(os.listdir("/proc/self/task"))  # noqa: PTH208  (counted, not read)
+        return len(os.listdir("/proc/self/task"))
     return threading.active_count()
 
 
 @contextmanager
 def copied(work: Callable[[Other], None]) -> Iterator[Other]:
-    """A copy of this process that does the work and ends; what it leaves open or unwritten is this one's."""
+    """A copy of this process that does the work and ends.
+
+    What it leaves open or unwritten is this one's.
+    """
     to_read, to_tell = os.pipe()
     to_hear, to_write = os.pipe()
     child = os.fork()

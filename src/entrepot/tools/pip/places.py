@@ -1,8 +1,9 @@
 """Where pip's cache is, why it is there, and whether pip would use it: the answer to ``where pip``.
 
-The rules (``spec`` of pip 20.3 to 26.3, checked against real ones): the command line beats everything and its last word counts;
-then any "no cache" switch, wherever it stands; then ``PIP_CACHE_DIR``; then the running command's section over ``[global]``;
-then the default. Reads configuration and asks for ownership; starts nothing, changes nothing.
+The rules (``spec`` of pip 20.3 to 26.3, checked against real ones): the command line beats
+everything and its last word counts; then any "no cache" switch, wherever it stands; then
+``PIP_CACHE_DIR``; then the running command's section over ``[global]``; then the default. Reads
+configuration and asks for ownership; starts nothing, changes nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from entrepot.heads import redacted_url
+from entrepot.cache_root import user_name
 from entrepot.ports.tool import Layer, Place, Surroundings
-from entrepot.removal import user_name
+from entrepot.stored import redacted_url
 from entrepot.tools.defaults import default_index
 from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips
@@ -24,7 +25,8 @@ from entrepot.tools.pip.locations import absolute, default_cache
 from entrepot.tools.pip.presence import is_folder, real
 
 TRUTH = frozenset("y yes t true on 1 n no f false off 0".split())
-"""What pip takes for a truth value; for ``no-cache-dir`` every one of them means *off*, ``0`` and ``false`` too."""
+"""What pip takes for a truth value; for ``no-cache-dir`` every one of them means *off*, ``0`` and
+``false`` too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,17 @@ class Resolution:
     """The directory that one pip command would use and every layer that had a say."""
 
     path: str | None
-    """As pip computes it, before symbolic links are resolved; ``None``: caching is off, or pip would not start."""
+    """As pip computes it, before symbolic links are resolved; ``None``: caching is off, or pip
+    would not start."""
     layers: tuple[Layer, ...]
     error: str = ""
     """Why pip itself would stop, in a sentence."""
     notes: tuple[str, ...] = ()
 
 
-def resolve(around: Surroundings, pip: Pip, *, command: str = "install", options: Sequence[str] = ()) -> Resolution:
+def resolve(
+    around: Surroundings, pip: Pip, *, command: str = "install", options: Sequence[str] = ()
+) -> Resolution:
     """What ``pip COMMAND OPTIONS`` would take for its cache directory.
 
     Args:
@@ -52,7 +57,12 @@ def resolve(around: Surroundings, pip: Pip, *, command: str = "install", options
     flags = _flags(options)
     switches = [v for group in config.strongest("no-cache-dir", command) for v in group]
     values = [v for group in config.strongest("cache-dir", command) for v in group]
-    decisive = {id(group[0]) for key in ("no-cache-dir", "cache-dir") for group in config.strongest(key, command) if group[0].value}
+    decisive = {
+        id(group[0])
+        for key in ("no-cache-dir", "cache-dir")
+        for group in config.strongest(key, command)
+        if group[0].value
+    }
     default, reason = default_cache(around, pip.version)
     error = _error(config, switches, decisive)
     layers: list[Layer] = []
@@ -63,12 +73,16 @@ def resolve(around: Surroundings, pip: Pip, *, command: str = "install", options
         path, won = (path, True) if won else (given or None, True)
     for switch in switches:
         counts = id(switch) in decisive
-        note = _switch_note(switch) if counts else "empty: ignored" if not switch.value else "shadowed"
+        note = (
+            _switch_note(switch) if counts else "empty: ignored" if not switch.value else "shadowed"
+        )
         layers.append(_layer(switch, wins=counts and not won, note=note))
         won = won or counts
     for value in values:
         counts = id(value) in decisive
-        layers.append(_layer(value, wins=counts and not won, note="" if counts else _why_not_counted(value)))
+        layers.append(
+            _layer(value, wins=counts and not won, note="" if counts else _why_not_counted(value))
+        )
         if counts and not won:
             path, won = value.value, True
     if reason == "default":
@@ -77,7 +91,10 @@ def resolve(around: Surroundings, pip: Pip, *, command: str = "install", options
         layers.append(Layer("environment", reason, around.environ.get(reason, ""), wins=not won))
     path = path if won else default
     return Resolution(
-        None if path is None else absolute(path, around, pip.version), tuple(layers), error, _notes(switches, values, decisive)
+        None if path is None else absolute(path, around, pip.version),
+        tuple(layers),
+        error,
+        _notes(switches, values, decisive),
     )
 
 
@@ -96,7 +113,9 @@ def _flags(options: Sequence[str]) -> list[tuple[str, str]]:
 def _layer(value: Value, *, wins: bool, note: str) -> Layer:
     if value.level == "variable":
         return Layer("environment", value.source, value.value, wins=wins, note=note)
-    return Layer("file", value.source, f"[{value.section}] {value.key} = {value.value}", wins=wins, note=note)
+    return Layer(
+        "file", value.source, f"[{value.section}] {value.key} = {value.value}", wins=wins, note=note
+    )
 
 
 def _why_not_counted(value: Value) -> str:
@@ -126,13 +145,19 @@ def _notes(switches: list[Value], values: list[Value], decisive: set[int]) -> tu
     notes = [note for s in switches if id(s) in decisive and (note := _switch_note(s))]
     for value in values:
         if id(value) in decisive and value.value.lower() in TRUTH:
-            notes.append(f"cache-dir = {value.value} ({value.source}) is a directory of that name, not a switch; use no-cache-dir")
+            notes.append(
+                f"cache-dir = {value.value} ({value.source}) is a directory of that name, not a switch; use no-cache-dir"
+            )
         if id(value) in decisive and ("$" in value.value or value.value[:1] in "\"'"):
-            notes.append(f"pip takes {value.value} ({value.source}) literally: variables and quotes are part of the name")
+            notes.append(
+                f"pip takes {value.value} ({value.source}) literally: variables and quotes are part of the name"
+            )
     return tuple(notes)
 
 
-def places(around: Surroundings, *, command: str = "install", options: Sequence[str] = ()) -> list[Place]:
+def places(
+    around: Surroundings, *, command: str = "install", options: Sequence[str] = ()
+) -> list[Place]:
     """Every cache of every pip found, the one in use first, and those left behind at a default place last.
 
     Pips that agree on a directory share one place.
@@ -153,13 +178,17 @@ def places(around: Surroundings, *, command: str = "install", options: Sequence[
     return used if around.python is not None else with_left_behind(used, known_pips, around)
 
 
-def cache_of(around: Surroundings, pip: Pip, *, command: str = "install", options: Sequence[str] = ()) -> Path | None:
+def cache_of(
+    around: Surroundings, pip: Pip, *, command: str = "install", options: Sequence[str] = ()
+) -> Path | None:
     """The directory that a pip would use, symbolic links resolved; ``None``: none."""
     path = resolve(around, pip, command=command, options=options).path
     return None if path is None else real(path, around)
 
 
-def place_of(around: Surroundings, pip: Pip, *, command: str = "install", options: Sequence[str] = ()) -> Place:
+def place_of(
+    around: Surroundings, pip: Pip, *, command: str = "install", options: Sequence[str] = ()
+) -> Place:
     """The cache of one pip."""
     answer = resolve(around, pip, command=command, options=options)
     path = None if answer.path is None else real(answer.path, around)
@@ -167,7 +196,9 @@ def place_of(around: Surroundings, pip: Pip, *, command: str = "install", option
     printed = resolve(around, pip, command="cache", options=options)
     if command != "cache" and printed.path != answer.path:
         said = printed.path or "that the cache is off"
-        notes.append(f"`pip cache dir` says {said}: it reads [cache] where `pip {command}` reads [{command}]")
+        notes.append(
+            f"`pip cache dir` says {said}: it reads [cache] where `pip {command}` reads [{command}]"
+        )
     why_not = answer.error or ("" if path is None else ownership_problem(path, around))
     return Place(
         tool="pip",
@@ -185,9 +216,8 @@ def place_of(around: Surroundings, pip: Pip, *, command: str = "install", option
 def ownership_problem(path: Path, around: Surroundings) -> str:
     """Why pip would turn its cache off for this directory; empty when it would use it.
 
-    Only the first path upwards that exists is looked at: root wants it owned by root whatever its mode, others want to
-    be able to write to it.
-    On Windows pip never asks.
+    Only the first path upwards that exists is looked at: root wants it owned by root whatever its
+    mode, others want to be able to write to it. On Windows pip never asks.
 
     Source: pip's ``utils/filesystem.py``, ``check_path_owner``.
     """
@@ -226,7 +256,14 @@ def _writable(folder: Path, info: os.stat_result, euid: int) -> bool:
 def indexes(around: Surroundings, pip: Pip, *, command: str = "install") -> list[str]:
     """URLs of the indexes in force, with credentials: never show or keep them."""
     config = load(around, pip)
-    if (switch := config.get("no-index", command)) is not None and switch.value.lower() in {"y", "yes", "t", "true", "on", "1"}:
+    if (switch := config.get("no-index", command)) is not None and switch.value.lower() in {
+        "y",
+        "yes",
+        "t",
+        "true",
+        "on",
+        "1",
+    }:
         return []
     first = config.get("index-url", command)
     more = config.get("extra-index-url", command)
@@ -239,4 +276,7 @@ def sources(around: Surroundings, pip: Pip, *, command: str = "install") -> list
     """Indexes and find-links in force, without credentials."""
     links = load(around, pip).get("find-links", command)
     shown = [redacted_url(url) for url in indexes(around, pip, command=command)]
-    return shown + [redacted_url(word) if "://" in word else word for word in (links.value.split() if links else [])]
+    return shown + [
+        redacted_url(word) if "://" in word else word
+        for word in (links.value.split() if links else [])
+    ]

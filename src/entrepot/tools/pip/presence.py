@@ -1,4 +1,7 @@
-"""Is it there, and where does it lead? As pip asks: what may not be looked at counts as absent, where ``pathlib`` would raise."""
+"""Is it there, and where does it lead? As pip asks.
+
+What may not be looked at counts as absent, where ``pathlib`` would raise.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ from entrepot.ports.tool import Surroundings
 
 def exists(path: Path | str) -> bool:
     """Whether something is there and may be seen; symbolic links are followed."""
-    return os.path.exists(path)  # noqa: PTH110  # never raises
+    return os.path.exists(path)  # never raises
 
 
 def is_folder(path: Path | str) -> bool:
     """Whether a directory is there and may be seen."""
-    return os.path.isdir(path)  # noqa: PTH112  # never raises
+    return os.path.isdir(path)  # never raises
 
 
 def is_file(path: Path | str) -> bool:
     """Whether a plain file is there and may be seen."""
-    return os.path.isfile(path)  # noqa: PTH113  # never raises
+    return os.path.isfile(path)  # never raises
 
 
 def real(path: str, around: Surroundings) -> Path:

@@ -1,8 +1,9 @@
 """Removing entries so that every running pip survives it, and counting what the disk really gets back.
 
-pip takes no lock. So metadata goes before the body (a body alone is never found, metadata alone is a silent miss), temporary
-files that may still be written to stay, and so do built wheels that somebody may be installing from, and what a pip at work may be
-asking its index about (:mod:`.running`). What changed since it was listed stays too.
+pip takes no lock. So metadata goes before the body (a body alone is never found, metadata alone is
+a silent miss), temporary files that may still be written to stay, and so do built wheels that
+somebody may be installing from, and what a pip at work may be asking its index about
+(:mod:`.running`). What changed since it was listed stays too.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from pathlib import Path
 
-from entrepot.files import disk_of
+from entrepot.cache_root import Folder, Freed, Root
+from entrepot.fs import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, texts_of
-from entrepot.removal import Folder, Freed, Root
 from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, stamp
 from entrepot.tools.pip.running import Watch
 from entrepot.tools.pip.wheels import ORIGIN_FILE
@@ -58,7 +59,9 @@ def remove(
             try:
                 if isinstance(root, str):
                     raise _Barred(root)  # noqa: TRY301  # as if each of its entries had been tried
-                why = _remove_one(entry, root, None if force else watch, now=time.time() if now is None else now)
+                why = _remove_one(
+                    entry, root, None if force else watch, now=time.time() if now is None else now
+                )
             except _Barred as exc:
                 kept.append((replace(entry, barred=True), exc.why))
                 continue
@@ -72,7 +75,10 @@ def remove(
 
 
 def emptied(entries: Sequence[Entry], *, progress: Progress | None = None) -> int:
-    """Bytes of disk that :func:`remove` gives back beside the entries' own files: of directories that it leaves empty."""
+    """Bytes of disk that :func:`remove` gives back beside the entries' own files.
+
+    Of directories that it leaves empty.
+    """
     going: dict[str, set[str]] = {}
     tops: dict[str, bool] = {}
     parts = {(entry.place, entry.key.partition("/")[0]): entry for entry in entries}
@@ -92,7 +98,9 @@ def emptied(entries: Sequence[Entry], *, progress: Progress | None = None) -> in
             progress(seen, len(going), "directories")
         top = next((top for top in tops if folder.startswith(top)), None)
         with suppress(OSError):
-            left = set(os.listdir(folder)) - going[folder] if top else {folder}  # noqa: PTH208  # names are what is wanted
+            left = (
+                set(os.listdir(folder)) - going[folder] if top else {folder}
+            )  # names are what is wanted
             if top and folder in own and tops[top] and left == {ORIGIN_FILE}:
                 freed += disk_of(os.lstat(f"{folder}{os.sep}{ORIGIN_FILE}"))
                 left = set()
@@ -150,15 +158,22 @@ def _busy(entry: Entry, infos: list[os.stat_result], now: float, watch: Watch) -
     return watch.why_not(entry, newest, now)
 
 
-def _unlink_all(entry: Entry, folder: Folder, names: list[str], infos: list[os.stat_result]) -> None:
-    """Metadata first. When the first file cannot go nothing goes; when a later one cannot, an orphan is left and said."""
+def _unlink_all(
+    entry: Entry, folder: Folder, names: list[str], infos: list[os.stat_result]
+) -> None:
+    """Metadata first. When the first file cannot go nothing goes.
+
+    When a later one cannot, an orphan is left and said.
+    """
     for number, (name, info) in enumerate(zip(names, infos, strict=True)):
         try:
             folder.unlink(name, info)
         except FileNotFoundError:
             continue
         except OSError as exc:
-            raise _Barred(reason(exc, Path(folder.path)) + (" (its metadata is gone)" if number else "")) from exc
+            raise _Barred(
+                reason(exc, Path(folder.path)) + (" (its metadata is gone)" if number else "")
+            ) from exc
     with suppress(OSError):  # a wheel directory's origin.json goes with its last wheel
         if entry.key.startswith("wheels/") and folder.names() == [ORIGIN_FILE]:
             folder.unlink(ORIGIN_FILE)
@@ -166,5 +181,8 @@ def _unlink_all(entry: Entry, folder: Folder, names: list[str], infos: list[os.s
 
 
 def _top(entry: Entry) -> Path:
-    """The directory of the cache below which empty ones go: that of a layout, or of the built wheels."""
+    """The directory of the cache below which empty ones go.
+
+    That of a layout, or of the built wheels.
+    """
     return entry.place / entry.key.partition("/")[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from entrepot.digests import Digest
-from entrepot.files import disk_of
+from entrepot.fs import disk_of
 from entrepot.ports.tool import Entry, Kind, Paths
 from entrepot.tools.pip.index import Row
 
@@ -26,7 +26,8 @@ MEASURES = slice(STAMP, KIND)
 FORCEABLE = "made or used within the last ten minutes"
 """The one reason that ``force`` overrides."""
 STALE_TEMPORARY_S = 3600.0
-"""Seconds after which nobody writes to a temporary file any more; pip itself never says when it is done."""
+"""Seconds after which nobody writes to a temporary file any more; pip itself never says when it is
+done."""
 BUSY_WHEEL_S = 600.0
 """Seconds for which a built wheel is left alone: pip takes no lock while it installs from it."""
 EXPIRED_PAGE_S = 7 * 86400.0
@@ -47,7 +48,10 @@ def stamp(info: os.stat_result) -> str:
 
 
 def blank(key: str, layout: str, files: list[tuple[str, os.stat_result]]) -> Row:
-    """A row of which only the files are known: relative paths in the order in which they must be removed."""
+    """A row of which only the files are known.
+
+    Relative paths in the order in which they must be removed.
+    """
     row: Row = [None] * WIDTH
     row[KEY], row[LAYOUT] = key, layout
     row[PATHS] = [path for path, _ in files]
@@ -59,13 +63,15 @@ def blank(key: str, layout: str, files: list[tuple[str, os.stat_result]]) -> Row
 def measured(infos: list[os.stat_result]) -> tuple[list[Any], float]:
     """What ``stat`` says of an entry's files: :data:`MEASURES`, and when they were changed last.
 
-    One walk over them, because there are hundreds of thousands. Reading moves the access time alone, and that not on every file
-    system.
+    One walk over them, because there are hundreds of thousands. Reading moves the access time
+    alone, and that not on every file system.
     """
     stamps, size, disk, several = [], 0, 0, False
     read = written = changed = -inf
     for info in infos:
-        stamps.append(f"{info.st_ino}:{info.st_mtime_ns}:{info.st_size}")  # as stamp, without the call
+        stamps.append(
+            f"{info.st_ino}:{info.st_mtime_ns}:{info.st_size}"
+        )  # as stamp, without the call
         size += info.st_size
         disk += info.st_blocks * 512 if _HAS_BLOCKS else info.st_size  # as disk_of
         if info.st_nlink > 1:
@@ -79,7 +85,10 @@ def measured(infos: list[os.stat_result]) -> tuple[list[Any], float]:
 
 
 def _linked(infos: list[os.stat_result]) -> tuple[int, int]:
-    """Bytes of disk of files that have several names, here or elsewhere, each once; and of those that have no other name."""
+    """Bytes of disk of files that have several names, here or elsewhere, each once.
+
+    And of those that have no other name.
+    """
     links: dict[tuple[int, int], list[os.stat_result]] = {}
     for info in infos:
         links.setdefault((info.st_dev, info.st_ino), []).append(info)
@@ -92,10 +101,15 @@ _KINDS = {str(kind): kind for kind in Kind}
 
 
 def entry(row: Row, place: Path, root: str, now: float, *, superseded: bool) -> Entry:
-    """The port's form of a row, with what depends on the moment: freshness, litter, what may not go yet."""
+    """The port's form of a row, with what depends on the moment.
+
+    Freshness, litter, what may not go yet.
+    """
     kind = _KINDS[row[KIND]]
     until = row[FRESH_UNTIL]
-    state: Literal["fresh", "stale", ""] = "" if until is None else "fresh" if now < until else "stale"
+    state: Literal["fresh", "stale", ""] = (
+        "" if until is None else "fresh" if now < until else "stale"
+    )
     litter, pinned = row[LITTER] or "", row[PINNED] or ""
     if row[LAYOUT] == "http" and superseded:
         litter = "superseded layout"

@@ -1,9 +1,11 @@
 """Is pip asking its index right now? It takes no lock, and what it asks about must be there when the answer comes.
 
-pip sends what it has of an entry (its ETag) and waits; if the index says "not modified" and the entry is gone by then, pip takes
-the empty answer for the page and fails (20.3 to 26.3; CacheControl's ``update_cached_response``). Up to 26.1 it asks about every
-page of every install, later ones about what is stale. So while a pip of the same user works with the same cache such entries
-stay, and so does what was just written: another pip may have seen it come. Where no processes are shown nothing is known.
+pip sends what it has of an entry (its ETag) and waits; if the index says "not modified" and the
+entry is gone by then, pip takes the empty answer for the page and fails (20.3 to 26.3;
+CacheControl's ``update_cached_response``). Up to 26.1 it asks about every page of every install,
+later ones about what is stale. So while a pip of the same user works with the same cache such
+entries stay, and so does what was just written: another pip may have seen it come. Where no
+processes are shown nothing is known.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from entrepot.tools.pip.places import cache_of
 from entrepot.tools.pip.presence import real
 
 JUST_NOW_S = 60.0
-"""Seconds after which an answer about an entry has come: pip waits a quarter of that at most, unless it is told otherwise."""
+"""Seconds after which an answer about an entry has come: pip waits a quarter of that at most,
+unless it is told otherwise."""
 LOOK_EACH_S = 0.1
 """Seconds between two looks: a pip that starts meanwhile has not read a page by then."""
 LAYOUTS = ("http-v2/", "http/")
@@ -43,19 +46,34 @@ def verb_of(argv: list[str]) -> str:
 
 
 def at_work(root: Path, euid: int) -> int | None:
-    """The process id of a pip of this user that works with the cache at ``root``; ``None`` when none is seen."""
-    return next((n for n, argv in processes.of_user(euid) if (verb := verb_of(argv)) and _uses(n, argv, verb, root)), None)
+    """The process id of a pip of this user that works with the cache at ``root``.
+
+    ``None`` when none is seen.
+    """
+    return next(
+        (
+            n
+            for n, argv in processes.of_user(euid)
+            if (verb := verb_of(argv)) and _uses(n, argv, verb, root)
+        ),
+        None,
+    )
 
 
 def _uses(number: int, argv: list[str], verb: str, root: Path) -> bool:
-    """Whether a pip's cache is this one, by its own variables and options; what cannot be found out may be so."""
+    """Whether a pip's cache is this one, by its own variables and options.
+
+    What cannot be found out may be so.
+    """
     try:
         environ, cwd = processes.environment_of(number)
     except OSError:
         return True
-    home = Path(environ.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111  (Path.home() raises without a HOME)
+    home = Path(environ.get("HOME") or os.path.expanduser("~"))
     around = Surroundings(environ, home, cwd)
-    return cache_of(around, pip_of(Path(argv[0]), around), command=verb, options=argv) == real(str(root), around)
+    return cache_of(around, pip_of(Path(argv[0]), around), command=verb, options=argv) == real(
+        str(root), around
+    )
 
 
 class Watch:
@@ -78,10 +96,16 @@ class Watch:
             newest: when its files were changed last, seconds since the epoch.
             now: the same, of now.
         """
-        if not _is_an_answer(entry) or (entry.kind is not Kind.PAGE and entry.state == "fresh" and now - newest > JUST_NOW_S):
+        if not _is_an_answer(entry) or (
+            entry.kind is not Kind.PAGE and entry.state == "fresh" and now - newest > JUST_NOW_S
+        ):
             return ""
         number = self.number(entry.place)
-        return "" if number is None else f"pip is running (process {number}) and may be asking its index about it"
+        return (
+            ""
+            if number is None
+            else f"pip is running (process {number}) and may be asking its index about it"
+        )
 
     def number(self, root: Path) -> int | None:
         """The process id of a pip at work with this cache; ``None`` when none is seen."""
@@ -94,4 +118,8 @@ class Watch:
 
 def _is_an_answer(entry: Entry) -> bool:
     """Whether it is an index's answer that a pip could use: whole, and where pips of today look."""
-    return entry.key.startswith(LAYOUTS) and entry.kind is not Kind.TEMP and entry.litter not in ("superseded layout", "orphan")
+    return (
+        entry.key.startswith(LAYOUTS)
+        and entry.kind is not Kind.TEMP
+        and entry.litter not in ("superseded layout", "orphan")
+    )

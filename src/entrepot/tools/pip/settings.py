@@ -1,7 +1,10 @@
-"""pip's configuration, read as pip reads it and edited by lines: no comment is lost, as ``pip config`` loses them all.
+"""pip's configuration, read as pip reads it and edited by lines.
 
-Writes one file at a time, whole: a temporary file beside it, then a rename; mode, owner and a symbolic link's target are kept.
-Undo is the caller's: a :class:`~entrepot.ports.tool.Change` says what was there before.
+No comment is lost, as ``pip config`` loses them all.
+
+Writes one file at a time, whole: a temporary file beside it, then a rename; mode, owner and a
+symbolic link's target are kept. Undo is the caller's: a :class:`~entrepot.ports.tool.Change` says
+what was there before.
 """
 
 from __future__ import annotations
@@ -13,12 +16,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from entrepot.errors import ChangedSince, ConfigError
-from entrepot.files import write_atomically
-from entrepot.heads import has_secret, redacted_url
+from entrepot.fs import write_atomically
 from entrepot.patches import Patch, patch_of
 from entrepot.ports.tool import Change, Surroundings
+from entrepot.stored import has_secret, redacted_url
 from entrepot.tools.pip.access import foreign_owner
-from entrepot.tools.pip.conffile import check_writable, mend, normalize_key, parse, with_value, without_key
+from entrepot.tools.pip.conffile import (
+    check_writable,
+    mend,
+    normalize_key,
+    parse,
+    with_value,
+    without_key,
+)
 from entrepot.tools.pip.configuration import Level, Value, config_files, encoding_of, load
 from entrepot.tools.pip.interpreters import Pip, pips
 from entrepot.tools.pip.places import TRUTH
@@ -51,7 +61,9 @@ def check_value(key: str, value: str) -> None:
         return
     name = key.partition(".")[2]
     wrong = ""
-    if (name in _BOOLEAN and value.lower() not in TRUTH) or (name in _COUNT and value.lower() not in TRUTH and not value.isdigit()):
+    if (name in _BOOLEAN and value.lower() not in TRUTH) or (
+        name in _COUNT and value.lower() not in TRUTH and not value.isdigit()
+    ):
         wrong = "yes or no"
     elif name in {"retries", "resume-retries"} and not value.isdigit():
         wrong = "a whole number"
@@ -60,7 +72,9 @@ def check_value(key: str, value: str) -> None:
     elif name in _CHOICE and value not in _CHOICE[name]:
         wrong = "one of " + ", ".join(sorted(_CHOICE[name]))
     if wrong:
-        raise ConfigError(f"pip would stop at {key} = {value}: it wants {wrong}", name=key, value=value)
+        raise ConfigError(
+            f"pip would stop at {key} = {value}: it wants {wrong}", name=key, value=value
+        )
 
 
 def _is_number(text: str) -> bool:
@@ -85,7 +99,10 @@ def split_name(name: str) -> tuple[str, str]:
 
 def masked(value: str) -> str:
     """A value for people: credentials in the URLs it holds are masked, white space is kept."""
-    return " ".join(redacted_url(word) if "://" in word and has_secret(word) else word for word in value.split(" "))
+    return " ".join(
+        redacted_url(word) if "://" in word and has_secret(word) else word
+        for word in value.split(" ")
+    )
 
 
 class PipSettings:
@@ -94,10 +111,13 @@ class PipSettings:
     Args:
         around: the world.
         pip: whose files; ``None``: the first one found.
-        level: the level that ``set`` writes; ``None``: as pip chooses, the site file if it exists, else the user's.
+        level: the level that ``set`` writes; ``None``: as pip chooses, the site file if it exists,
+            else the user's.
     """
 
-    def __init__(self, around: Surroundings, pip: Pip | None = None, *, level: Level | None = None) -> None:
+    def __init__(
+        self, around: Surroundings, pip: Pip | None = None, *, level: Level | None = None
+    ) -> None:
         self.around = around
         self.pip = pip or pips(around)[0]
         self.level = level
@@ -111,7 +131,10 @@ class PipSettings:
                 yield f":env:.{value.key}", masked(value.value), value.source
 
     def get(self, key: str) -> str | None:
-        """The value in force for a section: variables beat files, and ``[global]`` stands in for what the section lacks."""
+        """The value in force for a section.
+
+        Variables beat files, and ``[global]`` stands in for what the section lacks.
+        """
         section, name = split_name(key)
         found = load(self.around, self.pip).get(name, section)
         return found.value if found else None
@@ -133,7 +156,8 @@ class PipSettings:
                 name="PIP_CONFIG_FILE",
                 hint="unset PIP_CONFIG_FILE",
             )
-        by_level = {level: path for level, path in files}  # noqa: C416  # the last file of a level is the one written
+        # The last file of a level is the one written
+        by_level = {level: path for level, path in files}  # noqa: C416
         if self.level is not None and self.level in by_level:
             return by_level[self.level]
         if "env" in by_level and "user" not in by_level:
@@ -165,11 +189,21 @@ class PipSettings:
             ConfigError: no file sets it, or the file is broken or may not be written.
         """
         section, name = split_name(key)
-        holding = [v for v in self._values(section, name) if v.path is not None and (self.level is None or v.level == self.level)]
+        holding = [
+            v
+            for v in self._values(section, name)
+            if v.path is not None and (self.level is None or v.level == self.level)
+        ]
         if not holding:
             variable = f"PIP_{name.upper().replace('-', '_')}"
-            hint = f"it comes from the variable {variable}: unset that" if variable in self.around.environ else ""
-            raise ConfigError(f"no configuration file sets {section}.{name}", name=f"{section}.{name}", hint=hint)
+            hint = (
+                f"it comes from the variable {variable}: unset that"
+                if variable in self.around.environ
+                else ""
+            )
+            raise ConfigError(
+                f"no configuration file sets {section}.{name}", name=f"{section}.{name}", hint=hint
+            )
         last = holding[-1]
         assert last.path is not None
         patch = self._edit(last.path, lambda text: without_key(text, section, name))
@@ -192,11 +226,19 @@ class PipSettings:
         before = change.before
 
         def put_back(text: str) -> str:
-            return without_key(text, section, name) if before is None else with_value(text, section, name, before)
+            return (
+                without_key(text, section, name)
+                if before is None
+                else with_value(text, section, name, before)
+            )
 
         self._edit(path, change.patch.or_else(put_back) if change.patch else put_back)
-        words = f"unset {change.key}" if before is None else f"set {change.key} {shlex.quote(before)}"
-        return Change(path, change.key, change.after, before, f"pip config {self._flag(path)}{words}")
+        words = (
+            f"unset {change.key}" if before is None else f"set {change.key} {shlex.quote(before)}"
+        )
+        return Change(
+            path, change.key, change.after, before, f"pip config {self._flag(path)}{words}"
+        )
 
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
         """The variable that stands for a key, for every command of pip, and what setting it would change.
@@ -208,17 +250,26 @@ class PipSettings:
         if value is not None:
             check_value(f"{section}.{name}", value)
         variable = f"PIP_{name.upper().replace('-', '_')}"
-        return variable, Change(None, f"{section}.{name}", self.around.environ.get(variable), value, "")
+        return variable, Change(
+            None, f"{section}.{name}", self.around.environ.get(variable), value, ""
+        )
 
     def ask(self, change: Change) -> Change:
-        """Ask pip whether a change arrived, and look whether another layer is stronger. Takes about half a second."""
+        """Ask pip whether a change arrived, and look whether another layer is stronger.
+
+        Takes about half a second.
+        """
         said = confirmed(change, self)
         section, name = split_name(change.key)
         force = load(self.around, self.pip).get(name, section if section != "global" else "install")
         stronger = force is not None and force.value != change.after
         if stronger and force is not None:
             said += f"; in force: {masked(force.value)} ({force.source})"
-        return replace(change, verified=said, differs=said.startswith("differs") or (stronger and change.after is not None))
+        return replace(
+            change,
+            verified=said,
+            differs=said.startswith("differs") or (stronger and change.after is not None),
+        )
 
     def mend(self) -> list[tuple[Path, list[str]]]:
         """Make every broken file readable; what was done to each, a sentence a thing."""
@@ -226,15 +277,20 @@ class PipSettings:
         for path in dict.fromkeys(path for path, _ in self.problems()):
             text, sentences = mend(self._read(path))
             if sentences and not parse(text).problems:
-                self._edit(path, lambda _old, new=text: new)  # type: ignore[misc]  # the default binds this round's text
+                # The default binds this round's text
+                self._edit(path, lambda _old, new=text: new)  # type: ignore[misc]
                 done.append((path, sentences))
         return done
 
     def _values(self, section: str, name: str) -> list[Value]:
-        return [v for v in load(self.around, self.pip).values if v.section == section and v.key == name]
+        return [
+            v for v in load(self.around, self.pip).values if v.section == section and v.key == name
+        ]
 
     def _in_file(self, path: Path, section: str, name: str) -> str | None:
-        return next((v.value for v in reversed(self._values(section, name)) if v.path == path), None)
+        return next(
+            (v.value for v in reversed(self._values(section, name)) if v.path == path), None
+        )
 
     def _target(self, section: str, name: str) -> Path:
         usual = self.file()
@@ -246,7 +302,9 @@ class PipSettings:
         return stronger[-1] if stronger else usual
 
     def _flag(self, path: Path) -> str:
-        level = next((level for level, known in config_files(self.around, self.pip) if known == path), "user")
+        level = next(
+            (level for level, known in config_files(self.around, self.pip) if known == path), "user"
+        )
         return "" if level == "env" else f"--{level} "
 
     def _read(self, path: Path) -> str:
@@ -257,13 +315,21 @@ class PipSettings:
         except OSError as exc:
             raise ConfigError(f"{path} cannot be read: {exc.strerror}", source=str(path)) from exc
 
-    def _edit(self, path: Path, change: Callable[[str], str], *, secret: bool = False) -> Patch | None:
+    def _edit(
+        self, path: Path, change: Callable[[str], str], *, secret: bool = False
+    ) -> Patch | None:
         """Change a file; what that replaced, ``None`` when nothing."""
         before = self._read(path)
         try:
             after = change(before)
         except ConfigError as exc:
-            raise ConfigError(f"{path}: {exc.message}", name=exc.name, value=exc.value, source=str(path), hint=exc.hint) from exc
+            raise ConfigError(
+                f"{path}: {exc.message}",
+                name=exc.name,
+                value=exc.value,
+                source=str(path),
+                hint=exc.hint,
+            ) from exc
         if after == before:
             return None
         patch = patch_of(before, after, made=not exists(path))
@@ -272,18 +338,32 @@ class PipSettings:
         try:
             data = after.encode(encoding, "surrogateescape")
         except UnicodeEncodeError as exc:
-            raise ConfigError(f"{path} is written in {encoding}, which cannot hold this value", source=str(path)) from exc
+            raise ConfigError(
+                f"{path} is written in {encoding}, which cannot hold this value", source=str(path)
+            ) from exc
         write_atomically(path, data, secret=secret)
         return patch
 
     def _check_owner(self, path: Path) -> None:
-        """Root leaves the files of others to them: a new one would be root's, and its user could not change it any more."""
+        """Root leaves the files of others to them.
+
+        A new one would be root's, and its user could not change it any more.
+        """
         owner = foreign_owner(path, self.around)
         if owner:
-            raise ConfigError(f"{path} belongs to {owner}", source=str(path), hint="run entrepot as that user")
+            raise ConfigError(
+                f"{path} belongs to {owner}", source=str(path), hint="run entrepot as that user"
+            )
 
 
-def ask_pip(pip: Pip, words: Iterable[str], environ: Mapping[str, str], *, cwd: Path | None = None, timeout_s: float = 60) -> str:
+def ask_pip(
+    pip: Pip,
+    words: Iterable[str],
+    environ: Mapping[str, str],
+    *,
+    cwd: Path | None = None,
+    timeout_s: float = 60,
+) -> str:
     """What this pip itself answers to ``pip WORDS``: its stdout, or its error in brackets.
 
     The only function here that starts a process; it costs about 0.4 s.
@@ -291,7 +371,14 @@ def ask_pip(pip: Pip, words: Iterable[str], environ: Mapping[str, str], *, cwd: 
     command = [str(pip.python), "-m", "pip", "--disable-pip-version-check", *words]
     try:
         done = subprocess.run(
-            command, env=dict(environ), cwd=cwd, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+            command,
+            env=dict(environ),
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
         return f"[pip could not be asked: {exc}]"
@@ -302,14 +389,19 @@ def ask_pip(pip: Pip, words: Iterable[str], environ: Mapping[str, str], *, cwd: 
 
 
 def confirmed(change: Change, settings: PipSettings) -> str:
-    """Ask pip whether a change arrived: ``pip config get`` of the key, and ``pip cache dir`` where the cache is concerned.
+    """Ask pip whether a change arrived.
+
+    ``pip config get`` of the key, and ``pip cache dir`` where the cache is concerned.
 
     Returns:
-        What pip said, in a form for people; it starts with ``differs`` when pip sees something else.
+        What pip said, in a form for people; it starts with ``differs`` when pip sees something
+        else.
     """
     around = settings.around
     flag = settings._flag(change.path).split() if change.path else []  # noqa: SLF001  # one module
-    said = ask_pip(settings.pip, ["config", *flag, "get", change.key], around.environ, cwd=around.cwd)
+    said = ask_pip(
+        settings.pip, ["config", *flag, "get", change.key], around.environ, cwd=around.cwd
+    )
     absent = said.startswith("[") and "No such key" in said
     same = absent if change.after is None else said == change.after
     text = f"pip config get {change.key}: {'not set' if absent else masked(said)}"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from entrepot.tools.pip.index import Row
 
 T = TypeVar("T")
-# What reads a cache is imported where it is used: `where` and `status` ask every tool, and most are not there.
+# What reads a cache is imported where it is used: `where` and `status` ask every tool, and most are
+# not there.
 
 SEPARATE_BODIES = (23, 3)
 """First pip that writes ``http-v2`` and leaves ``http`` alone."""
@@ -47,22 +48,44 @@ class PipTool:
         self.tally: Tally | None = None
         """What the last scan had to do; ``None`` before there was one."""
 
-    def places(self, around: Surroundings, *, command: str = "install", options: Sequence[str] = ()) -> Sequence[Place]:
-        """Every cache of every pip found, the one in use first; caching turned off gives a place without a path."""
+    def places(
+        self, around: Surroundings, *, command: str = "install", options: Sequence[str] = ()
+    ) -> Sequence[Place]:
+        """Every cache of every pip found, the one in use first.
+
+        Caching turned off gives a place without a path.
+        """
         return places(around, command=command, options=options)
 
-    def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+    def scan(
+        self, place: Place, around: Surroundings, *, progress: Progress | None = None
+    ) -> Iterator[Entry]:
         """What lies in one place; an absent or unreadable directory has no entries."""
         yield from self._held(place, around, self._scan(place, around, progress, recheck=False))
 
     def scan_named(
-        self, place: Place, around: Surroundings, projects: Collection[str], *, progress: Progress | None = None
+        self,
+        place: Place,
+        around: Surroundings,
+        projects: Collection[str],
+        *,
+        progress: Progress | None = None,
     ) -> Iterator[Entry]:
-        """As :meth:`scan`, but only what belongs to these projects (normalized names): little of what is remembered is read."""
-        yield from self._held(place, around, self._scan(place, around, progress, recheck=False, projects=projects))
+        """As :meth:`scan`, but only what belongs to these projects (normalized names).
 
-    def scan_anew(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
-        """As :meth:`scan`, but with last uses as they are; a scan may have them from an hour ago."""
+        Little of what is remembered is read.
+        """
+        yield from self._held(
+            place, around, self._scan(place, around, progress, recheck=False, projects=projects)
+        )
+
+    def scan_anew(
+        self, place: Place, around: Surroundings, *, progress: Progress | None = None
+    ) -> Iterator[Entry]:
+        """As :meth:`scan`, but with last uses as they are.
+
+        A scan may have them from an hour ago.
+        """
         yield from self._held(place, around, self._scan(place, around, progress, recheck=True))
 
     def scan_in_parts(
@@ -73,7 +96,9 @@ class PipTool:
         *,
         progress: Progress | None = None,
     ) -> list[T]:
-        """As :meth:`scan`, but what some work makes of the entries: half of a large cache's are worked on in a second process.
+        """As :meth:`scan`, but what some work makes of the entries.
+
+        Half of a large cache's are worked on in a second process.
 
         Args:
             place: where.
@@ -92,14 +117,25 @@ class PipTool:
             except OSError:
                 return []
 
-    def _held(self, place: Place, around: Surroundings, entries: Iterable[Entry]) -> Iterable[Entry]:
+    def _held(
+        self, place: Place, around: Surroundings, entries: Iterable[Entry]
+    ) -> Iterable[Entry]:
         """The entries, those pinned that the one who asks may not remove, and those that a running pip needs."""
-        why_not = locked(place.path, around) if place.path is not None and exists(place.path) else None
+        why_not = (
+            locked(place.path, around) if place.path is not None and exists(place.path) else None
+        )
         if why_not is None:
             return self._spared(place.path, entries, around) if place.path is not None else entries
-        return (replace(e, pinned=why, yields=False, barred=True) if (why := why_not(e.paths[0].parent)) else e for e in entries)
+        return (
+            replace(e, pinned=why, yields=False, barred=True)
+            if (why := why_not(e.paths[0].parent))
+            else e
+            for e in entries
+        )
 
-    def _spared(self, root: Path, entries: Iterable[Entry], around: Surroundings) -> Iterable[Entry]:
+    def _spared(
+        self, root: Path, entries: Iterable[Entry], around: Surroundings
+    ) -> Iterable[Entry]:
         from entrepot.tools.pip.running import Watch  # noqa: PLC0415
 
         watch, now = Watch(around.euid), self._now()
@@ -138,7 +174,9 @@ class PipTool:
         return lambda rows: [entry(row, path, root, now, superseded=superseded) for row in rows]
 
     @contextmanager
-    def _looking(self, path: Path, around: Surroundings, progress: Progress | None, *, recheck: bool) -> Iterator[Scan]:
+    def _looking(
+        self, path: Path, around: Surroundings, progress: Progress | None, *, recheck: bool
+    ) -> Iterator[Scan]:
         from entrepot.tools.pip.cache import Scan, Scope  # noqa: PLC0415
         from entrepot.tools.pip.index import Index  # noqa: PLC0415
 
@@ -153,8 +191,13 @@ class PipTool:
                 looked.index.close()
             self.tally = looked.tally
 
-    def lines(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> bytes | None:
-        """What :meth:`keep_lines` was given, when nothing has changed since; else the look at it is for the next :meth:`scan`."""
+    def lines(
+        self, place: Place, around: Surroundings, *, progress: Progress | None = None
+    ) -> bytes | None:
+        """What :meth:`keep_lines` was given, when nothing has changed since.
+
+        Else the look at it is for the next :meth:`scan`.
+        """
         if place.path is None or not is_folder(place.path):
             return None
         with self._looking(place.path, around, progress, recheck=False) as scan:
@@ -170,7 +213,10 @@ class PipTool:
             return found
 
     def keep_lines(self, place: Place, around: Surroundings, until: float, data: bytes) -> None:
-        """Keep a listing of what was seen since :meth:`lines`, for as long as nothing changes; ``data`` is the caller's own."""
+        """Keep a listing of what was seen since :meth:`lines`, for as long as nothing changes.
+
+        ``data`` is the caller's own.
+        """
         from entrepot.tools.pip.index import Index  # noqa: PLC0415
 
         index = Index(self._index_path(around))
@@ -178,7 +224,10 @@ class PipTool:
         index.close()
 
     def remembered(self, place: Place, around: Surroundings) -> list[Entry]:
-        """What the last scan saw, without a look at the cache: for totals that must come at once; empty without a scan."""
+        """What the last scan saw, without a look at the cache: for totals that must come at once.
+
+        Empty without a scan.
+        """
         if place.path is None:
             return []
         from entrepot.tools.pip.index import Index  # noqa: PLC0415
@@ -191,7 +240,10 @@ class PipTool:
             return self._as_entries(place.path, around)(rows)
 
     def sums(self, place: Place, around: Surroundings) -> tuple[float, str] | None:
-        """When a place was summed up last, and the text of :meth:`keep_sums`; forgotten as soon as a look saw a change."""
+        """When a place was summed up last, and the text of :meth:`keep_sums`.
+
+        Forgotten as soon as a look saw a change.
+        """
         from entrepot.tools.pip.index import Index  # noqa: PLC0415
 
         index = Index(self._index_path(around))
@@ -209,7 +261,12 @@ class PipTool:
         index.close()
 
     def remove(
-        self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+        self,
+        entries: Sequence[Entry],
+        around: Surroundings,
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
     ) -> Removed:
         """Remove entries; ``force`` takes those that yield to it, and nothing else that is pinned."""
         from entrepot.tools.pip import removal  # noqa: PLC0415
@@ -231,7 +288,13 @@ class PipTool:
         return removal.emptied(entries, progress=progress)
 
     def verify(
-        self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
+        self,
+        place: Place,
+        around: Surroundings,
+        *,
+        repair: bool = False,
+        full: bool = False,
+        progress: Progress | None = None,
     ) -> Iterator[Finding]:
         """Check every entry; see :mod:`.verify`."""
         from entrepot.tools.pip.index import Index  # noqa: PLC0415
@@ -242,7 +305,9 @@ class PipTool:
         entries = list(self._scan(place, around, progress, recheck=True))
         index = Index(self._index_path(around))
         try:
-            checker = Verifier(place.path, self._bases(around), repair=repair, full=full, progress=progress)
+            checker = Verifier(
+                place.path, self._bases(around), repair=repair, full=full, progress=progress
+            )
             yield from checker.findings(entries)
             checker.remember(index)
         finally:
@@ -255,7 +320,10 @@ class PipTool:
         return PipSettings(around)
 
     def donor(self, url: str, around: Surroundings) -> Donation | None:
-        """Pip's stored response for a URL, out of the cache in use; its digest is for the caller to check."""
+        """Pip's stored response for a URL, out of the cache in use.
+
+        Its digest is for the caller to check.
+        """
         from entrepot.tools.pip.donor import donor  # noqa: PLC0415
 
         for root in self._roots(around):
@@ -268,7 +336,10 @@ class PipTool:
         return [p.path for p in self.places(around) if p.path is not None]
 
     def _index_path(self, around: Surroundings) -> Path | None:
-        """Where scans are remembered; nowhere when that is somebody else's home: its owner could not write the file again."""
+        """Where scans are remembered.
+
+        Nowhere when that is somebody else's home: its owner could not write the file again.
+        """
         folder = self._state or Path(state_folder(around))
         return None if foreign_owner(folder, around) else folder / "pip.sqlite"
 

@@ -1,7 +1,10 @@
-"""Checking a pip cache: what pip could not use, would choke on, or would install wrong, and secrets that lie in it.
+"""Checking a pip cache.
 
-Repair means: what can be fetched or built again goes (metadata before body), a resumed download gets the request value it
-lacks, a cookie is cut out. Nothing else is touched: an undamaged cache keeps every byte and every time.
+What pip could not use, would choke on, or would install wrong, and secrets that lie in it.
+
+Repair means: what can be fetched or built again goes (metadata before body), a resumed download
+gets the request value it lacks, a cookie is cut out. Nothing else is touched: an undamaged cache
+keeps every byte and every time.
 """
 
 from __future__ import annotations
@@ -12,16 +15,24 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from entrepot.cache_root import Root
 from entrepot.digests import Digest
 from entrepot.ports.tool import Entry, Finding, Kind, Progress
-from entrepot.removal import Root
 from entrepot.simple.paths import path_digest
 from entrepot.tools.defaults import files_host
 from entrepot.tools.pip import removal
 from entrepot.tools.pip.donor import SECRET_HEADERS, SECRET_VARY
 from entrepot.tools.pip.evidence import Claim, Evidence, address_of, digests_of, header_claims
 from entrepot.tools.pip.examine import apply_proof
-from entrepot.tools.pip.httpentry import LAYOUTS, Damage, Meta, encode, entry_name, open_region, read_meta
+from entrepot.tools.pip.httpentry import (
+    LAYOUTS,
+    Damage,
+    Meta,
+    encode,
+    entry_name,
+    open_region,
+    read_meta,
+)
 from entrepot.tools.pip.identify import identify, named
 from entrepot.tools.pip.index import Index
 from entrepot.tools.pip.integrity import stream_problem, zip_problem
@@ -91,7 +102,9 @@ class Verifier:
                 row[DIGEST] = digest.value if digest else None
                 if proof is not None and row[CERTAINTY] != "proven":
                     apply_proof(row, proof)
-                    row[CERTAINTY] = "proven" if entry_name(proof.url) == proof.name and proof.url else "hash"
+                    row[CERTAINTY] = (
+                        "proven" if entry_name(proof.url) == proof.name and proof.url else "hash"
+                    )
                 touched.append(name)
         index.save(str(self._root), ((name, shards[name]) for name in dict.fromkeys(touched)))
 
@@ -125,7 +138,10 @@ class Verifier:
                     self._evidence.names_of[digest.value] = (file.filename, page.project)
         for proof in proofs(page, url, names):
             for digest in proof.file.metadata if proof.is_metadata else proof.file.digests:
-                self._evidence.add(proof.name, Claim(digest, f"the page of {page.project or 'its project'}", entry.key))
+                self._evidence.add(
+                    proof.name,
+                    Claim(digest, f"the page of {page.project or 'its project'}", entry.key),
+                )
 
     def _origin_witness(self, path: Path) -> None:
         told = read_origin(path)
@@ -136,19 +152,28 @@ class Verifier:
         for algorithm, value in hashes.items():
             with suppress(ValueError):
                 digest = Digest(str(algorithm), str(value).lower())
-                self._evidence.add(entry_name(str(told["url"])), Claim(digest, "the origin.json of the wheel built from it"))
+                self._evidence.add(
+                    entry_name(str(told["url"])),
+                    Claim(digest, "the origin.json of the wheel built from it"),
+                )
 
     # one entry
 
     def _check(self, entry: Entry) -> Iterator[Finding]:
         if entry.kind is Kind.TEMP:
             if entry.litter:
-                yield self._gone(entry, "stale-temporary", "a temporary file that nobody has written to for an hour")
+                yield self._gone(
+                    entry,
+                    "stale-temporary",
+                    "a temporary file that nobody has written to for an hour",
+                )
         elif entry.kind is Kind.BUILT:
             yield from self._check_built(entry)
         elif entry.litter == "orphan":
             problem = entry.extra.get("problem", "orphan")
-            yield self._gone(entry, problem, _ORPHANS.get(problem, "an origin.json whose wheel is gone"))
+            yield self._gone(
+                entry, problem, _ORPHANS.get(problem, "an origin.json whose wheel is gone")
+            )
         elif _layout(entry) in LAYOUTS and not entry.pinned:
             yield from self._check_http(entry)
 
@@ -158,10 +183,20 @@ class Verifier:
         except FileNotFoundError:
             return
         except OSError as exc:
-            yield Finding("pip", entry, "cannot-be-read", f"{exc.strerror}: pip takes it for absent", entry.paths[0])
+            yield Finding(
+                "pip",
+                entry,
+                "cannot-be-read",
+                f"{exc.strerror}: pip takes it for absent",
+                entry.paths[0],
+            )
             return
         if isinstance(meta, Damage):
-            effect = "every command that meets it ends with a traceback" if meta.crashes else "pip warns and downloads it again"
+            effect = (
+                "every command that meets it ends with a traceback"
+                if meta.crashes
+                else "pip warns and downloads it again"
+            )
             yield self._gone(entry, meta.problem, f"{meta.text}; {effect}")
             return
         try:
@@ -169,7 +204,13 @@ class Verifier:
         except FileNotFoundError:
             return
         except OSError as exc:
-            yield Finding("pip", entry, "cannot-be-read", f"{exc.strerror}: pip takes it for absent", entry.paths[-1])
+            yield Finding(
+                "pip",
+                entry,
+                "cannot-be-read",
+                f"{exc.strerror}: pip takes it for absent",
+                entry.paths[-1],
+            )
             return
         if found is not None:
             yield found
@@ -183,24 +224,40 @@ class Verifier:
             told = meta.fields.get("content-length", "").strip()
             if told.isdigit() and int(told) != size and meta.status in (200, 203, 300):
                 problem = "truncated" if size < int(told) else "too-long"
-                return self._gone(entry, problem, f"its body has {size} bytes where {told} were announced")
+                return self._gone(
+                    entry, problem, f"its body has {size} bytes where {told} were announced"
+                )
             if meta.status not in (200, 203, 300):
                 return None
             coding = _coding(meta)
-            if coding in ("gzip", "x-gzip", "deflate") and (text := stream_problem(body, coding.removeprefix("x-"))):
+            if coding in ("gzip", "x-gzip", "deflate") and (
+                text := stream_problem(body, coding.removeprefix("x-"))
+            ):
                 return self._gone(entry, "undecodable", f"its {coding} coding is damaged: {text}")
             body.seek(0)
             if entry.kind is Kind.PAGE or _says_page(meta):
                 return self._page_problem(entry, body, size, coding)
             return self._file_problem(entry, meta, body, size)
 
-    def _page_problem(self, entry: Entry, body: io.BufferedReader, size: int, coding: str) -> Finding | None:
+    def _page_problem(
+        self, entry: Entry, body: io.BufferedReader, size: int, coding: str
+    ) -> Finding | None:
         if identify(body, size, coding).page is None:
-            return self._gone(entry, "broken-page", "an index page that cannot be parsed; pip ends with a traceback")
+            return self._gone(
+                entry,
+                "broken-page",
+                "an index page that cannot be parsed; pip ends with a traceback",
+            )
         return None
 
-    def _file_problem(self, entry: Entry, meta: Meta, body: io.BufferedReader, size: int) -> Finding | None:
-        claims = [] if _coding(meta) else [*self._evidence.about(_name(entry)), *header_claims(meta.headers)]
+    def _file_problem(
+        self, entry: Entry, meta: Meta, body: io.BufferedReader, size: int
+    ) -> Finding | None:
+        claims = (
+            []
+            if _coding(meta)
+            else [*self._evidence.about(_name(entry)), *header_claims(meta.headers)]
+        )
         if entry.origin and (digest := path_digest(entry.origin, self._host)) is not None:
             claims.append(Claim(digest, "its address on the default index"))
         hasher = digests_of(body, {"blake2b-256", *(c.digest.algorithm for c in claims)})
@@ -209,46 +266,87 @@ class Verifier:
         if wrong is not None:
             return self._mismatch(entry, wrong, hasher.digest(wrong.digest.algorithm), body, size)
         strong = any(c.digest.is_strong for c in claims)
-        proof = None if entry.certainty == "proven" else self._proof(entry, own, hasher.digest("blake2b-256"))
+        proof = (
+            None
+            if entry.certainty == "proven"
+            else self._proof(entry, own, hasher.digest("blake2b-256"))
+        )
         strong = strong or (proof is not None)
         if (self._full or not strong) and (text := _archive_problem(entry, body, size)):
             problem = "record-mismatch" if "RECORD" in text else "broken-archive"
             return self._gone(entry, problem, text)
-        self._results[entry.key] = (entry.extra["stamp"], "proven" if strong else "unproven", own, proof)
+        self._results[entry.key] = (
+            entry.extra["stamp"],
+            "proven" if strong else "unproven",
+            own,
+            proof,
+        )
         return None
 
     def _proof(self, entry: Entry, own: Digest, blake: Digest) -> Proof | None:
-        """A name for what no page proved: the default index's address made of the digest, or a page's hash alone."""
+        """A name for what no page proved.
+
+        The default index's address made of the digest, or a page's hash alone.
+        """
         if self._host and entry.filename and not entry.filename.endswith(".metadata"):
             url = address_of(blake, entry.filename, self._host)
             if entry_name(url) == _name(entry):
                 return Proof(
-                    _name(entry), url, PageFile(url, entry.filename, (own,)), is_metadata=False, project=entry.project or ""
+                    _name(entry),
+                    url,
+                    PageFile(url, entry.filename, (own,)),
+                    is_metadata=False,
+                    project=entry.project or "",
                 )
         told = self._evidence.names_of.get(own.value)
         if told is None:
             return None
-        return Proof(_name(entry), "", PageFile("", told[0], (own,)), is_metadata=False, project=told[1])
+        return Proof(
+            _name(entry), "", PageFile("", told[0], (own,)), is_metadata=False, project=told[1]
+        )
 
-    def _mismatch(self, entry: Entry, claim: Claim, actual: Digest, body: io.BufferedReader, size: int) -> Finding:
+    def _mismatch(
+        self, entry: Entry, claim: Claim, actual: Digest, body: io.BufferedReader, size: int
+    ) -> Finding:
         """A wrong digest; when the archive is whole in itself the page that says otherwise goes too, and both are fetched again."""
         text = f"its body is {actual}, and {claim.said_by} says {claim.digest}; pip stops with a hash error on every run"
         found = self._gone(entry, "digest-mismatch", text)
         page = self._by_key.get(claim.page)
-        if page is not None and self._repair and entry.kind is Kind.WHEEL and not _archive_problem(entry, body, size):
+        if (
+            page is not None
+            and self._repair
+            and entry.kind is Kind.WHEEL
+            and not _archive_problem(entry, body, size)
+        ):
             removal.remove([page])
             found = replace(found, repaired=f"{found.repaired}, with the page that contradicts it")
         return found
 
     def _secrets_and_vary(self, entry: Entry, meta: Meta) -> Iterator[Finding]:
-        leaked = sorted(name for name, value in meta.vary.items() if name.lower() in SECRET_VARY and value)
+        leaked = sorted(
+            name for name, value in meta.vary.items() if name.lower() in SECRET_VARY and value
+        )
         if leaked:
             names = ", ".join(leaked)
-            yield self._gone(entry, "credentials-in-vary", f"its metadata holds the request's {names} in clear text")
+            yield self._gone(
+                entry,
+                "credentials-in-vary",
+                f"its metadata holds the request's {names} in clear text",
+            )
             return
-        cookies = [name for name, _ in meta.headers if name.lower() in SECRET_HEADERS - {"www-authenticate"}]
+        cookies = [
+            name
+            for name, _ in meta.headers
+            if name.lower() in SECRET_HEADERS - {"www-authenticate"}
+        ]
         if cookies:
-            yield self._rewritten(entry, meta, "credentials-in-headers", f"its headers hold a {cookies[0]}", _without_cookies)
+            yield self._rewritten(
+                entry,
+                meta,
+                "credentials-in-headers",
+                f"its headers hold a {cookies[0]}",
+                _without_cookies,
+            )
         missing = [name for name, value in meta.vary.items() if value is None]
         if missing and meta.reason == "None" and meta.version == 0 and entry.kind is not Kind.PAGE:
             text = "a resumed download, stored without the request it answers: pip can never use it"
@@ -257,7 +355,11 @@ class Verifier:
             else:
                 yield self._gone(entry, "nil-vary", text)
         if not {"date", "etag"} & meta.fields.keys() and meta.status not in (301, 308):
-            yield self._gone(entry, "never-usable", "it has neither Date nor ETag: pip deletes it when it meets it")
+            yield self._gone(
+                entry,
+                "never-usable",
+                "it has neither Date nor ETag: pip deletes it when it meets it",
+            )
 
     def _check_built(self, entry: Entry) -> Iterator[Finding]:
         path = entry.paths[0]
@@ -302,8 +404,13 @@ class Verifier:
         why = f" (not removed: {done.kept[0][1]})" if done.kept else ""
         return Finding("pip", entry, problem, text + why, entry.paths[0], repaired)
 
-    def _rewritten(self, entry: Entry, meta: Meta, problem: str, text: str, change: Callable[[Meta], str]) -> Finding:
-        """A finding whose cure is new metadata; in the old layout, where the body is in the same file, removal."""
+    def _rewritten(
+        self, entry: Entry, meta: Meta, problem: str, text: str, change: Callable[[Meta], str]
+    ) -> Finding:
+        """A finding whose cure is new metadata.
+
+        In the old layout, where the body is in the same file, removal.
+        """
         if not self._repair or _layout(entry) != LAYOUTS[0]:
             return self._gone(entry, problem, text)
         said = change(meta)
@@ -311,7 +418,9 @@ class Verifier:
         try:
             with Root(self._root) as root, root.folder(path.parent) as folder:
                 if stamp(folder.stat(path.name)) != entry.extra["stamp"].partition(";")[0]:
-                    return Finding("pip", entry, problem, f"{text} (not mended: it changed meanwhile)", path)
+                    return Finding(
+                        "pip", entry, problem, f"{text} (not mended: it changed meanwhile)", path
+                    )
                 # the temporary name is one that pip's own cleaning knows
                 folder.replace(path.name, encode(meta.top), temporary=f"{path.name}{{}}.tmp")
         except OSError as exc:

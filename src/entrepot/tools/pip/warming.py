@@ -1,7 +1,10 @@
-"""Filling the store through a real pip: which items are asked for, the commands that fetch them, and what came of each.
+"""Filling the store through a real pip.
 
-``pip download`` fetches what ``pip install`` would, and what is needed to build the sdists among it: it makes their metadata in
-an isolated environment, for which it fetches the back end, the back end's own requirements and whatever these ask for.
+Which items are asked for, the commands that fetch them, and what came of each.
+
+``pip download`` fetches what ``pip install`` would, and what is needed to build the sdists among
+it: it makes their metadata in an isolated environment, for which it fetches the back end, the back
+end's own requirements and whatever these ask for.
 
 Source: pip 20.3 to 26.3, "Requirements File Format" and ``commands/download.py``.
 """
@@ -80,33 +83,57 @@ class Order:
 
     def words_alone(self, pip: Sequence[str], target: Path, item: Item, file: Path) -> list[str]:
         """The command that fetches one item; its line is written into ``file`` first."""
-        file.write_text("".join(f"{line}\n" for line in (*item.options, item.line)), encoding="utf-8")
+        file.write_text(
+            "".join(f"{line}\n" for line in (*item.options, item.line)), encoding="utf-8"
+        )
         alone = ["--no-deps"] if item.hashed else []
         return [*pip, *_COMMON, "-d", str(target), *self._for_platforms(), *alone, "-r", str(file)]
 
     def _for_platforms(self) -> list[str]:
         if not self.platforms:
             return []
-        return ["--only-binary", ":all:", *(word for tag in self.platforms for word in ("--platform", tag))]
+        return [
+            "--only-binary",
+            ":all:",
+            *(word for tag in self.platforms for word in ("--platform", tag)),
+        ]
 
 
 _COMMON = ("download", "--disable-pip-version-check", "--no-input", "--progress-bar", "off")
 
 NO_CACHE = {"PIP_NO_CACHE_DIR": "1"}
-"""Its own cache is off: what that holds would never come to the store. A variable, because pip does not hand
-``--no-cache-dir`` down to the pip that fetches build requirements."""
+"""Its own cache is off: what that holds would never come to the store. A variable, because pip does
+not hand ``--no-cache-dir`` down to the pip that fetches build requirements."""
 
 
-def sdist_words(pip: Sequence[str], target: Path, pins: Sequence[tuple[str, str]], files: Iterable[Path]) -> list[str]:
-    """The command that fetches the source archives of these versions, and what builds them; indexes as the files name them."""
+def sdist_words(
+    pip: Sequence[str], target: Path, pins: Sequence[tuple[str, str]], files: Iterable[Path]
+) -> list[str]:
+    """The command that fetches the source archives of these versions, and what builds them.
+
+    Indexes as the files name them.
+    """
     names = ",".join(name for name, _ in pins)
     options = [word for path in files for word in _index_words(path)]
     versions = [f"{name}=={version}" for name, version in pins]
-    return [*pip, *_COMMON, "-d", str(target), "--no-deps", "--no-binary", names, *options, *versions]
+    return [
+        *pip,
+        *_COMMON,
+        "-d",
+        str(target),
+        "--no-deps",
+        "--no-binary",
+        names,
+        *options,
+        *versions,
+    ]
 
 
 def pip_words(around: Surroundings) -> list[str]:
-    """``python -m pip`` of the pip that is meant; ours, working for that interpreter, when it has none."""
+    """``python -m pip`` of the pip that is meant.
+
+    Ours, working for that interpreter, when it has none.
+    """
     found = pips(around)[0]
     if found.text != "?":
         return [str(found.python), "-m", "pip"]
@@ -153,11 +180,19 @@ def _items_of(path: Path, seen: set[Path]) -> list[Item]:
             options.append(line)
         else:
             own.append(line)
-    return [Item(re.split(r"\s--?[a-z]", line, maxsplit=1)[0].strip(), line, tuple(options)) for line in own] + nested
+    return [
+        Item(re.split(r"\s--?[a-z]", line, maxsplit=1)[0].strip(), line, tuple(options))
+        for line in own
+    ] + nested
 
 
 def _index_words(path: Path) -> list[str]:
-    options = dict.fromkeys(line for item in _items_of(path, set()) for line in item.options if not line.startswith("-c"))
+    options = dict.fromkeys(
+        line
+        for item in _items_of(path, set())
+        for line in item.options
+        if not line.startswith("-c")
+    )
     return [word for line in options for word in re.split(r"[\s=]+", line, maxsplit=1)]
 
 

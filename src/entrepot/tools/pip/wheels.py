@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from entrepot.heads import redacted_url
 from entrepot.ports.tool import Kind
+from entrepot.stored import redacted_url
 from entrepot.tools.pip.identify import told_by
 from entrepot.tools.pip.index import Row
 from entrepot.tools.pip.rows import (
@@ -36,17 +36,22 @@ from entrepot.tools.quietly import open_quietly
 
 ORIGIN_FILE = "origin.json"
 ORIGIN_LIMIT = 1 << 20
-_INTERPRETERS = [("cp", v) for v in ("27", "35", "36", "37", "38", "39", *(f"3{n}" for n in range(10, 20)))]
+_INTERPRETERS = [
+    ("cp", v) for v in ("27", "35", "36", "37", "38", "39", *(f"3{n}" for n in range(10, 20)))
+]
 
 
 def wheel_rows(folder: str, files: list[tuple[str, os.stat_result]], root: str) -> list[Row]:
     """Rows of one directory of the wheel cache.
 
-    A single wheel takes its ``origin.json`` along; of several, each goes alone and the last one takes it (see ``removal``).
+    A single wheel takes its ``origin.json`` along; of several, each goes alone and the last one
+    takes it (see ``removal``).
     """
     wheels = [(name, info) for name, info in files if name.endswith(".whl")]
     origin = next(((name, info) for name, info in files if name == ORIGIN_FILE), None)
-    rest = [(name, info) for name, info in files if not name.endswith(".whl") and name != ORIGIN_FILE]
+    rest = [
+        (name, info) for name, info in files if not name.endswith(".whl") and name != ORIGIN_FILE
+    ]
     rows = []
     told = read_origin(Path(root, folder, ORIGIN_FILE)) if origin else None
     for number, (name, info) in enumerate(wheels):
@@ -64,13 +69,18 @@ def wheel_rows(folder: str, files: list[tuple[str, os.stat_result]], root: str) 
         rows.append(row)
     for name, info in rest:
         row = blank(f"{folder}/{name}", "wheels", [(f"{folder}/{name}", info)])
-        row[KIND] = str(Kind.TEMP) if _in_build(folder) or name.endswith(".tmp") else str(Kind.OTHER)
+        row[KIND] = (
+            str(Kind.TEMP) if _in_build(folder) or name.endswith(".tmp") else str(Kind.OTHER)
+        )
         rows.append(row)
     return rows
 
 
 def _in_build(folder: str) -> bool:
-    """Whether pip 25.3 or later builds there: in ``tmp`` and eight characters, within a wheel's directory."""
+    """Whether pip 25.3 or later builds there.
+
+    In ``tmp`` and eight characters, within a wheel's directory.
+    """
     return any(part.startswith("tmp") and len(part) == 11 for part in folder.split("/"))
 
 
@@ -104,7 +114,9 @@ def read_origin(path: Path) -> dict[str, Any] | None:
 
 
 def built_for(folder: str, origin: dict[str, Any]) -> str:
-    """The interpreter (``cp311``) whose key for this origin is this directory; empty when none is: then the origin is only claimed.
+    """The interpreter (``cp311``) whose key for this origin is this directory.
+
+    Empty when none is: then the origin is only claimed.
 
     >>> built_for("wheels/00/00/00/00", {"url": "https://index.test/a-1.tar.gz"})
     ''
@@ -115,7 +127,12 @@ def built_for(folder: str, origin: dict[str, Any]) -> str:
     choices: list[dict[str, str]] = [{}]
     choices += [{str(k): str(v)} for k, v in hashes.items()] if isinstance(hashes, dict) else []
     full = key_url(origin)
-    tries = [(url, extra, *python) for url in {full, full.replace(":///", ":/")} for extra in choices for python in _INTERPRETERS]
+    tries = [
+        (url, extra, *python)
+        for url in {full, full.replace(":///", ":/")}
+        for extra in choices
+        for python in _INTERPRETERS
+    ]
     for url, extra, name, version in tries:  # urlunsplit has written file URLs both ways
         key = {"url": url, **extra, "interpreter_name": name, "interpreter_version": version}
         if isinstance(origin.get("subdirectory"), str):
@@ -127,7 +144,10 @@ def built_for(folder: str, origin: dict[str, Any]) -> str:
 
 
 def key_url(origin: dict[str, Any]) -> str:
-    """The URL as it stands in a wheel's key: pip hashes a VCS link with its scheme and revision, an archive's without fragment."""
+    """The URL as it stands in a wheel's key.
+
+    Pip hashes a VCS link with its scheme and revision, an archive's without fragment.
+    """
     url = str(origin["url"])
     vcs = origin.get("vcs_info")
     if isinstance(vcs, dict):

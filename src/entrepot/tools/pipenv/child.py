@@ -1,4 +1,6 @@
-"""How pipenv is led: the sources of ``Pipfile`` and its lock; what it installs with is pip, led by pip's guide.
+"""How pipenv is led: the sources of ``Pipfile`` and its lock.
+
+What it installs with is pip, led by pip's guide.
 
 Source: pipenv's documentation of ``Pipfile`` and ``PIPENV_PYPI_MIRROR``.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.reading import LOCK_LIMIT_BYTES, read_text, read_toml, strings, table
@@ -22,7 +24,7 @@ class PipenvGuide:
     name = "pipenv"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         del door
         scene = Scene.of(command)
         found = Findings(scene.environ)
@@ -31,7 +33,9 @@ class PipenvGuide:
         for path in pipfiles:
             found.add_all(strings(read_toml(path), _NO_INDEX))
             try:
-                lock = json.loads(read_text(path.with_name("Pipfile.lock"), LOCK_LIMIT_BYTES) or "{}")
+                lock = json.loads(
+                    read_text(path.with_name("Pipfile.lock"), LOCK_LIMIT_BYTES) or "{}"
+                )
             except (ValueError, RecursionError):
                 continue
             found.add_all(strings(table(lock, "_meta").get("sources")))

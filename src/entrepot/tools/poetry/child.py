@@ -1,7 +1,7 @@
 """How poetry is led: sources, repositories, direct references, certificates.
 
-``certificates.NAME.cert`` stands above ``REQUESTS_CA_BUNDLE``, but poetry's own variable for it stands higher still.
-Source: poetry 2.5, ``poetry/config/config.py`` and ``utils/authenticator.py``.
+``certificates.NAME.cert`` stands above ``REQUESTS_CA_BUNDLE``, but poetry's own variable for it
+stands higher still. Source: poetry 2.5, ``poetry/config/config.py`` and ``utils/authenticator.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import add_requirements, projects
@@ -29,7 +29,7 @@ class PoetryGuide:
     name = "poetry"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         sources = _projects(found, scene)
@@ -65,9 +65,15 @@ def _projects(found: Findings, scene: Scene) -> dict[str, str]:
 
 
 def _configurations(scene: Scene) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Configuration files: ``config.toml`` and ``auth.toml`` of the user, ``poetry.toml`` of the project."""
+    """Configuration files.
+
+    ``config.toml`` and ``auth.toml`` of the user, ``poetry.toml`` of the project.
+    """
     if scene.platform == "darwin":
-        user = [scene.home / "Library/Application Support/pypoetry", scene.home / "Library/Preferences/pypoetry"]
+        user = [
+            scene.home / "Library/Application Support/pypoetry",
+            scene.home / "Library/Preferences/pypoetry",
+        ]
     else:
         user = [scene.config_home() / "pypoetry"]
     places = [Path(value) for value in scene.variable("POETRY_CONFIG_DIR")] + user
@@ -76,7 +82,9 @@ def _configurations(scene: Scene) -> Iterator[tuple[Path, dict[str, Any]]]:
     yield from ((path, read_toml(path)) for path in paths if is_file(path))
 
 
-def _repositories(found: Findings, config: tuple[Path, dict[str, Any]], sources: dict[str, str]) -> None:
+def _repositories(
+    found: Findings, config: tuple[Path, dict[str, Any]], sources: dict[str, str]
+) -> None:
     for name, repository in table(config[1], "repositories").items():
         url = repository.get("url") if isinstance(repository, dict) else repository
         if isinstance(url, str):
@@ -85,7 +93,11 @@ def _repositories(found: Findings, config: tuple[Path, dict[str, Any]], sources:
 
 
 def _certificates(
-    found: Findings, scene: Scene, config: tuple[Path, dict[str, Any]], sources: dict[str, str], door: Door | None
+    found: Findings,
+    scene: Scene,
+    config: tuple[Path, dict[str, Any]],
+    sources: dict[str, str],
+    door: Door | None,
 ) -> None:
     path, data = config
     for name, setting in table(data, "certificates").items():
@@ -96,7 +108,9 @@ def _certificates(
             found.environment[f"POETRY_CERTIFICATES_{variable}_CERT"] = door.bundle
         if setting.get("client-cert") and scene.may_run("poetry"):
             found.close([sources[name]] if name in sources else (), but=default_index())
-            found.warn(f"certificates.{name}.client-cert in {path}: this source goes past the cache")
+            found.warn(
+                f"certificates.{name}.client-cert in {path}: this source goes past the cache"
+            )
 
 
 GUIDE = PoetryGuide()

@@ -1,12 +1,12 @@
 """How a Python script with requests, httpx or urllib is led: the common variables do it all.
 
-Which hosts it asks cannot be known; of the URLs in its words and in the script itself those count that are packages by
-their form. Any other host is named with ``--host``.
+Which hosts it asks cannot be known; of the URLs in its words and in the script itself those count
+that are packages by their form. Any other host is named with ``--host``.
 """
 
 from __future__ import annotations
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.tools.findings import URL, Findings, looks_like_packages
 from entrepot.tools.reading import read_text
 from entrepot.tools.scene import Scene
@@ -18,14 +18,21 @@ class PythonGuide:
     name = "python"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         del door
         scene = Scene.of(command)
         found = Findings(scene.environ)
-        if scene.runs("python", "pypy", "py") or any(path.suffix == ".py" for path in scene.files()):
-            texts = [*scene.words, *(read_text(path) for path in scene.files() if path.suffix in ("", ".py"))]
+        if scene.runs("python", "pypy", "py") or any(
+            path.suffix == ".py" for path in scene.files()
+        ):
+            texts = [
+                *scene.words,
+                *(read_text(path) for path in scene.files() if path.suffix in ("", ".py")),
+            ]
             for text in texts:
-                found.add_all(match[0] for match in URL.finditer(text) if looks_like_packages(match[0]))
+                found.add_all(
+                    match[0] for match in URL.finditer(text) if looks_like_packages(match[0])
+                )
         return found.guidance()
 
 

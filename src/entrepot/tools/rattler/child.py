@@ -9,16 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import projects
 from entrepot.tools.reading import is_file, line_of, read_toml, strings, table
 from entrepot.tools.scan import take_lock
 from entrepot.tools.scene import Scene, values_after
 
-BUILT_IN = ("https://conda.anaconda.org/", "https://repo.anaconda.com/", "https://repo.prefix.dev/", "https://prefix.dev/")
+BUILT_IN = (
+    "https://conda.anaconda.org/",
+    "https://repo.anaconda.com/",
+    "https://repo.prefix.dev/",
+    "https://prefix.dev/",
+)
 """The hosts where channels by name are looked for."""
-_NO_INDEX = frozenset("git proxy-config homepage repository documentation description tasks authors publish".split())
+_NO_INDEX = frozenset(
+    "git proxy-config homepage repository documentation description tasks authors publish".split()
+)
 
 
 class RattlerGuide:
@@ -27,7 +34,7 @@ class RattlerGuide:
     name = "rattler"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         for data in _manifests(scene):
@@ -38,8 +45,12 @@ class RattlerGuide:
             found.add_all(text for text in strings(config, _NO_INDEX) if "://" in text)
             if table(config, "proxy-config") and door is not None and scene.may_run("pixi"):
                 place = line_of(path, "[proxy-config]")
-                found.warn(f"proxy-config in {place} may stand above the environment for pixi: see whether it goes past the cache")
-        for value in values_after(scene.after("pixi", "rattler-build", "rattler", "pixi-pack"), "-c", "--channel"):
+                found.warn(
+                    f"proxy-config in {place} may stand above the environment for pixi: see whether it goes past the cache"
+                )
+        for value in values_after(
+            scene.after("pixi", "rattler-build", "rattler", "pixi-pack"), "-c", "--channel"
+        ):
             found.add_value(value)
         for directory in scene.ancestors():
             take_lock(found, directory / "pixi.lock", will_be_read=scene.may_run("pixi"))
@@ -58,7 +69,11 @@ def _manifests(scene: Scene) -> Iterator[dict[str, Any]]:
 
 
 def _configurations(scene: Scene) -> Iterator[Path]:
-    places = [Path("/etc/pixi/config.toml"), scene.config_home() / "pixi/config.toml", scene.home / ".pixi/config.toml"]
+    places = [
+        Path("/etc/pixi/config.toml"),
+        scene.config_home() / "pixi/config.toml",
+        scene.home / ".pixi/config.toml",
+    ]
     places += [scene.home / ".config/rattler/config.toml", scene.home / ".rattler/config.toml"]
     places += [Path(value) / "config.toml" for value in scene.variable("PIXI_HOME", "RATTLER_HOME")]
     places += [directory / ".pixi/config.toml" for directory in scene.ancestors()]

@@ -1,4 +1,7 @@
-"""Where rattler and pixi keep things and why; see :mod:`entrepot.tools.condakit.rattler_dirs` for the rules."""
+"""Where rattler and pixi keep things and why.
+
+See :mod:`entrepot.tools.condakit.rattler_dirs` for the rules.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,11 @@ from entrepot.tools.mounts import is_empty
 from entrepot.tools.reading import is_dir
 
 TOOL = "rattler"
-_UNMISTAKABLE = ("shards-v1", "run-exports", *sorted({name for _, name in KINDS.values()} - {"pkgs", "repodata"}))
+_UNMISTAKABLE = (
+    "shards-v1",
+    "run-exports",
+    *sorted({name for _, name in KINDS.values()} - {"pkgs", "repodata"}),
+)
 """Folders of a root that nobody else calls so."""
 NO_SIGN = ("PIXI_CACHE_DIR", "RATTLER_CACHE_DIR")
 
@@ -24,7 +31,9 @@ def places(around: Surroundings) -> Sequence[Place]:
     """Every folder in force, pixi's root first; without any sign of either nothing."""
     found = [_place(folder, around) for folder in folders(around)]
     found[0] = replace(found[0], notes=(*found[0].notes, *problems(around)))
-    if any(place.exists or place.why_not for place in found) or any(around.environ.get(name) for name in NO_SIGN):
+    if any(place.exists or place.why_not for place in found) or any(
+        around.environ.get(name) for name in NO_SIGN
+    ):
         return found
     return []
 
@@ -34,13 +43,28 @@ def _place(folder: Folder, around: Surroundings) -> Place:
     may = not is_dir(folder.path) or may_write(folder.path, around)
     label = folder.user if folder.part == "root" else f"{folder.user}: {folder.part}"
     notes = []
-    if folder.part == "root" and os.path.isdir(folder.path / "uv-cache"):  # noqa: PTH112
+    if folder.part == "root" and os.path.isdir(folder.path / "uv-cache"):
         notes.append("pixi's PyPI part is a second uv cache inside it: uv-cache")
     if around.environ.get("CONDA_PKGS_DIRS"):
         notes.append("CONDA_PKGS_DIRS and pkgs_dirs are not read by rattler and pixi")
-    why = f"{NO_CACHE}: {no_cache}" if no_cache not in ("", EMPTY) else "" if may else "it may not be written to"
+    why = (
+        f"{NO_CACHE}: {no_cache}"
+        if no_cache not in ("", EMPTY)
+        else ""
+        if may
+        else "it may not be written to"
+    )
     exists = not no_cache
-    return Place(TOOL, folder.path, folder.layers, label=label, exists=exists, usable=not why, why_not=why, notes=tuple(notes))
+    return Place(
+        TOOL,
+        folder.path,
+        folder.layers,
+        label=label,
+        exists=exists,
+        usable=not why,
+        why_not=why,
+        notes=tuple(notes),
+    )
 
 
 def _why_no_cache(folder: Folder, around: Surroundings) -> str:

@@ -1,6 +1,9 @@
-"""Run as a program, by an interpreter that has py-rattler: solve SPECS from channels, and say as JSON what would be installed.
+"""Run as a program, by an interpreter that has py-rattler.
 
-    python -m entrepot.tools.rattler.solving --platform linux-64 --cache DIR -c CHANNEL ... -- SPEC ...
+Solve SPECS from channels, and say as JSON what would be installed.
+
+    python -m entrepot.tools.rattler.solving --platform linux-64 --cache DIR -c CHANNEL ... -- SPEC
+    ...
 
 Source: py-rattler 0.28. The answer has the form of conda's ``create --dry-run --json``.
 """
@@ -35,7 +38,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-c", dest="channels", action="append", default=[])
     parser.add_argument("specs", nargs="*")
     wanted = parser.parse_args(argv)
-    channels = [url for name in wanted.channels for url in (DEFAULTS if name == "defaults" else (name,))]
+    channels = [
+        url for name in wanted.channels for url in (DEFAULTS if name == "defaults" else (name,))
+    ]
     if not channels:
         sys.stderr.write("the file names no channel, and py-rattler has none of its own\n")
         return 1
@@ -48,7 +53,9 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-async def _solve(channels: Sequence[str], specs: Sequence[str], platform: str, cache: Path) -> list[dict[str, Any]]:
+async def _solve(
+    channels: Sequence[str], specs: Sequence[str], platform: str, cache: Path
+) -> list[dict[str, Any]]:
     import rattler  # noqa: PLC0415 - an extra, and only here
 
     found = await rattler.solve(
@@ -79,12 +86,16 @@ def _virtual(platform: str) -> list[Any]:
         return list(rattler.VirtualPackage.detect())
     assumed = ASSUMED.get(platform.partition("-")[0], ())
     build = getattr(rattler, "BuildString", str)("0")  # text alone up to py-rattler 0.27
-    return [rattler.GenericVirtualPackage(rattler.PackageName(n), rattler.Version(v), build) for n, v in assumed]
+    return [
+        rattler.GenericVirtualPackage(rattler.PackageName(n), rattler.Version(v), build)
+        for n, v in assumed
+    ]
 
 
 if __name__ == "__main__":
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Its threads may outlive the interpreter and crash it on the way out, long after all was done (py-rattler 0.28).
+    # Its threads may outlive the interpreter and crash it on the way out, long after all was done
+    # (py-rattler 0.28).
     os._exit(status)

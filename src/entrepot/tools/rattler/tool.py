@@ -1,4 +1,7 @@
-"""rattler and pixi as the verbs see them: :func:`tool` makes the object behind ``ports/tool.py``."""
+"""rattler and pixi as the verbs see them.
+
+:func:`tool` makes the object behind ``ports/tool.py``.
+"""
 
 from __future__ import annotations
 
@@ -27,37 +30,72 @@ class RattlerTool:
         """Every cache folder, pixi's first."""
         return places(around)
 
-    def scan(self, place: Place, around: Surroundings, *, progress: Progress | None = None) -> Iterator[Entry]:
+    def scan(
+        self, place: Place, around: Surroundings, *, progress: Progress | None = None
+    ) -> Iterator[Entry]:
         """What lies in one folder."""
         if place.path is not None and place.exists:
-            from entrepot.tools.rattler.cache import scan  # noqa: PLC0415  # only for caches that are there
+            # Only for caches that are there
+            from entrepot.tools.rattler.cache import scan  # noqa: PLC0415
 
             yield from scan(TOOL, place, around, self._now(), progress)
 
     def remove(
-        self, entries: Sequence[Entry], around: Surroundings, *, force: bool = False, progress: Progress | None = None
+        self,
+        entries: Sequence[Entry],
+        around: Surroundings,
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
     ) -> Removed:
-        """Remove entries while no installation holds rattler's lock; ``force`` takes what was unpacked within ten minutes."""
+        """Remove entries while no installation holds rattler's lock.
+
+        ``force`` takes what was unpacked within ten minutes.
+        """
         from entrepot.tools.condakit.removal import remove  # noqa: PLC0415
 
         return remove(entries, around, force=force, progress=progress)
 
     def verify(
-        self, place: Place, around: Surroundings, *, repair: bool = False, full: bool = False, progress: Progress | None = None
+        self,
+        place: Place,
+        around: Surroundings,
+        *,
+        repair: bool = False,
+        full: bool = False,
+        progress: Progress | None = None,
     ) -> Iterator[Finding]:
-        """Check the unpacked packages; there are no archives to mend them from, so what is damaged is taken away."""
-        from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415  # heavy, and only this verb needs it
+        """Check the unpacked packages.
+
+        There are no archives to mend them from, so what is damaged is taken away.
+        """
+        # Heavy, and only this verb needs it
+        from entrepot.tools.condakit.verify import Verifier  # noqa: PLC0415
         from entrepot.tools.rattler.cache import package_folder  # noqa: PLC0415
 
         folder = package_folder(place, around) if place.exists else None
         if folder is not None and is_dir(folder):
             now = self._now()
-            check = Verifier(TOOL, folder, folder, around, now, with_records=False, repair=repair, full=full, progress=progress)
+            check = Verifier(
+                TOOL,
+                folder,
+                folder,
+                around,
+                now,
+                with_records=False,
+                repair=repair,
+                full=full,
+                progress=progress,
+            )
             yield from check.findings()
 
     def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
-        """Prefixes of conda, mamba, rattler and pixi: each may have packages of any of their caches."""
-        from entrepot.tools.condakit.known import named_environments  # noqa: PLC0415  # `where` does without
+        """Prefixes of conda, mamba, rattler and pixi.
+
+        Each may have packages of any of their caches.
+        """
+        # `where` does without
+        from entrepot.tools.condakit.known import named_environments  # noqa: PLC0415
 
         return named_environments(around)
 

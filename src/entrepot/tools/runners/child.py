@@ -1,7 +1,10 @@
-"""How tools below other programs are led: what tox, nox, make, just, hatch, task runners and shell scripts tell them.
+"""How tools below other programs are led.
+
+What tox, nox, make, just, hatch, task runners and shell scripts tell them.
 
 The files are read as text, by the names such programs look for and those on the command line; see
-:mod:`entrepot.tools.scan` for what counts. No program here has settings of its own that stand above the environment.
+:mod:`entrepot.tools.scan` for what counts. No program here has settings of its own that stand above
+the environment.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.tools.findings import Findings
 from entrepot.tools.reading import read_text
 from entrepot.tools.scan import follow, scan
@@ -23,7 +26,12 @@ _NAMES = frozenset(
     "pyproject.toml hatch.toml tox.toml .env .envrc mise.toml .mise.toml pavement.py".split()
 )
 _PATTERNS = ("*.sh", "*.bash", "*.mk", "*.just")
-_REQUIREMENTS = ("*requirements*.txt", "*requirements*.in", "constraints*.txt", "requirements*.lock")
+_REQUIREMENTS = (
+    "*requirements*.txt",
+    "*requirements*.in",
+    "constraints*.txt",
+    "requirements*.lock",
+)
 _FOLDERS = ("requirements", "scripts", "bin", "tools", "ci", ".ci")
 _MOST_FILES = 100
 _MOST_CHARACTERS = 8 << 20
@@ -35,7 +43,7 @@ class RunnersGuide:
     name = "runners"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         del door
         scene = Scene.of(command)
         found = Findings(scene.environ)
@@ -50,7 +58,9 @@ class RunnersGuide:
             text = scan(content, requirements=requirements)
             found.add_all(text.urls)
             bases = (path.parent, *scene.roots)
-            for included, inner in follow(base / name for name in text.files if "://" not in name for base in bases):
+            for included, inner in follow(
+                base / name for name in text.files if "://" not in name for base in bases
+            ):
                 found.add_all(inner.urls)
                 if scene.may_run():
                     found.lock(included)
@@ -67,7 +77,11 @@ def _files(scene: Scene) -> Iterator[Path]:
                 continue
             for name in names:
                 everything = folder.name == "requirements" and name.endswith((".txt", ".in"))
-                if everything or name.lower() in _NAMES or _matches(name, (*_PATTERNS, *_REQUIREMENTS)):
+                if (
+                    everything
+                    or name.lower() in _NAMES
+                    or _matches(name, (*_PATTERNS, *_REQUIREMENTS))
+                ):
                     yield folder / name
 
 

@@ -1,15 +1,20 @@
-"""uv's entries: what lies in its buckets, by project and version. Nothing is changed, not even a time of last use.
+"""uv's entries: what lies in its buckets, by project and version.
+
+Nothing is changed, not even a time of last use.
 
 One entry is what goes together:
 
-- a wheel's pointer (``.http`` or ``.rev``, ``.msgpack``, ``.lock`` and the link) with the unpacked archive that it leads to:
+- a wheel's pointer (``.http`` or ``.rev``, ``.msgpack``, ``.lock`` and the link) with the unpacked
+  archive that it leads to:
   *unpacked*; a pointer with core metadata alone: *metadata*; with the packed wheel alone: *wheel*;
-- a source distribution's shard: its source tree, the wheels built from it and their unpacked archives: *built*;
+- a source distribution's shard: its source tree, the wheels built from it and their unpacked
+  archives: *built*;
 - an index page (``.rkyv``, ``flat-index``): *page*; a temporary directory: *temp*;
-- the rest (cached environments of ``uvx`` and ``uv run --with``, git databases with their checkouts, interpreters): *other*.
+- the rest (cached environments of ``uvx`` and ``uv run --with``, git databases with their
+  checkouts, interpreters): *other*.
 
-Link counts decide what removing gives back. A hard-linked environment outside shows as links that do not lie in the cache;
-cached environments inside hold links too and count as users.
+Link counts decide what removing gives back. A hard-linked environment outside shows as links that
+do not lie in the cache; cached environments inside hold links too and count as users.
 
 Source: ``crates/uv-cache/src/lib.rs`` and the caches of uv 0.2.37, 0.5.31, 0.8.24 and 0.13.8.
 """
@@ -24,7 +29,15 @@ from dataclasses import dataclass, field
 from entrepot.errors import FormatError
 from entrepot.ports.tool import Progress
 from entrepot.tools.reading import open_regular
-from entrepot.tools.uv.layout import MARKS, POINTING, TEMPORARY, TRASH, Bucket, bucket_of, superseded
+from entrepot.tools.uv.layout import (
+    MARKS,
+    POINTING,
+    TEMPORARY,
+    TRASH,
+    Bucket,
+    bucket_of,
+    superseded,
+)
 from entrepot.tools.uv.pointers import Pointer, read_pointer
 from entrepot.tools.uv.trees import Linked, Tree, add, listed, measure
 
@@ -52,7 +65,8 @@ class Part:
     bucket: str
     key: str
     what: str
-    """``wheel``, ``sdist``, ``page``, ``temp``, ``git``, ``environment``, ``archive``, ``trash``, ``unknown`` or ``other``."""
+    """``wheel``, ``sdist``, ``page``, ``temp``, ``git``, ``environment``, ``archive``, ``trash``,
+    ``unknown`` or ``other``."""
     paths: list[str]
     """In the order in which they must be removed."""
     tree: Tree
@@ -81,9 +95,11 @@ class Scan:
         self.archives: dict[str, Archive] = {}
         self.parts: list[Part] = []
         self.links: dict[tuple[int, int], list[str]] = {}
-        """Owners (archives' names, keys of other parts) of each inode with several links, one for every link in the cache."""
+        """Owners (archives' names, keys of other parts) of each inode with several links, one for
+        every link in the cache."""
         self.is_understood = True
-        """Whether everything that can lead to an archive is of a known layout: else nothing is an orphan."""
+        """Whether everything that can lead to an archive is of a known layout: else nothing is an
+        orphan."""
         self.unread: list[str] = []
         """What could not be read, with the reason: it may lead to any archive."""
         self.files = 0
@@ -91,7 +107,11 @@ class Scan:
     def run(self) -> Scan:
         """Look; itself."""
         top = self._listed(self.root)
-        self.buckets = [bucket for item in top if (bucket := bucket_of(item.name)) and item.is_dir(follow_symlinks=False)]
+        self.buckets = [
+            bucket
+            for item in top
+            if (bucket := bucket_of(item.name)) and item.is_dir(follow_symlinks=False)
+        ]
         self.superseded = superseded(self.buckets)
         self.is_understood = all(b.is_known for b in self.buckets if b.family in POINTING)
         names = {bucket.name: bucket for bucket in self.buckets}
@@ -111,7 +131,7 @@ class Scan:
         self._count_links()
         return self
 
-    # -- buckets --------------------------------------------------------------------------------------------------------------
+    # -- buckets -----------------------------------------------------------------------------------
 
     def _bucket(self, bucket: Bucket) -> None:
         folder = f"{self.root}/{bucket.name}"
@@ -168,7 +188,10 @@ class Scan:
                 self._progress(self.files, None, "files")
 
     def _wheels(self, bucket: str, folder: str) -> None:
-        """Every directory with files in it is a project's; the files of one stem belong together."""
+        """Every directory with files in it is a project's.
+
+        The files of one stem belong together.
+        """
         waiting = [folder]
         while waiting:
             at = waiting.pop()
@@ -213,7 +236,7 @@ class Scan:
         """Follow a link: a symbolic one, or on Windows a file that says ``archive-v0/NAME``."""
         try:
             if stat.S_ISLNK(os.lstat(link).st_mode):
-                target = os.readlink(link)  # noqa: PTH115
+                target = os.readlink(link)
             else:
                 with os.fdopen(open_regular(link), encoding="utf-8") as file:
                     target = file.read(256)
@@ -243,8 +266,16 @@ class Scan:
             at = waiting.pop()
             items = [item for item in self._listed(at) if not (at == folder and item.name in MARKS)]
             names = {item.name for item in items}
-            if names & SHARD_MARKS or (items and not any(item.is_dir(follow_symlinks=False) for item in items)):
-                self._shard(bucket, at, sorted(names, key=lambda name: (name not in SHARD_MARKS, name == ".lock", name)))
+            if names & SHARD_MARKS or (
+                items and not any(item.is_dir(follow_symlinks=False) for item in items)
+            ):
+                self._shard(
+                    bucket,
+                    at,
+                    sorted(
+                        names, key=lambda name: (name not in SHARD_MARKS, name == ".lock", name)
+                    ),
+                )
                 continue
             for item in items:
                 if item.name.startswith(TEMPORARY):
@@ -253,7 +284,10 @@ class Scan:
                     waiting.append(item.path)
 
     def _shard(self, bucket: str, at: str, names: list[str]) -> None:
-        """One source distribution: the pointer to its revision goes first, then everything else, then the shard itself."""
+        """One source distribution.
+
+        The pointer to its revision goes first, then everything else, then the shard itself.
+        """
         pointers = [f"{at}/{name}" for name in names if name in SHARD_MARKS]
         part = Part(bucket, self._key(at), "sdist", [*pointers, at], measure(at))
         for path, target in part.tree.symlinks:
@@ -262,7 +296,10 @@ class Scan:
         self._add(part)
 
     def _environments(self, bucket: str, folder: str) -> None:
-        """``HASH/HASH`` leads to an archive that is an environment; what is a directory itself lies here as a whole."""
+        """``HASH/HASH`` leads to an archive that is an environment.
+
+        What is a directory itself lies here as a whole.
+        """
         for item in self._listed(folder):
             if item.name in MARKS or not item.is_dir(follow_symlinks=False):
                 continue
@@ -274,7 +311,11 @@ class Scan:
                 if name.endswith(".lock") and name.removesuffix(".lock") in below:
                     continue
                 if link.is_dir(follow_symlinks=False):
-                    self._whole(bucket, self._key(link.path), "temp" if name.startswith(TEMPORARY) else "environment")
+                    self._whole(
+                        bucket,
+                        self._key(link.path),
+                        "temp" if name.startswith(TEMPORARY) else "environment",
+                    )
                     continue
                 part = Part(bucket, self._key(link.path), "environment", [link.path], Tree())
                 _count(part.tree, link)
@@ -296,8 +337,16 @@ class Scan:
                     self._whole(bucket, self._key(item.path), "page")
 
     def _git(self, bucket: str, folder: str) -> None:
-        """A repository's database with the checkouts made from it; the checkouts hold hard links to its objects."""
-        names = {item.name for kind in ("db", "checkouts") for item in self._listed(f"{folder}/{kind}") if item.name not in MARKS}
+        """A repository's database with the checkouts made from it.
+
+        The checkouts hold hard links to its objects.
+        """
+        names = {
+            item.name
+            for kind in ("db", "checkouts")
+            for item in self._listed(f"{folder}/{kind}")
+            if item.name not in MARKS
+        }
         for name in sorted(names):
             part = Part(bucket, f"{bucket}/db/{name}", "git", [], Tree())
             for kind in ("checkouts", "db"):
@@ -323,7 +372,9 @@ class Scan:
         return path[len(self.root) + 1 :].replace(os.sep, "/")
 
 
-def _own(links: dict[tuple[int, int], list[str]], owner: str, linked: Mapping[tuple[int, int], Linked]) -> None:
+def _own(
+    links: dict[tuple[int, int], list[str]], owner: str, linked: Mapping[tuple[int, int], Linked]
+) -> None:
     for key, each in linked.items():
         links.setdefault(key, []).extend([owner] * each.here)
 
@@ -336,11 +387,14 @@ def _count(tree: Tree, item: os.DirEntry[str]) -> None:
 
 
 def folders_above(root: str, paths: list[str]) -> Iterator[str]:
-    """Directories above these paths and below the root, the deepest first: what may be empty when they are gone."""
+    """Directories above these paths and below the root, the deepest first.
+
+    What may be empty when they are gone.
+    """
     seen: set[str] = set()
     for path in paths:
-        at = os.path.dirname(path)  # noqa: PTH120
+        at = os.path.dirname(path)
         while at.startswith(root + "/") and at not in seen:
             seen.add(at)
             yield at
-            at = os.path.dirname(at)  # noqa: PTH120
+            at = os.path.dirname(at)

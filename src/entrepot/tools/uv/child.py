@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot.ports.guide import Command, Door, Guidance
+from entrepot.ports.client_setup import Command, Door, Guidance
 from entrepot.tools.defaults import default_index
 from entrepot.tools.findings import Findings
 from entrepot.tools.projects import add_requirements, projects, scripts
@@ -19,8 +19,20 @@ from entrepot.tools.scene import Scene, positional_urls, values_after
 
 TORCH = "https://download.pytorch.org/whl/"
 """Where ``--torch-backend`` looks."""
-_INDEX_VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
-_FILE_VARIABLES = ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE", "UV_REQUIREMENTS")
+_INDEX_VARIABLES = (
+    "UV_INDEX",
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+)
+_FILE_VARIABLES = (
+    "UV_CONSTRAINT",
+    "UV_BUILD_CONSTRAINT",
+    "UV_OVERRIDE",
+    "UV_EXCLUDE",
+    "UV_REQUIREMENTS",
+)
 _NO_INDEX = frozenset(
     "git publish-url check-url https-proxy http-proxy no-proxy python-install-mirror pypy-install-mirror "
     "python-downloads-json-url allow-insecure-host trusted-publishing".split()
@@ -37,23 +49,31 @@ class UvGuide:
     name = "uv"
 
     def guidance(self, command: Command, door: Door | None) -> Guidance:
-        """See :class:`~entrepot.ports.guide.Guide`."""
+        """See :class:`~entrepot.ports.client_setup.Guide`."""
         scene = Scene.of(command)
         found = Findings(scene.environ)
         _variables(found, scene)
         astray = _files(found, scene)
         _locks(found, scene)
         if scene.runs("uv", "uvx"):
-            found.add_all(positional_urls(scene.words, but_after=("--publish-url", "--mirror", "--allow-insecure-host")))
+            found.add_all(
+                positional_urls(
+                    scene.words, but_after=("--publish-url", "--mirror", "--allow-insecure-host")
+                )
+            )
         told = set(found.indexes)
         for url in default_index():
             found.add(url)
         if any(scene.variable("SSL_CLIENT_CERT")) and scene.may_run("uv", "uvx"):
             found.close(told, but=default_index())
-            found.warn("SSL_CLIENT_CERT holds a client certificate: the indexes that uv was told of go past the cache")
+            found.warn(
+                "SSL_CLIENT_CERT holds a client certificate: the indexes that uv was told of go past the cache"
+            )
         if door is not None and scene.may_run("uv", "uvx"):
             for place in astray:
-                found.warn(f"{place} stands above the environment for uv: what it downloads goes past the cache")
+                found.warn(
+                    f"{place} stands above the environment for uv: what it downloads goes past the cache"
+                )
         return found.guidance()
 
 
@@ -74,26 +94,43 @@ def _files(found: Findings, scene: Scene) -> list[str]:
     documents = [*projects(scene), *scripts(scene)]
     for _path, data in documents:
         add_requirements(found, data)
-    for path, settings in (*_configuration(scene), *((path, table(data, "tool", "uv")) for path, data in documents)):
+    for path, settings in (
+        *_configuration(scene),
+        *((path, table(data, "tool", "uv")) for path, data in documents),
+    ):
         found.add_all(text for text in strings(settings, _NO_INDEX) if "://" in text or "$" in text)
         pip = table(settings, "pip")
         if "torch-backend" in pip or "torch-backend" in settings:
             found.add(TORCH)
         if path.name == "uv.toml":
-            astray += [f"{key} in {line_of(path, key)}" for key in _PROXIES[:2] if settings.get(key)]
+            astray += [
+                f"{key} in {line_of(path, key)}" for key in _PROXIES[:2] if settings.get(key)
+            ]
     return astray
 
 
 def _configuration(scene: Scene) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The uv.toml files in force: the named one alone, else those of the project, the user and the system."""
-    named = [scene.path(v) for v in (*scene.variable("UV_CONFIG_FILE"), *values_after(scene.words, "--config-file"))]
+    """The uv.toml files in force.
+
+    The named one alone, else those of the project, the user and the system.
+    """
+    named = [
+        scene.path(v)
+        for v in (*scene.variable("UV_CONFIG_FILE"), *values_after(scene.words, "--config-file"))
+    ]
     if named:
         yield from ((path, read_toml(path)) for path in named)
         return
-    if "--no-config" in scene.words or any(v.lower() in ("1", "true") for v in scene.variable("UV_NO_CONFIG")):
+    if "--no-config" in scene.words or any(
+        v.lower() in ("1", "true") for v in scene.variable("UV_NO_CONFIG")
+    ):
         return
     places = [directory / "uv.toml" for directory in scene.ancestors()]
-    places += [scene.config_home() / "uv/uv.toml", *(d / "uv/uv.toml" for d in scene.config_dirs()), Path("/etc/uv/uv.toml")]
+    places += [
+        scene.config_home() / "uv/uv.toml",
+        *(d / "uv/uv.toml" for d in scene.config_dirs()),
+        Path("/etc/uv/uv.toml"),
+    ]
     yield from ((path, read_toml(path)) for path in dict.fromkeys(places) if is_file(path))
 
 

@@ -1,11 +1,13 @@
 """The configuration files that a uv started here would read, strongest first, and what they say.
 
-``UV_CONFIG_FILE`` names one and then no other counts; ``UV_NO_CONFIG`` turns all off. Else the project's: the nearest directory
-upwards with a ``uv.toml`` or with a ``pyproject.toml`` that has ``[tool.uv]`` (a ``uv.toml`` hides the table beside it; of a
-workspace the search starts at its root); then the user's and the system's. Keys are combined: each comes from the strongest file
-that sets it. Relative paths count from the working directory, ``~`` and variables are not expanded.
+``UV_CONFIG_FILE`` names one and then no other counts; ``UV_NO_CONFIG`` turns all off. Else the
+project's: the nearest directory upwards with a ``uv.toml`` or with a ``pyproject.toml`` that has
+``[tool.uv]`` (a ``uv.toml`` hides the table beside it; of a workspace the search starts at its
+root); then the user's and the system's. Keys are combined: each comes from the strongest file that
+sets it. Relative paths count from the working directory, ``~`` and variables are not expanded.
 
-Source: uv 0.5.31, 0.8.24, 0.13.8 by experiment (``uv cache dir``); ``uv-settings/src/lib.rs``, ``uv-dirs/src/lib.rs``.
+Source: uv 0.5.31, 0.8.24, 0.13.8 by experiment (``uv cache dir``); ``uv-settings/src/lib.rs``,
+``uv-dirs/src/lib.rs``.
 """
 
 from __future__ import annotations
@@ -87,7 +89,10 @@ def project(around: Surroundings) -> File | None:
 
 
 def _tool_table(path: Path) -> dict[str, Any] | None:
-    """``[tool.uv]``, even an empty one; ``None`` without it. A broken ``pyproject.toml`` uv warns of and passes by."""
+    """``[tool.uv]``, even an empty one; ``None`` without it.
+
+    A broken ``pyproject.toml`` uv warns of and passes by.
+    """
     text = read_text(path)
     if "uv" not in text:
         return None  # no need to parse it
@@ -103,15 +108,21 @@ def _tool_table(path: Path) -> dict[str, Any] | None:
 
 def workspace(cwd: Path) -> Path | None:
     """The root of the workspace whose member lies here or above; ``None`` when there is none."""
-    member = next((folder for folder in (cwd, *cwd.parents) if is_file(folder / "pyproject.toml")), None)
+    member = next(
+        (folder for folder in (cwd, *cwd.parents) if is_file(folder / "pyproject.toml")), None
+    )
     if member is None:
         return None
     for folder in (member, *member.parents):
-        options = _tool_table(folder / "pyproject.toml") if is_file(folder / "pyproject.toml") else None
+        options = (
+            _tool_table(folder / "pyproject.toml") if is_file(folder / "pyproject.toml") else None
+        )
         if options is None or not isinstance(options.get("workspace"), dict):
             continue
         inside = member.relative_to(folder).as_posix()
-        members, excluded = (table(options, "workspace").get(key) or () for key in ("members", "exclude"))
+        members, excluded = (
+            table(options, "workspace").get(key) or () for key in ("members", "exclude")
+        )
         if inside == "." or (_fits(inside, members) and not _fits(inside, excluded)):
             return folder
         return None
@@ -120,7 +131,9 @@ def workspace(cwd: Path) -> Path | None:
 
 def _fits(path: str, patterns: Any) -> bool:
     return isinstance(patterns, list) and any(
-        isinstance(pattern, str) and pattern.count("/") == path.count("/") and fnmatch.fnmatchcase(path, pattern.rstrip("/"))
+        isinstance(pattern, str)
+        and pattern.count("/") == path.count("/")
+        and fnmatch.fnmatchcase(path, pattern.rstrip("/"))
         for pattern in patterns
     )
 
@@ -129,20 +142,30 @@ def user_file(around: Surroundings) -> Path:
     """``uv/uv.toml`` in ``$XDG_CONFIG_HOME`` or ``~/.config`` (macOS, too), on Windows in ``%APPDATA%``."""
     if around.platform == "win32":
         return Path(
-            ntpath.join(around.environ.get("APPDATA") or ntpath.join(str(around.home), "AppData", "Roaming"), "uv", "uv.toml")
+            ntpath.join(
+                around.environ.get("APPDATA")
+                or ntpath.join(str(around.home), "AppData", "Roaming"),
+                "uv",
+                "uv.toml",
+            )
         )
     xdg = around.environ.get("XDG_CONFIG_HOME", "")
     return Path(xdg if xdg.startswith("/") else f"{around.home}/.config", "uv", "uv.toml")
 
 
 def system_file(around: Surroundings) -> Path | None:
-    """The first there is in ``$XDG_CONFIG_DIRS`` (else ``/etc/xdg``), then ``/etc/uv``; on Windows that in ``ProgramData``."""
+    """The first there is in ``$XDG_CONFIG_DIRS`` (else ``/etc/xdg``), then ``/etc/uv``.
+
+    On Windows that in ``ProgramData``.
+    """
     if around.platform == "win32":
         drive = around.environ.get("SYSTEMDRIVE")
         path = Path(ntpath.join(f"{drive}\\", "ProgramData", "uv", "uv.toml"))
         return path if drive and is_file(path) else None
     folders = (around.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
-    places = [Path(folder, "uv", "uv.toml") for folder in folders if folder] + [Path("/etc/uv/uv.toml")]
+    places = [Path(folder, "uv", "uv.toml") for folder in folders if folder] + [
+        Path("/etc/uv/uv.toml")
+    ]
     return next((path for path in places if is_file(path)), None)
 
 
@@ -162,7 +185,13 @@ def line_of(file: File, key: str) -> str:
     for number, line in enumerate(read_text(file.path).splitlines(), 1):
         text = line.strip()
         if text.startswith("["):
-            here = text.strip("[]").replace(" ", "").replace('"', "").replace("'", "").partition("]")[0]
+            here = (
+                text.strip("[]")
+                .replace(" ", "")
+                .replace('"', "")
+                .replace("'", "")
+                .partition("]")[0]
+            )
             continue
         name = text.partition("=")[0].strip().strip("\"'").replace(" ", "")
         if name and f"{here}.{name}".strip(".") == ".".join((*file.prefix, *key.split("."))):
@@ -176,4 +205,4 @@ def resolved(path: str, around: Surroundings) -> Path:
     """A path as uv takes it: relative ones from the working directory."""
     if around.platform == "win32":
         return Path(ntpath.normpath(ntpath.join(str(around.cwd), path)))
-    return Path(os.path.normpath(os.path.join(str(around.cwd), path)))  # noqa: PTH118
+    return Path(os.path.normpath(os.path.join(str(around.cwd), path)))

@@ -1,13 +1,15 @@
 """Environments that may link to what lies in uv's cache.
 
-A hard link shows in the inode's link count, whoever made it. A symbolic link (``--link-mode symlink``, ``UV_LINK_MODE``) shows
-nowhere: only environments that are known can be asked. Known are those near (``.venv`` here and above, ``VIRTUAL_ENV``,
-``UV_PROJECT_ENVIRONMENT``, those on PATH, uv's and pipx's tools) and those that were seen to link here earlier, which the state
-directory remembers.
+A hard link shows in the inode's link count, whoever made it. A symbolic link (``--link-mode
+symlink``, ``UV_LINK_MODE``) shows nowhere: only environments that are known can be asked. Known are
+those near (``.venv`` here and above, ``VIRTUAL_ENV``, ``UV_PROJECT_ENVIRONMENT``, those on PATH,
+uv's and pipx's tools) and those that were seen to link here earlier, which the state directory
+remembers.
 
-Facts (uv 0.2.37 to 0.13.8, Linux): a hard-linked environment shares every file but RECORD, INSTALLER, REQUESTED,
-``direct_url.json`` and scripts, which uv writes anew; a symlinked one holds real directories and one absolute symbolic link a
-file; a copied or cloned one shares no inode. On ext4 all of them link hard by default.
+Facts (uv 0.2.37 to 0.13.8, Linux): a hard-linked environment shares every file but RECORD,
+INSTALLER, REQUESTED, ``direct_url.json`` and scripts, which uv writes anew; a symlinked one holds
+real directories and one absolute symbolic link a file; a copied or cloned one shares no inode. On
+ext4 all of them link hard by default.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from entrepot.files import leave_to_owner, make_folders
+from entrepot.fs import leave_to_owner, make_folders
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.mounts import is_empty, why_not_gone
 from entrepot.tools.reading import is_dir, is_file, read_whole
@@ -44,7 +46,11 @@ class References:
     def in_use_perhaps(self) -> str:
         """Why no archive counts as unused; empty when every known environment could be read."""
         more = f" (and {len(self.unknown) - 1} more)" if len(self.unknown) > 1 else ""
-        return f"an environment may link to it symbolically: {self.unknown[0]}{more}" if self.unknown else ""
+        return (
+            f"an environment may link to it symbolically: {self.unknown[0]}{more}"
+            if self.unknown
+            else ""
+        )
 
 
 def known_environments(around: Surroundings, unread: list[str] | None = None) -> list[Path]:
@@ -85,7 +91,9 @@ def _candidates(around: Surroundings, unread: list[str] | None) -> Iterator[Path
             yield Path(part).parent
     yield from _below(tools_folder(around), unread)
     pipx = environ.get("PIPX_HOME")
-    yield from _below(Path(pipx, "venvs") if pipx else _data_home(around) / "pipx" / "venvs", unread)
+    yield from _below(
+        Path(pipx, "venvs") if pipx else _data_home(around) / "pipx" / "venvs", unread
+    )
     yield from _below(Path(around.home, ".virtualenvs"), unread)
     yield from around.environments
 
@@ -126,11 +134,14 @@ def references(root: str, environments: Iterable[Path]) -> References:
 
 
 def linked_archives(root: str, tree: Tree) -> set[str]:
-    """Names of the archives that a tree's symbolic links go to. What a link is called by counts, and where it ends."""
+    """Names of the archives that a tree's symbolic links go to.
+
+    What a link is called by counts, and where it ends.
+    """
     roots = tuple(dict.fromkeys((f"{root}/archive-v0/", f"{os.path.realpath(root)}/archive-v0/")))
     found = set()
     for path, target in tree.symlinks:
-        text = os.path.normpath(os.path.join(os.path.dirname(path), target))  # noqa: PTH118, PTH120
+        text = os.path.normpath(os.path.join(os.path.dirname(path), target))
         if not text.startswith(roots):
             text = os.path.realpath(path)
         for start in roots:
@@ -139,7 +150,7 @@ def linked_archives(root: str, tree: Tree) -> set[str]:
     return found
 
 
-# -- memory -------------------------------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +176,9 @@ def remembered(file: Path) -> Memory:
         return Memory(unknown=(f"{file} cannot be read: {exc.strerror}",), is_read=False)
     except (ValueError, RecursionError):
         names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) and _is_path(name) for name in names):
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and _is_path(name) for name in names
+    ):
         why = f"{file} is damaged; remove it when no environment links to uv's cache"
         return Memory(unknown=(why,), is_read=False)
     there, missing, unknown = [], [], []
@@ -179,7 +192,7 @@ def remembered(file: Path) -> Memory:
 
 
 def _is_path(name: str) -> bool:
-    return os.path.isabs(name) and "\0" not in name  # noqa: PTH117
+    return os.path.isabs(name) and "\0" not in name
 
 
 def remember(file: Path, found: Iterable[str]) -> None:

@@ -1,7 +1,8 @@
 """uv's buckets: the directories right below its cache, by family and version. No I/O.
 
-A bucket is called ``FAMILY-vNUMBER``; uv raises the number when it changes what lies in it, starts a new one and leaves the old
-one behind until ``uv cache prune``. Seen in the source and in real caches:
+A bucket is called ``FAMILY-vNUMBER``; uv raises the number when it changes what lies in it, starts
+a new one and leaves the old one behind until ``uv cache prune``. Seen in the source and in real
+caches:
 
     uv      archive  wheels  sdists              simple  flat-index  interpreter  environments
     0.2.37  0        1       built-wheels 3      12      0           2            1
@@ -11,7 +12,8 @@ one behind until ``uv cache prune``. Seen in the source and in real caches:
     0.13.8  0        7       10                  27      7           5            2
     0.13.9  0        8       11                  28      7           5            2
 
-``builds-v0`` and ``git-v0`` never changed; ``python-v0`` and ``binaries-v0`` came before 0.8.24, ``osv-v0`` before 0.12.
+``builds-v0`` and ``git-v0`` never changed; ``python-v0`` and ``binaries-v0`` came before 0.8.24,
+``osv-v0`` before 0.12.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ POINTING = frozenset({"wheels", "sdists", "built-wheels", "environments"})
 MARKS = frozenset({"CACHEDIR.TAG", ".gitignore", ".git", ".lock"})
 """Files that uv writes to mark its directories; they belong to no entry and stay."""
 TRASH = ".entrepot-trash-"
-"""How directories on their way out are called. ``uv cache prune`` takes them too, as it does all that it does not know."""
+"""How directories on their way out are called. ``uv cache prune`` takes them too, as it does all
+that it does not know."""
 TEMPORARY = ".tmp"
 """How uv's temporary directories begin."""
 
@@ -76,7 +79,9 @@ def bucket_of(name: str) -> Bucket | None:
 
 
 def superseded(buckets: Iterable[Bucket]) -> frozenset[str]:
-    """Names of the buckets that a newer one stands beside: what every uv that wrote the newer one has left behind.
+    """Names of the buckets that a newer one stands beside.
+
+    What every uv that wrote the newer one has left behind.
 
     >>> sorted(superseded(map(bucket_of, ["wheels-v5", "wheels-v7", "built-wheels-v3", "sdists-v7", "simple-v18"])))
     ['built-wheels-v3', 'wheels-v5']
@@ -88,5 +93,6 @@ def superseded(buckets: Iterable[Bucket]) -> frozenset[str]:
     return frozenset(
         bucket.name
         for bucket in every
-        if bucket.family in NEWEST and (bucket.version < newest[bucket.family] or FOLLOWED_BY.get(bucket.family) in newest)
+        if bucket.family in NEWEST
+        and (bucket.version < newest[bucket.family] or FOLLOWED_BY.get(bucket.family) in newest)
     )

@@ -1,11 +1,13 @@
 """Where uv's cache is, why it is there, and whether uv could use it: the answer to ``where uv``.
 
-Strongest first: ``--no-cache``; ``UV_NO_CACHE`` (true: off for good; false: uv 0.13 lets it beat the files, older ones do not);
-``no-cache = true`` in a file; ``--cache-dir``; ``UV_CACHE_DIR``; ``cache-dir`` in a file; ``~/Library/Caches/uv`` on macOS if it is
-there; ``$XDG_CACHE_HOME/uv`` (absolute only), ``~/.cache/uv``; ``%LOCALAPPDATA%/uv/cache``. An empty ``UV_CACHE_DIR`` or
+Strongest first: ``--no-cache``; ``UV_NO_CACHE`` (true: off for good; false: uv 0.13 lets it beat
+the files, older ones do not); ``no-cache = true`` in a file; ``--cache-dir``; ``UV_CACHE_DIR``;
+``cache-dir`` in a file; ``~/Library/Caches/uv`` on macOS if it is there; ``$XDG_CACHE_HOME/uv``
+(absolute only), ``~/.cache/uv``; ``%LOCALAPPDATA%/uv/cache``. An empty ``UV_CACHE_DIR`` or
 ``UV_NO_CACHE`` makes uv stop with an error. "Off" is a temporary directory for each run.
 
-Source: ``uv cache dir`` of 0.5.31, 0.8.24 and 0.13.8 in some forty settings; ``crates/uv-cache/src/cli.rs``.
+Source: ``uv cache dir`` of 0.5.31, 0.8.24 and 0.13.8 in some forty settings;
+``crates/uv-cache/src/cli.rs``.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from entrepot.heads import redacted_url
 from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
+from entrepot.stored import redacted_url
 from entrepot.tools.reading import is_dir, tables
 from entrepot.tools.uv.configuration import FALSE, TRUE, File, files, line_of, resolved
 
@@ -56,7 +58,9 @@ def places(around: Surroundings, *, options: Sequence[str] = ()) -> list[Place]:
     return found
 
 
-def _layers(around: Surroundings, used: Sequence[File], options: Sequence[str]) -> tuple[tuple[Layer, ...], str, tuple[str, ...]]:
+def _layers(
+    around: Surroundings, used: Sequence[File], options: Sequence[str]
+) -> tuple[tuple[Layer, ...], str, tuple[str, ...]]:
     """Every layer, strongest first with one that wins; why uv would stop; traps."""
     environ, rows = around.environ, list[Layer]()
     error = next((file.error for file in used if file.error), "")
@@ -87,7 +91,10 @@ def _layers(around: Surroundings, used: Sequence[File], options: Sequence[str]) 
         rows.append(Layer("default", "default", path))
     else:
         rows.append(Layer("environment", reason, environ.get(reason, "")))
-    won = [Layer(row.kind, row.source, row.value, number == 0, row.note) for number, row in enumerate(_without_idle(rows))]
+    won = [
+        Layer(row.kind, row.source, row.value, number == 0, row.note)
+        for number, row in enumerate(_without_idle(rows))
+    ]
     idle = [row for row in rows if row.note.startswith("no effect")]
     return (*won, *idle), error, tuple(dict.fromkeys(notes))
 
@@ -98,14 +105,20 @@ def _without_idle(rows: Sequence[Layer]) -> list[Layer]:
 
 def _switches(used: Sequence[File], variable: str | None, notes: list[str]) -> Iterator[Layer]:
     """``no-cache`` in files: the strongest file that has the key decides."""
-    found = [(file, file.options["no-cache"]) for file in used if isinstance(file.options.get("no-cache"), bool)]
+    found = [
+        (file, file.options["no-cache"])
+        for file in used
+        if isinstance(file.options.get("no-cache"), bool)
+    ]
     for number, (file, value) in enumerate(found):
         text = f"no-cache = {str(value).lower()}"
         if number or not value:
             note = "no effect: shadowed" if number else "no effect"
         elif variable is not None and variable.lower() in FALSE:
             note = "no effect: UV_NO_CACHE beats it"
-            notes.append(f"uv before 0.13 goes by {text} ({line_of(file, 'no-cache')}) although UV_NO_CACHE={variable} is set")
+            notes.append(
+                f"uv before 0.13 goes by {text} ({line_of(file, 'no-cache')}) although UV_NO_CACHE={variable} is set"
+            )
         else:
             note = "turns the cache off"
         yield Layer("file", line_of(file, "no-cache"), text, note=note)
@@ -124,7 +137,7 @@ def _flags(options: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _traps(value: str, source: str) -> Iterator[str]:
     if value.startswith("~") or "$" in value:
         yield f"uv takes {value} ({source}) literally: neither ~ nor variables are expanded"
-    elif not os.path.isabs(value) and not ntpath.isabs(value):  # noqa: PTH117
+    elif not os.path.isabs(value) and not ntpath.isabs(value):
         yield f"{value} ({source}) is relative: every working directory gets a cache of its own"
 
 
@@ -143,11 +156,15 @@ def default(around: Surroundings) -> tuple[str, str]:
     environ, home = around.environ, str(around.home)
     if around.platform == "win32":
         local = environ.get("LOCALAPPDATA")
-        return ntpath.join(local or ntpath.join(home, "AppData", "Local"), "uv", "cache"), "LOCALAPPDATA" if local else "default"
+        return ntpath.join(
+            local or ntpath.join(home, "AppData", "Local"), "uv", "cache"
+        ), "LOCALAPPDATA" if local else "default"
     if around.platform == "darwin" and is_dir(f"{home}/Library/Caches/uv"):
         return f"{home}/Library/Caches/uv", "default"
     xdg = environ.get("XDG_CACHE_HOME", "")
-    return (f"{xdg}/uv", "XDG_CACHE_HOME") if xdg.startswith("/") else (f"{home}/.cache/uv", "default")
+    return (
+        (f"{xdg}/uv", "XDG_CACHE_HOME") if xdg.startswith("/") else (f"{home}/.cache/uv", "default")
+    )
 
 
 def _real(text: str, around: Surroundings) -> Path:
@@ -156,7 +173,10 @@ def _real(text: str, around: Surroundings) -> Path:
 
 
 def _not_writable(path: Path, around: Surroundings) -> str:
-    """Why uv could not use a directory: it writes its marks and its lock at every start and stops when it may not."""
+    """Why uv could not use a directory.
+
+    It writes its marks and its lock at every start and stops when it may not.
+    """
     if around.platform == "win32" or around.euid < 0:
         return ""
     for folder in (path, *path.parents):
@@ -200,10 +220,18 @@ def sources(around: Surroundings, used: Sequence[File]) -> Iterator[str]:
     """Indexes that the variables and files name, without credentials, each once."""
     urls = [word for name in _INDEX_VARIABLES for word in around.environ.get(name, "").split()]
     for file in used:
-        urls += [str(item["url"]) for item in tables(file.options.get("index")) if isinstance(item.get("url"), str)]
+        urls += [
+            str(item["url"])
+            for item in tables(file.options.get("index"))
+            if isinstance(item.get("url"), str)
+        ]
         for options in (file.options, file.options.get("pip", {})):
             if isinstance(options, dict):
-                urls += [text for key in ("index-url", "extra-index-url") for text in _texts(options.get(key))]
+                urls += [
+                    text
+                    for key in ("index-url", "extra-index-url")
+                    for text in _texts(options.get(key))
+                ]
     bare = (url.partition("=")[2] if "=" in url.partition("://")[0] else url for url in urls)
     yield from dict.fromkeys(redacted_url(url) for url in bare if "://" in url)
 

@@ -1,15 +1,19 @@
-"""uv's pointer files: small files beside the link to an unpacked archive. Read only, bounded, never moving a time of last use.
+"""uv's pointer files: small files beside the link to an unpacked archive.
 
-``.http`` (from the network), ``.rev`` (from a local path), ``.msgpack`` (core metadata) and ``revision.http`` (an sdist) hold a
-MessagePack value. What came over HTTP is followed by uv's cache policy (rkyv: the URL, validators, times), and the file's last
-eight bytes are a length, little-endian: the policy's up to uv 0.8, the value's in 0.13. ``.rkyv`` pages end the same way. ``.rev``,
-an sdist's ``metadata.msgpack`` and interpreters have no policy.
+Read only, bounded, never moving a time of last use.
 
-An archive's value is ``[id]``, ``[id, hashes]`` (to 0.7), ``[id, hashes, wheel's file name, bucket version]`` (0.8) and with the
-download's size as a fifth (0.13, hashes always filled); 0.12 writes the same as a map. ``.rev`` puts ``[seconds, nanoseconds]``
-before it.
+``.http`` (from the network), ``.rev`` (from a local path), ``.msgpack`` (core metadata) and
+``revision.http`` (an sdist) hold a MessagePack value. What came over HTTP is followed by uv's cache
+policy (rkyv: the URL, validators, times), and the file's last eight bytes are a length,
+little-endian: the policy's up to uv 0.8, the value's in 0.13. ``.rkyv`` pages end the same way.
+``.rev``, an sdist's ``metadata.msgpack`` and interpreters have no policy.
 
-Source: uv 0.2.37, 0.5.31, 0.8.24, 0.13.8 by experiment; ``crates/uv-client/src/cached_client.rs`` for the tail.
+An archive's value is ``[id]``, ``[id, hashes]`` (to 0.7), ``[id, hashes, wheel's file name, bucket
+version]`` (0.8) and with the download's size as a fifth (0.13, hashes always filled); 0.12 writes
+the same as a map. ``.rev`` puts ``[seconds, nanoseconds]`` before it.
+
+Source: uv 0.2.37, 0.5.31, 0.8.24, 0.13.8 by experiment; ``crates/uv-client/src/cached_client.rs``
+for the tail.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from urllib.parse import quote
 
 from entrepot.digests import Digest
 from entrepot.errors import FormatError
-from entrepot.heads import redacted_url
+from entrepot.stored import redacted_url
 from entrepot.tools.quietly import open_quietly
 
 LIMIT_BYTES = 1 << 20
@@ -59,7 +63,9 @@ def read_bytes(path: Path | str, limit: int = LIMIT_BYTES) -> bytes:
 
 
 def has_whole_tail(path: Path | str) -> bool:
-    """Whether a file that should end in a policy does so: the length in its last eight bytes fits into it.
+    """Whether a file that should end in a policy does so.
+
+    The length in its last eight bytes fits into it.
 
     Raises:
         OSError: it cannot be read.
@@ -105,7 +111,11 @@ def unpacked(data: bytes) -> Any:
     import msgpack  # noqa: PLC0415  # late: `where` must not pay for it
 
     reader = msgpack.Unpacker(
-        raw=False, strict_map_key=False, max_buffer_size=LIMIT_BYTES, max_array_len=10_000, max_map_len=10_000
+        raw=False,
+        strict_map_key=False,
+        max_buffer_size=LIMIT_BYTES,
+        max_array_len=10_000,
+        max_map_len=10_000,
     )
     try:
         reader.feed(data)
@@ -117,7 +127,13 @@ def unpacked(data: bytes) -> Any:
 def _archive(value: Any) -> Pointer | None:
     if isinstance(value, Mapping):
         value = [value.get(key) for key in ("id", "hashes", "filename")]
-    if not isinstance(value, list) or not value or not isinstance(value[0], str) or "/" in value[0] or value[0] in ("", ".", ".."):
+    if (
+        not isinstance(value, list)
+        or not value
+        or not isinstance(value[0], str)
+        or "/" in value[0]
+        or value[0] in ("", ".", "..")
+    ):
         return None
     filename = value[2] if len(value) > 2 and isinstance(value[2], str) else None
     return Pointer(value[0], filename, _digest(value[1] if len(value) > 1 else None))
@@ -140,7 +156,9 @@ def _digest(hashes: Any) -> Digest | None:
 
 
 def origin(data: bytes, filename: str | None) -> str:
-    """The URL in a pointer's policy, redacted. Strings stand there without a separator: what follows the file's name is cut off.
+    """The URL in a pointer's policy, redacted.
+
+    Strings stand there without a separator: what follows the file's name is cut off.
 
     >>> origin(b'aabhttp://index.test/a/b-1.0-py3-none-any.whl"etag"gzip', "b-1.0-py3-none-any.whl")
     'http://index.test/a/b-1.0-py3-none-any.whl'
@@ -157,13 +175,21 @@ def origin(data: bytes, filename: str | None) -> str:
 
 
 def metadata_name(path: Path | str) -> tuple[str | None, str | None]:
-    """Project and version out of an sdist's ``metadata.msgpack``, normalized; ``(None, None)`` when it cannot be told."""
+    """Project and version out of an sdist's ``metadata.msgpack``, normalized.
+
+    ``(None, None)`` when it cannot be told.
+    """
     try:
         value = unpacked(read_bytes(path))
     except (OSError, FormatError):
         return None, None
     if isinstance(value, Mapping):
         value = [value.get("name"), value.get("version")]
-    if isinstance(value, list) and len(value) > 1 and isinstance(value[0], str) and isinstance(value[1], str):
+    if (
+        isinstance(value, list)
+        and len(value) > 1
+        and isinstance(value[0], str)
+        and isinstance(value[1], str)
+    ):
         return re.sub(r"[-_.]+", "-", value[0]).lower(), value[1]
     return None, None

@@ -1,11 +1,12 @@
 """Removing entries so that uv and every environment survive it, and counting what the disk really gets back.
 
-Under uv's own lock, and in this order: pointer files are renamed into a trash directory, then what they lead to (uv without a
-pointer fetches again; a pointer without its archive it takes for absent, too), then all of that is deleted. Uvs before 0.8.19 take
-no lock: when one has come while things were moved, they are put back. What a hard-linked environment uses keeps its inode; an
-archive that a known environment links to symbolically stays, and environments are asked again at this moment.
-A removal that is cut short leaves at worst an orphaned archive or a ``.entrepot-trash-`` directory, which the next ``clean`` (and
-``uv cache prune``) takes.
+Under uv's own lock, and in this order: pointer files are renamed into a trash directory, then what
+they lead to (uv without a pointer fetches again; a pointer without its archive it takes for absent,
+too), then all of that is deleted. Uvs before 0.8.19 take no lock: when one has come while things
+were moved, they are put back. What a hard-linked environment uses keeps its inode; an archive that
+a known environment links to symbolically stays, and environments are asked again at this moment. A
+removal that is cut short leaves at worst an orphaned archive or a ``.entrepot-trash-`` directory,
+which the next ``clean`` (and ``uv cache prune``) takes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from entrepot.cache_root import Root
 from entrepot.ports.tool import Entry, Progress, Removed
-from entrepot.removal import Root
 from entrepot.tools.refusals import reason
 from entrepot.tools.uv.cache import folders_above
 from entrepot.tools.uv.environments import References
@@ -45,7 +46,8 @@ def remove(
         root: the cache's directory.
         entries: as listed.
         references: what known environments need at this moment.
-        force: do not wait for running uvs, and take what is kept only because uv is set to link symbolically.
+        force: do not wait for running uvs, and take what is kept only because uv is set to link
+            symbolically.
         progress: told after each entry.
         wait_s: how long to wait for uv's lock.
     """
@@ -62,11 +64,15 @@ def remove(
     except Busy as exc:
         return Removed(kept=tuple((replace(entry, barred=True), str(exc)) for entry in entries))
     except OSError as exc:
-        return Removed(kept=tuple((replace(entry, barred=True), reason(exc, root)) for entry in entries))
+        return Removed(
+            kept=tuple((replace(entry, barred=True), reason(exc, root)) for entry in entries)
+        )
 
 
 class _Work:
-    def __init__(self, root: Root, references: References, *, force: bool, progress: Progress | None) -> None:
+    def __init__(
+        self, root: Root, references: References, *, force: bool, progress: Progress | None
+    ) -> None:
         self._cache = root
         self._root = root.path
         self._refs = references
@@ -90,7 +96,7 @@ class _Work:
                     self._progress(first + len(batch), len(entries), "entries")
         finally:
             with suppress(OSError), self._cache.folder(self._root) as folder:
-                folder.rmdir(os.path.basename(self._trash), ours=True)  # noqa: PTH119
+                folder.rmdir(os.path.basename(self._trash), ours=True)
         freed = self._cache.freed
         return Removed(tuple(self._gone), freed.bytes, freed.files, tuple(self._kept))
 
@@ -104,7 +110,9 @@ class _Work:
             try:
                 why, moved = self._stage(entry)
             except OSError as exc:
-                self._kept.append((replace(entry, barred=True), reason(exc, Path(exc.filename).parent)))
+                self._kept.append(
+                    (replace(entry, barred=True), reason(exc, Path(exc.filename).parent))
+                )
                 continue
             if why:
                 self._kept.append((entry, why))
@@ -149,7 +157,11 @@ class _Work:
         for archive in entry.extra.get("archive", "").split():
             if users := self._refs.archives.get(archive):
                 return f"{users[0]} links to it symbolically"
-        if entry.extra.get("archive") and "environment" not in entry.extra and (why := self._refs.in_use_perhaps):
+        if (
+            entry.extra.get("archive")
+            and "environment" not in entry.extra
+            and (why := self._refs.in_use_perhaps)
+        ):
             return why
         if not any(map(os.path.lexists, paths)):
             return "it is gone already"
@@ -178,9 +190,12 @@ class _Work:
         self._gone.append(entry)
 
     def _tidy(self, entry: Entry, paths: Iterable[str]) -> None:
-        """Take the directories that became empty; of a bucket left behind also uv's marks and the bucket itself."""
+        """Take the directories that became empty.
+
+        Of a bucket left behind also uv's marks and the bucket itself.
+        """
         for folder in folders_above(self._root, list(paths)):
-            if os.path.dirname(folder) == self._root:  # noqa: PTH120
+            if os.path.dirname(folder) == self._root:
                 if entry.litter == "superseded layout":
                     self._end(folder)
             else:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from entrepot.heads import redacted_url
 from entrepot.ports.tool import Entry, Kind
+from entrepot.stored import redacted_url
 from entrepot.tools.reading import read_text
 from entrepot.tools.uv.cache import Archive, Part, Scan
 from entrepot.tools.uv.environments import References, linked_archives
@@ -17,7 +17,8 @@ from entrepot.tools.uv.pointers import metadata_name
 from entrepot.tools.uv.trees import Tree, listed
 
 STALE_S = 3600.0
-"""Seconds after which nobody writes to a temporary directory, or makes the pointer of an archive, any more."""
+"""Seconds after which nobody writes to a temporary directory, or makes the pointer of an archive,
+any more."""
 SYMLINKS = "uv is set to link symbolically: an environment that needs it could not be seen"
 """The one reason that ``force`` overrides."""
 UNKNOWN = "unknown layout: sizes only"
@@ -36,7 +37,9 @@ class Rows:
         links_symbolically: uv is set to ``link-mode = "symlink"``.
     """
 
-    def __init__(self, scan: Scan, references: References, now: float, *, links_symbolically: bool = False) -> None:
+    def __init__(
+        self, scan: Scan, references: References, now: float, *, links_symbolically: bool = False
+    ) -> None:
         self._scan = scan
         self._refs = references
         self._now = now
@@ -46,7 +49,10 @@ class Rows:
         self._inside = self._links_inside()
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry, cached environments last: what they share with a wheel counts as the wheel's."""
+        """Every entry, cached environments last.
+
+        What they share with a wheel counts as the wheel's.
+        """
         for part in sorted(self._scan.parts, key=self._is_environment):
             yield self._entry(part)
 
@@ -59,12 +65,17 @@ class Rows:
                     found.setdefault(name, []).append(_cached(archive.name))
         for part in self._scan.parts:
             if part.what == "environment":
-                for name in linked_archives(self._scan.root, part.tree) - {*part.archives, *part.missing}:
+                for name in linked_archives(self._scan.root, part.tree) - {
+                    *part.archives,
+                    *part.missing,
+                }:
                     found.setdefault(name, []).append(_cached(part.key))
         return found
 
     def _is_environment(self, part: Part) -> bool:
-        return part.what == "environment" or any(self._scan.archives[name].is_environment for name in part.archives)
+        return part.what == "environment" or any(
+            self._scan.archives[name].is_environment for name in part.archives
+        )
 
     def _entry(self, part: Part) -> Entry:
         tree, shared = self._whole(part)
@@ -83,7 +94,9 @@ class Rows:
             kind=kind,
             size=tree.size,
             disk=self._disk(tree),
-            freeable=0 if part.what == "unknown" else tree.freeable - sum(self._freeable(a) for a in shared),
+            freeable=0
+            if part.what == "unknown"
+            else tree.freeable - sum(self._freeable(a) for a in shared),
             files=tree.files,
             project=project,
             version=version,
@@ -95,7 +108,8 @@ class Rows:
             pinned=pinned,
             yields=pinned == SYMLINKS,
             litter="" if pinned else litter,
-            origin=(pointer.origin if pointer else "") or (_repository(part) if part.what == "git" else ""),
+            origin=(pointer.origin if pointer else "")
+            or (_repository(part) if part.what == "git" else ""),
             digest=pointer.digest if pointer else None,
             tags=tags,
             paths=tuple(map(Path, paths)),
@@ -143,12 +157,21 @@ class Rows:
         if part.what == "wheel":
             if part.archives:
                 return Kind.UNPACKED
-            names = [os.path.splitext(path)[1] for path in part.paths]  # noqa: PTH122
-            return Kind.WHEEL if ".whl" in names else Kind.METADATA if ".msgpack" in names else Kind.OTHER
+            names = [os.path.splitext(path)[1] for path in part.paths]
+            return (
+                Kind.WHEEL
+                if ".whl" in names
+                else Kind.METADATA
+                if ".msgpack" in names
+                else Kind.OTHER
+            )
         return Kind.OTHER
 
     def _users(self, part: Part) -> tuple[tuple[str, ...], str]:
-        """Environments that link to its archives, and why it may not go: a symbolic link would dangle."""
+        """Environments that link to its archives, and why it may not go.
+
+        A symbolic link would dangle.
+        """
         if self._is_environment(part):
             return (), ""
         named: dict[str, None] = {}
@@ -168,7 +191,11 @@ class Rows:
         if part.archives:
             pinned = pinned or self._refs.in_use_perhaps
         others = outside - len(named)
-        more = (f"{others} other environment{'' if others == 1 else 's'} (hard links)",) if others > 0 else ()
+        more = (
+            (f"{others} other environment{'' if others == 1 else 's'} (hard links)",)
+            if others > 0
+            else ()
+        )
         return (*named, *cached, *more), pinned
 
     def _holds_environment(self, owner: str) -> bool:
@@ -176,7 +203,11 @@ class Rows:
         return archive.is_environment if archive else owner.startswith("environments-")
 
     def _guess(self, kind: Kind, used_by: tuple[str, ...]) -> str:
-        return SYMLINKS if self._symlinks and kind in (Kind.UNPACKED, Kind.BUILT) and not used_by else ""
+        return (
+            SYMLINKS
+            if self._symlinks and kind in (Kind.UNPACKED, Kind.BUILT) and not used_by
+            else ""
+        )
 
     def _litter(self, part: Part, tree: Tree, kind: Kind) -> tuple[str, str]:
         """Why plain ``clean`` takes it, and why it may not go now."""
@@ -242,7 +273,7 @@ def stamp(paths: list[str]) -> str:
     return ";".join(found)
 
 
-# -- names --------------------------------------------------------------------------------------------------------------------
+# -- names -----------------------------------------------------------------------------------------
 
 
 def _named(part: Part) -> tuple[str | None, str | None, str | None, str, Certainty]:
@@ -258,10 +289,13 @@ def _named(part: Part) -> tuple[str | None, str | None, str | None, str, Certain
 
 
 def wheel_of(project: str, stem: str, filename: str | None = None) -> Name:
-    """What a pointer's place says: it lies in its project's directory, and its stem is the wheel's or lacks the project.
+    """What a pointer's place says.
 
-    Up to ``wheels-v3`` the stem is the whole of the file's name (uv 0.2 leaves the build number out); later ones leave the project
-    out, and where the rest is long, a digest stands for the tags.
+    It lies in its project's directory, and its stem is the wheel's or lacks the project.
+
+    Up to ``wheels-v3`` the stem is the whole of the file's name (uv 0.2 leaves the build number
+    out); later ones leave the project out, and where the rest is long, a digest stands for the
+    tags.
 
     >>> wheel_of("big-one", "1.0+l-3-py3-none-any")
     ('big-one', '1.0+l', 'big_one-1.0+l-3-py3-none-any.whl', 'py3-none-any')
@@ -284,7 +318,10 @@ def _sdist(part: Part) -> tuple[str | None, str | None, str | None, str, Certain
     """From an index the path says it; for URLs, paths and git the metadata does."""
     wheels, metadata = [], ""
     shard = part.paths[-1]
-    for folder in (shard, *(item.path for item in listed(shard) if item.is_dir(follow_symlinks=False))):
+    for folder in (
+        shard,
+        *(item.path for item in listed(shard) if item.is_dir(follow_symlinks=False)),
+    ):
         for item in listed(folder):
             if item.name.endswith(".whl"):
                 wheels.append(item.name)
@@ -303,7 +340,10 @@ def _sdist(part: Part) -> tuple[str | None, str | None, str | None, str, Certain
 
 
 def dist_info(folder: str) -> str | None:
-    """The one ``.dist-info`` directory of an unpacked wheel, by name; ``None`` when there is none or several."""
+    """The one ``.dist-info`` directory of an unpacked wheel, by name.
+
+    ``None`` when there is none or several.
+    """
     found = [item.name for item in listed(folder) if item.name.endswith(".dist-info")]
     return found[0] if len(found) == 1 else None
 

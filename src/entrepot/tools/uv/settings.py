@@ -1,6 +1,9 @@
-"""uv's configuration, edited without losing a comment, as uv itself cannot: it has no command that writes ``uv.toml``.
+"""uv's configuration, edited without losing a comment, as uv itself cannot.
 
-Writes one file at a time, whole: a temporary file beside it, then a rename; mode and a symbolic link's target are kept.
+It has no command that writes ``uv.toml``.
+
+Writes one file at a time, whole: a temporary file beside it, then a rename; mode and a symbolic
+link's target are kept.
 """
 
 from __future__ import annotations
@@ -12,15 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from entrepot.errors import ChangedSince, ConfigError
-from entrepot.files import write_atomically
-from entrepot.heads import has_secret, redacted_url
+from entrepot.fs import write_atomically
 from entrepot.patches import patch_of
 from entrepot.ports.tool import Change, Surroundings
+from entrepot.stored import has_secret, redacted_url
 from entrepot.tools.reading import is_file
 from entrepot.tools.uv.configuration import File, files, flat, line_of, read, user_file
 
 NATIVE = "none: uv has no command that edits uv.toml"
-_WORDS = frozenset(("cache-dir", "index-url", "python-install-mirror", "pypy-install-mirror", "required-version", "python-version"))
+_WORDS = frozenset(
+    (
+        "cache-dir",
+        "index-url",
+        "python-install-mirror",
+        "pypy-install-mirror",
+        "required-version",
+        "python-version",
+    )
+)
 """Keys whose value is a string whatever it looks like."""
 _CHOICES = {
     "link-mode": frozenset(("clone", "copy", "hardlink", "symlink")),
@@ -31,7 +43,9 @@ _CHOICES = {
     "keyring-provider": frozenset(("disabled", "subprocess", "native")),
 }
 _SWITCHES = frozenset(
-    ("no-cache offline no-index native-tls system-certs no-build no-build-isolation no-binary no-sources compile-bytecode").split()
+    (
+        "no-cache offline no-index native-tls system-certs no-build no-build-isolation no-binary no-sources compile-bytecode"
+    ).split()
 )
 
 _VARIABLES = frozenset(
@@ -42,7 +56,8 @@ _VARIABLES = frozenset(
         "torch-backend concurrent-downloads concurrent-builds concurrent-installs"
     ).split()
 )
-"""Keys that have a variable of their name. Source: ``uv help sync``, ``uv help pip install``, and the strings in uv 0.13.9."""
+"""Keys that have a variable of their name. Source: ``uv help sync``, ``uv help pip install``, and
+the strings in uv 0.13.9."""
 
 
 class UvSettings:
@@ -63,7 +78,11 @@ class UvSettings:
         for name, value in sorted(self.around.environ.items()):
             if name.startswith("UV_"):
                 secret = any(word in name for word in ("PASSWORD", "TOKEN", "USERNAME"))
-                yield f":env:.{name[3:].lower().replace('_', '-')}", "***" if secret else masked(value), name
+                yield (
+                    f":env:.{name[3:].lower().replace('_', '-')}",
+                    "***" if secret else masked(value),
+                    name,
+                )
 
     def get(self, key: str) -> str | None:
         """The value in force: the variable ``UV_KEY``, then the strongest file."""
@@ -82,7 +101,9 @@ class UvSettings:
         return Path(self.around.cwd) / named if named else user_file(self.around)
 
     def set(self, key: str, value: str) -> Change:
-        """Set a key where it takes effect: in the strongest file that has it already, else in the usual one.
+        """Set a key where it takes effect.
+
+        In the strongest file that has it already, else in the usual one.
 
         Raises:
             ConfigError: a file is broken or may not be written, or uv would stop at the value.
@@ -99,7 +120,11 @@ class UvSettings:
         file = self._holding(key)
         if file is None:
             variable = _variable(key)
-            hint = f"it comes from the variable {variable}: unset that" if variable in self.around.environ else ""
+            hint = (
+                f"it comes from the variable {variable}: unset that"
+                if variable in self.around.environ
+                else ""
+            )
             raise ConfigError(f"no configuration file of uv sets {key}", name=key, hint=hint)
         return self._edit(file, key, None, None)
 
@@ -163,7 +188,10 @@ class UvSettings:
         return now if now is not None and now != value else ""
 
     def _edit(self, file: File, key: str, value: Any, written: str | None) -> Change:
-        """Set a key of one file, ``None``: take it out; ``written`` is the value as people write it."""
+        """Set a key of one file, ``None``: take it out.
+
+        ``written`` is the value as people write it.
+        """
         import tomlkit  # noqa: PLC0415  # late: only editing needs it
         from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
 
@@ -186,12 +214,20 @@ class UvSettings:
                 holder[last] = value
             after = tomlkit.dumps(document)
         except (TOMLKitError, ValueError, KeyError) as exc:
-            raise ConfigError(f"{path} cannot be edited: {exc}", name=key, source=str(path)) from exc
-        change = Change(path, key, None if before is None else shown(before), written, NATIVE, lines=lines)
+            raise ConfigError(
+                f"{path} cannot be edited: {exc}", name=key, source=str(path)
+            ) from exc
+        change = Change(
+            path, key, None if before is None else shown(before), written, NATIVE, lines=lines
+        )
         if after == text:
             return change
         change = replace(change, patch=patch_of(text, after, made=not is_file(path)))
-        write_atomically(path, after.encode(), secret=isinstance(value, str) and "://" in value and has_secret(value))
+        write_atomically(
+            path,
+            after.encode(),
+            secret=isinstance(value, str) and "://" in value and has_secret(value),
+        )
         return replace(change, verified="" if written is None else self._shadowed(key, written))
 
 
@@ -199,7 +235,8 @@ def _value(change: Change) -> Any:
     """What a key was set to before, as TOML has it; ``None`` when it was not set.
 
     Raises:
-        ChangedSince: it was no plain value (``[[index]]``, say), and the lines that it stood in are not where they were.
+        ChangedSince: it was no plain value (``[[index]]``, say), and the lines that it stood in are
+            not where they were.
     """
     if change.before is None:
         return None
@@ -242,7 +279,9 @@ def typed(key: str, value: str) -> Any:
     >>> typed("offline", "true"), typed("cache-dir", "12"), typed("concurrent-builds", "4"), typed("no-build-package", '["a"]')
     (True, '12', 4, ['a'])
     """
-    if key.rpartition(".")[2] in _WORDS or not (value in ("true", "false") or value.isdigit() or value.startswith("[")):
+    if key.rpartition(".")[2] in _WORDS or not (
+        value in ("true", "false") or value.isdigit() or value.startswith("[")
+    ):
         return value
     try:
         return tomllib.loads(f"x = {value}")["x"]
@@ -258,14 +297,24 @@ def _check(key: str, value: str) -> None:
     """
     name = key.rpartition(".")[2]
     if not all(part and part == part.strip() and "_" not in part for part in key.split(".")):
-        raise ConfigError(f"{key!r} is no setting of uv: names have dashes, parts are joined by dots", name=key, value=value)
+        raise ConfigError(
+            f"{key!r} is no setting of uv: names have dashes, parts are joined by dots",
+            name=key,
+            value=value,
+        )
     if name in _CHOICES and value not in _CHOICES[name]:
         wanted = ", ".join(sorted(_CHOICES[name]))
-        raise ConfigError(f"uv would stop at {key} = {value}: it wants one of {wanted}", name=key, value=value)
+        raise ConfigError(
+            f"uv would stop at {key} = {value}: it wants one of {wanted}", name=key, value=value
+        )
     if key in _SWITCHES and value not in ("true", "false"):
-        raise ConfigError(f"uv would stop at {key} = {value}: it wants true or false", name=key, value=value)
+        raise ConfigError(
+            f"uv would stop at {key} = {value}: it wants true or false", name=key, value=value
+        )
     if name == "cache-dir" and not value:
-        raise ConfigError("an empty cache-dir is the working directory itself", name=key, value=value)
+        raise ConfigError(
+            "an empty cache-dir is the working directory itself", name=key, value=value
+        )
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,7 @@
-"""Measuring directories: sizes, blocks, inodes with several links, symbolic links. Reads names and inodes, no file's content."""
+"""Measuring directories: sizes, blocks, inodes with several links, symbolic links.
+
+Reads names and inodes, no file's content.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from entrepot.files import disk_of
+from entrepot.fs import disk_of
 
 
 @dataclass(slots=True)
@@ -80,7 +83,7 @@ def add(tree: Tree, path: str, info: os.stat_result) -> None:
     if stat.S_ISLNK(info.st_mode):
         tree.own += disk_of(info)
         try:
-            tree.symlinks.append((path, os.readlink(path)))  # noqa: PTH115  # strings are quicker
+            tree.symlinks.append((path, os.readlink(path)))  # strings are quicker
         except OSError:
             return
         return
@@ -97,7 +100,10 @@ def add(tree: Tree, path: str, info: os.stat_result) -> None:
 
 
 def measure(path: str) -> Tree:
-    """All that lies at a path; what cannot be read, or goes meanwhile, is left out. Symbolic links are not followed."""
+    """All that lies at a path; what cannot be read, or goes meanwhile, is left out.
+
+    Symbolic links are not followed.
+    """
     tree = Tree()
     try:
         info = os.lstat(path)

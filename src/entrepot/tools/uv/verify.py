@@ -1,11 +1,13 @@
 """Checking what lies in uv's cache, and removing what is damaged so that uv fetches it again.
 
-uv never looks into an archive that it has unpacked once. Seen with 0.5.31, 0.8.24 and 0.13.8: a changed or lost file is installed
-as it is, without a word; without RECORD, or with an empty built wheel, every install stops with an error. It is all found here by
-RECORD's digests. What uv mends by itself is told as well and is harmless: a cut or empty pointer, page or metadata file and a
-pointer whose archive is gone make it fetch again.
+uv never looks into an archive that it has unpacked once. Seen with 0.5.31, 0.8.24 and 0.13.8: a
+changed or lost file is installed as it is, without a word; without RECORD, or with an empty built
+wheel, every install stops with an error. It is all found here by RECORD's digests. What uv mends by
+itself is told as well and is harmless: a cut or empty pointer, page or metadata file and a pointer
+whose archive is gone make it fetch again.
 
-A file that was edited through an environment's hard link is the environment's file, too: repairing mends the cache, not that.
+A file that was edited through an environment's hard link is the environment's file, too: repairing
+mends the cache, not that.
 """
 
 from __future__ import annotations
@@ -42,8 +44,13 @@ class Damage:
     is_removable: bool = True
 
 
-def damages(entries: Sequence[Entry], *, progress: Progress | None = None) -> Iterator[tuple[Entry, Damage]]:
-    """Every damaged entry with what is wrong. Reads all content; a byte is read once however many entries share it."""
+def damages(
+    entries: Sequence[Entry], *, progress: Progress | None = None
+) -> Iterator[tuple[Entry, Damage]]:
+    """Every damaged entry with what is wrong.
+
+    Reads all content; a byte is read once however many entries share it.
+    """
     for number, entry in enumerate(entries):
         if progress:
             progress(number, len(entries), "entries")
@@ -63,17 +70,30 @@ def _damage(entry: Entry) -> Damage | None:
     if entry.kind is Kind.TEMP or (entry.pinned and entry.extra.get("archive") is None):
         return None
     if problem == "truncated-pointer":
-        return Damage(problem, f"the pointer of {title} is cut short: uv will fetch it again", first)
+        return Damage(
+            problem, f"the pointer of {title} is cut short: uv will fetch it again", first
+        )
     if problem == "missing-archive":
-        return Damage(problem, f"{title} points to an archive that is not there: uv will fetch it again", first)
+        return Damage(
+            problem,
+            f"{title} points to an archive that is not there: uv will fetch it again",
+            first,
+        )
     if problem == "orphan-archive" and entry.litter == "orphan":
-        return Damage(problem, f"nothing points to the archive {entry.extra['archive']} ({title})", first)
+        return Damage(
+            problem, f"nothing points to the archive {entry.extra['archive']} ({title})", first
+        )
     if entry.extra.get("environment"):
         return None
     try:
         return _content(entry, title)
     except OSError as exc:
-        return Damage("unreadable", f"{title} cannot be read: {exc.strerror}", Path(exc.filename or first), is_removable=False)
+        return Damage(
+            "unreadable",
+            f"{title} cannot be read: {exc.strerror}",
+            Path(exc.filename or first),
+            is_removable=False,
+        )
 
 
 def _content(entry: Entry, title: str) -> Damage | None:
@@ -83,16 +103,31 @@ def _content(entry: Entry, title: str) -> Damage | None:
             return damage
     if entry.kind is Kind.BUILT:
         return _broken_wheel(entry, title)
-    if entry.kind is Kind.PAGE and entry.key.endswith(".rkyv") and not has_whole_tail(entry.paths[0]):
-        return Damage("truncated-page", f"the index page of {title} is cut short: uv will ask for it again", entry.paths[0])
+    if (
+        entry.kind is Kind.PAGE
+        and entry.key.endswith(".rkyv")
+        and not has_whole_tail(entry.paths[0])
+    ):
+        return Damage(
+            "truncated-page",
+            f"the index page of {title} is cut short: uv will ask for it again",
+            entry.paths[0],
+        )
     return None
 
 
 def _broken_wheel(entry: Entry, title: str) -> Damage | None:
     for path in entry.paths:
-        for folder in (path, *(Path(item.path) for item in listed(str(path)) if item.is_dir(follow_symlinks=False))):
+        for folder in (
+            path,
+            *(Path(item.path) for item in listed(str(path)) if item.is_dir(follow_symlinks=False)),
+        ):
             for item in listed(str(folder)):
-                if item.name.endswith(".whl") and item.is_file(follow_symlinks=False) and not _is_zip(item.path):
+                if (
+                    item.name.endswith(".whl")
+                    and item.is_file(follow_symlinks=False)
+                    and not _is_zip(item.path)
+                ):
                     text = f"the wheel built for {title} is no zip file: uv stops at it"
                     return Damage("broken-wheel", text, Path(item.path))
     return None
@@ -112,7 +147,9 @@ def record_damage(folder: Path, title: str) -> Damage | None:
     name = dist_info(str(folder))
     record = folder / (name or "") / "RECORD"
     if name is None or not record.is_file():
-        return Damage("missing-record", f"the archive of {title} has no RECORD: uv cannot install it", folder)
+        return Damage(
+            "missing-record", f"the archive of {title} has no RECORD: uv cannot install it", folder
+        )
     wrong = list(_wrong(folder, record))
     if not wrong:
         return None
@@ -120,7 +157,11 @@ def record_damage(folder: Path, title: str) -> Damage | None:
     more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
     linked = any(links > 1 for _, _, links in wrong)
     hint = "; environments that link to it hold the same damage: reinstall there" if linked else ""
-    return Damage("digest-mismatch", f"files of {title} are not what its RECORD says: {shown}{more}{hint}", folder)
+    return Damage(
+        "digest-mismatch",
+        f"files of {title} are not what its RECORD says: {shown}{more}{hint}",
+        folder,
+    )
 
 
 def _wrong(folder: Path, record: Path) -> Iterator[tuple[str, str, int]]:
@@ -143,7 +184,10 @@ def _wrong(folder: Path, record: Path) -> Iterator[tuple[str, str, int]]:
 
 
 def _fits(path: Path, told: str) -> bool:
-    """Whether a file has the digest that RECORD tells, ``sha256=`` and URL-safe base64; one of an unknown kind passes."""
+    """Whether a file has the digest that RECORD tells, ``sha256=`` and URL-safe base64.
+
+    One of an unknown kind passes.
+    """
     algorithm, _, value = told.partition("=")
     if algorithm not in ("sha256", "sha384", "sha512"):
         return True

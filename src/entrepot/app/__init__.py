@@ -1,1 +1,0 @@
-"""The use cases. Knows ports and the domain, no adapter."""

@@ -1,0 +1,4 @@
+"""Looking after any cache: what is in it, what may go, whether it is whole.
+
+Knows ports and the domain, no adapter.
+"""

@@ -1,0 +1,573 @@
+"""The store of entrepot as one more tool: every verb sees it through ``ports/tool.py``.
+
+Rows come from the catalogue, which may lag behind; everything that is removed is looked at in the
+store first. A tool's verbs are synchronous while a store's methods are coroutines. Looking
+(``head``) never waits on this disk, so they are run to their end without an event loop
+(:func:`finish`); deleting may wait for a thread, so it gets a loop (:class:`Loop`), which is
+imported only then: ``status`` and ``list`` never load asyncio.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
+
+from entrepot.caches.inventory import GROUPS, Holding, Sum, holding
+from entrepot.caches.partial_downloads import remove_unfinished, unfinished
+from entrepot.digests import Digest
+from entrepot.errors import Busy, EntrepotError, ProtocolMisuse, StoreError
+from entrepot.fs import disk_of
+from entrepot.ownership import foreign_name, is_head_key, is_store
+from entrepot.ports.tool import (
+    Entry,
+    Finding,
+    Kind,
+    Layer,
+    Place,
+    Progress,
+    Removed,
+    Settings,
+    Surroundings,
+)
+
+if TYPE_CHECKING:  # `where` says where the store is without loading what reads it
+    from entrepot.ports.catalogue import Catalogue
+    from entrepot.ports.store import Store
+
+    class Listed(Protocol):
+        """One head as a listing of the catalogue gives it.
+
+        What ``list`` shows, without the response's fields.
+        """
+
+        @property
+        def key(self) -> str: ...  # noqa: D102
+        @property
+        def url(self) -> str: ...  # noqa: D102
+        @property
+        def kind(self) -> str: ...  # noqa: D102
+        @property
+        def project(self) -> str | None: ...  # noqa: D102
+        @property
+        def version(self) -> str | None: ...  # noqa: D102
+        @property
+        def filename(self) -> str | None: ...  # noqa: D102
+        @property
+        def size(self) -> int | None: ...  # noqa: D102
+        @property
+        def disk(self) -> int: ...  # noqa: D102
+        @property
+        def body(self) -> str | None: ...  # noqa: D102
+        @property
+        def used(self) -> float: ...  # noqa: D102
+        @property
+        def response_time(self) -> float: ...  # noqa: D102
+        @property
+        def proven(self) -> int: ...  # noqa: D102
+        @property
+        def status(self) -> int: ...  # noqa: D102
+
+    class Ledger(Catalogue, Protocol):
+        """A catalogue that can also list and sum up its rows without making heads of them."""
+
+        @property
+        def degraded(self) -> bool:
+            """Whether the disk refused: what is recorded now is forgotten with the process."""
+            ...
+
+        def listing(self) -> Iterator[Listed]:
+            """Every head known, light."""
+            ...
+
+        def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
+            """Kind -> a key of it, and heads, distinct bodies, bytes of content and of disk, last use."""
+            ...
+
+
+NAME = "entrepot"
+
+FEW = 5_000
+"""Entries up to which :meth:`OwnCache.summary` looks at every body."""
+
+HEAD_DISK = 4096
+"""Bytes of disk a head is counted with when no head can be looked at: it is smaller than a block on
+the common file systems."""
+
+
+READ_ONLY = "the file system is read-only"
+
+T = TypeVar("T")
+
+
+def finish(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never really waits.
+
+    Raises:
+        ProtocolMisuse: it wanted to wait, for which there is no event loop here.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    coroutine.close()
+    raise ProtocolMisuse("a store that waits was used where there is no event loop")
+
+
+class Loop:
+    """An event loop for deletions, made at the first one. A context manager."""
+
+    def __init__(self) -> None:
+        self._runner: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._runner is not None:
+            self._runner.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine, waited for."""
+        if self._runner is None:
+            import asyncio  # noqa: PLC0415  (not for those who only look)
+
+            self._runner = asyncio.Runner()
+        value: T = self._runner.run(coroutine)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The store and its catalogue, open."""
+
+    store: Store
+    ledger: Ledger
+
+
+def _no_store(path: Path) -> str:
+    """Why something that is there cannot be a store; empty when it may become one."""
+    try:
+        strange = foreign_name(path)
+    except NotADirectoryError:
+        return f"{path} is no directory"
+    except OSError as exc:
+        return f"{path} cannot be read: {exc.strerror}"
+    return f"{path} holds other things than a store" if strange is not None else ""
+
+
+class OwnCache:
+    """The store behind the tool port.
+
+    Args:
+        root: the store's directory, absolute.
+        layers: why it is there, strongest first.
+        open_store: opens it on first need; it is called only when the directory exists.
+        settings: entrepot's own configuration.
+        now: the clock, seconds since the epoch.
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        layers: tuple[Layer, ...],
+        open_store: Callable[[], Opened],
+        settings: Settings | None = None,
+        now: Callable[[], float],
+    ) -> None:
+        self._root = root
+        self._layers = layers
+        self._open_store = open_store
+        self._settings = settings
+        self._now = now
+        self._opened: Opened | None = None
+        self._head_disk = 0
+
+    def _open(self) -> Opened:
+        if self._opened is None:
+            self._opened = self._open_store()
+        return self._opened
+
+    def counters(self) -> Mapping[str, int]:
+        """What the store has spared so far (lossy); only for a place that exists."""
+        return self._open().ledger.counters()
+
+    def close(self) -> None:
+        """Close the catalogue, when it was opened."""
+        if self._opened is not None:
+            self._opened.ledger.close()
+            self._opened = None
+
+    def places(self, around: Surroundings) -> Sequence[Place]:
+        """The one directory; only looked at, not opened and not made."""
+        del around
+        root = self._root
+        marked = is_store(root)
+        # What looks like a store and is none is opened all the same: that says why, and fails.
+        exists = marked or os.path.isdir(root / "heads")
+        why_not = ""
+        if marked:
+            why_not = self._refusal()
+            why_not = f"{root}: {why_not}" if why_not == READ_ONLY else why_not
+        elif os.path.lexists(root):
+            why_not = _no_store(root)
+        cure = "; set another with --store or ENTREPOT_STORE" if why_not else ""
+        notes = tuple(self._left_behind())
+        return (
+            Place(
+                NAME,
+                root,
+                self._layers,
+                exists=exists,
+                usable=not why_not,
+                why_not=f"{why_not}{cure}",
+                notes=notes,
+            ),
+        )
+
+    def _left_behind(self) -> Iterator[str]:
+        """A store at the default place, when another was chosen since.
+
+        Nothing uses it, and it takes its room all the same.
+        """
+        for layer in self._layers:
+            old = layer.value
+            if layer.kind == "default" and old and old != str(self._root) and is_store(old):
+                cure = f"entrepot clean --tool entrepot --all --store {old}"
+                yield f"{old} is not in use and still holds a store; to empty it: {cure}"
+
+    def settings(self, around: Surroundings) -> Settings | None:
+        """The settings of entrepot itself."""
+        del around
+        return self._settings
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    def scan(
+        self, place: Place, around: Surroundings, *, progress: Progress | None = None
+    ) -> Iterator[Entry]:
+        """One entry a head, from the catalogue, and one a partial download.
+
+        None may go where the store cannot be written.
+        """
+        del around
+        refusal = self._refusal()
+        for entry in self._entries(place, progress):
+            yield replace(entry, pinned=refusal, yields=False) if refusal else entry
+
+    def _refusal(self) -> str:
+        """Why nothing of the store may be removed; empty when it may."""
+        if os.access(self._root, os.W_OK | os.X_OK):
+            return ""
+        with contextlib.suppress(OSError, AttributeError):
+            if os.statvfs(self._root).f_flag & os.ST_RDONLY:
+                return READ_ONLY
+        return f"{self._root} is not yours to write"
+
+    def _entries(self, place: Place, progress: Progress | None) -> Iterator[Entry]:
+        opened = self._open()
+        rows = list(opened.ledger.listing())
+        sharers: dict[str, int] = {}
+        for row in rows:
+            if row.body:
+                sharers[row.body] = sharers.get(row.body, 0) + 1
+        for number, row in enumerate(rows):
+            if progress and number % 1000 == 0:
+                progress(number, len(rows), "entries")
+            yield self._entry(row, several=bool(row.body) and sharers[row.body or ""] > 1)
+        yield from unfinished(self._root, place, self._open().store, self._now())
+
+    def _entry(self, row: Listed, *, several: bool) -> Entry:
+        from entrepot.stored import body_key  # noqa: PLC0415
+
+        body = Digest.parse(row.body) if row.body else None
+        head_disk = self._disk_of_a_head(row.key)
+        extra: dict[str, str] = {"status": str(row.status)}
+        if several:
+            extra |= {"shares": row.body or "", "shared-disk": str(row.disk)}
+        paths = (
+            (self._root / row.key,)
+            if body is None
+            else (self._root / row.key, self._root / body_key(body))
+        )
+        linked = body is not None and _has_other_names(paths[-1])
+        if linked:
+            extra["linked"] = "yes"
+        proven = bool(row.proven)
+        return Entry(
+            tool=NAME,
+            place=self._root,
+            key=row.key,
+            kind=_kind(row.kind),
+            size=row.size or 0,
+            disk=row.disk + head_disk,
+            freeable=head_disk if several or linked else row.disk + head_disk,
+            files=len(paths),
+            project=row.project,
+            version=row.version,
+            filename=row.filename,
+            certainty="proven" if proven else ("content" if row.project else "unknown"),
+            used=row.used,
+            used_from="record",
+            origin=row.url,
+            digest=body,
+            state=self._state(row, immutable=proven and body is not None),
+            trust="proven" if proven else ("unproven" if body and row.status == 200 else ""),
+            paths=paths,
+            extra=extra,
+        )
+
+    def _state(self, row: Listed, *, immutable: bool) -> Literal["fresh", "stale", ""]:
+        """Fresh or stale by RFC 9111; what is immutable is fresh for ever.
+
+        The head has to be read for all else.
+        """
+        if immutable:
+            return "fresh"
+        from entrepot.httpcache.freshness import current_age, freshness_lifetime  # noqa: PLC0415
+        from entrepot.stored import Head  # noqa: PLC0415
+
+        store = self._open().store
+        try:
+            raw = read_object(store, row.key)
+            if raw is None:
+                return ""
+            stored = Head.from_bytes(raw).response
+        except EntrepotError:
+            return ""
+        lifetime = freshness_lifetime(stored, shared=store.shared)
+        return (
+            "fresh"
+            if lifetime is not None and current_age(stored, self._now()) < lifetime
+            else "stale"
+        )
+
+    def _disk_of_a_head(self, key: str) -> int:
+        """Bytes of disk that a head gives back, its directory counted.
+
+        Those of the first one are taken for all.
+        """
+        if not self._head_disk:
+            self._head_disk = HEAD_DISK
+            with contextlib.suppress(OSError, AttributeError):
+                path = self._root / key
+                self._head_disk = (path.stat().st_blocks + path.parent.stat().st_blocks) * 512
+        return self._head_disk
+
+    def summary(self, place: Place, around: Surroundings) -> Holding:
+        """What :func:`~entrepot.caches.inventory.holding` makes of a scan, without making the entries: for ``status``."""
+        del around
+        tallies = self._open().ledger.tallies()
+        head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
+        total, groups = Sum(), dict[str, Sum]()
+        refusal, linked = self._refusal(), self._linked(tallies)
+        for kind, (_, (heads, own, content, blocks, last)) in tallies.items():
+            for each in (total, groups.setdefault(_kind(kind).group, Sum())):
+                whole = int(blocks + heads * head_disk)
+                freeable = 0 if refusal else whole - linked.get(kind, 0)
+                each.add_bare(
+                    int(heads),
+                    files=int(heads + own),
+                    size=int(content),
+                    disk=whole,
+                    used=last,
+                    freeable=freeable,
+                )
+        partials = unfinished(self._root, place, self._open().store, self._now())
+        found = holding(
+            place, (replace(partial, pinned=refusal or partial.pinned) for partial in partials)
+        )
+        for name, partial in found.groups.items():
+            groups.setdefault(name, Sum()).merge(partial)
+        total.merge(found.total)
+        overhead = self._overhead()
+        for each in (total, groups.setdefault(Kind.OTHER.group, Sum())):
+            each.add_bare(0, files=0, size=0, disk=overhead, used=None, freeable=0)
+        named = {name: groups[name] for name in GROUPS if name in groups}
+        return Holding(
+            place, total, named, found.litter, linked=sum(linked.values()), overhead=overhead
+        )
+
+    def _overhead(self) -> int:
+        """Bytes of disk of the store's own files, and of its directories but those of the heads, which go with them."""
+        overhead = disk_of(self._root.stat())
+        for folder in ("", "bodies", "bodies/sha256", "heads"):
+            with contextlib.suppress(OSError), os.scandir(self._root / folder) as found:
+                # the catalogue's shared memory is there as long as somebody, we for one, has it
+                # open
+                mine = [
+                    each
+                    for each in found
+                    if each.is_dir(follow_symlinks=False)
+                    or not (folder or each.name.endswith("-shm"))
+                ]
+                overhead += sum(disk_of(each.stat(follow_symlinks=False)) for each in mine)
+        return overhead
+
+    def _linked(
+        self, tallies: Mapping[str, tuple[str, tuple[int, int, int, int, float]]]
+    ) -> Mapping[str, int]:
+        """Kind -> bytes of disk of bodies that have names in other caches.
+
+        Not looked for among many.
+        """
+        from entrepot.stored import body_key  # noqa: PLC0415
+
+        found: dict[str, int] = {}
+        if sum(heads for _, (heads, *_) in tallies.values()) > FEW:
+            return found
+        seen = set[str]()
+        for row in self._open().ledger.listing():
+            if row.body is not None and row.body not in seen:
+                seen.add(row.body)
+                if _has_other_names(self._root / body_key(Digest.parse(row.body))):
+                    found[row.kind] = found.get(row.kind, 0) + row.disk
+        return found
+
+    # -- removing ----------------------------------------------------------------------------------
+
+    def remove(
+        self,
+        entries: Sequence[Entry],
+        around: Surroundings,
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> Removed:
+        """Remove heads, then the bodies that no other head names.
+
+        ``freed`` is what the store says it gave back.
+        """
+        del around
+        opened = self._open()
+        gone: list[Entry] = []
+        kept: list[tuple[Entry, str]] = []
+        freed = files = 0
+        with Loop() as loop:
+            for number, entry in enumerate(entries):
+                if progress:
+                    progress(number, len(entries), "entries")
+                try:
+                    partial = entry.key.startswith("flights/")
+                    outcome = (
+                        remove_unfinished(opened.store, entry, force=force)
+                        if partial
+                        else self._remove_one(opened, entry, loop)
+                    )
+                except Busy as exc:
+                    outcome = exc.message
+                except StoreError as exc:
+                    outcome, entry = exc.message, replace(entry, barred=True)  # noqa: PLW2901
+                except OSError as exc:  # of a temporary file; the store's own are translated
+                    outcome, entry = exc.strerror or str(exc), replace(entry, barred=True)  # noqa: PLW2901
+                if isinstance(outcome, str):
+                    kept.append((entry, outcome))
+                else:
+                    gone.append(entry)
+                    freed += outcome[0]
+                    files += outcome[1]
+        if opened.ledger.degraded:  # a full disk would not let it be written; now there is room
+            opened.ledger.close()
+            opened.ledger.forget([entry.key for entry in gone])
+        return Removed(tuple(gone), freed, files, tuple(kept))
+
+    def _remove_one(self, opened: Opened, entry: Entry, loop: Loop) -> tuple[int, int] | str:
+        from entrepot.stored import body_key  # noqa: PLC0415
+
+        if not is_head_key(entry.key):
+            return "it is not entrepot's"
+        lock = body_key(entry.digest) if entry.digest else entry.key
+        with opened.store.hold(lock, exclusive=True):
+            raw = read_object(opened.store, entry.key)
+            if (
+                raw is not None
+                and entry.digest is not None
+                and _body_of(raw) not in (entry.digest, None)
+            ):
+                return "it was replaced meanwhile"
+            return delete_entry(opened, loop, entry.key, entry.digest)
+
+    # -- checking ----------------------------------------------------------------------------------
+
+    def verify(
+        self,
+        place: Place,
+        around: Surroundings,
+        *,
+        repair: bool = False,
+        full: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[Finding]:
+        """Every head and every body; bodies are always hashed, so ``full`` changes nothing here."""
+        del place, around, full
+        # Hashing is not needed to list
+        from entrepot.caches.verify import verify_store  # noqa: PLC0415
+
+        yield from verify_store(self._open(), repair=repair, progress=progress)
+
+
+def read_object(store: Store, key: str) -> bytes | None:
+    """A small object's bytes; ``None`` if there is none."""
+    blob = store.open(key)
+    if blob is None:
+        return None
+    try:
+        return blob.read(0, blob.size)
+    finally:
+        blob.close()
+
+
+def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> tuple[int, int]:
+    """Delete a head and, when no other head names it, its body.
+
+    The caller holds the body's prefix exclusively.
+
+    Returns:
+        Bytes of disk given back, and files deleted.
+    """
+    from entrepot.stored import body_key  # noqa: PLC0415
+
+    freed = files = 0
+    given = loop.run(opened.store.delete(key))
+    if given is not None:
+        freed, files = given, 1
+    opened.ledger.forget([key])
+    if body is not None and not any(other != key for other in opened.ledger.heads_of(body)):
+        given = loop.run(opened.store.delete(body_key(body)))
+        if given is not None:
+            freed, files = freed + given, files + 1
+    return freed, files
+
+
+def _has_other_names(path: Path) -> bool:
+    """Whether a file is somebody else's as well, pip's for one.
+
+    Then removing it gives nothing back.
+    """
+    try:
+        return os.lstat(path).st_nlink > 1
+    except OSError:
+        return False
+
+
+def _body_of(raw: bytes) -> Digest | None:
+    from entrepot.stored import Head  # noqa: PLC0415
+
+    try:
+        return Head.from_bytes(raw).body
+    except EntrepotError:
+        return None
+
+
+def _kind(word: str) -> Kind:
+    try:
+        return Kind(word)
+    except ValueError:
+        return Kind.OTHER

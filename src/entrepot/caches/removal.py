@@ -1,0 +1,305 @@
+"""Planning what ``remove`` and ``clean`` take, and doing it.
+
+A plan changes nothing and its numbers are those of the disk.
+
+Which entries may go is the tools' word (``pinned``, ``litter``, ``used_by``); which of those *do*
+go is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from entrepot.caches.inventory import (
+    Filter,
+    Sum,
+    has_other_names,
+    is_older,
+    is_unused,
+    normalized,
+    share_key,
+    shared_disk,
+    version_order,
+)
+from entrepot.caches.linked_files import Names
+from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, Tool
+from entrepot.sizes import show_size
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What ``clean`` was asked for; litter always goes."""
+
+    everything: bool = False
+    older_s: float | None = None
+    unused: bool = False
+    keep_latest: int | None = None
+    """Versions of each project to keep in each cache."""
+    to_bytes: int | None = None
+    """Bytes of disk that all the caches together may hold afterwards, what environments link to
+    included."""
+    force: bool = False
+    """Also what is pinned for a reason that yields to force: fresh, most of the time."""
+    kinds: frozenset[Kind] = frozenset()
+    """Nothing but these; empty: all kinds."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What goes and why, and what was meant but stays."""
+
+    going: list[tuple[Entry, str]] = field(default_factory=list)
+    staying: list[tuple[Entry, str]] = field(default_factory=list)
+    freed: int = 0
+    """Bytes of disk that doing it gives back; files that others share are counted only when all of
+    those go."""
+    left: int | None = None
+    """Bytes of disk that the caches hold afterwards; only of a plan with a size to get down to."""
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The entries that go."""
+        return [entry for entry, _ in self.going]
+
+    @property
+    def download(self) -> int:
+        """Bytes to be fetched to get it all back: what was fetched and is no litter."""
+        again = Sum()
+        for entry, _ in self.going:
+            if not entry.litter and entry.kind not in (Kind.BUILT, Kind.TEMP, Kind.LOG):
+                again.add(entry)
+        return again.size
+
+    @property
+    def builds(self) -> int:
+        """Wheels to be built to get it all back."""
+        return sum(entry.kind is Kind.BUILT and not entry.litter for entry, _ in self.going)
+
+    def groups(self) -> list[tuple[str, str, Sum]]:
+        """Tool, reason and sum of what goes, in the order of first mention."""
+        return grouped(self.going)
+
+
+def grouped(pairs: Iterable[tuple[Entry, str]]) -> list[tuple[str, str, Sum]]:
+    """Tool, reason and sum of entries with their reasons, in the order of first mention."""
+    sums: dict[tuple[str, str], Sum] = {}
+    for entry, reason in pairs:
+        sums.setdefault((entry.tool, reason), Sum()).add(entry)
+    return [(tool, reason, total) for (tool, reason), total in sums.items()]
+
+
+def plan_removal(
+    entries: Sequence[Entry], wanted: Filter, *, now: float, force: bool = False
+) -> Plan:
+    """A plan for ``remove``: what matches, but for what is pinned.
+
+    With ``force`` also what yields to it.
+
+    Raises:
+        UsageError: a pattern that is none.
+    """
+    plan = Plan()
+    for entry in wanted.apply(entries, now=now):
+        if entry.pinned and not (force and entry.yields):
+            plan.staying.append((entry, entry.pinned))
+        else:
+            plan.going.append((entry, _title(entry)))
+    plan.freed = freed_by(plan.entries, entries)
+    return plan
+
+
+def plan_cleaning(entries: Sequence[Entry], wish: Wish, *, now: float) -> Plan:
+    """A plan for ``clean``: litter, and what the wish adds to it.
+
+    ``to_bytes`` comes last: after all else the least recently used go until the rest fits; what
+    nobody knows the last use of goes first.
+    """
+    plan = Plan()
+    chosen: dict[int, str] = {}
+    old_versions = _superseded(entries, wish.keep_latest)
+    for number, entry in enumerate(entries):
+        reason = entry.litter or _reason(entry, wish, number in old_versions, now=now)
+        if not reason or not _is_meant(entry, wish):
+            continue
+        if _stays(entry, wish):
+            plan.staying.append((entry, entry.pinned))
+        else:
+            chosen[number] = reason
+    account = _Account(entries).take(entries[number] for number in chosen)
+    if wish.to_bytes is not None:
+        _shrink(entries, chosen, wish, account)
+        plan.left = account.held
+    plan.going = [(entries[number], reason) for number, reason in chosen.items()]
+    plan.freed = account.freed
+    return plan
+
+
+def _is_meant(entry: Entry, wish: Wish) -> bool:
+    return not wish.kinds or entry.kind in wish.kinds
+
+
+def _stays(entry: Entry, wish: Wish) -> bool:
+    return bool(entry.pinned) and not (wish.force and entry.yields)
+
+
+def _reason(entry: Entry, wish: Wish, is_old_version: bool, *, now: float) -> str:
+    if wish.everything:
+        return entry.kind.group
+    if wish.older_s is not None and is_older(entry, wish.older_s, now=now):
+        return f"{entry.kind.group} unused for {max(1, round(wish.older_s / 86_400))} days"
+    # what is pinned stays, and is shown with its reason
+    if wish.unused and is_unused(replace(entry, pinned="")):
+        return "unpacked, no environment links to it"
+    if is_old_version:
+        return "older versions"
+    return ""
+
+
+def _superseded(entries: Sequence[Entry], keep: int | None) -> frozenset[int]:
+    """Positions of the entries whose version is not among the newest ``keep`` of its project in its cache."""
+    if keep is None:
+        return frozenset()
+    versions: dict[tuple[str, str, str], set[str]] = {}
+    for entry in entries:
+        if entry.project and entry.version:
+            versions.setdefault(_project(entry), set()).add(entry.version)
+    newest = {
+        project: set(sorted(all_of, key=version_order)[len(all_of) - min(keep, len(all_of)) :])
+        for project, all_of in versions.items()
+    }
+    return frozenset(
+        number
+        for number, e in enumerate(entries)
+        if e.project and e.version and e.version not in newest[_project(e)]
+    )
+
+
+def _project(entry: Entry) -> tuple[str, str, str]:
+    return entry.tool, str(entry.place), normalized(entry.project or "")
+
+
+class _Account:
+    """What the caches hold and what the disk gets back, while entries go one by one.
+
+    What an environment has a hard link to is held no more and frees nothing; what another cache has
+    a name of is held still.
+
+    Args:
+        entries: all there are.
+    """
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        total = Sum()
+        self._sharers: dict[tuple[str, str, str], int] = {}
+        for entry in entries:
+            total.add(entry)
+            if key := share_key(entry):
+                self._sharers[key] = self._sharers.get(key, 0) + 1
+        self._names = Names(entries)
+        self.held = total.disk - self._names.counted_again
+        """Bytes of disk that the caches hold, as ``status`` counts them, a store's ``overhead``
+        left out."""
+        self.freed = 0
+        """Bytes of disk that are given back; what several share only when all of them have gone."""
+
+    def take(self, going: Iterable[Entry]) -> Self:
+        """Let entries go; itself."""
+        for entry in going:
+            self.held -= entry.disk
+            self.freed += entry.freeable
+            if key := share_key(entry):
+                self._sharers[key] -= 1
+                if self._sharers[key]:
+                    self.held += shared_disk(entry)
+                    continue
+                self.freed += 0 if has_other_names(entry) else shared_disk(entry)
+            freed, held = self._names.drop(entry)
+            self.freed += freed
+            self.held += held
+        return self
+
+    def share_of(self, entry: Entry) -> tuple[int, int]:
+        """Bytes of disk that an entry which has gone gave back, and by which the caches hold less.
+
+        What it shared counts where all that shared it have gone.
+        """
+        freed, held = self._names.gone(entry)
+        key, body = share_key(entry), shared_disk(entry)
+        if key and self._sharers[key]:
+            return entry.freeable, entry.disk - body
+        freed += body if key and not has_other_names(entry) else 0
+        return entry.freeable + freed, entry.disk - held
+
+
+def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
+    """Bytes of disk that removing ``going`` gives back, when ``everything`` is all there is."""
+    return _Account(everything).take(going).freed
+
+
+def _shrink(
+    entries: Sequence[Entry], chosen: dict[int, str], wish: Wish, account: _Account
+) -> None:
+    """Choose least recently used entries until the caches hold at most ``wish.to_bytes``, no more.
+
+    What frees at least half of its size goes first. The rest, what environments hold by hard links
+    most of all, costs a download and gives the disk little or nothing back: it goes only where the
+    size is reached by that.
+    """
+    to_bytes = wish.to_bytes or 0
+    reason = f"least recently used, to get down to {show_size(to_bytes)}"
+    may_go = (
+        n for n, entry in enumerate(entries) if _is_meant(entry, wish) and not _stays(entry, wish)
+    )
+    able = [number for number in may_go if number not in chosen]
+    lowest = _Account(entries).take(entries[number] for number in (*chosen, *able))
+    ranks = {number: _rank(entries[number], lowest) for number in able}
+    for number in sorted(able, key=lambda n: (ranks[n], _last_use(entries[n]))):
+        if account.held <= to_bytes or (ranks[number] and lowest.held > to_bytes):
+            return
+        if lowest.share_of(entries[number])[1] > 0:
+            chosen[number] = reason
+            account.take([entries[number]])
+
+
+def _rank(entry: Entry, lowest: _Account) -> int:
+    """0: it frees at least half of its size when all goes that may; 1: less; 2: nothing."""
+    freed, _ = lowest.share_of(entry)
+    return 0 if freed * 2 >= entry.disk else 1 if freed else 2
+
+
+def _last_use(entry: Entry) -> tuple[float, str]:
+    return (entry.used if entry.used is not None else 0.0), entry.key
+
+
+def count_emptied(plan: Plan, tools: Iterable[Tool], progress: Progress | None = None) -> None:
+    """Count the directories that go with the last of their files, where a tool can say which (``emptied``)."""
+    for tool in tools:
+        emptied = getattr(tool, "emptied", None)
+        if emptied:
+            plan.freed += emptied(
+                [entry for entry in plan.entries if entry.tool == tool.name], progress=progress
+            )
+
+
+def _title(entry: Entry) -> str:
+    name = " ".join(part for part in (entry.project, entry.version) if part)
+    return f"{name or entry.filename or entry.origin or entry.key} ({entry.kind})"
+
+
+def carry_out(
+    plan: Plan,
+    tools: Iterable[Tool],
+    around: Surroundings,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Mapping[str, Removed]:
+    """Do what the plan says, tool by tool; what each tool really removed."""
+    results: dict[str, Removed] = {}
+    for tool in tools:
+        mine = [entry for entry in plan.entries if entry.tool == tool.name]
+        if mine:
+            results[tool.name] = tool.remove(mine, around, force=force, progress=progress)
+    return results

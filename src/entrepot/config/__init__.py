@@ -1,0 +1,1 @@
+"""Settings: how they are read, kept in files, and put back."""

@@ -1,0 +1,194 @@
+"""The child of a run: started with the terminal, waited for, told of the signals that we alone were sent.
+
+No event loop is needed to start it: that is loaded while the child starts up itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Protocol
+
+FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT", "SIGCONT")
+FROM_TERMINAL = ("SIGINT", "SIGQUIT", "SIGTSTP")
+"""Sent by a terminal to the whole foreground group: the child has them already."""
+
+CANNOT_RUN, NOT_FOUND = 126, 127
+"""What a shell says of a command that may not be executed, and of one that is not there (POSIX XCU
+2.8.2)."""
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+class CannotStart(Exception):
+    """The command did not start; ``status`` is what ``run`` exits with."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Running(Protocol):
+    """What a run waits for: a child, or several one after another."""
+
+    async def wait(self) -> int:
+        """The exit status as a shell gives it."""
+        ...
+
+    def stop(self) -> None:
+        """End it, because nothing can be done for it."""
+        ...
+
+
+class Succession:
+    """Children that run one after another; the status is the last one's.
+
+    Args:
+        first: the one that runs already.
+        following: told how a child ended, it starts the next one; ``None``: there is none.
+    """
+
+    def __init__(self, first: Child, following: Callable[[int], Child | None]) -> None:
+        self._child = first
+        self._following = following
+
+    async def wait(self) -> int:
+        """See :class:`Running`."""
+        status = await self._child.wait()
+        while (child := self._following(status)) is not None:
+            self._child = child
+            status = await child.wait()
+        return status
+
+    def stop(self) -> None:
+        """See :class:`Running`."""
+        self._child.stop()
+
+
+class Child:
+    """A running command that has our standard streams and our process group, so that the terminal is its own.
+
+    Signals sent to us alone reach it too; Ctrl-C and Ctrl-Z of a terminal, which it has got
+    already, do not a second time. A signal that we were started to ignore (``nohup``) stays
+    ignored.
+
+    Args:
+        argv: the command.
+        environ: its whole environment.
+        output: a descriptor that gets its output; ``None``: it has ours.
+        errors: one that gets its standard error; ``None``: the same.
+
+    Raises:
+        CannotStart: the command is not there or may not be executed.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        output: int | None = None,
+        errors: int | None = None,
+    ) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        self._previous = self._take_signals()
+        try:
+            self._process = subprocess.Popen(
+                list(argv),
+                env=dict(environ),
+                stdout=output,
+                stderr=output if errors is None else errors,
+            )
+        except OSError as exc:
+            self._give_back_signals()
+            raise _cannot_start(argv[0], exc) from exc
+        for number in self._early:
+            self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        """The exit status as a shell gives it: its own, or 128 + N when signal N ended it."""
+        import asyncio  # noqa: PLC0415  (not before the child has started)
+        import threading  # noqa: PLC0415
+
+        assert self._process is not None
+        loop, process = asyncio.get_running_loop(), self._process
+        ended: asyncio.Future[int] = loop.create_future()
+
+        def tell(status: int) -> None:
+            if not ended.done():
+                ended.set_result(status)
+
+        def watch() -> None:
+            status = process.wait()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(tell, status)
+
+        threading.Thread(target=watch, name="entrepot-child", daemon=True).start()
+        status = await ended
+        self._give_back_signals()
+        return status if status >= 0 else 128 - status
+
+    def stop(self) -> None:
+        """End it, because nothing can be done for it; waits until it has ended."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+        self._give_back_signals()
+
+    def _take_signals(self) -> dict[int, Handler]:
+        handlers: dict[str, Callable[[int, FrameType | None], None]] = dict.fromkeys(
+            FORWARDED, self._pass_on
+        )
+        handlers["SIGTSTP"] = self._stop_too
+        previous: dict[int, Handler] = {}
+        for name, handler in handlers.items():
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, handler)
+        return previous
+
+    def _give_back_signals(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        if signal.Signals(number).name in FROM_TERMINAL and _in_foreground():
+            return
+        if self._process is None:
+            self._early.append(number)
+        else:
+            self._process.send_signal(number)
+
+    def _stop_too(self, number: int, _frame: FrameType | None) -> None:
+        """Ctrl-Z: the child stops, then we do, as if there were no handler."""
+        self._pass_on(number, None)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._stop_too)  # from here on when somebody has continued us
+
+
+def _cannot_start(command: str, exc: OSError) -> CannotStart:
+    if isinstance(exc, FileNotFoundError):
+        return CannotStart(NOT_FOUND, f"{command}: command not found")
+    if isinstance(exc, PermissionError):
+        return CannotStart(CANNOT_RUN, f"{command}: permission denied")
+    return CannotStart(CANNOT_RUN, f"{command}: {exc.strerror or exc}")
+
+
+def _in_foreground() -> bool:
+    """Whether a terminal counts our process group as its foreground.
+
+    Then it has sent the signal to the child as well.
+    """
+    try:
+        with open(os.ctermid(), "rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except (OSError, AttributeError):
+        return False

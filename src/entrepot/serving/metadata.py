@@ -1,0 +1,217 @@
+"""A wheel's ``.metadata`` sibling (PEP 658), made from the wheel that is in the store when a digest shows it to be the same.
+
+A tool that reads metadata out of whole wheels (pip before 23.2) leaves no sibling behind; one that
+asks for the sibling can be answered all the same, offline too. Wheels are remote input: what is
+read of them is bounded and nothing is unpacked to disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import zipfile
+import zlib
+
+from entrepot.errors import Busy, StoreError
+from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
+from entrepot.names import classify, filename_of
+from entrepot.ports.store import Blob
+from entrepot.serving.known_files import Expectation
+from entrepot.serving.lookup import Entries
+from entrepot.stored import Head, body_key, redacted_url
+
+SUFFIX = ".metadata"
+MAX_METADATA = 16 << 20
+"""Bytes of a METADATA file; larger ones are left to upstream. The longest descriptions have under
+one megabyte."""
+MAX_DIRECTORY = 4 << 20
+"""Bytes of a wheel's central directory, which is read whole; that is some 40,000 members."""
+_END, _LOCATOR = 22, 20
+"""Bytes of a zip file's end record, and of zip64's locator before it (APPNOTE 4.3.15, 4.3.16)."""
+_TAIL = _END + 0xFFFF
+"""Bytes from a zip file's end in which its end record begins (APPNOTE 4.3.16)."""
+
+
+def wheel_of(url: str) -> str | None:
+    """The URL of the wheel that a ``.metadata`` URL stands beside; ``None`` when it is no such URL.
+
+    >>> wheel_of("https://files.test/a/x-1.0-py3-none-any.whl.metadata")
+    'https://files.test/a/x-1.0-py3-none-any.whl'
+    """
+    return url.removesuffix(SUFFIX) if url.endswith(".whl.metadata") else None
+
+
+def is_metadata(data: bytes) -> bool:
+    """Whether these bytes begin as a METADATA file does: with its mandatory header fields.
+
+    Source: the core metadata specification; the format is that of mail (RFC 822).
+    """
+    fields = _HEADER(data.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n"))
+    names = {name.lower() for name in _FIELD(fields[0])} if fields is not None else set()
+    return {b"metadata-version", b"name", b"version"} <= names
+
+
+_HEADER = re.compile(rb"(?>[A-Za-z][A-Za-z0-9-]*:[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z))+").match
+_FIELD = re.compile(rb"^([A-Za-z][A-Za-z0-9-]*):", re.MULTILINE).findall
+
+
+async def made_from_wheel(
+    url: str, expectation: Expectation, entries: Entries, now: float, *, shared: bool
+) -> Head | None:
+    """The head of a ``.metadata`` URL whose bytes were taken out of the stored wheel, now stored and proven.
+
+    Args:
+        url: canonical.
+        expectation: what the bytes must be; without a strong digest nothing is made.
+        entries: where wheels are looked for.
+        now: seconds since the epoch.
+        shared: whether others are served: then nothing is made of a wheel that came for somebody's
+            credentials.
+
+    Returns:
+        ``None`` when there is no such wheel, or what it holds has another digest.
+    """
+    wheel_url = wheel_of(url)
+    if wheel_url is None or not expectation.proves:
+        return None
+    for wheel in await entries.load(wheel_url):
+        if wheel.response.head.status != 200 or (shared and wheel.credentialed):
+            continue
+        data = await _taken_from(wheel, entries)
+        hasher = expectation.hasher()
+        hasher.feed(data or b"")
+        if data and expectation.mismatch(hasher) is None:
+            named = classify(filename_of(url))
+            head = Head(
+                url=redacted_url(url),
+                method="GET",
+                response=StoredResponse(
+                    ResponseHead(
+                        200, Headers([("Content-Type", "application/octet-stream")]), "OK"
+                    ),
+                    (),
+                    now,
+                    now,
+                    len(data),
+                ),
+                body=hasher.digest(),
+                shared=shared,
+                credentialed=wheel.credentialed,
+                proven=expectation.proven_by(hasher),
+                project=wheel.project,
+                version=wheel.version,
+                filename=named.filename if named else None,
+                kind="metadata",
+                upload_time=wheel.upload_time,
+            )
+            return await _kept(url, head, data, entries)
+    return None
+
+
+async def _taken_from(wheel: Head, entries: Entries) -> bytes | None:
+    blob = await entries.open_body(wheel)
+    if blob is None:
+        return None
+    try:
+        return await asyncio.to_thread(read_metadata, blob)
+    finally:
+        blob.close()
+
+
+async def _kept(url: str, head: Head, data: bytes, entries: Entries) -> Head | None:
+    """Body first, then head: whoever finds the head finds the body."""
+    assert head.body is not None
+    try:
+        with entries.hold(head):
+            await entries.store.put(body_key(head.body), data)
+            return await entries.save(url, head)
+    except (StoreError, Busy) as exc:
+        entries.failed(exc)
+        return None
+
+
+def read_metadata(wheel: Blob) -> bytes | None:
+    """The METADATA file of a wheel, byte for byte.
+
+    ``None`` when there is not exactly one, or the wheel cannot be read.
+
+    Source: the binary distribution format (PEP 427): one ``NAME-VERSION.dist-info`` directory at
+    the top.
+    """
+    try:
+        if not _is_modest(wheel):
+            return None
+        with zipfile.ZipFile(_Reader(wheel)) as archive:
+            found = [info for info in archive.infolist() if _is_metadata(info.filename)]
+            if len(found) != 1 or found[0].file_size > MAX_METADATA:
+                return None
+            with archive.open(found[0]) as member:
+                data = member.read(MAX_METADATA + 1)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        NotImplementedError,
+        RuntimeError,
+    ):
+        return None
+    return data if len(data) <= MAX_METADATA else None
+
+
+def _is_metadata(name: str) -> bool:
+    directory, _, file = name.partition("/")
+    return file == "METADATA" and directory.endswith(".dist-info")
+
+
+def _is_modest(wheel: Blob) -> bool:
+    """Whether the central directory is of a size that may be read whole.
+
+    Archives in zip64's form are left alone.
+    """
+    tail = wheel.read(max(0, wheel.size - _TAIL), _TAIL)
+    at = len(tail) - _END
+    if at < 0 or not (
+        tail.startswith(b"PK\x05\x06", at) and tail.endswith(b"\0\0")
+    ):  # as zipfile looks for it
+        at = tail.rfind(b"PK\x05\x06")
+    is_zip64 = at >= _LOCATOR and tail.startswith(b"PK\x06\x07", at - _LOCATOR)
+    return (
+        at >= 0
+        and not is_zip64
+        and int.from_bytes(tail[at + 12 : at + 16], "little") <= MAX_DIRECTORY
+    )
+
+
+class _Reader(io.RawIOBase):
+    """A stored object as a file to read."""
+
+    def __init__(self, blob: Blob) -> None:
+        self._blob = blob
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._blob.size}[whence]
+        if start + offset < 0:
+            raise OSError("before the start")
+        self._at = start + offset
+        return self._at
+
+    # What RawIOBase really passes
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._blob.read(self._at, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)

@@ -1,0 +1,261 @@
+"""The policy for packages, on top of RFC 9111 and apart from it (docs/explanation/how-run-works.md).
+
+Pure rules: what a private cache of packages keeps although HTTP would not let it be *reused*, what
+is fixed by its digest, which stored variant may stand in when there is no network, which failures
+are tried again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from entrepot.httpcache import can_reuse_for, http_date
+from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
+from entrepot.serving.known_files import Expectation
+from entrepot.simple.negotiate import acceptable, decodable
+from entrepot.stored import Head, has_secret
+
+RETRIED = frozenset({408, 429, 500, 502, 503, 504, *range(520, 525)})
+"""Statuses that a second try on a new connection may cure; 520 to 524 are a large delivery
+network's own."""
+NEGATIVES = frozenset({404, 410})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+KEPT = frozenset({200, 203}) | NEGATIVES | REDIRECTS
+"""Statuses that a private store keeps for failure and offline."""
+HELD_BACK = 1 << 16
+"""Bytes at a body's end that nobody is sent until its digest is known to be right."""
+BACKOFF_S = (0.1, 0.5)
+"""Waits before the second and the third try."""
+PATIENCE_S = 5.0
+"""The longest ``Retry-After`` that is waited for; a longer one is the client's to wait for, with
+the answer that says so."""
+MAX_ATTEMPTS = 6
+"""Tries that one transfer may take when each brings more of the body; without progress three,
+silent ones two."""
+REMEMBERED_S = 10.0
+"""How long a URL whose digest was wrong twice is not asked again: clients repeat themselves at
+once."""
+VERIFIED_STATUSES = frozenset({200, 203})
+"""Statuses under which the whole body comes, which must have the known digest."""
+PRIVATE_FIELDS = (
+    "set-cookie",
+    "set-cookie2",
+    "www-authenticate",
+    "proxy-authenticate",
+    "authentication-info",
+)
+"""Response fields that may carry a credential and that no later client needs."""
+
+
+def keeps(
+    request: RequestHead,
+    response: ResponseHead,
+    *,
+    storable: bool,
+    shared: bool,
+    expectation: Expectation,
+) -> bool:
+    """Whether a response is worth keeping. No error is, but for absences.
+
+    A shared store keeps what RFC 9111 lets it, and what a digest proves if it was asked for without
+    credentials. A private one keeps every file, page, absence and redirect of a package host,
+    whatever ``Cache-Control`` says, for failure and offline; reuse without asking is another
+    question, which the core and the digest answer.
+    """
+    if request.method != "GET" or "range" in request.headers:
+        return False
+    if response.status >= 400 and response.status not in NEGATIVES:
+        # A refusal or a failure is of this moment and this client, whatever it says of itself
+        return False
+    if response.status in REDIRECTS and has_secret(response.headers.get("location") or ""):
+        return False  # signed or temporary: useless and a secret
+    if shared:
+        return storable or (
+            response.status == 200 and expectation.checks and not has_credentials(request)
+        )
+    return storable or response.status in KEPT
+
+
+def has_credentials(request: RequestHead) -> bool:
+    """Whether the request carries credentials, in a field or in its URL."""
+    return (
+        "authorization" in request.headers or "cookie" in request.headers or has_secret(request.url)
+    )
+
+
+def without_private_fields(response: ResponseHead) -> ResponseHead:
+    """The response as it is stored."""
+    return dataclasses.replace(response, headers=response.headers.without(*PRIVATE_FIELDS))
+
+
+def immutable(heads: Iterable[Head], expectation: Expectation) -> Head | None:
+    """The stored body that a digest fixes for ever, unless a later word on that URL contradicts it."""
+    for head in heads:
+        if head.is_immutable and _is_proven(head, expectation):
+            return head
+    return None
+
+
+def provable(heads: Iterable[Head], expectation: Expectation) -> Head | None:
+    """A body stored without proof whose own sha256 a digest that has become known confirms.
+
+    It was right all along.
+    """
+    for head in heads:
+        unproven = not head.proven and head.body is not None and head.response.head.status == 200
+        if unproven and ((head.body,) in expectation.named or head.body in expectation.any_of):
+            return head
+    return None
+
+
+def _is_proven(head: Head, expectation: Expectation) -> bool:
+    known = (head.body, *head.proven)
+    return confirmed(head, expectation) and (
+        not expectation.any_of
+        or any(d in known for d in expectation.any_of)
+        or not any(
+            d.algorithm == k.algorithm for d in expectation.any_of for k in known if k is not None
+        )
+    )
+
+
+def agrees(head: Head, expectation: Expectation) -> bool:
+    """Whether what is stored may be what one witness names.
+
+    An absence or a redirect has no digest.
+    """
+    if not expectation.named or head.response.head.status not in VERIFIED_STATUSES:
+        return True
+    known = {d.algorithm: d for d in (head.body, *head.proven) if d is not None}
+    return any(all(known.get(d.algorithm, d) == d for d in each) for each in expectation.named)
+
+
+def confirmed(head: Head, expectation: Expectation) -> bool:
+    """Whether what is stored certainly is what one witness names.
+
+    What merely may be must be hashed before it is served.
+    """
+    if not expectation.named or head.response.head.status not in VERIFIED_STATUSES:
+        return True
+    return any({head.body, *head.proven}.issuperset(each) for each in expectation.named)
+
+
+def usable(heads: Iterable[Head], expectation: Expectation, *, shared: bool) -> list[Head]:
+    """The stored responses that RFC 9111 alone may reuse.
+
+    Not what is kept for failure only; not what a digest contradicts, or could prove and has not;
+    and in a shared store nothing that needed credentials, because upstream has not seen this
+    client's (see :func:`to_be_admitted`).
+    """
+
+    def is_usable(head: Head) -> bool:
+        doubtful = (
+            expectation.checks
+            and expectation.proves
+            and not head.proven
+            and head.response.head.status in VERIFIED_STATUSES
+        )
+        return not (head.reserve or doubtful or (shared and head.credentialed)) and agrees(
+            head, expectation
+        )
+
+    return [head for head in heads if is_usable(head)]
+
+
+def to_be_admitted(
+    request: RequestHead, heads: Iterable[Head], expectation: Expectation
+) -> Head | None:
+    """What is in a shared store and needed credentials.
+
+    Used once upstream has accepted this client's own.
+    """
+    mine = [
+        h
+        for h in heads
+        if h.credentialed and agrees(h, expectation) and can_reuse_for(request, h.response)
+    ]
+    return (
+        max(mine, key=lambda h: h.response.response_time)
+        if mine and has_credentials(request)
+        else None
+    )
+
+
+def pause_s(attempt: int, response: ResponseHead, now: float) -> float | None:
+    """Seconds to wait before asking again after such an answer.
+
+    ``None``: not again, upstream wants to be left alone.
+
+    Args:
+        attempt: 0 for the first.
+        response: with a status of :data:`RETRIED`; only 429 and 503 are believed about
+            ``Retry-After``.
+        now: seconds since the epoch.
+
+    Source: RFC 9110 §10.2.3, RFC 6585 §4.
+    """
+    own = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
+    value = (
+        (response.headers.get("retry-after") or "").strip() if response.status in {429, 503} else ""
+    )
+    if not value:
+        return own
+    if value.isascii() and value.isdigit():
+        wanted: float = min(int(value[:9]), 1 << 30)
+    else:
+        at = http_date(value, now)
+        wanted = at - now if at is not None else 0
+    return max(own, wanted) if wanted <= PATIENCE_S else None
+
+
+def stand_in(request: RequestHead, heads: Sequence[Head]) -> Head | None:
+    """The stored variant to serve when upstream cannot be asked.
+
+    One that ``Vary`` selects, else one the client can read.
+
+    The newest of the best. A client that asks for JSON is content with HTML if it says so: an index
+    page seen by one tool then serves another one offline.
+    """
+    mine = _newest(h for h in heads if can_reuse_for(request, h.response))
+    readable = _newest(h for h in heads if _readable(request, h))
+    if mine is None or readable is None:
+        return mine or readable
+    # an absence that was cured since, as another tool has seen
+    cured = (
+        mine.response.head.status in NEGATIVES
+        and readable.response.response_time > mine.response.response_time
+    )
+    return readable if cured else mine
+
+
+def newer(heads: Iterable[Head], than: Head | None) -> list[Head]:
+    """What was stored after this one, all of it without one; absences left out."""
+    since = than.response.response_time if than is not None else float("-inf")
+    return [
+        h
+        for h in heads
+        if h.response.response_time > since and h.response.head.status not in NEGATIVES
+    ]
+
+
+def _newest(heads: Iterable[Head]) -> Head | None:
+    return max(heads, key=lambda h: h.response.response_time, default=None)
+
+
+def _readable(request: RequestHead, head: Head) -> bool:
+    if any(name in {"authorization", "cookie"} for name, _ in head.response.vary):
+        return False
+    headers = head.response.head.headers
+    return (
+        head.response.head.status != 200
+        or acceptable(request.headers.get("accept"), headers.get("content-type") or "")
+    ) and decodable(request.headers.get("accept-encoding"), headers.get("content-encoding"))
+
+
+def refreshing(request: RequestHead) -> RequestHead:
+    """The request as ``--refresh`` has it looked up: nothing volatile is used without asking."""
+    return dataclasses.replace(
+        request,
+        headers=Headers([*request.headers.without("cache-control"), ("Cache-Control", "no-cache")]),
+    )

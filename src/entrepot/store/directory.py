@@ -1,0 +1,341 @@
+"""The store on a local directory: plain files that outlive this program.
+
+The methods of the port are here; files are in ``disk.py``, growing downloads in ``growing.py``,
+sweeping and eviction in ``upkeep.py``. Nothing slow happens when a store is opened, and nothing is
+written into one that exists until the first object is.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entrepot.digests import Hasher
+from entrepot.errors import Busy, StoreError
+from entrepot.ownership import is_body_key
+from entrepot.ports.store import Check, ObjectMeta
+from entrepot.store import clone_or_copy as adoption
+from entrepot.store import gc as upkeep
+from entrepot.store.disk import Disk, FileBlob, Stamps, write_all
+from entrepot.store.layout import key_path, translated
+from entrepot.store.locks import NoLocks, try_lock
+from entrepot.store.partial_file import FileGrowing
+from entrepot.store.threads import in_thread
+from entrepot.stored import body_key
+
+if TYPE_CHECKING:
+    from entrepot.store.catalogue import SqliteCatalogue
+
+_CHUNK = 1 << 20
+COARSE_S = 3600
+"""How old a last use may be before it is written again, in seconds."""
+
+
+class DirectoryStore:
+    """Objects as plain files below one directory, safe for any number of processes.
+
+    Args:
+        root: the directory; made with mode 0700 when it is not there.
+        cap: bytes of disk it may occupy; ``None``: :func:`~entrepot.store.gc.default_cap`.
+        create: whether it may be made.
+        now: seconds since the epoch.
+        stamps: where the stamps of bodies are kept; ``None``: each process hashes a body once.
+
+    Raises:
+        StoreUnavailable: no store there, one of another format, somebody else's directory, or no
+            permission.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        cap: int | None = None,
+        create: bool = True,
+        now: Callable[[], float] = time.time,
+        stamps: Stamps | None = None,
+    ) -> None:
+        self._root = Path(os.path.abspath(root))  # symbolic links stay as the user wrote them
+        self._disk = Disk(str(self._root), create=create, now=now, stamps=stamps)
+        self._cap = cap
+        self._hashing: dict[str, threading.Lock] = {}
+        self.changed: set[str] = set()
+        """Keys of bodies that were found to be wrong."""
+
+    @property
+    def root(self) -> Path:
+        """The directory."""
+        return self._root
+
+    @property
+    def shared(self) -> bool:
+        """Whether its group or others may write it."""
+        return self._disk.modes.shared
+
+    @property
+    def locks(self) -> bool:
+        """Whether files can be locked here; not known to be ``False`` before the first write."""
+        return self._disk.locks
+
+    @property
+    def cap(self) -> int:
+        """Bytes of disk the store may occupy."""
+        if self._cap is None:
+            self._cap = upkeep.default_cap(self._root)
+        return self._cap
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    async def get(self, key: str) -> FileBlob | None:
+        """The object, open for reading; a body that is open is in use: no eviction takes it.
+
+        A body whose file is not the one that was stored, or was changed since, is hashed first, in
+        a thread. A wrong one is removed and absent.
+        """
+        blob = self.open(key)
+        if blob is None or not is_body_key(key) or not self._is_in_doubt(key, blob):
+            return blob
+        try:
+            if await in_thread(self._is_right, key, blob):
+                return blob
+        except BaseException:
+            blob.close()
+            raise
+        blob.close()
+        return None
+
+    def open(self, key: str) -> FileBlob | None:
+        """The object as it lies there."""
+        fd = -1
+        try:
+            fd = self._disk.open(key)
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                os.close(fd)
+                return None
+            if key.startswith("bodies/"):
+                with suppress(NoLocks, OSError):
+                    try_lock(fd, exclusive=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            if fd >= 0:
+                os.close(fd)
+            raise translated(exc, "an object was opened") from exc
+        return FileBlob(fd, found.st_size)
+
+    async def head(self, key: str) -> ObjectMeta | None:
+        """The object's meta data."""
+        return self._disk.meta(key)
+
+    def list(self, prefix: str) -> Iterator[ObjectMeta]:
+        """Every object below whole segments; ``""`` for all."""
+        if prefix:
+            key_path("", prefix)
+        return self._disk.walk(prefix)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    async def put(self, key: str, body: bytes | AsyncIterator[bytes]) -> ObjectMeta:
+        """Store an object: a temporary file, synced when it is a body, then renamed."""
+        key_path("", key)
+        self._disk.begin()
+        if isinstance(body, bytes) and not key.startswith("bodies/"):
+            return self._put_now(key, body)
+        if isinstance(body, bytes):
+            return await in_thread(self._put_now, key, body)
+        with self._temp() as (fd, temp):
+            size = 0
+            async for (
+                chunk
+            ) in body:  # what it raises is not the store's failure and passes as it is
+                with _writing():
+                    await in_thread(write_all, fd, chunk, size)
+                size += len(chunk)
+            with _writing():
+                return await in_thread(self._finish, key, fd, temp)
+
+    def _put_now(self, key: str, body: bytes) -> ObjectMeta:
+        with self._temp() as (fd, temp), _writing():
+            write_all(fd, body, 0)
+            return self._finish(key, fd, temp)
+
+    @contextmanager
+    def _temp(self) -> Iterator[tuple[int, str]]:
+        """A temporary file that leaves nothing behind, whatever happens."""
+        with _writing():
+            fd, temp = self._disk.temp()
+        try:
+            yield fd, temp
+        finally:
+            os.close(fd)
+            with suppress(OSError):  # it has its name by now, unless something failed
+                os.unlink(temp)
+
+    def _finish(self, key: str, fd: int, temp: str) -> ObjectMeta:
+        if key.startswith("bodies/"):
+            os.fsync(fd)
+        return self._disk.publish(fd, temp, key)
+
+    async def adopt(
+        self, path: Path, offset: int, size: int, check: Check, *, link: bool = False
+    ) -> ObjectMeta | None:
+        """Take over part of a file; see :class:`entrepot.ports.store.Adopt`."""
+        self._disk.begin()
+        with _writing():
+            return await in_thread(
+                partial(adoption.adopt, self._disk, str(path), offset, size, check, link=link)
+            )
+
+    async def delete(self, key: str) -> int | None:
+        """Remove an object; the bytes of disk that gives back.
+
+        Where it is open they come back when it is closed.
+        """
+        key_path("", key)
+        if not key.startswith("bodies/"):
+            return self._disk.remove(key)
+        return await in_thread(self._disk.remove, key)  # to free a large file takes its time
+
+    def touch(self, key: str) -> None:
+        """Note a use, at most once in :data:`COARSE_S` seconds."""
+        with suppress(OSError):
+            now = self._disk.now()
+            # a time in the future is mended as well: the clock was set back
+            if abs(now - self._disk.stat(key).st_mtime) > COARSE_S:
+                self._disk.set_times(key, now, now)
+
+    # -- flights and locks -------------------------------------------------------------------------
+
+    def open_flight(self, name: str) -> FileGrowing:
+        """The download of that name; its files are made when it is led.
+
+        Raises:
+            StoreUnavailable, StoreFull: the store cannot be written.
+        """
+        return FileGrowing(self._disk, *self._disk.flight(name))
+
+    def is_led(self, name: str) -> bool | None:
+        """Whether somebody leads that download now; ``None`` without locks."""
+        return self._disk.is_led(name)
+
+    @contextmanager
+    def hold(self, key: str, *, exclusive: bool = False) -> Iterator[None]:
+        """Lock the prefix of ``key``.
+
+        The segments up to the first of two hex digits, else the first one.
+
+        A shared hold also notes on the object (its access time) that it is wanted, so that a sweep
+        that listed heads before does not take it afterwards.
+
+        Raises:
+            Busy: not to be had in two seconds (exclusively: 0.2). StoreUnavailable: the store
+                cannot be written.
+        """
+        with self._disk.hold(key, exclusive=exclusive):
+            if not exclusive:
+                upkeep.note_wanted(self._disk, key)
+            yield
+
+    # -- trust in bodies ---------------------------------------------------------------------------
+
+    def _is_in_doubt(self, key: str, blob: FileBlob) -> bool:
+        return not self._disk.is_as_noted(key, blob.stat())
+
+    def _is_right(self, key: str, blob: FileBlob) -> bool:
+        """Whether a body has the digest that its key says; a wrong one is removed."""
+        with self._hashing.setdefault(key, threading.Lock()):  # once, however many ask for it
+            before = blob.stat()
+            if not self._is_in_doubt(key, blob):
+                return True
+            hasher = Hasher()
+            while chunk := blob.read(hasher.size, _CHUNK):
+                hasher.feed(chunk)
+            if body_key(hasher.digest()) != key:
+                self.changed.add(key)
+                self._remove_wrong(key, before)
+                return False
+            self._disk.note(key, before)  # as it was before: a change meanwhile shows next time
+            return True
+
+    def _remove_wrong(self, key: str, found: os.stat_result) -> None:
+        """Remove a wrong body, but no right one that has come meanwhile."""
+        with suppress(OSError, StoreError, Busy), self._disk.hold(key, exclusive=True):
+            if os.path.samestat(found, self._disk.stat(key)):
+                self._disk.remove(key)
+
+    # -- upkeep ------------------------------------------------------------------------------------
+
+    def usage(self, catalogue: SqliteCatalogue | None = None) -> upkeep.Usage:
+        """Bytes of disk by kind of file.
+
+        From the catalogue within milliseconds, by a scan without one.
+        """
+        return upkeep.usage(self._disk, catalogue)
+
+    def sweep(
+        self, now: float, *, grace_s: float = 3600, catalogue: SqliteCatalogue | None = None
+    ) -> upkeep.Swept:
+        """Remove what nothing needs; see :func:`entrepot.store.gc.sweep`.
+
+        Slow: call it from a thread.
+
+        The catalogue is put right as well: a process that was killed between a head's rename and
+        its record left one out.
+        """
+        swept = upkeep.sweep(self._disk, now, grace_s=grace_s, catalogue=catalogue)
+        if catalogue is not None:
+            catalogue.rebuild(self)
+        return swept
+
+    def sweep_when_due(
+        self, catalogue: SqliteCatalogue, *, is_over: Callable[[], bool] = lambda: False
+    ) -> upkeep.Swept | None:
+        """Sweep if nobody has for a day.
+
+        ``None`` when it is not time, another process is at it, or it was broken off.
+
+        Args:
+            catalogue: put right as well.
+            is_over: asked now and then whether to break off.
+        """
+
+        def go_on() -> None:
+            if is_over():
+                raise upkeep.BrokenOffError
+
+        swept: upkeep.Swept | None = None
+        with upkeep.turn_to_sweep(self._disk) as due:
+            if due:
+                done = upkeep.sweep(
+                    self._disk, self._disk.now(), grace_s=3600, catalogue=catalogue, go_on=go_on
+                )
+                catalogue.rebuild(self, progress=lambda _: go_on())
+                swept = done
+        return swept
+
+    def evict(self, catalogue: SqliteCatalogue, *, needed: int = 0) -> upkeep.Evicted:
+        """Make room; see :func:`entrepot.store.gc.evict`. Slow: call it from a thread."""
+        if catalogue.needs_rebuild:
+            catalogue.rebuild(self)
+        return upkeep.evict(self._disk, catalogue, cap=self.cap, needed=needed)
+
+    def close(self) -> None:
+        """Note that all is well, when nobody else writes the store; may be called twice."""
+        self._disk.end()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """The system's errors become the store's."""
+    try:
+        yield
+    except OSError as exc:
+        raise translated(exc, "an object was written") from exc

@@ -1,0 +1,120 @@
+"""What waiters of a transfer read: the right bytes, and as a crowd each piece of the file once."""
+
+import asyncio
+import os
+
+import pytest
+
+from entrepot.digests import Hasher
+from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
+from entrepot.serving.fetch_request import Note
+from entrepot.serving.resume import READ
+from entrepot.serving.transfer_progress import PACE_S, WAITERS, Progress
+from entrepot.store.directory import DirectoryStore
+from entrepot.stored import Head
+
+BODY = os.urandom(3 * READ)
+HEAD = Head(
+    "http://x.test/", "GET", StoredResponse(ResponseHead(200, Headers()), (), 0.0, 0.0), None
+)
+
+
+class Counting:
+    """A growing file that counts how often it is read."""
+
+    def __init__(self, growing):
+        self.growing, self.reads = growing, 0
+
+    def read(self, start, count):
+        self.reads += 1
+        return self.growing.read(start, count)
+
+    def size(self):
+        return self.growing.size()
+
+
+@pytest.fixture
+def shown(tmp_path):
+    store = DirectoryStore(tmp_path / "store", cap=1 << 40)
+    growing = store.open_flight("a" * 40)
+    growing.lead()
+    growing.write(BODY)
+    progress = Progress(Hasher(), holds=False)
+    progress.begin(Note(HEAD, None, "m1", False))
+    progress.growing = Counting(growing)
+    progress.waiters = 50
+    yield progress
+    growing.close()
+    store.close()
+
+
+def read_all(shown, start=0):
+    got = BODY[:start]
+    while piece := shown.read(len(got), READ):
+        got += piece
+    return got
+
+
+def test_a_crowd_in_step_reads_each_piece_once(shown):
+    at = 0
+    while at < len(BODY):
+        pieces = [shown.read(at, READ) for _ in range(50)]
+        assert {id(piece) for piece in pieces} == {id(pieces[0])}
+        assert pieces[0] == BODY[at : at + len(pieces[0])]
+        at += len(pieces[0])
+    assert shown.growing.reads == 3
+
+
+def test_those_who_began_at_odd_places_come_to_share_their_reads(shown):
+    for start in (0, 1000, READ - 1, READ + 5):
+        assert read_all(shown, start) == BODY
+    assert shown.growing.reads <= 8
+
+
+def test_a_single_reader_keeps_nothing_in_memory(shown):
+    shown.waiters = 1
+    assert read_all(shown) == read_all(shown) == BODY
+    assert shown.growing.reads == 8, "three pieces and the end, twice"
+
+
+def test_never_more_than_asked_for(shown):
+    assert shown.read(0, 1000) == BODY[:1000]
+    assert shown.read(0, 10) == BODY[:10]
+    assert shown.read(990, 1000) == BODY[990:1000]
+    assert shown.read(1000, 1000) == BODY[1000:2000]
+
+
+@pytest.mark.parametrize("how", ["begin", "forget"])
+def test_another_beginning_gives_nothing_of_the_old_one(shown, how):
+    assert shown.read(0, 1000) == BODY[:1000]
+    if how == "begin":
+        shown.begin(Note(HEAD, None, "m2", False))
+    else:
+        shown.forget(Hasher(), holds=False)
+    shown.growing.growing.restart()
+    shown.growing.growing.write(bytes(2000))
+    assert shown.read(0, 1000) == bytes(1000)
+
+
+@pytest.mark.parametrize("waiters", [1, 4 * WAITERS])
+def test_many_waiters_are_woken_more_seldom(shown, waiters):
+    shown.waiters = waiters
+
+    async def go():
+        loop, woken = asyncio.get_running_loop(), 0
+        end = loop.time() + 20 * PACE_S
+
+        async def wait():
+            nonlocal woken
+            while True:
+                await shown.changed()
+                woken += 1
+
+        task = asyncio.create_task(wait())
+        while loop.time() < end:
+            shown.tell_growth()
+            await asyncio.sleep(0)
+        task.cancel()
+        return woken
+
+    assert asyncio.run(go()) <= (21 if waiters == 1 else 5)
