@@ -175,6 +175,9 @@ def one_round(seed, top, may_mount, attacker_uid):
     if not child:
         if attacker_uid is not None:
             become(attacker_uid)
+        _LIBC.prctl(
+            1, signal.SIGKILL
+        )  # PR_SET_PDEATHSIG: it goes when the removing process is killed
         Attacker(seed, root, aside, outside).run()
     try:
         time.sleep(chance.random() * 0.004)

@@ -278,11 +278,11 @@ def test_an_index_that_never_closes_its_pages_serves_offline_and_is_asked_each_t
     assert ask(world, INDEX, offline=True)[0][1] == OPEN + b"<p>"
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [204, 300, 301, 302, 303, 307, 308])
 @pytest.mark.parametrize(
     "good", [GOOD["json page"], GOOD["zst"], GOOD["metadata"]], ids=["page", "zst", "metadata"]
 )
-def test_a_redirect_to_a_page_to_sign_in_replaces_no_index(good, status):
+def test_a_redirect_to_a_page_to_sign_in_or_another_status_replaces_no_index(good, status):
     url, kind, body = good
     world = World()
     away = Script(

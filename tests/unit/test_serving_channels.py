@@ -13,8 +13,10 @@ import zstandard
 
 from entrepot.errors import EntrepotError, UpstreamTimeout
 from entrepot.serving import respond as responder
+from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.testing.channel import Channel
 from entrepot.testing.upstream import Script, ranged
+from entrepot.tools.conda.donor import ReusableResponse
 from service_world import World, get, run
 
 C = "https://channel.test/c/noarch/"
@@ -226,6 +228,24 @@ def test_a_shards_archives_lie_where_the_index_of_this_run_says(world):
     assert world.get(SHARDS, shard, world.archive) == (200, world.body)
     assert world.stored(world.archive)[0].proven
     assert world.get(SHARDS, shard, moved) == (200, world.body[::-1])
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["index-alone", "asked-before"])
+def test_a_damaged_archive_in_condas_cache_is_refused_offline_with_its_reason(
+    world, tmp_path, seen
+):
+    world.get(JSON)
+    path = tmp_path / world.package.filename
+    path.write_bytes(world.body[:-1] + bytes([world.body[-1] ^ 1]))
+    donors = [lambda url: ReusableResponse(path, len(world.body), 0.0) if url == world.archive else None]
+    asked = [JSON, world.archive] * (1 + seen)
+    status, text = world.get(*asked, offline=True, donors=donors)
+    assert (status, world.stored(world.archive)) == (504, [])
+    reason = f"conda's cached copy of {world.package.filename} does not match the digest that its channel's index names"
+    assert reason.encode() in text
+    assert world.tally.last_line(offline=True).endswith(reason)
+    path.write_bytes(world.body)
+    assert world.get(*asked, offline=True, donors=donors) == (200, world.body)
 
 
 def test_an_index_that_an_earlier_run_left_refuses_nothing(world):
@@ -486,3 +506,19 @@ def test_a_channel_with_a_token_in_its_path_is_kept_without_it(world):
     assert world.get(*urls) == (200, world.body)
     assert world.stored(urls[1])[0].proven
     assert token.encode() not in b"".join(data for data, _ in world.store._objects.values())
+
+
+def test_what_is_noted_of_a_shard_holds_no_token_of_its_path(world, tmp_path):
+    token = "tk-0123456789"
+    world.catalogue = SqliteCatalogue(tmp_path / "catalogue.sqlite")
+    shard = world.shards()
+    urls = [
+        each.replace("/c/noarch/", f"/t/{token}/c/noarch/")
+        for each in (SHARDS, shard, world.archive)
+    ]
+    for plain, url in zip((SHARDS, shard, world.archive), urls, strict=True):
+        world.upstream.route(url, world.upstream._routes[plain])
+    assert world.get(*urls) == (200, world.body)
+    assert world.stored(urls[2])[0].proven
+    world.catalogue.close()
+    assert all(token.encode() not in path.read_bytes() for path in tmp_path.iterdir())

@@ -241,6 +241,27 @@ class TestLinks:
             "https://files.test/a", size=2, source="q"
         )
 
+    def test_each_page_has_its_own_word_on_a_url_and_the_latest_of_each_wins(self, path, catalogue):
+        url = "https://files.test/a"
+        for size, page, state in ((1, "p", "1"), (2, "q", "1"), (3, "p", "2")):
+            assert catalogue.learn([Link(url, size=size)], page=page, state=state)
+        found = SqliteCatalogue(path).links(url)
+        assert [(each.link.size, each.page, each.state) for each in found] == [
+            (3, "p", "2"),
+            (2, "q", "1"),
+        ]
+
+    def test_what_could_not_be_learned_is_said(self, path):
+        catalogue = SqliteCatalogue(path, busy_s=0.05)
+        catalogue.learn_host("first:1")
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert catalogue.learn(links(1), page="p") is False
+        other.execute("ROLLBACK")
+        other.close()
+        assert catalogue.learn(links(1), page="p") is True
+        catalogue.close()
+
     def test_three_thousand_links_are_learned_without_being_noticed(self, catalogue):
         """The time is a bound for a busy machine; the figure is in the class's docstring."""
         page = links(3000)

@@ -44,6 +44,7 @@ from entrepot.serving.page_readers import Verdict, judged, page_reader, state_of
 from entrepot.serving.policy import (
     BACKOFF_S,
     MAX_ATTEMPTS,
+    NEGATIVES,
     REDIRECTS,
     RETRIED,
     VERIFIED_STATUSES,
@@ -288,7 +289,7 @@ class Fetcher:
         known, shared = fetch.expectation, self._resources.shared
         came, asked = answer.head, fetch.forward
         is_kept = keeps(asked, came, storable=storable, shared=shared, expectation=known)
-        if not is_kept or self._leads_away(came):
+        if not is_kept or self._is_no_index(came):
             shown.answer, shown.phase = answer, Phase.PASSED
             shown.tell()
             return False
@@ -309,10 +310,15 @@ class Fetcher:
         await self._receive(answer, skip=0)
         return True
 
-    def _leads_away(self, head: ResponseHead) -> bool:
-        """Whether a redirect, as to a page to sign in, would take the place of a stored index."""
+    def _is_no_index(self, head: ResponseHead) -> bool:
+        """Whether a status alone tells that an answer must not take an index's place: 204, say.
+
+        A redirect, as to a page to sign in, must not where an index is stored.
+        """
+        if head.status in VERIFIED_STATUSES | NEGATIVES or not wants(self._fetch.request):
+            return False
         has_index = any(stored.head.status in VERIFIED_STATUSES for stored in self._fetch.seen)
-        return head.status in REDIRECTS and has_index and wants(self._fetch.request) != ""
+        return has_index or head.status not in REDIRECTS
 
     async def _receive(self, answer: Answer, *, skip: int) -> None:
         """Write what comes; the first ``skip`` bytes of it are there already, and are compared."""
@@ -424,9 +430,12 @@ class Fetcher:
         return False
 
     async def _expect_anew(self, size: int) -> Expectation:
-        """What a body must be that no witness named: a page that does may just be being read."""
+        """What a body must be that no witness has named so far.
+
+        A page that names it may just be being read.
+        """
         expectation = await self._resources.expect_anew(self._fetch.request.url)
-        if expectation.named != self._fetch.expectation.named:
+        if expectation.named not in ((), self._fetch.expectation.named):
             self._fetch = dataclasses.replace(self._fetch, expectation=expectation)
             self._progress.hasher = await asyncio.to_thread(
                 hash_partial, self._growing, expectation.hasher(), size

@@ -238,10 +238,9 @@ class KnownFiles:
             for each in self.catalogue.links(url)
             if self.is_current(each.page, each.state, prefetch=prefetch)
         ]
-        said += [
-            _said(each.link, self._given.get(each.page, each.page), "its index page")
-            for each in noted
-        ]
+        for each in noted:
+            by = "its channel's index" if each.link.kind == "archive" else "its index page"
+            said.append(_said(each.link, self._given.get(each.page, each.page), by))
         if not any(each.named for each in said):
             by_path = self._path_rule(url) or shard_digest(url)
             said += [Said("its URL", "its URL", None, ((by_path,),))] if by_path is not None else []

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from entrepot.channel.forms import index_name, shard_digest, tells_of_archives
-from entrepot.channel.shards import base_of
 from entrepot.errors import FormatError
 from entrepot.httpcache.messages import RequestHead
 from entrepot.links import Link
@@ -26,7 +25,7 @@ from entrepot.serving.policy import VERIFIED_STATUSES, asks_for_index_page
 from entrepot.serving.reuse import MAX_METADATA, is_metadata, wheel_of
 from entrepot.simple.negotiate import LARGEST, can_decode, decode, page_class
 from entrepot.simple.page import Flaw, Page, is_simple_type
-from entrepot.stored import Head, cache_key
+from entrepot.stored import Head
 from entrepot.worker_pool import WorkerPool
 
 
@@ -137,12 +136,12 @@ def page_reader(
 def state_of(url: str, head: Head, link: Link | None) -> str:
     """What tells a page's content from an earlier one.
 
-    For a shard, also where its archives lie, which its index says: as a hash, for it is stored, and
-    a channel's URL may hold a token.
+    For a shard, also where its archives lie, as seen from the shard: it is written down, and that
+    never holds a token (see ``channel.shards.relative``).
     """
     if link is None or shard_digest(url) is None:
         return str(head.body)
-    return f"{head.body} {cache_key(base_of(link))}"
+    return f"{head.body} {link.source}"
 
 
 def learn_stored(
