@@ -86,7 +86,7 @@ def test_four_kinds_of_environment_keep_every_file_and_the_disk_gets_back_what_i
                 {linked, symbolic, away},
             ),  # nobody knows of the copies, and they need nothing
             (["--to", "700kB"], {linked, symbolic}),
-            (["--to", "0"], {symbolic}),
+            (["--to", "400kB"], {symbolic}),
         ):
             assert "No environment is touched" in shell.plan(*wish, "--force")
             was, plan = free(disk), shell.asked("clean", *wish, "--force", "-n")
