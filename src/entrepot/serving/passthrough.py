@@ -114,7 +114,7 @@ async def rest_of(
     while hasher.size < at and (piece := transfer.read(hasher.size, at - hasher.size)):
         hasher.feed(piece)
     began = transfer.draft.response.head if transfer.draft is not None else None
-    headers = request.headers.added("Range", f"bytes={at}-")
+    headers = request.headers.without("range", "if-range").added("Range", f"bytes={at}-")
     validator = range_validator(began) if began is not None else None
     if validator:
         headers = headers.added("If-Range", validator)
