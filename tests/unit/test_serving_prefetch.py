@@ -74,7 +74,7 @@ def _conditional(body, headers):
 
 
 def session(world, *steps, pause=20, fields=None, **rules):
-    """One run with asking ahead: steps are URLs, or functions called between them; the answers."""
+    """One run with prefetching: steps are URLs, or functions called between them; the answers."""
 
     async def go():
         service = world.service(prefetch=True, **rules)

@@ -6,11 +6,16 @@ import os
 import pytest
 
 from entrepot.digests import Hasher
-from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
+from entrepot.errors import StoreFull
+from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
+from entrepot.serving.known_files import Expectation
+from entrepot.serving.passthrough import rest_of
 from entrepot.serving.resume import READ
-from entrepot.serving.transfer import PACE_S, WAITERS, Progress, TransferState
+from entrepot.serving.transfer import PACE_S, WAITERS, Phase, Progress, TransferState
+from entrepot.serving.transfers import TransferBody
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head
+from entrepot.testing.upstream import Script, ScriptedUpstream
 
 BODY = os.urandom(3 * READ)
 HEAD = Head(
@@ -117,3 +122,32 @@ def test_many_waiters_are_woken_more_seldom(shown, waiters):
         return woken
 
     assert asyncio.run(go()) <= (21 if waiters == 1 else 5)
+
+
+def test_a_range_ends_where_it_should_also_when_the_store_has_failed_under_it(shown):
+    shown.error, shown.phase = StoreFull("no space"), Phase.FAILED
+    shown.growing = None
+
+    async def rest(at):
+        yield b"0123456789"[at:8]
+        yield b"89"
+
+    async def ask():
+        body = TransferBody(shown, 2, 6, leave=lambda _: None, rest=rest)
+        return b"".join([piece async for piece in body.chunks()])
+
+    assert asyncio.run(ask()) == b"2345"
+
+
+def test_the_rest_of_a_range_is_asked_for_with_one_range(shown):
+    upstream = ScriptedUpstream()
+    upstream.route("http://x.test/", Script(200, {}, BODY))
+    request = RequestHead("GET", "http://x.test/", Headers([("Range", "bytes=0-9")]))
+
+    async def ask():
+        pieces = rest_of(shown, request, Expectation(), upstream, 5)
+        return b"".join([piece async for piece in pieces])
+
+    assert asyncio.run(ask()) == BODY[5:]
+    [asked] = upstream.requests
+    assert asked.headers.all("range") == ("bytes=5-",)

@@ -310,9 +310,8 @@ class Channels:
 
     def is_troubled(self, url: str) -> bool:
         """Whether an index need not wait for its host, which failed a moment ago."""
-        return self._troubled.get(
-            authority_of(url), 0.0
-        ) > self._clock.monotonic() and self.is_index(url)
+        until = self._troubled.get(authority_of(url), 0.0)
+        return until > self._clock.monotonic() and self.is_index(url)
 
     async def keep_absence(
         self, request: RequestHead, response: ResponseHead, heads: Iterable[Head]
@@ -350,10 +349,7 @@ class Channels:
     # in step
 
     async def changed(self, url: str) -> None:
-        """One form of a subdir's index has come anew.
-
-        What is stored of the others is asked about before it is used again.
-        """
+        """One form of a subdir's index has come anew: doubt what is stored of the others."""
         name = index_name(url)
         if name is None:
             return
@@ -365,10 +361,7 @@ class Channels:
 
 
 def _base_mark(base: str) -> str:
-    """The link under which it is noted which indexes have their archives in a directory.
-
-    No URL of a file can be this.
-    """
+    """The link under which a directory's indexes are noted; no file has such a URL."""
     return f"base:{base}"
 
 

@@ -45,10 +45,7 @@ class Readers:
 
 
 def teaches(url: str, head: Head) -> bool:
-    """Whether a body is worth reading for what it says of other files.
-
-    An index page, an index of a channel, a shard.
-    """
+    """Whether a body says something of other files: an index page, a channel's index, a shard."""
     if head.response.head.status not in VERIFIED_STATUSES:
         return False
     return tells_of_archives(url) or may_be_page(
@@ -147,10 +144,7 @@ def state_of(url: str, head: Head, link: Link | None) -> str:
 def learn_stored(
     url: str, head: Head, known_files: KnownFiles, entries: Entries, readers: Readers
 ) -> None:
-    """Note that this run has a stored page.
-
-    Read it if this catalogue has not seen it (it was lost, or is another host's).
-    """
+    """Note that this run has a stored page; read it if this catalogue does not know it."""
     if head.body is None or not teaches(url, head):
         return
     link = known_files.link(url) if shard_digest(url) is not None else None

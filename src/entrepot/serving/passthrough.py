@@ -58,11 +58,8 @@ class Passthrough:
             UpstreamError: no answer.
         """
         if self._offline:
-            return self._responses.gateway(
-                request.head,
-                504,
-                f"entrepot is offline, so this {request.head.method} goes nowhere",
-            )
+            text = f"entrepot is offline, so this {request.head.method} goes nowhere"
+            return self._responses.gateway(request.head, 504, text)
         return self._responses.streamed(request.head, await self._send(request), "bypass")
 
     async def past(self, request: Request) -> Answer:
@@ -83,19 +80,13 @@ class Passthrough:
         return self._responses.untouched(answer)
 
     async def on_or_stale(self, request: RequestHead, looked_up: LookupState) -> Answer:
-        """HEAD, and parts of what is not here.
-
-        Asked for again when upstream fails, and else what there is.
-        """
+        """HEAD, and parts of what is not here: from upstream, else what there is."""
         try:
             answer = await ask_again(self._resources.upstream, request, self._resources.clock)
         except UpstreamError as exc:
             return await self._fallback.after_failure(request, exc, looked_up)
         status = answer.head.status
-        if (
-            status in RETRIED
-            and (stale := await self._fallback.stale(request, looked_up, status)) is not None
-        ):
+        if status in RETRIED and (stale := await self._fallback.stale(request, looked_up, status)):
             await answer.aclose()
             return stale
         await self._channels.keep_absence(request, answer.head, looked_up.heads)
@@ -123,7 +114,7 @@ async def rest_of(
     while hasher.size < at and (piece := transfer.read(hasher.size, at - hasher.size)):
         hasher.feed(piece)
     began = transfer.draft.response.head if transfer.draft is not None else None
-    headers = request.headers.added("Range", f"bytes={at}-")
+    headers = request.headers.without("range", "if-range").added("Range", f"bytes={at}-")
     validator = range_validator(began) if began is not None else None
     if validator:
         headers = headers.added("If-Range", validator)

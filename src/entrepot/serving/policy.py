@@ -171,20 +171,11 @@ def usable(heads: Iterable[Head], expectation: Expectation, *, shared: bool) -> 
 def to_be_admitted(
     request: RequestHead, heads: Iterable[Head], expectation: Expectation
 ) -> Head | None:
-    """What is in a shared store and needed credentials.
-
-    Used once upstream has accepted this client's own.
-    """
-    mine = [
-        h
-        for h in heads
-        if h.credentialed and agrees(h, expectation) and can_reuse_for(request, h.response)
-    ]
-    return (
-        max(mine, key=lambda h: h.response.response_time)
-        if mine and has_credentials(request)
-        else None
-    )
+    """What needed credentials in a shared store: used once upstream has accepted this client's."""
+    if not has_credentials(request):
+        return None
+    mine = (h for h in heads if h.credentialed and agrees(h, expectation))
+    return _newest(h for h in mine if can_reuse_for(request, h.response))
 
 
 def pause_s(attempt: int, response: ResponseHead, now: float) -> float | None:
@@ -217,10 +208,9 @@ def pause_s(attempt: int, response: ResponseHead, now: float) -> float | None:
 def fallback_variant(request: RequestHead, heads: Sequence[Head]) -> Head | None:
     """The stored variant to serve when upstream cannot be asked.
 
-    One that ``Vary`` selects, else one the client can read.
-
-    The newest of the best. A client that asks for JSON is content with HTML if it says so: an index
-    page seen by one tool then serves another one offline.
+    One that ``Vary`` selects, else one the client can read; the newest of these. A client that asks
+    for JSON is content with HTML if it says so: an index page seen by one tool then serves another
+    one offline.
     """
     mine = _newest(h for h in heads if can_reuse_for(request, h.response))
     readable = _newest(h for h in heads if _readable(request, h))

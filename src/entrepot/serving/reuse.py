@@ -1,7 +1,12 @@
-"""Taking over what another tool's cache holds, in place of asking upstream for it once more.
+"""Reuse of what is here already, in place of asking upstream for it once more.
 
-Online only what a digest proves is taken; offline also pages, because a stale page that a tool has
-seen beats none. What was found by its name alone is never taken without a digest.
+Files of other tools' caches: online only what a digest proves is taken; offline also pages, because
+a stale page that a tool has seen beats none. What was found by its name alone is never taken
+without a digest.
+
+A wheel's ``.metadata`` sibling (PEP 658): made from the stored wheel when a digest shows it to be
+the same. pip before 23.2 reads metadata out of whole wheels and leaves no sibling behind. Wheels
+are remote input: what is read of them is bounded and nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -64,11 +69,9 @@ class Reuse:
             return None
         for donor in await asyncio.shield(self.sought()):
             donation = donor(request.url)
-            if (
-                donation is None
-                or donation.head.status != 200
-                or (self._shared and donation.credentialed)
-            ):
+            if donation is None or donation.head.status != 200:
+                continue
+            if self._shared and donation.credentialed:
                 continue
             if donation.needs_proof and not expectation.proves:
                 continue
@@ -128,9 +131,8 @@ def _checker(
             hasher.feed(piece)
         right = hasher.size == size and expectation.mismatch(hasher) is None
         right = right and (bool(expectation.proven_by(hasher)) or not expectation.proves)
-        right = right and (
-            expectation.checks or expectation.size in {None, size}
-        )  # as check_length has it
+        # as check_length has it
+        right = right and (expectation.checks or expectation.size in {None, size})
         return body_key(hasher.digest()) if right else None
 
     return check
@@ -279,7 +281,7 @@ def read_metadata(wheel: Blob) -> bytes | None:
         if not _is_modest(wheel):
             return None
         with zipfile.ZipFile(_Reader(wheel)) as archive:
-            found = [info for info in archive.infolist() if _is_metadata(info.filename)]
+            found = [i for i in archive.infolist() if _IS_METADATA_NAME(i.filename)]
             if len(found) != 1 or found[0].file_size > MAX_METADATA:
                 return None
             with archive.open(found[0]) as member:
@@ -298,9 +300,7 @@ def read_metadata(wheel: Blob) -> bytes | None:
     return data if len(data) <= MAX_METADATA else None
 
 
-def _is_metadata(name: str) -> bool:
-    directory, _, file = name.partition("/")
-    return file == "METADATA" and directory.endswith(".dist-info")
+_IS_METADATA_NAME = re.compile(r"[^/]*\.dist-info/METADATA").fullmatch
 
 
 def _is_modest(wheel: Blob) -> bool:
@@ -309,10 +309,8 @@ def _is_modest(wheel: Blob) -> bool:
     Archives in zip64's form are left alone.
     """
     tail = wheel.read(max(0, wheel.size - _TAIL), _TAIL)
-    at = len(tail) - _END
-    if at < 0 or not (
-        tail.startswith(b"PK\x05\x06", at) and tail.endswith(b"\0\0")
-    ):  # as zipfile looks for it
+    at = len(tail) - _END  # as zipfile looks for it
+    if at < 0 or not (tail.startswith(b"PK\x05\x06", at) and tail.endswith(b"\0\0")):
         at = tail.rfind(b"PK\x05\x06")
     is_zip64 = at >= _LOCATOR and tail.startswith(b"PK\x06\x07", at - _LOCATOR)
     return (

@@ -246,8 +246,12 @@ class TransferBody:
             elif transfer.phase in {Phase.VERIFIED, Phase.LANDED}:
                 return
             elif isinstance(transfer.error, StoreError):
+                # To upstream's end also for a range: only then is the whole known to be right.
                 async for piece in self._rest(self._at):
-                    yield piece
+                    wanted = piece if self._end is None else piece[: self._end - self._at]
+                    self._at += len(wanted)
+                    if wanted:
+                        yield wanted
                 return
             elif transfer.over:
                 raise transfer.error or TruncatedBody("the transfer ended early", received=self._at)
