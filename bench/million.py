@@ -69,15 +69,15 @@ def fill(root: Path, count: int) -> float:
     catalogue._record(batch)
     took = time.perf_counter() - start
 
-    async def real() -> None:
+    def real() -> None:
         for number in range(min(count, REAL)):
             _, key, head, data = entry(number)
-            await store.put(body_key(head.body), data)
-            await store.put(key, head.to_bytes())
+            store.put(body_key(head.body), data)
+            store.put(key, head.to_bytes())
             for each in (key, body_key(head.body)):
                 os.utime(root / each, (now - 10**7 + number,) * 2)
 
-    asyncio.run(real())
+    real()
     catalogue._write(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES ('complete', '1')"))
     catalogue.close()
     store.close()

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.caches.inventory import holding
-from entrepot.caches.own import OwnCache, finish, read_object
-from entrepot.errors import ProtocolMisuse
+from entrepot.caches.own import OwnCache, read_object
 from entrepot.ports.tool import Kind, Layer, Surroundings
 from entrepot.serving.fetch_request import Note
 from entrepot.store.directory import DirectoryStore
@@ -243,8 +242,8 @@ def test_where_a_lock_tells_the_age_of_an_unfinished_download_does_not_count(
     world, cache, around, led, says, age
 ):
     """One that died for lack of room may go at once, and one that stands still for long is in progress all the same."""
-    flight = DirectoryStore(world.root).open_flight(A)
-    assert flight.lead()
+    flight = DirectoryStore(world.root).open_partial(A)
+    assert flight.try_lock()
     flight.write(b"x" * 5000)
     if not led:
         flight.release()
@@ -298,16 +297,6 @@ def test_closing_closes_the_catalogue_that_was_opened(world, cache, around):
     scan(cache, around)
     cache.close()
     assert not is_open()
-
-
-def test_a_coroutine_that_waits_is_a_mistake_where_there_is_no_loop():
-    import asyncio
-
-    async def waits():
-        await asyncio.sleep(0)
-
-    with pytest.raises(ProtocolMisuse):
-        finish(waits())
 
 
 def test_an_unfinished_download_is_called_by_the_file_it_was_to_be(world, cache, around):

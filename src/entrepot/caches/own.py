@@ -1,25 +1,22 @@
 """The store of entrepot as one more tool: every verb sees it through ``ports/tool.py``.
 
 Rows come from the catalogue, which may lag behind; everything that is removed is looked at in the
-store first. A tool's verbs are synchronous while a store's methods are coroutines. Looking
-(``head``) never waits on this disk, so they are run to their end without an event loop
-(:func:`finish`); deleting may wait for a thread, so it gets a loop (:class:`Loop`), which is
-imported only then: ``status`` and ``list`` never load asyncio.
+store first. ``status`` and ``list`` never load asyncio.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from entrepot.caches.inventory import GROUPS, Holding, Sum, holding
 from entrepot.caches.partial_downloads import remove_unfinished, unfinished
 from entrepot.digests import Digest
-from entrepot.errors import Busy, EntrepotError, ProtocolMisuse, StoreError
+from entrepot.errors import Busy, EntrepotError, StoreError
 from entrepot.fs import disk_of
 from entrepot.ownership import foreign_name, is_head_key, is_store
 from entrepot.ports.tool import (
@@ -99,46 +96,6 @@ the common file systems."""
 
 
 READ_ONLY = "the file system is read-only"
-
-T = TypeVar("T")
-
-
-def finish(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never really waits.
-
-    Raises:
-        ProtocolMisuse: it wanted to wait, for which there is no event loop here.
-    """
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        value: T = done.value
-        return value
-    coroutine.close()
-    raise ProtocolMisuse("a store that waits was used where there is no event loop")
-
-
-class Loop:
-    """An event loop for deletions, made at the first one. A context manager."""
-
-    def __init__(self) -> None:
-        self._runner: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._runner is not None:
-            self._runner.close()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine, waited for."""
-        if self._runner is None:
-            import asyncio  # noqa: PLC0415  (not for those who only look)
-
-            self._runner = asyncio.Runner()
-        value: T = self._runner.run(coroutine)
-        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,35 +407,34 @@ class OwnCache:
         gone: list[Entry] = []
         kept: list[tuple[Entry, str]] = []
         freed = files = 0
-        with Loop() as loop:
-            for number, entry in enumerate(entries):
-                if progress:
-                    progress(number, len(entries), "entries")
-                try:
-                    partial = entry.key.startswith("flights/")
-                    outcome = (
-                        remove_unfinished(opened.store, entry, force=force)
-                        if partial
-                        else self._remove_one(opened, entry, loop)
-                    )
-                except Busy as exc:
-                    outcome = exc.message
-                except StoreError as exc:
-                    outcome, entry = exc.message, replace(entry, barred=True)  # noqa: PLW2901
-                except OSError as exc:  # of a temporary file; the store's own are translated
-                    outcome, entry = exc.strerror or str(exc), replace(entry, barred=True)  # noqa: PLW2901
-                if isinstance(outcome, str):
-                    kept.append((entry, outcome))
-                else:
-                    gone.append(entry)
-                    freed += outcome[0]
-                    files += outcome[1]
+        for number, entry in enumerate(entries):
+            if progress:
+                progress(number, len(entries), "entries")
+            try:
+                partial = entry.key.startswith("flights/")
+                outcome = (
+                    remove_unfinished(opened.store, entry, force=force)
+                    if partial
+                    else self._remove_one(opened, entry)
+                )
+            except Busy as exc:
+                outcome = exc.message
+            except StoreError as exc:
+                outcome, entry = exc.message, replace(entry, barred=True)  # noqa: PLW2901
+            except OSError as exc:  # of a temporary file; the store's own are translated
+                outcome, entry = exc.strerror or str(exc), replace(entry, barred=True)  # noqa: PLW2901
+            if isinstance(outcome, str):
+                kept.append((entry, outcome))
+            else:
+                gone.append(entry)
+                freed += outcome[0]
+                files += outcome[1]
         if opened.ledger.degraded:  # a full disk would not let it be written; now there is room
             opened.ledger.close()
             opened.ledger.forget([entry.key for entry in gone])
         return Removed(tuple(gone), freed, files, tuple(kept))
 
-    def _remove_one(self, opened: Opened, entry: Entry, loop: Loop) -> tuple[int, int] | str:
+    def _remove_one(self, opened: Opened, entry: Entry) -> tuple[int, int] | str:
         from entrepot.stored import body_key  # noqa: PLC0415
 
         if not is_head_key(entry.key):
@@ -492,7 +448,7 @@ class OwnCache:
                 and _body_of(raw) not in (entry.digest, None)
             ):
                 return "it was replaced meanwhile"
-            return delete_entry(opened, loop, entry.key, entry.digest)
+            return delete_entry(opened, entry.key, entry.digest)
 
     # -- checking ----------------------------------------------------------------------------------
 
@@ -524,7 +480,7 @@ def read_object(store: Store, key: str) -> bytes | None:
         blob.close()
 
 
-def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> tuple[int, int]:
+def delete_entry(opened: Opened, key: str, body: Digest | None) -> tuple[int, int]:
     """Delete a head and, when no other head names it, its body.
 
     The caller holds the body's prefix exclusively.
@@ -535,12 +491,12 @@ def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> t
     from entrepot.stored import body_key  # noqa: PLC0415
 
     freed = files = 0
-    given = loop.run(opened.store.delete(key))
+    given = opened.store.delete(key)
     if given is not None:
         freed, files = given, 1
     opened.ledger.forget([key])
     if body is not None and not any(other != key for other in opened.ledger.heads_of(body)):
-        given = loop.run(opened.store.delete(body_key(body)))
+        given = opened.store.delete(body_key(body))
         if given is not None:
             freed, files = freed + given, files + 1
     return freed, files

@@ -69,7 +69,7 @@ def _is_busy(path: Path, age: float, means: _Means, store: Store) -> bool:
 
     Its lock knows, if it has one, else its age has to do.
     """
-    led = store.is_led(path.stem) if means is PARTIAL else None
+    led = store.is_locked(path.stem) if means is PARTIAL else None
     return age < means.fresh_s if led is None else led
 
 
@@ -123,9 +123,9 @@ def remove_unfinished(store: Store, entry: Entry, *, force: bool) -> tuple[int, 
             with contextlib.suppress(FileNotFoundError):
                 folder.unlink(path.name)
             return root.freed.bytes, root.freed.files
-    flight = store.open_flight(path.name.removesuffix(".part"))
+    flight = store.open_partial(path.name.removesuffix(".part"))
     try:
-        if not flight.lead():
+        if not flight.try_lock():
             return PARTIAL.busy
         if flight.size() != entry.size and not force:
             return "it grew meanwhile"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from entrepot.cache_root import foreign
-from entrepot.caches.own import NAME, Loop, Opened, finish, read_object
+from entrepot.caches.own import NAME, Opened, read_object
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import Busy, FormatError, InvalidHead, StoreError
 from entrepot.ownership import is_body_key, is_head_key
@@ -81,12 +81,7 @@ def verify_store(
     Raises:
         StoreUnavailable: the store cannot be read at all.
     """
-    with Loop() as loop:
-        yield from _verify(opened, _Mending(opened, loop, repair), progress)
-
-
-def _verify(opened: Opened, mending: _Mending, progress: Progress | None) -> Iterator[Finding]:
-    store = opened.store
+    store, mending = opened.store, _Mending(opened, repair)
     # Bodies are listed before heads: a body that comes in between is then in neither list, never a
     # false orphan.
     known = _Known(bodies={meta.key: meta for meta in store.list("bodies")})
@@ -104,7 +99,7 @@ def _verify(opened: Opened, mending: _Mending, progress: Progress | None) -> Ite
         if progress:
             progress(done, total, "bytes")
         heads = known.by_body.get(key, [])
-        if finish(store.head(key)) is None:
+        if store.head(key) is None:
             pass  # removed since it was listed, by somebody else or with its head
         elif (digest := _digest_of(key)) is None:
             yield _strange(store, key, "body")
@@ -163,7 +158,7 @@ def _check_head(opened: Opened, key: str, known: _Known, mending: _Mending) -> I
         return
     if head.body is None:
         return
-    body = known.bodies.get(body_key(head.body)) or finish(store.head(body_key(head.body)))
+    body = known.bodies.get(body_key(head.body)) or store.head(body_key(head.body))
     if body is None:
         yield mending.remove(
             Finding(NAME, entry, "missing-body", f"the body of {head.url} is not there", path),
@@ -227,7 +222,6 @@ class _Mending:
     """Removes what was found, when that was asked for, and says so in the finding."""
 
     opened: Opened
-    loop: Loop
     repair: bool
 
     def remove(
@@ -246,10 +240,10 @@ class _Mending:
                 also = self.opened.ledger.heads_of(body) if body and damaged else []
                 gone = {head for head in (*heads, *also) if is_head_key(head)}
                 for key in gone:
-                    self.loop.run(self.opened.store.delete(key))
+                    self.opened.store.delete(key)
                 self.opened.ledger.forget(gone)
                 if body and (damaged or not self.opened.ledger.heads_of(body)):
-                    self.loop.run(self.opened.store.delete(body_key(body)))
+                    self.opened.store.delete(body_key(body))
         except (StoreError, Busy) as exc:
             return replace(finding, text=f"{finding.text}; it could not be removed: {exc.message}")
         return replace(finding, repaired="removed")
@@ -264,7 +258,7 @@ class _Mending:
         try:
             with self.opened.store.hold(key, exclusive=True):
                 if _is_orphan(self.opened.store, key, known):
-                    self.loop.run(self.opened.store.delete(key))
+                    self.opened.store.delete(key)
         except (StoreError, Busy) as exc:
             return replace(finding, text=f"{finding.text}; it could not be removed: {exc.message}")
         return replace(finding, repaired="removed")
@@ -316,8 +310,8 @@ def _url_with_secret(value: str) -> bool:
 
 
 def _entry(store: Store, key: str, head: Head) -> Entry:
-    meta = finish(store.head(key))
-    body = finish(store.head(body_key(head.body))) if head.body else None
+    meta = store.head(key)
+    body = store.head(body_key(head.body)) if head.body else None
     disk = (meta.disk if meta else 0) + (body.disk if body else 0)
     return Entry(
         tool=NAME,

@@ -32,7 +32,7 @@ from entrepot.errors import (
 )
 from entrepot.httpcache import Action, Discard, Reason, Refresh, Store, on_response, unconditional
 from entrepot.httpcache.messages import ResponseHead, StoredResponse
-from entrepot.ports.store import Growing
+from entrepot.ports.store import PartialFile
 from entrepot.ports.upstream import Answer
 from entrepot.serving.fetch_request import Errand, Means, Note, State
 from entrepot.serving.integrity import check_digest, check_length, finished, is_file, known_size
@@ -78,7 +78,9 @@ class Leader:
         growing: the store's file, led.
     """
 
-    def __init__(self, means: Means, errand: Errand, progress: Progress, growing: Growing) -> None:
+    def __init__(
+        self, means: Means, errand: Errand, progress: Progress, growing: PartialFile
+    ) -> None:
         self._means = means
         self._errand = errand
         self._progress = progress
@@ -146,7 +148,7 @@ class Leader:
     async def _pick_up(self) -> None:
         """Take over what an earlier leader left, if it can be continued; else begin anew."""
         shown, growing, expectation = self._progress, self._growing, self._errand.expectation
-        told = Note.from_bytes(growing.description() or b"")
+        told = Note.from_bytes(growing.state() or b"")
         size = growing.size()
         resumable = told is not None and (
             expectation.checks or range_validator(told.head.response.head)
@@ -312,7 +314,7 @@ class Leader:
         shown.holds = errand.expectation.checks and self._is_ok
         if answer.head.status == 200:
             await self._means.readers.channels.changed(errand.request.url)
-        self._growing.describe(Note(shown.draft, shown.total, shown.mark, shown.holds).to_bytes())
+        self._growing.set_state(Note(shown.draft, shown.total, shown.mark, shown.holds).to_bytes())
         shown.state = State.STREAMING
         shown.tell()
         await self._receive(answer, skip=0)
@@ -444,7 +446,7 @@ class Leader:
     def _say_whole(self, head: Head, size: int) -> None:
         """Tell those who follow in other processes that they may have the end, too."""
         with suppress(StoreError):
-            self._growing.describe(
+            self._growing.set_state(
                 Note(head, size, self._progress.mark, self._progress.holds, whole=True).to_bytes()
             )
 

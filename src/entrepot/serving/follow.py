@@ -5,7 +5,7 @@ Its bytes as they come, and never two beginnings taken for one.
 
 from __future__ import annotations
 
-from entrepot.ports.store import Flights, Growing
+from entrepot.ports.store import PartialFile, Store
 from entrepot.serving.fetch_request import Note
 
 
@@ -24,19 +24,19 @@ class Follower:
         StoreError: from every method.
     """
 
-    def __init__(self, store: Flights, name: str) -> None:
+    def __init__(self, store: Store, name: str) -> None:
         self._store = store
         self._name = name
         self._raw = b""
         self._size = 0
-        self.view: Growing | None = None
+        self.view: PartialFile | None = None
         """The file of :attr:`note`; open as long as somebody may read from it."""
         self.note: Note | None = None
 
     def look(self) -> bool:
         """Look again; ``True`` when there is more to see, or something else."""
-        here = self.view or self._store.open_flight(self._name)
-        raw = here.description() or b""
+        here = self.view or self._store.open_partial(self._name)
+        raw = here.state() or b""
         if raw and raw != self._raw:
             return self._take(raw)
         size = self.view.size() if self.view is not None else 0
@@ -49,9 +49,9 @@ class Follower:
         The one that lies there both before and after the note was read.
         """
         note = Note.from_bytes(raw)
-        view = self._store.open_flight(self._name)
+        view = self._store.open_partial(self._name)
         size = view.size()
-        if note is None or not size or view.description() != raw or not view.is_current():
+        if note is None or not size or view.state() != raw or not view.is_current():
             view.close()
             return False  # it is just being begun, or replaced: it will be there at the next look
         self.view, self.note, self._raw, self._size = view, note, raw, size

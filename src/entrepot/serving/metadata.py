@@ -19,7 +19,7 @@ from entrepot.names import classify, filename_of
 from entrepot.ports.store import Blob
 from entrepot.serving.known_files import Expectation
 from entrepot.serving.lookup import Entries
-from entrepot.stored import Head, body_key, redacted_url
+from entrepot.stored import Head, redacted_url
 
 SUFFIX = ".metadata"
 MAX_METADATA = 16 << 20
@@ -122,12 +122,8 @@ async def _taken_from(wheel: Head, entries: Entries) -> bytes | None:
 
 
 async def _kept(url: str, head: Head, data: bytes, entries: Entries) -> Head | None:
-    """Body first, then head: whoever finds the head finds the body."""
-    assert head.body is not None
     try:
-        with entries.hold(head):
-            await entries.store.put(body_key(head.body), data)
-            return await entries.save(url, head)
+        return await entries.keep(url, head, data)
     except (StoreError, Busy) as exc:
         entries.failed(exc)
         return None

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 from entrepot.digests import Hasher
 from entrepot.httpcache import entity_tag, http_date, selecting_values
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
-from entrepot.ports.store import Blob, Growing
+from entrepot.ports.store import Blob, PartialFile
 from entrepot.simple.negotiate import decodable_here
 from entrepot.stored import Head, authority_of
 
@@ -37,7 +37,7 @@ def as_kept(
     return StoredResponse(response, vary, sent, now)
 
 
-def hash_partial(growing: Growing, hasher: Hasher, size: int) -> Hasher:
+def hash_partial(growing: PartialFile, hasher: Hasher, size: int) -> Hasher:
     """Feed the first ``size`` bytes of what an earlier leader wrote."""
     while hasher.size < size and (
         piece := growing.read(hasher.size, min(READ, size - hasher.size))
@@ -46,7 +46,7 @@ def hash_partial(growing: Growing, hasher: Hasher, size: int) -> Hasher:
     return hasher
 
 
-def starts_alike(growing: Growing, blob: Blob) -> bool:
+def starts_alike(growing: PartialFile, blob: Blob) -> bool:
     """Whether a stored body begins with what was read of a growing file; reads both."""
     size, at = growing.size(), 0
     while at < size <= blob.size:

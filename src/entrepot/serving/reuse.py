@@ -94,18 +94,10 @@ async def _take(
     shared: bool,
 ) -> Head | None:
     hasher = expectation.hasher()
-    adopted = await entries.store.adopt(
-        donation.path,
-        donation.offset,
-        donation.size,
-        _checker(hasher, expectation),
-        link=donation.is_whole_file,
-    )
-    if adopted is None:
+    if not await entries.adopt(donation, _checker(hasher, expectation)):
         return None
     head = _head(request, donation, expectation, hasher, shared=shared)
-    with entries.hold(head):
-        return await entries.save(request.url, head)
+    return await entries.keep(request.url, head, None)
 
 
 def _checker(

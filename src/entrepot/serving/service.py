@@ -41,7 +41,7 @@ from entrepot.serving.channels import Channels
 from entrepot.serving.fetch_request import Means, errand_for
 from entrepot.serving.known_files import Expectation, Facts
 from entrepot.serving.lookup import Entries
-from entrepot.serving.metadata import made_from_wheel
+from entrepot.serving.metadata import made_from_wheel, wheel_of
 from entrepot.serving.page_history import Company
 from entrepot.serving.page_readers import Readers
 from entrepot.serving.passthrough import READ_METHODS, Passing
@@ -166,6 +166,8 @@ class Service:
         expectation = await self._channels.expect(
             request.url, await self._facts.expect(request.url)
         )
+        joins = request.method == "GET" and "range" not in request.headers
+        await self._flights.landed(request.url, but_joined=joins)
         heads = await self._entries.load(request.url)
         if self._ahead is not None and await self._ahead.landing(request.url):
             heads = await self._entries.load(request.url)
@@ -218,7 +220,9 @@ class Service:
         Stored, made of what is stored, or taken over from another tool's cache.
         """
         fixed = immutable(heads, expectation) or await self._proven_now(request, heads, expectation)
-        if fixed is None:
+        wheel = wheel_of(request.url) if fixed is None and expectation.proves else None
+        if wheel is not None:
+            await self._flights.landed(wheel)
             fixed = await made_from_wheel(
                 request.url,
                 expectation,

@@ -12,7 +12,7 @@ import asyncio
 from entrepot.digests import Digest
 from entrepot.errors import StoreError, TruncatedBody, UpstreamError
 from entrepot.httpcache import can_reuse_for
-from entrepot.ports.store import Growing
+from entrepot.ports.store import PartialFile
 from entrepot.serving.fetch import Leader
 from entrepot.serving.fetch_request import Errand, Means, Note, State
 from entrepot.serving.follow import Follower
@@ -48,7 +48,7 @@ class Flight(Progress):
         self._means = means
         self._errand = errand
         self._after = after
-        self._seat: Growing | None = None
+        self._seat: PartialFile | None = None
         self._leader: Leader | None = None
         self._began = means.clock.now()
 
@@ -87,7 +87,7 @@ class Flight(Progress):
             while self._after is not None and not self._after.finished:
                 await self._after.changed()
             self._after = None
-            seat = self._seat = self._means.entries.store.open_flight(self._errand.name)
+            seat = self._seat = await self._means.entries.open_partial(self._errand.name)
             await self._follow(seat)
             self._leader = Leader(self._means, self._errand, self, seat)
             if not await self._done_by_others():
@@ -114,10 +114,10 @@ class Flight(Progress):
             self._seat.release()
         self.tell()
 
-    async def _follow(self, seat: Growing) -> None:
+    async def _follow(self, seat: PartialFile) -> None:
         """While another process leads, show its progress to those who wait here."""
         follower: Follower | None = None
-        while not seat.lead():
+        while not seat.try_lock():
             follower = follower or Follower(self._means.entries.store, self._errand.name)
             while follower.look():  # as long as it grows its leader lives
                 self._show(follower)

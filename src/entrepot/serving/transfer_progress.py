@@ -15,7 +15,7 @@ from collections import deque
 from entrepot.digests import Hasher
 from entrepot.errors import StoreError, UpstreamError
 from entrepot.httpcache.messages import ResponseHead
-from entrepot.ports.store import Blob, Growing
+from entrepot.ports.store import Blob, PartialFile
 from entrepot.ports.upstream import Answer
 from entrepot.serving.fetch_request import Note, State
 from entrepot.serving.policy import HELD_BACK
@@ -46,7 +46,7 @@ class Progress:
         self.holds = holds
         self.mark = ""
         """Of the beginning that is shown; see :class:`~entrepot.serving.fetch_request.Note`."""
-        self.growing: Growing | None = None
+        self.growing: PartialFile | None = None
         """What waiters read from, until there is :attr:`blob`."""
         self.blob: Blob | None = None
         """The stored body that another process has made of the file that was followed."""

@@ -174,10 +174,17 @@ class Flights:
         if self._flying.get(name) is flight:
             del self._flying[name]
 
-    async def landed(self, url: str) -> None:
-        """Wait until what has come of this URL is kept, so that what is done to its entries afterwards is done to all of them."""
+    async def landed(self, url: str, *, but_joined: bool = False) -> None:
+        """Wait until what has come of this URL is kept, so that its entries are all there.
+
+        Args:
+            url: canonical.
+            but_joined: not for bodies with a digest, which requests that come meanwhile join.
+        """
         tasks = [
-            task for flight, task in self._tasks.items() if flight.url == url and flight.has_all
+            task
+            for flight, task in self._tasks.items()
+            if flight.url == url and flight.has_all and not (but_joined and flight.digests)
         ]
         if tasks:
             await asyncio.wait(tasks)

@@ -11,9 +11,8 @@ import os
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,7 @@ from entrepot.store import gc as upkeep
 from entrepot.store.disk import Disk, FileBlob, Stamps, write_all
 from entrepot.store.layout import key_path, translated
 from entrepot.store.locks import NoLocks, try_lock
-from entrepot.store.partial_file import FileGrowing
-from entrepot.store.threads import in_thread
+from entrepot.store.partial_file import DirectoryPartialFile
 from entrepot.stored import body_key
 
 if TYPE_CHECKING:
@@ -93,17 +91,17 @@ class DirectoryStore:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    async def get(self, key: str) -> FileBlob | None:
+    def get(self, key: str) -> FileBlob | None:
         """The object, open for reading; a body that is open is in use: no eviction takes it.
 
-        A body whose file is not the one that was stored, or was changed since, is hashed first, in
-        a thread. A wrong one is removed and absent.
+        A body whose file is not the one that was stored, or was changed since, is hashed first. A
+        wrong one is removed and absent.
         """
         blob = self.open(key)
         if blob is None or not is_body_key(key) or not self._is_in_doubt(key, blob):
             return blob
         try:
-            if await in_thread(self._is_right, key, blob):
+            if self._is_right(key, blob):
                 return blob
         except BaseException:
             blob.close()
@@ -131,7 +129,7 @@ class DirectoryStore:
             raise translated(exc, "an object was opened") from exc
         return FileBlob(fd, found.st_size)
 
-    async def head(self, key: str) -> ObjectMeta | None:
+    def head(self, key: str) -> ObjectMeta | None:
         """The object's meta data."""
         return self._disk.meta(key)
 
@@ -143,29 +141,21 @@ class DirectoryStore:
 
     # -- writing -----------------------------------------------------------------------------------
 
-    async def put(self, key: str, body: bytes | AsyncIterator[bytes]) -> ObjectMeta:
+    def put(self, key: str, body: bytes | Iterable[bytes]) -> ObjectMeta:
         """Store an object: a temporary file, synced when it is a body, then renamed."""
         key_path("", key)
         self._disk.begin()
-        if isinstance(body, bytes) and not key.startswith("bodies/"):
-            return self._put_now(key, body)
-        if isinstance(body, bytes):
-            return await in_thread(self._put_now, key, body)
         with self._temp() as (fd, temp):
             size = 0
-            async for (
-                chunk
-            ) in body:  # what it raises is not the store's failure and passes as it is
+            # What the iterator raises is not the store's failure and passes as it is
+            for chunk in (body,) if isinstance(body, bytes) else body:
                 with _writing():
-                    await in_thread(write_all, fd, chunk, size)
+                    write_all(fd, chunk, size)
                 size += len(chunk)
             with _writing():
-                return await in_thread(self._finish, key, fd, temp)
-
-    def _put_now(self, key: str, body: bytes) -> ObjectMeta:
-        with self._temp() as (fd, temp), _writing():
-            write_all(fd, body, 0)
-            return self._finish(key, fd, temp)
+                if key.startswith("bodies/"):
+                    os.fsync(fd)
+                return self._disk.publish(fd, temp, key)
 
     @contextmanager
     def _temp(self) -> Iterator[tuple[int, str]]:
@@ -179,30 +169,21 @@ class DirectoryStore:
             with suppress(OSError):  # it has its name by now, unless something failed
                 os.unlink(temp)
 
-    def _finish(self, key: str, fd: int, temp: str) -> ObjectMeta:
-        if key.startswith("bodies/"):
-            os.fsync(fd)
-        return self._disk.publish(fd, temp, key)
-
-    async def adopt(
+    def adopt(
         self, path: Path, offset: int, size: int, check: Check, *, link: bool = False
     ) -> ObjectMeta | None:
         """Take over part of a file; see :class:`entrepot.ports.store.Adopt`."""
         self._disk.begin()
         with _writing():
-            return await in_thread(
-                partial(adoption.adopt, self._disk, str(path), offset, size, check, link=link)
-            )
+            return adoption.adopt(self._disk, str(path), offset, size, check, link=link)
 
-    async def delete(self, key: str) -> int | None:
+    def delete(self, key: str) -> int | None:
         """Remove an object; the bytes of disk that gives back.
 
         Where it is open they come back when it is closed.
         """
         key_path("", key)
-        if not key.startswith("bodies/"):
-            return self._disk.remove(key)
-        return await in_thread(self._disk.remove, key)  # to free a large file takes its time
+        return self._disk.remove(key)
 
     def touch(self, key: str) -> None:
         """Note a use, at most once in :data:`COARSE_S` seconds."""
@@ -214,17 +195,17 @@ class DirectoryStore:
 
     # -- flights and locks -------------------------------------------------------------------------
 
-    def open_flight(self, name: str) -> FileGrowing:
+    def open_partial(self, name: str) -> DirectoryPartialFile:
         """The download of that name; its files are made when it is led.
 
         Raises:
             StoreUnavailable, StoreFull: the store cannot be written.
         """
-        return FileGrowing(self._disk, *self._disk.flight(name))
+        return DirectoryPartialFile(self._disk, *self._disk.flight(name))
 
-    def is_led(self, name: str) -> bool | None:
+    def is_locked(self, name: str) -> bool | None:
         """Whether somebody leads that download now; ``None`` without locks."""
-        return self._disk.is_led(name)
+        return self._disk.is_locked(name)
 
     @contextmanager
     def hold(self, key: str, *, exclusive: bool = False) -> Iterator[None]:

@@ -133,7 +133,7 @@ class Disk:
         base = f"{base}.{layout.host_name()}-{os.getpid()}"
         return base, LoneLead(base + ".lock")
 
-    def is_led(self, name: str) -> bool | None:
+    def is_locked(self, name: str) -> bool | None:
         """Whether the lock on a flight is held; ``None`` where that cannot be told.
 
         Its file is not made for it.

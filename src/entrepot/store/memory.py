@@ -6,7 +6,7 @@ Nothing outlives the process.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -81,7 +81,7 @@ class MemoryStore:
                 "no room in the store", hint="free some space, or lower the cap of the store"
             )
 
-    async def get(self, key: str) -> MemoryBlob | None:
+    def get(self, key: str) -> MemoryBlob | None:
         """The object, open for reading."""
         return self.open(key)
 
@@ -90,7 +90,7 @@ class MemoryStore:
         found = self._objects.get(checked_key(key))
         return MemoryBlob(found[0]) if found else None
 
-    async def head(self, key: str) -> ObjectMeta | None:
+    def head(self, key: str) -> ObjectMeta | None:
         """The object's meta data."""
         found = self._objects.get(checked_key(key))
         return ObjectMeta(key, len(found[0]), found[1]) if found else None
@@ -103,14 +103,14 @@ class MemoryStore:
             if not prefix or key == prefix or key.startswith(prefix + "/"):
                 yield ObjectMeta(key, len(data), modified)
 
-    async def put(self, key: str, body: bytes | AsyncIterator[bytes]) -> ObjectMeta:
+    def put(self, key: str, body: bytes | Iterable[bytes]) -> ObjectMeta:
         """Store an object."""
         checked_key(key)
-        data = body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])
+        data = body if isinstance(body, bytes) else b"".join(body)
         self.reserve(len(data))
         return self.keep(key, data)
 
-    async def adopt(
+    def adopt(
         self, path: Path, offset: int, size: int, check: Check, *, link: bool = False
     ) -> ObjectMeta | None:
         """Read part of a file in."""
@@ -132,7 +132,7 @@ class MemoryStore:
         self._objects[key] = data, self.now()
         return ObjectMeta(key, len(data), self._objects[key][1])
 
-    async def delete(self, key: str) -> int | None:
+    def delete(self, key: str) -> int | None:
         """Remove an object; 0 bytes of disk."""
         return None if self._objects.pop(checked_key(key), None) is None else 0
 
@@ -141,11 +141,11 @@ class MemoryStore:
         if key in self._objects:
             self._objects[key] = self._objects[key][0], self.now()
 
-    def open_flight(self, name: str) -> MemoryGrowing:
+    def open_partial(self, name: str) -> MemoryPartialFile:
         """The download of that name."""
-        return MemoryGrowing(self, self._flights.setdefault(checked_segment(name), _Flight()))
+        return MemoryPartialFile(self, self._flights.setdefault(checked_segment(name), _Flight()))
 
-    def is_led(self, name: str) -> bool | None:
+    def is_locked(self, name: str) -> bool | None:
         """Whether somebody leads that download now."""
         flight = self._flights.get(checked_segment(name))
         return flight is not None and flight.leader is not None
@@ -181,15 +181,15 @@ class _Flight:
     """One download, whoever looks at it."""
 
     def __init__(self) -> None:
-        self.leader: MemoryGrowing | None = None
+        self.leader: MemoryPartialFile | None = None
         self.part = _Part()
         self.is_over = False
         """The part was committed or discarded."""
         self.note: bytes | None = None
 
 
-class MemoryGrowing:
-    """One view of a flight; see :class:`entrepot.ports.store.Growing`."""
+class MemoryPartialFile:
+    """One view of a flight; see :class:`entrepot.ports.store.PartialFile`."""
 
     def __init__(self, store: MemoryStore, flight: _Flight) -> None:
         self._store = store
@@ -205,7 +205,7 @@ class MemoryGrowing:
             self._part = self._flight.part
         return self._part
 
-    def lead(self) -> bool:
+    def try_lock(self) -> bool:
         """Try to lead."""
         if self._flight.leader is None:
             self._flight.leader = self
@@ -238,12 +238,12 @@ class MemoryGrowing:
         self._store.reserve(len(data))
         self._mine.data += data
 
-    def describe(self, note: bytes) -> None:
+    def set_state(self, state: bytes) -> None:
         """Write the note."""
         self._must_lead()
-        self._flight.note = note
+        self._flight.note = state
 
-    def description(self) -> bytes | None:
+    def state(self) -> bytes | None:
         """The latest note."""
         return self._flight.note
 
@@ -253,7 +253,7 @@ class MemoryGrowing:
         self._flight.note, self._flight.is_over = None, False
         self._flight.part = self._part = _Part()
 
-    async def commit(self, key: str) -> ObjectMeta:
+    def commit(self, key: str) -> ObjectMeta:
         """Make the bytes the object ``key``."""
         self._must_lead()
         if self._flight.is_over:

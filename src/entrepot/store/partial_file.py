@@ -16,11 +16,10 @@ from entrepot.ports.store import ObjectMeta
 from entrepot.store.disk import Disk, write_all
 from entrepot.store.layout import FLIGHTS, translated, write_small
 from entrepot.store.locks import Lead, NoLocks, try_lock
-from entrepot.store.threads import in_thread
 
 
-class FileGrowing:
-    """One view of a flight; see :class:`entrepot.ports.store.Growing` for the promises.
+class DirectoryPartialFile:
+    """One view of a flight; see :class:`entrepot.ports.store.PartialFile` for the promises.
 
     Args:
         disk: the store.
@@ -42,7 +41,7 @@ class FileGrowing:
 
     # -- leading -----------------------------------------------------------------------------------
 
-    def lead(self) -> bool:
+    def try_lock(self) -> bool:
         """Try to lead. From then on this object stands for the current file, also if it followed an older one."""
         if self._lead.held:
             return True
@@ -151,16 +150,16 @@ class FileGrowing:
 
     # -- the note ----------------------------------------------------------------------------------
 
-    def describe(self, note: bytes) -> None:
+    def set_state(self, state: bytes) -> None:
         """Write the note, atomically."""
         self._must_lead()
         self._disk.begin()
         try:
-            write_small(self._base + ".note", note, self._disk.modes.file)
+            write_small(self._base + ".note", state, self._disk.modes.file)
         except OSError as exc:
             raise translated(exc, "a download was described") from exc
 
-    def description(self) -> bytes | None:
+    def state(self) -> bytes | None:
         """The latest note; read only when its file is another one than at the last look, for followers look often."""
         path = self._base + ".note"
         try:
@@ -185,15 +184,12 @@ class FileGrowing:
         except OSError as exc:
             raise translated(exc, "a download was begun again") from exc
 
-    async def commit(self, key: str) -> ObjectMeta:
-        """Sync the bytes and make them the object ``key``; disk work is done in a thread."""
+    def commit(self, key: str) -> ObjectMeta:
+        """Sync the bytes and make them the object ``key``."""
         self._must_lead()
         if not self._writable:
             raise ProtocolMisuse("the flight was committed or discarded already")
         self._disk.begin()
-        return await in_thread(self._commit, key)
-
-    def _commit(self, key: str) -> ObjectMeta:
         try:
             os.fsync(self._fd)
             # In place of what may be there: nobody has looked at that, and what came now is right.
