@@ -133,11 +133,11 @@ def measure(root: Path, count: int) -> dict[str, float]:
         ):  # a store so big that 5 per cent are more than these: ask for the room instead
             big = DirectoryStore(root, cap=total)
             start = time.perf_counter()
-            from entrepot.store import gc as upkeep
+            from entrepot.store import gc
 
-            upkeep.LOW_WATER = (total - 100 * (SIZE + 8192)) / total
+            gc.LOW_WATER = (total - 100 * (SIZE + 8192)) / total
             done = big.evict(catalogue, needed=1)
-            upkeep.LOW_WATER = 0.95
+            gc.LOW_WATER = 0.95
         took.append((time.perf_counter() - start) / max(1, done.bodies))
         assert 90 <= done.bodies <= 210, done
     figures["eviction, us a body"] = statistics.median(took) * 1e6

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.memory import MemoryStore
+from entrepot.testing.memory_store import MemoryStore
 from entrepot.testing.store_suite import body, content, keys
 
 KEYS = st.sampled_from(

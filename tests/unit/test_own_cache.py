@@ -9,6 +9,7 @@ from entrepot.caches.inventory import holding
 from entrepot.caches.own import OwnCache, read_object
 from entrepot.ports.tool import Kind, Layer, Surroundings
 from entrepot.serving.fetch_request import Note
+from entrepot.store import layout
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head
 from own_store import World
@@ -35,7 +36,11 @@ def around(tmp_path):
 def cache(world):
     layers = (Layer("default", "default", str(world.root), wins=True),)
     return OwnCache(
-        world.root, layers=layers, open_store=lambda: world.opened, now=lambda: world.now
+        world.root,
+        layers=layers,
+        directory=layout,
+        open_store=lambda: world.opened,
+        now=lambda: world.now,
     )
 
 
@@ -47,7 +52,9 @@ def test_a_store_that_was_never_made_is_shown_and_not_opened(tmp_path, around):
     def never():
         raise AssertionError("opened")
 
-    cache = OwnCache(tmp_path / "none", layers=(), open_store=never, now=lambda: 0.0)
+    cache = OwnCache(
+        tmp_path / "none", layers=(), directory=layout, open_store=never, now=lambda: 0.0
+    )
     (place,) = cache.places(around)
     assert (place.path, place.exists) == (tmp_path / "none", False)
     assert not (tmp_path / "none").exists()
@@ -316,14 +323,14 @@ def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_
         Layer("file", "config.toml:1", str(tmp_path / "new"), wins=True),
         Layer("default", "default", str(world.root)),
     )
-    (place,) = OwnCache(tmp_path / "new", layers=layers, open_store=pytest.fail, now=float).places(
-        around
-    )
+    (place,) = OwnCache(
+        tmp_path / "new", layers=layers, directory=layout, open_store=pytest.fail, now=float
+    ).places(around)
     (note,) = place.notes
     assert note.endswith(f"entrepot clean --tool entrepot --all --store {world.root}")
-    (place,) = OwnCache(world.root, layers=layers[1:], open_store=pytest.fail, now=float).places(
-        around
-    )
+    (place,) = OwnCache(
+        world.root, layers=layers[1:], directory=layout, open_store=pytest.fail, now=float
+    ).places(around)
     assert place.notes == ()
 
 
@@ -356,7 +363,9 @@ def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_
 )
 def test_a_place_that_cannot_become_a_store_is_said_so(tmp_path, make, why):
     make(tmp_path / "store")
-    cache = OwnCache(tmp_path / "store", layers=(), open_store=pytest.fail, now=float)
+    cache = OwnCache(
+        tmp_path / "store", layers=(), directory=layout, open_store=pytest.fail, now=float
+    )
     (place,) = cache.places(Surroundings({}, tmp_path, tmp_path))
     assert (place.exists, place.usable) == (False, not why)
     assert why in place.why_not

@@ -10,7 +10,7 @@ import pytest
 
 from entrepot.errors import TruncatedBody, UpstreamTimeout, UpstreamUnreachable
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.memory import MemoryStore
+from entrepot.testing.memory_store import MemoryStore
 from entrepot.testing.upstream import Script, ranged
 from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 

@@ -15,7 +15,7 @@ from entrepot.serving.policy import pause_s
 from entrepot.serving.response import Request
 from entrepot.serving.resume import continues, range_validator, starts_alike
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.memory import MemoryStore
+from entrepot.testing.memory_store import MemoryStore
 from entrepot.testing.upstream import Script, ranged
 from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,10 @@ import clients
 from entrepot.digests import LENGTHS, Digest
 from entrepot.ports.catalogue import Catalogue, Link
 from entrepot.store import layout
-from entrepot.store.catalogue import SqliteCatalogue, open_catalogue
+from entrepot.store.catalogue import SCHEMA, SqliteCatalogue, link_row, open_catalogue, unpack_link
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.memory import MemoryStore
-from entrepot.store.schema import SCHEMA, link_row, unpack_link
 from entrepot.stored import body_key, cache_key
+from entrepot.testing.memory_store import MemoryStore
 from own_store import World
 from stopwatch import Stopwatch
 from unit.storing import NOW, digest, head_of, stored
@@ -423,6 +423,25 @@ class TestStamps:
         assert (catalogue.hosts(), catalogue.counters()) == ({"files.test:443"}, {"runs": 3})
         catalogue.close()
 
+    def test_notes_of_earlier_schemas_which_were_links_go_and_the_rest_stays(self, path):
+        catalogue = SqliteCatalogue(path)
+        catalogue.learn([*links(1), Link("read:https://index.test/", source="x", kind="page")])
+        catalogue.count(runs=3)
+        catalogue.close()
+        db = sqlite3.connect(path)
+        db.executescript("DROP TABLE notes; PRAGMA user_version = 3")
+        db.close()
+        catalogue.write_notes({"a": "text", "b": "text"})
+        assert (catalogue.note("a"), catalogue.note("b"), catalogue.note("c")) == (
+            "text",
+            "text",
+            None,
+        )
+        assert catalogue.link("read:https://index.test/") is None
+        assert catalogue.link(links(1)[0].url) == links(1)[0]
+        assert catalogue.counters() == {"runs": 3}
+        catalogue.close()
+
     def test_a_database_that_a_link_leads_to_is_left_alone(self, path):
         theirs = path.with_name("theirs.sqlite")
         db = sqlite3.connect(theirs)
@@ -459,11 +478,13 @@ class TestTrouble:
         again.close()
 
     def test_damage_under_an_open_connection_reaches_no_caller(self, path):
-        catalogue = SqliteCatalogue(path, wal=False)
+        catalogue = SqliteCatalogue(path)
         for i in range(300):
             catalogue.record(
                 f"heads/ab/{i:03}/0", head_of(f"https://files.test/{i}", b"x"), used=1, disk=1
             )
+        catalogue.close()  # what is in the log is in the file then
+        catalogue.learn_host("open:1")
         path.write_bytes(path.read_bytes()[:4096] + os.urandom(100_000))
         catalogue.record("heads/ab/new/0", head_of("https://files.test/new", b"x"), used=1, disk=1)
         list(catalogue.rows())
@@ -471,7 +492,7 @@ class TestTrouble:
         catalogue.learn(links(3))
         catalogue.close()
 
-    @pytest.mark.parametrize("version", [SCHEMA + 1, 999])
+    @pytest.mark.parametrize("version", [SCHEMA.version + 1, 999])
     def test_another_schema_is_begun_again(self, path, version):
         db = sqlite3.connect(path)
         db.execute("CREATE TABLE heads (something TEXT)")
@@ -503,7 +524,6 @@ class TestTrouble:
         (tmp_path / "file").write_text("x")
         catalogue = SqliteCatalogue(tmp_path / "file" / "catalogue.sqlite")
         assert catalogue.degraded
-        assert catalogue.mode == "memory"
         assert catalogue.needs_rebuild
         catalogue.record("heads/ab/cd/0", head_of("https://files.test/a", b"a"), used=1, disk=1)
         assert len(list(catalogue.rows())) == 1
@@ -512,19 +532,54 @@ class TestTrouble:
         assert not SqliteCatalogue(None).degraded
 
     def test_without_a_log_it_works_as_well(self, path):
-        catalogue = SqliteCatalogue(path, wal=False)
-        catalogue.learn(links(10))
-        assert catalogue.mode == "rollback"
+        """On a disk that can have none; one that was made without keeps its mode."""
+        SqliteCatalogue(path).close()
+        for _ in "12":
+            db = sqlite3.connect(path)
+            assert db.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+            db.close()
+            catalogue = SqliteCatalogue(path)
+            catalogue.learn(links(10))
+            assert not catalogue.degraded
+            assert catalogue.link(links(1)[0].url) == links(1)[0]
+            catalogue.close()
+
+    @pytest.mark.parametrize("whose", ["another process's", "a thread's"])
+    def test_reading_does_not_wait_for_a_writer(self, path, whose):
+        catalogue = SqliteCatalogue(path, busy_s=10)
+        catalogue.learn(links(2))
+        catalogue.count(runs=1)
+        assert catalogue.link(links(1)[0].url)
+        let_go, began = threading.Event(), threading.Event()
+
+        def work(_db):
+            began.set()
+            assert let_go.wait(20)
+
+        thread = threading.Thread(target=lambda: catalogue._write(work))
+        other = sqlite3.connect(path, isolation_level=None)
+        if whose == "a thread's":
+            thread.start()
+            assert began.wait(20)
+        else:
+            other.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        assert catalogue.link(links(1)[0].url) == links(1)[0]
+        assert catalogue.note("read:a") is None
+        assert (catalogue.counters(), catalogue.hosts()) == ({"runs": 1}, frozenset())
+        assert not list(catalogue.listing())
+        assert time.monotonic() - start < 5
+        let_go.set()
+        other.close()
+        if whose == "a thread's":
+            thread.join()
         catalogue.close()
-        assert SqliteCatalogue(path, wal=False).link(links(1)[0].url) == links(1)[0]
 
     def test_on_a_network_disk_each_host_has_its_own(self, tmp_path, monkeypatch):
-        from entrepot.store import catalogue as module
-
-        monkeypatch.setattr(module, "is_network", lambda _: True)
+        monkeypatch.setattr(layout, "is_network", lambda _: True)
         catalogue = open_catalogue(tmp_path)
         assert catalogue.path.name.startswith("catalogue-")
-        assert catalogue.mode == "rollback"
+        assert not catalogue.degraded
         catalogue.close()
 
     def test_network_disks_are_known_by_their_type(self, tmp_path):
@@ -546,7 +601,7 @@ class TestTrouble:
         code = (
             "import sys; from pathlib import Path; from entrepot.store.catalogue import SqliteCatalogue\n"
             "sys.stdin.read(); c = SqliteCatalogue(Path(sys.argv[1])); c.learn_host(sys.argv[2]); c.count(hits=1)\n"
-            "assert not c.degraded and not c.troubles, (c.mode, c.troubles); c.close()"
+            "assert not c.degraded and not c.troubles, c.troubles; c.close()"
         )
         children = [
             subprocess.Popen(

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.memory import MemoryStore
+from entrepot.testing.memory_store import MemoryStore
 
 DATA = os.urandom(3_000_000)
 KEY = f"bodies/sha256/{hashlib.sha256(DATA).hexdigest()[:2]}/{hashlib.sha256(DATA).hexdigest()[2:]}"

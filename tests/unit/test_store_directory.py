@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from entrepot import ownership
 from entrepot.errors import Busy, FormatError, StoreFull, StoreUnavailable
 from entrepot.store import directory, layout
 from entrepot.store.catalogue import SqliteCatalogue
@@ -198,7 +197,7 @@ class TestTheDirectory:
 
     def test_a_store_that_was_left_half_made_is_finished(self, tmp_path):
         (tmp_path / "s").mkdir()
-        (tmp_path / "s" / "CACHEDIR.TAG").write_text(ownership.TAG_TEXT)
+        (tmp_path / "s" / "CACHEDIR.TAG").write_text(layout.TAG_TEXT)
         (tmp_path / "s" / "entrepot-store.0123456789ab").write_text("")
         assert DirectoryStore(tmp_path / "s").put("a", b"x").size == 1
 

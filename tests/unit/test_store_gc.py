@@ -45,7 +45,7 @@ class TestSweep:
         stored(store, catalogue, url("404"), None)
         before = files(store.root)
         swept = store.sweep(time.time() + 2 * HOUR, catalogue=catalogue)
-        assert (swept.freed, swept.bodies, swept.heads, swept.temps, swept.flights) == (
+        assert (swept.freed, swept.bodies, swept.heads, swept.temps, swept.partials) == (
             0,
             0,
             0,
@@ -120,9 +120,9 @@ class TestSweep:
                 flight.close()
             else:
                 led = flight
-        assert store.sweep(time.time() + PARTIAL_S - HOUR).flights == 0
+        assert store.sweep(time.time() + PARTIAL_S - HOUR).partials == 0
         swept = store.sweep(time.time() + PARTIAL_S + HOUR)
-        assert swept.flights == 1
+        assert swept.partials == 1
         assert swept.freed >= 8192
         left = [f"flights/{led_name}.{suffix}" for suffix in ("lock", "note", "part")]
         assert files(store.root) == left
@@ -168,7 +168,7 @@ class TestSweep:
         (store.root / "bodies/sha256/empty").mkdir()
         (store.root / f"flights/{'1' * 40}.part").symlink_to(store.root / "mine/work")
         swept = store.sweep(time.time() + 10**7, catalogue=catalogue)
-        assert (swept.bodies, swept.heads, swept.temps, swept.flights) == (0, 0, 0, 0)
+        assert (swept.bodies, swept.heads, swept.temps, swept.partials) == (0, 0, 0, 0)
         assert [name for name in names if not (store.root / name).exists()] == []
         assert (store.root / "bodies/sha256/empty").is_dir()
         assert (store.root / f"flights/{'1' * 40}.part").is_symlink()
@@ -197,7 +197,7 @@ class TestUsage:
         quick, slow = store.usage(catalogue), store.usage()
         assert quick == slow
         assert quick.bodies == sum(m.disk for m in store.list("bodies"))
-        assert quick.flights >= 50_000, "partial downloads count"
+        assert quick.partials >= 50_000, "partial downloads count"
         flight.close()
 
     def test_a_body_of_two_urls_counts_once(self, store, catalogue):
@@ -270,9 +270,9 @@ class TestEvict:
         self, store, catalogue, filled, monkeypatch
     ):
         """The catalogue knows of none of the uses, and looks at two bodies at a time."""
-        from entrepot.store import gc as upkeep
+        from entrepot.store import gc
 
-        monkeypatch.setattr(upkeep, "WINDOW", 2)
+        monkeypatch.setattr(gc, "WINDOW", 2)
         base = time.time() - 5000
         for i, key in enumerate(filled):
             os.utime(store.root / key, (base - 10 * i, base - 10 * i))
@@ -284,9 +284,9 @@ class TestEvict:
     def test_many_old_bodies_in_use_do_not_hide_the_others(
         self, store, catalogue, filled, monkeypatch
     ):
-        from entrepot.store import gc as upkeep
+        from entrepot.store import gc
 
-        monkeypatch.setattr(upkeep, "WINDOW", 2)
+        monkeypatch.setattr(gc, "WINDOW", 2)
         blobs = [store.get(body(data)) for data in self.data[:5]]
         small = self.small(store, store.usage(catalogue).total - 350_000)
         done = small.evict(catalogue)
@@ -322,16 +322,16 @@ class TestEvict:
 
     def test_a_head_that_came_meanwhile_saves_its_body(self, store, catalogue, filled, monkeypatch):
         """Another process stores a second URL of the body after the choice was made."""
-        from entrepot.store import gc as upkeep
+        from entrepot.store import gc
 
-        real = upkeep.victims
+        real = gc.victims
 
         def late(*args, **kwargs):
             chosen = real(*args, **kwargs)
             stored(store, catalogue, url("second"), self.data[0])
             return chosen
 
-        monkeypatch.setattr(upkeep, "victims", late)
+        monkeypatch.setattr(gc, "victims", late)
         self.small(store, store.usage(catalogue).total - 50_000).evict(catalogue)
         assert content(store, body(self.data[0])) == self.data[0]
         assert store.head(cache_key(url("second")) + "/0") is not None

@@ -6,19 +6,16 @@ store first. ``status`` and ``list`` never load asyncio.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from entrepot.caches.inventory import GROUPS, Holding, Sum, holding
-from entrepot.caches.partial_downloads import remove_unfinished, unfinished
 from entrepot.digests import Digest
 from entrepot.errors import Busy, EntrepotError, StoreError
-from entrepot.fs import disk_of
-from entrepot.ownership import foreign_name, is_head_key, is_store
 from entrepot.ports.tool import (
     Entry,
     Finding,
@@ -32,58 +29,8 @@ from entrepot.ports.tool import (
 )
 
 if TYPE_CHECKING:  # `where` says where the store is without loading what reads it
-    from entrepot.ports.catalogue import Catalogue
+    from entrepot.ports.catalogue import Catalogue, Listed
     from entrepot.ports.store import Store
-
-    class Listed(Protocol):
-        """One head as a listing of the catalogue gives it.
-
-        What ``list`` shows, without the response's fields.
-        """
-
-        @property
-        def key(self) -> str: ...  # noqa: D102
-        @property
-        def url(self) -> str: ...  # noqa: D102
-        @property
-        def kind(self) -> str: ...  # noqa: D102
-        @property
-        def project(self) -> str | None: ...  # noqa: D102
-        @property
-        def version(self) -> str | None: ...  # noqa: D102
-        @property
-        def filename(self) -> str | None: ...  # noqa: D102
-        @property
-        def size(self) -> int | None: ...  # noqa: D102
-        @property
-        def disk(self) -> int: ...  # noqa: D102
-        @property
-        def body(self) -> str | None: ...  # noqa: D102
-        @property
-        def used(self) -> float: ...  # noqa: D102
-        @property
-        def response_time(self) -> float: ...  # noqa: D102
-        @property
-        def proven(self) -> int: ...  # noqa: D102
-        @property
-        def status(self) -> int: ...  # noqa: D102
-
-    class Ledger(Catalogue, Protocol):
-        """A catalogue that can also list and sum up its rows without making heads of them."""
-
-        @property
-        def degraded(self) -> bool:
-            """Whether the disk refused: what is recorded now is forgotten with the process."""
-            ...
-
-        def listing(self) -> Iterator[Listed]:
-            """Every head known, light."""
-            ...
-
-        def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
-            """Kind -> a key of it, and heads, distinct bodies, bytes of content and of disk, last use."""
-            ...
-
 
 NAME = "entrepot"
 
@@ -98,23 +45,46 @@ the common file systems."""
 READ_ONLY = "the file system is read-only"
 
 
+class _Waits(NamedTuple):
+    """What a leftover is called, and from which age in seconds it may go.
+
+    ``busy_s`` is for where no lock tells; at ``removable_s`` it goes by itself.
+    """
+
+    busy_s: float
+    removable_s: float
+    busy: str
+    removable: str
+
+
+PARTIAL = _Waits(600, 7 * 86_400, "a download in progress", "unfinished download")
+"""A later run would resume it: for a week it goes only when it is asked for."""
+
+TEMPORARY = _Waits(3_600, 3_600, "being written", "stale temporary")
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """The store and its catalogue, open."""
 
     store: Store
-    ledger: Ledger
+    ledger: Catalogue
 
 
-def _no_store(path: Path) -> str:
-    """Why something that is there cannot be a store; empty when it may become one."""
-    try:
-        strange = foreign_name(path)
-    except NotADirectoryError:
-        return f"{path} is no directory"
-    except OSError as exc:
-        return f"{path} cannot be read: {exc.strerror}"
-    return f"{path} holds other things than a store" if strange is not None else ""
+class Directory(Protocol):
+    """What can be told of a store's directory without opening it."""
+
+    def is_store(self, root: str | os.PathLike[str], /) -> bool:
+        """Whether it has a store's marker."""
+        ...
+
+    def looks_like_a_store(self, root: Path, /) -> bool:
+        """Whether it is a store or was one."""
+        ...
+
+    def why_no_store(self, path: Path, /) -> str:
+        """Why what is there cannot be made a store; empty when it can."""
+        ...
 
 
 class OwnCache:
@@ -123,6 +93,7 @@ class OwnCache:
     Args:
         root: the store's directory, absolute.
         layers: why it is there, strongest first.
+        directory: judges directories.
         open_store: opens it on first need; it is called only when the directory exists.
         settings: entrepot's own configuration.
         now: the clock, seconds since the epoch.
@@ -135,12 +106,14 @@ class OwnCache:
         root: Path,
         *,
         layers: tuple[Layer, ...],
+        directory: Directory,
         open_store: Callable[[], Opened],
         settings: Settings | None = None,
         now: Callable[[], float],
     ) -> None:
         self._root = root
         self._layers = layers
+        self._directory = directory
         self._open_store = open_store
         self._settings = settings
         self._now = now
@@ -153,7 +126,7 @@ class OwnCache:
         return self._opened
 
     def counters(self) -> Mapping[str, int]:
-        """What the store has spared so far (lossy); only for a place that exists."""
+        """What the store has saved so far (lossy); only for a place that exists."""
         return self._open().ledger.counters()
 
     def close(self) -> None:
@@ -166,15 +139,15 @@ class OwnCache:
         """The one directory; only looked at, not opened and not made."""
         del around
         root = self._root
-        marked = is_store(root)
+        marked = self._directory.is_store(root)
         # What looks like a store and is none is opened all the same: that says why, and fails.
-        exists = marked or os.path.isdir(root / "heads")
+        exists = self._directory.looks_like_a_store(root)
         why_not = ""
         if marked:
             why_not = self._refusal()
             why_not = f"{root}: {why_not}" if why_not == READ_ONLY else why_not
         elif os.path.lexists(root):
-            why_not = _no_store(root)
+            why_not = self._directory.why_no_store(root)
         cure = "; set another with --store or ENTREPOT_STORE" if why_not else ""
         notes = tuple(self._left_behind())
         return (
@@ -196,7 +169,12 @@ class OwnCache:
         """
         for layer in self._layers:
             old = layer.value
-            if layer.kind == "default" and old and old != str(self._root) and is_store(old):
+            if (
+                layer.kind == "default"
+                and old
+                and old != str(self._root)
+                and self._directory.is_store(old)
+            ):
                 cure = f"entrepot clean --tool entrepot --all --store {old}"
                 yield f"{old} is not in use and still holds a store; to empty it: {cure}"
 
@@ -223,7 +201,7 @@ class OwnCache:
         """Why nothing of the store may be removed; empty when it may."""
         if os.access(self._root, os.W_OK | os.X_OK):
             return ""
-        with contextlib.suppress(OSError, AttributeError):
+        with suppress(OSError, AttributeError):
             if os.statvfs(self._root).f_flag & os.ST_RDONLY:
                 return READ_ONLY
         return f"{self._root} is not yours to write"
@@ -239,7 +217,34 @@ class OwnCache:
             if progress and number % 1000 == 0:
                 progress(number, len(rows), "entries")
             yield self._entry(row, several=bool(row.body) and sharers[row.body or ""] > 1)
-        yield from unfinished(self._root, place, self._open().store, self._now())
+        yield from self._leftovers(place)
+
+    def _leftovers(self, place: Place) -> Iterator[Entry]:
+        """One entry a partial download, with its state, and one a temporary file."""
+        from entrepot.serving.fetch_request import Note  # noqa: PLC0415
+
+        for each in self._open().store.leftovers():
+            waits, age = PARTIAL if each.is_partial else TEMPORARY, self._now() - each.modified
+            is_busy = age < waits.busy_s if each.locked is None else each.locked
+            # What a download was to become. Project and version are not told: it is neither yet.
+            told = Note.from_bytes(each.state) if each.state else None
+            yield Entry(
+                tool=place.tool,
+                place=self._root,
+                key=each.key,
+                kind=Kind.TEMP,
+                size=each.size,
+                disk=each.disk,
+                freeable=each.disk,
+                files=len(each.paths),
+                filename=told.head.filename if told else None,
+                used=each.modified,
+                used_from="mtime",
+                pinned=waits.busy if is_busy else "",
+                yields=True,
+                litter=waits.removable if age > waits.removable_s else "",
+                paths=each.paths,
+            )
 
     def _entry(self, row: Listed, *, several: bool) -> Entry:
         from entrepot.stored import body_key  # noqa: PLC0415
@@ -313,7 +318,7 @@ class OwnCache:
         """
         if not self._head_disk:
             self._head_disk = HEAD_DISK
-            with contextlib.suppress(OSError, AttributeError):
+            with suppress(OSError, AttributeError):
                 path = self._root / key
                 self._head_disk = (path.stat().st_blocks + path.parent.stat().st_blocks) * 512
         return self._head_disk
@@ -337,36 +342,18 @@ class OwnCache:
                     used=last,
                     freeable=freeable,
                 )
-        partials = unfinished(self._root, place, self._open().store, self._now())
-        found = holding(
-            place, (replace(partial, pinned=refusal or partial.pinned) for partial in partials)
-        )
+        partials = self._leftovers(place)
+        found = holding(place, (replace(each, pinned=refusal or each.pinned) for each in partials))
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
         total.merge(found.total)
-        overhead = self._overhead()
+        overhead = self._open().store.overhead()
         for each in (total, groups.setdefault(Kind.OTHER.group, Sum())):
             each.add_bare(0, files=0, size=0, disk=overhead, used=None, freeable=0)
         named = {name: groups[name] for name in GROUPS if name in groups}
         return Holding(
             place, total, named, found.litter, linked=sum(linked.values()), overhead=overhead
         )
-
-    def _overhead(self) -> int:
-        """Bytes of disk of the store's own files, and of its directories but those of the heads, which go with them."""
-        overhead = disk_of(self._root.stat())
-        for folder in ("", "bodies", "bodies/sha256", "heads"):
-            with contextlib.suppress(OSError), os.scandir(self._root / folder) as found:
-                # the catalogue's shared memory is there as long as somebody, we for one, has it
-                # open
-                mine = [
-                    each
-                    for each in found
-                    if each.is_dir(follow_symlinks=False)
-                    or not (folder or each.name.endswith("-shm"))
-                ]
-                overhead += sum(disk_of(each.stat(follow_symlinks=False)) for each in mine)
-        return overhead
 
     def _linked(
         self, tallies: Mapping[str, tuple[str, tuple[int, int, int, int, float]]]
@@ -411,18 +398,14 @@ class OwnCache:
             if progress:
                 progress(number, len(entries), "entries")
             try:
-                partial = entry.key.startswith("flights/")
-                outcome = (
-                    remove_unfinished(opened.store, entry, force=force)
-                    if partial
-                    else self._remove_one(opened, entry)
-                )
+                if entry.kind is Kind.TEMP:
+                    outcome = _remove_leftover(opened.store, entry, force=force)
+                else:
+                    outcome = self._remove_one(opened, entry)
             except Busy as exc:
                 outcome = exc.message
             except StoreError as exc:
                 outcome, entry = exc.message, replace(entry, barred=True)  # noqa: PLW2901
-            except OSError as exc:  # of a temporary file; the store's own are translated
-                outcome, entry = exc.strerror or str(exc), replace(entry, barred=True)  # noqa: PLW2901
             if isinstance(outcome, str):
                 kept.append((entry, outcome))
             else:
@@ -435,7 +418,7 @@ class OwnCache:
         return Removed(tuple(gone), freed, files, tuple(kept))
 
     def _remove_one(self, opened: Opened, entry: Entry) -> tuple[int, int] | str:
-        from entrepot.stored import body_key  # noqa: PLC0415
+        from entrepot.stored import body_key, is_head_key  # noqa: PLC0415
 
         if not is_head_key(entry.key):
             return "it is not entrepot's"
@@ -478,6 +461,12 @@ def read_object(store: Store, key: str) -> bytes | None:
         return blob.read(0, blob.size)
     finally:
         blob.close()
+
+
+def _remove_leftover(store: Store, entry: Entry, *, force: bool) -> tuple[int, int] | str:
+    """Remove a leftover; bytes of disk given back, and files, or why it stays."""
+    freed = store.remove_leftover(entry.key, size=None if force else entry.size)
+    return (0, 0) if freed is None else (freed, entry.files)
 
 
 def delete_entry(opened: Opened, key: str, body: Digest | None) -> tuple[int, int]:

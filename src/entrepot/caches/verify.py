@@ -15,10 +15,9 @@ from entrepot.cache_root import foreign
 from entrepot.caches.own import NAME, Opened, read_object
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import Busy, FormatError, InvalidHead, StoreError
-from entrepot.ownership import is_body_key, is_head_key
 from entrepot.ports.store import Blob, ObjectMeta, Store
 from entrepot.ports.tool import Entry, Finding, Kind, Place, Progress, Surroundings, Tool
-from entrepot.stored import FORMAT, Head, body_key, has_secret
+from entrepot.stored import FORMAT, Head, body_key, has_secret, is_body_key, is_head_key
 
 CHUNK = 1 << 20
 LARGEST_HEAD = 1 << 20

@@ -77,7 +77,7 @@ def open_run_store(settings: Settings) -> RunStore:
         StoreUnavailable: ``--store`` names what is and will be no store.
     """
     from entrepot.store.catalogue import SqliteCatalogue, open_catalogue
-    from entrepot.store.memory import MemoryStore
+    from entrepot.store.null import NullStore
 
     try:
         store, catalogue = open_store(settings)
@@ -85,8 +85,9 @@ def open_run_store(settings: Settings) -> RunStore:
         if settings.said["store"][0].kind == "option" and not _is_circumstance(exc.__cause__):
             raise
         lost = SqliteCatalogue(None)
-        nothing = MemoryStore()
-        return RunStore(nothing, lost, lambda: None, lambda _is_over: None, lost.close, trouble=exc)
+        return RunStore(
+            NullStore(), lost, lambda: None, lambda _is_over: None, lost.close, trouble=exc
+        )
     # A connection of its own: the loop's shall never wait for what a thread has begun.
     aside = open_catalogue(settings.store)
 
@@ -128,6 +129,7 @@ def own_cache(
     """
     from entrepot.caches.own import Opened, OwnCache
     from entrepot.config.file import OwnSettings
+    from entrepot.store import layout
 
     def opened() -> Opened:
         store, catalogue = open_store(settings, create=False)
@@ -141,6 +143,7 @@ def own_cache(
     return OwnCache(
         settings.store,
         layers=layers,
+        directory=layout,
         open_store=opened,
         settings=OwnSettings(around),
         now=time.time,

@@ -1,19 +1,20 @@
 """The catalogue: what can be made again from the store, kept where it can be asked quickly.
 
-Losing it costs time, never correctness. Counters, learned hosts and links are lossy on purpose.
+Losing it costs time, never correctness. Counters, learned hosts, links and notes are lossy on
+purpose. Reading never waits for a writer; writing may wait a second for another process's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from entrepot.digests import Digest
 from entrepot.links import Link
 from entrepot.stored import Head
 
-__all__ = ["Catalogue", "Link", "Row"]
+__all__ = ["Catalogue", "Link", "Listed", "Row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,36 @@ class Row:
     """Bytes of disk of the body, 0 without one."""
 
 
+class Listed(NamedTuple):
+    """One head, as light as ``list`` and ``status`` need it; its flags are 0 or 1."""
+
+    key: str
+    url: str
+    kind: str
+    project: str | None
+    version: str | None
+    filename: str | None
+    size: int | None
+    disk: int
+    """Bytes of disk of the body; heads of one body each have it in full."""
+    body: str | None
+    """``sha256:...``."""
+    used: float
+    response_time: float
+    status: int
+    proven: int
+    credentialed: int
+    shared: int
+    upload_time: str | None
+
+
 class Catalogue(Protocol):
     """The derived index of one store, on this host."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the disk refused: what is recorded now is forgotten with the process."""
+        ...
 
     def record(self, key: str, head: Head, *, used: float, disk: int) -> None:
         """A head was stored or refreshed."""
@@ -41,7 +70,18 @@ class Catalogue(Protocol):
         ...
 
     def rows(self) -> Iterator[Row]:
-        """Every head known."""
+        """Every head known, whole."""
+        ...
+
+    def listing(self) -> Iterator[Listed]:
+        """Every head known, light."""
+        ...
+
+    def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
+        """Kind -> a key, and heads, distinct bodies, their bytes of content and of disk, last use.
+
+        A body that heads of several kinds name counts under that of its first key.
+        """
         ...
 
     def totals(self) -> Mapping[str, tuple[int, int]]:
@@ -58,6 +98,14 @@ class Catalogue(Protocol):
 
     def link(self, url: str) -> Link | None:
         """What is known of a canonical URL."""
+        ...
+
+    def write_notes(self, notes: Mapping[str, str]) -> None:
+        """Remember a text under each of some names, which are for their writers to choose."""
+        ...
+
+    def note(self, name: str) -> str | None:
+        """The text last written under a name."""
         ...
 
     def learn_host(self, authority: str) -> None:

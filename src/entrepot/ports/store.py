@@ -59,6 +59,27 @@ class Blob(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A download that did not end, or a temporary file of a process that died; not an object."""
+
+    key: str
+    """What :meth:`Store.remove_leftover` takes."""
+    paths: tuple[Path, ...]
+    """Its files, the one with the bytes last."""
+    is_partial: bool
+    """Whether a later run would resume it."""
+    size: int
+    """Bytes of content."""
+    disk: int
+    modified: float
+    """Seconds since the epoch."""
+    locked: bool | None
+    """Whether a process writes it now; ``None``: that cannot be told."""
+    state: bytes | None
+    """The state of a partial download."""
+
+
 class PartialFile(Protocol):
     """One download that is in progress, resumable and readable while it grows.
 
@@ -218,6 +239,26 @@ class Store(Protocol):
 
         Nothing is made for it.
         """
+        ...
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """What downloads that did not end and processes that died have left, by key."""
+        ...
+
+    def remove_leftover(self, key: str, *, size: int | None = None) -> int | None:
+        """Remove one; the bytes of disk it gave back, or ``None`` if there was none.
+
+        Args:
+            key: of a :class:`Leftover`.
+            size: bytes that a partial download must still have; ``None``: any number.
+
+        Raises:
+            Busy: a process writes it, or its size is another one now.
+        """
+        ...
+
+    def overhead(self) -> int:
+        """Bytes of disk beside what objects and leftovers take."""
         ...
 
     def hold(self, key: str, *, exclusive: bool = False) -> AbstractContextManager[None]:

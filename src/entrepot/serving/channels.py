@@ -179,7 +179,8 @@ class Channels:
             self._bases[summary.base] = name.directory
             source = relative(name.directory, summary.base)
             if source:
-                self._catalogue.learn([Link(_base_mark(summary.base), source=source, kind="page")])
+                note = {_base_note(summary.base): source}
+                await asyncio.to_thread(self._catalogue.write_notes, note)
         return summary
 
     # as archives are asked for
@@ -207,7 +208,7 @@ class Channels:
             link = await self._find(name, head, filename)
             if link is not None and link.url == url and link.digests:
                 link = dataclasses.replace(link, source=mark)
-                self._catalogue.learn([link])
+                await asyncio.to_thread(self._catalogue.learn, [link])
                 return Expectation(link, link.digests)
         return known
 
@@ -216,8 +217,8 @@ class Channels:
         found = [directory]
         if directory in self._bases:
             found.append(self._bases[directory])
-        elif (link := self._catalogue.link(_base_mark(directory))) is not None and link.source:
-            found.append(resolved(link.source, directory))
+        elif source := self._catalogue.note(_base_note(directory)):
+            found.append(resolved(source, directory))
         return found
 
     async def _told_by(self, directories: Iterable[str]) -> list[tuple[IndexName, Head]]:
@@ -326,11 +327,8 @@ _MARK = "index:"
 """Begins the ``source`` of what repodata said of an archive; the index's digest follows."""
 
 
-def _base_mark(base: str) -> str:
-    """The link under which it is noted which indexes have their archives in a directory.
-
-    No URL of a file can be this.
-    """
+def _base_note(base: str) -> str:
+    """The note of which indexes have their archives in a directory."""
     return f"base:{base}"
 
 

@@ -25,7 +25,7 @@ Reader = Callable[[], Coroutine[None, None, Learned]]
 SETTLE_S = 10.0
 """Seconds a request waits at most for pages that are still being read."""
 SLICE = 500
-"""Links learned at a time, so that a page of thousands does not hold the loop."""
+"""Links learned in one transaction, so that others get to write in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,8 @@ class Facts:
         self._reading: set[asyncio.Task[None]] = set()
         self._pins = Pins(())
         self._beforehand: dict[str, Link] = {}
+        self._learning: dict[str, Link] = {}
+        """What is being written into the catalogue."""
         self.hosts: set[str] = set(catalogue.hosts())
         """``HOST:PORT`` named by pages, now or before."""
         self.on_page: Callable[[str, Sequence[Link]], None] = lambda _url, _links: None
@@ -125,7 +127,7 @@ class Facts:
         url = canonical_url(url)
         link = self._beforehand.get(url)
         if link is None or not link.digests:
-            link = self.catalogue.link(url) or link
+            link = self._learning.get(url) or self.catalogue.link(url) or link
         digests = link.digests if link is not None else ()
         if not digests:
             by_path = self._path_rule(url) or shard_digest(url)
@@ -151,8 +153,7 @@ class Facts:
 
     def is_read(self, url: str, body: Digest) -> bool:
         """Whether this very page was read before, in this run or an earlier one."""
-        mark = self.catalogue.link(_mark(url))
-        return mark is not None and mark.source == str(body)
+        return self.catalogue.note(_note_name(url)) == str(body)
 
     def read(self, url: str, body: Digest, reader: Reader) -> None:
         """Learn a page in the background; ``reader`` gives its links and hosts.
@@ -168,24 +169,30 @@ class Facts:
 
     async def _read(self, url: str, body: Digest, reader: Reader) -> None:
         links, hosts = await reader()
-        for host in hosts:
-            if host not in self.hosts:
-                self.hosts.add(host)
-                self.catalogue.learn_host(host)
+        new = set(hosts) - self.hosts
+        self.hosts |= new
         await self._learn(links)
+        for host in new:
+            await asyncio.to_thread(self.catalogue.learn_host, host)
         if isinstance(
             links,
             list,
             # An index page's; a channel's come as they are read, and there are too many to look through
         ):
             self.on_page(canonical_url(url), links)
-        self.catalogue.learn([Link(_mark(url), source=str(body), kind="page")])
+        await asyncio.to_thread(self.catalogue.write_notes, {_note_name(url): str(body)})
 
     async def _learn(self, links: Iterable[Link]) -> None:
         rest = iter(links)
-        while batch := list(islice(rest, SLICE)):
-            self.catalogue.learn(batch)
-            await asyncio.sleep(0)
+        size = len(links) if isinstance(links, list) else SLICE
+        while batch := list(islice(rest, size)):
+            # Requests go by what a page says from now on, not from when that is written.
+            newest = {link.url: link for link in batch}
+            self._learning.update(newest)
+            await asyncio.to_thread(self.catalogue.learn, batch)
+            for url, link in newest.items():
+                if self._learning.get(url) is link:
+                    del self._learning[url]
 
     async def settled(self) -> None:
         """Wait until every page that has passed was read, but not for ever."""
@@ -193,6 +200,6 @@ class Facts:
             await asyncio.wait(list(self._reading), timeout=SETTLE_S)
 
 
-def _mark(url: str) -> str:
-    """The link under which it is noted that a page was read; no URL of a file can be this."""
+def _note_name(url: str) -> str:
+    """The note that a page was read."""
     return f"read:{canonical_url(url)}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os.path
 from collections.abc import Iterable, Sequence
 
-from entrepot.links import Link
 from entrepot.ports.catalogue import Catalogue
 from entrepot.stored import has_secret
 
@@ -27,8 +26,7 @@ class Company:
 
     def of(self, url: str) -> Sequence[str]:
         """The pages of the last run that asked for this one, this one among them."""
-        link = self._catalogue.link(_mark(url))
-        start, *rest = link.source.split("\n") if link is not None else [""]
+        start, *rest = (self._catalogue.note(_note_name(url)) or "").split("\n")
         return [start + each for each in rest]
 
     def remember(self, urls: Iterable[str]) -> None:
@@ -39,14 +37,10 @@ class Company:
         start = os.path.commonprefix(chosen)  # noqa: RUF071  (of characters is what is wanted)
         text = "\n".join([start, *(url[len(start) :] for url in chosen)])
         # Most runs want what the one before wanted: then nothing is written.
-        marks = [
-            mark
-            for mark in map(_mark, chosen)
-            if (was := self._catalogue.link(mark)) is None or was.source != text
-        ]
-        self._catalogue.learn([Link(mark, source=text, kind="page") for mark in marks])
+        names = [name for name in map(_note_name, chosen) if self._catalogue.note(name) != text]
+        self._catalogue.write_notes(dict.fromkeys(names, text))
 
 
-def _mark(url: str) -> str:
-    """The link under which a page's company is noted; no URL of a file can be this."""
+def _note_name(url: str) -> str:
+    """The note of which pages were asked for together with one."""
     return f"ahead:{url}"

@@ -180,7 +180,7 @@ class Ahead:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
-        self._company.remember(self._together)
+        await asyncio.to_thread(self._company.remember, self._together)
 
     def _note_page(self, request: RequestHead) -> None:
         url = canonical_url(request.url)

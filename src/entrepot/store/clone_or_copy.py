@@ -44,7 +44,7 @@ def adopt(
             finally:
                 os.close(fd)
         finally:
-            with suppress(OSError):  # it has its name by now, unless it was refused
+            with suppress(OSError):  # it has its name now, unless it was refused
                 os.unlink(temp)
     finally:
         os.close(source)

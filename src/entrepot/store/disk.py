@@ -16,11 +16,11 @@ from typing import Protocol
 
 from entrepot.errors import Busy, StoreUnavailable
 from entrepot.fs import leave_to_owner, open_or_make
-from entrepot.ownership import is_body_key
 from entrepot.ports.store import ObjectMeta
 from entrepot.store import layout
 from entrepot.store.layout import BootState, Modes, open_beneath, translated
-from entrepot.store.locks import Lead, LoneLead, NoLocks, open_lock_file, try_lock, wait_lock
+from entrepot.store.locks import NoLocks, WriteLock, open_lock_file, try_lock, wait_lock
+from entrepot.stored import is_body_key
 
 SHARED_WAIT_S = 2.0
 """How long a writer waits for a sweep: sweeps hold a prefix for the time of a few unlinks."""
@@ -75,7 +75,7 @@ class Disk:
         self._stamps: dict[str, str] = {}
         self.locks = True
         """Whether files can be locked here; known after the first write."""
-        self.flights = os.path.join(root, layout.FLIGHTS)
+        self.partials = os.path.join(root, layout.PARTIALS)
         self._lock_folder = os.path.join(root, layout.LOCKS)
         self._users = -1
         self._writing = False
@@ -116,8 +116,8 @@ class Disk:
         finally:
             os.close(fd)
 
-    def flight(self, name: str) -> tuple[str, Lead]:
-        """The path of a flight's files, less their suffixes, and the lead, not yet taken.
+    def partial(self, name: str) -> tuple[str, WriteLock]:
+        """The path of a partial download's files, less their suffixes, and their lock, not taken.
 
         Without locks no other process may touch our files: their names say whose they are, and
         nobody resumes them.
@@ -126,22 +126,20 @@ class Disk:
             FormatError: the name is no segment of a key. StoreUnavailable, StoreFull: the store
                 cannot be written.
         """
-        base = os.path.join(self.flights, layout.checked_segment(name))
-        self.begin(removing=True)  # who writes into the flight begins in earnest
-        if self.locks:
-            return base, Lead(base + ".lock")
-        base = f"{base}.{layout.host_name()}-{os.getpid()}"
-        return base, LoneLead(base + ".lock")
+        base = os.path.join(self.partials, layout.checked_segment(name))
+        self.begin(removing=True)  # whatever writes into the file begins in earnest
+        if not self.locks:
+            base = f"{base}.{layout.host_name()}-{os.getpid()}"
+        return base, WriteLock(base + layout.LOCK)
 
     def is_locked(self, name: str) -> bool | None:
-        """Whether the lock on a flight is held; ``None`` where that cannot be told.
+        """Whether the lock on a partial download is held; ``None`` where that cannot be told.
 
-        Its file is not made for it.
-
-        The lock is shared for a moment only: who wants to lead just then tries again.
+        Its file is not made for it. The lock is shared for a moment only: a writer that wants it
+        just then tries again.
         """
         try:
-            path = os.path.join(self.flights, f"{layout.checked_segment(name)}.lock")
+            path = os.path.join(self.partials, layout.checked_segment(name) + layout.LOCK)
             fd = os.open(path, layout.READ)
         except OSError:
             return None
@@ -170,7 +168,7 @@ class Disk:
         if self._writing:
             return
         try:
-            for folder in (layout.FLIGHTS, layout.LOCKS):
+            for folder in (layout.PARTIALS, layout.LOCKS):
                 self.make_folders(folder)
             if self._users < 0:
                 self._users = open_lock_file(
@@ -192,7 +190,7 @@ class Disk:
 
     def temp(self) -> tuple[int, str]:
         """A new empty file on the same file system, and its path."""
-        path = os.path.join(self.flights, f"put-{os.urandom(8).hex()}.tmp")
+        path = os.path.join(self.partials, f"put-{os.urandom(8).hex()}.tmp")
         return self.new_file(path, os.O_WRONLY | os.O_EXCL), path
 
     def new_file(self, path: str, flags: int) -> int:
@@ -232,7 +230,7 @@ class Disk:
         Raises:
             OSError: as the system says.
         """
-        name = f"{layout.FLIGHTS}/{os.path.basename(temp)}"
+        name = f"{layout.PARTIALS}/{os.path.basename(temp)}"
         for attempt in range(5):
             try:
                 with self._in_folder(name) as old, self.at(key) as new:
@@ -290,7 +288,7 @@ class Disk:
 
         Bytes of disk given back.
         """
-        if folder in {layout.FLIGHTS, ""}:
+        if folder in {layout.PARTIALS, ""}:
             return 0
         with suppress(OSError), self._in_folder(folder) as (above, name):
             found = os.stat(name, dir_fd=above, follow_symlinks=False)
@@ -342,6 +340,13 @@ class Disk:
         """
         with self.at(key) as (folder, name):
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+    def lstat(self, path: str) -> os.stat_result | None:
+        """What a path below the root is like; ``None`` when it is no file."""
+        with suppress(OSError), self._in_folder(path) as (folder, name):
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            return found if stat.S_ISREG(found.st_mode) else None
+        return None
 
     def open(self, key: str) -> int:
         """A descriptor of an object's file, for reading; a link is refused.
@@ -411,7 +416,7 @@ class Disk:
         """Hold one of the store's lock files; nothing is held where there are no locks.
 
         Raises:
-            Busy: not to be had in ``wait_s`` seconds. StoreUnavailable: the store cannot be
+            Busy: another process has it for longer. StoreUnavailable: the store cannot be
                 written.
         """
         self.begin(removing=exclusive)
@@ -471,6 +476,15 @@ class Disk:
             return
         with suppress(OSError, NoLocks):
             if self.locks and try_lock(self._users, exclusive=True):
+                # Nobody has synced them, those of killed processes neither. A mark that the store
+                # is clean vouches for them.
+                for name in os.listdir(self.partials):
+                    if name.endswith(layout.PART):
+                        fd = os.open(os.path.join(self.partials, name), layout.READ)
+                        try:
+                            os.fsync(fd)
+                        finally:
+                            os.close(fd)
                 self._mark(clean=True)
         os.close(self._users)
         self._users = -1
