@@ -275,6 +275,34 @@ def test_a_module_without_a_layer_is_named():
         layer("newcomer.things")
 
 
+STORE_FILES = re.compile(r"entrepot-store|flights|^catalogue.*\.sqlite")
+"""Names of the store's own files; ``bodies/`` and ``heads/`` begin keys."""
+
+
+def strings(source: str) -> Iterator[str]:
+    """Every string of a module but docstrings."""
+    tree = ast.parse(source)
+    texts = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts:
+            yield node.value
+
+
+def test_the_names_of_the_stores_files_are_known_to_its_layout_alone():
+    assert list(strings('"""flights"""\nx = f"{y}/flights"')) == ["/flights"]
+    knowing = {
+        module
+        for module, path in MODULES.items()
+        for text in strings(path.read_text(encoding="utf-8"))
+        if STORE_FILES.search(text)
+    }
+    assert knowing == {"store.layout"}
+
+
 def broken_words(source: str) -> list[str]:
     """Words of ``"one two".split()`` that a line's end has cut in two, or glued together."""
     found = []

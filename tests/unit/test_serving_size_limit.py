@@ -9,7 +9,7 @@ import pytest
 
 from entrepot.errors import StoreUnavailable
 from entrepot.serving import size_limit as bounds
-from entrepot.serving.size_limit import Bounds
+from entrepot.serving.size_limit import SizeLimit
 
 MB = 1 << 20
 
@@ -36,7 +36,7 @@ def feed(store: Store, total: int, *, step: int = MB // 4, land: int = 0) -> lis
     """Download so much; the positions in MB at which it was looked, the last look apart."""
 
     async def go():
-        kept = Bounds(store.make_room)
+        kept = SizeLimit(store.make_room)
         while store.sent < total:
             store.sent += step
             kept.grown(step)
@@ -74,7 +74,7 @@ def test_what_comes_while_it_looks_is_looked_at_afterwards():
         return store.make_room()
 
     async def go():
-        kept = Bounds(slow)
+        kept = SizeLimit(slow)
         kept.grown(2 * MB)
         await asyncio.sleep(0.01)
         for _ in range(5):
@@ -97,7 +97,7 @@ def test_a_store_that_fails_is_nobodys_trouble_here():
         raise StoreUnavailable("no")
 
     async def go():
-        kept = Bounds(fail, lambda _is_over: fail())
+        kept = SizeLimit(fail, lambda _is_over: fail())
         kept.grown(5 * MB)
         await asyncio.sleep(0.01)
         await kept.aclose()
@@ -116,7 +116,7 @@ def test_a_sweep_is_begun_once_and_told_to_stop_at_the_end(monkeypatch):
             time.sleep(0.005)
 
     async def go():
-        kept = Bounds(lambda: 0, sweep)
+        kept = SizeLimit(lambda: 0, sweep)
         for _ in range(4):
             kept.landed(MB)
             await asyncio.sleep(0.01)
@@ -132,7 +132,7 @@ def test_a_run_that_stores_nothing_does_not_sweep():
     begun = []
 
     async def go():
-        await Bounds(lambda: 0, begun.append).aclose()
+        await SizeLimit(lambda: 0, begun.append).aclose()
 
     asyncio.run(go())
     assert begun == []

@@ -324,7 +324,7 @@ class OwnCache:
         return self._head_disk
 
     def summary(self, place: Place, around: Surroundings) -> Holding:
-        """What :func:`~entrepot.caches.inventory.holding` makes of a scan, without making the entries: for ``status``."""
+        """As :func:`~entrepot.caches.inventory.holding` of a scan, without making the entries."""
         del around
         tallies = self._open().ledger.tallies()
         head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0

@@ -1,4 +1,4 @@
-"""Checking: every cache through the tool port, and entrepot's own store head by head and body by body.
+"""Checking every cache through the tool port, and entrepot's own store by heads and bodies.
 
 What is wrong in the store is removed, never mended: all of it can be fetched again. Heads go before
 their body, so that no reader finds a head whose body is known to be bad.
@@ -24,7 +24,10 @@ LARGEST_HEAD = 1 << 20
 """Bytes that are read of a file that is no head by its name."""
 
 SECRET_FIELDS = frozenset(
-    "authorization proxy-authorization cookie cookie2 set-cookie set-cookie2 authentication-info".split()
+    (
+        "authorization proxy-authorization cookie cookie2 set-cookie set-cookie2 "
+        "authentication-info"
+    ).split()
 )
 """Response fields, or request fields that ``Vary`` names, whose values are credentials."""
 
@@ -80,14 +83,14 @@ def verify_store(
     Raises:
         StoreUnavailable: the store cannot be read at all.
     """
-    store, mending = opened.store, _Mending(opened, repair)
+    store, repairs = opened.store, _Repair(opened, repair)
     # Bodies are listed before heads: a body that comes in between is then in neither list, never a
     # false orphan.
     known = _Known(bodies={meta.key: meta for meta in store.list("bodies")})
     for meta in store.list("heads"):
         known.heads.add(meta.key)
         if is_head_key(meta.key):
-            yield from _check_head(opened, meta.key, known, mending)
+            yield from _check_head(opened, meta.key, known, repairs)
         else:
             yield _strange(store, meta.key, "head")
             if meta.size <= LARGEST_HEAD:  # a body that it names is no orphan
@@ -104,7 +107,7 @@ def verify_store(
             yield _strange(store, key, "body")
         elif heads or not _is_orphan(store, key, known):
             yield from _check_body(
-                store, digest, heads, mending, _Offset(progress, done, total) if progress else None
+                store, digest, heads, repairs, _Offset(progress, done, total) if progress else None
             )
         else:
             path = _path(store, key)
@@ -115,13 +118,13 @@ def verify_store(
                 f"no head names the body {_short(key)} ({meta.size} bytes)",
                 path,
             )
-            yield mending.remove_orphan(finding, key, known)
+            yield repairs.remove_orphan(finding, key, known)
         done += meta.size
     if progress:
         progress(total, total, "bytes")
 
 
-def _check_head(opened: Opened, key: str, known: _Known, mending: _Mending) -> Iterator[Finding]:
+def _check_head(opened: Opened, key: str, known: _Known, repairs: _Repair) -> Iterator[Finding]:
     store = opened.store
     raw = read_object(store, key)
     if raw is None:
@@ -131,13 +134,13 @@ def _check_head(opened: Opened, key: str, known: _Known, mending: _Mending) -> I
         head = Head.from_bytes(raw, key=key.rpartition("/")[2])
     except InvalidHead as exc:
         if _is_later(raw):
-            text = f"the head {_short(key)} was written by a later version of entrepot; it is left alone"
+            text = f"the head {_short(key)} is of a later version of entrepot; it is left alone"
             yield Finding(NAME, None, "later-head", text, path)
             # Its body is not to be taken for an orphan: whatever it may be, it is named somewhere
             # in the text.
             _claim(raw, key, known)
             return
-        yield mending.remove(
+        yield repairs.remove(
             Finding(
                 NAME,
                 None,
@@ -153,24 +156,24 @@ def _check_head(opened: Opened, key: str, known: _Known, mending: _Mending) -> I
         known.by_body.setdefault(body_key(head.body), []).append(key)
     if leak := leaked_credential(head):
         text = f"the head of {head.url.partition('?')[0]} holds a credential ({leak})"
-        yield mending.remove(Finding(NAME, entry, "credential", text, path), [key], head.body)
+        yield repairs.remove(Finding(NAME, entry, "credential", text, path), [key], head.body)
         return
     if head.body is None:
         return
     body = known.bodies.get(body_key(head.body)) or store.head(body_key(head.body))
     if body is None:
-        yield mending.remove(
+        yield repairs.remove(
             Finding(NAME, entry, "missing-body", f"the body of {head.url} is not there", path),
             [key],
         )
     elif head.response.size is not None and body.size != head.response.size:
         text = f"the body of {head.url} has {body.size} bytes, its head says {head.response.size}"
         # The body stays for its other heads; if it is what is wrong, hashing it finds that.
-        yield mending.remove(Finding(NAME, entry, "wrong-size", text, path), [key], head.body)
+        yield repairs.remove(Finding(NAME, entry, "wrong-size", text, path), [key], head.body)
 
 
 def _check_body(
-    store: Store, expected: Digest, heads: list[str], mending: _Mending, progress: _Offset | None
+    store: Store, expected: Digest, heads: list[str], repairs: _Repair, progress: _Offset | None
 ) -> Iterator[Finding]:
     key = body_key(expected)
     blob = store.open(key)
@@ -184,8 +187,11 @@ def _check_body(
         return
     entry = next((e for e in (_read_entry(store, head) for head in heads) if e), None)
     what = entry.filename or entry.origin if entry else f"a body of {blob.size} bytes"
-    text = f"{what}: the stored bytes are not those that were fetched (sha256 {actual.value[:12]}.., not {expected.value[:12]}..)"
-    yield mending.remove(
+    text = (
+        f"{what}: the stored bytes are not those that were fetched "
+        f"(sha256 {actual.value[:12]}.., not {expected.value[:12]}..)"
+    )
+    yield repairs.remove(
         Finding(NAME, entry, "digest-mismatch", text, _path(store, key)),
         heads,
         expected,
@@ -217,7 +223,7 @@ class _Offset:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mending:
+class _Repair:
     """Removes what was found, when that was asked for, and says so in the finding."""
 
     opened: Opened

@@ -202,14 +202,14 @@ class Session:
         from entrepot.serving.lookup import Entries
         from entrepot.serving.page_history import Company
         from entrepot.serving.service import Rules, Service
-        from entrepot.serving.size_limit import Bounds
+        from entrepot.serving.size_limit import SizeLimit
         from entrepot.tools.registry import donors
         from entrepot.upstream.client import open_upstream
 
         reach = self._reach()
         clock = SystemClock()
-        bounds = Bounds(kept.make_room, kept.sweep)
-        entries = Entries(kept.store, kept.catalogue, clock, bounds.landed)
+        limit = SizeLimit(kept.make_room, kept.sweep)
+        entries = Entries(kept.store, kept.catalogue, clock, limit.landed)
         facts = self.facts(kept.catalogue)
         opened = Opened(self._plan, facts, offline=self._offline)
         rules = Rules(
@@ -228,7 +228,7 @@ class Session:
             rules=rules,
             tally=self.tally,
             donors=partial(donors, self._context.around),
-            grown=bounds.grown,
+            grown=limit.grown,
             company=Company(kept.catalogue) if self._settings.ahead else None,
         )
         self.behind(service.handle)
@@ -249,8 +249,13 @@ class Session:
                 count = len(kept.changed)
                 what = "a stored file was" if count == 1 else f"{count} stored files were"
                 self.tally.warn(f"{what} changed on the disk by something else, and not served")
+            if kept.has_no_locks():
+                self.tally.warn(
+                    "file locking is unreliable on the store's file system: "
+                    "use the store from one run at a time"
+                )
             self._count(kept.catalogue)
-            await bounds.aclose()
+            await limit.aclose()
             if ended:
                 await self.landed(entries)
             kept.close()

@@ -59,6 +59,9 @@ class RunStore:
     sweep: Callable[[Callable[[], bool]], object]
     """Removes litter once a day; asks whether it shall stop. For a thread."""
     close: Callable[[], None]
+    has_no_locks: Callable[[], bool] = lambda: False
+    """Whether files were found not to be lockable there: then the store is for one process at a
+    time."""
     changed: Collection[str] = ()
     """Bodies found changed on the disk so far; it grows."""
     trouble: StoreUnavailable | None = None
@@ -70,8 +73,8 @@ def open_run_store(settings: Settings) -> RunStore:
 
     One that keeps nothing where that cannot be opened.
 
-    A command must not fail because its cache cannot be had. But a ``--store`` that is no place for
-    a store is a mistake in the command line, and said at once.
+    A command must not fail because its cache cannot be opened. But a ``--store`` that is no place
+    for a store is a mistake in the command line, and said at once.
 
     Raises:
         StoreUnavailable: ``--store`` names what is and will be no store.
@@ -101,7 +104,8 @@ def open_run_store(settings: Settings) -> RunStore:
         lambda: store.evict(aside).room,
         lambda is_over: store.sweep_when_due(aside, is_over=is_over),
         close,
-        store.changed,
+        has_no_locks=lambda: not store.locks,
+        changed=store.changed,
     )
 
 

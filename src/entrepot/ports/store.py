@@ -127,7 +127,7 @@ class PartialFile(Protocol):
         ...
 
     def set_state(self, state: bytes) -> None:
-        """Keep what readers and later writers must know of the bytes; atomic; with the lock only."""
+        """Keep what readers and later writers must know; atomic, with the lock only."""
         ...
 
     def state(self) -> bytes | None:

@@ -1,6 +1,6 @@
 """The store on a local directory: plain files that outlive this program.
 
-The methods of the port are here; files are in ``disk.py``, growing downloads in ``growing.py``,
+The methods of the port are here; files are in ``disk.py``, downloads in ``partial_file.py``,
 sweeping and eviction in ``gc.py``. Nothing slow happens when a store is opened, and nothing is
 written into one that exists until the first object is.
 """
@@ -165,13 +165,13 @@ class DirectoryStore:
             yield fd, temp
         finally:
             os.close(fd)
-            with suppress(OSError):  # it has its name by now, unless something failed
+            with suppress(OSError):  # it has its name now, unless something failed
                 os.unlink(temp)
 
     def adopt(
         self, path: Path, offset: int, size: int, check: Check, *, link: bool = False
     ) -> ObjectMeta | None:
-        """Take over part of a file; see :class:`entrepot.ports.store.Adopt`."""
+        """Take over part of a file; see the port."""
         self._disk.begin()
         with _writing():
             return clone_or_copy.adopt(self._disk, str(path), offset, size, check, link=link)
@@ -188,7 +188,7 @@ class DirectoryStore:
         """Note a use, at most once in :data:`COARSE_S` seconds."""
         with suppress(OSError):
             now = self._disk.now()
-            # a time in the future is mended as well: the clock was set back
+            # a time in the future is replaced as well: the clock was set back
             if abs(now - self._disk.stat(key).st_mtime) > COARSE_S:
                 self._disk.set_times(key, now, now)
 
@@ -222,8 +222,7 @@ class DirectoryStore:
                 if beside is not None:
                     paths.insert(0, self._root / PARTIALS / f"{file.stem}{STATE}")
                     disk += disk_of(beside)
-                    with suppress(OSError):
-                        state = paths[0].read_bytes()
+                    state = self._disk.read(f"{PARTIALS}/{file.stem}{STATE}")
             yield Leftover(
                 key,
                 tuple(paths),

@@ -1,7 +1,6 @@
-"""Files of a store: written whole or not at all, read by descriptor, removed with a true count of the bytes that gives.
+"""Files of a store: written whole or not at all, read and removed by descriptor.
 
-Everything here is synchronous. What waits for a disk (``fsync``, big writes) is called from a
-thread by the store.
+A removal tells the bytes of disk that it gives back.
 """
 
 from __future__ import annotations
@@ -26,6 +25,9 @@ SHARED_WAIT_S = 2.0
 """How long a writer waits for a sweep: sweeps hold a prefix for the time of a few unlinks."""
 EXCLUSIVE_WAIT_S = 0.2
 """How long a sweep waits for writers before it leaves that prefix for the next time."""
+
+SMALL = 1 << 20
+"""Bytes that are read of the store's own files at most."""
 
 _PREFIX = re.compile(r"(.*?/[0-9a-f]{2})(?:/|$)")
 
@@ -346,6 +348,16 @@ class Disk:
         with suppress(OSError), self._in_folder(path) as (folder, name):
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             return found if stat.S_ISREG(found.st_mode) else None
+        return None
+
+    def read(self, path: str) -> bytes | None:
+        """A small file below the root; ``None`` when it cannot be read."""
+        with (
+            suppress(OSError),
+            self._in_folder(path) as (folder, name),
+            open(os.open(name, layout.READ, dir_fd=folder), "rb") as file,
+        ):
+            return file.read(SMALL)
         return None
 
     def open(self, key: str) -> int:

@@ -6,8 +6,8 @@
     entrepot-store      the marker, with the format's version
     boot                the boot in which it was last written, and whether it was closed cleanly
     bodies/ heads/      objects, by key
-    flights/            partial downloads (NAME.part, its state in NAME.note, its lock NAME.lock) and
-                        temporary files
+    flights/            partial downloads (NAME.part, the state in NAME.note, the lock NAME.lock)
+                        and temporary files
     locks/              empty files that locks are taken on; never removed
     catalogue*.sqlite   derived
 
@@ -103,7 +103,7 @@ def key_path(root: str, key: str) -> str:
 
 
 def may_hold(folder: str, name: str) -> bool:
-    """Whether a name in a folder of the store may be an object's, or that of a folder of objects."""
+    """Whether a name in a folder may be an object's, or that of a folder of objects."""
     if (not folder and is_own(name)) or len(folder) + len(name) >= 1000:
         return False
     return _SEGMENT.fullmatch(name) is not None
@@ -287,7 +287,7 @@ def _open_marked(root: str) -> int | None:
         found = _MARKER_FORM.fullmatch(text)
         if not found or int(found[1]) != FORMAT:
             what = f"has format {found[1]}" if found else "does not say its format"
-            raise StoreUnavailable(
+            raise StoreUnavailable(  # noqa: TRY301
                 f"the store at {root} {what}; this version of entrepot reads format {FORMAT} "
                 "and leaves it alone",
                 hint="use the entrepot that made it, or set ENTREPOT_STORE to another place",
@@ -296,7 +296,7 @@ def _open_marked(root: str) -> int | None:
         for name in _FOLDERS:
             with suppress(FileNotFoundError):
                 if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                    raise StoreUnavailable(
+                    raise StoreUnavailable(  # noqa: TRY301
                         f"the store at {root} cannot be used: {name!r} in it is a link or a file",
                         hint=f"remove {os.path.join(root, name)}, or {ELSEWHERE}",
                     )
@@ -417,7 +417,7 @@ class BootState:
 
 
 def boot_id() -> str:
-    """The name of this boot of the machine, ``?`` where there is none (other systems than Linux)."""
+    """The name of this boot of the machine; ``?`` where there is none (only Linux has them)."""
     try:
         return (_read_small("/proc/sys/kernel/random/boot_id") or "?").strip() or "?"
     except OSError:

@@ -106,6 +106,7 @@ class NullStore:
 
     def open_partial(self, name: str) -> PartialFile:
         """None: what comes from upstream is passed on."""
+        del name
         raise StoreUnavailable("there is no store to download into")
 
     def is_locked(self, name: str) -> bool | None:
