@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.errors import Busy, FormatError, StoreFull, StoreUnavailable
-from entrepot.store import directory, layout
+from entrepot.store import directory, disk, layout
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.store.gc import DEFAULT_CAP, default_cap
@@ -386,6 +386,19 @@ class TestAfterACrash:
         store.close()
         boot[0] = "boot-2"
         assert self.resumed(self.opened(store)) == (4, b"note")
+
+    def test_it_is_clean_after_many_threads_have_begun_to_write_at_once(self, store, monkeypatch):
+        real = disk.open_lock_file
+
+        def slow(*args):
+            time.sleep(0.05)
+            return real(*args)
+
+        monkeypatch.setattr(disk, "open_lock_file", slow)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda i: store.put(f"heads/ab/{i}/0", b"x"), range(8)))
+        store.close()
+        assert " clean " in (store.root / "boot").read_text()
 
     def test_it_is_clean_only_when_the_last_writer_has_closed(self, boot, store):
         other = self.opened(store)

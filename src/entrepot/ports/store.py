@@ -10,10 +10,10 @@ The promises, which ``testing/store_suite.py`` checks on every adapter:
 * ``get`` and ``head`` of an absent key give ``None``; list order is unspecified;
 * an open :class:`Blob` stays readable after its object was deleted or replaced.
 
-All of it is synchronous and safe to call from several threads; each :class:`PartialFile` and
-:class:`Blob` by one thread at a time. What a method waits for is said there: on an event loop such
-a method is called in a thread (``serving/lookup.py`` decides that). What only one backend can do
-is a method of that backend, not of the port.
+All of it is synchronous and safe to call from several threads; a :class:`PartialFile` is written by
+one thread at a time, and may be read meanwhile. What a method waits for is said there: on an event
+loop such a method is called in a thread (``serving/lookup.py`` decides that). What only one backend
+can do is a method of that backend, not of the port.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -81,6 +82,7 @@ class Disk:
         self._lock_folder = os.path.join(root, layout.LOCKS)
         self._users = -1
         self._writing = False
+        self._beginning = threading.Lock()
         self._boot: BootState | None = None
 
     def __del__(self) -> None:
@@ -169,26 +171,27 @@ class Disk:
         """
         if self._writing:
             return
-        try:
-            for folder in (layout.PARTIALS, layout.LOCKS):
-                self.make_folders(folder)
-            if self._users < 0:
-                self._users = open_lock_file(
-                    os.path.join(self._lock_folder, "users"), self.modes.file
-                )
-            try:
-                # the last one to close holds this exclusively for an instant
-                wait_lock(self._users, exclusive=False, wait_s=SHARED_WAIT_S, what="the store")
-            except NoLocks:
-                self.locks = False
-            self._mark(clean=False)
-        except Busy as exc:
-            raise StoreUnavailable(exc.message, hint=exc.hint) from exc
-        except OSError as exc:
-            if removing and self._users >= 0 and exc.errno in layout.NO_ROOM:
+        with self._beginning:
+            if self._writing:
                 return
-            raise translated(exc, "it was opened for writing") from exc
-        self._writing = True
+            try:
+                for folder in (layout.PARTIALS, layout.LOCKS):
+                    self.make_folders(folder)
+                if self._users < 0:
+                    self._users = open_lock_file(self.lock_path("users"), self.modes.file)
+                try:
+                    # the last one to close holds this exclusively for an instant
+                    wait_lock(self._users, exclusive=False, wait_s=SHARED_WAIT_S, what="the store")
+                except NoLocks:
+                    self.locks = False
+                self._mark(clean=False)
+            except Busy as exc:
+                raise StoreUnavailable(exc.message, hint=exc.hint) from exc
+            except OSError as exc:
+                if removing and self._users >= 0 and exc.errno in layout.NO_ROOM:
+                    return
+                raise translated(exc, "it was opened for writing") from exc
+            self._writing = True
 
     def temp(self) -> tuple[int, str]:
         """A new empty file on the same file system, and its path."""

@@ -6,6 +6,7 @@ that a run without a network has it all the same. The memory store of the tests 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ class NullStore:
         self.now = now
         self._objects: dict[str, tuple[bytes, float]] = {}
         self._held: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def get(self, key: str) -> MemoryBlob | None:
         """The object, open for reading."""
@@ -131,11 +133,13 @@ class NullStore:
     def hold(self, key: str, *, exclusive: bool = False) -> Iterator[None]:
         """Lock the first segment of ``key``; all holders are in this process: it does not wait."""
         name = checked_key(key).partition("/")[0]
-        count = self._held.get(name, 0)
-        if count < 0 or (exclusive and count):
-            raise Busy("this part of the store is locked", hint="try again in a moment")
-        self._held[name] = -1 if exclusive else count + 1
+        with self._lock:
+            count = self._held.get(name, 0)
+            if count < 0 or (exclusive and count):
+                raise Busy("this part of the store is locked", hint="try again in a moment")
+            self._held[name] = -1 if exclusive else count + 1
         try:
             yield
         finally:
-            self._held[name] = 0 if exclusive else self._held[name] - 1
+            with self._lock:
+                self._held[name] = 0 if exclusive else self._held[name] - 1
