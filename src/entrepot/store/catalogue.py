@@ -20,13 +20,13 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from entrepot.digests import LENGTHS, Digest
 from entrepot.errors import InvalidHead, StoreError
 from entrepot.ports.catalogue import Link, Listed, Row
-from entrepot.ports.store import Blob, ObjectMeta
+from entrepot.ports.store import Store
 from entrepot.store.database import Database, Schema
 from entrepot.store.layout import catalogue_path
 from entrepot.stored import Head, body_key, is_head_key
@@ -246,18 +246,6 @@ def _last_segment(url: str) -> str:
 # -- the catalogue ---------------------------------------------------------------------------------
 
 
-class HeadSource(Protocol):
-    """What a rebuild needs of a store."""
-
-    def list(self, prefix: str) -> Iterator[ObjectMeta]:
-        """Every object below whole segments."""
-        ...
-
-    def open(self, key: str) -> Blob | None:
-        """An object, open for reading."""
-        ...
-
-
 def open_catalogue(root: Path) -> SqliteCatalogue:
     """The catalogue of the store at ``root``; nothing is opened yet."""
     return SqliteCatalogue(catalogue_path(root))
@@ -286,7 +274,6 @@ class SqliteCatalogue:
 
     @property
     def degraded(self) -> bool:
-        """Whether the disk refused: what is recorded now is forgotten with the process."""
         return self.path is not None and not self._database.is_kept
 
     @property
@@ -305,7 +292,6 @@ class SqliteCatalogue:
     # -- heads -------------------------------------------------------------------------------------
 
     def record(self, key: str, head: Head, *, used: float, disk: int) -> None:
-        """A head was stored or refreshed."""
         self._record([(key, head, used, disk)])
 
     def _record(self, heads: list[tuple[str, Head, float, int]]) -> None:
@@ -320,7 +306,6 @@ class SqliteCatalogue:
         self._write(work)
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Heads are gone."""
         rest = iter(keys)
         while rows := [(key,) for key in islice(rest, WRITTEN)]:
             self._write(partial(_forget, rows))
@@ -338,11 +323,9 @@ class SqliteCatalogue:
                 yield Row(key, Head.from_bytes(json, key=key.rpartition("/")[2]), used, disk)
 
     def listing(self) -> Iterator[Listed]:
-        """Every head known, light, by key: what ``list``, ``status`` and eviction need."""
         return map(Listed._make, self._pages(LISTING))
 
     def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
-        """Sums of the listing by kind, at once."""
         bodies = {
             kind: (count, size or 0, disk or 0)
             for kind, count, size, disk in self._ask(BODIES_BY_KIND)
@@ -398,7 +381,6 @@ class SqliteCatalogue:
         return self._ask(OLDEST_ALONE, *(after or (float("-inf"), "")), count)
 
     def heads_of(self, body: Digest) -> list[str]:
-        """Keys of the heads that name this body."""
         if body.algorithm != "sha256":
             return []
         query = "SELECT key FROM heads WHERE body = ?"
@@ -417,7 +399,6 @@ class SqliteCatalogue:
     # -- what was learned --------------------------------------------------------------------------
 
     def learn(self, links: Iterable[Link]) -> None:
-        """Remember links; one transaction, 3,000 of them in some 25 ms."""
         known = list(links)
 
         def work(db: sqlite3.Connection) -> None:
@@ -428,12 +409,11 @@ class SqliteCatalogue:
             self._write(work, lossy=True)
 
     def link(self, url: str) -> Link | None:
-        """What is known of a canonical URL."""
         rows = self._ask(LINK, url_key(url))
         return unpack_link(url, rows[0]) if rows else None
 
     def write_notes(self, notes: Mapping[str, str]) -> None:
-        """Remember texts by name; names are hashed, and a text that many share is kept once."""
+        """Names are hashed, and a text that many share is kept once."""
 
         def work(db: sqlite3.Connection) -> None:
             texts = {text: _source(db, text) for text in set(notes.values())}
@@ -444,12 +424,10 @@ class SqliteCatalogue:
             self._write(work, lossy=True)
 
     def note(self, name: str) -> str | None:
-        """The text last written under a name."""
         rows = self._ask(NOTE, url_key(name))
         return rows[0][0] if rows else None
 
     def learn_host(self, authority: str) -> None:
-        """Remember a ``HOST:PORT``."""
         if authority not in self._hosts:
             self._hosts.add(authority)
             self._write(
@@ -457,7 +435,6 @@ class SqliteCatalogue:
             )
 
     def hosts(self) -> frozenset[str]:
-        """Every remembered ``HOST:PORT``."""
         return frozenset(
             self._hosts.union(host for (host,) in self._ask("SELECT authority FROM hosts"))
         )
@@ -465,7 +442,6 @@ class SqliteCatalogue:
     # -- counters ----------------------------------------------------------------------------------
 
     def count(self, **amounts: int) -> None:
-        """Add to the counters; written now and then, and at the end."""
         with self._counting:
             for name, amount in amounts.items():
                 self._counts[name] = self._counts.get(name, 0) + amount
@@ -475,7 +451,6 @@ class SqliteCatalogue:
             self._write_counts()
 
     def counters(self) -> Mapping[str, int]:
-        """The counters since the store was made."""
         with self._counting:
             found = dict(self._ask("SELECT name, value FROM counters"))
             for name, amount in self._counts.items():
@@ -492,7 +467,7 @@ class SqliteCatalogue:
 
     def rebuild(
         self,
-        store: HeadSource,
+        store: Store,
         *,
         full: bool = False,
         progress: Callable[[int], None] | None = None,
@@ -505,7 +480,7 @@ class SqliteCatalogue:
         Unreadable heads are left out.
 
         Args:
-            store: a :class:`DirectoryStore` or ``MemoryStore``.
+            store: any.
             full: do not believe what is there.
             progress: called with the number of heads looked at, now and then.
         """
@@ -541,7 +516,7 @@ class SqliteCatalogue:
         return read
 
     def close(self) -> None:
-        """Write what is pending and close; may be called twice, and used again afterwards."""
+        """Write what is pending and close; the next use opens it again."""
         self._write_counts()
         self._database.close()
         self._hosts.clear()
@@ -565,12 +540,12 @@ def _source(db: sqlite3.Connection, text: str) -> int | None:
     return int(db.execute("SELECT id FROM sources WHERE text = ?", (text,)).fetchone()[0])
 
 
-def _disk_of(store: HeadSource, head: Head) -> int:
+def _disk_of(store: Store, head: Head) -> int:
     """Bytes of disk of a head's body."""
     return sum(each.disk for each in store.list(body_key(head.body))) if head.body else 0
 
 
-def _read_head(store: HeadSource, key: str) -> Head | None:
+def _read_head(store: Store, key: str) -> Head | None:
     """A head from the store; ``None`` when it went meanwhile or cannot be read."""
     try:
         blob = store.open(key)

@@ -21,7 +21,7 @@ from entrepot.errors import Busy, StoreError
 from entrepot.fs import disk_of
 from entrepot.ports.store import Check, Leftover, ObjectMeta
 from entrepot.store import clone_or_copy, gc
-from entrepot.store.disk import Disk, FileBlob, Stamps, write_all
+from entrepot.store.disk import Disk, FileBlob, write_all
 from entrepot.store.layout import PART, PARTIALS, STATE, key_path, partial_name, translated
 from entrepot.store.locks import NoLocks, try_lock
 from entrepot.store.partial_file import DirectoryPartialFile
@@ -57,7 +57,7 @@ class DirectoryStore:
         cap: int | None = None,
         create: bool = True,
         now: Callable[[], float] = time.time,
-        stamps: Stamps | None = None,
+        stamps: SqliteCatalogue | None = None,
     ) -> None:
         self._root = Path(os.path.abspath(root))  # symbolic links stay as the user wrote them
         self._disk = Disk(str(self._root), create=create, now=now, stamps=stamps)
@@ -68,12 +68,10 @@ class DirectoryStore:
 
     @property
     def root(self) -> Path:
-        """The directory."""
         return self._root
 
     @property
     def shared(self) -> bool:
-        """Whether its group or others may write it."""
         return self._disk.modes.shared
 
     @property
@@ -109,7 +107,6 @@ class DirectoryStore:
         return None
 
     def open(self, key: str) -> FileBlob | None:
-        """The object as it lies there."""
         fd = -1
         try:
             fd = self._disk.open(key)
@@ -129,11 +126,9 @@ class DirectoryStore:
         return FileBlob(fd, found.st_size)
 
     def head(self, key: str) -> ObjectMeta | None:
-        """The object's meta data."""
         return self._disk.meta(key)
 
     def list(self, prefix: str) -> Iterator[ObjectMeta]:
-        """Every object below whole segments; ``""`` for all."""
         if prefix:
             key_path("", prefix)
         return self._disk.walk(prefix)
@@ -195,11 +190,9 @@ class DirectoryStore:
     # -- downloads ---------------------------------------------------------------------------------
 
     def open_partial(self, name: str) -> DirectoryPartialFile:
-        """The download of that name; its files are made when it is locked."""
         return DirectoryPartialFile(self._disk, *self._disk.partial(name))
 
     def is_locked(self, name: str) -> bool | None:
-        """Whether a process writes that download now; ``None`` without locks."""
         return self._disk.is_locked(name)
 
     def leftovers(self) -> Iterator[Leftover]:
@@ -354,11 +347,10 @@ class DirectoryStore:
         return gc.evict(self._disk, catalogue, cap=self.cap, needed=needed)
 
     def close(self) -> None:
-        """Note that all is well, when nobody else writes the store; may be called twice."""
         self._disk.end()
 
     def overhead(self) -> int:
-        """Bytes of disk of the store's own files, and of its folders but those of the heads."""
+        """Of the store's own files, and of its folders but those of the heads."""
         overhead = disk_of(self._root.stat())
         for folder in ("", "bodies", "bodies/sha256", "heads"):
             with suppress(OSError), os.scandir(self._root / folder) as found:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from entrepot.errors import Busy, StoreUnavailable
 from entrepot.fs import leave_to_owner, open_or_make
@@ -21,6 +21,9 @@ from entrepot.store import layout
 from entrepot.store.layout import BootState, Modes, open_beneath, translated
 from entrepot.store.locks import NoLocks, WriteLock, open_lock_file, try_lock, wait_lock
 from entrepot.stored import is_body_key
+
+if TYPE_CHECKING:
+    from entrepot.store.catalogue import SqliteCatalogue
 
 SHARED_WAIT_S = 2.0
 """How long a writer waits for a sweep: sweeps hold a prefix for the time of a few unlinks."""
@@ -31,18 +34,6 @@ SMALL = 1 << 20
 """Bytes that are read of the store's own files at most."""
 
 _PREFIX = re.compile(r"(.*?/[0-9a-f]{2})(?:/|$)")
-
-
-class Stamps(Protocol):
-    """Where stamps outlive a process; a lost one costs one more hashing of its body."""
-
-    def stamp(self, key: str) -> str | None:
-        """The stamp last noted for a body."""
-        ...
-
-    def note_stamp(self, key: str, stamp: str) -> None:
-        """Note a body's stamp in place of an earlier one."""
-        ...
 
 
 class Disk:
@@ -67,7 +58,7 @@ class Disk:
         *,
         create: bool,
         now: Callable[[], float] = time.time,
-        stamps: Stamps | None = None,
+        stamps: SqliteCatalogue | None = None,
     ) -> None:
         self.root = root
         self.now = now
@@ -539,7 +530,6 @@ class FileBlob:
 
     @property
     def size(self) -> int:
-        """Bytes of content."""
         return self._size
 
     def read(self, start: int, count: int) -> bytes:
@@ -560,11 +550,9 @@ class FileBlob:
         return os.fstat(self._fd)
 
     def fileno(self) -> int | None:
-        """The descriptor; ``None`` once closed."""
         return self._fd if self._fd >= 0 else None
 
     def close(self) -> None:
-        """Close the descriptor; may be called twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -27,15 +27,12 @@ class MemoryBlob:
 
     @property
     def size(self) -> int:
-        """Bytes of content."""
         return len(self._data)
 
     def read(self, start: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``start``."""
         return self._data[start : start + count]
 
     def fileno(self) -> int | None:
-        """None: there is no descriptor."""
         return None
 
     def close(self) -> None:
@@ -55,19 +52,16 @@ class NullStore:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> MemoryBlob | None:
-        """The object, open for reading."""
         found = self._objects.get(checked_key(key))
         return MemoryBlob(found[0]) if found else None
 
     open = get
 
     def head(self, key: str) -> ObjectMeta | None:
-        """The object's meta data."""
         found = self._objects.get(checked_key(key))
         return ObjectMeta(key, len(found[0]), found[1]) if found else None
 
     def list(self, prefix: str) -> Iterator[ObjectMeta]:
-        """Every object below whole segments; ``""`` for all."""
         if prefix:
             checked_key(prefix)
         for key, (data, modified) in list(self._objects.items()):
@@ -75,7 +69,6 @@ class NullStore:
                 yield ObjectMeta(key, len(data), modified)
 
     def put(self, key: str, body: bytes | Iterable[bytes]) -> ObjectMeta:
-        """Store an object."""
         checked_key(key)
         data = body if isinstance(body, bytes) else b"".join(body)
         self._objects[key] = data, self.now()
@@ -98,21 +91,17 @@ class NullStore:
         return None if key is None else self.put(key, data)
 
     def delete(self, key: str) -> int | None:
-        """Remove an object; 0 bytes of disk."""
         return None if self._objects.pop(checked_key(key), None) is None else 0
 
     def touch(self, key: str) -> None:
-        """Note a use."""
         if key in self._objects:
             self._objects[key] = self._objects[key][0], self.now()
 
     def open_partial(self, name: str) -> PartialFile:
-        """None: what comes from upstream is passed on."""
         del name
         raise StoreUnavailable("there is no store to download into")
 
     def is_locked(self, name: str) -> bool | None:
-        """Nobody downloads."""
         del name
         return False
 
@@ -126,7 +115,6 @@ class NullStore:
         return None
 
     def overhead(self) -> int:
-        """0 bytes."""
         return 0
 
     @contextmanager

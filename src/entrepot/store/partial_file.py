@@ -40,7 +40,6 @@ class DirectoryPartialFile:
     # -- writing -----------------------------------------------------------------------------------
 
     def try_lock(self) -> bool:
-        """Try to get the write lock, and with it what an earlier writer left."""
         if self._lock.held:
             return True
         try:
@@ -89,13 +88,12 @@ class DirectoryPartialFile:
             raise ProtocolMisuse("the partial file was committed or discarded: restart it first")
 
     def write(self, data: bytes) -> None:
-        """Append. On failure the file is cut back: nothing of ``data`` counts."""
         self._must_hold(writable=True)
         self._disk.begin()
         try:
             write_all(self._fd, data, self._size)
         except OSError as exc:
-            with suppress(OSError):
+            with suppress(OSError):  # nothing of ``data`` counts
                 os.ftruncate(self._fd, self._size)
             raise translated(exc, "a download was written") from exc
         self._size += len(data)
@@ -112,13 +110,11 @@ class DirectoryPartialFile:
     # -- reading -----------------------------------------------------------------------------------
 
     def size(self) -> int:
-        """Bytes written so far."""
         if self._writable:
             return self._size
         return os.fstat(self._fd).st_size if self._follow() else 0
 
     def read(self, start: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``start``, as many as are there."""
         if not self._follow():
             return b""
         try:
@@ -128,7 +124,6 @@ class DirectoryPartialFile:
             raise StoreUnavailable(text) from exc
 
     def is_current(self) -> bool:
-        """Whether what this object reads is still the file of that name."""
         if self._fd < 0:
             return True
         try:
@@ -165,7 +160,6 @@ class DirectoryPartialFile:
     # -- the end -----------------------------------------------------------------------------------
 
     def restart(self) -> None:
-        """Begin again in a new file; readers of the old one keep it."""
         self._must_hold()
         try:
             self._begin_new()
@@ -173,7 +167,6 @@ class DirectoryPartialFile:
             raise translated(exc, "a download was begun again") from exc
 
     def commit(self, key: str) -> ObjectMeta:
-        """Sync the bytes and make them the object ``key``."""
         self._must_hold(writable=True)
         self._disk.begin()
         try:
@@ -192,7 +185,6 @@ class DirectoryPartialFile:
         self._disk.unlink(f"{PARTIALS}/{os.path.basename(self._base)}{suffix}")
 
     def discard(self) -> None:
-        """Drop bytes and state."""
         self._must_hold()
         try:
             for suffix in (STATE, PART) if self._writable else ():
@@ -215,7 +207,6 @@ class DirectoryPartialFile:
         self._writable = False
 
     def close(self) -> None:
-        """Give up the lock and the file."""
         self.release()
         self._drop_fd()
 

@@ -47,7 +47,6 @@ class MemoryStore(NullStore):
             )
 
     def put(self, key: str, body: bytes | Iterable[bytes]) -> ObjectMeta:
-        """Store an object."""
         data = body if isinstance(body, bytes) else b"".join(body)
         self.reserve(len(data))
         return super().put(key, data)
@@ -57,12 +56,10 @@ class MemoryStore(NullStore):
         return super().put(key, data)
 
     def open_partial(self, name: str) -> MemoryPartialFile:
-        """The download of that name."""
         found = self._downloads.setdefault(checked_segment(name), _Download())
         return MemoryPartialFile(self, found)
 
     def is_locked(self, name: str) -> bool | None:
-        """Whether that download is locked now."""
         found = self._downloads.get(checked_segment(name))
         return found is not None and found.writer is not None
 
@@ -103,7 +100,6 @@ class MemoryPartialFile:
         return self._part
 
     def try_lock(self) -> bool:
-        """Try to get the write lock."""
         if self._download.writer is None:
             self._download.writer = self
             if self._download.is_over:
@@ -118,55 +114,45 @@ class MemoryPartialFile:
             raise ProtocolMisuse("the partial file was committed or discarded: restart it first")
 
     def size(self) -> int:
-        """Bytes written so far."""
         return len(self._mine.data)
 
     def read(self, start: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``start``."""
         return bytes(self._mine.data[start : start + count])
 
     def is_current(self) -> bool:
-        """Whether what this object reads is still the download's."""
         download = self._download
         return self._part is None or (self._part is download.part and not download.is_over)
 
     def write(self, data: bytes) -> None:
-        """Append."""
         self._must_hold(writable=True)
         self._store.reserve(len(data))
         self._mine.data += data
 
     def set_state(self, state: bytes) -> None:
-        """Keep the state."""
         self._must_hold()
         self._download.state = state
 
     def state(self) -> bytes | None:
-        """The latest state."""
         return self._download.state
 
     def restart(self) -> None:
-        """Begin again."""
         self._must_hold()
         self._download.state, self._download.is_over = None, False
         self._download.part = self._part = _Part()
 
     def commit(self, key: str) -> ObjectMeta:
-        """Make the bytes the object ``key``."""
         self._must_hold(writable=True)
         data = bytes(self._mine.data)
         self.discard()
         return self._store.keep(key, data)
 
     def discard(self) -> None:
-        """Drop the bytes and the state."""
         self._must_hold()
         _ = self._mine  # its readers keep it
         self._download.state, self._download.is_over = None, True
         self._download.part = _Part()
 
     def close(self) -> None:
-        """Give up the lock."""
         self.release()
 
     def release(self) -> None:
