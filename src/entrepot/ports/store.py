@@ -204,6 +204,10 @@ class Store(Protocol):
         """As :meth:`get` without a check of a body's bytes."""
         ...
 
+    def is_in_doubt(self, key: str, blob: Blob) -> bool:
+        """Whether :meth:`get` would hash this body, which :meth:`open` gave. Does not wait."""
+        ...
+
     def put(self, key: str, body: bytes | Iterable[bytes]) -> ObjectMeta:
         """Store an object, atomically. Waits for the disk when it is a body."""
         ...

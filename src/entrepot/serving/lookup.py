@@ -99,10 +99,12 @@ class Entries:
         """
         if head.body is None:
             return None
+        key = body_key(head.body)
         try:
-            # In a thread: a body that may have been changed is hashed, and whether it was is asked
-            # of the catalogue.
-            blob = await in_thread(self.store.get, body_key(head.body))
+            blob = self.store.open(key)
+            if blob is not None and self.store.is_in_doubt(key, blob):
+                blob.close()
+                blob = await in_thread(self.store.get, key)  # hashes it
         except StoreError as exc:
             self.failed(exc)
             return None

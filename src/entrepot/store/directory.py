@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from entrepot.digests import Hasher
 from entrepot.errors import Busy, StoreError
 from entrepot.fs import disk_of
-from entrepot.ports.store import Check, Leftover, ObjectMeta
+from entrepot.ports.store import Blob, Check, Leftover, ObjectMeta
 from entrepot.store import clone_or_copy, gc
 from entrepot.store.disk import Disk, FileBlob, write_all
 from entrepot.store.layout import PART, PARTIALS, STATE, key_path, partial_name, translated
@@ -95,7 +95,7 @@ class DirectoryStore:
         wrong one is removed and absent.
         """
         blob = self.open(key)
-        if blob is None or not is_body_key(key) or not self._is_in_doubt(key, blob):
+        if blob is None or not self.is_in_doubt(key, blob):
             return blob
         try:
             if self._is_right(key, blob):
@@ -265,14 +265,15 @@ class DirectoryStore:
 
     # -- trust in bodies ---------------------------------------------------------------------------
 
-    def _is_in_doubt(self, key: str, blob: FileBlob) -> bool:
-        return not self._disk.is_as_noted(key, blob.stat())
+    def is_in_doubt(self, key: str, blob: Blob) -> bool:
+        assert isinstance(blob, FileBlob)
+        return is_body_key(key) and not self._disk.is_as_noted(key, blob.stat())
 
     def _is_right(self, key: str, blob: FileBlob) -> bool:
         """Whether a body has the digest that its key says; a wrong one is removed."""
         with self._hashing.setdefault(key, threading.Lock()):  # once for all who ask
             before = blob.stat()
-            if not self._is_in_doubt(key, blob):
+            if not self.is_in_doubt(key, blob):
                 return True
             hasher = Hasher()
             while chunk := blob.read(hasher.size, _CHUNK):
