@@ -8,7 +8,7 @@ import time
 import pytest
 
 from entrepot.errors import StoreUnavailable
-from entrepot.serving import size_limit as bounds
+from entrepot.serving import size_limit
 from entrepot.serving.size_limit import SizeLimit
 
 MB = 1 << 20
@@ -16,7 +16,7 @@ MB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch):
-    monkeypatch.setattr(bounds, "PAUSE_S", 0.001)
+    monkeypatch.setattr(size_limit, "PAUSE_S", 0.001)
 
 
 class Store:
@@ -42,7 +42,7 @@ def feed(store: Store, total: int, *, step: int = MB // 4, land: int = 0) -> lis
             kept.grown(step)
             if land and store.sent % land == 0:
                 kept.landed(land)
-            while kept._looking is not None:
+            while kept._round is not None:
                 await asyncio.sleep(0.001)
         await kept.aclose()
 
@@ -81,9 +81,9 @@ def test_what_comes_while_it_looks_is_looked_at_afterwards():
             kept.grown(2 * MB)
         await asyncio.sleep(0)
         assert not gate.is_set()
-        assert kept._looking is not None, "nobody waits for a look"
+        assert kept._round is not None, "nobody waits for a look"
         gate.set()
-        while kept._looking is not None:
+        while kept._round is not None:
             await asyncio.sleep(0.001)
         seen = len(store.looks)
         await kept.aclose()
@@ -106,7 +106,7 @@ def test_a_store_that_fails_is_nobodys_trouble_here():
 
 
 def test_a_sweep_is_begun_once_and_told_to_stop_at_the_end(monkeypatch):
-    monkeypatch.setattr(bounds, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(size_limit, "PATIENCE_S", 0.05)
     begun = []
 
     def sweep(is_over):

@@ -159,7 +159,7 @@ class WritingSuite(ReadingSuite):
         assert keys(store, "") == []
 
     @pytest.mark.parametrize("name", [*BAD_KEYS, "a/b"], ids=ascii)
-    def test_a_flight_has_a_segment_for_its_name(self, store: Store, name: str) -> None:
+    def test_a_partial_file_has_a_segment_for_its_name(self, store: Store, name: str) -> None:
         with pytest.raises(FormatError):
             store.open_partial(name)
 
@@ -228,7 +228,7 @@ class WritingSuite(ReadingSuite):
             pass
 
 
-class FlightSuite:
+class PartialFileSuite:
     """Promises about downloads that grow."""
 
     @pytest.fixture
@@ -236,35 +236,35 @@ class FlightSuite:
         """The store under test, empty."""
         raise NotImplementedError
 
-    def test_one_leads_and_others_read_along(self, store: Store) -> None:
-        leader, follower = store.open_partial("f"), store.open_partial("f")
+    def test_one_writes_and_others_read_along(self, store: Store) -> None:
+        writer, follower = store.open_partial("f"), store.open_partial("f")
         assert follower.size() == 0
         assert follower.read(0, 10) == b""
-        assert leader.try_lock()
-        assert leader.try_lock(), "leading twice is leading"
+        assert writer.try_lock()
+        assert writer.try_lock(), "locking twice is locking"
         assert not follower.try_lock()
-        leader.write(b"hello ")
-        leader.write(b"world")
-        assert (leader.size(), follower.size()) == (11, 11)
+        writer.write(b"hello ")
+        writer.write(b"world")
+        assert (writer.size(), follower.size()) == (11, 11)
         assert follower.read(6, 99) == b"world"
-        leader.close()
+        writer.close()
         follower.close()
 
-    def test_who_looks_is_told_whether_somebody_leads(self, store: Store) -> None:
+    def test_a_reader_is_told_whether_it_is_locked(self, store: Store) -> None:
         assert not store.is_locked("f")
-        leader = store.open_partial("f")
-        assert leader.try_lock()
-        leader.write(b"a beginning")
+        writer = store.open_partial("f")
+        assert writer.try_lock()
+        writer.write(b"a beginning")
         assert store.is_locked("f") in (True, None)
-        leader.close()
+        writer.close()
         assert store.is_locked("f") in (False, None)
         again = store.open_partial("f")
-        assert again.try_lock(), "the look keeps nobody from leading"
+        assert again.try_lock(), "the look keeps nobody from locking"
         again.close()
 
-    def test_only_the_leader_writes(self, store: Store) -> None:
-        leader, follower = store.open_partial("f"), store.open_partial("f")
-        leader.try_lock()
+    def test_it_is_written_under_its_lock_only(self, store: Store) -> None:
+        writer, follower = store.open_partial("f"), store.open_partial("f")
+        writer.try_lock()
         for act in (follower.write, follower.set_state):
             with pytest.raises(ProtocolMisuse):
                 act(b"x")
@@ -273,46 +273,46 @@ class FlightSuite:
                 end()
         with pytest.raises(ProtocolMisuse):
             follower.commit(body(b""))
-        leader.close()
+        writer.close()
         follower.close()
 
-    def test_a_later_leader_resumes_bytes_and_note(self, store: Store) -> None:
+    def test_a_later_writer_resumes_bytes_and_state(self, store: Store) -> None:
         first = store.open_partial("f")
         first.try_lock()
         first.write(b"half")
-        first.set_state(b"note 1")
-        first.set_state(b"note 2")
+        first.set_state(b"state 1")
+        first.set_state(b"state 2")
         first.close()
         first.close()
         second = store.open_partial("f")
-        assert second.state() == b"note 2"
+        assert second.state() == b"state 2"
         assert second.try_lock()
-        assert (second.size(), second.state()) == (4, b"note 2")
+        assert (second.size(), second.state()) == (4, b"state 2")
         second.write(b" and half")
         second.commit(body(b"half and half"))
         second.close()
         assert content(store, body(b"half and half")) == b"half and half"
 
     def test_a_follower_takes_over_with_what_it_has_read(self, store: Store) -> None:
-        leader, follower = store.open_partial("f"), store.open_partial("f")
-        leader.try_lock()
-        leader.write(b"abc")
+        writer, follower = store.open_partial("f"), store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"abc")
         assert follower.read(0, 3) == b"abc"
-        leader.close()
+        writer.close()
         assert follower.is_current()
         assert follower.try_lock()
         follower.write(b"def")
         assert follower.read(0, 9) == b"abcdef"
         follower.close()
 
-    def test_a_released_lead_is_free_and_its_bytes_stay_readable(self, store: Store) -> None:
+    def test_a_released_lock_is_free_and_its_bytes_stay_readable(self, store: Store) -> None:
         first, second = store.open_partial("f"), store.open_partial("f")
         first.try_lock()
         first.write(b"abc")
-        first.set_state(b"note")
+        first.set_state(b"state")
         first.release()
         first.release()
-        assert (first.size(), first.read(0, 9), first.state()) == (3, b"abc", b"note")
+        assert (first.size(), first.read(0, 9), first.state()) == (3, b"abc", b"state")
         with pytest.raises(ProtocolMisuse):
             first.write(b"x")
         assert second.try_lock()
@@ -320,62 +320,62 @@ class FlightSuite:
         assert first.read(0, 9) == b"abcdef"
         assert not first.try_lock()
         second.close()
-        assert first.try_lock(), "whoever has led may lead again"
+        assert first.try_lock(), "its earlier holder may lock it again"
         assert first.size() == 6
         first.close()
 
     def test_a_committed_body_is_read_on_after_release(self, store: Store) -> None:
-        leader = store.open_partial("f")
-        leader.try_lock()
-        leader.write(b"data")
-        leader.commit(body(b"data"))
-        leader.release()
-        assert (leader.size(), leader.read(1, 2)) == (4, b"at")
-        leader.close()
+        writer = store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"data")
+        writer.commit(body(b"data"))
+        writer.release()
+        assert (writer.size(), writer.read(1, 2)) == (4, b"at")
+        writer.close()
 
-    def test_commit_makes_an_object_and_ends_the_flight(self, store: Store) -> None:
-        leader, follower = store.open_partial("f"), store.open_partial("f")
-        leader.try_lock()
-        leader.set_state(b"note")
-        leader.write(b"data")
+    def test_commit_makes_an_object_and_ends_the_download(self, store: Store) -> None:
+        writer, follower = store.open_partial("f"), store.open_partial("f")
+        writer.try_lock()
+        writer.set_state(b"state")
+        writer.write(b"data")
         assert follower.size() == 4
-        meta = leader.commit(body(b"data"))
+        meta = writer.commit(body(b"data"))
         assert (meta.key, meta.size) == (body(b"data"), 4)
         assert content(store, body(b"data")) == b"data"
-        assert leader.state() is None
+        assert writer.state() is None
         assert not follower.is_current()
-        assert (follower.read(0, 9), leader.read(0, 9)) == (b"data", b"data")
-        assert (follower.size(), leader.size()) == (4, 4)
-        assert not follower.try_lock(), "the lead is kept until close"
-        leader.close()
+        assert (follower.read(0, 9), writer.read(0, 9)) == (b"data", b"data")
+        assert (follower.size(), writer.size()) == (4, 4)
+        assert not follower.try_lock(), "the lock is kept until close"
+        writer.close()
         assert follower.try_lock()
-        assert follower.size() == 0, "the next leader begins with nothing"
+        assert follower.size() == 0, "the next writer begins with nothing"
         follower.close()
         assert content(store, body(b"data")) == b"data"
 
-    def test_nobody_writes_a_body_through_its_flight(self, store: Store) -> None:
-        leader = store.open_partial("f")
-        leader.try_lock()
-        leader.write(b"data")
-        leader.commit(body(b"data"))
+    def test_nobody_writes_a_body_through_its_partial_file(self, store: Store) -> None:
+        writer = store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"data")
+        writer.commit(body(b"data"))
         with pytest.raises(ProtocolMisuse):
-            leader.write(b"more")
+            writer.write(b"more")
         with pytest.raises(ProtocolMisuse):
-            leader.commit(body(b"data"))
-        leader.discard()
-        leader.restart()
-        leader.write(b"other")
-        leader.close()
+            writer.commit(body(b"data"))
+        writer.discard()
+        writer.restart()
+        writer.write(b"other")
+        writer.close()
         assert content(store, body(b"data")) == b"data"
 
     def test_a_body_that_is_there_stays_right_for_its_readers(self, store: Store) -> None:
         store.put(body(b"data"), b"data")
         reader = store.get(body(b"data"))
-        leader = store.open_partial("f")
-        leader.try_lock()
-        leader.write(b"data")
-        assert leader.commit(body(b"data")).size == 4
-        leader.close()
+        writer = store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"data")
+        assert writer.commit(body(b"data")).size == 4
+        writer.close()
         assert content(store, body(b"data")) == b"data"
         assert reader is not None
         assert reader.read(0, 9) == b"data"
@@ -384,68 +384,68 @@ class FlightSuite:
     @pytest.mark.parametrize("wrong", [b"da", b"DATA"])
     def test_a_body_that_is_wrong_is_replaced(self, store: Store, wrong: bytes) -> None:
         store.put(body(b"data"), wrong)
-        leader = store.open_partial("f")
-        leader.try_lock()
-        leader.write(b"data")
-        leader.commit(body(b"data"))
-        leader.close()
+        writer = store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"data")
+        writer.commit(body(b"data"))
+        writer.close()
         assert content(store, body(b"data")) == b"data"
 
     def test_a_restart_begins_anew_and_readers_keep_the_old(self, store: Store) -> None:
-        leader, follower = store.open_partial("f"), store.open_partial("f")
-        leader.try_lock()
-        leader.write(b"old bytes")
-        leader.set_state(b"note")
+        writer, follower = store.open_partial("f"), store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"old bytes")
+        writer.set_state(b"state")
         assert follower.size() == 9
-        leader.restart()
-        assert (leader.size(), leader.state()) == (0, None)
-        leader.write(b"new")
+        writer.restart()
+        assert (writer.size(), writer.state()) == (0, None)
+        writer.write(b"new")
         assert follower.read(0, 99) == b"old bytes"
         assert not follower.is_current()
-        assert leader.is_current()
+        assert writer.is_current()
         late = store.open_partial("f")
         assert late.read(0, 99) == b"new"
         assert late.is_current()
-        for each in (leader, follower, late):
+        for each in (writer, follower, late):
             each.close()
 
     def test_discard_throws_away_and_readers_keep_the_old(self, store: Store) -> None:
-        leader, follower = store.open_partial("f"), store.open_partial("f")
-        leader.try_lock()
-        leader.write(b"bad")
-        leader.set_state(b"note")
+        writer, follower = store.open_partial("f"), store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"bad")
+        writer.set_state(b"state")
         assert follower.size() == 3
-        leader.discard()
-        assert leader.state() is None
+        writer.discard()
+        assert writer.state() is None
         assert follower.read(0, 9) == b"bad"
         assert not follower.is_current()
-        leader.close()
+        writer.close()
         late = store.open_partial("f")
         assert (late.size(), late.state()) == (0, None)
         late.close()
         follower.close()
         assert keys(store, "") == []
 
-    def test_a_flight_is_no_object(self, store: Store) -> None:
-        leader = store.open_partial("f")
-        leader.try_lock()
-        leader.write(b"x")
-        leader.set_state(b"note")
+    def test_a_partial_file_is_no_object(self, store: Store) -> None:
+        writer = store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"x")
+        writer.set_state(b"state")
         assert keys(store, "") == []
-        leader.close()
+        writer.close()
 
-    def test_flights_of_other_names_do_not_meet(self, store: Store) -> None:
+    def test_partial_files_of_other_names_do_not_meet(self, store: Store) -> None:
         names = ["f", "f.part", "f.lock", "f.note", "g"]
-        flights = [store.open_partial(name) for name in names]
-        for flight, name in zip(flights, names, strict=True):
-            assert flight.try_lock()
-            flight.write(name.encode())
-            flight.set_state(name.encode())
-        assert [f.read(0, 99).decode() for f in flights] == names
-        assert [(f.state() or b"").decode() for f in flights] == names
-        for flight in flights:
-            flight.close()
+        files = [store.open_partial(name) for name in names]
+        for file, name in zip(files, names, strict=True):
+            assert file.try_lock()
+            file.write(name.encode())
+            file.set_state(name.encode())
+        assert [f.read(0, 99).decode() for f in files] == names
+        assert [(f.state() or b"").decode() for f in files] == names
+        for file in files:
+            file.close()
 
 
-class StoreSuite(WritingSuite, FlightSuite):
+class StoreSuite(WritingSuite, PartialFileSuite):
     """All promises of ``ports/store.py``; for every store that can be written."""
