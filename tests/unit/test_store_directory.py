@@ -387,6 +387,26 @@ class TestAfterACrash:
         boot[0] = "boot-2"
         assert self.resumed(self.opened(store)) == (4, b"note")
 
+    def test_what_a_killed_process_left_is_synced_before_the_store_is_called_clean(
+        self, boot, store, monkeypatch
+    ):
+        self.begun(store)
+        self.crashed(store)
+        again, synced = self.opened(store), []
+        again.put("a", b"x")
+        real = os.fsync
+
+        def sync(fd):
+            synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+            real(fd)
+
+        monkeypatch.setattr(os, "fsync", sync)
+        again.close()
+        assert str(store.root / "flights/f.part") in synced
+        assert " clean " in (store.root / "boot").read_text()
+        boot[0] = "boot-2"
+        assert self.resumed(self.opened(store)) == (4, b"note")
+
     def test_it_is_clean_after_many_threads_have_begun_to_write_at_once(self, store, monkeypatch):
         real = disk.open_lock_file
 
@@ -611,6 +631,16 @@ class TestFlights:
         flight.write(b"more")
         flight.close()
         assert content(store, body(b"x")) == b"x"
+
+    def test_giving_up_the_lock_waits_for_no_disk(self, store, monkeypatch):
+        """It is done on the event loop; what was written is synced when the store is closed."""
+        file = store.open_partial("f")
+        assert file.try_lock()
+        file.write(b"half")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", lambda _fd: pytest.fail("synced"))
+            file.close()
+        assert store.open_partial("f").size() == 4
 
     def test_a_note_without_its_part_is_not_believed(self, store):
         flight = store.open_partial("f")

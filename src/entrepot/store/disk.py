@@ -482,15 +482,16 @@ class Disk:
             return
         with suppress(OSError, NoLocks):
             if self.locks and try_lock(self._users, exclusive=True):
-                # Nobody has synced them, those of killed processes neither. A mark that the store
-                # is clean vouches for them.
+                # A mark that the store is clean vouches for partial downloads, those of killed
+                # processes too, and nobody has synced them.
                 for name in os.listdir(self.partials):
                     if name.endswith(layout.PART):
-                        fd = os.open(os.path.join(self.partials, name), layout.READ)
-                        try:
-                            os.fsync(fd)
-                        finally:
-                            os.close(fd)
+                        with suppress(FileNotFoundError):
+                            fd = os.open(os.path.join(self.partials, name), layout.READ)
+                            try:
+                                os.fsync(fd)
+                            finally:
+                                os.close(fd)
                 self._mark(clean=True)
         os.close(self._users)
         self._users = -1
