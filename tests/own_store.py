@@ -6,9 +6,9 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-from entrepot.caches.own import Opened
 from entrepot.digests import Digest, sha256_of
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
+from entrepot.ports.catalogue import Opened
 from entrepot.store.catalogue import open_catalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head, body_key, cache_key

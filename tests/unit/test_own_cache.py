@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from entrepot.caches.inventory import holding
-from entrepot.caches.own import OwnCache, read_object
+from entrepot.caches.own import OwnCache
+from entrepot.ports.store import read_object
 from entrepot.ports.tool import Kind, Layer, Surroundings
 from entrepot.serving.fetch_request import Note
 from entrepot.store import layout

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from entrepot.caches import NAME
 from entrepot.caches.inventory import GROUPS, Holding, Sum, holding
 from entrepot.digests import Digest
 from entrepot.errors import Busy, EntrepotError, StoreError
+from entrepot.ports.store import read_object
 from entrepot.ports.tool import (
     Entry,
     Finding,
@@ -29,10 +31,8 @@ from entrepot.ports.tool import (
 )
 
 if TYPE_CHECKING:  # `where` says where the store is without loading what reads it
-    from entrepot.ports.catalogue import Catalogue, Listed
+    from entrepot.ports.catalogue import Listed, Opened
     from entrepot.ports.store import Store
-
-NAME = "entrepot"
 
 FEW = 5_000
 """Entries up to which :meth:`OwnCache.summary` looks at every body."""
@@ -61,14 +61,6 @@ PARTIAL = _Waits(600, 7 * 86_400, "a download in progress", "unfinished download
 """A later run would resume it: for a week it goes only when it is asked for."""
 
 TEMPORARY = _Waits(3_600, 3_600, "being written", "stale temporary")
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The store and its catalogue, open."""
-
-    store: Store
-    ledger: Catalogue
 
 
 class Directory(Protocol):
@@ -127,12 +119,12 @@ class OwnCache:
 
     def counters(self) -> Mapping[str, int]:
         """What the store has saved so far (lossy); only for a place that exists."""
-        return self._open().ledger.counters()
+        return self._open().catalogue.counters()
 
     def close(self) -> None:
         """Close the catalogue, when it was opened."""
         if self._opened is not None:
-            self._opened.ledger.close()
+            self._opened.catalogue.close()
             self._opened = None
 
     def places(self, around: Surroundings) -> Sequence[Place]:
@@ -208,7 +200,7 @@ class OwnCache:
 
     def _entries(self, place: Place, progress: Progress | None) -> Iterator[Entry]:
         opened = self._open()
-        rows = list(opened.ledger.listing())
+        rows = list(opened.catalogue.listing())
         sharers: dict[str, int] = {}
         for row in rows:
             if row.body:
@@ -326,7 +318,7 @@ class OwnCache:
     def summary(self, place: Place, around: Surroundings) -> Holding:
         """As :func:`~entrepot.caches.inventory.holding` of a scan, without making the entries."""
         del around
-        tallies = self._open().ledger.tallies()
+        tallies = self._open().catalogue.tallies()
         head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
         total, groups = Sum(), dict[str, Sum]()
         refusal, linked = self._refusal(), self._linked(tallies)
@@ -368,7 +360,7 @@ class OwnCache:
         if sum(heads for _, (heads, *_) in tallies.values()) > FEW:
             return found
         seen = set[str]()
-        for row in self._open().ledger.listing():
+        for row in self._open().catalogue.listing():
             if row.body is not None and row.body not in seen:
                 seen.add(row.body)
                 if _has_other_names(self._root / body_key(Digest.parse(row.body))):
@@ -412,9 +404,9 @@ class OwnCache:
                 gone.append(entry)
                 freed += outcome[0]
                 files += outcome[1]
-        if opened.ledger.degraded:  # a full disk would not let it be written; now there is room
-            opened.ledger.close()
-            opened.ledger.forget([entry.key for entry in gone])
+        if opened.catalogue.degraded:  # a full disk would not let it be written; now there is room
+            opened.catalogue.close()
+            opened.catalogue.forget([entry.key for entry in gone])
         return Removed(tuple(gone), freed, files, tuple(kept))
 
     def _remove_one(self, opened: Opened, entry: Entry) -> tuple[int, int] | str:
@@ -452,17 +444,6 @@ class OwnCache:
         yield from verify_store(self._open(), repair=repair, progress=progress)
 
 
-def read_object(store: Store, key: str) -> bytes | None:
-    """A small object's bytes; ``None`` if there is none."""
-    blob = store.open(key)
-    if blob is None:
-        return None
-    try:
-        return blob.read(0, blob.size)
-    finally:
-        blob.close()
-
-
 def _remove_leftover(store: Store, entry: Entry, *, force: bool) -> tuple[int, int] | str:
     """Remove a leftover; bytes of disk given back, and files, or why it stays."""
     freed = store.remove_leftover(entry.key, size=None if force else entry.size)
@@ -483,8 +464,8 @@ def delete_entry(opened: Opened, key: str, body: Digest | None) -> tuple[int, in
     given = opened.store.delete(key)
     if given is not None:
         freed, files = given, 1
-    opened.ledger.forget([key])
-    if body is not None and not any(other != key for other in opened.ledger.heads_of(body)):
+    opened.catalogue.forget([key])
+    if body is not None and not any(other != key for other in opened.catalogue.heads_of(body)):
         given = opened.store.delete(body_key(body))
         if given is not None:
             freed, files = freed + given, files + 1

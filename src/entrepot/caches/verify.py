@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from entrepot.cache_root import foreign
-from entrepot.caches.own import NAME, Opened, read_object
+from entrepot.caches import NAME
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import Busy, FormatError, InvalidHead, StoreError
-from entrepot.ports.store import Blob, ObjectMeta, Store
+from entrepot.ports.catalogue import Opened
+from entrepot.ports.store import Blob, ObjectMeta, Store, read_object
 from entrepot.ports.tool import Entry, Finding, Kind, Place, Progress, Surroundings, Tool
 from entrepot.stored import FORMAT, Head, body_key, has_secret, is_body_key, is_head_key
 
@@ -242,12 +243,12 @@ class _Repair:
             return finding
         try:
             with self.opened.store.hold(body_key(body) if body else heads[0], exclusive=True):
-                also = self.opened.ledger.heads_of(body) if body and damaged else []
+                also = self.opened.catalogue.heads_of(body) if body and damaged else []
                 gone = {head for head in (*heads, *also) if is_head_key(head)}
                 for key in gone:
                     self.opened.store.delete(key)
-                self.opened.ledger.forget(gone)
-                if body and (damaged or not self.opened.ledger.heads_of(body)):
+                self.opened.catalogue.forget(gone)
+                if body and (damaged or not self.opened.catalogue.heads_of(body)):
                     self.opened.store.delete(body_key(body))
         except (StoreError, Busy) as exc:
             return replace(finding, text=f"{finding.text}; it could not be removed: {exc.message}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from entrepot.caches import NAME
 from entrepot.caches.inventory import (
     GROUPS,
     Holding,
@@ -24,7 +25,7 @@ from entrepot.caches.inventory import (
     wasted,
     withheld,
 )
-from entrepot.caches.own import NAME, OwnCache
+from entrepot.caches.own import OwnCache
 from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, Align
 from entrepot.cli.records import place_record, sum_record

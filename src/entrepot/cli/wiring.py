@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from entrepot.errors import StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
-    from entrepot.caches.own import Opened, OwnCache
+    from entrepot.caches.own import OwnCache
     from entrepot.config.settings import Settings
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.store import Store
@@ -131,8 +131,9 @@ def own_cache(
 
     A catalogue that is new or was lost is made again at its first use, with progress.
     """
-    from entrepot.caches.own import Opened, OwnCache
+    from entrepot.caches.own import OwnCache
     from entrepot.config.file import OwnSettings
+    from entrepot.ports.catalogue import Opened
     from entrepot.store import layout
 
     def opened() -> Opened:
@@ -163,7 +164,7 @@ def tool_names() -> list[str]:
 
     The own cache, and each folder of ``entrepot.tools`` with a ``tool.py``.
     """
-    from entrepot.caches.own import NAME
+    from entrepot.caches import NAME
 
     folder = Path(importlib.import_module("entrepot.tools").__file__ or "").parent
     return [
@@ -187,7 +188,7 @@ def tools(
     Raises:
         UsageError: a name that is no tool's.
     """
-    from entrepot.caches.own import NAME
+    from entrepot.caches import NAME
 
     every = tool_names()
     chosen = list(dict.fromkeys(_CALLED.get(name, name) for name in names)) or every

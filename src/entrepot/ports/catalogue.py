@@ -12,9 +12,10 @@ from typing import NamedTuple, Protocol
 
 from entrepot.digests import Digest
 from entrepot.links import Link
+from entrepot.ports.store import Store
 from entrepot.stored import Head
 
-__all__ = ["Catalogue", "Link", "Listed", "Row"]
+__all__ = ["Catalogue", "Link", "Listed", "Opened", "Row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,14 @@ class Listed(NamedTuple):
     credentialed: int
     shared: int
     upload_time: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A store and its catalogue, open."""
+
+    store: Store
+    catalogue: Catalogue
 
 
 class Catalogue(Protocol):

@@ -296,3 +296,14 @@ class Store(Protocol):
             it.
         """
         ...
+
+
+def read_object(store: Store, key: str) -> bytes | None:
+    """A small object's bytes; ``None`` if there is none."""
+    blob = store.open(key)
+    if blob is None:
+        return None
+    try:
+        return blob.read(0, blob.size)
+    finally:
+        blob.close()
