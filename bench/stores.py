@@ -125,7 +125,6 @@ def main(place: Path):
     timed(
         "heads_of among 100,000, x1000", lambda: [big.heads_of(h[1].body) for h in heads[:1000]], 3
     )
-    timed("rows of 100,000, whole heads", lambda: sum(1 for _ in big.rows()))
     big.close()
     print(f"{'its file':58} {(place / 'big.sqlite').stat().st_size / 1e6:10.1f} MB")
 

@@ -15,20 +15,7 @@ from entrepot.links import Link
 from entrepot.ports.store import Store
 from entrepot.stored import Head
 
-__all__ = ["Catalogue", "Link", "Listed", "Opened", "Row"]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One head as the catalogue knows it."""
-
-    key: str
-    """The head's key in the store."""
-    head: Head
-    used: float
-    """Last use, seconds since the epoch."""
-    disk: int
-    """Bytes of disk of the body, 0 without one."""
+__all__ = ["Catalogue", "Link", "Listed", "Opened"]
 
 
 class Listed(NamedTuple):
@@ -76,10 +63,6 @@ class Catalogue(Protocol):
 
     def forget(self, keys: Iterable[str]) -> None:
         """Heads are gone."""
-        ...
-
-    def rows(self) -> Iterator[Row]:
-        """Every head known, whole."""
         ...
 
     def listing(self) -> Iterator[Listed]:

@@ -6,9 +6,6 @@ All of it can be lost. So no failure of the database reaches a caller: a damaged
 and an empty one begun (:attr:`SqliteCatalogue.needs_rebuild`), a disk that refuses gives a
 catalogue in memory (:attr:`SqliteCatalogue.degraded`), a write that meets another's lock is made up
 for by the next one.
-
-Heads are kept whole in a table of their own, as JSON: ``rows`` need not open 100,000 files, and
-``listing`` never reads them. Not compressed: that took 50 microseconds a head, half of ``record``.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,7 +21,7 @@ from urllib.parse import unquote
 
 from entrepot.digests import LENGTHS, Digest
 from entrepot.errors import InvalidHead, StoreError
-from entrepot.ports.catalogue import Link, Listed, Row
+from entrepot.ports.catalogue import Link, Listed
 from entrepot.ports.store import Store
 from entrepot.store.database import Database, Schema
 from entrepot.store.layout import catalogue_path
@@ -48,8 +44,7 @@ STAMPS = "CREATE TABLE IF NOT EXISTS stamps (body BLOB PRIMARY KEY, stamp TEXT) 
 NOTES = "CREATE TABLE IF NOT EXISTS notes (name BLOB PRIMARY KEY, text INTEGER) WITHOUT ROWID"
 """Hashes of names, and where in ``sources`` their texts are, which many share. New in schema 4."""
 TABLES = (
-    # what `list` and `status` show, apart from the heads themselves: 100,000 rows are read without
-    # touching those
+    # what `list` and `status` show: 100,000 rows are read without opening as many files
     """CREATE TABLE heads (
         key TEXT PRIMARY KEY, url TEXT, kind TEXT, project TEXT, version TEXT, filename TEXT,
         size INTEGER, disk INTEGER, body BLOB, used REAL, response_time REAL, status INTEGER,
@@ -57,7 +52,6 @@ TABLES = (
     ) WITHOUT ROWID""",
     "CREATE INDEX heads_body ON heads (body, disk, kind)",
     "CREATE INDEX heads_alone ON heads (used, key) WHERE body IS NULL",
-    "CREATE TABLE head_json (key TEXT PRIMARY KEY, json BLOB)",
     # Sums that are kept up by the triggers below: the cap is looked after while downloads land, and
     # must not count a million heads each time. `used` is the newest of a body's heads, `kind` the
     # first by name.
@@ -119,10 +113,6 @@ LISTING = (
     "used, response_time, status, proven, credentialed, shared, upload_time "
     "FROM heads WHERE key > ? ORDER BY key LIMIT ?"
 )
-ROWS = (
-    "SELECT h.key, h.used, h.disk, j.json FROM heads h JOIN head_json j ON j.key = h.key "
-    "WHERE h.key > ? ORDER BY h.key LIMIT ?"
-)
 HEADS_BY_KIND = "SELECT kind, count(*), max(used), min(key) FROM heads GROUP BY kind"
 BODIES_BY_KIND = (
     "SELECT kind, count(*), sum(size), sum(disk) FROM "
@@ -154,14 +144,14 @@ FORGET_STAMPS = "DELETE FROM stamps WHERE body NOT IN (SELECT body FROM bodies)"
 DELETE_HEAD = "DELETE FROM heads WHERE key = ?"
 INSERT_HEAD = "INSERT INTO heads VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 """After :data:`DELETE_HEAD`: the triggers do not see what ``INSERT OR REPLACE`` removes."""
-INSERT_JSON = "INSERT OR REPLACE INTO head_json VALUES (?,?)"
 INSERT_LINK = "INSERT OR REPLACE INTO links VALUES (?,?,?,?,?,?,?,?,?)"
+OLD_NOTES = "DELETE FROM links WHERE kind = 'page'"
 SCHEMA = Schema(
     4,
     (*TABLES, *TRIGGERS),
     # What was learned and counted goes on. Notes were links of a kind of their own before.
-    upgrades={2: (STAMPS, NOTES, "DELETE FROM links WHERE kind = 'page'")}
-    | {3: (NOTES, "DELETE FROM links WHERE kind = 'page'")},
+    # Heads were kept whole as well.
+    upgrades=dict.fromkeys((2, 3), (STAMPS, NOTES, OLD_NOTES, "DROP TABLE IF EXISTS head_json")),
 )
 """A catalogue of another schema is emptied and made again."""
 
@@ -296,12 +286,10 @@ class SqliteCatalogue:
 
     def _record(self, heads: list[tuple[str, Head, float, int]]) -> None:
         rows = [head_row(*each) for each in heads]
-        texts = [(key, head.to_bytes()) for key, head, _, _ in heads]
 
         def work(db: sqlite3.Connection) -> None:
             db.executemany(DELETE_HEAD, [(key,) for key, *_ in rows])
             db.executemany(INSERT_HEAD, rows)
-            db.executemany(INSERT_JSON, texts)
 
         self._write(work)
 
@@ -315,12 +303,6 @@ class SqliteCatalogue:
         rows = [(used, key) for key, used in uses]
         if rows:
             self._write(lambda db: db.executemany("UPDATE heads SET used = ? WHERE key = ?", rows))
-
-    def rows(self) -> Iterator[Row]:
-        """Every head known, whole; those that cannot be read back are left out."""
-        for key, used, disk, json in self._pages(ROWS):
-            with suppress(InvalidHead):
-                yield Row(key, Head.from_bytes(json, key=key.rpartition("/")[2]), used, disk)
 
     def listing(self) -> Iterator[Listed]:
         return map(Listed._make, self._pages(LISTING))
@@ -529,7 +511,6 @@ def _body_of_key(key: str) -> bytes:
 
 def _forget(rows: list[tuple[str]], db: sqlite3.Connection) -> None:
     db.executemany(DELETE_HEAD, rows)
-    db.executemany("DELETE FROM head_json WHERE key = ?", rows)
 
 
 def _source(db: sqlite3.Connection, text: str) -> int | None:
