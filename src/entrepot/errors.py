@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 class EntrepotError(Exception):
     """The root; ``reference`` is a stable kebab-case name.
 
-    ``hint`` says what the reader can do (may be empty); ``fix`` is a command that repairs the cause.
+    ``hint`` says what the reader can do (may be empty); ``fix`` is a command that repairs
+    the cause.
 
     Args:
         message: what went wrong and why, in one or two sentences, without a trailing newline.

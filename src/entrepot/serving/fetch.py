@@ -35,7 +35,7 @@ from entrepot.httpcache.exchange import Action, Discard, Refresh, Store, on_resp
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.httpcache.policy import Reason
 from entrepot.ports.clock import Clock
-from entrepot.ports.store import Growing
+from entrepot.ports.store import PartialFile
 from entrepot.ports.upstream import Answer, Upstream
 from entrepot.serving.index_reader import Span
 from entrepot.serving.integrity import (
@@ -95,7 +95,7 @@ class Fetcher:
     """
 
     def __init__(
-        self, resources: Resources, fetch: FetchRequest, progress: Progress, growing: Growing
+        self, resources: Resources, fetch: FetchRequest, progress: Progress, growing: PartialFile
     ) -> None:
         self._resources = resources
         self._fetch = fetch
@@ -164,7 +164,7 @@ class Fetcher:
     async def _pick_up(self) -> None:
         """Take over what an earlier process left, if it can be continued; else begin anew."""
         shown, growing, expectation = self._progress, self._growing, self._fetch.expectation
-        told = TransferState.from_bytes(growing.description() or b"")
+        told = TransferState.from_bytes(growing.state() or b"")
         size = growing.size()
         resumable = told is not None and (
             expectation.checks or range_validator(told.head.response.head)
@@ -326,7 +326,7 @@ class Fetcher:
         shown.holds = fetch.expectation.checks and self._is_ok
         if answer.head.status == 200:
             await self._resources.readers.channels.changed(fetch.request.url)
-        self._growing.describe(
+        self._growing.set_state(
             TransferState(shown.draft, shown.total, shown.mark, shown.holds).to_bytes()
         )
         shown.phase = Phase.STREAMING
@@ -477,7 +477,7 @@ class Fetcher:
     def _say_whole(self, head: Head, size: int) -> None:
         """Tell those who follow in other processes that they may have the end, too."""
         with suppress(StoreError):
-            self._growing.describe(
+            self._growing.set_state(
                 TransferState(
                     head, size, self._progress.mark, self._progress.holds, whole=True
                 ).to_bytes()

@@ -17,7 +17,7 @@ from entrepot.httpcache.conditional import unconditional
 from entrepot.httpcache.exchange import Decision, Hit, Miss
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.ports.clock import Clock
-from entrepot.ports.store import Blob, Growing
+from entrepot.ports.store import Blob, PartialFile
 from entrepot.ports.upstream import Answer, Upstream
 from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation, KnownFiles
@@ -185,8 +185,8 @@ class Progress:
         self.hasher = hasher
         self.holds = holds
         self.mark = ""
-        """Of the beginning that is shown; see :class:`~entrepot.serving.fetch_request.Note`."""
-        self.growing: Growing | None = None
+        """Of the beginning that is shown; see :class:`TransferState`."""
+        self.growing: PartialFile | None = None
         """What waiters read from, until there is :attr:`blob`."""
         self.blob: Blob | None = None
         """The stored body that another process has made of the file that was followed."""

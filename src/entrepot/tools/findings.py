@@ -1,8 +1,8 @@
 """What a client setup has found so far, and the one place where a URL becomes reportable.
 
-Everything that ends in :class:`~entrepot.ports.client_setup.SetupAnswer` goes through here, so that no
-user, password or token of a URL can be reported by mistake, and only http and https ever count (a
-``git+https`` or ``file`` URL is no index).
+Everything that ends in :class:`~entrepot.ports.client_setup.SetupAnswer` goes through here, so that
+no user, password or token of a URL can be reported by mistake, and only http and https ever count
+(a ``git+https`` or ``file`` URL is no index).
 """
 
 from __future__ import annotations

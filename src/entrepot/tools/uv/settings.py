@@ -302,7 +302,8 @@ def _check(key: str, value: str) -> None:
     name = key.rpartition(".")[2]
     if not all(part and part == part.strip() and "_" not in part for part in key.split(".")):
         raise ConfigError(
-            f"unknown setting {key!r}: names of uv's settings have dashes, parts are joined by dots",
+            f"unknown setting {key!r}: names of uv's settings have dashes, "
+            "parts are joined by dots",
             name=key,
             value=value,
         )
