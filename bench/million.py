@@ -69,15 +69,15 @@ def fill(root: Path, count: int) -> float:
     catalogue._record(batch)
     took = time.perf_counter() - start
 
-    async def real() -> None:
+    def real() -> None:
         for number in range(min(count, REAL)):
             _, key, head, data = entry(number)
-            await store.put(body_key(head.body), data)
-            await store.put(key, head.to_bytes())
+            store.put(body_key(head.body), data)
+            store.put(key, head.to_bytes())
             for each in (key, body_key(head.body)):
                 os.utime(root / each, (now - 10**7 + number,) * 2)
 
-    asyncio.run(real())
+    real()
     catalogue._write(lambda db: db.execute("INSERT OR REPLACE INTO meta VALUES ('complete', '1')"))
     catalogue.close()
     store.close()
@@ -133,11 +133,11 @@ def measure(root: Path, count: int) -> dict[str, float]:
         ):  # a store so big that 5 per cent are more than these: ask for the room instead
             big = DirectoryStore(root, cap=total)
             start = time.perf_counter()
-            from entrepot.store import gc as upkeep
+            from entrepot.store import gc
 
-            upkeep.LOW_WATER = (total - 100 * (SIZE + 8192)) / total
+            gc.LOW_WATER = (total - 100 * (SIZE + 8192)) / total
             done = big.evict(catalogue, needed=1)
-            upkeep.LOW_WATER = 0.95
+            gc.LOW_WATER = 0.95
         took.append((time.perf_counter() - start) / max(1, done.bodies))
         assert 90 <= done.bodies <= 210, done
     figures["eviction, us a body"] = statistics.median(took) * 1e6

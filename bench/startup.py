@@ -8,7 +8,6 @@ code is cached, as it is once installed. The store is one of its own with 1 000 
 that are not installed are left out.
 """
 
-import asyncio
 import os
 import shutil
 import statistics
@@ -30,7 +29,7 @@ def fill(root: Path, count: int) -> None:
     from entrepot.store.catalogue import open_catalogue
     from entrepot.store.directory import DirectoryStore
 
-    async def put() -> None:
+    def put() -> None:
         store, catalogue = DirectoryStore(root), open_catalogue(root)
         now = time.time()
         for number in range(count):
@@ -49,15 +48,15 @@ def fill(root: Path, count: int) -> None:
                 filename=url[19:],
                 kind="wheel",
             )
-            meta = await store.put(body_key(body), data)
+            meta = store.put(body_key(body), data)
             key = cache_key(url) + "/0"
-            await store.put(key, head.to_bytes())
+            store.put(key, head.to_bytes())
             catalogue.record(key, head, used=now, disk=meta.disk)
         catalogue.rebuild(store)
         catalogue.close()
         store.close()
 
-    asyncio.run(put())
+    put()
 
 
 def once(command: list[str], environ: dict[str, str]) -> tuple[float, float]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ def imports():
 def main(place: Path):
     imports()
     from unit.storing import head_of
-    from unit.test_stores_catalogue import links
+    from unit.test_store_catalogue import links
 
     from entrepot.store.catalogue import SqliteCatalogue, open_catalogue
     from entrepot.store.directory import DirectoryStore
@@ -43,29 +42,28 @@ def main(place: Path):
     timed("DirectoryStore(...), new", lambda: DirectoryStore(place / "s"))
     timed("DirectoryStore(...), there", lambda: DirectoryStore(place / "s", create=False), 20)
     store = DirectoryStore(place / "s")
-    run = asyncio.Runner().run
 
-    async def many(count, work):
+    def many(count, work):
         start = time.perf_counter()
         for i in range(count):
-            await work(i)
+            work(i)
         return (time.perf_counter() - start) / count * 1e6
 
-    async def opened(key):
-        (await store.get(key)).close()
+    def opened(key):
+        store.get(key).close()
 
     head = head_of("https://files.test/a.whl", b"x").to_bytes()
     print(
-        f"{'put of a head':58} {run(many(500, lambda i: store.put(f'heads/ab/{i}/0', head))):10.1f} us"
+        f"{'put of a head':58} {many(500, lambda i: store.put(f'heads/ab/{i}/0', head)):10.1f} us"
     )
     print(
-        f"{'put of a head, again':58} {run(many(500, lambda i: store.put(f'heads/ab/{i}/0', head))):10.1f} us"
+        f"{'put of a head, again':58} {many(500, lambda i: store.put(f'heads/ab/{i}/0', head)):10.1f} us"
     )
     print(
-        f"{'put of a body of 100 KB, synced':58} {run(many(20, lambda i: store.put(body(b'%d' % i), b'x' * 100_000))):10.1f} us"
+        f"{'put of a body of 100 KB, synced':58} {many(20, lambda i: store.put(body(b'%d' % i), b'x' * 100_000)):10.1f} us"
     )
     print(
-        f"{'get and close of a body':58} {run(many(2000, lambda i: opened(body(b'%d' % (i % 20))))):10.1f} us"
+        f"{'get and close of a body':58} {many(2000, lambda i: opened(body(b'%d' % (i % 20)))):10.1f} us"
     )
 
     def hold():
@@ -127,7 +125,6 @@ def main(place: Path):
     timed(
         "heads_of among 100,000, x1000", lambda: [big.heads_of(h[1].body) for h in heads[:1000]], 3
     )
-    timed("rows of 100,000, whole heads", lambda: sum(1 for _ in big.rows()))
     big.close()
     print(f"{'its file':58} {(place / 'big.sqlite').stat().st_size / 1e6:10.1f} MB")
 

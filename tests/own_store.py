@@ -6,13 +6,12 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-from entrepot.caches.opened_store import Opened
 from entrepot.digests import Digest, sha256_of
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
+from entrepot.ports.catalogue import Opened
 from entrepot.store.catalogue import open_catalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head, body_key, cache_key
-from entrepot.testing.store_suite import run
 
 
 class WatchedStore(DirectoryStore):
@@ -24,8 +23,8 @@ class WatchedStore(DirectoryStore):
         self.deleted: list[str] = []
         self.at_hold = lambda key: None
 
-    async def delete(self, key):
-        freed = await super().delete(key)
+    def delete(self, key):
+        freed = super().delete(key)
         if freed is not None:
             self.deleted.append(key)
         return freed
@@ -113,10 +112,8 @@ class World:
         if (
             body is not None
         ):  # a body that is there stays the same file, as it does for the application
-            disk = (
-                run(self.store.head(body_key(body))) or run(self.store.put(body_key(body), data))
-            ).disk
-        run(self.store.put(key, head.to_bytes()))
+            disk = (self.store.head(body_key(body)) or self.store.put(body_key(body), data)).disk
+        self.store.put(key, head.to_bytes())
         os.utime(self.path(key), (used, used))
         self.catalogue.record(key, head, used=used, disk=disk)
         return key

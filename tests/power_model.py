@@ -240,18 +240,18 @@ class PowerWorld:
         if session:
             (head,) = await entries.load(URL.format("only0"))
             await entries.drop(head.response.key)
-            await store.delete(body_key(head.body))
+            store.delete(body_key(head.body))
         self._begin(store, f"{'ab' * 19}0{session}", os.urandom(4000))
         store.sweep(time.time() + 7200)
         store.close()
 
     async def _land(self, entries: Entries, name: str, body: bytes, *, proven: bool) -> None:
         self.right.setdefault(URL.format(name), set()).add(body)
-        growing = entries.store.open_flight(sha256_of(name.encode()).value[:40])
-        assert growing.lead()
+        growing = entries.store.open_partial(sha256_of(name.encode()).value[:40])
+        assert growing.try_lock()
         head = head_of(name, body, proven=proven)
         growing.restart()
-        growing.describe(
+        growing.set_state(
             TransferState(dataclasses.replace(head, body=None), len(body), "m", False).to_bytes()
         )
         for at in range(0, len(body), 1000):
@@ -261,9 +261,9 @@ class PowerWorld:
 
     def _begin(self, store: DirectoryStore, name: str, body: bytes) -> None:
         """A download that breaks off, of a file whose digest nobody knows."""
-        growing = store.open_flight(name)
-        assert growing.lead()
-        growing.describe(
+        growing = store.open_partial(name)
+        assert growing.try_lock()
+        growing.set_state(
             TransferState(
                 dataclasses.replace(head_of("partial", body, proven=False), body=None),
                 len(body),
@@ -299,9 +299,9 @@ class PowerWorld:
                     blob.close()
                     given += 1
         for name, body in self.partial.items():
-            growing = store.open_flight(name)
-            assert growing.lead()
-            told = TransferState.from_bytes(growing.description() or b"")
+            growing = store.open_partial(name)
+            assert growing.try_lock()
+            told = TransferState.from_bytes(growing.state() or b"")
             if told is not None and range_validator(told.head.response.head):
                 had = growing.read(0, growing.size())
                 assert body.startswith(had), f"{len(had)} bytes would be resumed that never came"

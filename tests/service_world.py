@@ -15,8 +15,8 @@ from entrepot.serving.response import Request
 from entrepot.serving.run_stats import RunStats
 from entrepot.serving.service import Rules, Service
 from entrepot.store.catalogue import SqliteCatalogue
-from entrepot.store.memory import MemoryStore
 from entrepot.testing.clock import ManualClock
+from entrepot.testing.memory_store import MemoryStore
 from entrepot.testing.upstream import Script, ScriptedUpstream
 
 INDEX = "https://index.test/simple/demo/"

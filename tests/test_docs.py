@@ -121,7 +121,8 @@ def test_every_setting_is_documented_with_its_variable_in_both_places():
 
 def test_every_variable_that_the_command_line_reads_is_documented():
     source = Path(output.__file__).parents[1]
-    files = [path for room in ("", "cli", "config") for path in (source / room).glob("*.py")]
+    folders = (source, source / "cli", source / "config")
+    files = [file for folder in folders for file in folder.glob("*.py")]
     pattern = r"\b(?:ENTREPOT_[A-Z]+|[A-Z_]*COLOR[A-Z_]*)\b(?=\")"
     named = {name for file in files for name in re.findall(pattern, file.read_text("utf-8"))}
     assert {"ENTREPOT_CONFIG", "NO_COLOR"} <= named

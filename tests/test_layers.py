@@ -25,7 +25,7 @@ PACKAGE = "entrepot"
 
 DOMAIN = frozenset(
     "httpcache simple channel worker_pool lockfiles eviction names digests stored sizes links "
-    "fs urls redaction patches cache_root ownership".split(),
+    "fs urls redaction patches cache_root".split(),
 )
 """Packages and modules that hold values and rules and know neither ports nor adapters."""
 ADAPTERS = frozenset({"store", "upstream", "tools"})
@@ -53,7 +53,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
         {"cli", "server", "run", "serving", "caches", "ports", "domain", "errors", "front"}
     ),
     "front": frozenset({"front", "cli"}),
-    "testing": frozenset({"testing", "ports", "domain", "errors"}),
+    "testing": frozenset({"testing", "store", "ports", "domain", "errors"}),
 }
 """A layer and the layers it may import from; assemblers may also import adapters and settings."""
 
@@ -198,7 +198,7 @@ BAD = {
     "errors know the domain": ("errors", "from entrepot.digests import Digest"),
     "a port knows the app": ("ports.tool", "from entrepot.serving.service import Service"),
     "a store knows the app, for types only": (
-        "store.memory",
+        "store.null",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from entrepot.serving.transfer import Transfer",
     ),
     "a store knows an upstream": (
@@ -223,7 +223,7 @@ BAD = {
     "serving imports testing": ("serving.service", "from entrepot.testing.origin import Origin"),
     "the command line imports testing": ("cli.cmd_run", "from entrepot.testing import origin"),
     "an adapter takes a port's private name": (
-        "store.memory",
+        "store.null",
         "from entrepot.ports.store import _Secret",
     ),
     "a relative import goes left": ("serving.service", "from ..server import proxy"),
@@ -273,6 +273,34 @@ def test_a_right_arrow_passes(module: str, source: str):
 def test_a_module_without_a_layer_is_named():
     with pytest.raises(KeyError, match="'newcomer' has no layer"):
         layer("newcomer.things")
+
+
+STORE_FILES = re.compile(r"entrepot-store|flights|^catalogue.*\.sqlite")
+"""Names of the store's own files; ``bodies/`` and ``heads/`` begin keys."""
+
+
+def strings(source: str) -> Iterator[str]:
+    """Every string of a module but docstrings."""
+    tree = ast.parse(source)
+    texts = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts:
+            yield node.value
+
+
+def test_the_names_of_the_stores_files_are_known_to_its_layout_alone():
+    assert list(strings('"""flights"""\nx = f"{y}/flights"')) == ["/flights"]
+    knowing = {
+        module
+        for module, path in MODULES.items()
+        for text in strings(path.read_text(encoding="utf-8"))
+        if STORE_FILES.search(text)
+    }
+    assert knowing == {"store.layout"}
 
 
 def broken_words(source: str) -> list[str]:
@@ -407,16 +435,13 @@ KEY_MAKERS = frozenset({"store.layout", "stored"})
 """Where the store's file names stand, and where keys are made."""
 WITH_A_STORE = frozenset({"ports", "store", "serving", "caches", "server", "run", "cli"})
 KNOWN_STORE_NAMES = {
-    "caches.own": "bodies bodies/sha256 flights/ heads",
-    "caches.partial_downloads": ".note .part flights flights/",
     "caches.verify": "bodies heads",
-    "store.catalogue": "catalogue- catalogue.sqlite heads",
+    "store.catalogue": "heads",
     "store.database": ".lock",
-    "store.directory": "bodies/",
-    "store.disk": ".lock",
-    "store.gc": ".lock .note .part bodies heads",
-    "store.partial_file": ".note .part",
+    "store.directory": "bodies bodies/ bodies/sha256 heads",
+    "store.gc": "bodies heads",
 }
+"""Folders of keys, by which these list them; the database's lock is a file of its own."""
 
 
 def texts(source: str) -> set[str]:
@@ -448,7 +473,7 @@ def test_a_name_of_the_store_is_found_and_a_docstring_is_none():
 # Fakes
 
 CONTRACTS = Path(__file__).parent / "contract"
-GIVEN = frozenset({"Blob", "Growing", "Answer"})
+GIVEN = frozenset({"Blob", "PartialFile", "Answer"})
 """Ports whose objects another port gives: its contract checks them."""
 KNOWN_FAKES = {"FakeTool": "Tool", "PipSettings": "Settings"}
 

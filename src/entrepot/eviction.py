@@ -1,6 +1,6 @@
 """Which bodies are evicted when a store is too big: the choice alone, from values.
 
-No files, no clock, no locks: ``store/gc.py`` carries it out.
+No files, no clock, no locks: ``store/gc.py`` asks for it and carries it out.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,3 +172,17 @@ def variant_name(vary: tuple[tuple[str, str | None], ...]) -> str:
 def body_key(body: Digest) -> str:
     """Where a body lies: ``bodies/sha256/ab/cdef...``."""
     return f"bodies/{body.algorithm}/{body.value[:2]}/{body.value[2:]}"
+
+
+_BODY_KEY = re.compile(r"bodies/sha256/[0-9a-f]{2}/[0-9a-f]{62}")
+_HEAD_KEY = re.compile(r"heads/[0-9a-f]{2}/[0-9a-f]{62}/(?:0|[0-9a-f]{16})")
+
+
+def is_body_key(key: str) -> bool:
+    """Whether a key is one that :func:`body_key` makes."""
+    return _BODY_KEY.fullmatch(key) is not None
+
+
+def is_head_key(key: str) -> bool:
+    """Whether a key is one of a stored response: its cache key and the name of a variant."""
+    return _HEAD_KEY.fullmatch(key) is not None

@@ -6,7 +6,7 @@ import pytest
 
 from entrepot.ports.store import Store
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.memory import MemoryStore
+from entrepot.testing.memory_store import MemoryStore
 from entrepot.testing.store_suite import StoreSuite, body
 from own_store import WatchedStore
 

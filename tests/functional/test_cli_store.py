@@ -196,12 +196,12 @@ def test_after_the_machine_went_down_every_body_is_checked(machine):
 def test_an_unfinished_download_goes_under_its_lock_or_stays_while_it_is_led(machine):
     machine.write()
     store = DirectoryStore(machine.root)
-    flights = {name: store.open_flight(name) for name in ("1" * 40, "2" * 40)}
+    flights = {name: store.open_partial(name) for name in ("1" * 40, "2" * 40)}
     led, left = flights
     for flight in flights.values():
-        assert flight.lead()
+        assert flight.try_lock()
         flight.write(b"x" * 9000)
-        flight.describe(b"note")
+        flight.set_state(b"note")
     flights[left].close()
     for path in (machine.root / "flights").glob("*.part"):
         os.utime(path, (1_600_000_000, 1_600_000_000))

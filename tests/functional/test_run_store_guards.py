@@ -208,3 +208,26 @@ def test_a_store_that_was_copied_serves_on_and_asks_upstream_for_no_file(desk, o
         assert got == right(origin)
         assert "changed on the disk" not in ran.stderr
     assert origin.count("whl$") == before
+
+
+NO_LOCKS = """
+import fcntl, os
+real = fcntl.flock
+def flock(fd, operation):
+    if "/store/" in os.readlink(f"/proc/self/fd/{fd if isinstance(fd, int) else fd.fileno()}"):
+        raise OSError(37, "No locks available")
+    return real(fd, operation)
+fcntl.flock = flock
+"""
+"""A network file system whose locks do not work, below directories named store."""
+
+
+def test_where_files_cannot_be_locked_the_run_says_so_and_works(desk, origin, tmp_path):
+    (tmp_path / "no-locks").mkdir()
+    (tmp_path / "no-locks/sitecustomize.py").write_text(NO_LOCKS)
+    desk.environ["PYTHONPATH"] = f"{tmp_path / 'no-locks'}:{desk.environ.get('PYTHONPATH', '')}"
+    runs = [fetched(desk, origin, store=tmp_path / "store") for _ in "12"]
+    assert [(ran.status, got) for ran, got in runs] == [(0, right(origin))] * 2
+    assert origin.count("whl$") == 1
+    said = runs[0][0].said
+    assert "file locking is unreliable on the store's file system" in said, said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import stat
@@ -16,7 +15,7 @@ from entrepot.errors import StoreFull
 from entrepot.store import layout
 from entrepot.store.catalogue import open_catalogue
 from entrepot.store.directory import DirectoryStore
-from entrepot.testing.store_suite import body, chunks, content, run
+from entrepot.testing.store_suite import body, content
 
 SRC = str(Path(layout.__file__).parents[2])
 NOBODY = 65534
@@ -52,12 +51,12 @@ def files(place: Path) -> set[str]:
 class TestFullDisk:
     def test_a_put_that_does_not_fit_is_told_apart_and_leaves_nothing(self, small_disk):
         store = DirectoryStore(small_disk / "s", cap=10**9)
-        run(store.put("heads/ab/cd/0", b"small"))
+        store.put("heads/ab/cd/0", b"small")
         before = files(small_disk)
         big = b"x" * 3_000_000
-        for made in (lambda: big, lambda: chunks(big[:1_500_000], big[1_500_000:])):
+        for made in (lambda: big, lambda: iter([big[:1_500_000], big[1_500_000:]])):
             with pytest.raises(StoreFull):
-                run(store.put(body(big), made()))
+                store.put(body(big), made())
         assert files(small_disk) == before
         assert content(store, "heads/ab/cd/0") == b"small"
         store.close()
@@ -66,9 +65,9 @@ class TestFullDisk:
         self, small_disk
     ):
         store = DirectoryStore(small_disk / "s", cap=10**9)
-        run(store.put(body(b"in the way"), b"y" * 1_000_000))
-        flight = store.open_flight("f")
-        flight.lead()
+        store.put(body(b"in the way"), b"y" * 1_000_000)
+        flight = store.open_partial("f")
+        flight.try_lock()
         written = 0
         with pytest.raises(StoreFull):  # noqa: PT012 - the write that fails is found by trying
             while True:
@@ -76,10 +75,10 @@ class TestFullDisk:
                 written += 100_001
         assert flight.size() == written
         assert (small_disk / "s" / "flights" / "f.part").stat().st_size == written
-        run(store.delete(body(b"in the way")))
+        store.delete(body(b"in the way"))
         flight.write(b"x" * 100_001)
         data = b"x" * (written + 100_001)
-        run(flight.commit(body(data)))
+        flight.commit(body(data))
         flight.close()
         assert content(store, body(data)) == data
         store.close()
@@ -88,7 +87,7 @@ class TestFullDisk:
         store = DirectoryStore(small_disk / "s", cap=10**9)
         with pytest.raises(StoreFull):  # noqa: PT012
             for i in range(300):
-                run(store.put(f"heads/ab/{i}/0", b"x"))
+                store.put(f"heads/ab/{i}/0", b"x")
         store.close()
 
     def test_the_catalogue_on_a_full_disk_troubles_nobody(self, small_disk):
@@ -117,7 +116,7 @@ class TestFullDisk:
 def as_nobody(code: str, *args: object) -> str:
     """What a script prints that runs as another user, with the modules already loaded."""
     script = f"import os, sys; sys.argv = {['-', *map(str, args)]!r}\n"
-    script += "import asyncio, sqlite3, json, stat\nfrom pathlib import Path\n"
+    script += "import sqlite3, json, stat\nfrom pathlib import Path\n"
     script += "from entrepot.errors import StoreError\nfrom entrepot.store.directory import DirectoryStore\n"
     script += "from entrepot.store.catalogue import open_catalogue\n"
     script += f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n{code}"
@@ -153,9 +152,9 @@ def tried(work):
 def hold():
     with store.hold("heads/ab/cd/0"):
         pass
-print(asyncio.run(store.get("heads/ab/cd/0")).read(0, 9).decode(),
-      tried(lambda: asyncio.run(store.put("heads/ab/cd/1", b"x"))), tried(lambda: asyncio.run(store.delete("heads/ab/cd/0"))),
-      tried(lambda: store.open_flight("f").lead()), tried(hold), tried(lambda: store.touch("heads/ab/cd/0")))
+print(store.get("heads/ab/cd/0").read(0, 9).decode(),
+      tried(lambda: store.put("heads/ab/cd/1", b"x")), tried(lambda: store.delete("heads/ab/cd/0")),
+      tried(lambda: store.open_partial("f").try_lock()), tried(hold), tried(lambda: store.touch("heads/ab/cd/0")))
 catalogue = open_catalogue(store.root)
 print(catalogue.degraded, len(list(catalogue.listing())), sorted(catalogue.hosts()))
 catalogue.learn_host("x:1")
@@ -181,7 +180,7 @@ class TestOtherUsers:
         place.mkdir(mode=0o755)
         place.chmod(0o755)
         store = DirectoryStore(place)
-        run(store.put("heads/ab/cd/0", b"hello"))
+        store.put("heads/ab/cd/0", b"hello")
         catalogue = open_catalogue(place)
         catalogue.learn_host("files.test:443")
         catalogue.close()
@@ -201,13 +200,13 @@ class TestOtherUsers:
         os.chown(place, 0, NOBODY)
         place.chmod(0o2770)
         store = DirectoryStore(place)
-        run(store.put("heads/ab/cd/0", b"by root"))
+        store.put("heads/ab/cd/0", b"by root")
         code = """
 store = DirectoryStore(Path(sys.argv[1]))
-asyncio.run(store.put("heads/ab/cd/0", b"by nobody"))
-asyncio.run(store.put("heads/ab/ce/0", b"by nobody"))
-flight = store.open_flight("f")
-assert flight.lead()
+store.put("heads/ab/cd/0", b"by nobody")
+store.put("heads/ab/ce/0", b"by nobody")
+flight = store.open_partial("f")
+assert flight.try_lock()
 flight.write(b"half")
 flight.close()
 with store.hold("heads/ab/cd/0"):
@@ -220,9 +219,9 @@ print(store.shared)
 """
         assert as_nobody(code, place) == "True"
         assert content(store, "heads/ab/cd/0") == b"by nobody"
-        run(store.put("heads/ab/ce/0", b"by root"))
-        flight = store.open_flight("f")
-        assert flight.lead()
+        store.put("heads/ab/ce/0", b"by root")
+        flight = store.open_partial("f")
+        assert flight.try_lock()
         assert flight.size() == 4
         flight.discard()
         flight.close()
@@ -233,12 +232,11 @@ print(store.shared)
 
     def test_a_file_system_mounted_for_reading_is_read(self, small_disk):
         store = DirectoryStore(small_disk / "s")
-        run(store.put("heads/ab/cd/0", b"hello"))
+        store.put("heads/ab/cd/0", b"hello")
         store.close()
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
         scope = {
             "sys": type("Sys", (), {"argv": ["", str(small_disk / "s")]}),
-            "asyncio": asyncio,
             "Path": Path,
         }
         from entrepot.errors import StoreError

@@ -19,11 +19,11 @@ from entrepot.store import layout
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head, body_key, cache_key
-from entrepot.testing.store_suite import body, content, run
+from entrepot.testing.store_suite import body, content
 
 SRC = str(Path(layout.__file__).parents[2])
 HEAD = """
-import asyncio, hashlib, os, sys, time
+import hashlib, os, sys, time
 from pathlib import Path
 from entrepot.digests import Digest
 from entrepot.store.directory import DirectoryStore
@@ -65,9 +65,9 @@ def spawn(store):
 
 
 LEADER = """
-flight = store.open_flight("f")
-print(flight.lead(), flush=True)
-flight.describe(b"note")
+flight = store.open_partial("f")
+print(flight.try_lock(), flush=True)
+flight.set_state(b"note")
 while True:
     flight.write(b"0123456789" * 100)
     time.sleep(0.001)
@@ -77,9 +77,9 @@ while True:
 def test_two_processes_never_lead_one_flight(store, spawn):
     leader = spawn(LEADER)
     assert leader.stdout.readline() == "True\n"
-    follower = store.open_flight("f")
+    follower = store.open_partial("f")
     for _ in range(20):
-        assert not follower.lead()
+        assert not follower.try_lock()
         time.sleep(0.005)
     assert follower.size() > 0
     assert follower.is_current()
@@ -89,33 +89,33 @@ def test_two_processes_never_lead_one_flight(store, spawn):
 def test_a_killed_leaders_download_is_resumed(store, spawn):
     leader = spawn(LEADER)
     leader.stdout.readline()
-    follower = store.open_flight("f")
+    follower = store.open_partial("f")
     while follower.size() < 20_000:
         time.sleep(0.005)
     read = follower.read(0, 20_000)
     leader.send_signal(signal.SIGKILL)
     leader.wait()
-    assert follower.lead(), "the system has given the lead back"
-    assert follower.description() == b"note"
+    assert follower.try_lock(), "the system has given the lead back"
+    assert follower.state() == b"note"
     size = follower.size()
     assert follower.read(0, 20_000) == read
     whole = (b"0123456789" * (size // 10 + 1))[:size] + b"the end"
     follower.write(b"the end")
-    run(follower.commit(body(whole)))
+    follower.commit(body(whole))
     follower.close()
     assert content(store, body(whole)) == whole
 
 
 def test_a_reader_in_another_process_keeps_what_was_evicted(store, spawn):
     data = b"x" * 300_000
-    run(store.put(body(data), data))
+    store.put(body(data), data)
     reader = spawn(
         "blob = store.open(sys.argv[2]); print(blob.size, flush=True); sys.stdin.readline()\n"
         "print(hashlib.sha256(blob.read(0, blob.size)).hexdigest(), flush=True)",
         body(data),
     )
     assert reader.stdout.readline() == "300000\n"
-    run(store.delete(body(data)))
+    store.delete(body(data))
     reader.stdin.write("\n")
     reader.stdin.flush()
     assert reader.stdout.readline().strip() == body(data).removeprefix("bodies/sha256/").replace(
@@ -125,7 +125,7 @@ def test_a_reader_in_another_process_keeps_what_was_evicted(store, spawn):
 
 def test_a_body_that_another_process_reads_is_not_evicted(store, spawn):
     data = b"x" * 300_000
-    run(store.put(body(data), data))
+    store.put(body(data), data)
     catalogue = SqliteCatalogue(None)
     digest = Digest("sha256", body(data).removeprefix("bodies/sha256/").replace("/", ""))
     head = Head(
@@ -135,7 +135,7 @@ def test_a_body_that_another_process_reads_is_not_evicted(store, spawn):
         digest,
     )
     key = f"{cache_key('https://files.test/x')}/0"
-    run(store.put(key, head.to_bytes()))
+    store.put(key, head.to_bytes())
     os.utime(store.root / key, (1, 1))
     catalogue.record(key, head, used=1, disk=303_104)
     reader = spawn(
@@ -151,11 +151,7 @@ def test_a_body_that_another_process_reads_is_not_evicted(store, spawn):
 
 
 def test_a_store_that_many_make_at_once_is_one_store(tmp_path):
-    code = (
-        "import sys; sys.stdin.read()"
-        + HEAD
-        + "asyncio.run(store.put(sys.argv[2], b'x')); store.close()"
-    )
+    code = "import sys; sys.stdin.read()" + HEAD + "store.put(sys.argv[2], b'x'); store.close()"
     children = [
         subprocess.Popen(
             [sys.executable, "-c", code, tmp_path / "new", f"heads/ab/{i}/0"],
@@ -184,16 +180,16 @@ r = random.Random(int(sys.argv[2]))
 print("go", flush=True)
 for i in range(10**6):
     data = r.randbytes(r.randrange(1, 200_000))
-    flight = store.open_flight(f"{i:040d}")
-    if flight.lead():
+    flight = store.open_partial(f"{i:040d}")
+    if flight.try_lock():
         flight.restart()  # what a dead one left was other data
-        flight.describe(b"note")
+        flight.set_state(b"note")
         for at in range(0, len(data), 20_000):
             flight.write(data[at : at + 20_000])
         head = b'{"format":1,"body":"sha256:%s"}' % hashlib.sha256(data).hexdigest().encode()
         with store.hold(body(data)):
-            asyncio.run(flight.commit(body(data)))
-            asyncio.run(store.put(f"heads/ab/{sys.argv[2]:0>22}{i:040}/0", head))
+            flight.commit(body(data))
+            store.put(f"heads/ab/{sys.argv[2]:0>22}{i:040}/0", head)
     flight.close()
     if i == 0:
         print("one", flush=True)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.memory import MemoryStore
-from entrepot.testing.store_suite import body, content, keys, run
+from entrepot.testing.memory_store import MemoryStore
+from entrepot.testing.store_suite import body, content, keys
 
 KEYS = st.sampled_from(
     ["heads/ab/cd/0", "heads/ab/cd/1", "heads/ab/ef/0", "heads/ff/cd/0", body(b"x"), "top"]
@@ -42,17 +42,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS, data=DATA)
     def put(self, key, data):
-        assert run(self.store.put(key, data)).size == len(data)
+        assert self.store.put(key, data).size == len(data)
         self.objects[key] = data
 
     @rule(key=KEYS)
     def delete(self, key):
-        assert (run(self.store.delete(key)) is not None) == (key in self.objects)
+        assert (self.store.delete(key) is not None) == (key in self.objects)
         self.objects.pop(key, None)
 
     @rule(key=KEYS)
     def open_one(self, key):
-        blob = run(self.store.get(key))
+        blob = self.store.get(key)
         assert (blob is not None) == (key in self.objects)
         if blob is not None:
             self.open.append((blob, self.objects[key]))
@@ -63,8 +63,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def lead(self, name):
-        flight = self.store.open_flight(name)
-        assert flight.lead() == (name not in self.leaders)
+        flight = self.store.open_partial(name)
+        assert flight.try_lock() == (name not in self.leaders)
         if name not in self.leaders:
             self.leaders[name] = flight
             assert flight.read(0, 10**6) == self.parts.get(name, b"")
@@ -78,7 +78,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(name=NAMES)
     def describe(self, name):
         if name in self.leaders:
-            self.leaders[name].describe(b"note")
+            self.leaders[name].set_state(b"note")
             self.notes[name] = b"note"
 
     @rule(name=NAMES)
@@ -91,7 +91,7 @@ class StoreMachine(RuleBasedStateMachine):
     def commit(self, name):
         if name in self.leaders:
             data = self.parts.get(name, b"")
-            assert run(self.leaders[name].commit(body(data))).size == len(data)
+            assert self.leaders[name].commit(body(data)).size == len(data)
             self.objects[body(data)] = data
             self.end(name)
 
@@ -130,9 +130,9 @@ class StoreMachine(RuleBasedStateMachine):
         for key, data in self.objects.items():
             assert content(self.store, key) == data
         for name in ("f", "g"):
-            follower = self.store.open_flight(name)
+            follower = self.store.open_partial(name)
             assert follower.read(0, 10**6) == self.parts.get(name, b"")
-            assert follower.description() == self.notes.get(name)
+            assert follower.state() == self.notes.get(name)
             follower.close()
         for blob, data in self.open:
             assert blob.read(0, 10**6) == data

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from entrepot.caches.inventory import cache_total
-from entrepot.caches.opened_store import finish, read_object
 from entrepot.caches.own import OwnCache
-from entrepot.errors import ProtocolMisuse
+from entrepot.ports.store import read_object
 from entrepot.ports.tool import Kind, Layer, Surroundings
 from entrepot.serving.transfer import TransferState
+from entrepot.store import layout
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head
 from own_store import World
@@ -37,7 +37,11 @@ def around(tmp_path):
 def cache(world):
     layers = (Layer("default", "default", str(world.root), wins=True),)
     return OwnCache(
-        world.root, layers=layers, open_store=lambda: world.opened, now=lambda: world.now
+        world.root,
+        layers=layers,
+        directory=layout,
+        open_store=lambda: world.opened,
+        now=lambda: world.now,
     )
 
 
@@ -49,7 +53,9 @@ def test_a_store_that_was_never_made_is_shown_and_not_opened(tmp_path, around):
     def never():
         raise AssertionError("opened")
 
-    cache = OwnCache(tmp_path / "none", layers=(), open_store=never, now=lambda: 0.0)
+    cache = OwnCache(
+        tmp_path / "none", layers=(), directory=layout, open_store=never, now=lambda: 0.0
+    )
     (place,) = cache.places(around)
     assert (place.path, place.exists) == (tmp_path / "none", False)
     assert not (tmp_path / "none").exists()
@@ -244,8 +250,8 @@ def test_where_a_lock_tells_the_age_of_an_unfinished_download_does_not_count(
     world, cache, around, led, says, age
 ):
     """One that died for lack of room may go at once, and one that stands still for long is in progress all the same."""
-    flight = DirectoryStore(world.root).open_flight(A)
-    assert flight.lead()
+    flight = DirectoryStore(world.root).open_partial(A)
+    assert flight.try_lock()
     flight.write(b"x" * 5000)
     if not led:
         flight.release()
@@ -301,16 +307,6 @@ def test_closing_closes_the_catalogue_that_was_opened(world, cache, around):
     assert not is_open()
 
 
-def test_a_coroutine_that_waits_is_a_mistake_where_there_is_no_loop():
-    import asyncio
-
-    async def waits():
-        await asyncio.sleep(0)
-
-    with pytest.raises(ProtocolMisuse):
-        finish(waits())
-
-
 def test_an_unfinished_download_is_called_by_the_file_it_was_to_be(world, cache, around):
     head = Head.from_bytes(read_object(world.opened.store, world.add()) or b"")
     unfinished(world, f"{A}.part", 9)
@@ -328,14 +324,14 @@ def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_
         Layer("file", "config.toml:1", str(tmp_path / "new"), wins=True),
         Layer("default", "default", str(world.root)),
     )
-    (place,) = OwnCache(tmp_path / "new", layers=layers, open_store=pytest.fail, now=float).places(
-        around
-    )
+    (place,) = OwnCache(
+        tmp_path / "new", layers=layers, directory=layout, open_store=pytest.fail, now=float
+    ).places(around)
     (note,) = place.notes
     assert note.endswith(f"entrepot clean --tool entrepot --all --store {world.root}")
-    (place,) = OwnCache(world.root, layers=layers[1:], open_store=pytest.fail, now=float).places(
-        around
-    )
+    (place,) = OwnCache(
+        world.root, layers=layers[1:], directory=layout, open_store=pytest.fail, now=float
+    ).places(around)
     assert place.notes == ()
 
 
@@ -368,7 +364,9 @@ def test_a_store_that_was_left_behind_at_the_default_place_is_told_with_the_way_
 )
 def test_a_place_that_cannot_become_a_store_is_said_so(tmp_path, make, why):
     make(tmp_path / "store")
-    cache = OwnCache(tmp_path / "store", layers=(), open_store=pytest.fail, now=float)
+    cache = OwnCache(
+        tmp_path / "store", layers=(), directory=layout, open_store=pytest.fail, now=float
+    )
     (place,) = cache.places(Surroundings({}, tmp_path, tmp_path))
     assert (place.exists, place.usable) == (False, not why)
     assert why in place.why_not

@@ -237,7 +237,9 @@ def test_a_damaged_archive_in_condas_cache_is_refused_offline_with_its_reason(
     world.get(JSON)
     path = tmp_path / world.package.filename
     path.write_bytes(world.body[:-1] + bytes([world.body[-1] ^ 1]))
-    donors = [lambda url: ReusableResponse(path, len(world.body), 0.0) if url == world.archive else None]
+    donors = [
+        lambda url: ReusableResponse(path, len(world.body), 0.0) if url == world.archive else None
+    ]
     asked = [JSON, world.archive] * (1 + seen)
     status, text = world.get(*asked, offline=True, donors=donors)
     assert (status, world.stored(world.archive)) == (504, [])

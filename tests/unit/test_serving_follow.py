@@ -5,6 +5,7 @@ Two services on two stores of one directory.
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
 
@@ -15,7 +16,7 @@ from entrepot.lockfiles.pins import Known
 from entrepot.serving.response import Request
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.partial_file import FileGrowing
+from entrepot.store.partial_file import DirectoryPartialFile
 from entrepot.testing.upstream import Script, ranged
 from service_world import FILE, INDEX, World, get, run
 from unit.storing import digest
@@ -324,13 +325,13 @@ def disk(monkeypatch):
     And all are large enough for others to be told of the end before.
     """
     monkeypatch.setattr("entrepot.serving.fetch.LONG_TO_KEEP", 0)
-    commit, ready = FileGrowing.commit, asyncio.Event()
+    commit, ready = DirectoryPartialFile.commit, threading.Event()
 
-    async def slow(growing, key):
-        await ready.wait()
-        return await commit(growing, key)
+    def slow(growing, key):
+        assert ready.wait(20)
+        return commit(growing, key)
 
-    monkeypatch.setattr(FileGrowing, "commit", slow)
+    monkeypatch.setattr(DirectoryPartialFile, "commit", slow)
     ready.set()
     return ready
 

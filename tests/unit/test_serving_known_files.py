@@ -461,7 +461,7 @@ def test_a_page_whose_reader_died_is_read_again(world):
     """Some of its links are of a later state by then."""
     asked(world, INDEX)
     later, key = "sha256:" + "0" * 64, cache_key(INDEX)
-    KnownFiles(world.catalogue)._note(key, later, "reading")
+    run(KnownFiles(world.catalogue)._note(key, later, "reading"))
     world.catalogue.learn([Link(FILE, (sha256_of(NEWER),))], page=key, state=later)
     assert asked(world, INDEX, FILE)[1] == (200, RIGHT)
     assert stored(world)[0].proven == (sha256_of(RIGHT),)

@@ -13,7 +13,7 @@ import pytest
 
 from entrepot.serving import reuse
 from entrepot.serving.reuse import read_metadata
-from entrepot.store.memory import MemoryBlob
+from entrepot.testing.memory_store import MemoryBlob
 from entrepot.testing.upstream import Script
 from service_world import FILE, INDEX, JSON_TYPE, World, get, run
 

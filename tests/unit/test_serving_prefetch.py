@@ -90,8 +90,8 @@ def session(world, *steps, pause=20, fields=None, **rules):
                     **({"Accept": ACCEPT, "Cache-Control": "max-age=0"} | (fields or {})),
                 )
             )
-            for _ in range(pause):  # time for what goes on beside it
-                await asyncio.sleep(0)
+            for turn in range(pause):  # time for what goes on beside it, some of it in threads
+                await asyncio.sleep(0.002 if turn < 100 else 0)
         await service.aclose()
         return answers
 

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import os
+import time
 from urllib.parse import urljoin
 
 import pytest
 
 from entrepot.errors import TruncatedBody, UpstreamTimeout, UpstreamUnreachable
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.memory import MemoryStore
+from entrepot.testing.memory_store import MemoryStore
 from entrepot.testing.upstream import Script, ranged
 from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 
@@ -539,6 +540,18 @@ class TestClientsOwnCaches:
         assert (status, content) == (200, page(BODY))
 
 
+def test_a_request_that_comes_while_the_answer_is_made_durable_has_it_from_the_store(
+    tmp_path, monkeypatch
+):
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (time.sleep(0.1), real(fd)))
+    world = World(store=DirectoryStore(tmp_path / "store"))
+    world.add_project(BODY, page_headers={"Cache-Control": "max-age=600"})
+    answers = ask(world, INDEX, INDEX)
+    assert [status for status, *_ in answers] == [200, 200]
+    assert world.upstream.count(INDEX) == 1
+
+
 class TestStoreTrouble:
     def test_a_store_that_cannot_be_written_fails_no_client(self, tmp_path):
         world = World(store=DirectoryStore(tmp_path / "store"))
@@ -568,13 +581,8 @@ class TestCredentials:
         world.upstream.route(with_token, Script(200, {"Content-Type": JSON_TYPE}, page(BODY)))
         ask(world, (INDEX, {"authorization": self.SECRET}), (with_token, {}))
 
-        async def everything():
-            return b"".join(
-                [(await world.store.get(m.key)).read(0, m.size) for m in world.store.list("")]
-            )
-
         stored = (
-            run(everything())
+            b"".join(world.store.get(m.key).read(0, m.size) for m in world.store.list(""))
             + world.stats.last_line(offline=False).encode()
             + repr(world.stats.lines).encode()
         )

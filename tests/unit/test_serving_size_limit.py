@@ -8,15 +8,15 @@ import time
 import pytest
 
 from entrepot.errors import StoreUnavailable
-from entrepot.serving import size_limit as bounds
-from entrepot.serving.size_limit import Bounds
+from entrepot.serving import size_limit
+from entrepot.serving.size_limit import SizeLimit
 
 MB = 1 << 20
 
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch):
-    monkeypatch.setattr(bounds, "PAUSE_S", 0.001)
+    monkeypatch.setattr(size_limit, "PAUSE_S", 0.001)
 
 
 class Store:
@@ -36,13 +36,13 @@ def feed(store: Store, total: int, *, step: int = MB // 4, land: int = 0) -> lis
     """Download so much; the positions in MB at which it was looked, the last look apart."""
 
     async def go():
-        kept = Bounds(store.make_room)
+        kept = SizeLimit(store.make_room)
         while store.sent < total:
             store.sent += step
             kept.grown(step)
             if land and store.sent % land == 0:
                 kept.landed(land)
-            while kept._looking is not None:
+            while kept._round is not None:
                 await asyncio.sleep(0.001)
         await kept.aclose()
 
@@ -74,16 +74,16 @@ def test_what_comes_while_it_looks_is_looked_at_afterwards():
         return store.make_room()
 
     async def go():
-        kept = Bounds(slow)
+        kept = SizeLimit(slow)
         kept.grown(2 * MB)
         await asyncio.sleep(0.01)
         for _ in range(5):
             kept.grown(2 * MB)
         await asyncio.sleep(0)
         assert not gate.is_set()
-        assert kept._looking is not None, "nobody waits for a look"
+        assert kept._round is not None, "nobody waits for a look"
         gate.set()
-        while kept._looking is not None:
+        while kept._round is not None:
             await asyncio.sleep(0.001)
         seen = len(store.looks)
         await kept.aclose()
@@ -97,7 +97,7 @@ def test_a_store_that_fails_is_nobodys_trouble_here():
         raise StoreUnavailable("no")
 
     async def go():
-        kept = Bounds(fail, lambda _is_over: fail())
+        kept = SizeLimit(fail, lambda _is_over: fail())
         kept.grown(5 * MB)
         await asyncio.sleep(0.01)
         await kept.aclose()
@@ -106,7 +106,7 @@ def test_a_store_that_fails_is_nobodys_trouble_here():
 
 
 def test_a_sweep_is_begun_once_and_told_to_stop_at_the_end(monkeypatch):
-    monkeypatch.setattr(bounds, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(size_limit, "PATIENCE_S", 0.05)
     begun = []
 
     def sweep(is_over):
@@ -116,7 +116,7 @@ def test_a_sweep_is_begun_once_and_told_to_stop_at_the_end(monkeypatch):
             time.sleep(0.005)
 
     async def go():
-        kept = Bounds(lambda: 0, sweep)
+        kept = SizeLimit(lambda: 0, sweep)
         for _ in range(4):
             kept.landed(MB)
             await asyncio.sleep(0.01)
@@ -132,7 +132,7 @@ def test_a_run_that_stores_nothing_does_not_sweep():
     begun = []
 
     async def go():
-        await Bounds(lambda: 0, begun.append).aclose()
+        await SizeLimit(lambda: 0, begun.append).aclose()
 
     asyncio.run(go())
     assert begun == []

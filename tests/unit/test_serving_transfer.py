@@ -40,8 +40,8 @@ class Counting:
 @pytest.fixture
 def shown(tmp_path):
     store = DirectoryStore(tmp_path / "store", cap=1 << 40)
-    growing = store.open_flight("a" * 40)
-    growing.lead()
+    growing = store.open_partial("a" * 40)
+    growing.try_lock()
     growing.write(BODY)
     progress = Progress(Hasher(), holds=False)
     progress.begin(TransferState(HEAD, None, "m1", False))

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,12 @@ from hypothesis import strategies as st
 
 import clients
 from entrepot.digests import LENGTHS, Digest
-from entrepot.ports.catalogue import Catalogue, Link
+from entrepot.ports.catalogue import Catalogue, Link, Noted
 from entrepot.store import layout
-from entrepot.store.catalogue import SqliteCatalogue, open_catalogue
+from entrepot.store.catalogue import SCHEMA, SqliteCatalogue, link_row, open_catalogue, unpack_link
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.memory import MemoryStore
-from entrepot.store.schema import SCHEMA, link_row, unpack_link
 from entrepot.stored import body_key, cache_key
-from entrepot.testing.store_suite import run
+from entrepot.testing.memory_store import MemoryStore
 from own_store import World
 from stopwatch import Stopwatch
 from unit.storing import NOW, digest, head_of, stored
@@ -61,20 +60,6 @@ def links(count: int, source: str = "heads/ab/cd/0") -> list[Link]:
 
 
 class TestHeads:
-    def test_a_head_comes_back_whole(self, catalogue):
-        head = head_of(
-            "https://files.test/a.whl",
-            b"a",
-            project="a",
-            version="1",
-            filename="a.whl",
-            kind="wheel",
-            proven=(digest(b"a"),),
-        )
-        catalogue.record("heads/ab/cd/0", head, used=5.5, disk=4096)
-        (row,) = catalogue.rows()
-        assert (row.key, row.head, row.used, row.disk) == ("heads/ab/cd/0", head, 5.5, 4096)
-
     def test_the_listing_has_what_lists_show(self, catalogue):
         head = head_of(
             "https://files.test/a.whl",
@@ -129,7 +114,7 @@ class TestHeads:
             catalogue.record(
                 "heads/ab/cd/0", head_of("https://files.test/a", b"%d" % used), used=used, disk=4096
             )
-        assert [row.used for row in catalogue.rows()] == [2]
+        assert [row.used for row in catalogue.listing()] == [2]
         assert catalogue.heads_of(digest(b"1")) == []
         assert catalogue.heads_of(digest(b"2")) == ["heads/ab/cd/0"]
 
@@ -139,7 +124,7 @@ class TestHeads:
                 f"heads/ab/{i}/0", head_of(f"https://files.test/{i}", b"x"), used=1, disk=4096
             )
         catalogue.forget(["heads/ab/0/0", "heads/ab/2/0", "heads/no/such/0"])
-        assert [row.key for row in catalogue.rows()] == ["heads/ab/1/0"]
+        assert [row.key for row in catalogue.listing()] == ["heads/ab/1/0"]
         assert catalogue.heads_of(digest(b"x")) == ["heads/ab/1/0"]
 
     def test_totals_count_a_body_once_and_every_head(self, catalogue):
@@ -376,7 +361,7 @@ class TestRebuilding:
         first.rebuild(store)
         assert not first.needs_rebuild
         self.filled(store, first)
-        before = list(first.rows())
+        before = list(first.listing())
         first.close()
         for left in store.root.glob("catalogue*"):
             left.unlink()
@@ -384,15 +369,15 @@ class TestRebuilding:
         assert again.needs_rebuild
         assert again.rebuild(store) == 6
         assert not again.needs_rebuild
-        assert list(again.rows()) == before
+        assert list(again.listing()) == before
         again.close()
 
     def test_only_unknown_heads_are_read_and_gone_ones_forgotten(self, store):
         catalogue = open_catalogue(store.root)
         self.filled(store, catalogue)
         stored(store, None, "https://files.test/new", b"new")
-        run(store.delete(next(catalogue.listing()).key))
-        run(store.put("heads/zz/damaged/0", b"{"))
+        store.delete(next(catalogue.listing()).key)
+        store.put("heads/zz/damaged/0", b"{")
         assert catalogue.rebuild(store) == 1
         assert len(list(catalogue.listing())) == 6
         assert catalogue.rebuild(store, full=True) == 6
@@ -401,12 +386,12 @@ class TestRebuilding:
     def test_it_reads_any_store(self):
         store = MemoryStore()
         head = head_of("https://files.test/a", b"a")
-        run(store.put(f"{cache_key('https://files.test/a')}/0", head.to_bytes()))
-        run(store.put("heads/ab/somebody-elses", head.to_bytes()))
+        store.put(f"{cache_key('https://files.test/a')}/0", head.to_bytes())
+        store.put("heads/ab/somebody-elses", head.to_bytes())
         catalogue = SqliteCatalogue(None)
         looked = []
         assert catalogue.rebuild(store, progress=looked.append) == 1
-        assert [row.head.url for row in catalogue.rows()] == ["https://files.test/a"]
+        assert [row.url for row in catalogue.listing()] == ["https://files.test/a"]
         assert looked == [0]
 
 
@@ -438,12 +423,44 @@ class TestStamps:
         catalogue.count(runs=3)
         catalogue.close()
         db = sqlite3.connect(path)
-        db.executescript("DROP TABLE stamps; PRAGMA user_version = 2")
+        db.executescript(
+            "DROP TABLE stamps; DROP TABLE notes; DROP TABLE links; PRAGMA user_version = 2; "
+            "CREATE TABLE links (url BLOB PRIMARY KEY, digests BLOB, size INTEGER, project TEXT, "
+            "version TEXT, filename TEXT, kind TEXT, upload_time TEXT, source INTEGER) WITHOUT ROWID"
+        )
         db.close()
+        assert catalogue.learn(links(1), page="heads/ab/cd", state="x"), "links name their pages"
         catalogue.note_stamp(body_key(digest(b"x")), "1 2 3 4")
         assert catalogue.stamp(body_key(digest(b"x"))) == "1 2 3 4"
         assert (catalogue.hosts(), catalogue.counters()) == ({"files.test:443"}, {"runs": 3})
         catalogue.close()
+
+    def test_notes_of_earlier_schemas_which_were_links_go_and_the_rest_stays(self, path):
+        catalogue = SqliteCatalogue(path)
+        catalogue.learn(links(1), page="heads/ab/cd", state="x")
+        old = ("read:https://index.test/", "page"), ("read:https://other.test/", "reading")
+        catalogue.learn([Link(name, source="x", kind=kind) for name, kind in old])
+        catalogue.count(runs=3)
+        catalogue.close()
+        db = sqlite3.connect(path)
+        db.executescript(
+            "DROP TABLE notes; CREATE TABLE head_json (key TEXT); PRAGMA user_version = 3"
+        )
+        db.close()
+        catalogue.write_notes({"a": "text", "b": "text"})
+        assert (catalogue.note("a"), catalogue.note("b"), catalogue.note("c")) == (
+            "text",
+            "text",
+            None,
+        )
+        assert [catalogue.link(name) for name, _ in old] == [None, None]
+        assert catalogue.links(links(1)[0].url) == [Noted(links(1)[0], "heads/ab/cd", "x")]
+        assert catalogue.counters() == {"runs": 3}
+        catalogue.close()
+        db = sqlite3.connect(path)
+        names = db.execute("SELECT name FROM sqlite_master").fetchall()
+        db.close()
+        assert ("head_json",) not in names
 
     def test_a_database_that_a_link_leads_to_is_left_alone(self, path):
         theirs = path.with_name("theirs.sqlite")
@@ -474,26 +491,27 @@ class TestTrouble:
         list(again.listing())
         again.record("heads/ab/new/0", head_of("https://files.test/new", b"x"), used=1, disk=1)
         assert "heads/ab/new/0" in [row.key for row in again.listing()]
-        list(again.rows())
+        list(again.listing())
         again.totals()
         assert again.needs_rebuild
         assert not again.degraded
         again.close()
 
     def test_damage_under_an_open_connection_reaches_no_caller(self, path):
-        catalogue = SqliteCatalogue(path, wal=False)
+        catalogue = SqliteCatalogue(path)
         for i in range(300):
             catalogue.record(
                 f"heads/ab/{i:03}/0", head_of(f"https://files.test/{i}", b"x"), used=1, disk=1
             )
+        catalogue.close()  # what is in the log is in the file then
+        catalogue.learn_host("open:1")
         path.write_bytes(path.read_bytes()[:4096] + os.urandom(100_000))
         catalogue.record("heads/ab/new/0", head_of("https://files.test/new", b"x"), used=1, disk=1)
-        list(catalogue.rows())
         list(catalogue.listing())
         catalogue.learn(links(3))
         catalogue.close()
 
-    @pytest.mark.parametrize("version", [SCHEMA + 1, 999])
+    @pytest.mark.parametrize("version", [SCHEMA.version + 1, 999])
     def test_another_schema_is_begun_again(self, path, version):
         db = sqlite3.connect(path)
         db.execute("CREATE TABLE heads (something TEXT)")
@@ -525,28 +543,62 @@ class TestTrouble:
         (tmp_path / "file").write_text("x")
         catalogue = SqliteCatalogue(tmp_path / "file" / "catalogue.sqlite")
         assert catalogue.degraded
-        assert catalogue.mode == "memory"
         assert catalogue.needs_rebuild
         catalogue.record("heads/ab/cd/0", head_of("https://files.test/a", b"a"), used=1, disk=1)
-        assert len(list(catalogue.rows())) == 1
+        assert len(list(catalogue.listing())) == 1
 
     def test_a_catalogue_in_memory_by_choice_is_not_degraded(self):
         assert not SqliteCatalogue(None).degraded
 
     def test_without_a_log_it_works_as_well(self, path):
-        catalogue = SqliteCatalogue(path, wal=False)
-        catalogue.learn(links(10))
-        assert catalogue.mode == "rollback"
+        """On a disk that can have none; one that was made without keeps its mode."""
+        SqliteCatalogue(path).close()
+        for _ in "12":
+            db = sqlite3.connect(path)
+            assert db.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+            db.close()
+            catalogue = SqliteCatalogue(path)
+            catalogue.learn(links(10))
+            assert not catalogue.degraded
+            assert catalogue.link(links(1)[0].url) == links(1)[0]
+            catalogue.close()
+
+    @pytest.mark.parametrize("whose", ["another process's", "a thread's"])
+    def test_reading_does_not_wait_for_a_writer(self, path, whose):
+        catalogue = SqliteCatalogue(path, busy_s=10)
+        catalogue.learn(links(2))
+        catalogue.count(runs=1)
+        assert catalogue.link(links(1)[0].url)
+        let_go, began = threading.Event(), threading.Event()
+
+        def work(_db):
+            began.set()
+            assert let_go.wait(20)
+
+        thread = threading.Thread(target=lambda: catalogue._write(work))
+        other = sqlite3.connect(path, isolation_level=None)
+        if whose == "a thread's":
+            thread.start()
+            assert began.wait(20)
+        else:
+            other.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        assert catalogue.link(links(1)[0].url) == links(1)[0]
+        assert catalogue.note("read:a") is None
+        assert (catalogue.counters(), catalogue.hosts()) == ({"runs": 1}, frozenset())
+        assert not list(catalogue.listing())
+        assert time.monotonic() - start < 5
+        let_go.set()
+        other.close()
+        if whose == "a thread's":
+            thread.join()
         catalogue.close()
-        assert SqliteCatalogue(path, wal=False).link(links(1)[0].url) == links(1)[0]
 
     def test_on_a_network_disk_each_host_has_its_own(self, tmp_path, monkeypatch):
-        from entrepot.store import catalogue as module
-
-        monkeypatch.setattr(module, "is_network", lambda _: True)
+        monkeypatch.setattr(layout, "is_network", lambda _: True)
         catalogue = open_catalogue(tmp_path)
         assert catalogue.path.name.startswith("catalogue-")
-        assert catalogue.mode == "rollback"
+        assert not catalogue.degraded
         catalogue.close()
 
     def test_network_disks_are_known_by_their_type(self, tmp_path):
@@ -568,7 +620,7 @@ class TestTrouble:
         code = (
             "import sys; from pathlib import Path; from entrepot.store.catalogue import SqliteCatalogue\n"
             "sys.stdin.read(); c = SqliteCatalogue(Path(sys.argv[1])); c.learn_host(sys.argv[2]); c.count(hits=1)\n"
-            "assert not c.degraded and not c.troubles, (c.mode, c.troubles); c.close()"
+            "assert not c.degraded and not c.troubles, c.troubles; c.close()"
         )
         children = [
             subprocess.Popen(

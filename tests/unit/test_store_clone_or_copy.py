@@ -9,8 +9,7 @@ import os
 import pytest
 
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.memory import MemoryStore
-from service_world import run
+from entrepot.testing.memory_store import MemoryStore
 
 DATA = os.urandom(3_000_000)
 KEY = f"bodies/sha256/{hashlib.sha256(DATA).hexdigest()[:2]}/{hashlib.sha256(DATA).hexdigest()[2:]}"
@@ -27,13 +26,10 @@ def store(request, tmp_path):
 
 
 def content(store):
-    async def read():
-        blob = await store.get(KEY)
-        data = blob.read(0, blob.size)
-        blob.close()
-        return data
-
-    return run(read())
+    blob = store.get(KEY)
+    data = blob.read(0, blob.size)
+    blob.close()
+    return data
 
 
 @pytest.mark.parametrize("offset", [0, 1234])
@@ -41,7 +37,7 @@ def content(store):
 def test_a_part_of_a_file_becomes_an_object(store, tmp_path, offset, link):
     source = tmp_path / "source"
     source.write_bytes(b"x" * offset + DATA)
-    assert run(store.adopt(source, offset, len(DATA), whole, link=link)).size == len(DATA)
+    assert store.adopt(source, offset, len(DATA), whole, link=link).size == len(DATA)
     assert content(store) == DATA
 
 
@@ -52,7 +48,7 @@ def test_what_is_not_right_is_refused_and_leaves_nothing(store, tmp_path, there)
         source.mkdir()
     elif there != "absent":
         source.write_bytes(DATA[:-1] if there == "short" else DATA[::-1])
-    assert run(store.adopt(source, 0, len(DATA), whole)) is None
+    assert store.adopt(source, 0, len(DATA), whole) is None
     assert [m.key for m in store.list("bodies")] == []
 
 
@@ -62,7 +58,7 @@ def test_a_link_is_made_only_of_our_own_file_that_nobody_else_can_write(tmp_path
         source = tmp_path / f"source-{mode}"
         source.write_bytes(DATA)
         source.chmod(mode)
-        run(store.adopt(source, 0, len(DATA), whole, link=True))
+        store.adopt(source, 0, len(DATA), whole, link=True)
         assert source.stat().st_nlink == links
         source.unlink()
         assert content(store) == DATA
@@ -74,13 +70,13 @@ def test_a_symbolic_link_is_not_followed(tmp_path):
     target.write_bytes(DATA)
     source = tmp_path / "source"
     source.symlink_to(target)
-    assert run(store.adopt(source, 0, len(DATA), whole)) is None
+    assert store.adopt(source, 0, len(DATA), whole) is None
 
 
 def test_no_temporary_file_stays_behind(tmp_path):
     store = DirectoryStore(tmp_path / "store")
     source = tmp_path / "source"
     source.write_bytes(DATA)
-    run(store.adopt(source, 0, len(DATA), whole, link=True))
-    run(store.adopt(source, 0, len(DATA), lambda _read, _size: None))
+    store.adopt(source, 0, len(DATA), whole, link=True)
+    store.adopt(source, 0, len(DATA), lambda _read, _size: None)
     assert list((tmp_path / "store" / "flights").glob("*")) == []

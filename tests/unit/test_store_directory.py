@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from entrepot import ownership
 from entrepot.errors import Busy, FormatError, StoreFull, StoreUnavailable
-from entrepot.store import directory, layout
+from entrepot.store import directory, disk, layout
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.store.gc import DEFAULT_CAP, default_cap
 from entrepot.stored import body_key
-from entrepot.testing.store_suite import body, content, run
+from entrepot.testing.store_suite import body, content
 from unit.storing import age, digest, disk_of, files, head_of, stored
 
 SRC = str(Path(layout.__file__).parents[2])
@@ -55,9 +54,9 @@ class TestTheDirectory:
             root.mkdir()
             root.chmod(0o2770)
             store = DirectoryStore(root)
-            run(store.put(body(b"x"), b"x"))
-            flight = store.open_flight("f")
-            flight.lead()
+            store.put(body(b"x"), b"x")
+            flight = store.open_partial("f")
+            flight.try_lock()
             flight.write(b"x")
             flight.close()
             store.close()
@@ -70,13 +69,13 @@ class TestTheDirectory:
     def test_a_private_store_has_private_files(self, store):
         old = os.umask(0)
         try:
-            run(store.put(body(b"x"), b"x"))
+            store.put(body(b"x"), b"x")
         finally:
             os.umask(old)
         assert {mode(p) for p in store.root.rglob("*")} == {0o700, 0o600}
 
     def test_opening_again_changes_nothing(self, store):
-        run(store.put("heads/ab/cd/0", b"x"))
+        store.put("heads/ab/cd/0", b"x")
         before = {p: p.stat().st_mtime_ns for p in store.root.rglob("*")}
         DirectoryStore(store.root, create=False).close()
         assert {p: p.stat().st_mtime_ns for p in store.root.rglob("*")} == before
@@ -150,57 +149,57 @@ class TestTheDirectory:
     def test_a_fresh_volume_is_empty(self, tmp_path):
         for name in ("lost+found", ".Trash-1000", ".Trashes", ".snapshot", ".snapshots"):
             (tmp_path / "s" / name).mkdir(parents=True)
-        assert run(DirectoryStore(tmp_path / "s").put("a", b"x")).size == 1
+        assert DirectoryStore(tmp_path / "s").put("a", b"x").size == 1
 
     def test_a_link_to_a_store_is_the_store(self, store, tmp_path):
         (tmp_path / "link").symlink_to(store.root)
-        run(DirectoryStore(tmp_path / "link").put(body(b"x"), b"x"))
+        DirectoryStore(tmp_path / "link").put(body(b"x"), b"x")
         assert content(store, body(b"x")) == b"x"
 
     @pytest.mark.parametrize("where", ["bodies", "bodies/sha256", "bodies/sha256/{}"])
     def test_no_link_in_the_place_of_a_folder_is_followed(self, store, tmp_path, where):
         """Somebody puts it there while the store is open."""
         key = body(b"x")
-        run(store.put(key, b"x"))
+        store.put(key, b"x")
         folder = store.root / where.format(key.split("/")[2])
         folder.rename(tmp_path / "moved")
         folder.symlink_to(tmp_path / "moved")
         before = {p: p.stat().st_mtime_ns for p in (tmp_path / "moved").rglob("*")}
-        assert run(store.get(key)) is None
-        assert run(store.head(key)) is None
-        assert run(store.delete(key)) is None
+        assert store.get(key) is None
+        assert store.head(key) is None
+        assert store.delete(key) is None
         assert list(store.list("bodies")) == []
         with store.hold(key):
             pass
         with pytest.raises(StoreUnavailable):
-            run(store.put(key, b"y"))
+            store.put(key, b"y")
         store.sweep(time.time() + 10**6)
         assert {p: p.stat().st_mtime_ns for p in (tmp_path / "moved").rglob("*")} == before
 
     @pytest.mark.parametrize("suffix", ["part", "note", "lock"])
     def test_a_download_is_not_written_through_a_link(self, store, tmp_path, suffix):
-        run(store.put("a", b"x"))
+        store.put("a", b"x")
         target = tmp_path / "work"
         target.write_bytes(b"work")
         (store.root / f"flights/f.{suffix}").symlink_to(target)
-        flight = store.open_flight("f")
+        flight = store.open_partial("f")
         with suppress(StoreUnavailable):
-            flight.lead()
+            flight.try_lock()
             flight.write(b"more")
-            flight.description()
+            flight.state()
         flight.close()
         assert target.read_bytes() == b"work"
 
     def test_a_pipe_in_the_place_of_an_object_holds_nobody_up(self, store):
-        run(store.put("heads/ab/cd/0", b"x"))
+        store.put("heads/ab/cd/0", b"x")
         os.mkfifo(store.root / "heads/ab/cd/1")
-        assert run(store.get("heads/ab/cd/1")) is None
+        assert store.get("heads/ab/cd/1") is None
 
     def test_a_store_that_was_left_half_made_is_finished(self, tmp_path):
         (tmp_path / "s").mkdir()
-        (tmp_path / "s" / "CACHEDIR.TAG").write_text(ownership.TAG_TEXT)
+        (tmp_path / "s" / "CACHEDIR.TAG").write_text(layout.TAG_TEXT)
         (tmp_path / "s" / "entrepot-store.0123456789ab").write_text("")
-        assert run(DirectoryStore(tmp_path / "s").put("a", b"x")).size == 1
+        assert DirectoryStore(tmp_path / "s").put("a", b"x").size == 1
 
     def test_a_store_that_is_not_there_is_not_made_unasked(self, tmp_path):
         with pytest.raises(StoreUnavailable, match="no store"):
@@ -219,16 +218,16 @@ class TestTheDirectory:
         ],
     )
     def test_the_stores_own_files_are_no_objects(self, store, key):
-        for call in (store.get(key), store.put(key, b""), store.delete(key)):
+        for call in (store.get, lambda key: store.put(key, b""), store.delete):
             with pytest.raises(FormatError):
-                run(call)
+                call(key)
 
     def test_a_symbolic_link_in_the_store_is_not_followed(self, store, tmp_path):
-        run(store.put("heads/ab/cd/0", b"x"))
+        store.put("heads/ab/cd/0", b"x")
         (tmp_path / "secret").write_text("secret")
         (store.root / "heads/ab/cd/1").symlink_to(tmp_path / "secret")
         with pytest.raises(StoreUnavailable):
-            run(store.get("heads/ab/cd/1"))
+            store.get("heads/ab/cd/1")
         assert [m.key for m in store.list("heads")] == ["heads/ab/cd/0"]
 
     def test_the_default_cap_is_at_most_20_gb_and_a_tenth_of_the_disk(self, tmp_path, monkeypatch):
@@ -247,65 +246,21 @@ class TestWriting:
     ):
         synced = []
         real = os.fsync
-        run(
-            store.put("heads/ab/cd/0", b"w")
+        store.put(
+            "heads/ab/cd/0", b"w"
         )  # the first write marks the store as open, and that is synced
         monkeypatch.setattr(
             "os.fsync", lambda fd: (synced.append((store.root / body(b"x")).exists()), real(fd))
         )
-        run(store.put("heads/ab/cd/0", b"x"))
+        store.put("heads/ab/cd/0", b"x")
         assert synced == []
-        run(store.put(body(b"x"), b"x"))
-        flight = store.open_flight("f")
-        flight.lead()
+        store.put(body(b"x"), b"x")
+        flight = store.open_partial("f")
+        flight.try_lock()
         flight.write(b"y")
-        run(flight.commit(body(b"y")))
+        flight.commit(body(b"y"))
         flight.close()
         assert synced == [False, True]
-
-    def test_a_sync_does_not_hold_up_the_event_loop(self, store, monkeypatch):
-        import asyncio
-
-        monkeypatch.setattr("os.fsync", lambda _: time.sleep(0.3))
-
-        async def scene():
-            flight = store.open_flight("f")
-            flight.lead()
-            flight.write(b"y")
-            works = [
-                asyncio.ensure_future(w)
-                for w in (store.put(body(b"x"), b"x"), flight.commit(body(b"y")))
-            ]
-            ticks = 0
-            while not all(w.done() for w in works):
-                await asyncio.sleep(0.01)
-                ticks += 1
-            flight.close()
-            return ticks
-
-        assert run(scene()) > 10
-
-    def test_a_commit_that_is_cancelled_is_finished_before_its_files_are_closed(
-        self, store, monkeypatch
-    ):
-        import asyncio
-
-        real = os.fsync
-        monkeypatch.setattr("os.fsync", lambda fd: (time.sleep(0.2), real(fd)))
-
-        async def scene():
-            flight = store.open_flight("f")
-            flight.lead()
-            flight.write(b"data")
-            task = asyncio.ensure_future(flight.commit(body(b"data")))
-            await asyncio.sleep(0.05)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            flight.close()
-
-        run(scene())
-        assert content(store, body(b"data")) == b"data"
 
     def test_freed_bytes_are_what_the_file_system_says(self, store):
         keys = [
@@ -314,19 +269,19 @@ class TestWriting:
         ]
         before = disk_of(store.root)
         freed = sum(
-            run(store.delete(key)) or 0 for key in [*keys, *[m.key for m in store.list("bodies")]]
+            store.delete(key) or 0 for key in [*keys, *[m.key for m in store.list("bodies")]]
         )
         assert freed == pytest.approx(before - disk_of(store.root), rel=0.01)
 
     def test_an_object_with_another_name_gives_no_disk_back(self, store, tmp_path):
-        run(store.put("a", b"x" * 9000))
+        store.put("a", b"x" * 9000)
         os.link(store.root / "a", tmp_path / "other")
-        assert run(store.delete("a")) == 0
+        assert store.delete("a") == 0
 
     def test_last_use_is_coarse(self, tmp_path):
         now = [time.time()]
         store = DirectoryStore(tmp_path / "s", now=lambda: now[0])
-        run(store.put("a", b"x"))
+        store.put("a", b"x")
         first = (store.root / "a").stat().st_mtime
         now[0] += 3500
         store.touch("a")
@@ -337,7 +292,7 @@ class TestWriting:
 
     def test_a_touch_after_the_clock_was_set_back_mends_the_time(self, tmp_path):
         store = DirectoryStore(tmp_path / "s", now=lambda: time.time() - 86400)
-        run(store.put("a", b"x"))
+        store.put("a", b"x")
         store.touch("a")
         assert (store.root / "a").stat().st_mtime == pytest.approx(time.time() - 86400, abs=5)
 
@@ -381,18 +336,18 @@ class TestAfterACrash:
 
     def begun(self, store):
         """A download that broke off a minute ago, never synced."""
-        flight = store.open_flight("f")
-        flight.lead()
+        flight = store.open_partial("f")
+        flight.try_lock()
         flight.write(b"half")
-        flight.describe(b"note")
+        flight.set_state(b"note")
         flight.close()
         age(store.root / "flights" / "f.part", 60)
 
     def resumed(self, store):
         """What the next leader of that download finds."""
-        flight = store.open_flight("f")
-        assert flight.lead()
-        found = flight.size(), flight.description()
+        flight = store.open_partial("f")
+        assert flight.try_lock()
+        found = flight.size(), flight.state()
         flight.close()
         return found
 
@@ -410,7 +365,7 @@ class TestAfterACrash:
         self.crashed(store)
         boot[0] = "boot-2"
         again = self.opened(store)
-        run(again.put(body(b"z"), b"z"))
+        again.put(body(b"z"), b"z")
         again.close()
         boot[0] = "boot-3"
         assert self.resumed(self.opened(store)) == (0, None)
@@ -418,7 +373,7 @@ class TestAfterACrash:
     def test_a_body_is_served_after_any_boot_unless_its_file_has_changed(self, boot, store):
         """It was synced before it got its name."""
         for data in (b"x", b"z"):
-            run(store.put(body(data), data))
+            store.put(body(data), data)
         self.crashed(store)
         boot[0] = "boot-2"
         (store.root / body(b"x")).write_bytes(b"y")
@@ -432,10 +387,43 @@ class TestAfterACrash:
         boot[0] = "boot-2"
         assert self.resumed(self.opened(store)) == (4, b"note")
 
+    def test_what_a_killed_process_left_is_synced_before_the_store_is_called_clean(
+        self, boot, store, monkeypatch
+    ):
+        self.begun(store)
+        self.crashed(store)
+        again, synced = self.opened(store), []
+        again.put("a", b"x")
+        real = os.fsync
+
+        def sync(fd):
+            synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+            real(fd)
+
+        monkeypatch.setattr(os, "fsync", sync)
+        again.close()
+        assert str(store.root / "flights/f.part") in synced
+        assert " clean " in (store.root / "boot").read_text()
+        boot[0] = "boot-2"
+        assert self.resumed(self.opened(store)) == (4, b"note")
+
+    def test_it_is_clean_after_many_threads_have_begun_to_write_at_once(self, store, monkeypatch):
+        real = disk.open_lock_file
+
+        def slow(*args):
+            time.sleep(0.05)
+            return real(*args)
+
+        monkeypatch.setattr(disk, "open_lock_file", slow)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda i: store.put(f"heads/ab/{i}/0", b"x"), range(8)))
+        store.close()
+        assert " clean " in (store.root / "boot").read_text()
+
     def test_it_is_clean_only_when_the_last_writer_has_closed(self, boot, store):
         other = self.opened(store)
-        run(store.put(body(b"x"), b"x"))
-        run(other.put(body(b"y"), b"y"))
+        store.put(body(b"x"), b"x")
+        other.put(body(b"y"), b"y")
         store.close()
         assert " open " in (store.root / "boot").read_text()
         other.close()
@@ -513,7 +501,7 @@ class TestChangedBodies:
     @pytest.fixture
     def store(self, tmp_path, catalogue, key):
         store = DirectoryStore(tmp_path / "store", cap=10**9, stamps=catalogue)
-        run(store.put(key, b"good"))
+        store.put(key, b"good")
         return store
 
     @pytest.fixture
@@ -536,7 +524,7 @@ class TestChangedBodies:
     ):
         change(store.root / key)
         store = DirectoryStore(store.root, stamps=catalogue) if again else store
-        assert run(store.get(key)) is None
+        assert store.get(key) is None
         assert not (store.root / key).exists()
         assert store.changed == {key}
 
@@ -554,18 +542,14 @@ class TestChangedBodies:
     def test_what_was_stored_is_not_hashed_again_by_any_process(
         self, store, catalogue, key, hashed, tmp_path
     ):
-        flight = store.open_flight("f")
-        flight.lead()
+        flight = store.open_partial("f")
+        flight.try_lock()
         flight.write(b"flown")
-        run(flight.commit(body(b"flown")))
+        flight.commit(body(b"flown"))
         flight.close()
         (tmp_path / "theirs").write_bytes(b"taken")
         for _ in "12":  # the second time both names are already one file's
-            run(
-                store.adopt(
-                    tmp_path / "theirs", 0, 5, lambda _read, _size: body(b"taken"), link=True
-                )
-            )
+            store.adopt(tmp_path / "theirs", 0, 5, lambda _read, _size: body(b"taken"), link=True)
         for each in (store, DirectoryStore(store.root, stamps=catalogue)):
             for data in (b"good", b"flown", b"taken"):
                 with each.hold(body(data)):
@@ -579,26 +563,23 @@ class TestChangedBodies:
         assert len(hashed) == 1
 
     def test_many_who_ask_at_the_same_time_hash_it_once(self, store, key, hashed):
-        async def scene():
-            blobs = await asyncio.gather(*(other.get(key) for _ in range(20)))
-            for blob in blobs:
-                blob.close()
-
         other = DirectoryStore(store.root)
-        run(scene())
+        with ThreadPoolExecutor(20) as pool:
+            for blob in pool.map(other.get, [key] * 20):
+                blob.close()
         assert len(hashed) == 1
 
     def test_a_right_download_replaces_what_was_changed(self, store, key, tmp_path):
         (tmp_path / "theirs").write_bytes(b"good")
 
         def commit():
-            flight = store.open_flight("f")
-            flight.lead()
+            flight = store.open_partial("f")
+            flight.try_lock()
             flight.write(b"good")
-            run(flight.commit(key))
+            flight.commit(key)
             flight.close()
 
-        for come in (commit, lambda: run(store.adopt(tmp_path / "theirs", 0, 4, lambda *_: key))):
+        for come in (commit, lambda: store.adopt(tmp_path / "theirs", 0, 4, lambda *_: key)):
             (store.root / key).write_bytes(b"evil")
             come()
             assert content(store, key) == b"good"
@@ -607,9 +588,9 @@ class TestChangedBodies:
     def test_a_wrong_body_stays_where_it_may_not_be_removed_and_is_never_served(self, store, key):
         (store.root / key).write_bytes(b"evil")
         with store.hold(key):
-            assert run(store.get(key)) is None
+            assert store.get(key) is None
         assert (store.root / key).exists()
-        assert run(store.get(key)) is None
+        assert store.get(key) is None
         assert not (store.root / key).exists()
 
     def test_a_sweep_does_not_make_bodies_be_hashed_again_and_forgets_those_that_went(
@@ -625,51 +606,61 @@ class TestChangedBodies:
 
 class TestFlights:
     def test_nothing_is_left_of_a_flight_that_wrote_nothing(self, store):
-        flight = store.open_flight("f")
-        flight.lead()
-        flight.describe(b"note")
+        flight = store.open_partial("f")
+        flight.try_lock()
+        flight.set_state(b"note")
         flight.close()
         assert files(store.root) == []
 
     def test_nothing_but_the_body_is_left_of_one_that_was_committed(self, store):
-        flight = store.open_flight("f")
-        flight.lead()
+        flight = store.open_partial("f")
+        flight.try_lock()
         flight.write(b"x")
-        flight.describe(b"note")
-        run(flight.commit(body(b"x")))
+        flight.set_state(b"note")
+        flight.commit(body(b"x"))
         flight.close()
         assert files(store.root) == [body(b"x")]
 
     def test_a_part_that_is_also_a_body_is_never_appended_to(self, store):
         """Whatever a crash or a copying tool has linked: the body stays as it is."""
-        run(store.put(body(b"x"), b"x"))
+        store.put(body(b"x"), b"x")
         os.link(store.root / body(b"x"), store.root / "flights" / "f.part")
-        flight = store.open_flight("f")
-        flight.lead()
+        flight = store.open_partial("f")
+        flight.try_lock()
         assert flight.size() == 0
         flight.write(b"more")
         flight.close()
         assert content(store, body(b"x")) == b"x"
 
+    def test_giving_up_the_lock_waits_for_no_disk(self, store, monkeypatch):
+        """It is done on the event loop; what was written is synced when the store is closed."""
+        file = store.open_partial("f")
+        assert file.try_lock()
+        file.write(b"half")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", lambda _fd: pytest.fail("synced"))
+            file.close()
+        assert store.open_partial("f").size() == 4
+
     def test_a_note_without_its_part_is_not_believed(self, store):
-        flight = store.open_flight("f")
-        flight.lead()
+        flight = store.open_partial("f")
+        flight.try_lock()
         flight.write(b"x")
-        flight.describe(b"old")
+        flight.set_state(b"old")
         flight.close()
         (store.root / "flights" / "f.part").unlink()
-        flight = store.open_flight("f")
-        flight.lead()
-        assert flight.description() is None
+        flight = store.open_partial("f")
+        flight.try_lock()
+        assert flight.state() is None
         flight.close()
 
     def test_a_lock_file_that_was_removed_under_a_waiter_gives_no_second_lead(self, store):
-        first, second = store.open_flight("f"), store.open_flight("f")
-        first.lead()
+        first, second = store.open_partial("f"), store.open_partial("f")
+        first.try_lock()
         (store.root / "flights" / "f.lock").unlink()
-        assert second.lead(), "the old file is nobody's business any more"
-        third = store.open_flight("f")
-        assert not third.lead()
+        assert second.try_lock(), "the old file is nobody's business any more"
+        third = store.open_partial("f")
+        assert not third.try_lock()
         for each in (first, second, third):
             each.close()
 
@@ -677,16 +668,16 @@ class TestFlights:
         catalogue = SqliteCatalogue(None)
         catalogue.rebuild(store)
         key = stored(store, catalogue, "https://files.test/a", b"a" * 50_000, used=1)
-        flight = store.open_flight("f")
-        flight.lead()
+        flight = store.open_partial("f")
+        flight.try_lock()
         flight.write(b"b" * 50_000)
-        run(flight.commit(body(b"b" * 50_000)))
+        flight.commit(body(b"b" * 50_000))
         head = head_of("https://files.test/b", b"b" * 50_000)
         catalogue.record("heads/00/b/0", head, used=0, disk=53_248)
         small = DirectoryStore(store.root, cap=1)
         done = small.evict(catalogue)
         assert (done.bodies, done.kept) == (1, 1)
-        assert run(store.get(key)) is None
+        assert store.get(key) is None
         assert content(store, body(b"b" * 50_000)) == b"b" * 50_000
         flight.close()
 
@@ -695,7 +686,7 @@ class TestFailingDisks:
     @pytest.mark.parametrize("number", [28, 122], ids=["ENOSPC", "EDQUOT"])
     @pytest.mark.parametrize("call", ["os.pwrite", "os.fsync", "os.replace"])
     def test_no_room_is_told_apart_and_leaves_nothing(self, store, monkeypatch, call, number):
-        run(store.put("a", b"old"))
+        store.put("a", b"old")
 
         def fail(*_, **_more):
             raise OSError(number, os.strerror(number))
@@ -703,7 +694,7 @@ class TestFailingDisks:
         with monkeypatch.context() as patch:
             patch.setattr(call, fail)
             with pytest.raises(StoreFull):
-                run(store.put(body(b"new"), b"new"))
+                store.put(body(b"new"), b"new")
         assert files(store.root) == []
         assert content(store, "a") == b"old"
 
@@ -711,7 +702,7 @@ class TestFailingDisks:
         self, tmp_path, monkeypatch
     ):
         before = DirectoryStore(tmp_path / "s")
-        run(before.put(body(b"old"), b"old"))
+        before.put(body(b"old"), b"old")
         before.close()
         clean = (tmp_path / "s/boot").read_bytes()
         store = DirectoryStore(tmp_path / "s")
@@ -722,16 +713,16 @@ class TestFailingDisks:
         with monkeypatch.context() as patch:
             patch.setattr(layout, "write_small", full)
             with store.hold(body(b"old"), exclusive=True):
-                assert run(store.delete(body(b"old")))
-            flight = store.open_flight("f")
-            assert flight.lead()
+                assert store.delete(body(b"old"))
+            flight = store.open_partial("f")
+            assert flight.try_lock()
             with pytest.raises(StoreFull):
                 flight.write(b"new")
             flight.close()
             with pytest.raises(StoreFull):
-                run(store.put("a", b"new"))
+                store.put("a", b"new")
         assert (tmp_path / "s/boot").read_bytes() == clean
-        run(store.put("a", b"new"))
+        store.put("a", b"new")
         assert b" open " in (tmp_path / "s/boot").read_bytes()
         store.close()
 
@@ -740,17 +731,17 @@ class TestFailingDisks:
         def fail(*_, **_more):
             raise OSError(number, os.strerror(number))
 
-        run(store.put("a", b"old"))
+        store.put("a", b"old")
         with monkeypatch.context() as patch:
             patch.setattr("os.replace", fail)
             with pytest.raises(StoreUnavailable):
-                run(store.put("a", b"new"))
+                store.put("a", b"new")
         assert files(store.root) == []
         assert content(store, "a") == b"old"
 
     def test_of_a_write_that_fails_nothing_counts(self, store, monkeypatch):
-        flight = store.open_flight("f")
-        flight.lead()
+        flight = store.open_partial("f")
+        flight.try_lock()
         flight.write(b"abc")
         real = os.pwrite
 
@@ -770,8 +761,8 @@ class TestFailingDisks:
         flight.close()
 
     def test_a_commit_that_fails_keeps_the_part(self, store, monkeypatch):
-        flight = store.open_flight("f")
-        flight.lead()
+        flight = store.open_partial("f")
+        flight.try_lock()
         flight.write(b"abc")
 
         def fail(*_, **_more):
@@ -780,8 +771,8 @@ class TestFailingDisks:
         with monkeypatch.context() as patch:
             patch.setattr("os.fsync", fail)
             with pytest.raises(StoreFull):
-                run(flight.commit(body(b"abc")))
-        run(flight.commit(body(b"abc")))
+                flight.commit(body(b"abc"))
+        flight.commit(body(b"abc"))
         flight.close()
         assert content(store, body(b"abc")) == b"abc"
 

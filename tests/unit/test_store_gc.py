@@ -13,7 +13,7 @@ from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.store.gc import PARTIAL_S
 from entrepot.stored import body_key, cache_key
-from entrepot.testing.store_suite import body, content, run
+from entrepot.testing.store_suite import body, content
 from unit.storing import age, digest, disk_of, files, stored
 
 HOUR = 3600
@@ -45,7 +45,7 @@ class TestSweep:
         stored(store, catalogue, url("404"), None)
         before = files(store.root)
         swept = store.sweep(time.time() + 2 * HOUR, catalogue=catalogue)
-        assert (swept.freed, swept.bodies, swept.heads, swept.temps, swept.flights) == (
+        assert (swept.freed, swept.bodies, swept.heads, swept.temps, swept.partials) == (
             0,
             0,
             0,
@@ -55,7 +55,7 @@ class TestSweep:
         assert files(store.root) == before
 
     def test_orphans_go_once_they_are_old(self, store):
-        run(store.put(body(b"orphan" * 999), b"orphan" * 999))
+        store.put(body(b"orphan" * 999), b"orphan" * 999)
         assert store.sweep(time.time()).bodies == 0
         before = disk_of(store.root / "bodies")
         swept = store.sweep(time.time() + 2 * HOUR)
@@ -65,7 +65,7 @@ class TestSweep:
 
     def test_a_body_that_is_being_named_stays(self, store):
         """Between the writer's look and its head's rename no sweep takes the body, however old it is."""
-        run(store.put(body(b"x"), b"x"))
+        store.put(body(b"x"), b"x")
         age(store.root / body(b"x"), 3 * HOUR)
         with store.hold(body(b"x")):
             assert store.sweep(time.time()).bodies == 0
@@ -80,7 +80,7 @@ class TestSweep:
         (store.root / body(b"a")).unlink()
         assert store.sweep(time.time(), catalogue=catalogue).heads == 0
         assert store.sweep(time.time() + 2 * HOUR, catalogue=catalogue).heads == 1
-        assert run(store.head(key)) is None
+        assert store.head(key) is None
         assert list(catalogue.listing()) == []
 
     @pytest.mark.parametrize(
@@ -89,19 +89,19 @@ class TestSweep:
         ids=ascii,
     )
     def test_a_head_that_cannot_be_read_goes(self, store, damage):
-        run(store.put(f"{HEAD}0", damage))
+        store.put(f"{HEAD}0", damage)
         assert store.sweep(time.time() + 2 * HOUR).heads == 1
         assert files(store.root) == []
 
     def test_heads_of_a_later_format_stay_with_their_bodies(self, store):
-        run(store.put(body(b"x"), b"x"))
-        run(store.put(f"{HEAD}0", b'{"format":2,"body":"%s"}' % str(digest(b"x")).encode()))
-        run(store.put(f"{HEAD}{'1' * 16}", b'{"format":2,"content":{}}'))
+        store.put(body(b"x"), b"x")
+        store.put(f"{HEAD}0", b'{"format":2,"body":"%s"}' % str(digest(b"x")).encode())
+        store.put(f"{HEAD}{'1' * 16}", b'{"format":2,"content":{}}')
         swept = store.sweep(time.time() + 2 * HOUR)
         assert (swept.heads, swept.bodies) == (0, 0)
 
     def test_stale_temporary_files_go_and_fresh_ones_stay(self, store):
-        run(store.put("a", b"x"))
+        store.put("a", b"x")
         stale, fresh = (store.root / "flights" / f"put-{digit * 16}.tmp" for digit in "12")
         for path in (stale, fresh):
             path.write_bytes(b"x" * 5000)
@@ -112,24 +112,24 @@ class TestSweep:
     def test_a_partial_download_goes_after_seven_days_unless_somebody_leads_it(self, store):
         led_name, left_name = "1" * 40, "2" * 40
         for name in (led_name, left_name):
-            flight = store.open_flight(name)
-            flight.lead()
+            flight = store.open_partial(name)
+            flight.try_lock()
             flight.write(b"x" * 5000)
-            flight.describe(b"note")
+            flight.set_state(b"note")
             if name == left_name:
                 flight.close()
             else:
                 led = flight
-        assert store.sweep(time.time() + PARTIAL_S - HOUR).flights == 0
+        assert store.sweep(time.time() + PARTIAL_S - HOUR).partials == 0
         swept = store.sweep(time.time() + PARTIAL_S + HOUR)
-        assert swept.flights == 1
+        assert swept.partials == 1
         assert swept.freed >= 8192
         left = [f"flights/{led_name}.{suffix}" for suffix in ("lock", "note", "part")]
         assert files(store.root) == left
         led.close()
 
     def test_notes_and_locks_without_a_part_are_litter(self, store):
-        run(store.put("a", b"x"))
+        store.put("a", b"x")
         a, b = "a" * 40, "b" * 40
         for name in (f"{a}.note", f"{a}.lock", f"{b}.lock", f"{b}.host-1.lock"):
             (store.root / "flights" / name).write_bytes(b"")
@@ -168,15 +168,15 @@ class TestSweep:
         (store.root / "bodies/sha256/empty").mkdir()
         (store.root / f"flights/{'1' * 40}.part").symlink_to(store.root / "mine/work")
         swept = store.sweep(time.time() + 10**7, catalogue=catalogue)
-        assert (swept.bodies, swept.heads, swept.temps, swept.flights) == (0, 0, 0, 0)
+        assert (swept.bodies, swept.heads, swept.temps, swept.partials) == (0, 0, 0, 0)
         assert [name for name in names if not (store.root / name).exists()] == []
         assert (store.root / "bodies/sha256/empty").is_dir()
         assert (store.root / f"flights/{'1' * 40}.part").is_symlink()
         assert [row.key for row in catalogue.listing()] == [key]
 
     def test_a_body_that_a_strange_file_names_stays(self, store):
-        run(store.put(body(b"x"), b"x"))
-        run(store.put("heads/ab/later", b'{"format":2,"body":"%s"}' % str(digest(b"x")).encode()))
+        store.put(body(b"x"), b"x")
+        store.put("heads/ab/later", b'{"format":2,"body":"%s"}' % str(digest(b"x")).encode())
         assert store.sweep(time.time() + 2 * HOUR).bodies == 0
 
     def test_it_puts_the_catalogue_right(self, store, catalogue):
@@ -191,13 +191,13 @@ class TestUsage:
         for i in range(20):
             stored(store, catalogue, url(i), os.urandom(20_000 + 1000 * (i % 7)))
         stored(store, catalogue, url("404"), None)
-        flight = store.open_flight("f")
-        flight.lead()
+        flight = store.open_partial("f")
+        flight.try_lock()
         flight.write(os.urandom(50_000))
         quick, slow = store.usage(catalogue), store.usage()
         assert quick == slow
         assert quick.bodies == sum(m.disk for m in store.list("bodies"))
-        assert quick.flights >= 50_000, "partial downloads count"
+        assert quick.partials >= 50_000, "partial downloads count"
         flight.close()
 
     def test_a_body_of_two_urls_counts_once(self, store, catalogue):
@@ -236,7 +236,7 @@ class TestEvict:
             before - disk_of(store.root / "bodies") - disk_of(store.root / "heads"), rel=0.01
         )
         assert store.usage().total <= cap
-        assert [run(store.head(k)) is None for k in filled] == [i < done.bodies for i in range(10)]
+        assert [store.head(k) is None for k in filled] == [i < done.bodies for i in range(10)]
 
     def test_bodies_that_another_cache_has_linked_free_nothing_and_do_not_cost_others_their_place(
         self, store, catalogue, filled, tmp_path, monkeypatch
@@ -247,7 +247,7 @@ class TestEvict:
             os.link(store.root / key, tmp_path / str(number))
         cap = store.usage(catalogue).total - 150_000
         done = self.small(store, cap).evict(catalogue)
-        assert [run(store.head(k)) is None for k in filled] == [i < done.bodies for i in range(10)]
+        assert [store.head(k) is None for k in filled] == [i < done.bodies for i in range(10)]
         assert 2 <= done.bodies <= 4
         assert done.freed < 100_000
         assert store.usage().total <= cap
@@ -263,44 +263,42 @@ class TestEvict:
         os.utime(store.root / filled[0], (time.time(), time.time()))
         done = self.small(store, store.usage(catalogue).total - 150_000).evict(catalogue)
         assert done.bodies >= 2
-        assert run(store.head(filled[0])) is not None
-        assert run(store.head(filled[1])) is None
+        assert store.head(filled[0]) is not None
+        assert store.head(filled[1]) is None
 
     def test_it_goes_on_over_many_windows_and_in_the_files_order(
         self, store, catalogue, filled, monkeypatch
     ):
         """The catalogue knows of none of the uses, and looks at two bodies at a time."""
-        from entrepot.store import gc as upkeep
+        from entrepot.store import gc
 
-        monkeypatch.setattr(upkeep, "WINDOW", 2)
+        monkeypatch.setattr(gc, "WINDOW", 2)
         base = time.time() - 5000
         for i, key in enumerate(filled):
             os.utime(store.root / key, (base - 10 * i, base - 10 * i))
         done = self.small(store, store.usage(catalogue).total - 350_000).evict(catalogue)
         assert 4 <= done.bodies <= 5
-        assert [run(store.head(k)) is None for k in filled] == [
-            i >= 10 - done.bodies for i in range(10)
-        ]
+        assert [store.head(k) is None for k in filled] == [i >= 10 - done.bodies for i in range(10)]
         assert done.room >= 0
 
     def test_many_old_bodies_in_use_do_not_hide_the_others(
         self, store, catalogue, filled, monkeypatch
     ):
-        from entrepot.store import gc as upkeep
+        from entrepot.store import gc
 
-        monkeypatch.setattr(upkeep, "WINDOW", 2)
-        blobs = [run(store.get(body(data))) for data in self.data[:5]]
+        monkeypatch.setattr(gc, "WINDOW", 2)
+        blobs = [store.get(body(data)) for data in self.data[:5]]
         small = self.small(store, store.usage(catalogue).total - 350_000)
         done = small.evict(catalogue)
         assert done.room >= 0
-        assert [run(store.head(k)) is None for k in filled[:5]] == [False] * 5
+        assert [store.head(k) is None for k in filled[:5]] == [False] * 5
         for blob in blobs:
             blob.close()
 
     def test_when_all_is_in_use_it_says_how_much_too_big_the_store_is(
         self, store, catalogue, filled
     ):
-        blobs = [run(store.get(body(data))) for data in self.data]
+        blobs = [store.get(body(data)) for data in self.data]
         done = self.small(store, 100_000).evict(catalogue)
         assert (done.bodies, done.kept) == (0, 10)
         assert done.room < -900_000
@@ -308,12 +306,12 @@ class TestEvict:
             blob.close()
 
     def test_an_open_body_is_not_taken_and_goes_when_it_is_closed(self, store, catalogue, filled):
-        blob = run(store.get(body(self.data[0])))
+        blob = store.get(body(self.data[0]))
         small = self.small(store, store.usage(catalogue).total - 50_000)
         done = small.evict(catalogue)
         assert done.kept == 1
-        assert run(store.head(filled[0])) is not None
-        assert run(store.head(filled[1])) is None
+        assert store.head(filled[0]) is not None
+        assert store.head(filled[1]) is None
         blob.close()
         assert self.small(store, 1).evict(catalogue).bodies == 10 - done.bodies
 
@@ -324,19 +322,19 @@ class TestEvict:
 
     def test_a_head_that_came_meanwhile_saves_its_body(self, store, catalogue, filled, monkeypatch):
         """Another process stores a second URL of the body after the choice was made."""
-        from entrepot.store import gc as upkeep
+        from entrepot.store import gc
 
-        real = upkeep.victims
+        real = gc.victims
 
         def late(*args, **kwargs):
             chosen = real(*args, **kwargs)
             stored(store, catalogue, url("second"), self.data[0])
             return chosen
 
-        monkeypatch.setattr(upkeep, "victims", late)
+        monkeypatch.setattr(gc, "victims", late)
         self.small(store, store.usage(catalogue).total - 50_000).evict(catalogue)
         assert content(store, body(self.data[0])) == self.data[0]
-        assert run(store.head(cache_key(url("second")) + "/0")) is not None
+        assert store.head(cache_key(url("second")) + "/0") is not None
 
     def test_a_body_goes_with_all_its_heads(self, store, catalogue):
         for name in "ab":
@@ -360,8 +358,8 @@ class TestEvict:
         small = self.small(store, store.usage().total - 150_000)
         done = small.evict(SqliteCatalogue(None))
         assert done.bodies >= 2
-        assert run(store.head(filled[0])) is None
-        assert run(store.head(filled[9])) is not None
+        assert store.head(filled[0]) is None
+        assert store.head(filled[9]) is not None
 
     def test_only_one_evicts_at_a_time(self, store, catalogue, filled):
         small = self.small(store, 1)
@@ -388,7 +386,7 @@ class TestEvict:
             thread.join()
         for head in store.list("heads"):
             named = next(row.body for row in catalogue.listing() if row.key == head.key)
-            assert run(store.head(body_key(Digest.parse(named)))) is not None
+            assert store.head(body_key(Digest.parse(named))) is not None
         small.evict(catalogue)
         assert store.usage().total <= 2_000_000
         swept = store.sweep(time.time() + 2 * HOUR)
@@ -397,7 +395,7 @@ class TestEvict:
 
 class TestDailySweep:
     def orphan(self, store, name):
-        run(store.put(body(name), name))
+        store.put(body(name), name)
         age(store.root / body(name), 3 * HOUR)
 
     def test_it_is_done_once_a_day(self, tmp_path, catalogue, store):
@@ -427,7 +425,7 @@ class TestDailySweep:
         stored(store, catalogue, url("a"), b"a")
         self.orphan(store, b"orphan")
         assert store.sweep_when_due(catalogue, is_over=lambda: True) is None
-        assert run(store.head(body(b"orphan"))) is not None
+        assert store.head(body(b"orphan")) is not None
         clock[0] += 600
         assert store.sweep_when_due(catalogue) is None
         clock[0] += HOUR

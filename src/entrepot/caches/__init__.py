@@ -2,3 +2,6 @@
 
 Knows ports and the domain, no adapter.
 """
+
+NAME = "entrepot"
+"""What entrepot's own store is called among the tools."""

@@ -1,28 +1,23 @@
 """The store of entrepot as one more tool: every verb sees it through ``ports/tool.py``.
 
 Rows come from the catalogue, which may lag behind; everything that is removed is looked at in the
-store first. A tool's verbs are synchronous while a store's methods are coroutines. Looking
-(``head``) never waits on this disk, so they are run to their end without an event loop
-(:func:`finish`); deleting may wait for a thread, so it gets a loop (:class:`Loop`), which is
-imported only then: ``status`` and ``list`` never load asyncio.
+store first. ``status`` and ``list`` never load asyncio.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from entrepot.caches import NAME
 from entrepot.caches.inventory import GROUPS, CacheTotal, Sum, cache_total
-from entrepot.caches.opened_store import NAME, Loop, Opened, read_object
-from entrepot.caches.partial_downloads import remove_unfinished, unfinished
 from entrepot.digests import Digest
 from entrepot.errors import Busy, EntrepotError, StoreError
-from entrepot.fs import disk_of
-from entrepot.ownership import foreign_name, is_head_key, is_store
+from entrepot.ports.store import read_object
 from entrepot.ports.tool import (
     Entry,
     Finding,
@@ -35,9 +30,9 @@ from entrepot.ports.tool import (
     Surroundings,
 )
 
-if TYPE_CHECKING:
-    from entrepot.caches.opened_store import Listed
-
+if TYPE_CHECKING:  # `where` says where the store is without loading what reads it
+    from entrepot.ports.catalogue import Listed, Opened
+    from entrepot.ports.store import Store
 
 FEW = 5_000
 """Entries up to which :meth:`OwnCache.summary` looks at every body."""
@@ -50,15 +45,38 @@ the common file systems."""
 READ_ONLY = "the file system is read-only"
 
 
-def _no_store(path: Path) -> str:
-    """Why something that is there cannot be a store; empty when it may become one."""
-    try:
-        strange = foreign_name(path)
-    except NotADirectoryError:
-        return f"{path} is no directory"
-    except OSError as exc:
-        return f"{path} cannot be read: {exc.strerror}"
-    return f"{path} holds other things than a store" if strange is not None else ""
+class _Waits(NamedTuple):
+    """What a leftover is called, and from which age in seconds it may go.
+
+    ``busy_s`` is for where no lock tells; at ``removable_s`` it goes by itself.
+    """
+
+    busy_s: float
+    removable_s: float
+    busy: str
+    removable: str
+
+
+PARTIAL = _Waits(600, 7 * 86_400, "a download in progress", "unfinished download")
+"""A later run would resume it: for a week it goes only when it is asked for."""
+
+TEMPORARY = _Waits(3_600, 3_600, "being written", "stale temporary")
+
+
+class Directory(Protocol):
+    """What can be told of a store's directory without opening it."""
+
+    def is_store(self, root: str | os.PathLike[str], /) -> bool:
+        """Whether it has a store's marker."""
+        ...
+
+    def looks_like_a_store(self, root: Path, /) -> bool:
+        """Whether it is a store or was one."""
+        ...
+
+    def why_no_store(self, path: Path, /) -> str:
+        """Why what is there cannot be made a store; empty when it can."""
+        ...
 
 
 class OwnCache:
@@ -67,6 +85,7 @@ class OwnCache:
     Args:
         root: the store's directory, absolute.
         layers: why it is there, strongest first.
+        directory: judges directories.
         open_store: opens it on first need; it is called only when the directory exists.
         settings: entrepot's own configuration.
         now: the clock, seconds since the epoch.
@@ -79,12 +98,14 @@ class OwnCache:
         root: Path,
         *,
         layers: tuple[Layer, ...],
+        directory: Directory,
         open_store: Callable[[], Opened],
         settings: Settings | None = None,
         now: Callable[[], float],
     ) -> None:
         self._root = root
         self._layers = layers
+        self._directory = directory
         self._open_store = open_store
         self._settings = settings
         self._now = now
@@ -97,28 +118,28 @@ class OwnCache:
         return self._opened
 
     def counters(self) -> Mapping[str, int]:
-        """What the store has spared so far (lossy); only for a place that exists."""
-        return self._open().ledger.counters()
+        """What the store has saved so far (lossy); only for a place that exists."""
+        return self._open().catalogue.counters()
 
     def close(self) -> None:
         """Close the catalogue, when it was opened."""
         if self._opened is not None:
-            self._opened.ledger.close()
+            self._opened.catalogue.close()
             self._opened = None
 
     def places(self, around: Surroundings) -> Sequence[Place]:
         """The one directory; only looked at, not opened and not made."""
         del around
         root = self._root
-        marked = is_store(root)
+        marked = self._directory.is_store(root)
         # What looks like a store and is none is opened all the same: that says why, and fails.
-        exists = marked or os.path.isdir(root / "heads")
+        exists = self._directory.looks_like_a_store(root)
         why_not = ""
         if marked:
             why_not = self._refusal()
             why_not = f"{root}: {why_not}" if why_not == READ_ONLY else why_not
         elif os.path.lexists(root):
-            why_not = _no_store(root)
+            why_not = self._directory.why_no_store(root)
         cure = "; set another with --store or ENTREPOT_STORE" if why_not else ""
         notes = tuple(self._left_behind())
         return (
@@ -140,7 +161,12 @@ class OwnCache:
         """
         for layer in self._layers:
             old = layer.value
-            if layer.kind == "default" and old and old != str(self._root) and is_store(old):
+            if (
+                layer.kind == "default"
+                and old
+                and old != str(self._root)
+                and self._directory.is_store(old)
+            ):
                 cure = f"entrepot clean --tool entrepot --all --store {old}"
                 yield f"{old} is not in use and still holds a store; to empty it: {cure}"
 
@@ -167,14 +193,14 @@ class OwnCache:
         """Why nothing of the store may be removed; empty when it may."""
         if os.access(self._root, os.W_OK | os.X_OK):
             return ""
-        with contextlib.suppress(OSError, AttributeError):
+        with suppress(OSError, AttributeError):
             if os.statvfs(self._root).f_flag & os.ST_RDONLY:
                 return READ_ONLY
         return f"{self._root} is not yours to write"
 
     def _entries(self, place: Place, progress: Progress | None) -> Iterator[Entry]:
         opened = self._open()
-        rows = list(opened.ledger.listing())
+        rows = list(opened.catalogue.listing())
         sharers: dict[str, int] = {}
         for row in rows:
             if row.body:
@@ -183,7 +209,34 @@ class OwnCache:
             if progress and number % 1000 == 0:
                 progress(number, len(rows), "entries")
             yield self._entry(row, several=bool(row.body) and sharers[row.body or ""] > 1)
-        yield from unfinished(self._root, place, self._open().store, self._now())
+        yield from self._leftovers(place)
+
+    def _leftovers(self, place: Place) -> Iterator[Entry]:
+        """One entry a partial download, with its state, and one a temporary file."""
+        from entrepot.serving.transfer import TransferState  # noqa: PLC0415
+
+        for each in self._open().store.leftovers():
+            waits, age = PARTIAL if each.is_partial else TEMPORARY, self._now() - each.modified
+            is_busy = age < waits.busy_s if each.locked is None else each.locked
+            # What a download was to become. Project and version are not told: it is neither yet.
+            told = TransferState.from_bytes(each.state) if each.state else None
+            yield Entry(
+                tool=place.tool,
+                place=self._root,
+                key=each.key,
+                kind=Kind.TEMP,
+                size=each.size,
+                disk=each.disk,
+                freeable=each.disk,
+                files=len(each.paths),
+                filename=told.head.filename if told else None,
+                used=each.modified,
+                used_from="mtime",
+                pinned=waits.busy if is_busy else "",
+                yields=True,
+                litter=waits.removable if age > waits.removable_s else "",
+                paths=each.paths,
+            )
 
     def _entry(self, row: Listed, *, several: bool) -> Entry:
         from entrepot.stored import body_key  # noqa: PLC0415
@@ -257,15 +310,15 @@ class OwnCache:
         """
         if not self._head_disk:
             self._head_disk = HEAD_DISK
-            with contextlib.suppress(OSError, AttributeError):
+            with suppress(OSError, AttributeError):
                 path = self._root / key
                 self._head_disk = (path.stat().st_blocks + path.parent.stat().st_blocks) * 512
         return self._head_disk
 
     def summary(self, place: Place, around: Surroundings) -> CacheTotal:
-        """What :func:`~entrepot.caches.inventory.cache_total` makes of a scan, without making the entries: for ``status``."""
+        """What ``cache_total`` makes of a scan, without making the entries."""
         del around
-        tallies = self._open().ledger.tallies()
+        tallies = self._open().catalogue.tallies()
         head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
         total, groups = Sum(), dict[str, Sum]()
         refusal, linked = self._refusal(), self._linked(tallies)
@@ -281,36 +334,20 @@ class OwnCache:
                     used=last,
                     freeable=freeable,
                 )
-        partials = unfinished(self._root, place, self._open().store, self._now())
+        partials = self._leftovers(place)
         found = cache_total(
-            place, (replace(partial, pinned=refusal or partial.pinned) for partial in partials)
+            place, (replace(each, pinned=refusal or each.pinned) for each in partials)
         )
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
         total.merge(found.total)
-        overhead = self._overhead()
+        overhead = self._open().store.overhead()
         for each in (total, groups.setdefault(Kind.OTHER.group, Sum())):
             each.add_bare(0, files=0, size=0, disk=overhead, used=None, freeable=0)
         named = {name: groups[name] for name in GROUPS if name in groups}
         return CacheTotal(
             place, total, named, found.litter, linked=sum(linked.values()), overhead=overhead
         )
-
-    def _overhead(self) -> int:
-        """Bytes of disk of the store's own files, and of its directories but those of the heads, which go with them."""
-        overhead = disk_of(self._root.stat())
-        for folder in ("", "bodies", "bodies/sha256", "heads"):
-            with contextlib.suppress(OSError), os.scandir(self._root / folder) as found:
-                # the catalogue's shared memory is there as long as somebody, we for one, has it
-                # open
-                mine = [
-                    each
-                    for each in found
-                    if each.is_dir(follow_symlinks=False)
-                    or not (folder or each.name.endswith("-shm"))
-                ]
-                overhead += sum(disk_of(each.stat(follow_symlinks=False)) for each in mine)
-        return overhead
 
     def _linked(
         self, tallies: Mapping[str, tuple[str, tuple[int, int, int, int, float]]]
@@ -325,7 +362,7 @@ class OwnCache:
         if sum(heads for _, (heads, *_) in tallies.values()) > FEW:
             return found
         seen = set[str]()
-        for row in self._open().ledger.listing():
+        for row in self._open().catalogue.listing():
             if row.body is not None and row.body not in seen:
                 seen.add(row.body)
                 if _has_other_names(self._root / body_key(Digest.parse(row.body))):
@@ -351,36 +388,31 @@ class OwnCache:
         gone: list[Entry] = []
         kept: list[tuple[Entry, str]] = []
         freed = files = 0
-        with Loop() as loop:
-            for number, entry in enumerate(entries):
-                if progress:
-                    progress(number, len(entries), "entries")
-                try:
-                    partial = entry.key.startswith("flights/")
-                    outcome = (
-                        remove_unfinished(opened.store, entry, force=force)
-                        if partial
-                        else self._remove_one(opened, entry, loop)
-                    )
-                except Busy as exc:
-                    outcome = exc.message
-                except StoreError as exc:
-                    outcome, entry = exc.message, replace(entry, barred=True)  # noqa: PLW2901
-                except OSError as exc:  # of a temporary file; the store's own are translated
-                    outcome, entry = exc.strerror or str(exc), replace(entry, barred=True)  # noqa: PLW2901
-                if isinstance(outcome, str):
-                    kept.append((entry, outcome))
+        for number, entry in enumerate(entries):
+            if progress:
+                progress(number, len(entries), "entries")
+            try:
+                if entry.kind is Kind.TEMP:
+                    outcome = _remove_leftover(opened.store, entry, force=force)
                 else:
-                    gone.append(entry)
-                    freed += outcome[0]
-                    files += outcome[1]
-        if opened.ledger.degraded:  # a full disk would not let it be written; now there is room
-            opened.ledger.close()
-            opened.ledger.forget([entry.key for entry in gone])
+                    outcome = self._remove_one(opened, entry)
+            except Busy as exc:
+                outcome = exc.message
+            except StoreError as exc:
+                outcome, entry = exc.message, replace(entry, barred=True)  # noqa: PLW2901
+            if isinstance(outcome, str):
+                kept.append((entry, outcome))
+            else:
+                gone.append(entry)
+                freed += outcome[0]
+                files += outcome[1]
+        if opened.catalogue.degraded:  # a full disk would not let it be written; now there is room
+            opened.catalogue.close()
+            opened.catalogue.forget([entry.key for entry in gone])
         return Removed(tuple(gone), freed, files, tuple(kept))
 
-    def _remove_one(self, opened: Opened, entry: Entry, loop: Loop) -> tuple[int, int] | str:
-        from entrepot.stored import body_key  # noqa: PLC0415
+    def _remove_one(self, opened: Opened, entry: Entry) -> tuple[int, int] | str:
+        from entrepot.stored import body_key, is_head_key  # noqa: PLC0415
 
         if not is_head_key(entry.key):
             return "it is not entrepot's"
@@ -393,7 +425,7 @@ class OwnCache:
                 and _body_of(raw) not in (entry.digest, None)
             ):
                 return "it was replaced meanwhile"
-            return delete_entry(opened, loop, entry.key, entry.digest)
+            return delete_entry(opened, entry.key, entry.digest)
 
     # -- checking ----------------------------------------------------------------------------------
 
@@ -414,7 +446,13 @@ class OwnCache:
         yield from verify_store(self._open(), repair=repair, progress=progress)
 
 
-def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> tuple[int, int]:
+def _remove_leftover(store: Store, entry: Entry, *, force: bool) -> tuple[int, int] | str:
+    """Remove a leftover; bytes of disk given back, and files, or why it stays."""
+    freed = store.remove_leftover(entry.key, size=None if force else entry.size)
+    return (0, 0) if freed is None else (freed, entry.files)
+
+
+def delete_entry(opened: Opened, key: str, body: Digest | None) -> tuple[int, int]:
     """Delete a head and, when no other head names it, its body.
 
     The caller holds the body's prefix exclusively.
@@ -425,12 +463,12 @@ def delete_entry(opened: Opened, loop: Loop, key: str, body: Digest | None) -> t
     from entrepot.stored import body_key  # noqa: PLC0415
 
     freed = files = 0
-    given = loop.run(opened.store.delete(key))
+    given = opened.store.delete(key)
     if given is not None:
         freed, files = given, 1
-    opened.ledger.forget([key])
-    if body is not None and not any(other != key for other in opened.ledger.heads_of(body)):
-        given = loop.run(opened.store.delete(body_key(body)))
+    opened.catalogue.forget([key])
+    if body is not None and not any(other != key for other in opened.catalogue.heads_of(body)):
+        given = opened.store.delete(body_key(body))
         if given is not None:
             freed, files = freed + given, files + 1
     return freed, files

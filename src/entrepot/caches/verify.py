@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 
 from entrepot.cache_root import foreign
-from entrepot.caches.opened_store import NAME, Loop, Opened, finish, read_object
+from entrepot.caches import NAME
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import Busy, FormatError, InvalidHead, StoreError
-from entrepot.ownership import is_body_key, is_head_key
-from entrepot.ports.store import Blob, ObjectMeta, Store
+from entrepot.ports.catalogue import Opened
+from entrepot.ports.store import Blob, ObjectMeta, Store, read_object
 from entrepot.ports.tool import Entry, Finding, Kind, Place, Progress, Surroundings, Tool
 from entrepot.redaction import has_secret
-from entrepot.stored import FORMAT, Head, body_key
+from entrepot.stored import FORMAT, Head, body_key, is_body_key, is_head_key
 
 CHUNK = 1 << 20
 LARGEST_HEAD = 1 << 20
@@ -87,12 +87,7 @@ def verify_store(
     Raises:
         StoreUnavailable: the store cannot be read at all.
     """
-    with Loop() as loop:
-        yield from _verify(opened, _Repair(opened, loop, repair), progress)
-
-
-def _verify(opened: Opened, repairs: _Repair, progress: Progress | None) -> Iterator[Finding]:
-    store = opened.store
+    store, repairs = opened.store, _Repair(opened, repair)
     # Bodies are listed before heads: a body that comes in between is then in neither list, never a
     # false orphan.
     known = _Known(bodies={meta.key: meta for meta in store.list("bodies")})
@@ -110,7 +105,7 @@ def _verify(opened: Opened, repairs: _Repair, progress: Progress | None) -> Iter
         if progress:
             progress(done, total, "bytes")
         heads = known.by_body.get(key, [])
-        if finish(store.head(key)) is None:
+        if store.head(key) is None:
             pass  # removed since it was listed, by another process or with its head
         elif (digest := _digest_of(key)) is None:
             yield _strange(store, key, "body")
@@ -164,7 +159,7 @@ def _check_head(opened: Opened, key: str, known: _Known, repairs: _Repair) -> It
         return
     if head.body is None:
         return
-    body = known.bodies.get(body_key(head.body)) or finish(store.head(body_key(head.body)))
+    body = known.bodies.get(body_key(head.body)) or store.head(body_key(head.body))
     if body is None:
         yield repairs.remove(
             Finding(NAME, entry, "missing-body", f"the body of {head.url} is not there", path),
@@ -222,7 +217,6 @@ class _Repair:
     """Removes what was found, when that was asked for, and says so in the finding."""
 
     opened: Opened
-    loop: Loop
     repair: bool
 
     def remove(
@@ -236,13 +230,13 @@ class _Repair:
         """Remove heads, and the body when it is damaged itself or nothing else names it."""
 
         def remove() -> None:
-            also = self.opened.ledger.heads_of(body) if body and damaged else []
+            also = self.opened.catalogue.heads_of(body) if body and damaged else []
             gone = {head for head in (*heads, *also) if is_head_key(head)}
             for key in gone:
-                self.loop.run(self.opened.store.delete(key))
-            self.opened.ledger.forget(gone)
-            if body and (damaged or not self.opened.ledger.heads_of(body)):
-                self.loop.run(self.opened.store.delete(body_key(body)))
+                self.opened.store.delete(key)
+            self.opened.catalogue.forget(gone)
+            if body and (damaged or not self.opened.catalogue.heads_of(body)):
+                self.opened.store.delete(body_key(body))
 
         return self._locked(finding, body_key(body) if body else heads[0], remove)
 
@@ -254,7 +248,7 @@ class _Repair:
 
         def remove() -> None:
             if _is_orphan(self.opened.store, key, known):
-                self.loop.run(self.opened.store.delete(key))
+                self.opened.store.delete(key)
 
         return self._locked(finding, key, remove)
 
@@ -315,8 +309,8 @@ def _url_with_secret(value: str) -> bool:
 
 
 def _entry(store: Store, key: str, head: Head) -> Entry:
-    meta = finish(store.head(key))
-    body = finish(store.head(body_key(head.body))) if head.body else None
+    meta = store.head(key)
+    body = store.head(body_key(head.body)) if head.body else None
     disk = (meta.disk if meta else 0) + (body.disk if body else 0)
     return Entry(
         tool=NAME,

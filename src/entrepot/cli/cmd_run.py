@@ -194,12 +194,12 @@ class Session:
         from entrepot.serving.lookup import Entries
         from entrepot.serving.prefetch import PageHistory
         from entrepot.serving.service import Rules, Service
-        from entrepot.serving.size_limit import Bounds
+        from entrepot.serving.size_limit import SizeLimit
 
         reach = upstream_settings(self._settings, self._context.around.environ, self._plan.bundles)
         clock = SystemClock()
-        bounds = Bounds(kept.make_room, kept.sweep)
-        entries = Entries(kept.store, kept.catalogue, clock, bounds.landed)
+        limit = SizeLimit(kept.make_room, kept.sweep)
+        entries = Entries(kept.store, kept.catalogue, clock, limit.landed)
         facts = self.facts(kept.catalogue)
         policy = ConnectPolicy(self._plan, facts, dialler(reach), self.tally, offline=self._offline)
         rules = Rules(
@@ -218,7 +218,7 @@ class Session:
             rules=rules,
             stats=self.tally,
             donors=partial(donors, self._context.around),
-            grown=bounds.grown,
+            grown=limit.grown,
             history=PageHistory(kept.catalogue) if self._settings.ahead else None,
         )
         self.behind(service.handle)
@@ -238,8 +238,13 @@ class Session:
                 count = len(kept.changed)
                 what = "a stored file was" if count == 1 else f"{count} stored files were"
                 self.tally.warn(f"{what} changed on the disk by something else, and not served")
+            if kept.has_no_locks():
+                self.tally.warn(
+                    "file locking is unreliable on the store's file system: "
+                    "use the store from one run at a time"
+                )
             self._count(kept.catalogue)
-            await bounds.aclose()
+            await limit.aclose()
             if ended:
                 await self.landed(entries)
             kept.close()

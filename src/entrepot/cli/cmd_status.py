@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from entrepot.caches import NAME
 from entrepot.caches.inventory import GROUPS, CacheTotal, Sum, stored_twice, summed_up
-from entrepot.caches.opened_store import NAME
 from entrepot.caches.own import OwnCache
 from entrepot.caches.records import place_record, sum_record
 from entrepot.cli.context import Context

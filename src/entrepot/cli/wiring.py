@@ -100,6 +100,9 @@ class RunStore:
     sweep: Callable[[Callable[[], bool]], object]
     """Removes litter once a day; asks whether it shall stop. For a thread."""
     close: Callable[[], None]
+    has_no_locks: Callable[[], bool] = lambda: False
+    """Whether files were found not to be lockable there: then the store is for one process at a
+    time."""
     changed: Collection[str] = ()
     """Bodies found changed on the disk so far; it grows."""
     trouble: StoreUnavailable | None = None
@@ -118,7 +121,7 @@ def open_run_store(settings: Settings) -> RunStore:
         StoreUnavailable: ``--store`` names something that is not a store and cannot become one.
     """
     from entrepot.store.catalogue import SqliteCatalogue, open_catalogue
-    from entrepot.store.memory import MemoryStore
+    from entrepot.store.null import NullStore
 
     try:
         store, catalogue = open_store(settings)
@@ -126,8 +129,9 @@ def open_run_store(settings: Settings) -> RunStore:
         if settings.said["store"][0].kind == "option" and not _is_circumstance(exc.__cause__):
             raise
         lost = SqliteCatalogue(None)
-        nothing = MemoryStore()
-        return RunStore(nothing, lost, lambda: None, lambda _is_over: None, lost.close, trouble=exc)
+        return RunStore(
+            NullStore(), lost, lambda: None, lambda _is_over: None, lost.close, trouble=exc
+        )
     # A connection of its own: the loop's shall never wait for what a thread has begun.
     aside = open_catalogue(settings.store)
 
@@ -141,7 +145,8 @@ def open_run_store(settings: Settings) -> RunStore:
         lambda: store.evict(aside).room,
         lambda is_over: store.sweep_when_due(aside, is_over=is_over),
         close,
-        store.changed,
+        has_no_locks=lambda: not store.locks,
+        changed=store.changed,
     )
 
 
@@ -214,9 +219,10 @@ def own_cache(
 
     A catalogue that is new or was lost is made again at its first use, with progress.
     """
-    from entrepot.caches.opened_store import Opened
     from entrepot.caches.own import OwnCache
     from entrepot.config.file import OwnSettings
+    from entrepot.ports.catalogue import Opened
+    from entrepot.store import layout
 
     def opened() -> Opened:
         store, catalogue = open_store(settings, create=False)
@@ -230,6 +236,7 @@ def own_cache(
     return OwnCache(
         settings.store,
         layers=layers,
+        directory=layout,
         open_store=opened,
         settings=OwnSettings(around),
         now=time.time,
@@ -258,7 +265,7 @@ def tool_names() -> list[str]:
 
     The own cache, and each folder of ``entrepot.tools`` with a ``tool.py``.
     """
-    from entrepot.caches.opened_store import NAME
+    from entrepot.caches import NAME
 
     folder = Path(importlib.import_module("entrepot.tools").__file__ or "").parent
     return [
@@ -282,7 +289,7 @@ def tools(
     Raises:
         UsageError: an unknown name.
     """
-    from entrepot.caches.opened_store import NAME
+    from entrepot.caches import NAME
 
     every = tool_names()
     chosen = list(dict.fromkeys(_CALLED.get(name, name) for name in names)) or every

@@ -1,19 +1,21 @@
 """The catalogue: what can be made again from the store, kept where it can be asked quickly.
 
-Losing it costs time, never correctness. Counters, learned hosts and links are lossy on purpose.
+Losing it costs time, never correctness. Counters, learned hosts, links and notes are lossy on
+purpose. Reading never waits for a writer; writing may wait a second for another process's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from entrepot.digests import Digest
 from entrepot.links import Link
+from entrepot.ports.store import Store
 from entrepot.stored import Head
 
-__all__ = ["Catalogue", "Link", "Noted", "Row"]
+__all__ = ["Catalogue", "Link", "Listed", "Noted", "Opened"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +29,44 @@ class Noted:
     """What tells the page's content from what it was before, or is since."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One head as the catalogue knows it."""
+class Listed(NamedTuple):
+    """One head, as light as ``list`` and ``status`` need it; its flags are 0 or 1."""
 
     key: str
-    """The head's key in the store."""
-    head: Head
-    used: float
-    """Last use, seconds since the epoch."""
+    url: str
+    kind: str
+    project: str | None
+    version: str | None
+    filename: str | None
+    size: int | None
     disk: int
-    """Bytes of disk of the body, 0 without one."""
+    """Bytes of disk of the body; heads of one body each have it in full."""
+    body: str | None
+    """``sha256:...``."""
+    used: float
+    response_time: float
+    status: int
+    proven: int
+    credentialed: int
+    shared: int
+    upload_time: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A store and its catalogue, open."""
+
+    store: Store
+    catalogue: Catalogue
 
 
 class Catalogue(Protocol):
     """The derived index of one store, on this host."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the disk refused: what is recorded now is forgotten with the process."""
+        ...
 
     def record(self, key: str, head: Head, *, used: float, disk: int) -> None:
         """A head was stored or refreshed."""
@@ -51,8 +76,15 @@ class Catalogue(Protocol):
         """Heads are gone."""
         ...
 
-    def rows(self) -> Iterator[Row]:
-        """Every head known."""
+    def listing(self) -> Iterator[Listed]:
+        """Every head known, light."""
+        ...
+
+    def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
+        """Kind -> a key, and heads, distinct bodies, their bytes of content and of disk, last use.
+
+        A body that heads of several kinds name counts under that of its first key.
+        """
         ...
 
     def totals(self) -> Mapping[str, tuple[int, int]]:
@@ -76,6 +108,14 @@ class Catalogue(Protocol):
 
     def links(self, url: str) -> list[Noted]:
         """What every page said of a canonical URL."""
+        ...
+
+    def write_notes(self, notes: Mapping[str, str]) -> None:
+        """Remember a text under each of some names, which are for their writers to choose."""
+        ...
+
+    def note(self, name: str) -> str | None:
+        """The text last written under a name."""
         ...
 
     def learn_host(self, authority: str) -> None:

@@ -1,7 +1,5 @@
 """The store as the application sees it.
 
-Five small Protocols, and one for downloads that are growing.
-
 The promises, which ``testing/store_suite.py`` checks on every adapter:
 
 * a key is one or more segments of ``[A-Za-z0-9._-]``, joined by ``/``, none of them ``.`` or
@@ -12,12 +10,15 @@ The promises, which ``testing/store_suite.py`` checks on every adapter:
 * ``get`` and ``head`` of an absent key give ``None``; list order is unspecified;
 * an open :class:`Blob` stays readable after its object was deleted or replaced.
 
-What only one backend can do is a method of that backend, not of the port.
+All of it is synchronous and safe to call from several threads; a :class:`PartialFile` is written by
+one thread at a time, and may be read meanwhile. What a method waits for is said there: on an event
+loop such a method is called in a thread (``serving/lookup.py`` decides that). What only one backend
+can do is a method of that backend, not of the port.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,14 +43,11 @@ class Blob(Protocol):
 
     @property
     def size(self) -> int:
-        """The whole object's size in bytes, whatever span was asked for."""
+        """The whole object's size in bytes."""
         ...
 
     def read(self, start: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``start``; short only at the end.
-
-        Page-cache fast: may be called on the event loop.
-        """
+        """At most ``count`` bytes from ``start``; short only at the end."""
         ...
 
     def fileno(self) -> int | None:
@@ -61,80 +59,38 @@ class Blob(Protocol):
         ...
 
 
-class Get(Protocol):
-    """Reading whole objects."""
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A download that did not end, or a temporary file of a process that died; not an object."""
 
-    async def get(self, key: str) -> Blob | None:
-        """The object under ``key``, open for reading; ``None`` if there is none.
-
-        A body (``bodies/sha256/``) that may have been changed since it was stored is hashed first;
-        a wrong one is absent.
-
-        Raises:
-            StoreUnavailable: the backend gave no answer; a retry may help.
-        """
-        ...
-
-    def open(self, key: str) -> Blob | None:
-        """As :meth:`get` without an event loop, and without a check of a body's bytes."""
-        ...
-
-
-class Put(Protocol):
-    """Writing whole objects."""
-
-    async def put(self, key: str, body: bytes | AsyncIterator[bytes]) -> ObjectMeta:
-        """Store an object, atomically.
-
-        Raises:
-            StoreFull: no room. Nothing is left behind.
-            StoreUnavailable: not writable, or no answer.
-        """
-        ...
+    key: str
+    """What :meth:`Store.remove_leftover` takes."""
+    paths: tuple[Path, ...]
+    """Its files, the one with the bytes last."""
+    is_partial: bool
+    """Whether a later run would resume it."""
+    size: int
+    """Bytes of content."""
+    disk: int
+    modified: float
+    """Seconds since the epoch."""
+    locked: bool | None
+    """Whether a process writes it now; ``None``: that cannot be told."""
+    state: bytes | None
+    """The state of a partial download."""
 
 
-class Look(Protocol):
-    """Looking at objects without reading them."""
-
-    async def head(self, key: str) -> ObjectMeta | None:
-        """The object's meta data, or ``None``."""
-        ...
-
-
-class List(Protocol):
-    """Finding objects."""
-
-    def list(self, prefix: str) -> Iterator[ObjectMeta]:
-        """Every object whose key starts with the whole segments of ``prefix`` (``heads/ab``), in no special order.
-
-        Objects that come and go meanwhile may or may not be listed.
-        """
-        ...
-
-
-class Delete(Protocol):
-    """Removing objects."""
-
-    async def delete(self, key: str) -> int | None:
-        """Remove an object; the bytes of disk it gave back, or ``None`` if there was none."""
-        ...
-
-
-class Growing(Protocol):
+class PartialFile(Protocol):
     """One download that is in progress, resumable and readable while it grows.
 
-    The store's side of a flight.
-
-    At any time at most one process *leads* it (holds its lock and writes); any number read. A dead
-    leader's lock is released by the system, and what it wrote stays to be resumed.
+    At any time at most one process holds its write lock; any number read. The system releases the
+    lock of a process that dies, and what it wrote stays to be resumed.
     """
 
-    def lead(self) -> bool:
-        """Try to become the leader, without waiting.
+    def try_lock(self) -> bool:
+        """Try to get the write lock, without waiting; ``True`` when this object has it now.
 
-        ``True`` when this object now (or already) leads.
-
-        From then on it stands for the flight's current file, also if it followed an older one (see
+        From then on it stands for the current file, also if it followed an older one (see
         :meth:`is_current`).
 
         Raises:
@@ -143,11 +99,11 @@ class Growing(Protocol):
         ...
 
     def size(self) -> int:
-        """Bytes written so far, by whoever leads."""
+        """Bytes written so far, by whichever process."""
         ...
 
     def write(self, data: bytes) -> None:
-        """Append; leader only.
+        """Append; with the lock only.
 
         Raises:
             StoreFull, StoreUnavailable: nothing of ``data`` counts as written.
@@ -162,52 +118,48 @@ class Growing(Protocol):
         ...
 
     def is_current(self) -> bool:
-        """Whether what this object reads is still the flight's file.
+        """Whether what this object reads is still the file of that name.
 
-        ``False`` once it was committed, discarded or restarted: a follower then looks the entry up
-        again and, where there is none, opens the flight anew. What it has open stays readable.
+        ``False`` once it was committed, discarded or restarted: a reader then looks the entry up
+        again and, where there is none, opens the partial file anew. What it has open stays
+        readable.
         """
         ...
 
-    def describe(self, note: bytes) -> None:
-        """Write the note that followers and later leaders read (the response's head, what is proven); atomic; leader only."""
+    def set_state(self, state: bytes) -> None:
+        """Keep what readers and later writers must know; atomic, with the lock only."""
         ...
 
-    def description(self) -> bytes | None:
-        """The latest note, if any."""
+    def state(self) -> bytes | None:
+        """The latest state, if any."""
         ...
 
     def restart(self) -> None:
-        """Throw away what was written and the note, and begin at byte 0 in a new file.
-
-        Leader only.
-        """
+        """Drop bytes and state, and begin at byte 0 in a new file; with the lock only."""
         ...
 
-    async def commit(self, key: str) -> ObjectMeta:
-        """Make the bytes durable and the object ``key``, atomically.
+    def commit(self, key: str) -> ObjectMeta:
+        """Make the bytes durable and the object ``key``, atomically. Waits for the disk.
 
-        The note is dropped; the lead is kept until ``close``.
-
-        An object that is already there is replaced, also under a content-addressed key: the new
-        bytes were checked, the old ones may have been changed. Call it within a shared ``hold``
-        that lasts until the head's put. Afterwards ``size`` and ``read`` go on; to write again,
-        ``restart`` first.
+        The state is dropped; the lock is kept until ``close``. An object that is already there is
+        replaced, also under a content-addressed key: the new bytes were checked, the old ones may
+        have been changed. Call it within a shared ``hold`` that lasts until the head's put.
+        Afterwards ``size`` and ``read`` go on; to write again, ``restart`` first.
 
         Raises:
-            StoreFull, StoreUnavailable: the bytes are not durable; the part is still there.
+            StoreFull, StoreUnavailable: the bytes are not durable; the file is still there.
         """
         ...
 
     def discard(self) -> None:
-        """Throw the bytes and the note away; leader only; the lead is kept until ``close``.
+        """Drop bytes and state; with the lock only, which is kept until ``close``.
 
         To write again, ``restart``.
         """
         ...
 
     def release(self) -> None:
-        """Give up the lead, if any; bytes and note stay for a later leader to resume.
+        """Give up the lock, if any; bytes and state stay for a later writer to resume.
 
         ``size`` and ``read`` go on. May be called twice.
         """
@@ -218,76 +170,17 @@ class Growing(Protocol):
         ...
 
 
-class Flights(Protocol):
-    """Downloads in progress."""
-
-    def open_flight(self, name: str) -> Growing:
-        """The download of that name (a key segment); made when it is not there. Does not lead yet.
-
-        Raises:
-            StoreUnavailable, StoreFull: the store cannot be written.
-        """
-        ...
-
-    def is_led(self, name: str) -> bool | None:
-        """Whether somebody leads the download of that name now; ``None`` where that cannot be told.
-
-        Nothing is made for it.
-        """
-        ...
-
-
-class Hold(Protocol):
-    """Keeping sweeps away from what is being made."""
-
-    def hold(self, key: str, *, exclusive: bool = False) -> AbstractContextManager[None]:
-        """Lock the prefix that a body's ``key`` lies in.
-
-        Shared from "is the body there?" to the head's rename; exclusively to sweep. Keep it short,
-        never for a whole download: a shared hold waits up to two seconds for a sweep, on the spot.
-
-        Raises:
-            Busy: not to be had in time. StoreUnavailable: the store cannot be written.
-        """
-        ...
-
-
 Check = Callable[[Callable[[int, int], bytes], int], str | None]
 """Given a way to read ``(start, count)`` and the size: the key to keep the bytes under, or ``None``
 to drop them."""
 
 
-class Adopt(Protocol):
-    """Taking over files of other caches."""
+class Store(Protocol):
+    """Everything the application asks of a store.
 
-    async def adopt(
-        self, path: Path, offset: int, size: int, check: Check, *, link: bool = False
-    ) -> ObjectMeta | None:
-        """Make part of a file an object.
-
-        Cloned where the file system can, with ``link`` linked where safe, copied otherwise.
-
-        What is kept is checked, not the source: that may change under our hands.
-
-        Args:
-            path: a regular file of this machine.
-            offset: of the part, in bytes.
-            size: of the part, in bytes.
-            check: called in a thread with the bytes as they would be kept.
-            link: whether the file's owner never writes it in place.
-
-        Returns:
-            The object, or ``None`` when the file is not there, cannot be read, or ``check`` refuses
-            it.
-
-        Raises:
-            StoreFull, StoreUnavailable: the store cannot be written.
-        """
-        ...
-
-
-class Store(Get, Put, Look, List, Delete, Flights, Hold, Adopt, Protocol):
-    """Everything the application asks of a store."""
+    Each method that writes raises ``StoreFull`` (no room; nothing is left behind) or
+    ``StoreUnavailable`` (not writable, or no answer; a retry may help).
+    """
 
     @property
     def shared(self) -> bool:
@@ -299,6 +192,118 @@ class Store(Get, Put, Look, List, Delete, Flights, Hold, Adopt, Protocol):
         """The directory it lives in, for people; ``None`` when it is not on this disk."""
         ...
 
+    def get(self, key: str) -> Blob | None:
+        """The object under ``key``, open for reading; ``None`` if there is none.
+
+        A body (``bodies/sha256/``) that may have been changed since it was stored is hashed first,
+        which takes its time; a wrong one is absent.
+        """
+        ...
+
+    def open(self, key: str) -> Blob | None:
+        """As :meth:`get` without a check of a body's bytes."""
+        ...
+
+    def is_in_doubt(self, key: str, blob: Blob) -> bool:
+        """Whether :meth:`get` would hash this body, which :meth:`open` gave. Does not wait."""
+        ...
+
+    def put(self, key: str, body: bytes | Iterable[bytes]) -> ObjectMeta:
+        """Store an object, atomically. Waits for the disk when it is a body."""
+        ...
+
+    def head(self, key: str) -> ObjectMeta | None:
+        """The object's meta data, or ``None``."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectMeta]:
+        """Every object whose key starts with the whole segments of ``prefix`` (``heads/ab``).
+
+        Objects that come and go meanwhile may or may not be listed.
+        """
+        ...
+
+    def delete(self, key: str) -> int | None:
+        """Remove an object; the bytes of disk it gave back, or ``None`` if there was none."""
+        ...
+
     def touch(self, key: str) -> None:
         """Note that an object was used now. Coarse and lossy; never raises."""
         ...
+
+    def open_partial(self, name: str) -> PartialFile:
+        """The download of that name (a key segment), not locked yet.
+
+        The first call of a process may wait for the disk.
+        """
+        ...
+
+    def is_locked(self, name: str) -> bool | None:
+        """Whether a process writes the download of that name now; ``None``: that cannot be told.
+
+        Nothing is made for it.
+        """
+        ...
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """What downloads that did not end and processes that died have left, by key."""
+        ...
+
+    def remove_leftover(self, key: str, *, size: int | None = None) -> int | None:
+        """Remove one; the bytes of disk it gave back, or ``None`` if there was none.
+
+        Args:
+            key: of a :class:`Leftover`.
+            size: bytes that a partial download must still have; ``None``: any number.
+
+        Raises:
+            Busy: a process writes it, or its size is another one now.
+        """
+        ...
+
+    def overhead(self) -> int:
+        """Bytes of disk beside what objects and leftovers take."""
+        ...
+
+    def hold(self, key: str, *, exclusive: bool = False) -> AbstractContextManager[None]:
+        """Lock the prefix that a body's ``key`` lies in.
+
+        Shared from "is the body there?" to the head's rename; exclusively to remove. Keep it short,
+        never for a whole download: a shared hold waits up to two seconds for an exclusive one.
+
+        Raises:
+            Busy: it is held for longer.
+        """
+        ...
+
+    def adopt(
+        self, path: Path, offset: int, size: int, check: Check, *, link: bool = False
+    ) -> ObjectMeta | None:
+        """Make part of another cache's file an object. Reads all of it.
+
+        Cloned where the file system can, with ``link`` linked where safe, copied otherwise. What
+        is kept is checked, not the source: that may change meanwhile.
+
+        Args:
+            path: a regular file of this machine.
+            offset: of the part, in bytes.
+            size: of the part, in bytes.
+            check: called with the bytes as they would be kept.
+            link: whether the file's owner never writes it in place.
+
+        Returns:
+            The object, or ``None`` when the file is not there, cannot be read, or ``check`` refuses
+            it.
+        """
+        ...
+
+
+def read_object(store: Store, key: str) -> bytes | None:
+    """A small object's bytes; ``None`` if there is none."""
+    blob = store.open(key)
+    if blob is None:
+        return None
+    try:
+        return blob.read(0, blob.size)
+    finally:
+        blob.close()

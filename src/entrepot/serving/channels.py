@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from entrepot.channel.coding import can_unpack, content_codings
@@ -185,8 +187,9 @@ class Channels:
             self._bases.setdefault(summary.base, {})[name.url] = name.directory
             source = relative(name.directory, summary.base)
             if source:
-                mark = Link(_base_mark(summary.base), source=source, kind="page")
-                self._catalogue.learn([mark], page=cache_key(name.url), state=str(head.body))
+                await asyncio.to_thread(
+                    self._note_base, summary.base, cache_key(name.url), str(head.body), source
+                )
         return summary
 
     # as archives are asked for
@@ -238,13 +241,21 @@ class Channels:
             for url, there in self._bases.get(directory, {}).items()
             if self._known_files.state(url) is not None
         ]
-        noted = [each for each in self._catalogue.links(_base_mark(directory)) if each.link.source]
         others += [
-            resolved(each.link.source, directory)
-            for each in noted
-            if self._known_files.is_current(each.page, each.state)
+            resolved(source, directory)
+            for page, (state, source) in self._noted_bases(directory).items()
+            if self._known_files.is_current(page, state)
         ]
         return list(dict.fromkeys([directory, *filter(None, others)]))
+
+    def _noted_bases(self, directory: str) -> dict[str, tuple[str, str]]:
+        """Page -> its state, and where it lies seen from the directory of its archives."""
+        note = json.loads(self._catalogue.note(_base_note(directory)) or "{}")
+        return {page: (state, source) for page, (state, source) in note.items()}
+
+    def _note_base(self, directory: str, page: str, state: str, source: str) -> None:
+        noted = self._noted_bases(directory) | {page: (state, source)}
+        self._catalogue.write_notes({_base_note(directory): json.dumps(noted)})
 
     async def _at_hand(self, directory: str) -> list[tuple[IndexName, Head]]:
         """The repodata of a directory, the newest first."""
@@ -274,7 +285,8 @@ class Channels:
             link = noted[0] if noted else await self._find(name, head, filename)
             if link is not None and link.url == url and link.digests:
                 if not noted:
-                    self._catalogue.learn([link], page=page, state=state)
+                    learn = partial(self._catalogue.learn, [link], page=page, state=state)
+                    await asyncio.to_thread(learn)
                 return name, link
         return None
 
@@ -360,8 +372,8 @@ class Channels:
                     await self._entries.save(sibling, dataclasses.replace(head, response=doubtful))
 
 
-def _base_mark(base: str) -> str:
-    """The link under which a directory's indexes are noted; no file has such a URL."""
+def _base_note(base: str) -> str:
+    """The note of which indexes have their archives in a directory."""
     return f"base:{base}"
 
 

@@ -28,7 +28,7 @@ from entrepot.httpcache.exchange import Action, Discard, Refresh, Store, on_resp
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.httpcache.policy import Reason
 from entrepot.ports.clock import Clock
-from entrepot.ports.store import Growing
+from entrepot.ports.store import PartialFile
 from entrepot.ports.upstream import Answer, Upstream
 from entrepot.serving.index_reader import Span
 from entrepot.serving.integrity import (
@@ -89,7 +89,7 @@ class Fetcher:
     """
 
     def __init__(
-        self, resources: Resources, fetch: FetchRequest, progress: Progress, growing: Growing
+        self, resources: Resources, fetch: FetchRequest, progress: Progress, growing: PartialFile
     ) -> None:
         self._resources = resources
         self._fetch = fetch
@@ -158,7 +158,7 @@ class Fetcher:
     async def _pick_up(self) -> None:
         """Take over what an earlier process left, if it can be continued; else begin anew."""
         shown, growing, expectation = self._progress, self._growing, self._fetch.expectation
-        told = TransferState.from_bytes(growing.description() or b"")
+        told = TransferState.from_bytes(growing.state() or b"")
         size = growing.size()
         resumable = told is not None and (
             expectation.checks or range_validator(told.head.response.head)
@@ -302,7 +302,7 @@ class Fetcher:
         shown.holds = known.checks and self._is_ok
         if came.status == 200:
             await self._resources.readers.channels.changed(fetch.request.url)
-        self._growing.describe(
+        self._growing.set_state(
             TransferState(shown.draft, shown.total, shown.mark, shown.holds).to_bytes()
         )
         shown.phase = Phase.STREAMING
@@ -447,7 +447,7 @@ class Fetcher:
         shown = self._progress
         state = TransferState(head, size, shown.mark, shown.holds, whole=True)
         with suppress(StoreError):
-            self._growing.describe(state.to_bytes())
+            self._growing.set_state(state.to_bytes())
 
     async def _refresh(self, action: Refresh) -> None:
         shown, entries, url = self._progress, self._resources.entries, self._fetch.request.url

@@ -16,7 +16,7 @@ from entrepot.digests import Digest, Hasher
 from entrepot.links import Link
 from entrepot.lockfiles import Known, Pins
 from entrepot.names import classify, filename_of
-from entrepot.ports.catalogue import Catalogue
+from entrepot.ports.catalogue import Catalogue, Noted
 from entrepot.redaction import redacted_url
 from entrepot.stored import cache_key
 from entrepot.urls import canonical_url
@@ -30,7 +30,7 @@ Reader = Callable[[], Coroutine[None, None, Learned]]
 SETTLE_S = 10.0
 """Seconds a request waits at most for pages that are still being read."""
 SLICE = 500
-"""Links learned at a time, so that a page of thousands does not hold the loop."""
+"""Links learned in one transaction, so that others get to write in between."""
 TRIES = 3
 """Times that a slice is given to a catalogue that another process writes to."""
 
@@ -182,6 +182,8 @@ class KnownFiles:
         """Cache key -> the state before, of each page that has passed."""
         self._busy: set[tuple[str, str]] = set()
         """Pages that are being read, each with its state."""
+        self._learning: dict[str, dict[str, Noted]] = {}
+        """By canonical URL and page: what is being written into the catalogue."""
         self.hosts: set[str] = set(catalogue.hosts())
         """``HOST:PORT`` named by pages, now or before."""
         self.on_page: Callable[[str, Sequence[Link]], None] = lambda _url, _links: None
@@ -235,7 +237,7 @@ class KnownFiles:
             said.append(Said("--hash", "--hash", None, tuple((each,) for each in hashes)))
         noted = [
             each
-            for each in self.catalogue.links(url)
+            for each in self._noted(url)
             if self.is_current(each.page, each.state, prefetch=prefetch)
         ]
         for each in noted:
@@ -284,8 +286,7 @@ class KnownFiles:
         mine = self._states.get(page) if prefetch or page in self._given else None
         if mine is None or state == mine or (page, mine) in self._busy:
             return state == mine
-        last = self.catalogue.link(_mark(page))
-        return last is not None and state == last.source
+        return state == (self.catalogue.note(_note_name(page)) or "").partition(" ")[2]
 
     def is_read(self, url: str, state: str) -> bool:
         """Whether this very page was read before or is being read.
@@ -294,10 +295,8 @@ class KnownFiles:
         """
         page = cache_key(url)
         self._states[page] = state
-        last = self.catalogue.link(_mark(page))
-        return (page, state) in self._busy or (
-            last is not None and (last.source, last.kind) == (state, "page")
-        )
+        is_whole = self.catalogue.note(_note_name(page)) == f"page {state}"
+        return is_whole or (page, state) in self._busy
 
     def read(self, url: str, state: str, reader: Reader) -> None:
         """Learn a page in the background; ``reader`` gives its links and hosts.
@@ -342,37 +341,55 @@ class KnownFiles:
     async def _take_in(
         self, url: str, state: str, links: Iterable[Link], hosts: Iterable[str]
     ) -> None:
-        for host in hosts:
-            if host not in self.hosts:
-                self.hosts.add(host)
-                self.catalogue.learn_host(host)
+        new = set(hosts) - self.hosts
+        self.hosts |= new
         page = cache_key(url)
-        # Before its links: a process that dies among them has not read it, and other runs know the
-        # later word for one.
-        self._note(page, state, "reading")
         is_whole = await self._learn(links, page, state)
+        for host in new:
+            await asyncio.to_thread(self.catalogue.learn_host, host)
         if isinstance(links, list):  # an index page's; a channel's are too many to look through
             self.on_page(canonical_url(url), links)
         if is_whole:
-            self._note(page, state, "page")
+            await self._note(page, state, "page")
 
-    def _note(self, page: str, state: str, kind: str) -> None:
-        self.catalogue.learn([Link(_mark(page), source=state, kind=kind)])
+    async def _note(self, page: str, state: str, kind: str) -> None:
+        note = {_note_name(page): f"{kind} {state}"}
+        await asyncio.to_thread(self.catalogue.write_notes, note)
 
     async def _learn(self, links: Iterable[Link], page: str, state: str) -> bool:
         """Whether all of them are remembered.
 
         What meets another process's transaction is tried again.
         """
-        rest, is_whole = iter(links), True
-        while batch := list(islice(rest, SLICE)):
+        rest, is_noted, is_whole = iter(links), False, True
+        size = len(links) if isinstance(links, list) else SLICE
+        while batch := list(islice(rest, size)):
+            # Requests go by what a page says from now on, not from when that is written.
+            newest = {link.url: Noted(link, page, state) for link in batch}
+            for url, noted in newest.items():
+                self._learning.setdefault(url, {})[page] = noted
+            if not is_noted:
+                # Before its links: a process that dies among them has not read it, and other runs
+                # know the later word for one.
+                await self._note(page, state, "reading")
+                is_noted = True
             for _ in range(TRIES):
-                if learned := self.catalogue.learn(batch, page=page, state=state):
+                if learned := await asyncio.to_thread(
+                    self.catalogue.learn, batch, page=page, state=state
+                ):
                     break
-                await asyncio.sleep(0)
             is_whole = is_whole and learned
-            await asyncio.sleep(0)
+            for url, noted in newest.items():
+                if (mine := self._learning.get(url, {})).get(page) is noted:
+                    del mine[page]
+                    if not mine:
+                        del self._learning[url]
         return is_whole
+
+    def _noted(self, url: str) -> list[Noted]:
+        """What pages said of a canonical URL, each its latest word."""
+        noted = {each.page: each for each in self.catalogue.links(url)}
+        return list((noted | self._learning.get(url, {})).values())
 
     async def settled(self) -> None:
         """Wait until every page that has passed was read, but not for ever."""
@@ -384,6 +401,6 @@ def _said(link: Link, witness: str, by: str = "") -> Said:
     return Said(witness, by or witness, link, (link.digests,) if link.digests else ())
 
 
-def _mark(page: str) -> str:
-    """The link under which it is noted that a page was read; no URL of a file can be this."""
+def _note_name(page: str) -> str:
+    """The note of which state of a page was read, or is being read."""
     return f"read:{page}"

@@ -189,7 +189,7 @@ class Prefetcher:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
-        self._history.remember(self._together)
+        await asyncio.to_thread(self._history.remember, self._together)
 
     def _note_page(self, request: RequestHead) -> None:
         url = canonical_url(request.url)
@@ -473,8 +473,7 @@ class PageHistory:
 
     def of(self, url: str) -> Sequence[str]:
         """The pages of the last run that asked for this one, this one among them."""
-        link = self._catalogue.link(_mark(url))
-        start, *rest = link.source.split("\n") if link is not None else [""]
+        start, *rest = (self._catalogue.note(_note_name(url)) or "").split("\n")
         return [start + each for each in rest]
 
     def remember(self, urls: Iterable[str]) -> None:
@@ -485,14 +484,10 @@ class PageHistory:
         start = os.path.commonprefix(chosen)  # noqa: RUF071  (of characters is what is wanted)
         text = "\n".join([start, *(url[len(start) :] for url in chosen)])
         # Most runs want what the one before wanted: then nothing is written.
-        marks = [
-            mark
-            for mark in map(_mark, chosen)
-            if (was := self._catalogue.link(mark)) is None or was.source != text
-        ]
-        self._catalogue.learn([Link(mark, source=text, kind="page") for mark in marks])
+        names = [name for name in map(_note_name, chosen) if self._catalogue.note(name) != text]
+        self._catalogue.write_notes(dict.fromkeys(names, text))
 
 
-def _mark(url: str) -> str:
-    """The link under which the pages of its last run are noted; no file has such a URL."""
+def _note_name(url: str) -> str:
+    """The note of which pages were asked for together with one."""
     return f"ahead:{url}"

@@ -14,7 +14,7 @@ from entrepot.digests import Hasher
 from entrepot.httpcache.fields import entity_tag, http_date
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
 from entrepot.httpcache.policy import selecting_values
-from entrepot.ports.store import Blob, Growing
+from entrepot.ports.store import Blob, PartialFile
 from entrepot.simple.negotiate import decodable_here
 from entrepot.stored import Head
 from entrepot.urls import authority_of
@@ -38,14 +38,14 @@ def as_kept(
     return StoredResponse(response, vary, sent, now)
 
 
-def hash_partial(body: Blob | Growing, hasher: Hasher, size: int) -> Hasher:
+def hash_partial(body: Blob | PartialFile, hasher: Hasher, size: int) -> Hasher:
     """Feed the first ``size`` bytes of a stored body, or of what an earlier process wrote."""
     while hasher.size < size and (piece := body.read(hasher.size, min(READ, size - hasher.size))):
         hasher.feed(piece)
     return hasher
 
 
-def starts_alike(growing: Growing, blob: Blob) -> bool:
+def starts_alike(growing: PartialFile, blob: Blob) -> bool:
     """Whether a stored body begins with what was read of a growing file; reads both."""
     size, at = growing.size(), 0
     while at < size <= blob.size:

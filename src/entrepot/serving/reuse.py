@@ -109,18 +109,10 @@ async def _take(
     *,
     shared: bool,
 ) -> Head | None:
-    adopted = await entries.store.adopt(
-        donation.path,
-        donation.offset,
-        donation.size,
-        _checker(hasher, expectation),
-        link=donation.is_whole_file,
-    )
-    if adopted is None:
+    if not await entries.adopt(donation, _checker(hasher, expectation)):
         return None
     head = _head(request, donation, expectation, hasher, shared=shared)
-    with entries.hold(head):
-        return await entries.save(request.url, head)
+    return await entries.keep(request.url, head, None)
 
 
 def _checker(
@@ -243,7 +235,11 @@ async def made_from_wheel(
                 kind="metadata",
                 upload_time=wheel.upload_time,
             )
-            return await _kept(url, head, data, entries)
+            try:
+                return await entries.keep(url, head, data)
+            except (StoreError, Busy) as exc:
+                entries.failed(exc)
+                return None
     return None
 
 
@@ -255,18 +251,6 @@ async def _taken_from(wheel: Head, entries: Entries) -> bytes | None:
         return await asyncio.to_thread(read_metadata, blob)
     finally:
         blob.close()
-
-
-async def _kept(url: str, head: Head, data: bytes, entries: Entries) -> Head | None:
-    """Body first, then head: then a head that is found has a body."""
-    assert head.body is not None
-    try:
-        with entries.hold(head):
-            await entries.store.put(body_key(head.body), data)
-            return await entries.save(url, head)
-    except (StoreError, Busy) as exc:
-        entries.failed(exc)
-        return None
 
 
 def read_metadata(wheel: Blob) -> bytes | None:

@@ -57,7 +57,7 @@ from entrepot.serving.policy import (
 from entrepot.serving.prefetch import PageHistory, Prefetcher
 from entrepot.serving.respond import Responder
 from entrepot.serving.response import Answer, Request, Responses
-from entrepot.serving.reuse import Reuse, made_from_wheel
+from entrepot.serving.reuse import Reuse, made_from_wheel, wheel_of
 from entrepot.serving.run_stats import RunStats
 from entrepot.serving.stale_if_error import Fallback, LookupState, asked_for
 from entrepot.serving.transfer import Resources, fetch_request
@@ -178,6 +178,8 @@ class Service:
         rules, prefetcher = self._rules, self._prefetcher
         expectation = await self._resources.expect(request.url)
         self._tell(request, expectation)
+        joins = request.method == "GET" and "range" not in request.headers
+        await self._transfers.landed(canonical_url(request.url), but_joined=joins)
         stored = await self._entries.load(request.url)
         if prefetcher is not None and await prefetcher.landing(request.url):
             stored = await self._entries.load(request.url)
@@ -212,7 +214,9 @@ class Service:
         fixed = immutable(heads, expectation)
         if fixed is None and (proven := provable(heads, expectation)) is not None:
             fixed = await self._entries.save(request.url, proven)
-        if fixed is None:
+        wheel = wheel_of(request.url) if fixed is None and expectation.proves else None
+        if wheel is not None:
+            await self._transfers.landed(canonical_url(wheel))
             now, shared = self._clock.now(), self._rules.shared
             fixed = await made_from_wheel(
                 request.url, expectation, self._entries, now, shared=shared

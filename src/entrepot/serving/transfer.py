@@ -29,7 +29,7 @@ from entrepot.httpcache.conditional import unconditional
 from entrepot.httpcache.exchange import Decision, Hit, Miss
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.ports.clock import Clock
-from entrepot.ports.store import Blob, Growing
+from entrepot.ports.store import Blob, PartialFile
 from entrepot.ports.upstream import Answer, Upstream
 from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation, KnownFiles
@@ -197,7 +197,7 @@ class Progress:
         self.holds = holds
         self.mark = ""
         """Of the beginning that is shown; see :class:`TransferState`."""
-        self.growing: Growing | None = None
+        self.growing: PartialFile | None = None
         """What waiters read from, until there is :attr:`blob`."""
         self.blob: Blob | None = None
         """The stored body that another process has made of the file that was followed."""

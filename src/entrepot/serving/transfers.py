@@ -14,7 +14,7 @@ from functools import partial
 from entrepot.errors import DigestMismatch, StoreError, TruncatedBody, UpstreamError
 from entrepot.httpcache.messages import RequestHead
 from entrepot.httpcache.policy import can_reuse_for
-from entrepot.ports.store import Flights, Growing
+from entrepot.ports.store import PartialFile, Store
 from entrepot.serving.fetch import Fetcher, read_page
 from entrepot.serving.index_reader import Span
 from entrepot.serving.known_files import Expectation, Named
@@ -61,7 +61,7 @@ class Transfer(Progress):
         self._resources = resources
         self._fetch = fetch
         self._after = after
-        self._file: Growing | None = None
+        self._file: PartialFile | None = None
         self._fetcher: Fetcher | None = None
         self._began = resources.clock.now()
 
@@ -100,9 +100,9 @@ class Transfer(Progress):
             while self._after is not None and not self._after.finished:
                 await self._after.changed()
             self._after = None
-            file = self._file = self._resources.entries.store.open_flight(self._fetch.name)
+            file = self._file = await self._resources.entries.open_partial(self._fetch.name)
             follower: Follower | None = None
-            while not file.lead():  # another process fetches: show its progress to who waits here
+            while not file.try_lock():  # another process fetches: show its progress to waiters here
                 follower = follower or Follower(self._resources.entries.store, self._fetch.name)
                 while follower.look():  # as long as it grows the other process lives
                     self._show(follower)
@@ -357,12 +357,17 @@ class Transfers:
         if self._running.get(name) is transfer:
             del self._running[name]
 
-    async def landed(self, url: str) -> None:
-        """Wait until what has come of this URL is kept, so that its entries are all there."""
+    async def landed(self, url: str, *, but_joined: bool = False) -> None:
+        """Wait until what has come of this URL is kept, so that its entries are all there.
+
+        Args:
+            url: canonical.
+            but_joined: not for bodies with a digest, which requests that come meanwhile join.
+        """
         tasks = [
             task
             for transfer, task in self._tasks.items()
-            if transfer.url == url and transfer.has_all
+            if transfer.url == url and transfer.has_all and not (but_joined and transfer.named)
         ]
         if tasks:
             await asyncio.wait(tasks)
@@ -393,19 +398,19 @@ class Follower:
         StoreError: from every method.
     """
 
-    def __init__(self, store: Flights, name: str) -> None:
+    def __init__(self, store: Store, name: str) -> None:
         self._store = store
         self._name = name
         self._raw = b""
         self._size = 0
-        self.view: Growing | None = None
+        self.view: PartialFile | None = None
         """The file of :attr:`state`; open as long as somebody may read from it."""
         self.state: TransferState | None = None
 
     def look(self) -> bool:
         """Look again; ``True`` when there is more to see, or something else."""
-        here = self.view or self._store.open_flight(self._name)
-        raw = here.description() or b""
+        here = self.view or self._store.open_partial(self._name)
+        raw = here.state() or b""
         if raw and raw != self._raw:
             return self._take(raw)
         size = self.view.size() if self.view is not None else 0
@@ -415,9 +420,9 @@ class Follower:
     def _take(self, raw: bytes) -> bool:
         """View the file of this state: the one that lies there before and after it was read."""
         state = TransferState.from_bytes(raw)
-        view = self._store.open_flight(self._name)
+        view = self._store.open_partial(self._name)
         size = view.size()
-        if state is None or not size or view.description() != raw or not view.is_current():
+        if state is None or not size or view.state() != raw or not view.is_current():
             view.close()
             return False  # it is just being begun, or replaced: it will be there at the next look
         self.view, self.state, self._raw, self._size = view, state, raw, size

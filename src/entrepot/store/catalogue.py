@@ -6,52 +6,26 @@ All of it can be lost. So no failure of the database reaches a caller: a damaged
 and an empty one begun (:attr:`SqliteCatalogue.needs_rebuild`), a disk that refuses gives a
 catalogue in memory (:attr:`SqliteCatalogue.degraded`), a write that meets another's lock is made up
 for by the next one.
-
-Heads are kept whole in a table of their own, as JSON: ``rows`` need not open 100,000 files (and the
-store's ``get`` is asynchronous), and ``listing`` never reads them. Not compressed: that took 50
-microseconds a head, half of ``record``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from entrepot.digests import Digest
+from entrepot.digests import LENGTHS, Digest
 from entrepot.errors import InvalidHead, StoreError
-from entrepot.ownership import is_head_key
-from entrepot.ports.catalogue import Link, Noted, Row
-from entrepot.ports.store import Blob, ObjectMeta
-from entrepot.store.database import Database, Mode
-from entrepot.store.layout import host_name, is_network
-from entrepot.store.schema import (
-    ADD_COUNTER,
-    BODIES_BY_KIND,
-    DELETE_HEAD,
-    FORGET_STAMPS,
-    HEADS_BY_KIND,
-    INSERT_HEAD,
-    INSERT_JSON,
-    INSERT_LINK,
-    LINKS,
-    LISTING,
-    NOTE_STAMP,
-    OLDEST_ALONE,
-    OLDEST_BODIES,
-    ROWS,
-    STAMP,
-    SUMS,
-    Listed,
-    head_row,
-    link_row,
-    unpack_link,
-    url_key,
-)
-from entrepot.stored import Head, body_key
+from entrepot.ports.catalogue import Link, Listed, Noted
+from entrepot.ports.store import Store
+from entrepot.store.database import Database, Schema
+from entrepot.store.layout import catalogue_path
+from entrepot.stored import Head, body_key, is_head_key
 
 if TYPE_CHECKING:
     import sqlite3
@@ -63,27 +37,216 @@ WRITTEN = 500
 longer."""
 _COUNT_CALLS = 64
 
+# -- tables ----------------------------------------------------------------------------------------
 
-class HeadSource(Protocol):
-    """What a rebuild needs of a store: both methods without an event loop."""
+STAMPS = "CREATE TABLE IF NOT EXISTS stamps (body BLOB PRIMARY KEY, stamp TEXT) WITHOUT ROWID"
+"""What a body's file was like when its bytes were known to be right. New in schema 3."""
+LINKS_TABLE = """CREATE TABLE links (
+    url BLOB, page INTEGER, state INTEGER, digests BLOB, size INTEGER, project TEXT, version TEXT,
+    filename TEXT, kind TEXT, upload_time TEXT, source INTEGER, PRIMARY KEY (url, page)
+) WITHOUT ROWID"""
+"""A row for each page that named a file, found by 16 bytes of the URL's hash: a URL is not kept.
+New in schema 3."""
+NOTES = "CREATE TABLE IF NOT EXISTS notes (name BLOB PRIMARY KEY, text INTEGER) WITHOUT ROWID"
+"""Hashes of names, and where in ``sources`` their texts are, which many share. New in schema 4."""
+TABLES = (
+    # what `list` and `status` show: 100,000 rows are read without opening as many files
+    """CREATE TABLE heads (
+        key TEXT PRIMARY KEY, url TEXT, kind TEXT, project TEXT, version TEXT, filename TEXT,
+        size INTEGER, disk INTEGER, body BLOB, used REAL, response_time REAL, status INTEGER,
+        proven INTEGER, credentialed INTEGER, shared INTEGER, upload_time TEXT
+    ) WITHOUT ROWID""",
+    "CREATE INDEX heads_body ON heads (body, disk, kind)",
+    "CREATE INDEX heads_alone ON heads (used, key) WHERE body IS NULL",
+    # Sums that are kept up by the triggers below: the cap is looked after while downloads land, and
+    # must not count a million heads each time. `used` is the newest of a body's heads, `kind` the
+    # first by name.
+    """CREATE TABLE bodies (
+        body BLOB PRIMARY KEY, disk INTEGER, heads INTEGER, used REAL, kind TEXT
+    ) WITHOUT ROWID""",
+    "CREATE INDEX bodies_used ON bodies (used, body)",
+    "CREATE TABLE sums (kind TEXT PRIMARY KEY, heads INTEGER, disk INTEGER) WITHOUT ROWID",
+    LINKS_TABLE,
+    "CREATE TABLE sources (id INTEGER PRIMARY KEY, text TEXT UNIQUE)",
+    "CREATE TABLE hosts (authority TEXT PRIMARY KEY) WITHOUT ROWID",
+    "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
+    STAMPS,
+    NOTES,
+)
+TRIGGERS = (
+    """CREATE TRIGGER heads_insert AFTER INSERT ON heads BEGIN
+        INSERT INTO sums VALUES (NEW.kind, 1, 0) ON CONFLICT (kind) DO UPDATE SET heads = heads + 1;
+        INSERT INTO bodies SELECT NEW.body, NEW.disk, 1, NEW.used, NEW.kind WHERE NEW.body NOT NULL
+            ON CONFLICT (body) DO UPDATE SET disk = max(disk, excluded.disk), heads = heads + 1,
+            used = max(used, excluded.used), kind = min(kind, excluded.kind);
+    END""",
+    # What remains of a body's heads is looked at again, unless there are so many that it would take
+    # long: then its use and kind stay what they were, which errs on the side of keeping it.
+    """CREATE TRIGGER heads_delete AFTER DELETE ON heads BEGIN
+        UPDATE sums SET heads = heads - 1 WHERE kind = OLD.kind;
+        UPDATE bodies SET heads = heads - 1 WHERE body = OLD.body;
+        DELETE FROM bodies WHERE body = OLD.body AND heads = 0;
+        UPDATE bodies SET (disk, used, kind) =
+            (SELECT max(disk), max(used), min(kind) FROM heads WHERE body = OLD.body)
+            WHERE body = OLD.body AND heads < 50;
+    END""",
+    """CREATE TRIGGER heads_used AFTER UPDATE OF used ON heads BEGIN
+        UPDATE bodies SET used = max(used, NEW.used) WHERE body = NEW.body;
+    END""",
+    """CREATE TRIGGER bodies_insert AFTER INSERT ON bodies BEGIN
+        INSERT INTO sums VALUES (NEW.kind, 0, NEW.disk)
+            ON CONFLICT (kind) DO UPDATE SET disk = disk + excluded.disk;
+    END""",
+    """CREATE TRIGGER bodies_delete AFTER DELETE ON bodies BEGIN
+        UPDATE sums SET disk = disk - OLD.disk WHERE kind = OLD.kind;
+    END""",
+    """CREATE TRIGGER bodies_update AFTER UPDATE OF disk, kind ON bodies
+        WHEN NEW.disk <> OLD.disk OR NEW.kind <> OLD.kind BEGIN
+        UPDATE sums SET disk = disk - OLD.disk WHERE kind = OLD.kind;
+        INSERT INTO sums VALUES (NEW.kind, 0, NEW.disk)
+            ON CONFLICT (kind) DO UPDATE SET disk = disk + excluded.disk;
+    END""",
+)
+LISTING = (
+    "SELECT key, url, kind, project, version, filename, size, disk, "
+    "CASE WHEN body NOT NULL THEN 'sha256:' || lower(hex(body)) END, "
+    "used, response_time, status, proven, credentialed, shared, upload_time "
+    "FROM heads WHERE key > ? ORDER BY key LIMIT ?"
+)
+HEADS_BY_KIND = "SELECT kind, count(*), max(used), min(key) FROM heads GROUP BY kind"
+BODIES_BY_KIND = (
+    "SELECT kind, count(*), sum(size), sum(disk) FROM "
+    "(SELECT kind, size, disk, min(key) FROM heads WHERE body NOT NULL GROUP BY body) GROUP BY kind"
+)
+"""With ``min``, SQLite takes the other columns from the same row: a body counts under the kind of
+its first key."""
+SUMS = "SELECT kind, heads, disk FROM sums WHERE heads > 0 OR disk > 0"
+OLDEST_BODIES = (
+    "SELECT used, body, disk FROM bodies WHERE (used, body) > (?, ?) ORDER BY used, body LIMIT ?"
+)
+OLDEST_ALONE = (
+    "SELECT used, key FROM heads WHERE body IS NULL AND (used, key) > (?, ?) "
+    "ORDER BY used, key LIMIT ?"
+)
+LINKS = (
+    "SELECT p.text, t.text, digests, size, project, version, filename, kind, upload_time, s.text "
+    "FROM links LEFT JOIN sources s ON s.id = source LEFT JOIN sources p ON p.id = page "
+    "LEFT JOIN sources t ON t.id = state WHERE url = ? ORDER BY page"
+)
+ADD_COUNTER = (
+    "INSERT INTO counters VALUES (?, ?) "
+    "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
+)
+STAMP = "SELECT stamp FROM stamps WHERE body = ?"
+NOTE_STAMP = "INSERT OR REPLACE INTO stamps VALUES (?, ?)"
+NOTE = "SELECT sources.text FROM notes JOIN sources ON id = notes.text WHERE name = ?"
+WRITE_NOTE = "INSERT OR REPLACE INTO notes VALUES (?, ?)"
+FORGET_STAMPS = "DELETE FROM stamps WHERE body NOT IN (SELECT body FROM bodies)"
+DELETE_HEAD = "DELETE FROM heads WHERE key = ?"
+INSERT_HEAD = "INSERT INTO heads VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+"""After :data:`DELETE_HEAD`: the triggers do not see what ``INSERT OR REPLACE`` removes."""
+INSERT_LINK = "INSERT OR REPLACE INTO links VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+OLD_NOTES = "DELETE FROM links WHERE kind IN ('page', 'reading')"
+OLD_HEADS = "DROP TABLE IF EXISTS head_json"
+SCHEMA = Schema(
+    4,
+    (*TABLES, *TRIGGERS),
+    # Hosts and counters stay. Links do since schema 3: those of schema 2 do not say which page
+    # named them. Notes were links of a kind of their own before. Heads were kept whole as well.
+    upgrades={
+        2: (STAMPS, "DROP TABLE links", LINKS_TABLE, NOTES, OLD_HEADS),
+        3: (OLD_NOTES, NOTES, OLD_HEADS),
+    },
+)
+"""A catalogue of another schema is emptied and made again."""
 
-    def list(self, prefix: str) -> Iterator[ObjectMeta]:
-        """Every object below whole segments."""
-        ...
+_ALGORITHMS = sorted(LENGTHS)
+_SAME = "="
+"""Stands for a file name that is the URL's last segment, as it nearly always is; doubled before any
+other that begins so."""
 
-    def open(self, key: str) -> Blob | None:
-        """An object, open for reading."""
-        ...
+
+def head_row(key: str, head: Head, used: float, disk: int) -> tuple[object, ...]:
+    """The columns of one head."""
+    r = head.response
+    return (
+        key,
+        head.url,
+        head.kind,
+        head.project,
+        head.version,
+        head.filename,
+        r.size,
+        disk,
+        bytes.fromhex(head.body.value) if head.body else None,
+        used,
+        r.response_time,
+        r.head.status,
+        int(bool(head.proven)),
+        int(head.credentialed),
+        int(head.shared),
+        head.upload_time,
+    )
+
+
+def url_key(url: str) -> bytes:
+    """What a canonical URL is found by: 16 bytes, so that two never meet."""
+    return hashlib.blake2b(url.encode(), digest_size=16).digest()
+
+
+def link_row(link: Link, source: int, page: int = 0, state: int = 0) -> tuple[object, ...]:
+    """The columns of one link."""
+    filename = link.filename
+    if filename is not None and filename == _last_segment(link.url):
+        filename = _SAME
+    elif filename and filename.startswith(_SAME):
+        filename = f"{_SAME}{filename}"
+    return (
+        url_key(link.url),
+        page,
+        state,
+        b"".join(
+            bytes((_ALGORITHMS.index(d.algorithm),)) + bytes.fromhex(d.value) for d in link.digests
+        ),
+        link.size,
+        link.project,
+        link.version,
+        filename,
+        link.kind,
+        link.upload_time,
+        source,
+    )
+
+
+def unpack_link(url: str, row: Sequence[Any]) -> Link:
+    """The link again, from its columns less key, page and state, and with its source in words."""
+    digests, size, project, version, filename, kind, upload_time, source = row
+    found = []
+    while digests:
+        algorithm = _ALGORITHMS[digests[0]]
+        end = 1 + LENGTHS[algorithm] // 2
+        found.append(Digest(algorithm, digests[1:end].hex()))
+        digests = digests[end:]
+    if filename == _SAME:
+        filename = _last_segment(url)
+    elif filename:
+        filename = filename.removeprefix(_SAME)
+    text = source or ""
+    return Link(url, tuple(found), size, project, version, filename, kind, upload_time, text)
+
+
+def _last_segment(url: str) -> str:
+    last = url.partition("?")[0].rpartition("/")[2]
+    return unquote(last) if "%" in last else last
+
+
+# -- the catalogue ---------------------------------------------------------------------------------
 
 
 def open_catalogue(root: Path) -> SqliteCatalogue:
-    """The catalogue of the store at ``root``.
-
-    One file a host where the disk is a network's (WAL does not work there).
-    """
-    if not is_network(str(root)):
-        return SqliteCatalogue(root / "catalogue.sqlite")
-    return SqliteCatalogue(root / f"catalogue-{host_name()}.sqlite", wal=False)
+    """The catalogue of the store at ``root``; nothing is opened yet."""
+    return SqliteCatalogue(catalogue_path(root))
 
 
 class SqliteCatalogue:
@@ -93,15 +256,14 @@ class SqliteCatalogue:
 
     Args:
         path: the database; ``None``: in memory.
-        wal: whether to use a write-ahead log, where it works.
-        busy_s: seconds to wait for another process's transaction.
+        busy_s: seconds that a write waits for another process's transaction.
     """
 
-    def __init__(self, path: Path | None, *, wal: bool = True, busy_s: float = 1.0) -> None:
+    def __init__(self, path: Path | None, *, busy_s: float = 1.0) -> None:
         self.path = path
-        self._database = Database(path, wal=wal, busy_s=busy_s)
+        self._database = Database(path, SCHEMA, busy_s=busy_s)
         self._read, self._write = self._database.read, self._database.write
-        self._lock = self._database.lock
+        self._counting = threading.Lock()
         self._counts: dict[str, int] = {}
         self._count_calls = 0
         self._hosts: set[str] = set()
@@ -109,14 +271,8 @@ class SqliteCatalogue:
     # -- what it is --------------------------------------------------------------------------------
 
     @property
-    def mode(self) -> Mode:
-        """How it is kept: a write-ahead log, a rollback journal, for reading alone, or in memory."""
-        return self._database.mode
-
-    @property
     def degraded(self) -> bool:
-        """Whether the disk refused: what is recorded now is forgotten with the process."""
-        return self.path is not None and self.mode in {"memory", "read-only"}
+        return self.path is not None and not self._database.is_kept
 
     @property
     def troubles(self) -> int:
@@ -134,22 +290,18 @@ class SqliteCatalogue:
     # -- heads -------------------------------------------------------------------------------------
 
     def record(self, key: str, head: Head, *, used: float, disk: int) -> None:
-        """A head was stored or refreshed."""
         self._record([(key, head, used, disk)])
 
     def _record(self, heads: list[tuple[str, Head, float, int]]) -> None:
         rows = [head_row(*each) for each in heads]
-        texts = [(key, head.to_bytes()) for key, head, _, _ in heads]
 
         def work(db: sqlite3.Connection) -> None:
             db.executemany(DELETE_HEAD, [(key,) for key, *_ in rows])
             db.executemany(INSERT_HEAD, rows)
-            db.executemany(INSERT_JSON, texts)
 
         self._write(work)
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Heads are gone."""
         rest = iter(keys)
         while rows := [(key,) for key in islice(rest, WRITTEN)]:
             self._write(partial(_forget, rows))
@@ -160,21 +312,10 @@ class SqliteCatalogue:
         if rows:
             self._write(lambda db: db.executemany("UPDATE heads SET used = ? WHERE key = ?", rows))
 
-    def rows(self) -> Iterator[Row]:
-        """Every head known, whole; those that cannot be read back are left out."""
-        for key, used, disk, json in self._pages(ROWS):
-            with suppress(InvalidHead):
-                yield Row(key, Head.from_bytes(json, key=key.rpartition("/")[2]), used, disk)
-
     def listing(self) -> Iterator[Listed]:
-        """Every head known, light, by key: what ``list``, ``status`` and eviction need."""
         return map(Listed._make, self._pages(LISTING))
 
     def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
-        """Kind -> a key of it, and heads, distinct bodies, their bytes of content and of disk, last use: for sums at once.
-
-        A body that heads of several kinds name counts under that of its first key.
-        """
         bodies = {
             kind: (count, size or 0, disk or 0)
             for kind, count, size, disk in self._ask(BODIES_BY_KIND)
@@ -230,15 +371,10 @@ class SqliteCatalogue:
         return self._ask(OLDEST_ALONE, *(after or (float("-inf"), "")), count)
 
     def heads_of(self, body: Digest) -> list[str]:
-        """Keys of the heads that name this body."""
         if body.algorithm != "sha256":
             return []
-        return [
-            key
-            for (key,) in self._ask(
-                "SELECT key FROM heads WHERE body = ?", bytes.fromhex(body.value)
-            )
-        ]
+        query = "SELECT key FROM heads WHERE body = ?"
+        return [key for (key,) in self._ask(query, bytes.fromhex(body.value))]
 
     def stamp(self, key: str) -> str | None:
         """The stamp last noted for a body, by its key in the store."""
@@ -253,7 +389,6 @@ class SqliteCatalogue:
     # -- what was learned --------------------------------------------------------------------------
 
     def learn(self, links: Iterable[Link], *, page: str = "", state: str = "") -> bool:
-        """Remember links; one transaction, 3,000 of them in some 25 ms."""
         known = list(links)
 
         def work(db: sqlite3.Connection) -> None:
@@ -268,16 +403,28 @@ class SqliteCatalogue:
         return not known or self._write(work, lossy=True)
 
     def link(self, url: str) -> Link | None:
-        """What is known of a canonical URL, whoever said it: what no page said first."""
         return next((each.link for each in self.links(url)), None)
 
     def links(self, url: str) -> list[Noted]:
-        """What every page said of a canonical URL."""
         rows = self._ask(LINKS, url_key(url))
         return [Noted(unpack_link(url, row), page or "", state or "") for page, state, *row in rows]
 
+    def write_notes(self, notes: Mapping[str, str]) -> None:
+        """Names are hashed, and a text that many share is kept once."""
+
+        def work(db: sqlite3.Connection) -> None:
+            texts = {text: _source(db, text) for text in set(notes.values())}
+            rows = [(url_key(name), texts[text]) for name, text in notes.items()]
+            db.executemany(WRITE_NOTE, rows)
+
+        if notes:
+            self._write(work, lossy=True)
+
+    def note(self, name: str) -> str | None:
+        rows = self._ask(NOTE, url_key(name))
+        return rows[0][0] if rows else None
+
     def learn_host(self, authority: str) -> None:
-        """Remember a ``HOST:PORT``."""
         if authority not in self._hosts:
             self._hosts.add(authority)
             self._write(
@@ -285,7 +432,6 @@ class SqliteCatalogue:
             )
 
     def hosts(self) -> frozenset[str]:
-        """Every remembered ``HOST:PORT``."""
         return frozenset(
             self._hosts.union(host for (host,) in self._ask("SELECT authority FROM hosts"))
         )
@@ -293,24 +439,24 @@ class SqliteCatalogue:
     # -- counters ----------------------------------------------------------------------------------
 
     def count(self, **amounts: int) -> None:
-        """Add to the counters; written now and then, and at the end."""
-        with self._lock:
+        with self._counting:
             for name, amount in amounts.items():
                 self._counts[name] = self._counts.get(name, 0) + amount
             self._count_calls += 1
-            if self._count_calls >= _COUNT_CALLS:
-                self._write_counts()
+            is_due = self._count_calls >= _COUNT_CALLS
+        if is_due:
+            self._write_counts()
 
     def counters(self) -> Mapping[str, int]:
-        """The counters since the store was made."""
-        with self._lock:
+        with self._counting:
             found = dict(self._ask("SELECT name, value FROM counters"))
             for name, amount in self._counts.items():
                 found[name] = found.get(name, 0) + amount
             return found
 
     def _write_counts(self) -> None:
-        counts, self._counts, self._count_calls = list(self._counts.items()), {}, 0
+        with self._counting:
+            counts, self._counts, self._count_calls = list(self._counts.items()), {}, 0
         if counts:
             self._write(lambda db: db.executemany(ADD_COUNTER, counts))
 
@@ -318,7 +464,7 @@ class SqliteCatalogue:
 
     def rebuild(
         self,
-        store: HeadSource,
+        store: Store,
         *,
         full: bool = False,
         progress: Callable[[int], None] | None = None,
@@ -331,7 +477,7 @@ class SqliteCatalogue:
         Unreadable heads are left out.
 
         Args:
-            store: a :class:`DirectoryStore` or ``MemoryStore``.
+            store: any.
             full: do not believe what is there.
             progress: called with the number of heads looked at, now and then.
         """
@@ -367,11 +513,10 @@ class SqliteCatalogue:
         return read
 
     def close(self) -> None:
-        """Write what is pending and close; may be called twice, and used again afterwards."""
-        with self._lock:
-            self._write_counts()
-            self._database.close()
-            self._hosts.clear()
+        """Write what is pending and close; the next use opens it again."""
+        self._write_counts()
+        self._database.close()
+        self._hosts.clear()
 
 
 def _body_of_key(key: str) -> bytes:
@@ -381,7 +526,6 @@ def _body_of_key(key: str) -> bytes:
 
 def _forget(rows: list[tuple[str]], db: sqlite3.Connection) -> None:
     db.executemany(DELETE_HEAD, rows)
-    db.executemany("DELETE FROM head_json WHERE key = ?", rows)
 
 
 def _source(db: sqlite3.Connection, text: str) -> int:
@@ -392,12 +536,12 @@ def _source(db: sqlite3.Connection, text: str) -> int:
     return int(db.execute("SELECT id FROM sources WHERE text = ?", (text,)).fetchone()[0])
 
 
-def _disk_of(store: HeadSource, head: Head) -> int:
+def _disk_of(store: Store, head: Head) -> int:
     """Bytes of disk of a head's body."""
     return sum(each.disk for each in store.list(body_key(head.body))) if head.body else 0
 
 
-def _read_head(store: HeadSource, key: str) -> Head | None:
+def _read_head(store: Store, key: str) -> Head | None:
     """A head from the store; ``None`` when it went meanwhile or cannot be read."""
     try:
         blob = store.open(key)

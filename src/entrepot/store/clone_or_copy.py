@@ -21,7 +21,7 @@ copy."""
 def adopt(
     disk: Disk, path: str, offset: int, size: int, check: Check, *, link: bool
 ) -> ObjectMeta | None:
-    """Make part of a file an object; see :class:`entrepot.ports.store.Adopt`.
+    """Make part of a file an object; see the port.
 
     Raises:
         OSError: our side failed. What is wrong with the source gives ``None``.
@@ -44,7 +44,7 @@ def adopt(
             finally:
                 os.close(fd)
         finally:
-            with suppress(OSError):  # it has its name by now, unless it was refused
+            with suppress(OSError):  # it has its name now, unless it was refused
                 os.unlink(temp)
     finally:
         os.close(source)
@@ -82,7 +82,7 @@ def _linked(path: str, source: int, temp: str) -> bool:
 
 
 def _copied(source: int, offset: int, size: int, temp: str) -> int:
-    """A descriptor of the temporary file, which shares the source's blocks or holds a copy of its bytes."""
+    """A descriptor of the temporary file, which shares the source's blocks or has a copy."""
     target = os.open(temp, os.O_RDWR | os.O_CLOEXEC)
     if offset == 0 and os.fstat(source).st_size == size and _cloned(source, target):
         return target

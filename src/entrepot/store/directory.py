@@ -1,7 +1,7 @@
 """The store on a local directory: plain files that outlive this program.
 
-The methods of the port are here; files are in ``disk.py``, growing downloads in ``growing.py``,
-sweeping and eviction in ``upkeep.py``. Nothing slow happens when a store is opened, and nothing is
+The methods of the port are here; files are in ``disk.py``, downloads in ``partial_file.py``,
+sweeping and eviction in ``gc.py``. Nothing slow happens when a store is opened, and nothing is
 written into one that exists until the first object is.
 """
 
@@ -11,24 +11,21 @@ import os
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrepot.digests import Hasher
 from entrepot.errors import Busy, StoreError
-from entrepot.ownership import is_body_key
-from entrepot.ports.store import Check, ObjectMeta
-from entrepot.store import clone_or_copy as adoption
-from entrepot.store import gc as upkeep
-from entrepot.store.disk import Disk, FileBlob, Stamps, write_all
-from entrepot.store.layout import key_path, translated
+from entrepot.fs import disk_of
+from entrepot.ports.store import Blob, Check, Leftover, ObjectMeta
+from entrepot.store import clone_or_copy, gc
+from entrepot.store.disk import Disk, FileBlob, write_all
+from entrepot.store.layout import PART, PARTIALS, STATE, key_path, partial_name, translated
 from entrepot.store.locks import NoLocks, try_lock
-from entrepot.store.partial_file import FileGrowing
-from entrepot.store.threads import in_thread
-from entrepot.stored import body_key
+from entrepot.store.partial_file import DirectoryPartialFile
+from entrepot.stored import body_key, is_body_key
 
 if TYPE_CHECKING:
     from entrepot.store.catalogue import SqliteCatalogue
@@ -60,7 +57,7 @@ class DirectoryStore:
         cap: int | None = None,
         create: bool = True,
         now: Callable[[], float] = time.time,
-        stamps: Stamps | None = None,
+        stamps: SqliteCatalogue | None = None,
     ) -> None:
         self._root = Path(os.path.abspath(root))  # symbolic links stay as the user wrote them
         self._disk = Disk(str(self._root), create=create, now=now, stamps=stamps)
@@ -71,12 +68,10 @@ class DirectoryStore:
 
     @property
     def root(self) -> Path:
-        """The directory."""
         return self._root
 
     @property
     def shared(self) -> bool:
-        """Whether its group or others may write it."""
         return self._disk.modes.shared
 
     @property
@@ -88,22 +83,22 @@ class DirectoryStore:
     def cap(self) -> int:
         """Bytes of disk the store may occupy."""
         if self._cap is None:
-            self._cap = upkeep.default_cap(self._root)
+            self._cap = gc.default_cap(self._root)
         return self._cap
 
     # -- reading -----------------------------------------------------------------------------------
 
-    async def get(self, key: str) -> FileBlob | None:
+    def get(self, key: str) -> FileBlob | None:
         """The object, open for reading; a body that is open is in use: no eviction takes it.
 
-        A body whose file is not the one that was stored, or was changed since, is hashed first, in
-        a thread. A wrong one is removed and absent.
+        A body whose file is not the one that was stored, or was changed since, is hashed first. A
+        wrong one is removed and absent.
         """
         blob = self.open(key)
-        if blob is None or not is_body_key(key) or not self._is_in_doubt(key, blob):
+        if blob is None or not self.is_in_doubt(key, blob):
             return blob
         try:
-            if await in_thread(self._is_right, key, blob):
+            if self._is_right(key, blob):
                 return blob
         except BaseException:
             blob.close()
@@ -112,7 +107,6 @@ class DirectoryStore:
         return None
 
     def open(self, key: str) -> FileBlob | None:
-        """The object as it lies there."""
         fd = -1
         try:
             fd = self._disk.open(key)
@@ -131,41 +125,31 @@ class DirectoryStore:
             raise translated(exc, "an object was opened") from exc
         return FileBlob(fd, found.st_size)
 
-    async def head(self, key: str) -> ObjectMeta | None:
-        """The object's meta data."""
+    def head(self, key: str) -> ObjectMeta | None:
         return self._disk.meta(key)
 
     def list(self, prefix: str) -> Iterator[ObjectMeta]:
-        """Every object below whole segments; ``""`` for all."""
         if prefix:
             key_path("", prefix)
         return self._disk.walk(prefix)
 
     # -- writing -----------------------------------------------------------------------------------
 
-    async def put(self, key: str, body: bytes | AsyncIterator[bytes]) -> ObjectMeta:
+    def put(self, key: str, body: bytes | Iterable[bytes]) -> ObjectMeta:
         """Store an object: a temporary file, synced when it is a body, then renamed."""
         key_path("", key)
         self._disk.begin()
-        if isinstance(body, bytes) and not key.startswith("bodies/"):
-            return self._put_now(key, body)
-        if isinstance(body, bytes):
-            return await in_thread(self._put_now, key, body)
         with self._temp() as (fd, temp):
             size = 0
-            async for (
-                chunk
-            ) in body:  # what it raises is not the store's failure and passes as it is
+            # What the iterator raises is not the store's failure and passes as it is
+            for chunk in (body,) if isinstance(body, bytes) else body:
                 with _writing():
-                    await in_thread(write_all, fd, chunk, size)
+                    write_all(fd, chunk, size)
                 size += len(chunk)
             with _writing():
-                return await in_thread(self._finish, key, fd, temp)
-
-    def _put_now(self, key: str, body: bytes) -> ObjectMeta:
-        with self._temp() as (fd, temp), _writing():
-            write_all(fd, body, 0)
-            return self._finish(key, fd, temp)
+                if key.startswith("bodies/"):
+                    os.fsync(fd)
+                return self._disk.publish(fd, temp, key)
 
     @contextmanager
     def _temp(self) -> Iterator[tuple[int, str]]:
@@ -176,84 +160,120 @@ class DirectoryStore:
             yield fd, temp
         finally:
             os.close(fd)
-            with suppress(OSError):  # it has its name by now, unless something failed
+            with suppress(OSError):  # it has its name now, unless something failed
                 os.unlink(temp)
 
-    def _finish(self, key: str, fd: int, temp: str) -> ObjectMeta:
-        if key.startswith("bodies/"):
-            os.fsync(fd)
-        return self._disk.publish(fd, temp, key)
-
-    async def adopt(
+    def adopt(
         self, path: Path, offset: int, size: int, check: Check, *, link: bool = False
     ) -> ObjectMeta | None:
-        """Take over part of a file; see :class:`entrepot.ports.store.Adopt`."""
+        """Take over part of a file; see the port."""
         self._disk.begin()
         with _writing():
-            return await in_thread(
-                partial(adoption.adopt, self._disk, str(path), offset, size, check, link=link)
-            )
+            return clone_or_copy.adopt(self._disk, str(path), offset, size, check, link=link)
 
-    async def delete(self, key: str) -> int | None:
+    def delete(self, key: str) -> int | None:
         """Remove an object; the bytes of disk that gives back.
 
         Where it is open they come back when it is closed.
         """
         key_path("", key)
-        if not key.startswith("bodies/"):
-            return self._disk.remove(key)
-        return await in_thread(self._disk.remove, key)  # to free a large file takes its time
+        return self._disk.remove(key)
 
     def touch(self, key: str) -> None:
         """Note a use, at most once in :data:`COARSE_S` seconds."""
         with suppress(OSError):
             now = self._disk.now()
-            # a time in the future is mended as well: the clock was set back
+            # a time in the future is replaced as well: the clock was set back
             if abs(now - self._disk.stat(key).st_mtime) > COARSE_S:
                 self._disk.set_times(key, now, now)
 
-    # -- flights and locks -------------------------------------------------------------------------
+    # -- downloads ---------------------------------------------------------------------------------
 
-    def open_flight(self, name: str) -> FileGrowing:
-        """The download of that name; its files are made when it is led.
+    def open_partial(self, name: str) -> DirectoryPartialFile:
+        return DirectoryPartialFile(self._disk, *self._disk.partial(name))
 
-        Raises:
-            StoreUnavailable, StoreFull: the store cannot be written.
-        """
-        return FileGrowing(self._disk, *self._disk.flight(name))
+    def is_locked(self, name: str) -> bool | None:
+        return self._disk.is_locked(name)
 
-    def is_led(self, name: str) -> bool | None:
-        """Whether somebody leads that download now; ``None`` without locks."""
-        return self._disk.is_led(name)
+    def leftovers(self) -> Iterator[Leftover]:
+        """Partial downloads and temporary files, by name."""
+        try:
+            names = sorted(os.listdir(self._disk.partials))
+        except OSError:
+            return
+        for name in names:
+            key, file = f"{PARTIALS}/{name}", partial_name(name)
+            found = self._disk.lstat(key)
+            # what is not ours stays; states go with their download, locks are empty
+            if found is None or file is None or file.kind not in {"part", "temporary"}:
+                continue
+            paths, disk, state = [self._root / key], disk_of(found), None
+            locked = None
+            if file.kind == "part":
+                locked = self.is_locked(file.stem)
+                beside = self._disk.lstat(f"{PARTIALS}/{file.stem}{STATE}")
+                if beside is not None:
+                    paths.insert(0, self._root / PARTIALS / f"{file.stem}{STATE}")
+                    disk += disk_of(beside)
+                    state = self._disk.read(f"{PARTIALS}/{file.stem}{STATE}")
+            yield Leftover(
+                key,
+                tuple(paths),
+                is_partial=file.kind == "part",
+                size=found.st_size,
+                disk=disk,
+                modified=found.st_mtime,
+                locked=locked,
+                state=state,
+            )
+
+    def remove_leftover(self, key: str, *, size: int | None = None) -> int | None:
+        """Remove one; a partial download under its lock, and only while it has ``size`` bytes."""
+        name = key.removeprefix(f"{PARTIALS}/")
+        file = partial_name(name)
+        if file is None or file.kind not in {"part", "temporary"}:
+            return None
+        if file.kind == "temporary":
+            return self._disk.remove(f"{PARTIALS}/{name}")
+        part = self.open_partial(file.stem)
+        try:
+            if not part.try_lock():
+                raise Busy("a download in progress")
+            if size is not None and part.size() != size:
+                raise Busy("it grew meanwhile")
+            names = (f"{PARTIALS}/{file.stem}{suffix}" for suffix in (STATE, PART))
+            disk = sum(disk_of(found) for each in names if (found := self._disk.lstat(each)))
+            part.discard()
+        finally:
+            part.close()
+        return disk
 
     @contextmanager
     def hold(self, key: str, *, exclusive: bool = False) -> Iterator[None]:
-        """Lock the prefix of ``key``.
-
-        The segments up to the first of two hex digits, else the first one.
+        """Lock the prefix of ``key``: up to its first segment of two hex digits, else the first.
 
         A shared hold also notes on the object (its access time) that it is wanted, so that a sweep
         that listed heads before does not take it afterwards.
 
         Raises:
-            Busy: not to be had in two seconds (exclusively: 0.2). StoreUnavailable: the store
-                cannot be written.
+            Busy: it was not free within two seconds (exclusively: 0.2).
         """
         with self._disk.hold(key, exclusive=exclusive):
             if not exclusive:
-                upkeep.note_wanted(self._disk, key)
+                gc.note_wanted(self._disk, key)
             yield
 
     # -- trust in bodies ---------------------------------------------------------------------------
 
-    def _is_in_doubt(self, key: str, blob: FileBlob) -> bool:
-        return not self._disk.is_as_noted(key, blob.stat())
+    def is_in_doubt(self, key: str, blob: Blob) -> bool:
+        assert isinstance(blob, FileBlob)
+        return is_body_key(key) and not self._disk.is_as_noted(key, blob.stat())
 
     def _is_right(self, key: str, blob: FileBlob) -> bool:
         """Whether a body has the digest that its key says; a wrong one is removed."""
-        with self._hashing.setdefault(key, threading.Lock()):  # once, however many ask for it
+        with self._hashing.setdefault(key, threading.Lock()):  # once for all who ask
             before = blob.stat()
-            if not self._is_in_doubt(key, blob):
+            if not self.is_in_doubt(key, blob):
                 return True
             hasher = Hasher()
             while chunk := blob.read(hasher.size, _CHUNK):
@@ -271,18 +291,18 @@ class DirectoryStore:
             if os.path.samestat(found, self._disk.stat(key)):
                 self._disk.remove(key)
 
-    # -- upkeep ------------------------------------------------------------------------------------
+    # -- collecting garbage ------------------------------------------------------------------------
 
-    def usage(self, catalogue: SqliteCatalogue | None = None) -> upkeep.Usage:
+    def usage(self, catalogue: SqliteCatalogue | None = None) -> gc.Usage:
         """Bytes of disk by kind of file.
 
         From the catalogue within milliseconds, by a scan without one.
         """
-        return upkeep.usage(self._disk, catalogue)
+        return gc.usage(self._disk, catalogue)
 
     def sweep(
         self, now: float, *, grace_s: float = 3600, catalogue: SqliteCatalogue | None = None
-    ) -> upkeep.Swept:
+    ) -> gc.Swept:
         """Remove what nothing needs; see :func:`entrepot.store.gc.sweep`.
 
         Slow: call it from a thread.
@@ -290,14 +310,14 @@ class DirectoryStore:
         The catalogue is put right as well: a process that was killed between a head's rename and
         its record left one out.
         """
-        swept = upkeep.sweep(self._disk, now, grace_s=grace_s, catalogue=catalogue)
+        swept = gc.sweep(self._disk, now, grace_s=grace_s, catalogue=catalogue)
         if catalogue is not None:
             catalogue.rebuild(self)
         return swept
 
     def sweep_when_due(
         self, catalogue: SqliteCatalogue, *, is_over: Callable[[], bool] = lambda: False
-    ) -> upkeep.Swept | None:
+    ) -> gc.Swept | None:
         """Sweep if nobody has for a day.
 
         ``None`` when it is not time, another process is at it, or it was broken off.
@@ -309,27 +329,38 @@ class DirectoryStore:
 
         def go_on() -> None:
             if is_over():
-                raise upkeep.BrokenOffError
+                raise gc.BrokenOffError
 
-        swept: upkeep.Swept | None = None
-        with upkeep.turn_to_sweep(self._disk) as due:
+        swept: gc.Swept | None = None
+        with gc.turn_to_sweep(self._disk) as due:
             if due:
-                done = upkeep.sweep(
+                done = gc.sweep(
                     self._disk, self._disk.now(), grace_s=3600, catalogue=catalogue, go_on=go_on
                 )
                 catalogue.rebuild(self, progress=lambda _: go_on())
                 swept = done
         return swept
 
-    def evict(self, catalogue: SqliteCatalogue, *, needed: int = 0) -> upkeep.Evicted:
+    def evict(self, catalogue: SqliteCatalogue, *, needed: int = 0) -> gc.Evicted:
         """Make room; see :func:`entrepot.store.gc.evict`. Slow: call it from a thread."""
         if catalogue.needs_rebuild:
             catalogue.rebuild(self)
-        return upkeep.evict(self._disk, catalogue, cap=self.cap, needed=needed)
+        return gc.evict(self._disk, catalogue, cap=self.cap, needed=needed)
 
     def close(self) -> None:
-        """Note that all is well, when nobody else writes the store; may be called twice."""
         self._disk.end()
+
+    def overhead(self) -> int:
+        """Of the store's own files, and of its folders but those of the heads."""
+        overhead = disk_of(self._root.stat())
+        for folder in ("", "bodies", "bodies/sha256", "heads"):
+            with suppress(OSError), os.scandir(self._root / folder) as found:
+                for each in found:
+                    # the catalogue's shared memory is there only while a process has it open
+                    is_file = not folder and not each.name.endswith("-shm")
+                    if is_file or each.is_dir(follow_symlinks=False):
+                        overhead += disk_of(each.stat(follow_symlinks=False))
+        return overhead
 
 
 @contextmanager

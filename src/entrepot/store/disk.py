@@ -1,7 +1,6 @@
-"""Files of a store: written whole or not at all, read by descriptor, removed with a true count of the bytes that gives.
+"""Files of a store: written whole or not at all, read and removed by descriptor.
 
-Everything here is synchronous. What waits for a disk (``fsync``, big writes) is called from a
-thread by the store.
+A removal tells the bytes of disk that it gives back.
 """
 
 from __future__ import annotations
@@ -9,37 +8,32 @@ from __future__ import annotations
 import os
 import re
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from entrepot.errors import Busy, StoreUnavailable
 from entrepot.fs import leave_to_owner, open_or_make
-from entrepot.ownership import is_body_key
 from entrepot.ports.store import ObjectMeta
 from entrepot.store import layout
 from entrepot.store.layout import BootState, Modes, open_beneath, translated
-from entrepot.store.locks import Lead, LoneLead, NoLocks, open_lock_file, try_lock, wait_lock
+from entrepot.store.locks import NoLocks, WriteLock, open_lock_file, try_lock, wait_lock
+from entrepot.stored import is_body_key
+
+if TYPE_CHECKING:
+    from entrepot.store.catalogue import SqliteCatalogue
 
 SHARED_WAIT_S = 2.0
 """How long a writer waits for a sweep: sweeps hold a prefix for the time of a few unlinks."""
 EXCLUSIVE_WAIT_S = 0.2
 """How long a sweep waits for writers before it leaves that prefix for the next time."""
 
+SMALL = 1 << 20
+"""Bytes that are read of the store's own files at most."""
+
 _PREFIX = re.compile(r"(.*?/[0-9a-f]{2})(?:/|$)")
-
-
-class Stamps(Protocol):
-    """Where stamps outlive a process; a lost one costs one more hashing of its body."""
-
-    def stamp(self, key: str) -> str | None:
-        """The stamp last noted for a body."""
-        ...
-
-    def note_stamp(self, key: str, stamp: str) -> None:
-        """Note a body's stamp in place of an earlier one."""
-        ...
 
 
 class Disk:
@@ -64,7 +58,7 @@ class Disk:
         *,
         create: bool,
         now: Callable[[], float] = time.time,
-        stamps: Stamps | None = None,
+        stamps: SqliteCatalogue | None = None,
     ) -> None:
         self.root = root
         self.now = now
@@ -75,10 +69,11 @@ class Disk:
         self._stamps: dict[str, str] = {}
         self.locks = True
         """Whether files can be locked here; known after the first write."""
-        self.flights = os.path.join(root, layout.FLIGHTS)
+        self.partials = os.path.join(root, layout.PARTIALS)
         self._lock_folder = os.path.join(root, layout.LOCKS)
         self._users = -1
         self._writing = False
+        self._beginning = threading.Lock()
         self._boot: BootState | None = None
 
     def __del__(self) -> None:
@@ -116,8 +111,8 @@ class Disk:
         finally:
             os.close(fd)
 
-    def flight(self, name: str) -> tuple[str, Lead]:
-        """The path of a flight's files, less their suffixes, and the lead, not yet taken.
+    def partial(self, name: str) -> tuple[str, WriteLock]:
+        """The path of a partial download's files, less their suffixes, and their lock, not taken.
 
         Without locks no other process may touch our files: their names say whose they are, and
         nobody resumes them.
@@ -126,22 +121,20 @@ class Disk:
             FormatError: the name is no segment of a key. StoreUnavailable, StoreFull: the store
                 cannot be written.
         """
-        base = os.path.join(self.flights, layout.checked_segment(name))
-        self.begin(removing=True)  # who writes into the flight begins in earnest
-        if self.locks:
-            return base, Lead(base + ".lock")
-        base = f"{base}.{layout.host_name()}-{os.getpid()}"
-        return base, LoneLead(base + ".lock")
+        base = os.path.join(self.partials, layout.checked_segment(name))
+        self.begin(removing=True)  # whatever writes into the file begins in earnest
+        if not self.locks:
+            base = f"{base}.{layout.host_name()}-{os.getpid()}"
+        return base, WriteLock(base + layout.LOCK)
 
-    def is_led(self, name: str) -> bool | None:
-        """Whether the lock on a flight is held; ``None`` where that cannot be told.
+    def is_locked(self, name: str) -> bool | None:
+        """Whether the lock on a partial download is held; ``None`` where that cannot be told.
 
-        Its file is not made for it.
-
-        The lock is shared for a moment only: who wants to lead just then tries again.
+        Its file is not made for it. The lock is shared for a moment only: a writer that wants it
+        just then tries again.
         """
         try:
-            path = os.path.join(self.flights, f"{layout.checked_segment(name)}.lock")
+            path = os.path.join(self.partials, layout.checked_segment(name) + layout.LOCK)
             fd = os.open(path, layout.READ)
         except OSError:
             return None
@@ -169,30 +162,31 @@ class Disk:
         """
         if self._writing:
             return
-        try:
-            for folder in (layout.FLIGHTS, layout.LOCKS):
-                self.make_folders(folder)
-            if self._users < 0:
-                self._users = open_lock_file(
-                    os.path.join(self._lock_folder, "users"), self.modes.file
-                )
-            try:
-                # the last one to close holds this exclusively for an instant
-                wait_lock(self._users, exclusive=False, wait_s=SHARED_WAIT_S, what="the store")
-            except NoLocks:
-                self.locks = False
-            self._mark(clean=False)
-        except Busy as exc:
-            raise StoreUnavailable(exc.message, hint=exc.hint) from exc
-        except OSError as exc:
-            if removing and self._users >= 0 and exc.errno in layout.NO_ROOM:
+        with self._beginning:
+            if self._writing:
                 return
-            raise translated(exc, "it was opened for writing") from exc
-        self._writing = True
+            try:
+                for folder in (layout.PARTIALS, layout.LOCKS):
+                    self.make_folders(folder)
+                if self._users < 0:
+                    self._users = open_lock_file(self.lock_path("users"), self.modes.file)
+                try:
+                    # the last one to close holds this exclusively for an instant
+                    wait_lock(self._users, exclusive=False, wait_s=SHARED_WAIT_S, what="the store")
+                except NoLocks:
+                    self.locks = False
+                self._mark(clean=False)
+            except Busy as exc:
+                raise StoreUnavailable(exc.message, hint=exc.hint) from exc
+            except OSError as exc:
+                if removing and self._users >= 0 and exc.errno in layout.NO_ROOM:
+                    return
+                raise translated(exc, "it was opened for writing") from exc
+            self._writing = True
 
     def temp(self) -> tuple[int, str]:
         """A new empty file on the same file system, and its path."""
-        path = os.path.join(self.flights, f"put-{os.urandom(8).hex()}.tmp")
+        path = os.path.join(self.partials, f"put-{os.urandom(8).hex()}.tmp")
         return self.new_file(path, os.O_WRONLY | os.O_EXCL), path
 
     def new_file(self, path: str, flags: int) -> int:
@@ -232,7 +226,7 @@ class Disk:
         Raises:
             OSError: as the system says.
         """
-        name = f"{layout.FLIGHTS}/{os.path.basename(temp)}"
+        name = f"{layout.PARTIALS}/{os.path.basename(temp)}"
         for attempt in range(5):
             try:
                 with self._in_folder(name) as old, self.at(key) as new:
@@ -290,7 +284,7 @@ class Disk:
 
         Bytes of disk given back.
         """
-        if folder in {layout.FLIGHTS, ""}:
+        if folder in {layout.PARTIALS, ""}:
             return 0
         with suppress(OSError), self._in_folder(folder) as (above, name):
             found = os.stat(name, dir_fd=above, follow_symlinks=False)
@@ -342,6 +336,23 @@ class Disk:
         """
         with self.at(key) as (folder, name):
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+    def lstat(self, path: str) -> os.stat_result | None:
+        """What a path below the root is like; ``None`` when it is no file."""
+        with suppress(OSError), self._in_folder(path) as (folder, name):
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            return found if stat.S_ISREG(found.st_mode) else None
+        return None
+
+    def read(self, path: str) -> bytes | None:
+        """A small file below the root; ``None`` when it cannot be read."""
+        with (
+            suppress(OSError),
+            self._in_folder(path) as (folder, name),
+            open(os.open(name, layout.READ, dir_fd=folder), "rb") as file,
+        ):
+            return file.read(SMALL)
+        return None
 
     def open(self, key: str) -> int:
         """A descriptor of an object's file, for reading; a link is refused.
@@ -411,7 +422,7 @@ class Disk:
         """Hold one of the store's lock files; nothing is held where there are no locks.
 
         Raises:
-            Busy: not to be had in ``wait_s`` seconds. StoreUnavailable: the store cannot be
+            Busy: another process has it for longer. StoreUnavailable: the store cannot be
                 written.
         """
         self.begin(removing=exclusive)
@@ -471,6 +482,16 @@ class Disk:
             return
         with suppress(OSError, NoLocks):
             if self.locks and try_lock(self._users, exclusive=True):
+                # A mark that the store is clean vouches for partial downloads, those of killed
+                # processes too, and nobody has synced them.
+                for name in os.listdir(self.partials):
+                    if name.endswith(layout.PART):
+                        with suppress(FileNotFoundError):
+                            fd = os.open(os.path.join(self.partials, name), layout.READ)
+                            try:
+                                os.fsync(fd)
+                            finally:
+                                os.close(fd)
                 self._mark(clean=True)
         os.close(self._users)
         self._users = -1
@@ -510,7 +531,6 @@ class FileBlob:
 
     @property
     def size(self) -> int:
-        """Bytes of content."""
         return self._size
 
     def read(self, start: int, count: int) -> bytes:
@@ -531,11 +551,9 @@ class FileBlob:
         return os.fstat(self._fd)
 
     def fileno(self) -> int | None:
-        """The descriptor; ``None`` once closed."""
         return self._fd if self._fd >= 0 else None
 
     def close(self) -> None:
-        """Close the descriptor; may be called twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

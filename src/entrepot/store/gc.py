@@ -1,10 +1,10 @@
-"""Keeping a store's directory within bounds and free of litter: usage, sweeping, eviction.
+"""Keeping a store's directory below its cap and free of what nothing needs.
 
-Synchronous and slow: for threads.
+Which entries go when room is needed is decided in :mod:`entrepot.eviction`, from values; here is
+what is asked of it and how it is carried out. All of it is synchronous and slow: for threads.
 
 What is removed is removed under the exclusive lock of its prefix, a head before its body, and only
-after a second look. Nothing goes but what :mod:`entrepot.ownership` knows as ours by its name and
-its place.
+after a second look. Nothing goes but what has a name that entrepot makes, in its place.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 from entrepot.digests import Digest
 from entrepot.errors import Busy, FormatError
 from entrepot.eviction import Use, Victim, victims
-from entrepot.ownership import FlightFile, flight_file, is_body_key, is_head_key
+from entrepot.fs import disk_of
 from entrepot.ports.store import ObjectMeta
 from entrepot.store.disk import Disk
-from entrepot.store.layout import FLIGHTS, is_own, translated
-from entrepot.store.locks import Lead, NoLocks, try_lock
-from entrepot.stored import FORMAT, body_key
+from entrepot.store.layout import LOCK, PART, PARTIALS, STATE, is_own, partial_name, translated
+from entrepot.store.locks import NoLocks, WriteLock, try_lock
+from entrepot.stored import FORMAT, body_key, is_body_key, is_head_key
 
 if TYPE_CHECKING:
     from entrepot.store.catalogue import SqliteCatalogue
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 DEFAULT_CAP = 20 * 10**9
 """Bytes: the most that a store takes unless it is told otherwise."""
 PARTIAL_S = 7 * 86400
-"""Age at which a partial download that nobody leads is swept, in seconds."""
+"""Age at which a partial download that no process writes is swept, in seconds."""
 SWEEP_EACH_S = 86400
 """Seconds between two sweeps."""
 SWEEP_AGAIN_S = 3600
@@ -56,7 +56,7 @@ class Usage:
     bodies: int = 0
     heads: int = 0
     """With their folders, estimated at a block each."""
-    flights: int = 0
+    partials: int = 0
     """Partial downloads and temporary files."""
     catalogue: int = 0
     """Beside the cap: it is derived, and no eviction makes it smaller."""
@@ -64,7 +64,7 @@ class Usage:
     @property
     def total(self) -> int:
         """What counts towards the cap."""
-        return self.bodies + self.heads + self.flights
+        return self.bodies + self.heads + self.partials
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Swept:
     bodies: int = 0
     heads: int = 0
     temps: int = 0
-    flights: int = 0
+    partials: int = 0
 
 
 @dataclass(slots=True)
@@ -103,10 +103,7 @@ def default_cap(root: Path) -> int:
 
 
 def note_wanted(disk: Disk, key: str) -> None:
-    """Mark an object as wanted now, by its access time.
-
-    A sweep that has looked already looks again and leaves it.
-    """
+    """Mark an object as wanted now, by its access time: a sweep that looks again leaves it."""
     with suppress(OSError):
         disk.set_times(key, time.time(), None)
 
@@ -120,16 +117,18 @@ def usage(disk: Disk, catalogue: SqliteCatalogue | None) -> Usage:
     By a scan of the whole store when there is no catalogue, or one that may lack heads.
     """
     block = _block(disk)
-    flights, derived = _own_files(disk)
+    own = [0, 0]
+    for number, folder in enumerate((disk.partials, disk.root)):
+        with suppress(OSError), os.scandir(folder) as found:
+            for entry in found:
+                if (number == 0 or is_own(entry.name)) and entry.is_file(follow_symlinks=False):
+                    with suppress(OSError):
+                        own[number] += disk_of(entry.stat(follow_symlinks=False))
     if catalogue is not None and not catalogue.needs_rebuild:
-        heads, bodies = catalogue.sizes()
-        return Usage(bodies, heads * 2 * block, flights, derived)
-    return Usage(
-        sum(each.disk for each in disk.walk("bodies")),
-        sum(each.disk + block for each in disk.walk("heads")),
-        flights,
-        derived,
-    )
+        count, bodies = catalogue.sizes()
+        return Usage(bodies, count * 2 * block, *own)
+    bodies = sum(each.disk for each in disk.walk("bodies"))
+    return Usage(bodies, sum(each.disk + block for each in disk.walk("heads")), *own)
 
 
 def _block(disk: Disk) -> int:
@@ -137,18 +136,6 @@ def _block(disk: Disk) -> int:
         return os.statvfs(disk.root).f_frsize
     except OSError:
         return 4096
-
-
-def _own_files(disk: Disk) -> tuple[int, int]:
-    """Bytes of disk of the flights, and of the catalogue."""
-    sums = [0, 0]
-    for i, folder in enumerate((disk.flights, disk.root)):
-        with suppress(OSError), os.scandir(folder) as found:
-            for entry in found:
-                if (i == 0 or is_own(entry.name)) and entry.is_file(follow_symlinks=False):
-                    with suppress(OSError):
-                        sums[i] += entry.stat(follow_symlinks=False).st_blocks * 512
-    return sums[0], sums[1]
 
 
 # -- sweeping --------------------------------------------------------------------------------------
@@ -195,13 +182,13 @@ def sweep(
     """Remove what nothing needs: what crashes, kills and lost races leave.
 
     Bodies that no head names; heads that cannot be read or whose body is gone; temporary files; all
-    of these only when they are older than ``grace_s``. Partial downloads that nobody leads after
-    seven days. Heads of a later format stay, with their bodies.
+    of these only when they are older than ``grace_s``. Partial downloads that no process writes
+    after seven days. Heads of a later format stay, with their bodies.
 
     Args:
         disk: the store.
         now: seconds since the epoch.
-        grace_s: seconds during which something may be unfinished without being litter.
+        grace_s: seconds during which something may be unfinished without being left over.
         catalogue: told of the heads that went.
         go_on: called for every head; may raise to stop.
     """
@@ -209,31 +196,8 @@ def sweep(
     disk.begin()
     before = now - grace_s
     bodies = {each.key for each in disk.walk("bodies") if is_body_key(each.key)}
-    orphans, lame = _compare(disk, bodies, go_on)
-    for key in orphans:
-        if _is_idle(disk, key, before):
-            freed = _remove_idle(disk, key, before)
-            done.bodies += freed is not None
-            done.freed += freed or 0
-    gone = []
-    for head, body in lame:
-        freed = _remove_lame(disk, head, body, before)
-        if freed is not None:
-            gone.append(head.key)
-            done.freed += freed
-    done.heads = len(gone)
-    if catalogue is not None and gone:
-        catalogue.forget(gone)
-    _sweep_flights(disk, now, before, done)
-    return done
-
-
-def _compare(
-    disk: Disk, bodies: set[str], go_on: Callable[[], object]
-) -> tuple[set[str], list[tuple[ObjectMeta, str | None]]]:
-    """Bodies that no head names, and heads that are broken or whose body is missing (with its key)."""
     named: set[str] = set()
-    lame: list[tuple[ObjectMeta, str | None]] = []
+    broken: list[tuple[ObjectMeta, str | None]] = []
     for head in disk.walk("heads"):
         go_on()
         try:
@@ -243,8 +207,30 @@ def _compare(
         if body:
             named.add(body)  # whatever it is that names it
         if is_head_key(head.key) and (not readable or (body and body not in bodies)):
-            lame.append((head, body))
-    return bodies - named, lame
+            broken.append((head, body))
+    for key in bodies - named:
+        freed = None
+        if _is_idle(disk, key, before):
+            with suppress(Busy), disk.hold(key, exclusive=True):
+                freed = disk.remove(key) if _is_idle(disk, key, before) else None
+        done.bodies += freed is not None
+        done.freed += freed or 0
+    gone = []
+    for head, body in broken:
+        freed = None
+        if head.modified < before:
+            with suppress(Busy, OSError), disk.hold(body or head.key, exclusive=True):
+                readable, now_named = _body_of(disk, head.key)
+                if not readable or (now_named is not None and disk.meta(now_named) is None):
+                    freed = disk.remove(head.key)
+        if freed is not None:
+            gone.append(head.key)
+            done.freed += freed
+    done.heads = len(gone)
+    if catalogue is not None and gone:
+        catalogue.forget(gone)
+    _sweep_partials(disk, now, before, done)
+    return done
 
 
 def _body_of(disk: Disk, key: str) -> tuple[bool, str | None]:
@@ -274,75 +260,47 @@ def _is_idle(disk: Disk, key: str, before: float) -> bool:
     return max(found.st_mtime, found.st_atime) < before
 
 
-def _remove_idle(disk: Disk, key: str, before: float) -> int | None:
-    try:
-        with disk.hold(key, exclusive=True):
-            return disk.remove(key) if _is_idle(disk, key, before) else None
-    except Busy:
-        return None
-
-
-def _remove_lame(disk: Disk, head: ObjectMeta, body: str | None, before: float) -> int | None:
-    if head.modified >= before:
-        return None
-    try:
-        with disk.hold(body or head.key, exclusive=True):
-            readable, named = _body_of(disk, head.key)
-            mended = readable and (named is None or disk.meta(named) is not None)
-            return None if mended else disk.remove(head.key)
-    except (Busy, OSError):
-        return None
-
-
-def _sweep_flights(disk: Disk, now: float, before: float, done: Swept) -> None:
+def _sweep_partials(disk: Disk, now: float, before: float, done: Swept) -> None:
     changed: dict[str, float] = {}
     whole = set[str]()
-    for file, modified in _flight_files(disk):
-        if file.kind != "temporary":
-            changed[file.stem] = max(changed.get(file.stem, 0.0), modified)
-            if file.kind == "part":
-                whole.add(file.stem)
-        elif modified < before:
-            freed = disk.remove(f"{FLIGHTS}/{file.stem}")
-            done.temps += freed is not None
-            done.freed += freed or 0
+    with suppress(OSError):
+        for name in os.listdir(disk.partials):
+            path = f"{PARTIALS}/{name}"
+            found, file = disk.lstat(path), partial_name(name)
+            if found is None or file is None:
+                continue
+            if file.kind != "temporary":
+                changed[file.stem] = max(changed.get(file.stem, 0.0), found.st_mtime)
+                if file.kind == "part":
+                    whole.add(file.stem)
+            elif found.st_mtime < before:
+                freed = disk.remove(path)
+                done.temps += freed is not None
+                done.freed += freed or 0
     for stem, modified in changed.items():
-        if modified < (now - PARTIAL_S if stem in whole else before):
-            _drop_flight(disk, stem, done)
-
-
-def _flight_files(disk: Disk) -> Iterator[tuple[FlightFile, float]]:
-    with suppress(OSError), os.scandir(disk.flights) as found:
-        for entry in list(found):
-            file = flight_file(entry.name)
-            if file is not None and entry.is_file(follow_symlinks=False):
-                with suppress(OSError):
-                    yield file, entry.stat(follow_symlinks=False).st_mtime
-
-
-def _drop_flight(disk: Disk, stem: str, done: Swept) -> None:
-    lead = Lead(os.path.join(disk.flights, f"{stem}.lock"))
-    try:
-        if not lead.take(disk.modes.file):
-            return
-    except NoLocks:
-        pass  # then a week of silence has to be sign enough
-    except OSError:
-        return
-    try:
-        for suffix in (".note", ".part"):
-            freed = disk.remove(f"{FLIGHTS}/{stem}{suffix}")
-            done.freed += freed or 0
-            done.flights += suffix == ".part" and freed is not None
-    finally:
-        lead.release(remove=True)
+        if modified >= (now - PARTIAL_S if stem in whole else before):
+            continue
+        # Where there are no locks, a week without a change has to be sign enough.
+        lock = WriteLock(os.path.join(disk.partials, stem + LOCK))
+        try:
+            if not lock.take(disk.modes.file):
+                continue
+        except OSError:
+            continue
+        try:
+            for suffix in (STATE, PART):
+                freed = disk.remove(f"{PARTIALS}/{stem}{suffix}")
+                done.freed += freed or 0
+                done.partials += suffix == PART and freed is not None
+        finally:
+            lock.release(remove=True)
 
 
 # -- eviction --------------------------------------------------------------------------------------
 
 
 def evict(disk: Disk, catalogue: SqliteCatalogue, *, cap: int, needed: int = 0) -> Evicted:
-    """Remove least recently used bodies, with their heads, until the store and ``needed`` more bytes fit into ``cap``.
+    """Remove least recently used bodies, with their heads, until ``needed`` more bytes fit.
 
     Only one process evicts at a time; another gets nothing done and need not: the first sees what
     both have written. The catalogue proposes, some hundred bodies at a time, so that the work goes
@@ -351,38 +309,17 @@ def evict(disk: Disk, catalogue: SqliteCatalogue, *, cap: int, needed: int = 0) 
     """
     eviction = _Eviction(disk, catalogue)
     done = eviction.done
-    try:
-        with disk.lock("evict", exclusive=True, wait_s=0.0):
+    with suppress(Busy), disk.lock("evict", exclusive=True, wait_s=0.0):
+        total = usage(disk, catalogue).total
+        if total + needed > cap:
+            eviction.free(total + needed - int(cap * LOW_WATER))
             total = usage(disk, catalogue).total
-            if total + needed > cap:
-                eviction.free(total + needed - int(cap * LOW_WATER))
-                total = usage(disk, catalogue).total
-            done.room = cap - total
-    except Busy:
-        pass
+        done.room = cap - total
     return done
 
 
-Window = tuple[list[Use], int, tuple[float, str | bytes] | None]
-"""Heads, the bytes of disk of their bodies, and behind what to go on."""
-
-
-def _alone(
-    catalogue: SqliteCatalogue, before: float, after: tuple[float, str | bytes] | None
-) -> Window:
-    """Heads without a body that were last used before a moment, least recently used first."""
-    found = [each for each in catalogue.oldest_alone(WINDOW, after) if each[0] < before]
-    return [Use(key, None, used, 0) for used, key in found], 0, found[-1] if found else None
-
-
-def _bodies(catalogue: SqliteCatalogue, after: tuple[float, str | bytes] | None) -> Window:
-    """Bodies with all their heads, least recently used first."""
-    found = catalogue.oldest_bodies(WINDOW, after)
-    uses = []
-    for used, body, disk in found:
-        digest = Digest("sha256", body.hex())
-        uses += [Use(key, str(digest), used, disk) for key in catalogue.heads_of(digest)]
-    return uses, sum(disk for _, _, disk in found), found[-1][:2] if found else None
+After = tuple[float, str | bytes] | None
+"""Behind what a window goes on."""
 
 
 class _Eviction:
@@ -405,18 +342,13 @@ class _Eviction:
         Old heads without a body, then bodies, then other heads without one.
         """
         goal = self._less + excess
-        limit = (
-            8 + 3 * self._catalogue.sizes()[0] // WINDOW
-        )  # others use and store things meanwhile: not for ever
+        # Others use and store things meanwhile: not for ever.
+        limit = 8 + 3 * self._catalogue.sizes()[0] // WINDOW
         for before in (self._idle, None, float("inf")):
-            after: tuple[float, str | bytes] | None = None
+            after: After = None
             while limit and (self._less < goal or before == self._idle):
                 limit -= 1
-                window, size, last = (
-                    _bodies(self._catalogue, after)
-                    if before is None
-                    else _alone(self._catalogue, before, after)
-                )
+                window, size, last = self._window(before, after)
                 if not window:
                     break
                 size += len(window) * self._head_disk
@@ -424,6 +356,24 @@ class _Eviction:
                 # again.
                 after = None if self._shrink(window, max(0, size - (goal - self._less))) else last
                 self.done.kept = 0 if after is None else self.done.kept
+
+    def _window(self, before: float | None, after: After) -> tuple[list[Use], int, After]:
+        """Least recently used first: heads, the bytes of disk of their bodies, where it ends.
+
+        Heads without a body that were last used before a moment, or bodies with all their heads.
+        """
+        catalogue = self._catalogue
+        if before is not None:
+            alone = [each for each in catalogue.oldest_alone(WINDOW, after) if each[0] < before]
+            return [Use(key, None, used, 0) for used, key in alone], 0, alone[-1] if alone else None
+        found = catalogue.oldest_bodies(WINDOW, after)
+        uses = [
+            Use(key, str(digest), used, disk)
+            for used, body, disk in found
+            for digest in (Digest("sha256", body.hex()),)
+            for key in catalogue.heads_of(digest)
+        ]
+        return uses, sum(disk for _, _, disk in found), found[-1][:2] if found else None
 
     def _shrink(self, window: list[Use], budget: int) -> bool:
         """One choice and its execution.
@@ -437,7 +387,12 @@ class _Eviction:
         )
         try:
             for each in chosen:
-                newer = _newer_uses(self._disk, each)
+                newer = []
+                for key in each.heads:  # a hit touches nothing but the head's file
+                    with suppress(OSError):
+                        modified = self._disk.stat(key).st_mtime
+                        if modified > each.used + 1:
+                            newer.append((key, modified))
                 if newer:
                     renewed += newer
                 elif self._remove(each):
@@ -454,46 +409,30 @@ class _Eviction:
 
     def _remove(self, victim: Victim) -> bool:
         disk, done = self._disk, self.done
-        key = body_key(Digest.parse(victim.body)) if victim.body else ""
+        digest = Digest.parse(victim.body) if victim.body else None
+        key = body_key(digest) if digest else ""
         if not all(map(is_head_key, victim.heads)):
             return False  # what the catalogue took for a head is none of ours
         try:
             with disk.hold(key or victim.heads[0], exclusive=True):
-                if key and (_is_open(disk, key) or not _is_idle_or_gone(disk, key, self._started)):
+                if key and (
+                    _is_open(disk, key)
+                    or not (_is_idle(disk, key, self._started) or disk.meta(key) is None)
+                ):
                     done.kept += 1
                     return False
-                if victim.body and not set(
-                    self._catalogue.heads_of(Digest.parse(victim.body))
-                ) <= set(victim.heads):
+                if digest and not set(self._catalogue.heads_of(digest)) <= set(victim.heads):
                     return False
-                # heads first: a body without one is only litter
+                # heads first: a body without one is swept
                 freed = sum(disk.remove(each) or 0 for each in victim.heads)
                 body = (disk.remove(key) or 0) if key else 0
-                done.freed += freed + body
-                self._less += freed + max(body, victim.disk - len(victim.heads) * self._head_disk)
         except Busy:
             return False
+        done.freed += freed + body
+        self._less += freed + max(body, victim.disk - len(victim.heads) * self._head_disk)
         done.bodies += bool(key)
         done.heads += len(victim.heads)
         return True
-
-
-def _newer_uses(disk: Disk, victim: Victim) -> list[tuple[str, float]]:
-    """Heads used later than the catalogue knew.
-
-    Last use is the file's time (a hit touches nothing else).
-    """
-    newer = []
-    for key in victim.heads:
-        with suppress(OSError):
-            modified = disk.stat(key).st_mtime
-            if modified > victim.used + 1:
-                newer.append((key, modified))
-    return newer
-
-
-def _is_idle_or_gone(disk: Disk, key: str, before: float) -> bool:
-    return _is_idle(disk, key, before) or disk.meta(key) is None
 
 
 def _is_open(disk: Disk, key: str) -> bool:

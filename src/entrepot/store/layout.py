@@ -1,18 +1,18 @@
-"""Where things lie in a store's directory, and the two small files that say what it is.
-
-Nothing about bodies or locks.
+"""Where things lie in a store's directory: the only place that knows the names of its files.
 
 ::
 
     CACHEDIR.TAG        tells backups to leave it out (bford.info/cachedir)
-    entrepot-store      the format's version
+    entrepot-store      the marker, with the format's version
     boot                the boot in which it was last written, and whether it was closed cleanly
     bodies/ heads/      objects, by key
-    flights/            downloads that are growing, and temporary files
+    flights/            partial downloads (NAME.part, the state in NAME.note, the lock NAME.lock)
+                        and temporary files
     locks/              empty files that locks are taken on; never removed
     catalogue*.sqlite   derived
 
-A key is turned into a path by :func:`key_path` and in no other way.
+A key is turned into a path by :func:`key_path` and in no other way. What has another name than one
+of these is somebody else's and stays; a directory without the marker is no store.
 """
 
 from __future__ import annotations
@@ -23,29 +23,47 @@ import re
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from entrepot.errors import FormatError, StoreError, StoreFull, StoreUnavailable
 from entrepot.fs import make_folder, make_folders, open_or_make
-from entrepot.ownership import MARKER, TAG, TAG_TEXT, foreign_name, is_store
 
 FORMAT = 1
 """Version of the directory's layout; another one is left untouched."""
 
+MARKER = "entrepot-store"
+TAG = "CACHEDIR.TAG"
+TAG_TEXT = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n"
+    "# This directory is a package cache made by entrepot; all of it can be fetched again.\n"
+    "# For information about cache directory tags see https://bford.info/cachedir/\n"
+)
 BOOT = "boot"
-FLIGHTS = "flights"
+PARTIALS = "flights"
 LOCKS = "locks"
+PART, STATE, LOCK = ".part", ".note", ".lock"
 _MARKER_TEXT = f"entrepot store, format {FORMAT}\n"
 _MARKER_FORM = re.compile(r"entrepot store, format (\d{1,9})\n")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_NOT_KEYS = frozenset({MARKER, TAG, BOOT, FLIGHTS, LOCKS})
-_DERIVED = "catalogue"
-_FOLDERS = ("bodies", "heads", FLIGHTS, LOCKS)
+_NOT_KEYS = frozenset({MARKER, TAG, BOOT, PARTIALS, LOCKS})
+_CATALOGUE = "catalogue"
+_FOLDERS = ("bodies", "heads", PARTIALS, LOCKS)
+_NAME = r"[0-9a-f]{40}(?:\.[\w-]+)?"
+_PARTIAL = re.compile(rf"({_NAME})\.(part|note|lock)")
+_TEMPORARY = re.compile(rf"put-[0-9a-f]{{16}}\.tmp(?:\.link)?|{_NAME}\.note\.[0-9a-f]{{12}}")
+_FRESH_VOLUME = re.compile(r"lost\+found|\.Trash-.+|\.Trashes|\.snapshots?")
+_HALF_MADE = re.compile(rf"(?:{MARKER}|{re.escape(TAG)})\.[0-9a-f]{{12}}")
+
 ELSEWHERE = "set ENTREPOT_STORE, --store or the setting `store` to a new or an empty directory"
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """Without waiting: where a file belongs somebody may have put a pipe."""
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+# -- keys ------------------------------------------------------------------------------------------
 
 
 def checked_segment(name: str) -> str:
@@ -85,7 +103,7 @@ def key_path(root: str, key: str) -> str:
 
 
 def may_hold(folder: str, name: str) -> bool:
-    """Whether a name in a folder of the store may be an object's, or that of a folder of objects."""
+    """Whether a name in a folder may be an object's, or that of a folder of objects."""
     if (not folder and is_own(name)) or len(folder) + len(name) >= 1000:
         return False
     return _SEGMENT.fullmatch(name) is not None
@@ -93,7 +111,90 @@ def may_hold(folder: str, name: str) -> bool:
 
 def is_own(name: str) -> bool:
     """Whether a name at the top is the store's own and no key begins with it."""
-    return name in _NOT_KEYS or name.startswith(_DERIVED)
+    return name in _NOT_KEYS or name.startswith(_CATALOGUE)
+
+
+# -- other files -----------------------------------------------------------------------------------
+
+
+class PartialName(NamedTuple):
+    """A file of ours in ``flights/``."""
+
+    kind: str
+    """``part``, ``note`` or ``lock`` of a partial download, or ``temporary``."""
+    stem: str
+    """The name of the download; of a temporary file its own name."""
+
+
+def partial_name(name: str) -> PartialName | None:
+    """What a file in ``flights/`` is by its name; ``None``: not ours."""
+    if found := _PARTIAL.fullmatch(name):
+        return PartialName(found[2], found[1])
+    return PartialName("temporary", name) if _TEMPORARY.fullmatch(name) else None
+
+
+def catalogue_path(root: Path) -> Path:
+    """The database of the store at ``root``: one a host where the disk is a network's.
+
+    SQLite's write-ahead log works between processes of one host only.
+    """
+    host = f"-{host_name()}" if is_network(str(root)) else ""
+    return root / f"{_CATALOGUE}{host}.sqlite"
+
+
+# -- what a directory is ---------------------------------------------------------------------------
+
+
+def is_store(root: str | os.PathLike[str]) -> bool:
+    """Whether the marker lies in a directory. A link does not count. Never raises."""
+    try:
+        return stat.S_ISREG(os.lstat(f"{os.fspath(root)}/{MARKER}").st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def foreign_name(root: str | os.PathLike[str]) -> str | None:
+    """A name that keeps a directory from becoming a store; ``None`` when it counts as empty.
+
+    What a fresh volume has of itself does not count, nor does what is left of a store that was
+    being made.
+
+    Raises:
+        OSError: no directory, or it may not be read.
+    """
+    with os.scandir(root) as found:
+        return min((entry.name for entry in found if not _counts_for_nothing(entry)), default=None)
+
+
+def _counts_for_nothing(entry: os.DirEntry[str]) -> bool:
+    if _FRESH_VOLUME.fullmatch(entry.name):
+        return entry.is_dir(follow_symlinks=False)
+    if not entry.is_file(follow_symlinks=False):
+        return False
+    if entry.name != TAG:
+        return _HALF_MADE.fullmatch(entry.name) is not None
+    try:  # another program's cache has a tag of its own
+        return (
+            entry.stat().st_size == len(TAG_TEXT) and Path(entry).read_text("latin-1") == TAG_TEXT
+        )
+    except OSError:
+        return False
+
+
+def looks_like_a_store(root: Path) -> bool:
+    """Whether a directory is a store or was one: opening it tells what is wrong."""
+    return is_store(root) or os.path.isdir(root / "heads")
+
+
+def why_no_store(path: Path) -> str:
+    """Why what is there cannot be made a store; empty when it can."""
+    try:
+        strange = foreign_name(path)
+    except NotADirectoryError:
+        return f"{path} is no directory"
+    except OSError as exc:
+        return f"{path} cannot be read: {exc.strerror}"
+    return f"{path} holds other things than a store" if strange is not None else ""
 
 
 def translated(exc: OSError, doing: str) -> StoreError:
@@ -139,6 +240,9 @@ class Modes:
         return bool(self.root & 0o077)
 
 
+# -- opening ---------------------------------------------------------------------------------------
+
+
 def open_root(root: str, *, create: bool) -> int:
     """A descriptor of ``root``, checked to be a store of this format; made when it may be.
 
@@ -180,23 +284,26 @@ def _open_marked(root: str) -> int | None:
         if text is None:
             os.close(fd)
             return None
-        _check_format(root, text)
-        _check_folders(root, fd)
+        found = _MARKER_FORM.fullmatch(text)
+        if not found or int(found[1]) != FORMAT:
+            what = f"has format {found[1]}" if found else "does not say its format"
+            raise StoreUnavailable(  # noqa: TRY301
+                f"the store at {root} {what}; this version of entrepot reads format {FORMAT} "
+                "and leaves it alone",
+                hint="use the entrepot that made it, or set ENTREPOT_STORE to another place",
+            )
+        # A link at the top would lead all that is stored, swept and evicted to another place.
+        for name in _FOLDERS:
+            with suppress(FileNotFoundError):
+                if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                    raise StoreUnavailable(  # noqa: TRY301
+                        f"the store at {root} cannot be used: {name!r} in it is a link or a file",
+                        hint=f"remove {os.path.join(root, name)}, or {ELSEWHERE}",
+                    )
     except BaseException:
         os.close(fd)
         raise
     return fd
-
-
-def _check_folders(root: str, fd: int) -> None:
-    """A link at the top would lead all that is stored, swept and evicted to another place."""
-    for name in _FOLDERS:
-        with suppress(FileNotFoundError):
-            if not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                raise StoreUnavailable(
-                    f"the store at {root} cannot be used: {name!r} in it is a link or a file",
-                    hint=f"remove {os.path.join(root, name)}, or {ELSEWHERE}",
-                )
 
 
 def open_beneath(root: int, folder: str) -> int:
@@ -221,22 +328,11 @@ def open_beneath(root: int, folder: str) -> int:
     return fd
 
 
-def _check_format(root: str, text: str) -> None:
-    found = _MARKER_FORM.fullmatch(text)
-    if found and int(found[1]) == FORMAT:
-        return
-    what = f"has format {found[1]}" if found else "does not say its format"
-    raise StoreUnavailable(
-        f"the store at {root} {what}; this version of entrepot reads format {FORMAT} and leaves it alone",
-        hint="use the entrepot that made it, or set ENTREPOT_STORE to another place",
-    )
-
-
 def _refuse_foreign(root: str) -> None:
     strange = None
     with suppress(FileNotFoundError):
         strange = foreign_name(root)
-    # The marker is made before everything else: is it there by now, another process has made it.
+    # The marker is made before everything else: is it there now, another process has made it.
     if strange is not None and not is_store(root):
         raise StoreUnavailable(
             f"{root} is not a store of entrepot and not empty ({strange!r} lies in it)",
@@ -263,31 +359,25 @@ def write_small(path: str, data: bytes, mode: int, *, sync: bool = False) -> Non
     temp = f"{path}.{os.urandom(6).hex()}"
     fd = open_or_make(temp, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        if mode & 0o077:
-            os.fchmod(fd, mode)
-        os.write(fd, data)
-        if sync:
-            os.fsync(fd)
-        os.close(fd)
-        fd = -1
-        os.replace(temp, path)
-        if sync:
-            _sync_folder(os.path.dirname(path))
-    except BaseException:
-        if fd >= 0:
-            os.close(fd)
-        os.unlink(temp)
-        raise
-
-
-def _sync_folder(path: str) -> None:
-    """Make the names in a directory durable, where the system can."""
-    with suppress(OSError):  # not every file system, and no Windows
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(fd)
+            if mode & 0o077:
+                os.fchmod(fd, mode)
+            os.write(fd, data)
+            if sync:
+                os.fsync(fd)
         finally:
             os.close(fd)
+        os.replace(temp, path)
+    except BaseException:
+        os.unlink(temp)
+        raise
+    if sync:
+        with suppress(OSError):  # not every file system syncs directories
+            fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 def _read_small(path: str, *, dir_fd: int | None = None) -> str | None:
@@ -299,6 +389,9 @@ def _read_small(path: str, *, dir_fd: int | None = None) -> str | None:
         return os.read(fd, 4096).decode("utf-8", "replace")
     finally:
         os.close(fd)
+
+
+# -- boots -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,13 +412,12 @@ class BootState:
 
     def to_bytes(self) -> bytes:
         """One line of three words."""
-        return (
-            f"{self.boot} {'clean' if self.clean else 'open'} {self.suspect_before:.3f}\n".encode()
-        )
+        word = "clean" if self.clean else "open"
+        return f"{self.boot} {word} {self.suspect_before:.3f}\n".encode()
 
 
 def boot_id() -> str:
-    """The name of this boot of the machine, ``?`` where there is none (other systems than Linux)."""
+    """The name of this boot of the machine; ``?`` where there is none (only Linux has them)."""
     try:
         return (_read_small("/proc/sys/kernel/random/boot_id") or "?").strip() or "?"
     except OSError:
@@ -348,41 +440,34 @@ def read_boot(root: str, *, boot: str, now: float) -> BootState:
     except OSError:
         text, written = "", now
     words = (text or "").split()
-    try:
+    with suppress(IndexError, ValueError):
         last, clean, before = words[0], words[1] == "clean", float(words[2])
-    except (IndexError, ValueError):
-        return BootState(boot, clean=False, suspect_before=_doubt(root, now, written))
-    if clean or (last == boot and boot != "?"):
-        return BootState(boot, clean=clean, suspect_before=before)
-    return BootState(boot, clean=False, suspect_before=_doubt(root, now, written))
-
-
-def _doubt(root: str, now: float, written: float) -> float:
-    """The moment up to which partial downloads are in doubt.
-
-    After everything that was written before this boot; 0: none is.
-
-    The clock may have been set back by the boot, so the newest of them counts as well. A second
-    less than now, because the times of files lag some milliseconds behind the clock and no machine
-    boots within a second.
-    """
+        if clean or (last == boot and boot != "?"):
+            return BootState(boot, clean=clean, suspect_before=before)
+    # In doubt is what was written before this boot. The clock may have been set back by the boot,
+    # so the newest partial download counts as well. A second less than now, because the times of
+    # files lag some milliseconds behind the clock and no machine boots within a second.
     newest = 0.0
-    with suppress(OSError), os.scandir(os.path.join(root, FLIGHTS)) as found:
+    with suppress(OSError), os.scandir(os.path.join(root, PARTIALS)) as found:
         for each in found:
             with suppress(OSError):
                 newest = max(newest, written, each.stat(follow_symlinks=False).st_mtime)
-    if not newest:
-        return 0.0
-    return max(now - 1.0, newest + 0.001)
+    doubt = max(now - 1.0, newest + 0.001) if newest else 0.0
+    return BootState(boot, clean=False, suspect_before=doubt)
 
+
+# -- hosts -----------------------------------------------------------------------------------------
 
 _NETWORK = frozenset(
-    "nfs nfs4 cifs smb3 smbfs 9p afs ceph glusterfs lustre gpfs beegfs fuse.sshfs fuse.glusterfs fuse.s3fs".split()
+    (
+        "nfs nfs4 cifs smb3 smbfs 9p afs ceph glusterfs lustre gpfs beegfs fuse.sshfs "
+        "fuse.glusterfs fuse.s3fs"
+    ).split()
 )
 
 
 def is_network(path: str, mounts: str = "/proc/self/mountinfo") -> bool:
-    """Whether a path lies on a network file system, as far as the system tells (Linux; elsewhere ``False``).
+    """Whether a path lies on a network file system, as far as Linux tells; elsewhere ``False``.
 
     Source: proc(5), ``/proc/PID/mountinfo``: field 3 is the device, the field after `` - `` the
     type.

@@ -3,8 +3,8 @@
 The only module that knows of ``fcntl``.
 
 A lock belongs to the open file, so two opens in one process exclude each other as two processes do,
-and the system releases the lock of whoever dies. Some network file systems have none: then
-:class:`NoLocks` is raised and the store goes on without.
+and the system releases the locks of a process that dies. Some network file systems have none: then
+:class:`NoLocks` is raised, and the store is for one process at a time.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ class NoLocks(Exception):
 
 
 def try_lock(fd: int, *, exclusive: bool) -> bool:
-    """Lock an open file without waiting; a lock it already has is changed.
-
-    ``False``: somebody else's is in the way.
+    """Lock an open file without waiting, or change its lock; ``False``: another's is in the way.
 
     Raises:
         NoLocks: the file system or the platform has none.
@@ -54,7 +52,7 @@ def wait_lock(fd: int, *, exclusive: bool, wait_s: float, what: str) -> None:
     """Lock an open file, asking again for ``wait_s`` seconds.
 
     Raises:
-        Busy: not to be had in that time. NoLocks: there are none.
+        Busy: another has it for longer. NoLocks: there are none.
     """
     end = time.monotonic() + wait_s
     pause = 0.001
@@ -78,13 +76,16 @@ def open_lock_file(path: str, mode: int) -> int:
     return fd
 
 
-class Lead:
+_held_here: set[str] = set()
+"""Lock files that this process holds: all there is where the file system has no locks."""
+
+
+class WriteLock:
     """The exclusive lock on one file that may be removed by its holder.
 
-    The right to write a flight.
-
-    The file is unlinked only while its lock is held, and whoever gets a lock looks whether the path
-    still leads to the file that was locked; so no two can hold "the" lock on two files of one name.
+    The file is unlinked only while its lock is held, and a process that gets a lock looks whether
+    the path still leads to the file that was locked; so no two can hold "the" lock on two files of
+    one name. Where files cannot be locked it is exclusive within this process.
     """
 
     __slots__ = ("_fd", "path")
@@ -102,15 +103,21 @@ class Lead:
         """Try to get the lock, without waiting.
 
         Raises:
-            NoLocks, OSError: the file cannot be locked or made.
+            OSError: the file cannot be locked or made.
         """
         while not self.held:
             fd = open_lock_file(self.path, mode)
             try:
-                if not try_lock(fd, exclusive=True):
-                    return False
-                if _is_same(fd, self.path):
-                    self._fd, fd = fd, -1
+                try:
+                    if not try_lock(fd, exclusive=True):
+                        return False
+                except NoLocks:
+                    if self.path in _held_here:
+                        return False
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                        self._fd, fd = fd, -1
+                        _held_here.add(self.path)
             finally:
                 if fd >= 0:
                     os.close(fd)
@@ -125,44 +132,4 @@ class Lead:
                 unlink_in(*os.path.split(self.path))
         os.close(self._fd)
         self._fd = -1
-
-
-def _is_same(fd: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-_leads_here: set[str] = set()
-
-
-class LoneLead(Lead):
-    """The lead where files cannot be locked.
-
-    Exclusive within this process, on files that no other process uses.
-    """
-
-    __slots__ = ("_mine",)
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self._mine = False
-
-    @property
-    def held(self) -> bool:
-        """Whether this object has the lead."""
-        return self._mine
-
-    def take(self, mode: int) -> bool:  # noqa: ARG002 - no file is made
-        """Try to get the lead, without waiting."""
-        if not self._mine and self.path not in _leads_here:
-            _leads_here.add(self.path)
-            self._mine = True
-        return self._mine
-
-    def release(self, *, remove: bool) -> None:  # noqa: ARG002
-        """Give the lead up."""
-        if self._mine:
-            _leads_here.discard(self.path)
-            self._mine = False
+        _held_here.discard(self.path)

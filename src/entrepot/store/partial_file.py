@@ -1,9 +1,7 @@
-"""A download that grows in a file.
+"""A download that grows in a file, its state beside it, written under a lock of its own.
 
-``flights/NAME.part`` with its note beside it, led under the lock on ``NAME.lock``.
-
-Two rules. A part is written by the holder of the lock alone. A part never shares its file with an
-object: it *becomes* the object by a rename, so nobody can append to a body.
+Two rules. The bytes are written by the holder of the lock alone. They never share their file with
+an object: the file *becomes* the object by a rename, so nobody can append to a body.
 """
 
 from __future__ import annotations
@@ -14,73 +12,65 @@ from contextlib import suppress
 from entrepot.errors import ProtocolMisuse, StoreError, StoreUnavailable
 from entrepot.ports.store import ObjectMeta
 from entrepot.store.disk import Disk, write_all
-from entrepot.store.layout import FLIGHTS, translated, write_small
-from entrepot.store.locks import Lead, NoLocks, try_lock
-from entrepot.store.threads import in_thread
+from entrepot.store.layout import PART, PARTIALS, READ, STATE, translated, write_small
+from entrepot.store.locks import NoLocks, WriteLock, try_lock
 
 
-class FileGrowing:
-    """One view of a flight; see :class:`entrepot.ports.store.Growing` for the promises.
+class DirectoryPartialFile:
+    """One view of a download; see :class:`entrepot.ports.store.PartialFile` for the promises.
 
     Args:
         disk: the store.
         base: the path of its files, less their suffixes.
-        lead: the lock on it; both from :meth:`Disk.flight`.
+        lock: on it; both from :meth:`Disk.partial`.
     """
 
-    __slots__ = ("_base", "_disk", "_fd", "_lead", "_note", "_note_of", "_size", "_writable")
+    __slots__ = ("_base", "_disk", "_fd", "_lock", "_size", "_state", "_state_of", "_writable")
 
-    def __init__(self, disk: Disk, base: str, lead: Lead) -> None:
+    def __init__(self, disk: Disk, base: str, lock: WriteLock) -> None:
         self._disk = disk
         self._base = base
-        self._lead = lead
+        self._lock = lock
         self._fd = -1
         self._size = 0
         self._writable = False
-        self._note = b""
-        self._note_of: tuple[int, ...] = ()
+        self._state = b""
+        self._state_of: tuple[int, ...] = ()
 
-    # -- leading -----------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
-    def lead(self) -> bool:
-        """Try to lead. From then on this object stands for the current file, also if it followed an older one."""
-        if self._lead.held:
+    def try_lock(self) -> bool:
+        if self._lock.held:
             return True
         try:
-            if not self._lead.take(self._disk.modes.file):
+            if not self._lock.take(self._disk.modes.file):
                 return False
-            self._open_current()
-        except NoLocks as exc:
-            raise StoreUnavailable("the store's file system has locks now and then only") from exc
+            fd = self._disk.new_file(self._base + PART, os.O_RDWR)
+            found = os.fstat(fd)
+            # A second name may be a body's: that file is left alone. And bytes that were never
+            # synced when the machine went down may be zeros now, which nobody would notice where
+            # no digest is known.
+            if found.st_nlink > 1 or found.st_mtime < self._disk.boot.suspect_before:
+                os.close(fd)
+                self._begin_new()
+            else:
+                if found.st_size == 0:  # nothing to resume: a state would be another file's
+                    self._unlink(STATE)
+                self._use(fd, found.st_size)
         except OSError as exc:
-            self._lead.release(remove=False)
+            self._lock.release(remove=False)
             raise translated(exc, "a download was begun") from exc
         return True
-
-    def _open_current(self) -> None:
-        """Take over the part that lies there, or begin one."""
-        fd = self._disk.new_file(self._base + ".part", os.O_RDWR)
-        found = os.fstat(fd)
-        # A second name may be a body's: that file is left alone. And bytes that were never synced
-        # when the machine went down may be zeros now, which nobody would notice where no digest is
-        # known.
-        if found.st_nlink > 1 or found.st_mtime < self._disk.boot.suspect_before:
-            os.close(fd)
-            self._begin_new()
-            return
-        if found.st_size == 0:  # nothing to resume: a note would be that of another file
-            self._unlink(".note")
-        self._use(fd, found.st_size)
 
     def _begin_new(self) -> None:
         fd, temp = self._disk.temp()
         os.close(fd)
         try:
-            # the note first: a part without a note cannot be resumed, a note with another part
+            # the state first: bytes without a state cannot be resumed, a state with other bytes
             # could be, wrongly
-            self._unlink(".note")
+            self._unlink(STATE)
             fd = os.open(temp, os.O_RDWR | os.O_CLOEXEC)
-            os.replace(temp, self._base + ".part")
+            os.replace(temp, self._base + PART)
         except OSError:
             with suppress(OSError):
                 os.unlink(temp)
@@ -91,115 +81,100 @@ class FileGrowing:
         self._drop_fd()
         self._fd, self._size, self._writable = fd, size, True
 
-    def _must_lead(self) -> None:
-        if not self._lead.held:
-            raise ProtocolMisuse("only the leader of a flight may write it")
-
-    # -- the bytes ---------------------------------------------------------------------------------
-
-    def size(self) -> int:
-        """Bytes written so far."""
-        if self._writable:
-            return self._size
-        if not self._follow():
-            return 0
-        return os.fstat(self._fd).st_size
+    def _must_hold(self, *, writable: bool = False) -> None:
+        if not self._lock.held:
+            raise ProtocolMisuse("a partial file is written under its lock only")
+        if writable and not self._writable:
+            raise ProtocolMisuse("the partial file was committed or discarded: restart it first")
 
     def write(self, data: bytes) -> None:
-        """Append. On failure the file is cut back: nothing of ``data`` counts."""
-        self._must_lead()
-        if not self._writable:
-            raise ProtocolMisuse("the flight was committed or discarded: restart it first")
+        self._must_hold(writable=True)
         self._disk.begin()
         try:
             write_all(self._fd, data, self._size)
         except OSError as exc:
-            with suppress(OSError):
+            with suppress(OSError):  # nothing of ``data`` counts
                 os.ftruncate(self._fd, self._size)
             raise translated(exc, "a download was written") from exc
         self._size += len(data)
 
+    def set_state(self, state: bytes) -> None:
+        """Write the state, atomically."""
+        self._must_hold()
+        self._disk.begin()
+        try:
+            write_small(self._base + STATE, state, self._disk.modes.file)
+        except OSError as exc:
+            raise translated(exc, "a download was described") from exc
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def size(self) -> int:
+        if self._writable:
+            return self._size
+        return os.fstat(self._fd).st_size if self._follow() else 0
+
     def read(self, start: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``start``, as many as are there."""
         if not self._follow():
             return b""
         try:
             return os.pread(self._fd, count, start)
         except OSError as exc:
-            raise StoreUnavailable(
-                f"the store failed while a download was read: {exc.strerror}"
-            ) from exc
+            text = f"the store failed while a download was read: {exc.strerror}"
+            raise StoreUnavailable(text) from exc
 
     def is_current(self) -> bool:
-        """Whether what this object reads is still the flight's file."""
         if self._fd < 0:
             return True
         try:
-            return os.path.samestat(os.fstat(self._fd), os.stat(self._base + ".part"))
+            return os.path.samestat(os.fstat(self._fd), os.stat(self._base + PART))
         except OSError:
             return False
 
     def _follow(self) -> bool:
+        """Open what another writes; whether there is anything."""
         if self._fd < 0:
             try:
-                self._fd = os.open(self._base + ".part", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                self._fd = os.open(self._base + PART, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError:
                 return False
             except OSError as exc:
                 raise translated(exc, "a download was opened") from exc
         return True
 
-    # -- the note ----------------------------------------------------------------------------------
-
-    def describe(self, note: bytes) -> None:
-        """Write the note, atomically."""
-        self._must_lead()
-        self._disk.begin()
-        try:
-            write_small(self._base + ".note", note, self._disk.modes.file)
-        except OSError as exc:
-            raise translated(exc, "a download was described") from exc
-
-    def description(self) -> bytes | None:
-        """The latest note; read only when its file is another one than at the last look, for followers look often."""
-        path = self._base + ".note"
+    def state(self) -> bytes | None:
+        """The latest state; its file is read only when it changed, for followers look often."""
+        path = self._base + STATE
         try:
             found = os.stat(path)
             file_is = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
-            if file_is != self._note_of:
-                with open(path, "rb", opener=_no_link) as file:
-                    self._note, self._note_of = file.read(), file_is
+            if file_is != self._state_of:
+                with open(os.open(path, READ), "rb") as file:
+                    self._state, self._state_of = file.read(), file_is
         except FileNotFoundError:
             return None
         except OSError as exc:
-            raise translated(exc, "a download's note was read") from exc
-        return self._note
+            raise translated(exc, "a download's state was read") from exc
+        return self._state
 
     # -- the end -----------------------------------------------------------------------------------
 
     def restart(self) -> None:
-        """Begin again in a new file; who reads the old one keeps it."""
-        self._must_lead()
+        self._must_hold()
         try:
             self._begin_new()
         except OSError as exc:
             raise translated(exc, "a download was begun again") from exc
 
-    async def commit(self, key: str) -> ObjectMeta:
-        """Sync the bytes and make them the object ``key``; disk work is done in a thread."""
-        self._must_lead()
-        if not self._writable:
-            raise ProtocolMisuse("the flight was committed or discarded already")
+    def commit(self, key: str) -> ObjectMeta:
+        self._must_hold(writable=True)
         self._disk.begin()
-        return await in_thread(self._commit, key)
-
-    def _commit(self, key: str) -> ObjectMeta:
         try:
             os.fsync(self._fd)
             # In place of what may be there: nobody has looked at that, and what came now is right.
-            meta = self._disk.publish(self._fd, self._base + ".part", key)
+            meta = self._disk.publish(self._fd, self._base + PART, key)
             self._writable = False
-            self._unlink(".note")
+            self._unlink(STATE)
             with suppress(OSError, NoLocks):
                 try_lock(self._fd, exclusive=False)  # as `get` does: this body is in use
         except OSError as exc:
@@ -207,35 +182,31 @@ class FileGrowing:
         return meta
 
     def _unlink(self, suffix: str) -> None:
-        self._disk.unlink(f"{FLIGHTS}/{os.path.basename(self._base)}{suffix}")
+        self._disk.unlink(f"{PARTIALS}/{os.path.basename(self._base)}{suffix}")
 
     def discard(self) -> None:
-        """Throw the bytes and the note away."""
-        self._must_lead()
+        self._must_hold()
         try:
-            for suffix in (".note", ".part") if self._writable else ():
+            for suffix in (STATE, PART) if self._writable else ():
                 self._unlink(suffix)
         except OSError as exc:
             raise translated(exc, "a download was dropped") from exc
         self._writable = False
 
     def release(self) -> None:
-        """Give up the lead; what cannot be resumed leaves nothing behind."""
-        if self._lead.held:
+        """Give up the lock; what cannot be resumed leaves nothing behind.
+
+        What can be is synced when the store is closed (:meth:`Disk.end`), not here: this is called
+        where nothing may wait.
+        """
+        if self._lock.held:
             with suppress(StoreError):
                 if self._writable and self._size == 0:
                     self.discard()
-            if self._writable and self._size:
-                with suppress(
-                    OSError
-                    # Whoever closes the store marks it clean, which vouches for what is left here too
-                ):
-                    os.fsync(self._fd)
-            self._lead.release(remove=not self._writable)
+            self._lock.release(remove=not self._writable)
         self._writable = False
 
     def close(self) -> None:
-        """Give up the lead and the file."""
         self.release()
         self._drop_fd()
 
@@ -246,7 +217,3 @@ class FileGrowing:
 
     def __del__(self) -> None:
         self.close()
-
-
-def _no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW)

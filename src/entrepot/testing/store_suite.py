@@ -15,17 +15,14 @@ Subclass, say how to make a store, and every promise of ``ports/store.py`` is ch
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Iterator
 
 import pytest
 
 from entrepot.errors import Busy, FormatError, ProtocolMisuse
 from entrepot.ports.store import Store
 
-T = TypeVar("T")
 BAD_KEYS = [
     "",
     "/",
@@ -46,34 +43,21 @@ BAD_KEYS = [
 ]
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run one coroutine in an event loop of its own."""
-    return asyncio.run(work)
-
-
 def body(data: bytes) -> str:
     """The key under which a body of these bytes belongs."""
     value = hashlib.sha256(data).hexdigest()
     return f"bodies/sha256/{value[:2]}/{value[2:]}"
 
 
-async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
-    """Some bytes as a stream."""
-    for part in parts:
-        await asyncio.sleep(0)
-        yield part
-
-
-async def broken(*parts: bytes) -> AsyncIterator[bytes]:
+def broken(*parts: bytes) -> Iterator[bytes]:
     """A stream that fails after some bytes."""
-    for part in parts:
-        yield part
+    yield from parts
     raise ConnectionResetError
 
 
 def content(store: Store, key: str) -> bytes | None:
     """All bytes of an object."""
-    blob = run(store.get(key))
+    blob = store.get(key)
     if blob is None:
         return None
     try:
@@ -97,11 +81,11 @@ class ReadingSuite:
 
     def given(self, store: Store, key: str, data: bytes) -> None:
         """Bring an object into the store, by whatever way there is."""
-        run(store.put(key, data))
+        store.put(key, data)
 
     def test_an_absent_key_gives_none(self, store: Store) -> None:
-        assert run(store.get("heads/ab/cd/0")) is None
-        assert run(store.head("heads/ab/cd/0")) is None
+        assert store.get("heads/ab/cd/0") is None
+        assert store.head("heads/ab/cd/0") is None
         assert keys(store, "heads") == []
 
     def test_what_was_stored_is_read_back(self, store: Store) -> None:
@@ -114,7 +98,7 @@ class ReadingSuite:
 
     def test_a_blob_reads_any_span_and_is_short_only_at_the_end(self, store: Store) -> None:
         self.given(store, body(b"0123456789"), b"0123456789")
-        blob = run(store.get(body(b"0123456789")))
+        blob = store.get(body(b"0123456789"))
         assert blob is not None
         assert blob.size == 10
         assert [blob.read(*span) for span in ((0, 3), (8, 5), (10, 1), (99, 1), (4, 0))] == [
@@ -129,19 +113,19 @@ class ReadingSuite:
 
     def test_head_tells_the_size(self, store: Store) -> None:
         self.given(store, "heads/ab/cd/0", b"hello")
-        meta = run(store.head("heads/ab/cd/0"))
+        meta = store.head("heads/ab/cd/0")
         assert meta is not None
         assert (meta.key, meta.size) == ("heads/ab/cd/0", 5)
         assert meta.modified > 0
 
     def test_a_folder_of_keys_is_no_object(self, store: Store) -> None:
         self.given(store, "heads/ab/cd/0", b"x")
-        assert run(store.get("heads/ab")) is None
-        assert run(store.head("heads/ab")) is None
+        assert store.get("heads/ab") is None
+        assert store.head("heads/ab") is None
 
     def test_nothing_is_below_an_object(self, store: Store) -> None:
         self.given(store, "heads/ab/cd/0", b"x")
-        assert run(store.get("heads/ab/cd/0/more")) is None
+        assert store.get("heads/ab/cd/0/more") is None
         assert keys(store, "heads/ab/cd/0/more") == []
 
     def test_list_goes_by_whole_segments(self, store: Store) -> None:
@@ -155,9 +139,9 @@ class ReadingSuite:
     @pytest.mark.parametrize("key", BAD_KEYS, ids=ascii)
     def test_what_is_no_key_is_refused_wherever_it_comes(self, store: Store, key: str) -> None:
         with pytest.raises(FormatError):
-            run(store.get(key))
+            store.get(key)
         with pytest.raises(FormatError):
-            run(store.head(key))
+            store.head(key)
 
     def test_a_touch_of_nothing_is_no_error(self, store: Store) -> None:
         store.touch("heads/ab/cd/0")
@@ -168,57 +152,43 @@ class WritingSuite(ReadingSuite):
 
     @pytest.mark.parametrize("key", BAD_KEYS, ids=ascii)
     def test_nothing_is_written_under_what_is_no_key(self, store: Store, key: str) -> None:
-        for call in (store.put(key, b"x"), store.delete(key)):
-            with pytest.raises(FormatError):
-                run(call)
+        with pytest.raises(FormatError):
+            store.put(key, b"x")
+        with pytest.raises(FormatError):
+            store.delete(key)
         assert keys(store, "") == []
 
     @pytest.mark.parametrize("name", [*BAD_KEYS, "a/b"], ids=ascii)
-    def test_a_flight_has_a_segment_for_its_name(self, store: Store, name: str) -> None:
+    def test_a_partial_file_has_a_segment_for_its_name(self, store: Store, name: str) -> None:
         with pytest.raises(FormatError):
-            store.open_flight(name)
+            store.open_partial(name)
 
     def test_a_put_replaces(self, store: Store) -> None:
-        run(store.put("heads/ab/cd/0", b"old and longer"))
-        meta = run(store.put("heads/ab/cd/0", b"new"))
+        store.put("heads/ab/cd/0", b"old and longer")
+        meta = store.put("heads/ab/cd/0", b"new")
         assert meta.size == 3
         assert content(store, "heads/ab/cd/0") == b"new"
 
     def test_a_stream_is_put_whole(self, store: Store) -> None:
-        meta = run(store.put(body(b"abcdef"), chunks(b"ab", b"", b"cdef")))
+        meta = store.put(body(b"abcdef"), iter([b"ab", b"", b"cdef"]))
         assert meta.size == 6
         assert content(store, body(b"abcdef")) == b"abcdef"
 
     def test_a_stream_that_breaks_leaves_what_was_there(self, store: Store) -> None:
-        run(store.put("heads/ab/cd/0", b"old"))
+        store.put("heads/ab/cd/0", b"old")
         with pytest.raises(ConnectionResetError):
-            run(store.put("heads/ab/cd/0", broken(b"new")))
+            store.put("heads/ab/cd/0", broken(b"new"))
         with pytest.raises(ConnectionResetError):
-            run(store.put("heads/ab/cd/1", broken(b"new")))
+            store.put("heads/ab/cd/1", broken(b"new"))
         assert content(store, "heads/ab/cd/0") == b"old"
         assert keys(store, "") == ["heads/ab/cd/0"]
 
-    def test_a_cancelled_put_leaves_nothing(self, store: Store) -> None:
-        async def endless() -> AsyncIterator[bytes]:
-            yield b"x"
-            await asyncio.sleep(60)
-
-        async def scene() -> None:
-            task = asyncio.ensure_future(store.put(body(b"x"), endless()))
-            await asyncio.sleep(0.05)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-
-        run(scene())
-        assert keys(store, "") == []
-
     def test_an_open_blob_outlives_replacement_and_deletion(self, store: Store) -> None:
-        run(store.put("heads/ab/cd/0", b"old"))
-        first = run(store.get("heads/ab/cd/0"))
-        run(store.put("heads/ab/cd/0", b"new"))
-        second = run(store.get("heads/ab/cd/0"))
-        run(store.delete("heads/ab/cd/0"))
+        store.put("heads/ab/cd/0", b"old")
+        first = store.get("heads/ab/cd/0")
+        store.put("heads/ab/cd/0", b"new")
+        second = store.get("heads/ab/cd/0")
+        store.delete("heads/ab/cd/0")
         assert first is not None
         assert second is not None
         assert (first.read(0, 9), second.read(0, 9)) == (b"old", b"new")
@@ -226,22 +196,22 @@ class WritingSuite(ReadingSuite):
         second.close()
 
     def test_delete_tells_whether_there_was_anything(self, store: Store) -> None:
-        run(store.put("heads/ab/cd/0", b"x"))
-        freed = run(store.delete("heads/ab/cd/0"))
+        store.put("heads/ab/cd/0", b"x")
+        freed = store.delete("heads/ab/cd/0")
         assert freed is not None
         assert freed >= 0
-        assert run(store.delete("heads/ab/cd/0")) is None
+        assert store.delete("heads/ab/cd/0") is None
         assert keys(store, "") == []
 
     def test_deleting_one_variant_keeps_the_others(self, store: Store) -> None:
-        run(store.put("heads/ab/cd/0", b"x"))
-        run(store.put("heads/ab/cd/1", b"y"))
-        run(store.delete("heads/ab/cd/0"))
+        store.put("heads/ab/cd/0", b"x")
+        store.put("heads/ab/cd/1", b"y")
+        store.delete("heads/ab/cd/0")
         assert keys(store, "heads") == ["heads/ab/cd/1"]
 
     def test_a_folder_is_not_deleted(self, store: Store) -> None:
-        run(store.put("heads/ab/cd/0", b"x"))
-        assert run(store.delete("heads/ab/cd")) is None
+        store.put("heads/ab/cd/0", b"x")
+        assert store.delete("heads/ab/cd") is None
         assert content(store, "heads/ab/cd/0") == b"x"
 
     def test_shared_holds_go_together_and_keep_an_exclusive_one_out(self, store: Store) -> None:
@@ -258,7 +228,7 @@ class WritingSuite(ReadingSuite):
             pass
 
 
-class FlightSuite:
+class PartialFileSuite:
     """Promises about downloads that grow."""
 
     @pytest.fixture
@@ -266,146 +236,146 @@ class FlightSuite:
         """The store under test, empty."""
         raise NotImplementedError
 
-    def test_one_leads_and_others_read_along(self, store: Store) -> None:
-        leader, follower = store.open_flight("f"), store.open_flight("f")
+    def test_one_writes_and_others_read_along(self, store: Store) -> None:
+        writer, follower = store.open_partial("f"), store.open_partial("f")
         assert follower.size() == 0
         assert follower.read(0, 10) == b""
-        assert leader.lead()
-        assert leader.lead(), "leading twice is leading"
-        assert not follower.lead()
-        leader.write(b"hello ")
-        leader.write(b"world")
-        assert (leader.size(), follower.size()) == (11, 11)
+        assert writer.try_lock()
+        assert writer.try_lock(), "locking twice is locking"
+        assert not follower.try_lock()
+        writer.write(b"hello ")
+        writer.write(b"world")
+        assert (writer.size(), follower.size()) == (11, 11)
         assert follower.read(6, 99) == b"world"
-        leader.close()
+        writer.close()
         follower.close()
 
-    def test_who_looks_is_told_whether_somebody_leads(self, store: Store) -> None:
-        assert not store.is_led("f")
-        leader = store.open_flight("f")
-        assert leader.lead()
-        leader.write(b"a beginning")
-        assert store.is_led("f") in (True, None)
-        leader.close()
-        assert store.is_led("f") in (False, None)
-        again = store.open_flight("f")
-        assert again.lead(), "the look keeps nobody from leading"
+    def test_a_reader_is_told_whether_it_is_locked(self, store: Store) -> None:
+        assert not store.is_locked("f")
+        writer = store.open_partial("f")
+        assert writer.try_lock()
+        writer.write(b"a beginning")
+        assert store.is_locked("f") in (True, None)
+        writer.close()
+        assert store.is_locked("f") in (False, None)
+        again = store.open_partial("f")
+        assert again.try_lock(), "the look keeps nobody from locking"
         again.close()
 
-    def test_only_the_leader_writes(self, store: Store) -> None:
-        leader, follower = store.open_flight("f"), store.open_flight("f")
-        leader.lead()
-        for act in (follower.write, follower.describe):
+    def test_it_is_written_under_its_lock_only(self, store: Store) -> None:
+        writer, follower = store.open_partial("f"), store.open_partial("f")
+        writer.try_lock()
+        for act in (follower.write, follower.set_state):
             with pytest.raises(ProtocolMisuse):
                 act(b"x")
         for end in (follower.restart, follower.discard):
             with pytest.raises(ProtocolMisuse):
                 end()
         with pytest.raises(ProtocolMisuse):
-            run(follower.commit(body(b"")))
-        leader.close()
+            follower.commit(body(b""))
+        writer.close()
         follower.close()
 
-    def test_a_later_leader_resumes_bytes_and_note(self, store: Store) -> None:
-        first = store.open_flight("f")
-        first.lead()
+    def test_a_later_writer_resumes_bytes_and_state(self, store: Store) -> None:
+        first = store.open_partial("f")
+        first.try_lock()
         first.write(b"half")
-        first.describe(b"note 1")
-        first.describe(b"note 2")
+        first.set_state(b"state 1")
+        first.set_state(b"state 2")
         first.close()
         first.close()
-        second = store.open_flight("f")
-        assert second.description() == b"note 2"
-        assert second.lead()
-        assert (second.size(), second.description()) == (4, b"note 2")
+        second = store.open_partial("f")
+        assert second.state() == b"state 2"
+        assert second.try_lock()
+        assert (second.size(), second.state()) == (4, b"state 2")
         second.write(b" and half")
-        run(second.commit(body(b"half and half")))
+        second.commit(body(b"half and half"))
         second.close()
         assert content(store, body(b"half and half")) == b"half and half"
 
     def test_a_follower_takes_over_with_what_it_has_read(self, store: Store) -> None:
-        leader, follower = store.open_flight("f"), store.open_flight("f")
-        leader.lead()
-        leader.write(b"abc")
+        writer, follower = store.open_partial("f"), store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"abc")
         assert follower.read(0, 3) == b"abc"
-        leader.close()
+        writer.close()
         assert follower.is_current()
-        assert follower.lead()
+        assert follower.try_lock()
         follower.write(b"def")
         assert follower.read(0, 9) == b"abcdef"
         follower.close()
 
-    def test_a_released_lead_is_free_and_its_bytes_stay_readable(self, store: Store) -> None:
-        first, second = store.open_flight("f"), store.open_flight("f")
-        first.lead()
+    def test_a_released_lock_is_free_and_its_bytes_stay_readable(self, store: Store) -> None:
+        first, second = store.open_partial("f"), store.open_partial("f")
+        first.try_lock()
         first.write(b"abc")
-        first.describe(b"note")
+        first.set_state(b"state")
         first.release()
         first.release()
-        assert (first.size(), first.read(0, 9), first.description()) == (3, b"abc", b"note")
+        assert (first.size(), first.read(0, 9), first.state()) == (3, b"abc", b"state")
         with pytest.raises(ProtocolMisuse):
             first.write(b"x")
-        assert second.lead()
+        assert second.try_lock()
         second.write(b"def")
         assert first.read(0, 9) == b"abcdef"
-        assert not first.lead()
+        assert not first.try_lock()
         second.close()
-        assert first.lead(), "the last leader may lead again"
+        assert first.try_lock(), "its earlier holder may lock it again"
         assert first.size() == 6
         first.close()
 
     def test_a_committed_body_is_read_on_after_release(self, store: Store) -> None:
-        leader = store.open_flight("f")
-        leader.lead()
-        leader.write(b"data")
-        run(leader.commit(body(b"data")))
-        leader.release()
-        assert (leader.size(), leader.read(1, 2)) == (4, b"at")
-        leader.close()
+        writer = store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"data")
+        writer.commit(body(b"data"))
+        writer.release()
+        assert (writer.size(), writer.read(1, 2)) == (4, b"at")
+        writer.close()
 
-    def test_commit_makes_an_object_and_ends_the_flight(self, store: Store) -> None:
-        leader, follower = store.open_flight("f"), store.open_flight("f")
-        leader.lead()
-        leader.describe(b"note")
-        leader.write(b"data")
+    def test_commit_makes_an_object_and_ends_the_download(self, store: Store) -> None:
+        writer, follower = store.open_partial("f"), store.open_partial("f")
+        writer.try_lock()
+        writer.set_state(b"state")
+        writer.write(b"data")
         assert follower.size() == 4
-        meta = run(leader.commit(body(b"data")))
+        meta = writer.commit(body(b"data"))
         assert (meta.key, meta.size) == (body(b"data"), 4)
         assert content(store, body(b"data")) == b"data"
-        assert leader.description() is None
+        assert writer.state() is None
         assert not follower.is_current()
-        assert (follower.read(0, 9), leader.read(0, 9)) == (b"data", b"data")
-        assert (follower.size(), leader.size()) == (4, 4)
-        assert not follower.lead(), "the lead is kept until close"
-        leader.close()
-        assert follower.lead()
-        assert follower.size() == 0, "the next leader begins with nothing"
+        assert (follower.read(0, 9), writer.read(0, 9)) == (b"data", b"data")
+        assert (follower.size(), writer.size()) == (4, 4)
+        assert not follower.try_lock(), "the lock is kept until close"
+        writer.close()
+        assert follower.try_lock()
+        assert follower.size() == 0, "the next writer begins with nothing"
         follower.close()
         assert content(store, body(b"data")) == b"data"
 
-    def test_nobody_writes_a_body_through_its_flight(self, store: Store) -> None:
-        leader = store.open_flight("f")
-        leader.lead()
-        leader.write(b"data")
-        run(leader.commit(body(b"data")))
+    def test_nobody_writes_a_body_through_its_partial_file(self, store: Store) -> None:
+        writer = store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"data")
+        writer.commit(body(b"data"))
         with pytest.raises(ProtocolMisuse):
-            leader.write(b"more")
+            writer.write(b"more")
         with pytest.raises(ProtocolMisuse):
-            run(leader.commit(body(b"data")))
-        leader.discard()
-        leader.restart()
-        leader.write(b"other")
-        leader.close()
+            writer.commit(body(b"data"))
+        writer.discard()
+        writer.restart()
+        writer.write(b"other")
+        writer.close()
         assert content(store, body(b"data")) == b"data"
 
     def test_a_body_that_is_there_stays_right_for_its_readers(self, store: Store) -> None:
-        run(store.put(body(b"data"), b"data"))
-        reader = run(store.get(body(b"data")))
-        leader = store.open_flight("f")
-        leader.lead()
-        leader.write(b"data")
-        assert run(leader.commit(body(b"data"))).size == 4
-        leader.close()
+        store.put(body(b"data"), b"data")
+        reader = store.get(body(b"data"))
+        writer = store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"data")
+        assert writer.commit(body(b"data")).size == 4
+        writer.close()
         assert content(store, body(b"data")) == b"data"
         assert reader is not None
         assert reader.read(0, 9) == b"data"
@@ -413,69 +383,69 @@ class FlightSuite:
 
     @pytest.mark.parametrize("wrong", [b"da", b"DATA"])
     def test_a_body_that_is_wrong_is_replaced(self, store: Store, wrong: bytes) -> None:
-        run(store.put(body(b"data"), wrong))
-        leader = store.open_flight("f")
-        leader.lead()
-        leader.write(b"data")
-        run(leader.commit(body(b"data")))
-        leader.close()
+        store.put(body(b"data"), wrong)
+        writer = store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"data")
+        writer.commit(body(b"data"))
+        writer.close()
         assert content(store, body(b"data")) == b"data"
 
     def test_a_restart_begins_anew_and_readers_keep_the_old(self, store: Store) -> None:
-        leader, follower = store.open_flight("f"), store.open_flight("f")
-        leader.lead()
-        leader.write(b"old bytes")
-        leader.describe(b"note")
+        writer, follower = store.open_partial("f"), store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"old bytes")
+        writer.set_state(b"state")
         assert follower.size() == 9
-        leader.restart()
-        assert (leader.size(), leader.description()) == (0, None)
-        leader.write(b"new")
+        writer.restart()
+        assert (writer.size(), writer.state()) == (0, None)
+        writer.write(b"new")
         assert follower.read(0, 99) == b"old bytes"
         assert not follower.is_current()
-        assert leader.is_current()
-        late = store.open_flight("f")
+        assert writer.is_current()
+        late = store.open_partial("f")
         assert late.read(0, 99) == b"new"
         assert late.is_current()
-        for each in (leader, follower, late):
+        for each in (writer, follower, late):
             each.close()
 
     def test_discard_throws_away_and_readers_keep_the_old(self, store: Store) -> None:
-        leader, follower = store.open_flight("f"), store.open_flight("f")
-        leader.lead()
-        leader.write(b"bad")
-        leader.describe(b"note")
+        writer, follower = store.open_partial("f"), store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"bad")
+        writer.set_state(b"state")
         assert follower.size() == 3
-        leader.discard()
-        assert leader.description() is None
+        writer.discard()
+        assert writer.state() is None
         assert follower.read(0, 9) == b"bad"
         assert not follower.is_current()
-        leader.close()
-        late = store.open_flight("f")
-        assert (late.size(), late.description()) == (0, None)
+        writer.close()
+        late = store.open_partial("f")
+        assert (late.size(), late.state()) == (0, None)
         late.close()
         follower.close()
         assert keys(store, "") == []
 
-    def test_a_flight_is_no_object(self, store: Store) -> None:
-        leader = store.open_flight("f")
-        leader.lead()
-        leader.write(b"x")
-        leader.describe(b"note")
+    def test_a_partial_file_is_no_object(self, store: Store) -> None:
+        writer = store.open_partial("f")
+        writer.try_lock()
+        writer.write(b"x")
+        writer.set_state(b"state")
         assert keys(store, "") == []
-        leader.close()
+        writer.close()
 
-    def test_flights_of_other_names_do_not_meet(self, store: Store) -> None:
+    def test_partial_files_of_other_names_do_not_meet(self, store: Store) -> None:
         names = ["f", "f.part", "f.lock", "f.note", "g"]
-        flights = [store.open_flight(name) for name in names]
-        for flight, name in zip(flights, names, strict=True):
-            assert flight.lead()
-            flight.write(name.encode())
-            flight.describe(name.encode())
-        assert [f.read(0, 99).decode() for f in flights] == names
-        assert [(f.description() or b"").decode() for f in flights] == names
-        for flight in flights:
-            flight.close()
+        files = [store.open_partial(name) for name in names]
+        for file, name in zip(files, names, strict=True):
+            assert file.try_lock()
+            file.write(name.encode())
+            file.set_state(name.encode())
+        assert [f.read(0, 99).decode() for f in files] == names
+        assert [(f.state() or b"").decode() for f in files] == names
+        for file in files:
+            file.close()
 
 
-class StoreSuite(WritingSuite, FlightSuite):
+class StoreSuite(WritingSuite, PartialFileSuite):
     """All promises of ``ports/store.py``; for every store that can be written."""
