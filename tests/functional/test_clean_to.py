@@ -103,7 +103,7 @@ def test_it_stops_at_the_size_and_takes_what_environments_hold_only_where_it_mus
     assert 3 <= len(filled.linked()) < len(PROJECTS)
     # 3. there is nothing to do twice
     filled.entrepot("clean", "--to", str(size), "--force", "-y")
-    assert "Nothing found: no superseded layout" in filled.said
+    assert "Nothing to clean: no superseded layout" in filled.said
     assert filled.held() == after
     assert sorted(path for path in filled.env.rglob("*") if path.is_file()) == files
 

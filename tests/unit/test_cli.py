@@ -401,7 +401,7 @@ def test_nothing_to_clean_is_done(run, tools):
     tools[1].entries = []
     assert run("clean") == (
         0,
-        "Nothing found: no superseded layout, stale temporary file, orphan or expired page.\n",
+        "Nothing to clean: no superseded layout, stale temporary file, orphan or expired page.\n",
         "",
     )
 
@@ -863,7 +863,7 @@ def test_a_size_that_nothing_can_go_for_is_said_too(run, tools):
     assert (status, out) == (
         0,
         (
-            "Nothing found: no superseded layout, stale temporary file, orphan or expired page, "
+            "Nothing to clean: no superseded layout, stale temporary file, orphan or expired page, "
             "and nothing for --to 5kB.\n"
         ),
     )

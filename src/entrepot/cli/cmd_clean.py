@@ -90,7 +90,7 @@ def run(context: Context) -> int:
         text = f"{left} would be left, more than the {most} of --to"
         context.out.warn("target-not-reached", f"{text}: nothing more may go that frees space")
     if not plan.going and not plan.staying:
-        context.out.line(f"Nothing found: no {LITTER}{_also(context.args)}.")
+        context.out.line(f"Nothing to clean: no {LITTER}{_also(context.args)}.")
         document(context, plan)
         return DONE
     return conclude(context, plan)
