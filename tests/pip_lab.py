@@ -386,7 +386,10 @@ class ForkedPip:
             folder / "forks" / "pip"
         )  # its command line is a pip's: that is how a pip at work is seen
         script.parent.mkdir(exist_ok=True)
-        script.write_text(FORKS)
+        # Several are started at once: none may read what another is just writing.
+        new = script.with_name(f"{threading.get_ident()}.new")
+        new.write_text(FORKS)
+        new.replace(script)
         self._process = subprocess.Popen(
             [str(pip_python(version)), str(script), "install"],
             stdin=subprocess.PIPE,

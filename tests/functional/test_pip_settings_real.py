@@ -135,12 +135,6 @@ def test_pip_says_where_its_cache_is_after_it_was_set(tmp_path):
     )
     settings = PipSettings(around)
     change = settings.set("cache-dir", str(tmp_path / "elsewhere"))
-    assert (
-        confirmed(change, settings)
-        == f"pip config get global.cache-dir: {tmp_path}/elsewhere; pip cache dir: {tmp_path}/elsewhere"
-    )
+    assert confirmed(change, settings) == (f"its cache is {tmp_path}/elsewhere", True)
     gone = settings.unset("cache-dir")
-    assert (
-        confirmed(gone, settings)
-        == f"pip config get global.cache-dir: not set; pip cache dir: {tmp_path}/.cache/pip"
-    )
+    assert confirmed(gone, settings) == (f"its cache is {tmp_path}/.cache/pip", True)
