@@ -182,8 +182,8 @@ class KnownFiles:
         """Cache key -> the state before, of each page that has passed."""
         self._busy: set[tuple[str, str]] = set()
         """Pages that are being read, each with its state."""
-        self._learning: dict[str, dict[str, Noted]] = {}
-        """By canonical URL and page: what is being written into the catalogue."""
+        self._learning: dict[str, tuple[str, dict[str, Link]]] = {}
+        """Cache key of a page -> its state, and its links that are being written, by URL."""
         self.hosts: set[str] = set(catalogue.hosts())
         """``HOST:PORT`` named by pages, now or before."""
         self.on_page: Callable[[str, Sequence[Link]], None] = lambda _url, _links: None
@@ -333,10 +333,13 @@ class KnownFiles:
         task.add_done_callback(self._reading.discard)
 
     async def _read(self, url: str, state: str, reader: Reader) -> None:
+        page = cache_key(url)
         try:
             await self._take_in(url, state, *await reader())
         finally:
-            self._busy.discard((cache_key(url), state))
+            self._busy.discard((page, state))
+            if page in self._learning and self._learning[page][0] == state:
+                del self._learning[page]
 
     async def _take_in(
         self, url: str, state: str, links: Iterable[Link], hosts: Iterable[str]
@@ -361,35 +364,29 @@ class KnownFiles:
 
         What meets another process's transaction is tried again.
         """
-        rest, is_noted, is_whole = iter(links), False, True
-        size = len(links) if isinstance(links, list) else SLICE
-        while batch := list(islice(rest, size)):
-            # Requests go by what a page says from now on, not from when that is written.
-            newest = {link.url: Noted(link, page, state) for link in batch}
-            for url, noted in newest.items():
-                self._learning.setdefault(url, {})[page] = noted
-            if not is_noted:
-                # Before its links: a process that dies among them has not read it, and other runs
-                # know the later word for one.
-                await self._note(page, state, "reading")
-                is_noted = True
+        if isinstance(links, list):
+            # Requests go by what an index page says from now on, not from when that is written.
+            self._learning[page] = state, {link.url: link for link in links}
+        # Before its links: a process that dies among them has not read it, and other runs know the
+        # later word for one.
+        await self._note(page, state, "reading")
+        rest, is_whole = iter(links), True
+        while batch := list(islice(rest, SLICE)):
             for _ in range(TRIES):
                 if learned := await asyncio.to_thread(
                     self.catalogue.learn, batch, page=page, state=state
                 ):
                     break
             is_whole = is_whole and learned
-            for url, noted in newest.items():
-                if (mine := self._learning.get(url, {})).get(page) is noted:
-                    del mine[page]
-                    if not mine:
-                        del self._learning[url]
         return is_whole
 
     def _noted(self, url: str) -> list[Noted]:
         """What pages said of a canonical URL, each its latest word."""
         noted = {each.page: each for each in self.catalogue.links(url)}
-        return list((noted | self._learning.get(url, {})).values())
+        for page, (state, links) in self._learning.items():
+            if url in links:
+                noted[page] = Noted(links[url], page, state)
+        return list(noted.values())
 
     async def settled(self) -> None:
         """Wait until every page that has passed was read, but not for ever."""
