@@ -245,7 +245,7 @@ def test_a_damaged_archive_in_condas_cache_is_refused_offline_with_its_reason(
     assert (status, world.stored(world.archive)) == (504, [])
     reason = f"conda's cached copy of {world.package.filename} does not match the digest that its channel's index names"
     assert reason.encode() in text
-    assert world.tally.last_line(offline=True).endswith(reason)
+    assert world.stats.last_line(offline=True).endswith(reason)
     path.write_bytes(world.body)
     assert world.get(*asked, offline=True, donors=donors) == (200, world.body)
 
