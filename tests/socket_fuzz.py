@@ -593,7 +593,7 @@ class FuzzWorld:
             known_files=facts,
             clock=SystemClock(),
             rules=Rules(caches=policy.caches),
-            tally=self.tally,
+            stats=self.tally,
         )
         self.proxy_server = ProxyServer(USER, TOKEN, authority, self.service.handle, policy)
         self.proxy_server.authority.prepare()
