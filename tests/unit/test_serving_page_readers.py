@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from entrepot.serving.page_readers import tells_secrets
+from entrepot.serving.page_readers import STEP, tells_secrets
 from entrepot.testing.upstream import Script
 from service_world import World, get, run
 
@@ -72,3 +72,11 @@ def test_a_page_with_signed_links_reaches_the_client_whole_teaches_the_digests_a
     stored = b"".join(data for data, _ in world.store._objects.values())
     assert b"abc" not in stored
     assert b"tk-0123456789" not in stored
+
+
+@pytest.mark.parametrize("at", [STEP - 20, STEP - 1, STEP, STEP + 1, 3 * STEP - 8])
+def test_a_secret_is_found_wherever_in_a_large_page_it_stands(at):
+    link = b'<a href="https://me:secret@files.test/x-1.0.tar.gz">'
+    text = b" " * at + link + b" " * STEP
+    assert tells_secrets(PAGE, text, None)
+    assert not tells_secrets(PAGE, text.replace(b"me:secret@", b""), None)

@@ -322,10 +322,18 @@ def tells_secrets(url: str, raw: bytes, content_encoding: str | None) -> bool:
         text = decode(raw, content_encoding)
     except FormatError:
         return False
-    return (
-        any(f"/t/{token}/".encode() in text for token in tokens_in(url))
-        or _SECRETS(text) is not None
-    )
+    return any(f"/t/{token}/".encode() in text for token in tokens_in(url)) or _has_secret(text)
+
+
+STEP = 1 << 20
+"""Bytes of a page searched at a time: a search holds the interpreter and the event loop."""
+OVERLAP = 1 << 16
+"""Bytes that are searched again with the next step; no credential is as long."""
+
+
+def _has_secret(text: bytes) -> bool:
+    starts = range(0, len(text), STEP)
+    return any(_SECRETS(text, max(0, at - OVERLAP), at + STEP) for at in starts)
 
 
 _SECRETS = re.compile(
