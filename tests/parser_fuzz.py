@@ -22,7 +22,7 @@ from entrepot.redaction import redacted_url
 from entrepot.server.http import HttpSide
 from entrepot.server.proxy import connect_target
 from entrepot.serving.resume import announced, continues, range_validator
-from entrepot.serving.transfer import TransferState
+from entrepot.serving.transfer_state import TransferState
 from entrepot.simple.page import read_page
 from entrepot.store.layout import key_path
 from entrepot.stored import Head, cache_key, variant_name

@@ -28,7 +28,7 @@ from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 from entrepot.ports.clock import SystemClock
 from entrepot.serving.lookup import Entries
 from entrepot.serving.resume import range_validator
-from entrepot.serving.transfer import TransferState
+from entrepot.serving.transfer_state import TransferState
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head, body_key

@@ -51,8 +51,8 @@ def filled(home):
     for folder in ("heads", "bodies", "flights"):
         (home / "store" / folder).mkdir(parents=True)
     (home / "store/entrepot-store").write_text("entrepot store, format 1\n")
-    (home / "store/flights/old.tmp").write_bytes(b"x" * 5000)
-    os.utime(home / "store/flights/old.tmp", (1, 1))
+    (home / "store/flights/put-0000000000000000.tmp").write_bytes(b"x" * 5000)
+    os.utime(home / "store/flights/put-0000000000000000.tmp", (1, 1))
 
 
 def entrepot(home, *words):
@@ -85,8 +85,9 @@ def test_what_may_go_goes_from_every_cache(home):
     """The control: else nothing below would show anything."""
     done = entrepot(home, "clean", "--all", "-y", "--json")
     assert done.returncode == 0, done.stderr
-    removed = {entry["tool"] for entry in json.loads(done.stdout)["removed"]}
-    assert removed == set(CACHES)
+    told = json.loads(done.stdout)
+    removed = {entry["tool"] for entry in told["removed"]}
+    assert removed == set(CACHES), told
 
 
 @needs_root

@@ -9,7 +9,7 @@ from entrepot.caches.inventory import cache_total
 from entrepot.caches.own import OwnCache
 from entrepot.ports.store import read_object
 from entrepot.ports.tool import Kind, Layer, Surroundings
-from entrepot.serving.transfer import TransferState
+from entrepot.serving.transfer_state import TransferState
 from entrepot.store import layout
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head

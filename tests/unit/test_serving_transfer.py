@@ -11,7 +11,8 @@ from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, Stor
 from entrepot.serving.known_files import Expectation
 from entrepot.serving.passthrough import rest_of
 from entrepot.serving.resume import READ
-from entrepot.serving.transfer import PACE_S, WAITERS, Phase, Progress, TransferState
+from entrepot.serving.transfer import PACE_S, WAITERS, Phase, Progress
+from entrepot.serving.transfer_state import TransferState
 from entrepot.serving.transfers import TransferBody
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import Head

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from entrepot.digests import Digest
 from entrepot.links import Link
-from entrepot.ports.store import Store
-from entrepot.stored import Head
+
+if TYPE_CHECKING:
+    from entrepot.ports.store import Store
+    from entrepot.stored import Head
 
 __all__ = ["Catalogue", "Link", "Listed", "Noted", "Opened"]
 

@@ -69,8 +69,8 @@ from entrepot.serving.transfer import (
     Phase,
     Progress,
     Resources,
-    TransferState,
 )
+from entrepot.serving.transfer_state import TransferState
 from entrepot.stored import Head
 
 LONG_TO_KEEP = 1 << 20

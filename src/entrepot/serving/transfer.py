@@ -17,14 +17,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from entrepot.digests import Hasher
-from entrepot.errors import FormatError, StoreError, UpstreamError
+from entrepot.errors import StoreError, UpstreamError
 from entrepot.httpcache.conditional import unconditional
 from entrepot.httpcache.exchange import Decision, Hit, Miss
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
@@ -37,6 +36,7 @@ from entrepot.serving.lookup import Entries
 from entrepot.serving.page_readers import Readers, wants
 from entrepot.serving.policy import HELD_BACK
 from entrepot.serving.resume import READ, as_it_is, as_readable
+from entrepot.serving.transfer_state import TransferState
 from entrepot.stored import Head
 from entrepot.urls import canonical_url
 
@@ -141,36 +141,6 @@ def fetch_request(
     if not expectation.checks and wants(request):
         forward = as_readable(forward)
     return FetchRequest(request, forward, decision, expectation, tuple(h.response for h in heads))
-
-
-@dataclass(frozen=True, slots=True)
-class TransferState:
-    """What a process tells others, and later ones, of the file that it writes."""
-
-    head: Head
-    total: int | None
-    mark: str
-    """Another one for each beginning at byte 0, by whichever process: bytes under two marks are
-    never joined."""
-    holds: bool
-    whole: bool = False
-    """Whether all of it has arrived and is right for who wrote it: ``total`` is its size, the head
-    says what is proven."""
-
-    def to_bytes(self) -> bytes:
-        """One JSON object."""
-        told = {"total": self.total, "mark": self.mark, "holds": self.holds, "whole": self.whole}
-        return json.dumps({**told, "head": self.head.to_bytes().decode()}).encode()
-
-    @classmethod
-    def from_bytes(cls, raw: bytes) -> TransferState | None:
-        """What :meth:`to_bytes` gave; ``None`` for anything else."""
-        try:
-            told = json.loads(raw)
-            head, whole = Head.from_bytes(told["head"].encode()), bool(told.get("whole"))
-            return cls(head, told["total"], str(told["mark"]), bool(told["holds"]), whole)
-        except (ValueError, KeyError, TypeError, AttributeError, FormatError):
-            return None
 
 
 PACE_S = 0.01

@@ -27,8 +27,8 @@ from entrepot.serving.transfer import (
     Phase,
     Progress,
     Resources,
-    TransferState,
 )
+from entrepot.serving.transfer_state import TransferState
 from entrepot.stored import Head
 from entrepot.urls import canonical_url
 
