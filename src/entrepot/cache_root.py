@@ -518,11 +518,15 @@ def _mounted_at(real: str) -> list[str]:
     found = []
     with suppress(OSError), open("/proc/self/mountinfo", "rb") as table:
         for line in table:
-            field = line.split()[4]
-            point = os.fsdecode(_OCTAL.sub(lambda octal: bytes([int(octal[1], 8)]), field))
+            point = unescaped(line.split()[4])
             if point == real or point.startswith(real.rstrip(os.sep) + os.sep):
                 found.append(point)
     return found
+
+
+def unescaped(field: bytes) -> str:
+    """A path as tables of mounts write it: with blanks and backslashes as octal numbers."""
+    return os.fsdecode(_OCTAL.sub(lambda octal: bytes([int(octal[1], 8)]), field))
 
 
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")

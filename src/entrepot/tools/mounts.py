@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
+from entrepot.cache_root import mount_points, unescaped
 from entrepot.tools.reading import is_dir
 
-_ESCAPED = re.compile(rb"\\([0-7]{3})")
 _FOR_MOUNTS = tuple(map(Path, ("/mnt", "/media", "/run/media", "/Volumes", "/net")))
 """Folders that hold mount points and little else."""
 
@@ -16,7 +15,7 @@ _FOR_MOUNTS = tuple(map(Path, ("/mnt", "/media", "/run/media", "/Volumes", "/net
 def is_mount(path: Path) -> bool:
     """Whether something is mounted at a directory, by a bind mount of the same file system too."""
     real = os.path.realpath(path)
-    return os.path.ismount(real) or real in _listed(Path("/proc/self/mountinfo"), 4)
+    return os.path.ismount(real) or real in mount_points(real)
 
 
 def may_be_unmounted(folder: Path, since: float) -> bool:
@@ -31,9 +30,7 @@ def may_be_unmounted(folder: Path, since: float) -> bool:
         since: when something that was in it was noted; seconds since the epoch.
     """
     real = Path(os.path.realpath(folder))
-    if str(real) in _listed(Path("/etc/fstab"), 1) or any(
-        each in (real, real.parent) for each in _FOR_MOUNTS
-    ):
+    if str(real) in _planned() or any(each in (real, real.parent) for each in _FOR_MOUNTS):
         return True
     try:
         with os.scandir(real) as found:
@@ -64,22 +61,17 @@ def why_not_gone(path: Path, since: float) -> str:
     return ""
 
 
-def _listed(table: Path, column: int) -> set[str]:
-    r"""The paths in one column of a table of mounts; none where there is no such table.
+def _planned() -> set[str]:
+    r"""Where fstab says that something is mounted; empty where there is none.
 
-    Source: proc(5), fstab(5): fields are separated by blanks; a blank in a path is written as
-    ``\040``.
+    Source: fstab(5): the second field; a blank in a path is written as ``\040``.
     """
     try:
-        lines = table.read_bytes().splitlines()
+        lines = Path("/etc/fstab").read_bytes().splitlines()
     except OSError:
         return set()
     words = (line.split() for line in lines if not line.lstrip().startswith(b"#"))
-    named = (found[column] for found in words if len(found) > column)
-    return {
-        os.fsdecode(_ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), name))
-        for name in named
-    }
+    return {unescaped(found[1]) for found in words if len(found) > 1}
 
 
 def is_empty(folder: Path) -> bool:

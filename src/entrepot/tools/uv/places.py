@@ -19,6 +19,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from entrepot.cache_root import user_name
 from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 from entrepot.redaction import redacted_url
 from entrepot.tools.reading import is_dir, tables
@@ -188,13 +189,13 @@ def _not_writable(path: Path, around: Surroundings) -> str:
             continue
         if _may_write(folder, info, around.euid):
             return ""
-        owner, mode = _user(info.st_uid), stat.filemode(info.st_mode)
+        owner, mode = user_name(info.st_uid), stat.filemode(info.st_mode)
         # Only what is a cache and was left by sudo: the command goes through all that is in it
         left = folder == path and info.st_uid == 0 and os.path.isfile(path / "CACHEDIR.TAG")
         back = f", or: sudo chown -R {around.euid} {shlex.quote(str(path))}" if left else ""
         return (
             f"uv stops with an error: {folder} belongs to {owner} ({mode}) and "
-            f"{_user(around.euid)} may not write to it; "
+            f"{user_name(around.euid)} may not write to it; "
             f"set UV_CACHE_DIR to another directory{back}"
         )
     return ""
@@ -204,15 +205,6 @@ def _may_write(folder: Path, info: os.stat_result, euid: int) -> bool:
     if not hasattr(os, "geteuid") or euid == os.geteuid():
         return os.access(folder, os.W_OK)
     return euid == 0 or bool(info.st_mode & (stat.S_IWUSR if info.st_uid == euid else stat.S_IWOTH))
-
-
-def _user(uid: int) -> str:
-    try:
-        import pwd  # noqa: PLC0415  # there is none on Windows
-
-        return pwd.getpwuid(uid).pw_name
-    except (ImportError, KeyError):
-        return f"uid {uid}"
 
 
 def _is_cache(path: Path) -> bool:
