@@ -17,7 +17,7 @@ import zstandard
 
 from entrepot.ports.tool import Entry, Place, Surroundings
 from entrepot.testing.channel import Channel, Package
-from entrepot.tools.conda.tool import CondaTool, tool
+from entrepot.tools.conda.conda_tool import CondaTool, tool
 
 URL = "https://channel.test/c"
 LATER = 2 * 86_400.0

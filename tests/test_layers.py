@@ -33,7 +33,7 @@ SETTINGS = frozenset({"config"})
 """Where settings are read: for the assemblers alone."""
 ASSEMBLERS = ("cli", "server.wiring")
 """The only ones that pick adapters and read settings."""
-SHARED_BY_TOOLS = frozenset({"condakit"})
+SHARED_BY_TOOLS = frozenset({"_shared", "client_setup"})
 """Folders that hold what several tools share; they import no tool's folder."""
 FRONT = frozenset({"", "__main__"})
 
@@ -128,7 +128,7 @@ def complaint(arrow: Import) -> str | None:
     secret = [
         name
         for name in (*arrow.names, *arrow.imported.split("."))
-        if name.startswith("_") and not name.startswith("__")
+        if name.startswith("_") and not name.startswith("__") and name != "_shared"
     ]
     if here != there and secret:
         return f"{secret[0]} is {there}'s own business"
@@ -205,11 +205,10 @@ BAD = {
         "store.directory",
         "def late():\n    from entrepot.upstream import client",
     ),
-    "a tool knows another tool": ("tools.pip.child", "from entrepot.tools.uv import child"),
-    "what all tools share knows one of them": ("tools.common", "import entrepot.tools.pip.child"),
-    "a kit of several tools knows one of them": (
-        "tools.condakit.known",
-        "from entrepot.tools.conda import places",
+    "a tool knows another tool": ("tools.client_setup.pip", "from entrepot.tools.uv import places"),
+    "what all tools share knows one of them": (
+        "tools.client_setup.proxy_environment",
+        "import entrepot.tools.pip.cache",
     ),
     "a tool knows the command line": ("tools.pip.cache", "from entrepot.cli.output import Output"),
     "the server picks a client outside its wiring": (
@@ -253,13 +252,12 @@ GOOD = {
         "from entrepot.ports.store import Store\nfrom entrepot.httpcache import lookup",
     ),
     "a tool knows its own room and what all share": (
-        "tools.pip.child",
-        "from entrepot.tools.pip import child\nimport entrepot.tools.common",
+        "tools.client_setup.pip",
+        "from entrepot.tools._shared import safe_read",
     ),
-    "a tool knows a kit": ("tools.conda.places", "from entrepot.tools.condakit import known"),
     "the registry knows every tool": (
         "tools.registry",
-        "from entrepot.tools.pip.child import PipSetup",
+        "from entrepot.tools.client_setup.pip import PipSetup",
     ),
     "another package with a name alike": ("serving.service", "import entrepots.server"),
 }

@@ -13,7 +13,7 @@ import pytest
 
 from entrepot.ports.client_setup import Command
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.common import common_environment
+from entrepot.tools.client_setup.proxy_environment import common_environment
 from entrepot.tools.registry import client_setups
 from logging_proxy import SYSTEM_ROOTS, LoggingProxy
 from setup_world import World

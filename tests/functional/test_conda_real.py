@@ -29,7 +29,7 @@ from conda_lab import LATER, contents
 from entrepot.ports.tool import Surroundings
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
-from entrepot.tools.conda.tool import tool
+from entrepot.tools.conda.conda_tool import tool
 
 PYTHON = os.environ.get("ENTREPOT_TEST_CONDA", "")
 pytestmark = [

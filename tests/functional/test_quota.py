@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.tools import quota as quota_module
-from entrepot.tools.quota import Quota, QuotaUnknown, read, told_by, told_by_kernel
+from entrepot.tools._shared import quota as quota_module
+from entrepot.tools._shared.quota import Quota, QuotaUnknown, read, told_by, told_by_kernel
 
 ANA = 54_321
 QUOTACTL_FD, SET_QUOTA, LIMITS = 443, 0x800008 << 8, 5
@@ -222,7 +222,7 @@ def test_a_command_that_fails_says_why(command, why):
 
 
 def test_a_command_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr("entrepot.tools.quota.PATIENCE_S", 0.2)
+    monkeypatch.setattr("entrepot.tools._shared.quota.PATIENCE_S", 0.2)
     with pytest.raises(QuotaUnknown, match="did not end within"):
         told_by(["/bin/sh", "-c", "sleep 60"], {})
 

@@ -17,7 +17,7 @@ from entrepot.caches.removal import Requirement, plan_cleaning
 from entrepot.ports.tool import Entry, Kind, Surroundings
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
-from entrepot.tools.rattler.tool import tool
+from entrepot.tools.conda.rattler_tool import tool
 
 SCRIPT = Path(__file__).parents[1] / "rattling.py"
 

@@ -266,7 +266,7 @@ def test_a_package_folder_that_its_user_put_elsewhere_is_cleaned_there(tmp_path,
 
     One that somebody else has laid is not followed.
     """
-    from entrepot.tools.rattler.tool import RattlerTool
+    from entrepot.tools.conda.rattler_tool import RattlerTool
 
     root, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
     (elsewhere / "demo-1.0-0/info").mkdir(parents=True)

@@ -12,7 +12,7 @@ import pytest
 
 import clients
 from acceptance import Lab
-from entrepot.tools.defaults import default_index
+from entrepot.tools._shared.defaults import default_index
 
 PACKAGES = ("scipy", "pandas")
 TRUST = (

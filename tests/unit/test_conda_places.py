@@ -13,12 +13,12 @@ import pytest
 
 from conda_lab import Lab
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.conda import places as conda
-from entrepot.tools.condakit import mamba_dirs, rattler_dirs
-from entrepot.tools.condakit.roots import conda_roots, mamba_roots, usual_folders
-from entrepot.tools.condakit.writable import first_writable, judge
-from entrepot.tools.mamba.tool import tool as mamba_tool
-from entrepot.tools.rattler.tool import tool as rattler_tool
+from entrepot.tools.conda import conda_places as conda
+from entrepot.tools.conda import mamba_dirs, rattler_dirs
+from entrepot.tools.conda.mamba_tool import tool as mamba_tool
+from entrepot.tools.conda.rattler_tool import tool as rattler_tool
+from entrepot.tools.conda.roots import conda_roots, mamba_roots, usual_folders
+from entrepot.tools.conda.writable import first_writable, judge
 
 ROOT = sys.platform != "win32" and os.geteuid() == 0
 

@@ -766,8 +766,9 @@ def test_every_guide_answers_without_a_door(world):
         assert not answer.environment
 
 
-def test_every_folder_with_a_child_has_a_guide_of_its_own_name():
-    import entrepot.tools
+def test_every_module_with_a_setup_is_in_the_registry_under_its_own_name():
+    import entrepot.tools.client_setup
 
-    folders = {path.parent.name for path in Path(entrepot.tools.__path__[0]).glob("*/child.py")}
-    assert {setup.name for setup in client_setups()} == folders
+    folder = Path(entrepot.tools.client_setup.__path__[0])
+    modules = {path.stem for path in folder.glob("*.py") if "\nSETUP = " in path.read_text()}
+    assert {setup.name for setup in client_setups()} == modules

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.ports.tool import Kind
-from entrepot.tools import processes
+from entrepot.tools._shared import processes
 from entrepot.tools.pip.running import Watch, at_work, verb_of
 from entries import NOW, entry
 

@@ -9,8 +9,8 @@ from entrepot.config.file import OwnSettings
 from entrepot.config.history import Mends, UndoJournal, put_file_back, remove_made
 from entrepot.errors import ChangedSince, ConfigError
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.conda.settings import CondaSettings
-from entrepot.tools.mamba.settings import MambaSettings
+from entrepot.tools.conda.conda_settings import CondaSettings
+from entrepot.tools.conda.mamba_settings import MambaSettings
 from entrepot.tools.pip.settings import PipSettings
 from entrepot.tools.uv.settings import UvSettings
 

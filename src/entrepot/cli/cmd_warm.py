@@ -21,7 +21,7 @@ from entrepot.cli.conda_warming import CondaOrder, CondaWarming, Result
 from entrepot.cli.output import DONE, FAILED, INTERRUPTED, PARTLY, Align
 from entrepot.cli.picking import interpreter
 from entrepot.errors import UsageError
-from entrepot.tools.condakit.warming import is_platform, this_platform
+from entrepot.tools.conda.warming import is_platform, this_platform
 from entrepot.tools.pip.warming import NO_CACHE, Item, Order, pin_of, pip_words, reason, sdist_words
 
 if TYPE_CHECKING:

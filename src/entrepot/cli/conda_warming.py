@@ -19,11 +19,11 @@ from entrepot.errors import EntrepotError, TruncatedBody, UsageError
 from entrepot.links import Link
 from entrepot.ports.tool import Surroundings
 from entrepot.redaction import redacted_url
-from entrepot.tools.condakit import warming
-from entrepot.tools.condakit.environments import load_json
-from entrepot.tools.condakit.known import package_folders
-from entrepot.tools.condakit.solving import Solver, reason, solver
-from entrepot.tools.condakit.warming import Environment, Wanted
+from entrepot.tools.conda import warming
+from entrepot.tools.conda.environments import load_json
+from entrepot.tools.conda.registered_environments import package_folders
+from entrepot.tools.conda.solving import Solver, reason, solver
+from entrepot.tools.conda.warming import Environment, Wanted
 from entrepot.urls import authority_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
     from entrepot.server.proxy import Dial, Streams
     from entrepot.store.catalogue import SqliteCatalogue
     from entrepot.store.directory import DirectoryStore
-    from entrepot.tools.common import common_environment, outer_run
-    from entrepot.tools.defaults import files_host
-    from entrepot.tools.quota import Quota
+    from entrepot.tools._shared.defaults import files_host
+    from entrepot.tools._shared.quota import Quota
+    from entrepot.tools.client_setup.proxy_environment import common_environment, outer_run
     from entrepot.tools.registry import client_setups, donors
     from entrepot.upstream.client import HttpUpstream, UpstreamSettings
     from entrepot.upstream.trust import merged_bundle
@@ -46,9 +45,9 @@ __all__ = [
 ]
 
 _LATE = {
-    "common_environment": "tools.common",
-    "outer_run": "tools.common",
-    "files_host": "tools.defaults",
+    "common_environment": "tools.client_setup.proxy_environment",
+    "outer_run": "tools.client_setup.proxy_environment",
+    "files_host": "tools._shared.defaults",
     "donors": "tools.registry",
     "client_setups": "tools.registry",
     "HttpUpstream": "upstream.client",
@@ -249,7 +248,7 @@ def quotas(settings: Settings, around: Surroundings, paths: Sequence[Path]) -> l
     Raises:
         EntrepotError: the command failed.
     """
-    from entrepot.tools.quota import told_by, told_by_kernel
+    from entrepot.tools._shared.quota import told_by, told_by_kernel
 
     if settings.quota_command:
         return told_by(settings.quota_command, around.environ)
@@ -261,21 +260,11 @@ _CALLED = {"micromamba": "mamba", "pixi": "rattler"}
 
 
 def tool_names() -> list[str]:
-    """Every tool there is.
-
-    The own cache, and each folder of ``entrepot.tools`` with a ``tool.py``.
-    """
+    """Every tool there is: the own cache, and those of the registry."""
     from entrepot.caches import NAME
+    from entrepot.tools.registry import TOOL_NAMES
 
-    folder = Path(importlib.import_module("entrepot.tools").__file__ or "").parent
-    return [
-        NAME,
-        *sorted(
-            found.name
-            for found in os.scandir(folder)
-            if os.path.isfile(os.path.join(found.path, "tool.py"))
-        ),
-    ]
+    return [NAME, *TOOL_NAMES]
 
 
 def tools(
@@ -290,6 +279,7 @@ def tools(
         UsageError: an unknown name.
     """
     from entrepot.caches import NAME
+    from entrepot.tools.registry import tool
 
     every = tool_names()
     chosen = list(dict.fromkeys(_CALLED.get(name, name) for name in names)) or every
@@ -297,8 +287,5 @@ def tools(
         if name not in every:
             raise UsageError(f"unknown tool {name!r}", hint=f"one of {', '.join(every)}")
     return [
-        own_cache(settings, around, progress)
-        if name == NAME
-        else importlib.import_module(f"entrepot.tools.{name}.tool").tool()
-        for name in chosen
+        own_cache(settings, around, progress) if name == NAME else tool(name) for name in chosen
     ]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from entrepot.cache_root import foreign, other_owner, user_name
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.refusals import reason
+from entrepot.tools._shared.permission_errors import reason
 
 
 def locked(place: Path, around: Surroundings) -> Callable[[Path], str] | None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from entrepot.fs import disk_of
 from entrepot.names import normalize
 from entrepot.ports.tool import Kind, Progress
+from entrepot.tools._shared.noatime import quick_allocation
 from entrepot.tools.pip.httpentry import LAYOUTS, NAME_LENGTH, V1, V2
 from entrepot.tools.pip.index import Folders, Index, Row, Shard, shard_of
 from entrepot.tools.pip.pair import Alone, Lost, Other, Peer, can_copy, copied
@@ -46,7 +47,6 @@ from entrepot.tools.pip.rows import (
     blank,
     measured,
 )
-from entrepot.tools.quietly import quick_allocation
 
 if TYPE_CHECKING:
     from entrepot.tools.pip.examine import Known, Naming

@@ -18,7 +18,7 @@ from entrepot.ports.tool import Surroundings
 from entrepot.tools.pip.conffile import ConfFile, normalize_key, parse
 from entrepot.tools.pip.interpreters import Pip
 from entrepot.tools.pip.locations import global_files, paths_of, user_files
-from entrepot.tools.pip.presence import exists, is_folder
+from entrepot.tools.pip.path_checks import exists, is_folder
 
 Level = Literal["global", "user", "site", "env"]
 

@@ -25,8 +25,8 @@ from entrepot.tools.pip.httpentry import (
     read_meta,
 )
 from entrepot.tools.pip.interpreters import pips
+from entrepot.tools.pip.path_checks import is_folder
 from entrepot.tools.pip.places import cache_of
-from entrepot.tools.pip.presence import is_folder
 
 SECRET_HEADERS = frozenset(("set-cookie", "set-cookie2", "www-authenticate", "authorization"))
 SECRET_VARY = frozenset(("authorization", "cookie", "proxy-authorization"))

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 import msgpack
 
 from entrepot.httpcache.messages import Headers
-from entrepot.tools.quietly import open_quietly
+from entrepot.tools._shared.noatime import open_quietly
 
 PREFIX = b"cc=4,"
 NAME_LENGTH = 56

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.pip.presence import exists, is_file
+from entrepot.tools.pip.path_checks import exists, is_file
 
 LATEST = (99,)
 """Stands for a pip whose version cannot be read: the newest rules are taken."""

@@ -17,12 +17,12 @@ from pathlib import Path
 from entrepot.cache_root import user_name
 from entrepot.ports.tool import Layer, Place, Surroundings
 from entrepot.redaction import redacted_url
-from entrepot.tools.defaults import default_index
+from entrepot.tools._shared.defaults import default_index
 from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips
-from entrepot.tools.pip.left_behind import with_left_behind
 from entrepot.tools.pip.locations import absolute, default_cache
-from entrepot.tools.pip.presence import is_folder, real
+from entrepot.tools.pip.orphaned import with_left_behind
+from entrepot.tools.pip.path_checks import is_folder, real
 
 TRUTH = frozenset("y yes t true on 1 n no f false off 0".split())
 """What pip takes for a truth value; for ``no-cache-dir`` every one of them means *off*, ``0`` and

@@ -20,10 +20,10 @@ from pathlib import Path
 from entrepot.cache_root import Folder, Freed, Root
 from entrepot.fs import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, texts_of
+from entrepot.tools._shared.permission_errors import reason
 from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, stamp
 from entrepot.tools.pip.running import Watch
 from entrepot.tools.pip.wheels import ORIGIN_FILE
-from entrepot.tools.refusals import reason
 
 
 def remove(

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Kind, Surroundings
-from entrepot.tools import processes
+from entrepot.tools._shared import processes
 from entrepot.tools.pip.interpreters import pip_of
+from entrepot.tools.pip.path_checks import real
 from entrepot.tools.pip.places import cache_of
-from entrepot.tools.pip.presence import real
 
 JUST_NOW_S = 60.0
 """Seconds after which an answer about an entry has come: pip waits a quarter of that at most,

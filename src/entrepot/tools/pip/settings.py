@@ -31,8 +31,8 @@ from entrepot.tools.pip.conffile import (
 )
 from entrepot.tools.pip.configuration import Level, Value, config_files, encoding_of, load
 from entrepot.tools.pip.interpreters import Pip, pips
+from entrepot.tools.pip.path_checks import exists
 from entrepot.tools.pip.places import TRUTH
-from entrepot.tools.pip.presence import exists
 
 _STRENGTH = {"global": 0, "user": 1, "site": 2, "env": 3}
 

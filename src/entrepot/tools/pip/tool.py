@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
-from entrepot.tools.defaults import default_index
+from entrepot.tools._shared.defaults import default_index
 from entrepot.tools.pip.access import foreign_owner, locked
 from entrepot.tools.pip.interpreters import pips
 from entrepot.tools.pip.locations import state_folder
+from entrepot.tools.pip.path_checks import exists, is_folder, real
 from entrepot.tools.pip.places import cache_of, indexes, places
-from entrepot.tools.pip.presence import exists, is_folder, real
 
 if TYPE_CHECKING:
     from entrepot.tools.pip.cache import Scan, Tally
@@ -108,7 +108,7 @@ class PipTool:
         """
         if place.path is None or not is_folder(place.path):
             return []
-        from entrepot.tools.quietly import quick_allocation  # noqa: PLC0415
+        from entrepot.tools._shared.noatime import quick_allocation  # noqa: PLC0415
 
         entries = self._as_entries(place.path, around)
         with self._looking(place.path, around, progress, recheck=False) as scan, quick_allocation():
@@ -155,7 +155,7 @@ class PipTool:
     ) -> Iterator[Entry]:
         if place.path is None or not is_folder(place.path):
             return
-        from entrepot.tools.quietly import quick_allocation  # noqa: PLC0415
+        from entrepot.tools._shared.noatime import quick_allocation  # noqa: PLC0415
 
         with self._looking(place.path, around, progress, recheck=recheck) as scan:
             try:
@@ -230,8 +230,8 @@ class PipTool:
         """
         if place.path is None:
             return []
+        from entrepot.tools._shared.noatime import quick_allocation  # noqa: PLC0415
         from entrepot.tools.pip.index import Index  # noqa: PLC0415
-        from entrepot.tools.quietly import quick_allocation  # noqa: PLC0415
 
         index = Index(self._index_path(around))
         with quick_allocation():

@@ -19,7 +19,7 @@ from entrepot.cache_root import Root
 from entrepot.digests import Digest
 from entrepot.ports.tool import Entry, Finding, Kind, Progress
 from entrepot.simple.page import path_digest
-from entrepot.tools.defaults import files_host
+from entrepot.tools._shared.defaults import files_host
 from entrepot.tools.pip import removal
 from entrepot.tools.pip.donor import SECRET_HEADERS, SECRET_VARY
 from entrepot.tools.pip.evidence import Claim, Evidence, address_of, digests_of, header_claims
@@ -37,7 +37,7 @@ from entrepot.tools.pip.identify import identify, named
 from entrepot.tools.pip.index import Index
 from entrepot.tools.pip.integrity import stream_problem, zip_problem
 from entrepot.tools.pip.pages import CachedPage, PageFile, Proof, own_url, proofs
-from entrepot.tools.pip.presence import exists
+from entrepot.tools.pip.path_checks import exists
 from entrepot.tools.pip.rows import CERTAINTY, DIGEST, KEY, STAMP, TRUST, stamp
 from entrepot.tools.pip.wheels import ORIGIN_FILE, read_origin
 

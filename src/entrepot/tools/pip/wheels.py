@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from entrepot.ports.tool import Kind
 from entrepot.redaction import redacted_url
+from entrepot.tools._shared.noatime import open_quietly
 from entrepot.tools.pip.identify import told_by
 from entrepot.tools.pip.index import Row
 from entrepot.tools.pip.rows import (
@@ -32,7 +33,6 @@ from entrepot.tools.pip.rows import (
     VERSION,
     blank,
 )
-from entrepot.tools.quietly import open_quietly
 
 ORIGIN_FILE = "origin.json"
 ORIGIN_LIMIT = 1 << 20

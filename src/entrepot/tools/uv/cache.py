@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 
 from entrepot.errors import FormatError
 from entrepot.ports.tool import Progress
-from entrepot.tools.reading import open_regular
+from entrepot.tools._shared.safe_read import open_regular
 from entrepot.tools.uv.layout import (
     MARKS,
     POINTING,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.reading import is_file, read_text, table
+from entrepot.tools._shared.safe_read import is_file, read_text, table
 
 Level = Literal["named", "project", "user", "system"]
 TRUE = frozenset("y yes t true on 1".split())

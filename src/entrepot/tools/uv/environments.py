@@ -24,8 +24,8 @@ from pathlib import Path
 
 from entrepot.fs import leave_to_owner, make_folders
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.mounts import is_empty, why_not_gone
-from entrepot.tools.reading import is_dir, is_file, read_whole
+from entrepot.tools._shared.mounts import is_empty, why_not_gone
+from entrepot.tools._shared.safe_read import is_dir, is_file, read_whole
 from entrepot.tools.uv.trees import Tree, listed, measure
 
 MARK = "pyvenv.cfg"

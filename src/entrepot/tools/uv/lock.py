@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from entrepot.fs import open_or_make
-from entrepot.tools.reading import read_toml
+from entrepot.tools._shared.safe_read import read_toml
 
 LOCK = ".lock"
 STEP_S = 0.05

@@ -22,7 +22,7 @@ from pathlib import Path
 from entrepot.cache_root import user_name
 from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 from entrepot.redaction import redacted_url
-from entrepot.tools.reading import is_dir, tables
+from entrepot.tools._shared.safe_read import is_dir, tables
 from entrepot.tools.uv.configuration import FALSE, TRUE, File, files, line_of, resolved
 
 _INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")

@@ -31,7 +31,7 @@ from urllib.parse import quote
 from entrepot.digests import Digest
 from entrepot.errors import FormatError
 from entrepot.redaction import redacted_url
-from entrepot.tools.quietly import open_quietly
+from entrepot.tools._shared.noatime import open_quietly
 
 LIMIT_BYTES = 1 << 20
 TAIL_BYTES = 8

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from entrepot.cache_root import Root
 from entrepot.ports.tool import Entry, Progress, Removed
-from entrepot.tools.refusals import reason
+from entrepot.tools._shared.permission_errors import reason
 from entrepot.tools.uv.cache import folders_above
 from entrepot.tools.uv.environments import References
 from entrepot.tools.uv.layout import MARKS, TRASH

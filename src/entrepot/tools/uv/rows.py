@@ -10,7 +10,7 @@ from typing import Literal
 
 from entrepot.ports.tool import Entry, Kind
 from entrepot.redaction import redacted_url
-from entrepot.tools.reading import read_text
+from entrepot.tools._shared.safe_read import read_text
 from entrepot.tools.uv.cache import Archive, Part, Scan
 from entrepot.tools.uv.environments import References, linked_archives
 from entrepot.tools.uv.pointers import metadata_name

@@ -19,7 +19,7 @@ from entrepot.fs import write_atomically
 from entrepot.patches import patch_of
 from entrepot.ports.tool import Change, Surroundings
 from entrepot.redaction import has_secret, redacted_url
-from entrepot.tools.reading import is_file
+from entrepot.tools._shared.safe_read import is_file
 from entrepot.tools.uv.configuration import File, files, flat, line_of, read, user_file
 
 NATIVE = ""  # uv has no command that edits uv.toml

@@ -19,7 +19,7 @@ from entrepot.ports.tool import (
     Surroundings,
     Tool,
 )
-from entrepot.tools.reading import is_dir
+from entrepot.tools._shared.safe_read import is_dir
 from entrepot.tools.uv.configuration import files
 from entrepot.tools.uv.places import places
 

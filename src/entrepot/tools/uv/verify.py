@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.ports.tool import Entry, Finding, Kind, Progress
-from entrepot.tools.quietly import open_quietly
+from entrepot.tools._shared.noatime import open_quietly
 from entrepot.tools.uv.pointers import has_whole_tail
 from entrepot.tools.uv.rows import dist_info
 from entrepot.tools.uv.trees import listed

@@ -1,0 +1,1 @@
+"""What several tools need, written once. It imports no tool's folder."""

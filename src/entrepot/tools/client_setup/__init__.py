@@ -1,0 +1,1 @@
+"""How each client is told to go through the proxy: one engine and a module a tool."""

@@ -1,0 +1,114 @@
+"""conda's and mamba's archives as a source of bodies.
+
+Found by their file name alone, so a digest must prove each.
+
+What they keep is never linked: ``conda clean`` leaves archives with a second link alone, so they
+would stay for ever.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from entrepot.httpcache.messages import Headers, ResponseHead
+from entrepot.names import CONDA_SUFFIXES, filename_of
+from entrepot.ports.reuse import ReuseSource
+from entrepot.ports.tool import Surroundings
+from entrepot.urls import canonical_url
+
+
+@dataclass(frozen=True, slots=True)
+class ReusableResponse:
+    """An archive that lies in a cache under the name that is asked for."""
+
+    path: Path
+    size: int
+    stored: float
+    """When it was written, seconds since the epoch."""
+    offset: int = 0
+    vary: tuple[tuple[str, str | None], ...] = ()
+    credentialed: bool = False
+    tool: str = "conda"
+    needs_proof: bool = True
+    """Two channels may give one name to different archives."""
+
+    @property
+    def is_whole_file(self) -> bool:
+        """Never to be linked: see the top."""
+        return False
+
+    @property
+    def head(self) -> ResponseHead:
+        """What an origin would have said at least; conda keeps nothing of what it did say."""
+        lines = [("Content-Type", "application/octet-stream"), ("Content-Length", str(self.size))]
+        return ResponseHead(200, Headers(lines), "OK")
+
+    def open(self) -> io.BufferedReader:
+        """The body as a stream.
+
+        Raises:
+            OSError: it is gone or unreadable.
+        """
+        return self.path.open("rb")
+
+
+def donors(around: Surroundings) -> list[ReuseSource]:
+    """All caches of conda and mamba that are known, as one source."""
+    return [Archives(around).find]
+
+
+class Archives:
+    """The archives of every known cache.
+
+    The caches are looked for when the first archive is asked for: other runs do without.
+
+    Args:
+        around: where to look for caches.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+
+    @cached_property
+    def _folders(self) -> list[Path]:
+        # -- 20 ms that an install by pip can do without
+        from entrepot.tools.conda.registered_environments import package_folders  # noqa: PLC0415
+
+        return package_folders(self._around)
+
+    def find(self, url: str) -> ReusableResponse | None:
+        """What lies under the URL's file name.
+
+        Of several what came from this URL, else the first.
+        """
+        name = filename_of(url)
+        if not name.endswith(CONDA_SUFFIXES):
+            return None
+        found = [each for folder in self._folders if (each := _archive(folder / name)) is not None]
+        if len(found) < 2:
+            return found[0] if found else None
+        return next((each for each in found if _origin(each.path) == canonical_url(url)), found[0])
+
+
+def _archive(path: Path) -> ReusableResponse | None:
+    try:
+        about = os.lstat(path)
+    except OSError:
+        return None
+    return (
+        ReusableResponse(path, about.st_size, about.st_mtime)
+        if stat.S_ISREG(about.st_mode) and about.st_size
+        else None
+    )
+
+
+def _origin(path: Path) -> str:
+    """The URL that the cache's own log has for an archive; empty when it has none."""
+    from entrepot.tools.conda.urls import read_urls  # noqa: PLC0415 -- as above
+
+    return canonical_url(read_urls(path.parent, [path.name]).by_name.get(path.name, ""))

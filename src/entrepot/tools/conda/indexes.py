@@ -1,0 +1,175 @@
+"""The index cache: repodata, its state files and shards, in the shapes of conda, mamba and rattler.
+
+One entry an index.
+
+Source: conda 26.7 and py-rattler 0.28, by experiment: the name is eight hex digits of the md5 of
+the channel's URL.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from entrepot.ports.tool import Entry, Kind
+from entrepot.redaction import redacted_url
+from entrepot.tools.conda.disk_usage import Tree, measure
+from entrepot.tools.conda.environments import load_json
+from entrepot.tools.conda.locked import is_locked
+
+_INDEX = re.compile(
+    r"([0-9a-f]{8}1?)\.(?:json|info\.json|state\.json|solv|msgpack\.zst|shards-cache-v1|lock|q|csh)"
+    r"(?:\.(?:lock|tmp|zst|bz2))?"
+)
+_DATABASE = re.compile(r"(repodata_shards\.db)(?:-wal|-shm|-journal)?")
+_MEMBERS = {
+    "shards": re.compile(r"[0-9a-f]{8,64}\.msgpack(?:\.zst)?|[0-9a-f]{1,4}"),
+    "shards-v1": re.compile(r"[0-9a-f]{64}\.msgpack(?:\.zst)?"),
+    "run-exports": re.compile(r".+-[^-]+-[^-]+\.(?:json|lock)"),
+    "run_exports": re.compile(r".+-[^-]+-[^-]+\.(?:json|lock)"),
+}
+"""What may lie in the folders of an index cache; one with anything else in it is not its."""
+_STATE = frozenset(
+    (
+        "url",
+        "_url",
+        "etag",
+        "_etag",
+        "cache_control",
+        "_cache_control",
+        "mod",
+        "_mod",
+        "blake2_hash",
+    )
+)
+_MAX_AGE = re.compile(r"max-age=(\d+)")
+
+
+def is_index_file(name: str) -> bool:
+    """Whether a file's name is one of an index cache's."""
+    return _INDEX.fullmatch(name) is not None or _DATABASE.fullmatch(name) is not None
+
+
+def index_entries(
+    tool: str, place: Path, folder: Path, now: float, *, is_proven: bool = True
+) -> Iterator[Entry]:
+    """The entries of a folder of indexes.
+
+    Files of one stem, shards as a whole, unknown ones by size.
+
+    Args:
+        tool: whose they are.
+        place: the place's directory; keys are relative to it.
+        folder: where they lie.
+        now: seconds since the epoch.
+        is_proven: the folder is part of a proven cache, so that names are enough. Elsewhere
+            ``20240101.json`` is anybody's: a group counts with a state file in it.
+    """
+    groups: dict[str, list[str]] = {}
+    try:
+        names = sorted(os.listdir(folder))  # names are what is wanted
+    except OSError:
+        return
+    for name in names:
+        match = _INDEX.fullmatch(name) or _DATABASE.fullmatch(name)
+        if match or name in _MEMBERS or not (folder / name).is_dir():
+            groups.setdefault(match[1] if match else name, []).append(name)
+    for key, members in groups.items():
+        yield _entry(tool, place, folder, key, members, now=now, is_proven=is_proven)
+
+
+def holds_indexes(folder: Path) -> bool:
+    """Whether a folder is an index cache: there are files with their state in it, or shards."""
+    found = index_entries("", folder, folder, 0, is_proven=False)
+    return any(entry.kind is Kind.PAGE for entry in found)
+
+
+def _is_known(
+    folder: Path, key: str, members: list[str], state: dict[str, Any], *, is_proven: bool
+) -> bool:
+    """Whether the files of a group are an index cache's."""
+    if key in _MEMBERS:
+        return _holds_only(folder / key, _MEMBERS[key])
+    if not is_index_file(members[0]) or any((folder / name).is_dir() for name in members):
+        return False
+    unmistakable = any(
+        name.endswith(".shards-cache-v1") or _DATABASE.fullmatch(name) for name in members
+    )
+    return is_proven or unmistakable or not _STATE.isdisjoint(state)
+
+
+def _holds_only(folder: Path, wanted: re.Pattern[str]) -> bool:
+    """Whether there are names below a folder, all of one form; a symbolic link is of none."""
+    waiting, seen = [os.fspath(folder)], False
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as found:
+                for each in found:
+                    if each.is_symlink() or not wanted.fullmatch(each.name):
+                        return False
+                    seen = True
+                    if each.is_dir(follow_symlinks=False):
+                        waiting.append(each.path)
+        except OSError:
+            return False
+    return seen
+
+
+def _entry(
+    tool: str,
+    place: Path,
+    folder: Path,
+    key: str,
+    members: list[str],
+    *,
+    now: float,
+    is_proven: bool,
+) -> Entry:
+    # the state first: an index without a state is fetched whole, a state without an index would be
+    # believed
+    paths = sorted(
+        (folder / name for name in members),
+        key=lambda path: (not path.name.endswith((".info.json", ".state.json")), path.name),
+    )
+    trees = [measure(str(path)) for path in paths]
+    state = next(
+        (load_json(path) for path in paths if path.name.endswith((".info.json", ".state.json"))), {}
+    )
+    known = _is_known(folder, key, members, state, is_proven=is_proven)
+    busy = any(path.name.endswith(".info.json") and is_locked(path) for path in paths)
+    url = state.get("url")
+    return Entry(
+        tool,
+        place,
+        (folder.relative_to(place) / key).as_posix(),
+        Kind.PAGE if known else Kind.OTHER,
+        size=sum(tree.size for tree in trees),
+        disk=sum(tree.disk for tree in trees),
+        freeable=sum(tree.freeable for tree in trees) if known else 0,
+        files=sum(tree.files for tree in trees),
+        used=max((tree.changed for tree in trees), default=None),
+        used_from="mtime",
+        pinned="being written" if busy else "" if known else "unknown layout: sizes only",
+        origin=redacted_url(url) if isinstance(url, str) else "",
+        state=freshness(state, trees, now),
+        paths=tuple(paths),
+        extra={"index": "yes"},
+    )
+
+
+def freshness(state: dict[str, Any], trees: list[Tree], now: float) -> Any:
+    """``fresh`` or ``stale`` by the answer's own ``max-age``; empty without a state.
+
+    Source: conda 26.7: ``local_repodata_ttl`` 1 obeys ``Cache-Control``; no header is 0 seconds.
+    """
+    if not state or not trees:
+        return ""
+    match = _MAX_AGE.search(str(state.get("cache_control") or state.get("_cache_control") or ""))
+    checked = state.get("refresh_ns")
+    since = checked / 1e9 if isinstance(checked, int) else max(tree.changed for tree in trees)
+    return "fresh" if now - since < (int(match[1]) if match else 0) else "stale"

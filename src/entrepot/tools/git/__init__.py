@@ -1,1 +1,0 @@
-"""git's client setup."""

@@ -1,1 +1,0 @@
-"""mamba and micromamba: where their packages are and what lies there."""

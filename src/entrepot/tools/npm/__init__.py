@@ -1,1 +1,0 @@
-"""npm's client setup."""

@@ -1,1 +1,0 @@
-"""pdm's client setup."""

@@ -1,1 +1,0 @@
-"""pipenv's client setup."""

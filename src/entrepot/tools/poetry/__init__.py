@@ -1,1 +1,0 @@
-"""poetry's client setup."""

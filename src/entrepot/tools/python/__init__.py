@@ -1,1 +1,0 @@
-"""The client setup of Python scripts that download by themselves, with requests or urllib."""

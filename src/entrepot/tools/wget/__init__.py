@@ -1,1 +1,0 @@
-"""wget's client setup."""
