@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from entrepot.ports.tool import Entry, Finding, Kind, Layer, Place, Removed
+from entrepot.ports.tool import (
+    Block,
+    BlockedBy,
+    Entry,
+    Finding,
+    Kind,
+    Layer,
+    Place,
+    Removed,
+    not_permitted,
+)
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -31,6 +41,8 @@ def entry(project="demo", version="1.0", *, days=0.0, **fields) -> Entry:
         "files": 2,
         "used": None if days is None else NOW - days * DAY,
     }
+    if text := fields.pop("blocked", ""):
+        fields["block"] = Block(fields.pop("by", BlockedBy.BEING_WRITTEN), text)
     return Entry(
         **{**defaults, "project": project, "version": version, "filename": filename, **fields}
     )
@@ -55,7 +67,7 @@ class FakeTool:
         self.entries = list(entries)
         self.findings = list(findings)
         self.kept = dict(kept)
-        self.barred = False
+        self.is_permitted = True
         self.path = Path(path)
         self.exists = exists
         self.own_settings = settings
@@ -85,7 +97,7 @@ class FakeTool:
         gone = [e for e in entries if e.key not in self.kept]
         self.entries = [e for e in self.entries if e not in gone]
         kept = tuple(
-            (replace(e, barred=self.barred), self.kept[e.key])
+            (e, self.kept[e.key]) if self.is_permitted else not_permitted(e, self.kept[e.key])
             for e in entries
             if e.key in self.kept
         )

@@ -230,7 +230,7 @@ def test_clean_and_verify_in_a_loop_disturb_no_installation(real):
             real.entrepot(*next(verbs), "--tool", "conda")
             for place in later.places(around):
                 entries = list(later.scan(place, around))
-                later.remove([entry for entry in entries if not entry.pinned], around)
+                later.remove([entry for entry in entries if not entry.blocked], around)
                 list(later.verify(place, around, repair=True))
             rounds += 1
     finally:

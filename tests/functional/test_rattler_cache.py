@@ -92,7 +92,7 @@ def test_a_killed_unpacking_is_litter(world):
     world.install(world.base / "env", "demo0")
     hidden = world.cache / "pkgs/.demo1-1.0-h0_0Ab3dEf/info"
     hidden.mkdir(parents=True)
-    assert [e.key for e in world.entries() if e.litter] == ["pkgs/.demo1-1.0-h0_0Ab3dEf"]
+    assert [e.key for e in world.entries() if e.removable_because] == ["pkgs/.demo1-1.0-h0_0Ab3dEf"]
     world.clean()
     assert not hidden.parent.exists()
 

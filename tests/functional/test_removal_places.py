@@ -211,7 +211,7 @@ def test_a_folder_that_has_become_a_link_since_it_was_listed_is_not_followed(
     (home / folder).rename(outside)
     (home / folder).symlink_to(outside)
     before = sorted(outside.rglob("*"))
-    done = subject.remove([replace(entry, pinned="") for entry in entries], around, force=True)
+    done = subject.remove([replace(entry, block=None) for entry in entries], around, force=True)
     assert sorted(outside.rglob("*")) == before
     assert (done.entries, done.freed, done.files) == ((), 0, 0)
     assert all("is a symbolic link: it is not followed" in why for _, why in done.kept), done.kept

@@ -61,9 +61,9 @@ def test_every_entry_has_its_exact_name_and_its_users(lab: Lab):
     }
     (beta,), (big,) = lab.named("beta", entries), lab.named("big-one", entries)
     assert set(beta.used_by) == {str(environments["hardlink"]), str(environments["symlink"])}
-    assert "symbolically" in beta.pinned
+    assert "symbolically" in beta.blocked
     assert big.used_by == (str(environments["hardlink"]),)
-    assert not big.pinned
+    assert not big.blocked
 
 
 def test_sizes_are_those_of_the_file_system(lab: Lab):
@@ -140,7 +140,7 @@ def test_a_uv_that_links_symbolically_keeps_what_nobody_seems_to_need(lab: Lab):
     lab.environment("sub/deep/hidden", "alpha", mode="symlink")
     lab.environ["UV_LINK_MODE"] = "symlink"
     (alpha,) = lab.named("alpha")
-    assert "link symbolically" in alpha.pinned
+    assert "link symbolically" in alpha.blocked
 
 
 def test_a_cached_environment_of_uvx_counts_as_a_user(lab: Lab):
@@ -160,8 +160,8 @@ def test_an_archive_that_lost_its_pointer_is_litter_and_clean_takes_it(lab: Lab)
     (alpha,) = lab.named("alpha")
     for path in alpha.paths[:-1]:
         path.unlink()
-    (orphan,) = [e for e in lab.entries() if e.extra.get("problem") == "orphan-archive"]
-    assert "may still be written to" in orphan.pinned
+    (orphan,) = [e for e in lab.entries() if e.problem == "orphan-archive"]
+    assert "may still be written to" in orphan.blocked
     lab.later = LATER_S
     plan = plan_cleaning(lab.entries(), Requirement(), now=lab.now())
     assert [(e.project, e.version, reason) for e, reason in plan.going] == [

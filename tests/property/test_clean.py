@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from entrepot.caches.inventory import Sum
 from entrepot.caches.removal import Requirement, plan_cleaning
-from entrepot.ports.tool import Kind
+from entrepot.ports.tool import Kind, SharedFile
 from entries import NOW, entry
 
 LINKS = st.sampled_from(["none", "all", "most"])
@@ -35,7 +35,7 @@ def caches(draw):
         if draw(st.integers(0, 4)) == 0:
             body = draw(st.integers(0, 2))
             fields = {"disk": 4096 * (body + 2), "freeable": 4096}
-            fields["extra"] = {"shares": f"body-{body}", "shared-disk": str(4096 * (body + 1))}
+            fields["shared"] = SharedFile(f"body-{body}", 4096 * (body + 1), 2)
             tool = "entrepot"
         entries.append(
             entry(
@@ -44,8 +44,8 @@ def caches(draw):
                 tool=tool,
                 place=Path("/c", tool),
                 kind=draw(st.sampled_from([Kind.WHEEL, Kind.UNPACKED])),
-                pinned=draw(st.sampled_from(["", "", "", "in use"])),
-                litter=draw(st.sampled_from(["", "", "", "orphan"])),
+                blocked=draw(st.sampled_from(["", "", "", "in use"])),
+                removable_because=draw(st.sampled_from(["", "", "", "orphan"])),
                 **fields,
             )
         )
@@ -66,12 +66,12 @@ def test_to_gets_down_to_the_size_and_stops_there(entries, size):
     gone = {each.key for each in plan.entries}
     rest = [each for each in entries if each.key not in gone]
     assert plan.left == held(rest)
-    assert not any(each.pinned for each in plan.entries)
-    lowest = held([each for each in entries if each.pinned])
+    assert not any(each.blocked for each in plan.entries)
+    lowest = held([each for each in entries if each.blocked])
     if lowest <= target:
         assert plan.left <= target, "it can be reached"
     taken = [each for each, reason in plan.going if reason.startswith("least")]
-    alone = [each for each in taken if not each.extra]
+    alone = [each for each in taken if not each.shared]
     if not taken:
         return
     assert held([*rest, taken[-1]]) > target, "the last one was not needed"
@@ -81,8 +81,8 @@ def test_to_gets_down_to_the_size_and_stops_there(entries, size):
         loose = [
             each
             for each in rest
-            if not each.pinned
-            and not each.extra
+            if not each.blocked
+            and not each.shared
             and each.freeable
             and each.freeable * 2 >= each.disk
         ]
@@ -92,7 +92,7 @@ def test_to_gets_down_to_the_size_and_stops_there(entries, size):
         others = [
             each
             for each in rest
-            if not (each.pinned or each.extra)
+            if not (each.blocked or each.shared)
             and (each.freeable * 2 >= each.disk) is kind
             and each.disk
         ]

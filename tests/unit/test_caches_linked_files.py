@@ -11,7 +11,7 @@ import pytest
 
 from entrepot.caches.inventory import duplicates, wasted
 from entrepot.caches.removal import Requirement, freed_by, plan_cleaning
-from entrepot.ports.tool import Kind
+from entrepot.ports.tool import Kind, SharedFile
 from entries import NOW, entry
 
 BODY, META = 12_288, 4_096
@@ -31,7 +31,7 @@ def pair(tmp_path):
         tool="entrepot",
         place=Path("/s"),
         paths=(Path("/nowhere"), other),
-        extra={"linked": "yes"},
+        hard_linked=True,
         **fields,
     )
     return mine, stored
@@ -50,8 +50,8 @@ def test_a_name_outside_the_caches_keeps_the_file(pair, tmp_path):
 
 def test_two_heads_of_a_linked_body_free_it_once(pair):
     mine, stored = pair
-    shared = {"linked": "yes", "shares": "x", "shared-disk": str(BODY)}
-    heads = [replace(stored, key=key, extra=shared) for key in "ab"]
+    shared = SharedFile("x", BODY, 2)
+    heads = [replace(stored, key=key, shared=shared, hard_linked=True) for key in "ab"]
     everything = [mine, *heads]
     assert freed_by(heads, everything) == 2 * META
     assert freed_by(everything, everything) == 3 * META + BODY

@@ -6,7 +6,7 @@ import pytest
 
 from entrepot.caches.removal import Requirement, carry_out, freed_by, plan_cleaning, plan_removal
 from entrepot.caches.selection import Filter
-from entrepot.ports.tool import Kind, Surroundings
+from entrepot.ports.tool import BlockedBy, Kind, SharedFile, Surroundings
 from entries import DAY, NOW, FakeTool, entry
 
 
@@ -15,14 +15,14 @@ def names(plan):
 
 
 def test_plain_clean_takes_litter_and_nothing_else():
-    litter = entry(litter="superseded layout")
+    litter = entry(removable_because="superseded layout")
     plan = plan_cleaning([entry(), litter, entry(days=9999)], Requirement(), now=NOW)
     assert plan.entries == [litter]
     assert plan.groups()[0][:2] == ("pip", "superseded layout")
 
 
 def test_what_is_pinned_stays_with_its_reason_whatever_was_asked():
-    pinned = entry(litter="left over", pinned="in use by process 4711")
+    pinned = entry(removable_because="left over", blocked="in use by process 4711")
     plan = plan_cleaning([pinned], Requirement(everything=True, older_s=0, to_bytes=0), now=NOW)
     assert plan.going == []
     assert plan.staying == [(pinned, "in use by process 4711")]
@@ -30,8 +30,8 @@ def test_what_is_pinned_stays_with_its_reason_whatever_was_asked():
 
 
 def test_what_yields_to_force_goes_by_force_and_is_named_without_it():
-    fresh = entry(kind=Kind.UNPACKED, pinned="fresh", yields=True)
-    linked = entry(kind=Kind.UNPACKED, pinned="linked symbolically")
+    fresh = entry(kind=Kind.UNPACKED, blocked="fresh", by=BlockedBy.RECENT)
+    linked = entry(kind=Kind.UNPACKED, blocked="linked symbolically")
     for wanted in ({"unused": True}, {"everything": True}):
         assert plan_cleaning([fresh, linked], Requirement(**wanted), now=NOW).staying[0] == (
             fresh,
@@ -56,7 +56,7 @@ def test_of_the_kinds_that_are_named_and_of_no_other():
     page, log, litter = (
         entry(kind=Kind.PAGE),
         entry(kind=Kind.LOG),
-        entry(kind=Kind.TEMP, litter="stale temporary"),
+        entry(kind=Kind.TEMP, removable_because="stale temporary"),
     )
     assert plan_cleaning(
         [page, log, litter], Requirement(everything=True, kinds=frozenset((Kind.PAGE,))), now=NOW
@@ -103,7 +103,7 @@ def test_to_takes_what_environments_hold_last_and_only_where_that_reaches_the_si
         plan = plan_cleaning(everything, Requirement(to_bytes=left * 12_288), now=NOW)
         assert (plan.entries, plan.left) == (going, left * 12_288)
     plan = plan_cleaning(
-        [*everything, entry("d", pinned="in use")], Requirement(to_bytes=0), now=NOW
+        [*everything, entry("d", blocked="in use")], Requirement(to_bytes=0), now=NOW
     )
     assert (plan.entries, plan.left) == ([loose], 3 * 12_288)
 
@@ -124,10 +124,10 @@ def test_to_leaves_what_would_change_nothing():
 
     And a file of another cache's.
     """
-    shared = {"extra": {"shares": "x", "shared-disk": "12288"}, "freeable": 0}
+    shared = {"shared": SharedFile("x", 12288, 2), "freeable": 0}
     entries = [
         entry("a", key="1", **shared),
-        entry("a", key="2", pinned="in use", **shared),
+        entry("a", key="2", blocked="in use", **shared),
         entry("b", disk=0, freeable=0),
     ]
     assert plan_cleaning(entries, Requirement(to_bytes=0), now=NOW).going == []
@@ -141,7 +141,11 @@ def test_to_takes_the_least_recently_used_until_the_rest_fits():
 
 
 def test_to_counts_what_the_rest_of_the_plan_frees_already():
-    entries = [entry("litter", litter="old layout"), entry("old", days=100), entry("new", days=1)]
+    entries = [
+        entry("litter", removable_because="old layout"),
+        entry("old", days=100),
+        entry("new", days=1),
+    ]
     plan = plan_cleaning(entries, Requirement(to_bytes=2 * 12_288), now=NOW)
     assert [e.project for e in plan.entries] == ["litter"]
 
@@ -151,7 +155,7 @@ def test_to_does_nothing_when_all_fits():
 
 
 def test_to_takes_all_sharers_of_a_file_when_the_file_has_to_go():
-    shared = {"extra": {"shares": "x", "shared-disk": "8192"}, "freeable": 4096}
+    shared = {"shared": SharedFile("x", 8192, 2), "freeable": 4096}
     entries = [
         entry("a", days=30, key="1", **shared),
         entry("b", days=20, key="2", **shared),
@@ -163,7 +167,7 @@ def test_to_takes_all_sharers_of_a_file_when_the_file_has_to_go():
 
 
 def test_a_file_that_others_share_is_freed_only_when_all_of_them_go():
-    shared = {"extra": {"shares": "x", "shared-disk": "8192"}, "freeable": 4096}
+    shared = {"shared": SharedFile("x", 8192, 2), "freeable": 4096}
     one, two = entry(key="1", **shared), entry(key="2", **shared)
     assert freed_by([one], [one, two]) == 4096
     assert freed_by([one, two], [one, two]) == 16_384
@@ -174,7 +178,12 @@ def test_the_cost_is_what_was_fetched_and_what_was_built_but_not_litter():
         entry(),
         entry(kind=Kind.BUILT),
         entry(kind=Kind.TEMP),
-        entry(kind=Kind.SDIST, filename="demo-1.0.tar.gz", size=500, litter="superseded layout"),
+        entry(
+            kind=Kind.SDIST,
+            filename="demo-1.0.tar.gz",
+            size=500,
+            removable_because="superseded layout",
+        ),
     ]
     plan = plan_cleaning(entries, Requirement(everything=True), now=NOW)
     assert (plan.download, plan.builds) == (10_000, 1)
@@ -185,8 +194,8 @@ def test_a_removal_takes_what_matches_and_by_force_what_yields_to_it():
     """A plan that says it goes, and a tool that keeps it, would be a plan that lies."""
     fine, other = entry("demo"), entry("other")
     made, written = (
-        entry("demo", "2.0", pinned="made a moment ago", yields=True),
-        entry("demo", "3.0", pinned="being written"),
+        entry("demo", "2.0", blocked="made a moment ago", by=BlockedBy.RECENT),
+        entry("demo", "3.0", blocked="being written"),
     )
     wanted = Filter(patterns=("demo",))
     plan = plan_removal([fine, made, written, other], wanted, now=NOW)

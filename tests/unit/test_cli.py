@@ -15,7 +15,7 @@ from entrepot.cli.main import COMMANDS, main, parse, split
 from entrepot.cli.output import Output
 from entrepot.config.settings import KEYS
 from entrepot.errors import StoreUnavailable, UsageError
-from entrepot.ports.tool import ORPHANED, Change, Finding, Kind, Place
+from entrepot.ports.tool import ORPHANED, Block, BlockedBy, Change, Finding, Kind, Place
 from entries import FakeTool, entry
 
 
@@ -36,7 +36,16 @@ def tools(monkeypatch, tmp_path):
         ),
         FakeTool(
             "uv",
-            [entry("demo", "2.0", tool="uv", place=Path("/c/uv"), litter="old layout", key="l")],
+            [
+                entry(
+                    "demo",
+                    "2.0",
+                    tool="uv",
+                    place=Path("/c/uv"),
+                    removable_because="old layout",
+                    key="l",
+                )
+            ],
             path="/c/uv",
         ),
     ]
@@ -384,7 +393,7 @@ def test_the_setting_yes_does_without_asking_too(run, tools, monkeypatch):
 
 
 def test_what_had_to_stay_makes_the_status_3(run, tools):
-    tools[1].kept, tools[1].barred = {"l": "no permission"}, True
+    tools[1].kept, tools[1].is_permitted = {"l": "no permission"}, False
     status, _, err = run("clean", "-y")
     assert status == 3
     assert "no permission" in err
@@ -614,7 +623,7 @@ def test_numbers_that_are_none_or_beyond_reason_are_named_shortly(run, argv):
 
 
 def test_what_is_named_and_has_to_stay_makes_removing_it_3(run, tools):
-    tools[0].entries[0] = replace(tools[0].entries[0], pinned="in use")
+    tools[0].entries[0] = replace(tools[0].entries[0], block=Block(BlockedBy.IN_USE, "in use"))
     status, out, _ = run("remove", "demo", "-y")
     assert status == 3
     assert "in use" in out
@@ -631,10 +640,13 @@ def test_what_is_named_and_has_to_stay_makes_removing_it_3(run, tools):
 
 def test_cleaning_that_may_take_nothing_is_3_and_that_finds_all_in_use_or_nothing_is_0(run, tools):
     tools[0].entries = [
-        replace(entry, pinned="no permission", barred=True) for entry in tools[0].entries
+        replace(entry, block=Block(BlockedBy.NOT_PERMITTED, "no permission"))
+        for entry in tools[0].entries
     ]
     assert run("clean", "--all", "-y", "--tool", "pip")[0] == 3
-    tools[0].entries = [replace(entry, pinned="fresh", barred=False) for entry in tools[0].entries]
+    tools[0].entries = [
+        replace(entry, block=Block(BlockedBy.RECENT, "fresh")) for entry in tools[0].entries
+    ]
     assert run("clean", "--all", "-y", "--tool", "pip")[0] == 0
     tools[0].entries = []
     status, said = as_json(run("clean", "--all", "--tool", "pip", "--json"))
@@ -733,7 +745,10 @@ def large(tools, monkeypatch):
     monkeypatch.setattr("entrepot.caches.inventory.FEW", 0)
     tools[0] = Counted(
         "pip",
-        [entry("demo", f"{n}.0", days=n, litter="orphan" if n == 1 else "") for n in range(4)],
+        [
+            entry("demo", f"{n}.0", days=n, removable_because="orphan" if n == 1 else "")
+            for n in range(4)
+        ],
     )
     return tools[0]
 
@@ -838,9 +853,9 @@ def test_a_plan_in_which_nothing_goes_does_not_invite_to_do_it(run, tools):
             "2.0",
             tool="uv",
             place=Path("/c/uv"),
-            litter="old layout",
+            removable_because="old layout",
             key="l",
-            pinned="in use",
+            blocked="in use",
         )
     ]
     status, out, _ = run("clean", "-n")
@@ -850,7 +865,7 @@ def test_a_plan_in_which_nothing_goes_does_not_invite_to_do_it(run, tools):
 
 @pytest.mark.parametrize("dry", [["-n"], ["-y"]])
 def test_a_size_that_cannot_be_reached_is_said_with_what_is_left(run, tools, dry):
-    tools[0].entries = [entry("demo", "1.0", pinned="in use"), entry("demo", "2.0")]
+    tools[0].entries = [entry("demo", "1.0", blocked="in use"), entry("demo", "2.0")]
     status, out, err = run("clean", "--to", "5kB", *dry)
     assert status == 0
     assert "least recently used" in out
@@ -858,7 +873,7 @@ def test_a_size_that_cannot_be_reached_is_said_with_what_is_left(run, tools, dry
 
 
 def test_a_size_that_nothing_can_go_for_is_said_too(run, tools):
-    tools[0].entries, tools[1].entries = [entry("demo", "1.0", pinned="in use")], []
+    tools[0].entries, tools[1].entries = [entry("demo", "1.0", blocked="in use")], []
     status, out, err = run("clean", "--to", "5kB")
     assert (status, out) == (
         0,

@@ -130,10 +130,10 @@ def log_of_ours(lab: Lab, path: Path) -> None:
 def test_what_a_tool_left_is_litter_once_it_is_old(lab, name, make):
     make(lab, lab.cache / name)
     entry = lab.entry(name)
-    assert (entry.kind, entry.litter) == (Kind.TEMP, "stale temporary")
+    assert (entry.kind, entry.removable_because) == (Kind.TEMP, "stale temporary")
     fresh = next(e for e in lab.entries(ahead=0) if e.key == name)
-    assert fresh.pinned
-    assert not fresh.litter
+    assert fresh.blocked
+    assert not fresh.removable_because
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_folder_of_unknown_layout_is_a_size_and_never_goes(lab):
     (lab.cache / "mine").mkdir()
     (lab.cache / "mine/file").write_text("x" * 5000)
     entry = lab.entry("mine")
-    assert entry.pinned
+    assert entry.blocked
     assert entry.size == 5000
     lab.tool().remove([entry], lab.around, force=True)
     assert (lab.cache / "mine/file").exists()
@@ -204,7 +204,7 @@ def test_lines_of_urls_txt_that_nothing_needs_are_litter_and_pruned(lab):
     assert lab.entry("urls.txt#stale").extra["lines"] == "2"
     clean(lab)
     assert urls.read_text() == right
-    assert [e for e in lab.entries() if e.litter] == []
+    assert [e for e in lab.entries() if e.removable_because] == []
 
 
 def test_an_unfinished_last_line_is_not_pruned_away(lab):
@@ -306,7 +306,7 @@ def test_what_an_environment_links_to_symbolically_is_pinned(lab):
     folder = lab.package("demo")
     env = lab.environment(lab.home / "env", [folder], "symbolic")
     entry = lab.entry(folder.name)
-    assert str(env) in entry.pinned
+    assert str(env) in entry.blocked
     lab.tool().remove([entry], lab.around, force=True)
     assert folder.exists()
 
@@ -328,7 +328,7 @@ def test_links_inside_a_package_do_not_pin_it_however_the_root_is_reached(lab):
     (lab.home / ".conda").mkdir()
     (lab.home / ".conda/environments.txt").write_text(f"{lab.home}/other-name\n")
     entry = lab.entry(folder.name)
-    assert not entry.pinned
+    assert not entry.blocked
     assert lab.tool().remove([entry], lab.around).entries
 
 
@@ -387,7 +387,7 @@ def test_keep_latest_takes_archives_and_unpacked_packages_of_older_versions(lab)
 def test_a_fresh_package_stays_unless_it_is_forced(lab):
     folder = lab.package("demo")
     entry = next(e for e in lab.entries(ahead=0) if e.key == folder.name)
-    assert entry.pinned == FRESH
+    assert entry.block == FRESH
     assert lab.tool().remove([entry], lab.around).kept
     assert lab.tool().remove([entry], lab.around, force=True).entries
     assert not folder.exists()
@@ -428,12 +428,12 @@ def test_a_file_whose_writer_holds_the_lock_stays(lab, name):
     else:
         path.write_text(json.dumps({"url": "https://channel.test/c/noarch"}))
     entry = next(e for e in lab.entries() if path in e.paths)
-    assert not entry.pinned
+    assert not entry.blocked
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as writer:
         assert writer.stdout.readline() == b"held\n"
-        assert next(e for e in lab.entries() if path in e.paths).pinned
+        assert next(e for e in lab.entries() if path in e.paths).blocked
         removed = lab.tool().remove([entry], lab.around)
         writer.stdin.close()
     assert [why for _, why in removed.kept] == ["being written"]
@@ -521,7 +521,7 @@ class mounted:  # noqa: N801
 def test_the_trash_of_a_killed_removal_is_litter(lab):
     (lab.cache / ".trash/entrepot-x/info").mkdir(parents=True)
     entry = lab.entry(".trash")
-    assert entry.litter == "stale temporary"
+    assert entry.removable_because == "stale temporary"
     assert lab.tool().remove([entry], lab.around).entries
     assert not (lab.cache / ".trash").exists()
 
@@ -545,7 +545,7 @@ def test_while_conda_installs_its_packages_stay(lab, tmp_path):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as conda:
         conda.stdout.readline()
         assert all(
-            "is running" in e.pinned
+            "is running" in e.blocked
             for e in lab.tool().scan(lab.place(), mine)
             if e.project == "demo"
         )

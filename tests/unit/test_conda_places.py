@@ -358,6 +358,6 @@ def test_what_is_unknown_in_pixis_cache_is_measured_and_stays(tmp_path):
     tool = rattler_tool()
     place = tool.places(here)[0]
     (entry,) = tool.scan(place, here)
-    assert (entry.size, bool(entry.pinned)) == (100, True)
+    assert (entry.size, bool(entry.blocked)) == (100, True)
     assert tool.remove([entry], here, force=True).kept
     assert any("second uv cache" in note for note in place.notes)

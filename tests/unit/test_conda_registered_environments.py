@@ -58,7 +58,7 @@ def assert_nothing_is_unused(lab: Lab, *named: str) -> None:
         entries, Filter(patterns=("demo",), kinds=frozenset({Kind.UNPACKED})), now=time.time()
     ).entries
     before = contents(lab.cache)
-    lab.tool().remove([replace(entry, pinned="") for entry in unpacked], lab.around, force=True)
+    lab.tool().remove([replace(entry, block=None) for entry in unpacked], lab.around, force=True)
     assert contents(lab.cache) == before
 
 
@@ -111,7 +111,7 @@ def test_a_list_of_any_length_is_read_to_its_end(lab):
     dead = "".join(f"{lab.home}/{'long' * 50}-{number}\n" for number in range(5_000))
     register(lab).write_text(f"\ufeff# a comment\n\n{dead}{env}\n", encoding="utf-8")
     assert env in environments(lab.around)
-    assert lab.entry("demo-1.0-h0_0").pinned
+    assert lab.entry("demo-1.0-h0_0").blocked
     assert is_unused(lab.entry("other-1.0-h0_0"))
 
 
@@ -127,7 +127,7 @@ def test_any_byte_may_be_in_the_name_of_an_environment(lab, name, end):
     )
     register(lab).write_bytes(os.fsencode(env) + end)
     assert env in environments(lab.around)
-    assert str(env) in lab.entry("demo-1.0-h0_0").pinned
+    assert str(env) in lab.entry("demo-1.0-h0_0").blocked
     assert is_unused(lab.entry("other-1.0-h0_0"))
 
 
@@ -191,7 +191,7 @@ def test_an_environment_counts_as_there_after_its_disk_was_unmounted(lab):
         pytest.skip("a tmpfs cannot be mounted here")
     try:
         env = lab.environment(disk / "env", [lab.cache / "demo-1.0-h0_0"], "symbolic")
-        assert str(env) in lab.entry("demo-1.0-h0_0").pinned
+        assert str(env) in lab.entry("demo-1.0-h0_0").blocked
         env.rename(disk / "renamed")
         assert_nothing_is_unused(lab, str(env))
         (disk / "renamed").rename(env)
@@ -236,7 +236,7 @@ def test_a_damaged_record_of_an_environment_leaves_nothing_unused_and_is_named(l
 def assert_nothing_is_unused_or_linked(lab: Lab, record: Path) -> None:
     entries = lab.entries()
     assert not any(map(is_unused, entries))
-    assert str(record) in lab.entry("other-1.0-h0_0").pinned
+    assert str(record) in lab.entry("other-1.0-h0_0").blocked
     plan = plan_cleaning(entries, Requirement(everything=True, force=True), now=time.time() + LATER)
     before = contents(lab.home / "env")
     lab.tool().remove(plan.entries, lab.around, force=True)

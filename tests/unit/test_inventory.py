@@ -12,7 +12,7 @@ from entrepot.caches import inventory
 from entrepot.caches.inventory import Sum, cache_total, duplicates, scan_all, versions, wasted
 from entrepot.caches.selection import Filter, matcher, ordered, version_order
 from entrepot.errors import UsageError
-from entrepot.ports.tool import Kind, Place, Surroundings
+from entrepot.ports.tool import Kind, Place, SharedFile, Surroundings
 from entries import NOW, FakeTool, entry
 
 
@@ -78,7 +78,7 @@ def test_an_entry_whose_last_use_is_unknown_is_not_old():
 
 def test_stale_and_unused_pick_what_says_so():
     stale, linked = entry(state="stale"), entry(kind=Kind.UNPACKED, used_by=("env",))
-    loose, pinned = entry(kind=Kind.UNPACKED), entry(kind=Kind.UNPACKED, pinned="in use")
+    loose, pinned = entry(kind=Kind.UNPACKED), entry(kind=Kind.UNPACKED, blocked="in use")
     everything = [stale, linked, loose, pinned]
     assert list(Filter(stale=True).apply(everything, now=NOW)) == [stale]
     assert list(Filter(unused=True).apply(everything, now=NOW)) == [loose]
@@ -121,9 +121,9 @@ def test_a_holding_sums_up_by_group_and_names_its_litter():
     entries = [
         entry(),
         entry(kind=Kind.SDIST, filename="demo-1.0.tar.gz", days=5),
-        entry(kind=Kind.BUILT, pinned="made a moment ago"),
-        entry(kind=Kind.TEMP, litter="stale temporary"),
-        entry(kind=Kind.TEMP, litter="stale temporary", pinned="in use"),
+        entry(kind=Kind.BUILT, blocked="made a moment ago"),
+        entry(kind=Kind.TEMP, removable_because="stale temporary"),
+        entry(kind=Kind.TEMP, removable_because="stale temporary", blocked="in use"),
     ]
     held = cache_total(Place("pip", Path("/c/pip"), ()), entries)
     assert list(held.groups) == ["downloads", "built", "temp"]
@@ -131,16 +131,16 @@ def test_a_holding_sums_up_by_group_and_names_its_litter():
     assert held.total.freeable == 3 * 12_288
     assert held.total.disk == 5 * 12_288
     assert held.total.used == NOW
-    assert {reason: s.entries for reason, s in held.litter.items()} == {"stale temporary": 1}
+    assert {reason: s.entries for reason, s in held.removable.items()} == {"stale temporary": 1}
 
 
 def test_files_shared_by_entries_are_counted_once_and_are_not_freeable_while_one_is_pinned():
-    shared = {"extra": {"shares": "sha256:x", "shared-disk": "8192"}, "freeable": 4096}
+    shared = {"shared": SharedFile("sha256:x", 8192, 2), "freeable": 4096}
     total = Sum()
     for each in (entry(**shared), entry(**shared)):
         total.add(each)
     assert (total.disk, total.freeable, total.size, total.files) == (16_384, 16_384, 10_000, 3)
-    total.add(entry(**shared, pinned="in use"))
+    total.add(entry(**shared, blocked="in use"))
     assert (total.disk, total.freeable) == (20_480, 8_192)
 
 
@@ -157,7 +157,7 @@ def test_duplicates_are_the_same_file_in_two_places_the_largest_waste_first():
 
 
 def test_two_heads_of_one_body_are_no_duplicate():
-    shared = {"extra": {"shares": "sha256:x", "shared-disk": "8192"}}
+    shared = {"shared": SharedFile("sha256:x", 8192, 2)}
     assert duplicates([entry(key="a", **shared), entry(key="b", **shared)]) == []
 
 

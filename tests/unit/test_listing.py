@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from entrepot.caches.listing import Lines, by, lines_of, picked, summed, together, unpacked
 from entrepot.caches.selection import Filter, ordered
-from entrepot.ports.tool import Entry, Kind
+from entrepot.ports.tool import Block, BlockedBy, Entry, Kind
 
 DAY = 86_400.0
 ENTRIES = st.builds(
@@ -29,7 +29,7 @@ ENTRIES = st.builds(
         [None, "1.9", "1.10", "1.10rc1", "1.10.post1", "1!0.5", "2024.1", "not one"]
     ),
     used=st.none() | st.floats(1, 1e9),
-    pinned=st.sampled_from(["", "in use"]),
+    block=st.sampled_from([None, Block(BlockedBy.IN_USE, "in use")]),
     trust=st.sampled_from(["unproven", "proven", ""]),
 )
 
@@ -79,7 +79,7 @@ def test_lines_are_picked_and_ordered_by_kind_age_and_size():
     )
     lines = lines_of([
         start,
-        replace(start, kind=Kind.PAGE, disk=9, used=8 * DAY, pinned="fresh"),
+        replace(start, kind=Kind.PAGE, disk=9, used=8 * DAY, block=Block(BlockedBy.IN_USE, "fresh")),
         replace(start, project="b", used=None, disk=7, trust=""),
     ])  # fmt: skip
     assert list(picked(lines, Filter(kinds=frozenset({Kind.WHEEL})), now=9 * DAY).kinds) == [

@@ -241,7 +241,7 @@ def test_an_unfinished_file_is_pinned_while_fresh_and_litter_when_old(
     path = unfinished(world, name, age)
     (entry,) = scan(cache, around)
     assert (entry.key, entry.kind, entry.paths) == (f"flights/{name}", Kind.TEMP, (path,))
-    assert (entry.pinned, entry.litter) == says
+    assert (entry.blocked, entry.removable_because) == says
 
 
 @pytest.mark.parametrize(("led", "says"), [(True, "a download in progress"), (False, "")])
@@ -257,7 +257,7 @@ def test_where_a_lock_tells_the_age_of_an_unfinished_download_does_not_count(
         flight.release()
     os.utime(world.path(f"flights/{A}.part"), (world.now - age, world.now - age))
     (entry,) = scan(cache, around)
-    assert entry.pinned == says
+    assert entry.blocked == says
     held = cache.summary(cache.places(around)[0], around)
     assert (held.total.freeable == held.total.disk - held.overhead) == (not led)
     flight.close()

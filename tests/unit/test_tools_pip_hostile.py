@@ -256,7 +256,7 @@ def test_symbolic_links_and_foreign_names_are_shown_and_never_touched(tmp_path):
     pip = tool(tmp_path / "state", now=lambda: time.time() + 10**7)
     place = pip.places(world)[0]
     entries = list(pip.scan(place, world))
-    assert all(e.pinned for e in entries)
+    assert all(e.blocked for e in entries)
     assert next(e for e in entries if e.key == "strange").size == 5000
     done = pip.remove(entries, world, force=True)
     assert not done.entries
@@ -279,10 +279,10 @@ def test_young_left_overs_stay_and_old_ones_are_litter(tmp_path):
     )
     young, old = tool(tmp_path / "a"), tool(tmp_path / "b", now=lambda: time.time() + 4000)
     place = young.places(world)[0]
-    assert {e.litter for e in young.scan(place, world)} == {""}
+    assert {e.removable_because for e in young.scan(place, world)} == {""}
     assert not young.remove(list(young.scan(place, world)), world, force=True).entries
     entries = list(old.scan(place, world))
-    assert {e.litter for e in entries} == {"stale temporary", "orphan"}
+    assert {e.removable_because for e in entries} == {"stale temporary", "orphan"}
     done = old.remove(entries, world)
     assert len(done.entries) == 2
     assert not list((root / "http-v2").iterdir())

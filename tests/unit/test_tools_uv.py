@@ -406,7 +406,7 @@ def test_an_unknown_layout_is_shown_by_size_and_never_touched(made):
     made.age()
     entries = made.entries()
     assert {e.key for e in entries} == {"wheels-v99", "novelties-v0", "notes"}
-    assert {(e.kind, e.pinned, e.litter, e.freeable) for e in entries} == {
+    assert {(e.kind, e.blocked, e.removable_because, e.freeable) for e in entries} == {
         (Kind.OTHER, "unknown layout: sizes only", "", 0)
     }
     assert all(e.size >= 9000 for e in entries)
@@ -421,10 +421,10 @@ def test_an_archive_that_a_bucket_of_the_future_may_lead_to_is_no_orphan(made):
     (made.root / "sdists-v12").mkdir()
     made.age()
     (entry,) = [e for e in made.entries() if e.kind is Kind.UNPACKED]
-    assert entry.pinned == "an unknown layout may lead to it"
+    assert entry.blocked == "an unknown layout may lead to it"
     (made.root / "sdists-v12").rmdir()
     (entry,) = made.entries()
-    assert (entry.pinned, entry.litter) == ("", "orphan")
+    assert (entry.blocked, entry.removable_because) == ("", "orphan")
 
 
 @POSIX
@@ -433,11 +433,12 @@ def test_an_archive_that_two_entries_lead_to_goes_with_the_last(made):
     made.pointer("one")
     made.pointer("one", "b")
     first, second = made.entries()
-    assert first.extra["shares"] == second.extra["shares"] == "one"
+    assert first.shared == second.shared
+    assert first.shared.key == "one"
     made.tool.remove([first], made.around)
     assert folder.exists()
     (left,) = made.entries()
-    assert "shares" not in left.extra
+    assert left.shared is None
     made.tool.remove([left], made.around)
     assert not folder.exists()
 
@@ -484,10 +485,10 @@ def test_a_temporary_directory_stays_while_it_may_be_written_to_and_a_left_over_
     (made.root / "builds-v0" / ".tmpabc").mkdir(parents=True)
     (made.root / ".entrepot-trash-12").mkdir()
     (made.root / ".entrepot-trash-12" / "file").write_bytes(b"x" * 9000)
-    assert {(e.kind, e.litter) for e in made.entries()} == {(Kind.TEMP, "")}
+    assert {(e.kind, e.removable_because) for e in made.entries()} == {(Kind.TEMP, "")}
     made.age()
     entries = made.entries()
-    assert {(e.kind, e.litter) for e in entries} == {(Kind.TEMP, "stale temporary")}
+    assert {(e.kind, e.removable_because) for e in entries} == {(Kind.TEMP, "stale temporary")}
     made.tool.remove(entries, made.around)
     assert not (made.root / ".entrepot-trash-12").exists()
     assert [path.name for path in made.root.iterdir()] != [".entrepot-trash-12"]

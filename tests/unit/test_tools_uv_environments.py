@@ -80,7 +80,7 @@ class Made:
         plan = plan_cleaning(entries, Requirement(unused=True), now=time.time() + LATER_S)
         assert plan.staying
         assert all(name in why for name in named for _, why in plan.staying)
-        self.tool.remove([replace(entry, pinned="") for entry in entries], self.around, force=True)
+        self.tool.remove([replace(entry, block=None) for entry in entries], self.around, force=True)
         assert all(
             (self.root / f"archive-v0/{name}/module.py").exists() for name in ("used", "orphan")
         )
@@ -92,7 +92,7 @@ def made(tmp_path) -> Made:
 
 
 def test_what_is_known_decides_where_all_could_be_read(made):
-    assert [e.litter for e in made.entries()] == ["", "orphan"]
+    assert [e.removable_because for e in made.entries()] == ["", "orphan"]
     assert [is_unused(e) for e in made.entries()] == [True, True]
     made.memory.write_text(json.dumps([str(made.environment(made.folder / "env"))]))
     assert [is_unused(e) for e in made.entries()] == [False, True]
@@ -162,8 +162,8 @@ def test_as_many_environments_are_kept_in_mind_as_there_are(made):
 )
 def test_a_pointer_that_cannot_be_read_may_lead_to_any_archive(made, name):
     os.mkfifo(made.pointers / name)
-    (orphan,) = [e for e in made.entries() if e.extra.get("problem") == "orphan-archive"]
-    assert (orphan.litter, str(made.pointers / name) in orphan.pinned) == ("", True)
+    (orphan,) = [e for e in made.entries() if e.problem == "orphan-archive"]
+    assert (orphan.removable_because, str(made.pointers / name) in orphan.blocked) == ("", True)
 
 
 @pytest.mark.root
@@ -182,7 +182,7 @@ import entrepot.tools.uv.cache, entrepot.tools.uv.rows, entrepot.tools.uv.enviro
 os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
 for entry in tool.scan(tool.places(around)[0], around):
     if entry.extra.get("archive"):
-        print(entry.key, "|", entry.litter, "|", entry.pinned)
+        print(entry.key, "|", entry.removable_because, "|", entry.blocked)
 """
     import subprocess
     import sys

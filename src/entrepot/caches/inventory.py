@@ -17,7 +17,17 @@ from typing import Any, TypeVar
 
 from entrepot.cache_root import foreign, mount_points, mounted
 from entrepot.caches.selection import normalized, version_order
-from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings, Tool, texts_of
+from entrepot.ports.tool import (
+    Block,
+    BlockedBy,
+    Entry,
+    Kind,
+    Place,
+    Progress,
+    Surroundings,
+    Tool,
+    texts_of,
+)
 
 T = TypeVar("T")
 
@@ -53,13 +63,13 @@ class Sum:
             self.used = max(self.used or 0.0, entry.used)
         if shares is None:
             self._own_disk += entry.disk
-            self._own_freeable += 0 if entry.pinned else entry.freeable
+            self._own_freeable += 0 if entry.block else entry.freeable
             return
         body = shared_disk(entry)
         self._own_disk += entry.disk - body
-        self._own_freeable += 0 if entry.pinned else entry.disk - body
-        seen, pinned = self._shared.get(shares, (body, 0))
-        self._shared[shares] = (seen, pinned + bool(entry.pinned or has_other_names(entry)))
+        self._own_freeable += 0 if entry.block else entry.disk - body
+        seen, blocked = self._shared.get(shares, (body, 0))
+        self._shared[shares] = (seen, blocked + bool(entry.block or entry.hard_linked))
 
     def add_bare(
         self,
@@ -107,7 +117,7 @@ class Sum:
     def freeable(self) -> int:
         """Bytes of disk that removing all of them would give back."""
         return self._own_freeable + sum(
-            body for body, pinned in self._shared.values() if not pinned
+            body for body, blocked in self._shared.values() if not blocked
         )
 
 
@@ -116,21 +126,12 @@ def share_key(entry: Entry) -> tuple[str, str, str] | None:
 
     ``None`` when it shares nothing.
     """
-    shares = entry.extra.get("shares")
-    return (entry.tool, str(entry.place), shares) if shares else None
+    return (entry.tool, str(entry.place), entry.shared.key) if entry.shared else None
 
 
 def shared_disk(entry: Entry) -> int:
     """Bytes of disk of the part that is shared."""
-    return int(entry.extra.get("shared-disk", "0"))
-
-
-def has_other_names(entry: Entry) -> bool:
-    """Whether its body is a file of another cache as well, by a hard link.
-
-    Removing it here alone gives nothing of it back.
-    """
-    return "linked" in entry.extra
+    return entry.shared.disk if entry.shared else 0
 
 
 Inode = tuple[int, int]
@@ -163,7 +164,7 @@ class CacheTotal:
     total: Sum
     groups: Mapping[str, Sum]
     """By heading, those that occur."""
-    litter: Mapping[str, Sum]
+    removable: Mapping[str, Sum]
     """What plain ``clean`` would take, by reason."""
     counted: float | None = None
     """When it was counted, if that was not just now; seconds since the epoch."""
@@ -176,14 +177,14 @@ class CacheTotal:
 
 def cache_total(place: Place, entries: Iterable[Entry]) -> CacheTotal:
     """Sum up the entries of one place."""
-    total, groups, litter = Sum(), dict[str, Sum](), dict[str, Sum]()
+    total, groups, removable = Sum(), dict[str, Sum](), dict[str, Sum]()
     for entry in entries:
         total.add(entry)
         groups.setdefault(entry.kind.group, Sum()).add(entry)
-        if entry.litter and not entry.pinned:
-            litter.setdefault(entry.litter, Sum()).add(entry)
+        if entry.removable_because and not entry.block:
+            removable.setdefault(entry.removable_because, Sum()).add(entry)
     return CacheTotal(
-        place, total, {name: groups[name] for name in GROUPS if name in groups}, litter
+        place, total, {name: groups[name] for name in GROUPS if name in groups}, removable
     )
 
 
@@ -192,7 +193,7 @@ def packed(held: CacheTotal) -> str:
     import json  # noqa: PLC0415  (only for large caches)
 
     named = [
-        {name: each.bare() for name, each in sums.items()} for sums in (held.groups, held.litter)
+        {name: each.bare() for name, each in sums.items()} for sums in (held.groups, held.removable)
     ]
     return json.dumps([held.total.bare(), *named])
 
@@ -207,8 +208,8 @@ def unpacked(place: Place, text: str, counted: float) -> CacheTotal | None:
         return whole
 
     try:
-        whole, groups, litter = json.loads(text)
-        named = [{name: total(each) for name, each in sums.items()} for sums in (groups, litter)]
+        whole, groups, removable = json.loads(text)
+        named = [{name: total(each) for name, each in sums.items()} for sums in (groups, removable)]
         return CacheTotal(place, total(whole), named[0], named[1], counted)
     except (ValueError, TypeError, AttributeError):
         return None
@@ -335,24 +336,25 @@ def scan_all(
 
 
 def withheld(place: Place, around: Surroundings, entries: Iterable[Entry]) -> Iterable[Entry]:
-    """The entries of a place; those that no removal takes are pinned.
+    """The entries of a place; those that no removal takes are blocked.
 
     For root those are all of another user's cache; for everybody what has a mount in it or lies in
     one.
     """
     assert place.path is not None  # the caller looked
     if why := foreign(place.path, around.euid):
-        return (replace(entry, pinned=why, yields=False, barred=True) for entry in entries)
+        block = Block(BlockedBy.NOT_PERMITTED, why)
+        return (replace(entry, block=block) for entry in entries)
     points = [point for point in mount_points(place.path) if point != str(place.path)]
     return (_without(points, entry) for entry in entries) if points else entries
 
 
 def _without(points: Sequence[str], entry: Entry) -> Entry:
-    """The entry, pinned if one of its files lies in a mount or a mount in it."""
+    """The entry, blocked if one of its files lies in a mount or a mount in it."""
     for path in texts_of(entry.paths):
         for point in points:
             if f"{path}/".startswith(f"{point}/") or point.startswith(f"{path}/"):
-                return replace(entry, pinned=mounted(point), yields=False, barred=True)
+                return replace(entry, block=Block(BlockedBy.NOT_PERMITTED, mounted(point)))
     return entry
 
 

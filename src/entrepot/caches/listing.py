@@ -29,7 +29,7 @@ MANY = 5_000
 KEPT_S = 86_400.0
 """Seconds for which they are good, when nothing changes."""
 BUSY_S = 600.0
-"""The same when something is pinned, which may be for a moment only."""
+"""The same when something is blocked, which may be for a moment only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def kept_lines(
     whole = list(entries)
     lines = lines_of(whole)
     if len(whole) >= MANY:
-        is_busy = any(entry.pinned for entry in whole)
+        is_busy = any(entry.block for entry in whole)
         keep(place, around, now + (BUSY_S if is_busy else KEPT_S), lines.packed())
     return lines
 
@@ -112,7 +112,7 @@ def line(entry: Entry) -> tuple[Any, ...]:
         show_size(entry.disk),
         _safe(_used_by(entry)),
         entry.disk,
-        0 if entry.pinned else entry.freeable,
+        0 if entry.block else entry.freeable,
         NEVER if entry.used is None else entry.used,
     )
 

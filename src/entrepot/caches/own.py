@@ -19,6 +19,8 @@ from entrepot.digests import Digest
 from entrepot.errors import Busy, EntrepotError, StoreError
 from entrepot.ports.store import read_object
 from entrepot.ports.tool import (
+    Block,
+    BlockedBy,
     Entry,
     Finding,
     Kind,
@@ -27,6 +29,7 @@ from entrepot.ports.tool import (
     Progress,
     Removed,
     Settings,
+    SharedFile,
     Surroundings,
 )
 
@@ -136,7 +139,8 @@ class OwnCache:
         exists = self._directory.looks_like_a_store(root)
         why_not = ""
         if marked:
-            why_not = self._refusal()
+            block = self._refusal()
+            why_not = block.text if block else ""
             why_not = f"{root}: {why_not}" if why_not == READ_ONLY else why_not
         elif os.path.lexists(root):
             why_not = self._directory.why_no_store(root)
@@ -187,16 +191,17 @@ class OwnCache:
         del around
         refusal = self._refusal()
         for entry in self._entries(place, progress):
-            yield replace(entry, pinned=refusal, yields=False) if refusal else entry
+            yield replace(entry, block=refusal) if refusal else entry
 
-    def _refusal(self) -> str:
-        """Why nothing of the store may be removed; empty when it may."""
+    def _refusal(self) -> Block | None:
+        """Why nothing of the store may be removed; ``None`` when it may."""
         if os.access(self._root, os.W_OK | os.X_OK):
-            return ""
+            return None
+        text = f"{self._root} is not yours to write"
         with suppress(OSError, AttributeError):
             if os.statvfs(self._root).f_flag & os.ST_RDONLY:
-                return READ_ONLY
-        return f"{self._root} is not yours to write"
+                text = READ_ONLY
+        return Block(BlockedBy.NOT_PERMITTED, text)
 
     def _entries(self, place: Place, progress: Progress | None) -> Iterator[Entry]:
         opened = self._open()
@@ -208,7 +213,7 @@ class OwnCache:
         for number, row in enumerate(rows):
             if progress and number % 1000 == 0:
                 progress(number, len(rows), "entries")
-            yield self._entry(row, several=bool(row.body) and sharers[row.body or ""] > 1)
+            yield self._entry(row, sharers=sharers[row.body] if row.body else 0)
         yield from self._leftovers(place)
 
     def _leftovers(self, place: Place) -> Iterator[Entry]:
@@ -232,28 +237,22 @@ class OwnCache:
                 filename=told.head.filename if told else None,
                 used=each.modified,
                 used_from="mtime",
-                pinned=waits.busy if is_busy else "",
-                yields=True,
-                litter=waits.removable if age > waits.removable_s else "",
+                block=Block(BlockedBy.IN_USE, waits.busy) if is_busy else None,
+                removable_because=waits.removable if age > waits.removable_s else "",
                 paths=each.paths,
             )
 
-    def _entry(self, row: Listed, *, several: bool) -> Entry:
+    def _entry(self, row: Listed, *, sharers: int) -> Entry:
         from entrepot.stored import body_key  # noqa: PLC0415
 
         body = Digest.parse(row.body) if row.body else None
         head_disk = self._disk_of_a_head(row.key)
-        extra: dict[str, str] = {"status": str(row.status)}
-        if several:
-            extra |= {"shares": row.body or "", "shared-disk": str(row.disk)}
         paths = (
             (self._root / row.key,)
             if body is None
             else (self._root / row.key, self._root / body_key(body))
         )
         linked = body is not None and _has_other_names(paths[-1])
-        if linked:
-            extra["linked"] = "yes"
         proven = bool(row.proven)
         return Entry(
             tool=NAME,
@@ -262,7 +261,7 @@ class OwnCache:
             kind=_kind(row.kind),
             size=row.size or 0,
             disk=row.disk + head_disk,
-            freeable=head_disk if several or linked else row.disk + head_disk,
+            freeable=head_disk if sharers > 1 or linked else row.disk + head_disk,
             files=len(paths),
             project=row.project,
             version=row.version,
@@ -275,7 +274,9 @@ class OwnCache:
             state=self._state(row, immutable=proven and body is not None),
             trust="proven" if proven else ("unproven" if body and row.status == 200 else ""),
             paths=paths,
-            extra=extra,
+            extra={"status": str(row.status)},
+            shared=SharedFile(row.body, row.disk, sharers) if row.body and sharers > 1 else None,
+            hard_linked=linked,
         )
 
     def _state(self, row: Listed, *, immutable: bool) -> Literal["fresh", "stale", ""]:
@@ -336,7 +337,7 @@ class OwnCache:
                 )
         partials = self._leftovers(place)
         found = cache_total(
-            place, (replace(each, pinned=refusal or each.pinned) for each in partials)
+            place, (replace(each, block=refusal or each.block) for each in partials)
         )
         for name, partial in found.groups.items():
             groups.setdefault(name, Sum()).merge(partial)
@@ -346,7 +347,7 @@ class OwnCache:
             each.add_bare(0, files=0, size=0, disk=overhead, used=None, freeable=0)
         named = {name: groups[name] for name in GROUPS if name in groups}
         return CacheTotal(
-            place, total, named, found.litter, linked=sum(linked.values()), overhead=overhead
+            place, total, named, found.removable, linked=sum(linked.values()), overhead=overhead
         )
 
     def _linked(
@@ -399,7 +400,8 @@ class OwnCache:
             except Busy as exc:
                 outcome = exc.message
             except StoreError as exc:
-                outcome, entry = exc.message, replace(entry, barred=True)  # noqa: PLW2901
+                outcome = exc.message
+                entry = replace(entry, block=Block(BlockedBy.NOT_PERMITTED, outcome))  # noqa: PLW2901
             if isinstance(outcome, str):
                 kept.append((entry, outcome))
             else:

@@ -42,16 +42,28 @@ def entry_record(entry: Entry) -> dict[str, Any]:
         "last_used": rfc3339(entry.used),
         "last_used_from": entry.used_from,
         "used_by": list(entry.used_by),
-        "pinned": entry.pinned,
-        "litter": entry.litter,
+        "pinned": entry.blocked,
+        "litter": entry.removable_because,
         "origin": entry.origin,
         "digest": str(entry.digest) if entry.digest else None,
         "state": entry.state,
         "trust": entry.trust,
         "tags": entry.tags,
         "paths": texts_of(entry.paths),
-        "extra": dict(entry.extra),
+        "extra": _facts(entry),
     }
+
+
+def _facts(entry: Entry) -> dict[str, str]:
+    """Facts of its tool alone, and what is told of few entries."""
+    facts = dict(entry.extra)
+    if entry.problem:
+        facts["problem"] = entry.problem
+    if entry.shared:
+        facts |= {"shares": entry.shared.key, "shared-disk": str(entry.shared.disk)}
+    if entry.hard_linked:
+        facts["linked"] = "yes"
+    return facts
 
 
 def sum_record(total: Sum) -> dict[str, Any]:

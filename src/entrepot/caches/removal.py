@@ -2,8 +2,8 @@
 
 A plan changes nothing and its numbers are those of the disk.
 
-Which entries may go is the tools' word (``pinned``, ``litter``, ``used_by``); which of those *do*
-go is decided here.
+Which entries may go is the tools' word (``block``, ``removable_because``, ``used_by``); which of
+those *do* go is decided here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Self
 from entrepot.caches.inventory import (
     Inode,
     Sum,
-    has_other_names,
     linked_files,
     share_key,
     shared_disk,
@@ -28,7 +27,7 @@ from entrepot.sizes import show_size
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What ``clean`` was asked for; litter always goes."""
+    """What ``clean`` was asked for; what its tool calls removable always goes."""
 
     everything: bool = False
     older_s: float | None = None
@@ -39,7 +38,7 @@ class Requirement:
     """Bytes of disk that all the caches together may hold afterwards, what environments link to
     included."""
     force: bool = False
-    """Also what is pinned for a reason that yields to force: fresh, most of the time."""
+    """Also what is blocked for a reason that force overrides: recent, most of the time."""
     kinds: frozenset[Kind] = frozenset()
     """Nothing but these; empty: all kinds."""
 
@@ -63,17 +62,17 @@ class Plan:
 
     @property
     def download(self) -> int:
-        """Bytes to be fetched to get it all back: what was fetched and is no litter."""
+        """Bytes to be fetched to get it all back: what was fetched and is of use."""
         again = Sum()
         for entry, _ in self.going:
-            if not entry.litter and entry.kind not in (Kind.BUILT, Kind.TEMP, Kind.LOG):
+            if not entry.removable_because and entry.kind not in (Kind.BUILT, Kind.TEMP, Kind.LOG):
                 again.add(entry)
         return again.size
 
     @property
     def builds(self) -> int:
         """Wheels to be built to get it all back."""
-        return sum(entry.kind is Kind.BUILT and not entry.litter for entry, _ in self.going)
+        return sum(e.kind is Kind.BUILT and not e.removable_because for e, _ in self.going)
 
     def groups(self) -> list[tuple[str, str, Sum]]:
         """Tool, reason and sum of what goes, in the order of first mention."""
@@ -91,17 +90,17 @@ def grouped(pairs: Iterable[tuple[Entry, str]]) -> list[tuple[str, str, Sum]]:
 def plan_removal(
     entries: Sequence[Entry], wanted: Filter, *, now: float, force: bool = False
 ) -> Plan:
-    """A plan for ``remove``: what matches, but for what is pinned.
+    """A plan for ``remove``: what matches, but for what is blocked.
 
-    With ``force`` also what yields to it.
+    With ``force`` also what it overrides.
 
     Raises:
         UsageError: a pattern that is none.
     """
     plan = Plan()
     for entry in wanted.apply(entries, now=now):
-        if entry.pinned and not (force and entry.yields):
-            plan.staying.append((entry, entry.pinned))
+        if not entry.is_removable(force=force):
+            plan.staying.append((entry, entry.blocked))
         else:
             plan.going.append((entry, _title(entry)))
     plan.freed = freed_by(plan.entries, entries)
@@ -109,7 +108,7 @@ def plan_removal(
 
 
 def plan_cleaning(entries: Sequence[Entry], wanted: Requirement, *, now: float) -> Plan:
-    """A plan for ``clean``: litter, and what was asked for besides.
+    """A plan for ``clean``: what is removable of itself, and what was asked for besides.
 
     ``to_bytes`` comes last: after all else the least recently used go until the rest fits; what
     nobody knows the last use of goes first.
@@ -118,11 +117,11 @@ def plan_cleaning(entries: Sequence[Entry], wanted: Requirement, *, now: float) 
     chosen: dict[int, str] = {}
     old_versions = _superseded(entries, wanted.keep_latest)
     for number, entry in enumerate(entries):
-        reason = entry.litter or _reason(entry, wanted, number in old_versions, now=now)
+        reason = entry.removable_because or _reason(entry, wanted, number in old_versions, now=now)
         if not reason or not _is_meant(entry, wanted):
             continue
-        if _stays(entry, wanted):
-            plan.staying.append((entry, entry.pinned))
+        if not entry.is_removable(force=wanted.force):
+            plan.staying.append((entry, entry.blocked))
         else:
             chosen[number] = reason
     account = _Account(entries).take(entries[number] for number in chosen)
@@ -138,17 +137,13 @@ def _is_meant(entry: Entry, wanted: Requirement) -> bool:
     return not wanted.kinds or entry.kind in wanted.kinds
 
 
-def _stays(entry: Entry, wanted: Requirement) -> bool:
-    return bool(entry.pinned) and not (wanted.force and entry.yields)
-
-
 def _reason(entry: Entry, wanted: Requirement, is_old_version: bool, *, now: float) -> str:
     if wanted.everything:
         return entry.kind.group
     if wanted.older_s is not None and is_older(entry, wanted.older_s, now=now):
         return f"{entry.kind.group} unused for {max(1, round(wanted.older_s / 86_400))} days"
-    # what is pinned stays, and is shown with its reason
-    if wanted.unused and is_unused(replace(entry, pinned="")):
+    # what is blocked stays, and is shown with its reason
+    if wanted.unused and is_unused(replace(entry, block=None)):
         return "unpacked, no environment links to it"
     if is_old_version:
         return "older versions"
@@ -258,7 +253,7 @@ class _Account:
                 if self._sharers[key]:
                     self.held += shared_disk(entry)
                     continue
-                self.freed += 0 if has_other_names(entry) else shared_disk(entry)
+                self.freed += 0 if entry.hard_linked else shared_disk(entry)
             freed, held = self._names.drop(entry)
             self.freed += freed
             self.held += held
@@ -273,7 +268,7 @@ class _Account:
         key, body = share_key(entry), shared_disk(entry)
         if key and self._sharers[key]:
             return entry.freeable, entry.disk - body
-        freed += body if key and not has_other_names(entry) else 0
+        freed += body if key and not entry.hard_linked else 0
         return entry.freeable + freed, entry.disk - held
 
 
@@ -296,7 +291,7 @@ def _shrink(
     able = [
         n
         for n, entry in enumerate(entries)
-        if n not in chosen and _is_meant(entry, wanted) and not _stays(entry, wanted)
+        if n not in chosen and _is_meant(entry, wanted) and entry.is_removable(force=wanted.force)
     ]
     lowest = _Account(entries).take(entries[number] for number in (*chosen, *able))
     ranks = {number: _rank(entries[number], lowest) for number in able}

@@ -170,7 +170,7 @@ def is_older(entry: Entry, age_s: float, *, now: float) -> bool:
 
 def is_unused(entry: Entry) -> bool:
     """Whether it is something that environments link to, and none does."""
-    return entry.kind is Kind.UNPACKED and not entry.used_by and not entry.pinned
+    return entry.kind is Kind.UNPACKED and not entry.used_by and not entry.block
 
 
 Order = Literal["name", "size", "age"]

@@ -109,7 +109,7 @@ def _requirement(args: argparse.Namespace) -> Requirement:
 
 
 def _also(args: argparse.Namespace) -> str:
-    """The options that ask for more than litter, as they were given."""
+    """The options that ask for more than what is removable of itself, as they were given."""
     asked = [f"--{name}" for name in ("all", "unused") if getattr(args, name)]
     given = {"--older": args.older, "--keep-latest": args.keep_latest, "--to": args.to}
     asked += [f"{option} {value}" for option, value in given.items() if value is not None]
@@ -142,7 +142,7 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
     Args:
         context: the invocation.
         plan: what goes.
-        every: whether what stays because it is pinned counts as not done: it was named, not only
+        every: whether what stays because it is blocked counts as not done: it was named, not only
             met by a rule.
 
     Returns:
@@ -200,7 +200,7 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
 
 
 def _all_kept(plan: Plan) -> str:
-    force = any(entry.yields for entry, _ in plan.staying)
+    force = any(entry.is_removable(force=True) for entry, _ in plan.staying)
     return (
         f"Nothing changed: all of it is kept{'; --force removes what is fresh' if force else ''}."
     )
@@ -211,7 +211,7 @@ def _outcome(staying: Iterable[tuple[Entry, str]], *, every: bool) -> int:
 
     Of what a rule chose only what may not be removed by us.
     """
-    return PARTLY if any(every or entry.barred for entry, _ in staying) else DONE
+    return PARTLY if any(every or not entry.is_permitted() for entry, _ in staying) else DONE
 
 
 def document(context: Context, plan: Plan, results: Iterable[Removed] = ()) -> None:

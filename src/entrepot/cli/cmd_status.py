@@ -202,7 +202,7 @@ def _below(
                 f"{held.place.tool}: as counted {ago(held.counted, context.now)}; "
                 "entrepot status --scan counts again"
             )
-        for reason, total in held.litter.items():
+        for reason, total in held.removable.items():
             text = f"{held.place.tool}: {reason} ({show_size(total.freeable)})"
             _warn(out, "litter", text, f"entrepot clean --tool {held.place.tool}")
         cap = _cap(context, held)
@@ -300,5 +300,5 @@ def _cache_record(context: Context, held: CacheTotal) -> dict[str, Any]:
         "cap": _cap(context, held),
         "overhead": held.overhead,
         "groups": {name: sum_record(held.groups[name]) for name in GROUPS if name in held.groups},
-        "litter": {reason: sum_record(total) for reason, total in held.litter.items()},
+        "litter": {reason: sum_record(total) for reason, total in held.removable.items()},
     }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -61,6 +61,47 @@ _GROUPS = {
     Kind.TEMP: "temp",
     Kind.OTHER: "other",
 }
+
+
+class BlockedBy(Enum):
+    """Why an entry may not go now."""
+
+    RECENT = "made, read or unpacked a moment ago"
+    IN_USE = "a running tool may need it"
+    MAYBE_LINKED = "environments may link to it symbolically"
+    BEING_WRITTEN = "it is written to, or was a moment ago"
+    LINKED = "an environment breaks without it"
+    UNKNOWN = "it cannot be told whether something needs it"
+    NOT_OURS = "it is none of the tool's packages, or the tool's cache needs it"
+    NOT_PERMITTED = "the user may not: owner, permissions, a mount, a read-only file system"
+
+    @property
+    def can_be_forced(self) -> bool:
+        """Whether ``--force`` overrides it."""
+        return self in _FORCED
+
+
+_FORCED = frozenset((BlockedBy.RECENT, BlockedBy.IN_USE, BlockedBy.MAYBE_LINKED))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why an entry may not go now, and the sentence for people."""
+
+    by: BlockedBy
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFile:
+    """The part of an entry that others of its place share: removed with the last of them."""
+
+    key: str
+    """Names it within the place."""
+    disk: int
+    """Bytes of disk."""
+    entries: int
+    """How many entries share it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +244,12 @@ class Entry:
     used_from: Literal["record", "mtime", "atime", ""] = ""
     used_by: tuple[str, ...] = ()
     """Environments that need it; removing it may cost them nothing (copies) or everything (links):
-    see ``pinned``."""
-    pinned: str = ""
-    """Why it may not go now (linked symbolically, being written, fresh): empty when it may."""
-    litter: str = ""
+    see ``block``."""
+    block: Block | None = None
+    """Why it may not go now; ``None``: it may."""
+    removable_because: str = ""
     """Why plain ``clean`` takes it (``superseded layout``, ``stale temporary``, ``orphan``,
-    ``expired page``): empty: it stays."""
+    ``expired page``); empty: it stays."""
     origin: str = ""
     """URL it came from, redacted; empty when it cannot be proved."""
     digest: Digest | None = None
@@ -221,11 +262,32 @@ class Entry:
     """Its files or top directory, absolute, in the order in which they must be removed."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Facts of this tool alone, shown by ``list --json``."""
-    yields: bool = False
-    """Whether ``force`` overrides what it is ``pinned`` for."""
-    barred: bool = False
-    """Whether it is ``pinned`` because this user may not remove it (owner, permissions, a read-only
-    file system)."""
+    stamp: str = ""
+    """What changes when it is replaced or written to; its tool compares it before it removes."""
+    problem: str = ""
+    """What its tool saw to be wrong with it: a word of :class:`Finding`."""
+    shared: SharedFile | None = None
+    """What it shares with other entries of its place."""
+    hard_linked: bool = False
+    """Whether a file of it has another name outside this cache: removing it frees nothing of it."""
+
+    @property
+    def blocked(self) -> str:
+        """The sentence of ``block``; empty when it may go."""
+        return self.block.text if self.block else ""
+
+    def is_permitted(self) -> bool:
+        """Whether the system lets this user remove it, as far as it was looked at."""
+        return self.block is None or self.block.by is not BlockedBy.NOT_PERMITTED
+
+    def is_removable(self, *, force: bool = False) -> bool:
+        """Whether it may go now, or by ``force``."""
+        return self.block is None or (force and self.block.by.can_be_forced)
+
+
+def not_permitted(entry: Entry, why: str) -> tuple[Entry, str]:
+    """An entry that the system does not let go, with the reason, for :attr:`Removed.kept`."""
+    return replace(entry, block=Block(BlockedBy.NOT_PERMITTED, why)), why
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +299,8 @@ class Removed:
     """Bytes of disk given back, measured by blocks and link counts while deleting."""
     files: int = 0
     kept: tuple[tuple[Entry, str], ...] = ()
-    """Entries that could not or may not go, with the reason; those that the system would not let go
-    are ``barred``."""
+    """Entries that could not or may not go, with the reason; those that the system does not let go
+    are blocked by ``NOT_PERMITTED``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +438,7 @@ class Tool(Protocol):
     ) -> Iterator[Entry]:
         """What lies in one place.
 
-        An unknown layout yields entries of kind ``other`` with ``pinned`` set: sizes only.
+        An unknown layout yields entries of kind ``other`` with a ``block``: sizes only.
         """
         ...
 

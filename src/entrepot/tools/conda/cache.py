@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
-from entrepot.ports.tool import Entry, Progress, Surroundings
+from entrepot.ports.tool import Block, BlockedBy, Entry, Progress, Surroundings
 from entrepot.tools.conda import running
 from entrepot.tools.conda.disk_usage import Census
 from entrepot.tools.conda.environments import Mentions, mentions
@@ -26,10 +26,10 @@ class World:
         self._around = around
 
     @cached_property
-    def busy(self) -> str:
+    def block(self) -> Block | None:
         """Why packages of conda and mamba stay for now: a client is running."""
         number = running.client(self._around.euid)
-        return "" if number is None else running.reason(number)
+        return None if number is None else Block(BlockedBy.IN_USE, running.reason(number))
 
     @cached_property
     def census(self) -> Census:
@@ -56,13 +56,13 @@ class World:
         *,
         known: frozenset[str] = frozenset(),
         progress: Progress | None = None,
-        busy: str = "",
+        block: Block | None = None,
     ) -> Look:
         """What a scan of one folder is asked; arguments as for :func:`scan_folders`."""
         if why_no_cache(folder, self._around):
             return Look(tool, place, folder, now, Census(()), Mentions(), is_cache=False)
         return Look(
-            tool, place, folder, now, self.census, self.mentions, known, progress, busy=busy
+            tool, place, folder, now, self.census, self.mentions, known, progress, block=block
         )
 
 
@@ -84,7 +84,7 @@ def scan_folders(
     world: World,
     now: float,
     *,
-    busy: str,
+    block: Block | None,
     known: frozenset[str] = frozenset(),
     progress: Progress | None = None,
 ) -> Iterator[Entry]:
@@ -96,7 +96,7 @@ def scan_folders(
         folders: where packages lie side by side.
         world: what else there is.
         now: seconds since the epoch.
-        busy: why packages stay for now.
+        block: why packages stay for now.
         known: top-level names that another part of the place takes care of.
         progress: told now and then.
 
@@ -107,5 +107,5 @@ def scan_folders(
     for folder in folders:
         mine = known if folder == place else frozenset()
         yield from entries(
-            world.look(tool, place, folder, now, known=mine, progress=progress, busy=busy)
+            world.look(tool, place, folder, now, known=mine, progress=progress, block=block)
         )

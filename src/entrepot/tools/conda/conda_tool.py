@@ -42,7 +42,7 @@ class CondaTool:
                 [place.path],
                 world,
                 self._now(),
-                busy=world.busy,
+                block=world.block,
                 known=known,
                 progress=progress,
             )

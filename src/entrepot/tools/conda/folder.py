@@ -18,7 +18,7 @@ from typing import Any
 from entrepot.digests import Digest
 from entrepot.errors import FormatError
 from entrepot.names import CONDA_SUFFIXES
-from entrepot.ports.tool import Entry, Kind, Progress
+from entrepot.ports.tool import Block, BlockedBy, Entry, Kind, Progress
 from entrepot.redaction import redacted_url
 from entrepot.tools._shared.noatime import quick_allocation
 from entrepot.tools.conda.disk_usage import Census, Tree, measure
@@ -35,7 +35,6 @@ from entrepot.tools.conda.proof import (
     is_rattler_lock,
     names,
 )
-from entrepot.tools.conda.running import is_for_client
 from entrepot.tools.conda.urls import Urls, is_log, read_urls, stem
 from entrepot.tools.conda.writable import MAGIC
 
@@ -43,12 +42,14 @@ BUSY_S = 600.0
 """A package that was unpacked less than this ago may be about to be linked: no lock tells."""
 STALE_TEMPORARY_S = 3600.0
 """A left-over that was not changed for so long is in no use any more."""
-FRESH = "unpacked less than ten minutes ago (--force takes it)"
-FRESH_ARCHIVE = "downloaded less than ten minutes ago (--force takes it)"
-BEING_WRITTEN = "being written"
+FRESH = Block(BlockedBy.RECENT, "unpacked less than ten minutes ago (--force takes it)")
+FRESH_ARCHIVE = Block(BlockedBy.RECENT, "downloaded less than ten minutes ago (--force takes it)")
+BEING_WRITTEN = Block(BlockedBy.BEING_WRITTEN, "being written")
 OUTSIDE = "a hard link outside the caches"
-UNKNOWN_LAYOUT = "unknown layout: sizes only"
-NOT_LOGGED = "neither urls.txt nor a package names it"
+HALF_UNPACKED = "half unpacked"
+NO_PACKAGE = Block(BlockedBy.NOT_OURS, "not a package")
+UNKNOWN_LAYOUT = Block(BlockedBy.UNKNOWN, "unknown layout: sizes only")
+NOT_LOGGED = Block(BlockedBy.NOT_OURS, "neither urls.txt nor a package names it")
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ class Look:
     """Names of top-level folders that belong to another part of the cache and are not looked at."""
     progress: Progress | None = None
     urls: Urls = field(default_factory=lambda: Urls({}))
-    busy: str = ""
+    block: Block | None = None
     """Why packages stay for now."""
     is_cache: bool = True
     """Whether the folder is a package cache at all; nothing in another one is looked at."""
@@ -94,14 +95,6 @@ class Identity:
     """A record of the channel's is there, not the package's own ``index.json`` alone."""
     proven: bool = False
     """The record or ``index.json`` is of the package that the folder is called after."""
-
-
-def yields_to_force(pinned: str) -> bool:
-    """Whether ``force`` overrides a reason.
-
-    What is fresh, or kept for a client that happens to run.
-    """
-    return pinned in (FRESH, FRESH_ARCHIVE) or is_for_client(pinned)
 
 
 def entries(look: Look) -> Iterator[Entry]:
@@ -257,11 +250,11 @@ def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     mentions = look.mentions.of(base(name))
     outside = look.census.is_linked_outside(tree)
     users = tuple(dict.fromkeys(str(mention.prefix) for mention in mentions))
-    pinned = "" if outside else _symbolic(mentions, path)
-    pinned = pinned or look.mentions.in_use_perhaps
-    if not pinned and look.now - tree.changed < BUSY_S:
-        pinned = FRESH
-    pinned = pinned or look.busy
+    block = None if outside else _symbolic(mentions, path)
+    block = block or _unknown(look.mentions.in_use_perhaps)
+    if not block and look.now - tree.changed < BUSY_S:
+        block = FRESH
+    block = block or look.block
     used, used_from = _last_use(path, tree, mentions)
     entry = _plain(look, name, tree, Kind.UNPACKED)
     return replace(
@@ -269,25 +262,29 @@ def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
         used=used,
         used_from=used_from,  # type: ignore[arg-type]  # one of the words
         used_by=users or ((OUTSIDE,) if outside else ()),
-        pinned=pinned,
-        yields=yields_to_force(pinned),
+        block=block,
         certainty="proven" if who.recorded and who.url else "content" if who.name else "unknown",
         paths=(path, *_lock_beside(path)),
         extra={
             **_facts(who),
             **entry.extra,
-            "linked": "hard" if outside else "no",
             "links": str(tree.links),
         },
+        hard_linked=outside,
     )
 
 
-def _symbolic(mentions: list[Mention], path: Path) -> str:
+def _unknown(why: str) -> Block | None:
+    return Block(BlockedBy.UNKNOWN, why) if why else None
+
+
+def _symbolic(mentions: list[Mention], path: Path) -> Block | None:
     package = os.path.realpath(path)
     for mention in mentions:
         if has_link_into(mention, package):
-            return f"{mention.prefix} links to it symbolically: it would break"
-    return ""
+            text = f"{mention.prefix} links to it symbolically: it would break"
+            return Block(BlockedBy.LINKED, text)
+    return None
 
 
 def _last_use(path: Path, tree: Tree, mentions: list[Mention]) -> tuple[float, str]:
@@ -309,14 +306,17 @@ def _half(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     entry = _identified(_plain(look, name, tree, Kind.UNPACKED), who)
     if look.census.is_linked_outside(tree):
         return replace(
-            entry, used_by=(OUTSIDE,), extra={**entry.extra, **_facts(who), "linked": "hard"}
+            entry, used_by=(OUTSIDE,), extra={**entry.extra, **_facts(who)}, hard_linked=True
         )
     if look.now - tree.changed < STALE_TEMPORARY_S:
-        return replace(entry, kind=Kind.TEMP, pinned=BEING_WRITTEN)
-    entry = replace(
-        entry, kind=Kind.TEMP, litter="half unpacked", extra={**entry.extra, **_facts(who)}
+        return replace(entry, kind=Kind.TEMP, block=BEING_WRITTEN)
+    return replace(
+        entry,
+        kind=Kind.TEMP,
+        block=_unknown(look.mentions.in_use_perhaps),
+        removable_because=HALF_UNPACKED,
+        extra={**entry.extra, **_facts(who)},
     )
-    return replace(entry, pinned=look.mentions.in_use_perhaps)
 
 
 def _lock_beside(path: Path) -> tuple[Path, ...]:
@@ -367,15 +367,16 @@ def _plain(look: Look, name: str, tree: Tree, kind: Kind) -> Entry:
         used=about.st_mtime if about else None,
         used_from="mtime" if about else "",
         paths=(path,),
-        extra={"stamp": stamp(about)} if about else {},
+        stamp=stamp(about) if about else "",
     )
 
 
 def _leftover(look: Look, name: str, tree: Tree) -> Entry:
     entry = _plain(look, name, tree, Kind.TEMP)
     if look.now - tree.changed < STALE_TEMPORARY_S:
-        return replace(entry, pinned="left-over younger than an hour")
-    return replace(entry, litter="stale temporary")
+        text = "left-over younger than an hour"
+        return replace(entry, block=Block(BlockedBy.BEING_WRITTEN, text))
+    return replace(entry, removable_because="stale temporary")
 
 
 def _strange(look: Look, name: str, tree: Tree) -> Entry:
@@ -383,8 +384,8 @@ def _strange(look: Look, name: str, tree: Tree) -> Entry:
     entry = _plain(look, name, tree, Kind.OTHER)
     if not _has_info(look.folder / name) and is_downloaded(look.folder, name, look.urls):
         return _half(look, name, tree, named(name, look.urls))
-    reason = "mamba's part of a shared folder" if name in SCHEMES else UNKNOWN_LAYOUT
-    return replace(entry, pinned=reason, freeable=0)
+    mambas = Block(BlockedBy.NOT_OURS, "mamba's part of a shared folder")
+    return replace(entry, block=mambas if name in SCHEMES else UNKNOWN_LAYOUT, freeable=0)
 
 
 def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iterator[Entry]:
@@ -397,7 +398,7 @@ def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iter
         elif name in {MAGIC, "urls"}:
             yield replace(
                 _plain(look, name, tree, Kind.OTHER),
-                pinned=f"{name}: conda does not see the cache without it",
+                block=Block(BlockedBy.NOT_OURS, f"{name}: conda does not see the cache without it"),
                 freeable=0,
             )
             if name == MAGIC and look.urls.stale:
@@ -407,13 +408,12 @@ def _files(look: Look, found: _Listing, identities: dict[str, Identity]) -> Iter
         elif name != RATTLER_LOCK and not (
             name.endswith(".lock") and is_rattler_lock(look.folder, name)
         ):
-            yield replace(_plain(look, name, tree, Kind.OTHER), pinned="not a package", freeable=0)
+            yield replace(_plain(look, name, tree, Kind.OTHER), block=NO_PACKAGE, freeable=0)
     for name, about in found.links:
         tree = measure(f"{look.folder}/{name}")
         what = "a symbolic link" if stat.S_ISLNK(about.st_mode) else "no plain file"
-        yield replace(
-            _plain(look, name, tree, Kind.OTHER), pinned=f"{what}: conda ignores it", freeable=0
-        )
+        block = Block(BlockedBy.NOT_OURS, f"{what}: conda ignores it")
+        yield replace(_plain(look, name, tree, Kind.OTHER), block=block, freeable=0)
 
 
 def _archive(look: Look, name: str, tree: Tree, identities: dict[str, Identity]) -> Entry:
@@ -423,15 +423,14 @@ def _archive(look: Look, name: str, tree: Tree, identities: dict[str, Identity])
         who = record
     elif name not in look.urls.logged:
         # conda does not use it either: somebody has put it there
-        return replace(_plain(look, name, tree, Kind.OTHER), pinned=NOT_LOGGED, freeable=0)
+        return replace(_plain(look, name, tree, Kind.OTHER), block=NOT_LOGGED, freeable=0)
     entry = _identified(_plain(look, name, tree, Kind.ARCHIVE), replace(who, filename=name))
     certainty = "proven" if who.recorded and who.url else "hash" if who.url else "content"
-    pinned = FRESH_ARCHIVE if look.now - tree.changed < BUSY_S else look.busy
+    block = FRESH_ARCHIVE if look.now - tree.changed < BUSY_S else look.block
     return replace(
         entry,
         certainty=certainty,  # type: ignore[arg-type]  # one of the words
-        pinned=pinned,
-        yields=yields_to_force(pinned),
+        block=block,
         extra={**entry.extra, **_facts(who)},
     )
 
@@ -441,12 +440,12 @@ def _partial(look: Look, name: str, tree: Tree) -> Entry:
         _plain(look, name, tree, Kind.TEMP), named(name[: -len(".partial")], look.urls)
     )
     if is_locked(look.folder / name) or look.now - tree.changed < STALE_TEMPORARY_S:
-        return replace(entry, pinned=BEING_WRITTEN)
-    return replace(entry, litter="stale temporary")
+        return replace(entry, block=BEING_WRITTEN)
+    return replace(entry, removable_because="stale temporary")
 
 
 def _stale_lines(look: Look) -> Entry:
     entry = _plain(look, MAGIC, Tree(size=look.urls.stale_bytes), Kind.OTHER)
     extra = {"lines": str(look.urls.stale), "prune": "urls"}
     key = (look.folder.relative_to(look.place) / f"{MAGIC}#stale").as_posix()
-    return replace(entry, key=key, litter="stale lines of urls.txt", extra=extra)
+    return replace(entry, key=key, removable_because="stale lines of urls.txt", extra=extra)

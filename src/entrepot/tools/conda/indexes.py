@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrepot.ports.tool import Entry, Kind
+from entrepot.ports.tool import Block, BlockedBy, Entry, Kind
 from entrepot.redaction import redacted_url
 from entrepot.tools.conda.disk_usage import Tree, measure
 from entrepot.tools.conda.environments import load_json
@@ -154,7 +154,11 @@ def _entry(
         files=sum(tree.files for tree in trees),
         used=max((tree.changed for tree in trees), default=None),
         used_from="mtime",
-        pinned="being written" if busy else "" if known else "unknown layout: sizes only",
+        block=Block(BlockedBy.BEING_WRITTEN, "being written")
+        if busy
+        else None
+        if known
+        else Block(BlockedBy.UNKNOWN, "unknown layout: sizes only"),
         origin=redacted_url(url) if isinstance(url, str) else "",
         state=freshness(state, trees, now),
         paths=tuple(paths),

@@ -48,7 +48,7 @@ class MambaTool:
                 folders,
                 world,
                 self._now(),
-                busy=world.busy,
+                block=world.block,
                 known=known,
                 progress=progress,
             )

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from entrepot.digests import Digest
-from entrepot.ports.tool import Entry, Kind, Place, Progress, Surroundings
+from entrepot.ports.tool import Block, BlockedBy, Entry, Kind, Place, Progress, Surroundings
 from entrepot.redaction import redacted_url
 from entrepot.tools._shared.safe_read import read_regular
 from entrepot.tools.conda.cache import World, scan_folders, world_of
@@ -56,7 +56,7 @@ def scan(
         world = world_of(around)
         # Packages do not stay for a client that runs: rattler takes a lock, see removal.
         for entry in scan_folders(
-            tool, place.path, [packages], world, now, busy="", progress=progress
+            tool, place.path, [packages], world, now, block=None, progress=progress
         ):
             yield _told(entry, world) if entry.kind is Kind.UNPACKED else entry
     part = part_of(place, around)
@@ -139,6 +139,6 @@ def _measured(tool: str, root: Path, path: Path) -> Entry:
         disk=tree.disk,
         freeable=0,
         files=tree.files,
-        pinned=why,
+        block=Block(BlockedBy.NOT_OURS, why),
         paths=(path,),
     )

@@ -13,17 +13,16 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from entrepot.cache_root import Folder, Freed, Root
 from entrepot.fs import disk_of
-from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
+from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, not_permitted
 from entrepot.tools._shared.permission_errors import reason
 from entrepot.tools.conda import running
 from entrepot.tools.conda.disk_usage import measure
 from entrepot.tools.conda.environments import in_use_perhaps, links_into, mentions
-from entrepot.tools.conda.folder import stamp
+from entrepot.tools.conda.folder import HALF_UNPACKED, stamp
 from entrepot.tools.conda.locked import byte_lock, folder_lock, is_locked
 from entrepot.tools.conda.registered_environments import package_folders, survey
 from entrepot.tools.conda.urls import prune
@@ -50,7 +49,7 @@ def remove(
         progress: told after each ten.
     """
     work = _Work(around, force=force)
-    if any(entry.kind is Kind.UNPACKED or entry.litter == "half unpacked" for entry in entries):
+    if any(map(_is_unpacked, entries)):
         work.look_for_links()
     folders: dict[tuple[Path, Path], list[Entry]] = {}
     for entry in entries:
@@ -60,7 +59,7 @@ def remove(
         try:
             root = Root(_root_of(place, folder), work.freed)
         except OSError as exc:
-            work.kept += [(replace(entry, barred=True), reason(exc, folder)) for entry in mine]
+            work.kept += [not_permitted(entry, reason(exc, folder)) for entry in mine]
             continue
         with root, folder_lock(folder) as free:
             for entry in mine:
@@ -71,6 +70,10 @@ def remove(
                     progress(done, len(entries), "entries")
             work.finish(root, folder)
     return Removed(tuple(work.gone), work.freed.bytes, work.freed.files, tuple(work.kept))
+
+
+def _is_unpacked(entry: Entry) -> bool:
+    return entry.kind is Kind.UNPACKED or entry.removable_because == HALF_UNPACKED
 
 
 def _folder_of(entry: Entry) -> Path:
@@ -113,7 +116,7 @@ class _Work:
             try:
                 why = self._remove(entry, root, folder)
             except OSError as exc:
-                why, entry = reason(exc, entry.paths[0].parent), replace(entry, barred=True)
+                entry, why = not_permitted(entry, reason(exc, entry.paths[0].parent))
         if why:
             self.kept.append((entry, why))
         else:
@@ -133,8 +136,8 @@ class _Work:
         self.freed.bytes += before - disk_of(folder.stat(MAGIC))
 
     def _refusal(self, entry: Entry) -> str:
-        if entry.pinned and not (self._force and entry.yields):
-            return entry.pinned
+        if not entry.is_removable(force=self._force):
+            return entry.blocked
         if not entry.paths:
             return "it has no place"
         try:
@@ -143,7 +146,7 @@ class _Work:
             return "it is gone already"
         except OSError as exc:
             return reason(exc, entry.paths[0].parent)
-        if "stamp" in entry.extra and stamp(about) != entry.extra["stamp"]:
+        if entry.stamp and stamp(about) != entry.stamp:
             return "it changed since it was listed"
         if (
             entry.kind in (Kind.UNPACKED, Kind.ARCHIVE)
@@ -151,7 +154,7 @@ class _Work:
             and (busy := self._client(entry))
         ):
             return busy
-        if self._unknown and (entry.kind is Kind.UNPACKED or entry.litter == "half unpacked"):
+        if self._unknown and _is_unpacked(entry):
             return self._unknown
         user = self._linked.get(os.path.realpath(entry.paths[0]))
         return f"{user} links to it symbolically: it would break" if user else ""

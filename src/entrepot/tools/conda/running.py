@@ -51,8 +51,3 @@ def client(euid: int, proc: Path = Path("/proc")) -> int | None:
 def reason(number: int) -> str:
     """Why a package stays while a client runs."""
     return f"{_RUNNING} (process {number}) and may be about to link to it"
-
-
-def is_for_client(pinned: str) -> bool:
-    """Whether a package stays because a client runs."""
-    return pinned.startswith(_RUNNING)

@@ -20,13 +20,13 @@ from typing import Any
 
 from entrepot.cache_root import Root
 from entrepot.names import CONDA_SUFFIXES
-from entrepot.ports.tool import Entry, Finding, Kind, Progress, Surroundings
+from entrepot.ports.tool import BlockedBy, Entry, Finding, Kind, Progress, Surroundings
 from entrepot.tools._shared.safe_read import open_regular
 from entrepot.tools.conda.archive import problem as archive_problem
 from entrepot.tools.conda.archive import restore
 from entrepot.tools.conda.cache import world_of
 from entrepot.tools.conda.environments import load_json
-from entrepot.tools.conda.folder import BEING_WRITTEN, FRESH, entries
+from entrepot.tools.conda.folder import entries
 from entrepot.tools.conda.removal import remove
 from entrepot.tools.conda.trees import LARGEST_INFO_BYTES, Damage, damages, listed
 from entrepot.tools.conda.urls import stem
@@ -95,7 +95,7 @@ class Verifier:
                 self.progress(number, len(packages), "packages")
             yield from self._package(self._case(entry, urls))
         for entry in found:
-            if entry.kind is Kind.PAGE and not entry.pinned:
+            if entry.kind is Kind.PAGE and not entry.block:
                 yield from self._index(entry)
 
     # -- the folder itself, archives and indexes ---------------------------------------------------
@@ -160,8 +160,7 @@ class Verifier:
     def _away(self, entry: Entry) -> str:
         """Remove an entry as ``remove`` does; what was done."""
         # The repair may have changed the stamp.
-        facts = {key: value for key, value in entry.extra.items() if key != "stamp"}
-        done = remove([replace(entry, extra=facts)], self.around, force=True)
+        done = remove([replace(entry, stamp="")], self.around, force=True)
         return "removed; it is fetched again when it is needed" if done.entries else ""
 
     # -- packages ----------------------------------------------------------------------------------
@@ -174,7 +173,8 @@ class Verifier:
 
     def _package(self, case: _Case) -> Iterator[Finding]:
         if (
-            case.entry.pinned in {BEING_WRITTEN, FRESH}
+            case.entry.block
+            and case.entry.block.by in (BlockedBy.BEING_WRITTEN, BlockedBy.RECENT)
             and self.with_records
             and not (case.path / RECORD).exists()
         ):
@@ -292,7 +292,7 @@ class Verifier:
 
 
 def _is_package(entry: Entry) -> bool:
-    return entry.kind is Kind.UNPACKED or entry.litter == "half unpacked"
+    return entry.kind is Kind.UNPACKED or entry.removable_because == "half unpacked"
 
 
 def _is_broken_json(path: Path) -> bool:

@@ -13,15 +13,14 @@ import stat
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 from entrepot.cache_root import Folder, Freed, Root
 from entrepot.fs import disk_of
-from entrepot.ports.tool import Entry, Kind, Progress, Removed, texts_of
+from entrepot.ports.tool import Entry, Kind, Progress, Removed, not_permitted, texts_of
 from entrepot.tools._shared.permission_errors import reason
-from entrepot.tools.pip.rows import BUSY_WHEEL_S, FORCEABLE, STALE_TEMPORARY_S, stamp
+from entrepot.tools.pip.rows import BUSY_WHEEL_S, RECENT, STALE_TEMPORARY_S, stamp
 from entrepot.tools.pip.running import Watch
 from entrepot.tools.pip.wheels import ORIGIN_FILE
 
@@ -38,7 +37,7 @@ def remove(
 
     Args:
         entries: as listed.
-        force: also remove pinned entries that have ``yields`` set, no other pinned ones.
+        force: also remove entries that are blocked for a reason that force overrides.
         progress: told after each hundred.
         now: seconds since the epoch, for tests.
         watch: for pips at work; ``None``: those of the current user.
@@ -63,7 +62,7 @@ def remove(
                     entry, root, None if force else watch, now=time.time() if now is None else now
                 )
             except _Barred as exc:
-                kept.append((replace(entry, barred=True), exc.why))
+                kept.append(not_permitted(entry, exc.why))
                 continue
             if why:
                 kept.append((entry, why))
@@ -124,8 +123,8 @@ class _Barred(Exception):
 
 def _remove_one(entry: Entry, root: Root, watch: Watch | None, *, now: float) -> str:
     """Remove one entry, by force without a ``watch``; why it stays, if it does."""
-    if entry.pinned and (watch or not entry.yields):
-        return entry.pinned
+    if not entry.is_removable(force=watch is None):
+        return entry.blocked
     paths = [path.rpartition(os.sep) for path in texts_of(entry.paths)]
     place, names = paths[0][0], [name for _, _, name in paths]
     try:
@@ -144,7 +143,7 @@ def _remove_one(entry: Entry, root: Root, watch: Watch | None, *, now: float) ->
 def _changed(entry: Entry, infos: list[os.stat_result]) -> str:
     if any(not stat.S_ISREG(info.st_mode) for info in infos):
         return "it is no plain file"
-    if ";".join(map(stamp, infos)) != entry.extra.get("stamp", ""):
+    if ";".join(map(stamp, infos)) != entry.stamp:
         return "it changed since it was listed"
     return ""
 
@@ -154,7 +153,7 @@ def _busy(entry: Entry, infos: list[os.stat_result], now: float, watch: Watch) -
     if entry.kind is Kind.TEMP and now - newest < STALE_TEMPORARY_S:
         return "it may still be written to"
     if entry.kind is Kind.BUILT and now - max(newest, *(i.st_atime for i in infos)) < BUSY_WHEEL_S:
-        return FORCEABLE
+        return RECENT
     return watch.why_not(entry, newest, now)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from entrepot.digests import Digest
 from entrepot.fs import disk_of
-from entrepot.ports.tool import Entry, Kind, Paths
+from entrepot.ports.tool import Block, BlockedBy, Entry, Kind, Paths
 from entrepot.tools.pip.index import Row
 
 KEY, PATHS, STAMP, SIZE, DISK, FREEABLE, FILES, USED, USED_FROM = range(9)
@@ -23,8 +23,7 @@ WIDTH = 24
 MEASURES = slice(STAMP, KIND)
 """What ``stat`` says, but for the time of the newest change."""
 
-FORCEABLE = "made or used less than ten minutes ago (--force takes it)"
-"""The one reason that ``force`` overrides."""
+RECENT = "made or used less than ten minutes ago (--force takes it)"
 STALE_TEMPORARY_S = 3600.0
 """Seconds after which a temporary file is abandoned; pip never says when it is done."""
 BUSY_WHEEL_S = 600.0
@@ -109,23 +108,27 @@ def entry(row: Row, place: Path, root: str, now: float, *, superseded: bool) -> 
     state: Literal["fresh", "stale", ""] = (
         "" if until is None else "fresh" if now < until else "stale"
     )
-    litter, pinned = row[LITTER] or "", row[PINNED] or ""
+    litter = row[LITTER] or ""
+    block = Block(BlockedBy.NOT_OURS, row[PINNED]) if row[PINNED] else None
     if row[LAYOUT] == "http" and superseded:
         litter = "superseded layout"
     if kind is Kind.TEMP or litter == "orphan":
         age = now - row[NEWEST]
         if age < STALE_TEMPORARY_S:
-            litter, pinned = "", pinned or "it may still be written to"
+            litter = ""
+            block = block or Block(BlockedBy.BEING_WRITTEN, "it may still be written to")
         elif kind is Kind.TEMP:
             litter = "stale temporary"
     elif kind is Kind.PAGE and not litter and until is not None and now - until > EXPIRED_PAGE_S:
         litter = "expired page"
     elif kind is Kind.BUILT and now - max(row[NEWEST], row[USED]) < BUSY_WHEEL_S:
-        pinned = FORCEABLE
+        block = Block(BlockedBy.RECENT, RECENT)
     elif row[LAYOUT] == "selfcheck" and now - row[NEWEST] > SELFCHECK_S:
         litter = "stale self-check"
     extra = row[EXTRA]
-    extra["stamp"] = row[STAMP]
+    problem = extra.get("problem", "")
+    if problem:
+        extra = {key: value for key, value in extra.items() if key != "problem"}
     return Entry(
         "pip",
         place,
@@ -142,7 +145,7 @@ def entry(row: Row, place: Path, root: str, now: float, *, superseded: bool) -> 
         row[USED],
         row[USED_FROM],
         (),
-        pinned,
+        block,
         litter,
         row[ORIGIN] or "",
         Digest("sha256", row[DIGEST]) if row[DIGEST] else None,
@@ -151,5 +154,6 @@ def entry(row: Row, place: Path, root: str, now: float, *, superseded: bool) -> 
         row[TAGS],
         Paths([f"{root}/{path}" for path in row[PATHS]]),
         extra,
-        pinned == FORCEABLE,
+        row[STAMP],
+        problem,
     )

@@ -123,5 +123,5 @@ def _is_an_answer(entry: Entry) -> bool:
     return (
         entry.key.startswith(LAYOUTS)
         and entry.kind is not Kind.TEMP
-        and entry.litter not in ("superseded layout", "orphan")
+        and entry.removable_because not in ("superseded layout", "orphan")
     )

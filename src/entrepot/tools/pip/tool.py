@@ -9,7 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
+from entrepot.ports.tool import (
+    Block,
+    BlockedBy,
+    Entry,
+    Finding,
+    Place,
+    Progress,
+    Removed,
+    Settings,
+    Surroundings,
+    not_permitted,
+)
 from entrepot.tools._shared.defaults import default_index
 from entrepot.tools.pip.access import foreign_owner, locked
 from entrepot.tools.pip.interpreters import pips
@@ -127,10 +138,7 @@ class PipTool:
         if why_not is None:
             return self._spared(place.path, entries, around) if place.path is not None else entries
         return (
-            replace(e, pinned=why, yields=False, barred=True)
-            if (why := why_not(e.paths[0].parent))
-            else e
-            for e in entries
+            not_permitted(e, why)[0] if (why := why_not(e.paths[0].parent)) else e for e in entries
         )
 
     def _spared(
@@ -141,8 +149,8 @@ class PipTool:
         watch, now = Watch(around.euid), self._now()
         if watch.number(root) is None:
             return entries
-        reasons = ((e, "" if e.pinned else watch.why_not(e, e.used or 0.0, now)) for e in entries)
-        return (replace(e, pinned=why, yields=True) if why else e for e, why in reasons)
+        reasons = ((e, "" if e.block else watch.why_not(e, e.used or 0.0, now)) for e in entries)
+        return (replace(e, block=Block(BlockedBy.IN_USE, why)) if why else e for e, why in reasons)
 
     def _scan(
         self,
@@ -268,7 +276,7 @@ class PipTool:
         force: bool = False,
         progress: Progress | None = None,
     ) -> Removed:
-        """Remove entries; ``force`` overrides a reason to stay only where the entry ``yields``."""
+        """Remove entries; ``force`` overrides a reason to stay only where it can be."""
         from entrepot.tools.pip import removal  # noqa: PLC0415
 
         done = removal.remove(entries, force=force, progress=progress, now=self._now())

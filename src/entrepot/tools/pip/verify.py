@@ -161,7 +161,7 @@ class Verifier:
 
     def _check(self, entry: Entry) -> Iterator[Finding]:
         if entry.kind is Kind.TEMP:
-            if entry.litter:
+            if entry.removable_because:
                 yield self._gone(
                     entry,
                     "stale-temporary",
@@ -169,12 +169,12 @@ class Verifier:
                 )
         elif entry.kind is Kind.BUILT:
             yield from self._check_built(entry)
-        elif entry.litter == "orphan":
-            problem = entry.extra.get("problem", "orphan")
+        elif entry.removable_because == "orphan":
+            problem = entry.problem or "orphan"
             yield self._gone(
                 entry, problem, _ORPHANS.get(problem, "an origin.json whose wheel is gone")
             )
-        elif _layout(entry) in LAYOUTS and not entry.pinned:
+        elif _layout(entry) in LAYOUTS and not entry.block:
             yield from self._check_http(entry)
 
     def _check_http(self, entry: Entry) -> Iterator[Finding]:
@@ -276,7 +276,7 @@ class Verifier:
             problem = "record-mismatch" if "RECORD" in text else "broken-archive"
             return self._gone(entry, problem, text)
         self._results[entry.key] = (
-            entry.extra["stamp"],
+            entry.stamp,
             "proven" if strong else "unproven",
             own,
             proof,
@@ -406,9 +406,9 @@ class Verifier:
     def _gone(self, entry: Entry, problem: str, text: str) -> Finding:
         """A finding whose cure is removal."""
         if not self._repair:
-            self._results[entry.key] = (entry.extra["stamp"], "bad", None, None)
+            self._results[entry.key] = (entry.stamp, "bad", None, None)
             return Finding("pip", entry, problem, text, entry.paths[0])
-        done = removal.remove([replace(entry, pinned="")], force=True)
+        done = removal.remove([replace(entry, block=None)], force=True)
         repaired = "removed" if done.entries else ""
         why = f" (not removed: {done.kept[0][1]})" if done.kept else ""
         return Finding("pip", entry, problem, text + why, entry.paths[0], repaired)
@@ -426,7 +426,7 @@ class Verifier:
         path = entry.paths[0]
         try:
             with Root(self._root) as root, root.folder(path.parent) as folder:
-                if stamp(folder.stat(path.name)) != entry.extra["stamp"].partition(";")[0]:
+                if stamp(folder.stat(path.name)) != entry.stamp.partition(";")[0]:
                     return Finding(
                         "pip", entry, problem, f"{text} (not mended: it changed meanwhile)", path
                     )

@@ -15,11 +15,10 @@ import os
 import secrets
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from entrepot.cache_root import Root
-from entrepot.ports.tool import Entry, Progress, Removed
+from entrepot.ports.tool import Entry, Progress, Removed, not_permitted
 from entrepot.tools._shared.permission_errors import reason
 from entrepot.tools.uv.cache import folders_above
 from entrepot.tools.uv.environments import References
@@ -62,11 +61,9 @@ def remove(
                     return work.done(entries)
                 raise
     except Busy as exc:
-        return Removed(kept=tuple((replace(entry, barred=True), str(exc)) for entry in entries))
+        return Removed(kept=tuple(not_permitted(entry, str(exc)) for entry in entries))
     except OSError as exc:
-        return Removed(
-            kept=tuple((replace(entry, barred=True), reason(exc, root)) for entry in entries)
-        )
+        return Removed(kept=tuple(not_permitted(entry, reason(exc, root)) for entry in entries))
 
 
 class _Work:
@@ -110,9 +107,7 @@ class _Work:
             try:
                 why, moved = self._stage(entry)
             except OSError as exc:
-                self._kept.append(
-                    (replace(entry, barred=True), reason(exc, Path(exc.filename).parent))
-                )
+                self._kept.append(not_permitted(entry, reason(exc, Path(exc.filename).parent)))
                 continue
             if why:
                 self._kept.append((entry, why))
@@ -152,8 +147,8 @@ class _Work:
         return "", moved
 
     def _may_not(self, entry: Entry, paths: list[str]) -> str:
-        if entry.pinned and not (self._force and entry.yields):
-            return entry.pinned
+        if not entry.is_removable(force=self._force):
+            return entry.blocked
         for archive in entry.extra.get("archive", "").split():
             if users := self._refs.archives.get(archive):
                 return f"{users[0]} links to it symbolically"
@@ -165,18 +160,17 @@ class _Work:
             return why
         if not any(map(os.path.lexists, paths)):
             return "it is gone already"
-        if stamp(paths) != entry.extra.get("stamp", ""):
+        if stamp(paths) != entry.stamp:
             return "it changed since it was listed"
         return ""
 
     def _without_shared(self, entry: Entry, paths: list[str]) -> list[str]:
         """Leave an archive that other entries lead to as well until the last of them goes."""
-        shared = entry.extra.get("shares")
-        if not shared:
+        if not (shared := entry.shared):
             return paths
-        left = self._left.setdefault(shared, int(entry.extra.get("sharers", "0"))) - 1
-        self._left[shared] = left
-        return paths if left <= 0 else [path for path in paths if not path.endswith(f"/{shared}")]
+        left = self._left.setdefault(shared.key, shared.entries) - 1
+        self._left[shared.key] = left
+        return paths if left <= 0 else [p for p in paths if not p.endswith(f"/{shared.key}")]
 
     def _delete(self, entry: Entry, moved: Sequence[tuple[str, str]]) -> None:
         try:
@@ -185,7 +179,7 @@ class _Work:
         except OSError as exc:
             cause = reason(exc, Path(exc.filename or self._trash).parent)
             why = f"{cause}; what is left of it lies in {self._trash}"
-            self._kept.append((replace(entry, barred=True), why))
+            self._kept.append(not_permitted(entry, why))
             return
         self._tidy(entry, [path for path, _ in moved])
         self._gone.append(entry)
@@ -197,7 +191,7 @@ class _Work:
         """
         for folder in folders_above(self._root, list(paths)):
             if os.path.dirname(folder) == self._root:
-                if entry.litter == "superseded layout":
+                if entry.removable_because == "superseded layout":
                     self._end(folder)
             else:
                 with suppress(OSError):  # something else is in it

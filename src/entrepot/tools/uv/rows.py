@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from entrepot.ports.tool import Entry, Kind
+from entrepot.ports.tool import Block, BlockedBy, Entry, Kind, SharedFile
 from entrepot.redaction import redacted_url
 from entrepot.tools._shared.safe_read import read_text
 from entrepot.tools.uv.cache import Archive, Part, Scan
@@ -80,9 +80,9 @@ class Rows:
         tree, shared = self._whole(part)
         kind = self._kind(part)
         project, version, filename, tags, certainty = self._named(part)
-        used_by, pinned = self._users(part)
-        litter, wait = self._litter(part, tree, kind)
-        pinned = wait or pinned or self._guess(kind, used_by)
+        used_by, block = self._users(part)
+        removable_because, wait = self._removable(part, tree, kind)
+        block = wait or block or self._guess(kind, used_by)
         used, used_from = tree.used if tree.read or tree.written else (None, "")
         pointer = part.pointer
         paths = [*part.paths, *(self._scan.archives[name].path for name in part.archives)]
@@ -104,15 +104,19 @@ class Rows:
             used=used,
             used_from=used_from,  # type: ignore[arg-type]  # one of the port's words
             used_by=used_by,
-            pinned=pinned,
-            yields=pinned == SYMLINKS,
-            litter="" if pinned else litter,
+            block=block,
+            removable_because="" if block else removable_because,
             origin=(pointer.origin if pointer else "")
             or (_repository(part) if part.what == "git" else ""),
             digest=pointer.digest if pointer else None,
             tags=tags,
             paths=tuple(map(Path, paths)),
-            extra=self._extra(part, shared, paths),
+            extra=self._extra(part),
+            stamp=stamp(paths),
+            problem=_problem(part),
+            shared=SharedFile(shared[0].name, shared[0].tree.freeable, shared[0].pointers)
+            if shared
+            else None,
         )
 
     def _named(self, part: Part) -> tuple[str | None, str | None, str | None, str, Certainty]:
@@ -166,20 +170,21 @@ class Rows:
             )
         return Kind.OTHER
 
-    def _users(self, part: Part) -> tuple[tuple[str, ...], str]:
+    def _users(self, part: Part) -> tuple[tuple[str, ...], Block | None]:
         """Environments that link to its archives, and why it may not go.
 
         A symbolic link would dangle.
         """
         if self._is_environment(part):
-            return (), ""
+            return (), None
         named: dict[str, None] = {}
         cached: dict[str, None] = {}
-        pinned, outside = "", 0
+        block: Block | None = None
+        outside = 0
         for name in part.archives:
             for user in (*self._refs.archives.get(name, ()), *self._inside.get(name, ())):
                 (cached if user.startswith(_CACHED) else named)[user] = None
-                pinned = pinned or f"{user} links to it symbolically"
+                block = block or Block(BlockedBy.LINKED, f"{user} links to it symbolically")
             for key, each in self._scan.archives[name].tree.linked.items():
                 owners = self._scan.links[key]
                 outside = max(outside, each.links - len(owners))
@@ -187,62 +192,64 @@ class Rows:
                 for owner in owners:
                     if owner != name and self._holds_environment(owner):
                         cached[_cached(owner)] = None
-        if part.archives:
-            pinned = pinned or self._refs.in_use_perhaps
+        if part.archives and block is None and (why := self._refs.in_use_perhaps):
+            block = Block(BlockedBy.UNKNOWN, why)
         others = outside - len(named)
         more = (
             (f"linked from {others} unknown place{'' if others == 1 else 's'}",)
             if others > 0
             else ()
         )
-        return (*named, *cached, *more), pinned
+        return (*named, *cached, *more), block
 
     def _holds_environment(self, owner: str) -> bool:
         archive = self._scan.archives.get(owner)
         return archive.is_environment if archive else owner.startswith("environments-")
 
-    def _guess(self, kind: Kind, used_by: tuple[str, ...]) -> str:
-        return (
-            SYMLINKS
-            if self._symlinks and kind in (Kind.UNPACKED, Kind.BUILT) and not used_by
-            else ""
-        )
+    def _guess(self, kind: Kind, used_by: tuple[str, ...]) -> Block | None:
+        if self._symlinks and kind in (Kind.UNPACKED, Kind.BUILT) and not used_by:
+            return Block(BlockedBy.MAYBE_LINKED, SYMLINKS)
+        return None
 
-    def _litter(self, part: Part, tree: Tree, kind: Kind) -> tuple[str, str]:
+    def _removable(self, part: Part, tree: Tree, kind: Kind) -> tuple[str, Block | None]:
         """Why plain ``clean`` takes it, and why it may not go now."""
-        young = "it may still be written to" if self._now - tree.changed < STALE_S else ""
+        unread = self._scan.unread
+        young = (
+            Block(BlockedBy.BEING_WRITTEN, "it may still be written to")
+            if self._now - tree.changed < STALE_S
+            else None
+        )
         if part.what == "unknown":
-            return "", UNKNOWN
+            return "", Block(BlockedBy.UNKNOWN, UNKNOWN)
         if kind is Kind.TEMP:
-            return ("", young) if young else ("stale temporary", "")
+            return ("", young) if young else ("stale temporary", None)
         if part.bucket in self._scan.superseded:
-            return "superseded layout", ""
+            return "superseded layout", None
         if part.what == "archive":
             if not self._scan.is_understood:
-                return "", "an unknown layout may lead to it"
-            if self._scan.unread:
-                return "", f"something may lead to it: {self._scan.unread[0]}"
-            return ("", young) if young else ("orphan", "")
+                return "", Block(BlockedBy.UNKNOWN, "an unknown layout may lead to it")
+            if unread:
+                return "", Block(BlockedBy.UNKNOWN, f"something may lead to it: {unread[0]}")
+            return ("", young) if young else ("orphan", None)
         if part.what in ("wheel", "environment") and _leads_nowhere(part) and not young:
-            unread = self._scan.unread
-            return ("", f"it may lead somewhere: {unread[0]}") if unread else ("orphan", "")
-        return "", ""
+            if unread:
+                return "", Block(BlockedBy.UNKNOWN, f"it may lead somewhere: {unread[0]}")
+            return "orphan", None
+        return "", None
 
-    def _extra(self, part: Part, shared: list[Archive], paths: list[str]) -> Mapping[str, str]:
-        extra = {"bucket": part.bucket or part.key, "stamp": stamp(paths)}
+    def _extra(self, part: Part) -> Mapping[str, str]:
+        extra = {"bucket": part.bucket or part.key}
         if part.archives:
             extra["archive"] = " ".join(part.archives)
-        if part.problem or part.missing:
-            extra["problem"] = part.problem or "missing-archive"
-        if part.what == "archive":
-            extra["problem"] = "orphan-archive"
         if self._is_environment(part):
             extra["environment"] = "cached"
-        if shared:
-            extra["shares"] = shared[0].name
-            extra["shared-disk"] = str(self._freeable(shared[0]))
-            extra["sharers"] = str(shared[0].pointers)
         return extra
+
+
+def _problem(part: Part) -> str:
+    if part.what == "archive":
+        return "orphan-archive"
+    return part.problem or ("missing-archive" if part.missing else "")
 
 
 _CACHED = "cached environment "

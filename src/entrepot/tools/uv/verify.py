@@ -65,9 +65,9 @@ def finding(entry: Entry, damage: Damage, repaired: str = "") -> Finding:
 
 
 def _damage(entry: Entry) -> Damage | None:
-    problem, first = entry.extra.get("problem", ""), entry.paths[0] if entry.paths else entry.place
+    problem, first = entry.problem, entry.paths[0] if entry.paths else entry.place
     title = " ".join(part for part in (entry.project, entry.version) if part) or entry.key
-    if entry.kind is Kind.TEMP or (entry.pinned and entry.extra.get("archive") is None):
+    if entry.kind is Kind.TEMP or (entry.block and entry.extra.get("archive") is None):
         return None
     if problem == "truncated-pointer":
         return Damage(
@@ -79,7 +79,7 @@ def _damage(entry: Entry) -> Damage | None:
             f"{title} points to an archive that is not there: uv will fetch it again",
             first,
         )
-    if problem == "orphan-archive" and entry.litter == "orphan":
+    if problem == "orphan-archive" and entry.removable_because == "orphan":
         return Damage(
             problem, f"nothing points to the archive {entry.extra['archive']} ({title})", first
         )
