@@ -1,4 +1,4 @@
-"""Real clients, led by the common variables and the client setups alone, arrive at a proxy that logs what it is asked."""
+"""Real clients, set up by the common variables and their own settings alone, arrive at a proxy that logs what it is asked."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from entrepot.ports.client_setup import Command
 from entrepot.ports.tool import Surroundings
+from entrepot.tools.client_setup.clients import client_setups
 from entrepot.tools.client_setup.proxy_environment import common_environment
-from entrepot.tools.registry import client_setups
 from logging_proxy import SYSTEM_ROOTS, LoggingProxy
 from setup_world import World
 
@@ -58,11 +58,11 @@ def run(world, proxy, command, *, loopback_open=False):
     """Run a command as ``entrepot run`` would; its warnings and what it printed."""
     argv = tuple(command.split()) if isinstance(command, str) else command
     around = Surroundings(world.environ, world.home, world.project)
-    answers = [setup.answer(Command(argv, around), proxy.proxy) for setup in client_setups()]
+    setups = client_setups(Command(argv, around), proxy.proxy).values()
     changes = common_environment(world.environ, proxy.proxy, loopback_open=loopback_open)
-    for answer in answers:
-        changes.update(answer.environment)
-        argv = answer.argv or argv
+    for setup in setups:
+        changes.update(setup.environment)
+        argv = setup.argv or argv
     environ = {**world.environ, **changes}
     environ = {name: value for name, value in environ.items() if value is not None}
     done = subprocess.run(
@@ -74,9 +74,7 @@ def run(world, proxy, command, *, loopback_open=False):
         timeout=120,
         check=False,
     )
-    return [
-        sentence for answer in answers for sentence in answer.warnings
-    ], done.stdout + done.stderr
+    return [sentence for setup in setups for sentence in setup.warnings], done.stdout + done.stderr
 
 
 def needs(program):

@@ -1,14 +1,12 @@
-"""Every way in which a real client is told its index, against the client setups of all tools together."""
+"""Every way in which a real client is told its index, against the set-up of all clients together."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from entrepot.tools.registry import client_setups
 from setup_world import World
 
 
@@ -690,8 +688,8 @@ def test_a_host_that_serves_no_packages_is_not_opened(world, argv, environ, file
 def test_no_reported_url_carries_credentials(world, argv, environ, files):
     world.environ.update(environ)
     world.write(files)
-    for answer in world.answers(argv).values():
-        for url in answer.indexes:
+    for setup in world.setups(argv).values():
+        for url in setup.indexes:
             assert "@" not in urlsplit(url).netloc
             assert not any(secret in url for secret in ("secret", "tk-123", "tok@"))
 
@@ -700,7 +698,7 @@ def test_the_default_index_and_its_files_come_from_pip_itself(world):
     from pip._internal.models.index import PyPI
 
     for name in ("pip", "uv", "poetry", "pdm"):
-        hosts = {urlsplit(url).hostname for url in world.answers("pip install six")[name].indexes}
+        hosts = {urlsplit(url).hostname for url in world.setups("pip install six")[name].indexes}
         assert {PyPI.netloc, PyPI.file_storage_domain} <= hosts
 
 
@@ -749,26 +747,18 @@ def test_broken_files_stop_no_command(world, files):
         "",
         "-r -r -c",
     ):
-        world.answers(argv)
+        world.setups(argv)
 
 
 def test_a_pipe_given_as_requirement_file_is_left_to_the_child(world):
     os.mkfifo(world.project / "pipe")
-    world.answers("pip install -r pipe")
+    world.setups("pip install -r pipe")
 
 
-def test_every_guide_answers_without_a_door(world):
+def test_without_a_proxy_no_command_line_and_no_variable_is_changed(world):
     world.write({"uv.toml": 'https-proxy = "http://code.test:1"\n'})
-    for answer in world.answers(
+    for setup in world.setups(
         f"pip --proxy http://code.test:1 install -i {URL} six", proxy=None
     ).values():
-        assert answer.argv is None
-        assert not answer.environment
-
-
-def test_every_module_with_a_setup_is_in_the_registry_under_its_own_name():
-    import entrepot.tools.client_setup
-
-    folder = Path(entrepot.tools.client_setup.__path__[0])
-    modules = {path.stem for path in folder.glob("*.py") if "\nSETUP = " in path.read_text()}
-    assert {setup.name for setup in client_setups()} == modules
+        assert setup.argv is None
+        assert not setup.environment

@@ -43,10 +43,10 @@ def corp(world):
     ],
 )
 def test_flags_of_a_pip_that_is_started_directly_are_changed(world, argv, led):
-    answer = world.answers(argv)["pip"]
-    assert answer.argv == tuple(led.split())
-    assert not answer.warnings
-    assert (corp(world) in answer.bundles) is ("corp.pem" in argv)
+    setup = world.setups(argv)["pip"]
+    assert setup.argv == tuple(led.split())
+    assert not setup.warnings
+    assert (corp(world) in setup.bundles) is ("corp.pem" in argv)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_flags_of_a_pip_that_is_started_directly_are_changed(world, argv, led):
     ],
 )
 def test_a_harmless_command_line_stays_as_it_was(world, argv):
-    answer = world.answers(argv)["pip"]
-    assert answer.argv is None
-    assert not answer.warnings
+    setup = world.setups(argv)["pip"]
+    assert setup.argv is None
+    assert not setup.warnings
 
 
 def test_the_doors_token_never_becomes_a_flag(world):
@@ -71,40 +71,40 @@ def test_the_doors_token_never_becomes_a_flag(world):
         "curl -x http://c.test:1 https://a.test/x",
         "wget https://a.test/x",
     ):
-        for answer in world.answers(argv).values():
-            assert not any("token" in word for word in answer.argv or ())
+        for setup in world.setups(argv).values():
+            assert not any("token" in word for word in setup.argv or ())
 
 
 def test_a_cert_flag_inside_another_command_is_beaten_by_variables(world):
     """Without PIP_PROXY pip takes HTTPS_PROXY, and REQUESTS_CA_BUNDLE then beats --cert."""
-    answer = world.answers(("sh", "-c", "pip --cert corp.pem install six"))["pip"]
-    assert answer.environment == {"PIP_PROXY": None}
-    assert answer.argv is None
-    assert corp(world) in answer.bundles
+    setup = world.setups(("sh", "-c", "pip --cert corp.pem install six"))["pip"]
+    assert setup.environment == {"PIP_PROXY": None}
+    assert setup.argv is None
+    assert corp(world) in setup.bundles
 
 
 def test_a_proxy_flag_inside_another_command_is_named(world):
-    answer = world.answers(("sh", "-c", "pip --proxy http://c.test:1 install six"))["pip"]
-    assert any("--proxy" in sentence for sentence in answer.warnings)
+    setup = world.setups(("sh", "-c", "pip --proxy http://c.test:1 install six"))["pip"]
+    assert any("--proxy" in sentence for sentence in setup.warnings)
 
 
 def test_a_cert_flag_inside_another_command_beside_a_configured_proxy_is_named(world):
     world.write({"~/.config/pip/pip.conf": "[global]\nproxy = http://c.test:1\n"})
-    answer = world.answers(("sh", "-c", "pip --cert corp.pem install six"))["pip"]
-    assert "PIP_PROXY" not in answer.environment
-    assert any("--cert" in sentence for sentence in answer.warnings)
+    setup = world.setups(("sh", "-c", "pip --cert corp.pem install six"))["pip"]
+    assert "PIP_PROXY" not in setup.environment
+    assert any("--cert" in sentence for sentence in setup.warnings)
 
 
 def test_a_cert_in_pip_conf_is_merged(world):
     world.write({"~/.config/pip/pip.conf": "[global]\ncert = ~/ca.pem\n", "~/ca.pem": "x"})
-    assert str(world.home / "ca.pem") in world.answers("pip install six")["pip"].bundles
+    assert str(world.home / "ca.pem") in world.setups("pip install six")["pip"].bundles
 
 
 def test_a_proxy_in_pip_conf_needs_nothing_but_the_common_variables(world):
     world.write({"~/.config/pip/pip.conf": "[global]\nproxy = http://c.test:1\n"})
-    answer = world.answers("pip install six")["pip"]
-    assert not answer.environment
-    assert not answer.warnings
+    setup = world.setups("pip install six")["pip"]
+    assert not setup.environment
+    assert not setup.warnings
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_isolated_pip_with_a_configured_proxy_is_named(world, argv, environ):
     world.write({".venv/pip.conf": "[global]\nproxy = http://c.test:1\n"})
     assert any(
         "--isolated" in sentence and "pip.conf:2" in sentence
-        for sentence in world.answers(argv)["pip"].warnings
+        for sentence in world.setups(argv)["pip"].warnings
     )
 
 
@@ -136,9 +136,9 @@ def test_isolated_pip_with_a_configured_proxy_is_named(world, argv, environ):
 def test_indexes_beside_a_client_certificate_of_pip_stay_closed(world, argv, environ, files):
     world.environ.update(environ)
     world.write(files)
-    answer = world.answers(argv)["pip"]
-    assert answer.closed == {"index.test:443"}
-    assert any("client certificate" in sentence for sentence in answer.warnings)
+    setup = world.setups(argv)["pip"]
+    assert setup.closed == {"index.test:443"}
+    assert any("client certificate" in sentence for sentence in setup.warnings)
 
 
 # uv
@@ -149,25 +149,25 @@ def test_a_proxy_in_uv_toml_is_named_with_its_line(world, key):
     world.write({"uv.toml": f'offline = false\n{key} = "http://c.test:1"\n'})
     assert any(
         key in sentence and "uv.toml:2" in sentence
-        for sentence in world.answers("uv sync")["uv"].warnings
+        for sentence in world.setups("uv sync")["uv"].warnings
     )
 
 
 def test_a_uv_toml_that_is_switched_off_is_not_named(world):
     world.write({"uv.toml": 'https-proxy = "http://c.test:1"\n'})
-    assert not world.answers("uv --no-config sync")["uv"].warnings
+    assert not world.setups("uv --no-config sync")["uv"].warnings
 
 
 def test_indexes_beside_a_client_certificate_of_uv_stay_closed(world):
     world.environ.update({"SSL_CLIENT_CERT": "me.pem", "UV_INDEX": "http://index.test:8080/simple"})
-    assert world.answers("uv sync")["uv"].closed == {"index.test:8080"}
+    assert world.setups("uv sync")["uv"].closed == {"index.test:8080"}
 
 
 @pytest.mark.parametrize(
     "argv", ["uv --allow-insecure-host index.test sync", "uv --system-certs sync"]
 )
 def test_harmless_flags_of_uv_are_not_named(world, argv):
-    assert not world.answers(argv)["uv"].warnings
+    assert not world.setups(argv)["uv"].warnings
 
 
 # poetry and pdm
@@ -175,16 +175,16 @@ def test_harmless_flags_of_uv_are_not_named(world, argv):
 
 def test_a_certificate_of_a_poetry_source_is_answered_by_poetrys_own_variable(world):
     world.write({"~/.config/pypoetry/config.toml": '[certificates.my-own]\ncert = "corp.pem"\n'})
-    answer = world.answers("poetry install")["poetry"]
-    assert answer.environment == {"POETRY_CERTIFICATES_MY_OWN_CERT": PROXY.bundle}
-    assert corp(world) in answer.bundles
+    setup = world.setups("poetry install")["poetry"]
+    assert setup.environment == {"POETRY_CERTIFICATES_MY_OWN_CERT": PROXY.bundle}
+    assert corp(world) in setup.bundles
 
 
 def test_a_switched_off_verification_of_a_poetry_source_is_left_alone(world):
     world.write({"poetry.toml": "[certificates.own]\ncert = false\n"})
-    answer = world.answers("poetry install")["poetry"]
-    assert not answer.environment
-    assert not answer.bundles
+    setup = world.setups("poetry install")["poetry"]
+    assert not setup.environment
+    assert not setup.bundles
 
 
 def test_a_poetry_source_with_a_client_certificate_stays_closed(world):
@@ -194,9 +194,9 @@ def test_a_poetry_source_with_a_client_certificate_stays_closed(world):
             "poetry.toml": '[certificates.own]\nclient-cert = "me.pem"\n',
         }
     )
-    answer = world.answers("poetry install")["poetry"]
-    assert answer.closed == {"index.test:443"}
-    assert answer.warnings
+    setup = world.setups("poetry install")["poetry"]
+    assert setup.closed == {"index.test:443"}
+    assert setup.warnings
 
 
 def test_a_pdm_source_with_roots_or_a_client_certificate_of_its_own_stays_closed(world):
@@ -207,9 +207,9 @@ def test_a_pdm_source_with_roots_or_a_client_certificate_of_its_own_stays_closed
             + source.format("b", 'client_cert = "me.pem"')
         }
     )
-    answer = world.answers("pdm install")["pdm"]
-    assert answer.closed == {"a.test:443", "b.test:443"}
-    assert len(answer.warnings) == 2
+    setup = world.setups("pdm install")["pdm"]
+    assert setup.closed == {"a.test:443", "b.test:443"}
+    assert len(setup.warnings) == 2
 
 
 def test_roots_of_pdms_default_source_close_its_files_host_too(world):
@@ -217,16 +217,16 @@ def test_roots_of_pdms_default_source_close_its_files_host_too(world):
     from pip._internal.models.index import PyPI
 
     world.write({"~/.config/pdm/config.toml": '[pypi]\nca_certs = "corp.pem"\n'})
-    assert f"{PyPI.file_storage_domain}:443" in world.answers("pdm install")["pdm"].closed
+    assert f"{PyPI.file_storage_domain}:443" in world.setups("pdm install")["pdm"].closed
 
 
 def test_a_pdm_source_that_is_not_verified_is_opened_all_the_same(world):
     world.write(
         {"pyproject.toml": f'[[tool.pdm.source]]\nname = "a"\nurl = "{URL}"\nverify_ssl = false\n'}
     )
-    answer = world.answers("pdm install")["pdm"]
-    assert not answer.closed
-    assert not answer.warnings
+    setup = world.setups("pdm install")["pdm"]
+    assert not setup.closed
+    assert not setup.warnings
 
 
 # conda
@@ -235,32 +235,32 @@ def test_a_pdm_source_that_is_not_verified_is_opened_all_the_same(world):
 def test_proxies_in_condarc_are_named(world):
     world.write({"~/.condarc": "channels: []\nproxy_servers:\n  https: http://c.test:1\n"})
     assert any(
-        ".condarc:2" in sentence for sentence in world.answers("conda install x")["conda"].warnings
+        ".condarc:2" in sentence for sentence in world.setups("conda install x")["conda"].warnings
     )
 
 
 def test_roots_in_condarc_are_merged(world):
     world.write({"~/.condarc": f"ssl_verify: {corp(world)}\n"})
-    answer = world.answers("conda install x")["conda"]
-    assert corp(world) in answer.bundles
-    assert answer.environment == {"MAMBA_SSL_VERIFY": PROXY.bundle}
+    setup = world.setups("conda install x")["conda"]
+    assert corp(world) in setup.bundles
+    assert setup.environment == {"MAMBA_SSL_VERIFY": PROXY.bundle}
 
 
 @pytest.mark.parametrize("value", ["false", "true", "truststore", "<system>"])
 def test_ssl_verify_that_names_no_file_is_left_alone(world, value):
     world.write({"~/.condarc": f"ssl_verify: {value}\n"})
-    answer = world.answers("conda install x")["conda"]
-    assert not answer.environment
-    assert not answer.bundles
+    setup = world.setups("conda install x")["conda"]
+    assert not setup.environment
+    assert not setup.bundles
 
 
 def test_channels_beside_a_client_certificate_stay_closed_but_not_the_built_in_ones(world):
     world.write(
         {"~/.condarc": "channels:\n  - https://index.test/conda\nclient_ssl_cert: me.pem\n"}
     )
-    answer = world.answers("conda install x")["conda"]
-    assert answer.closed == {"index.test:443"}
-    assert any("repo.anaconda.com" in url for url in answer.indexes)
+    setup = world.setups("conda install x")["conda"]
+    assert setup.closed == {"index.test:443"}
+    assert any("repo.anaconda.com" in url for url in setup.indexes)
 
 
 # which command it is
@@ -280,8 +280,8 @@ def test_channels_beside_a_client_certificate_stay_closed_but_not_the_built_in_o
 )
 def test_settings_of_pip_count_below_the_tools_that_call_it(world, argv):
     world.write({"~/.config/pip/pip.conf": f"[global]\nindex-url = {URL}\nclient-cert = me.pem\n"})
-    assert world.answers(argv)["pip"].closed == {"index.test:443"}
-    assert not world.answers("uv sync")["pip"].closed
+    assert world.setups(argv)["pip"].closed == {"index.test:443"}
+    assert not world.setups("uv sync")["pip"].closed
 
 
 FORBIDDING = {
@@ -300,11 +300,11 @@ FORBIDDING = {
 def test_settings_of_a_tool_are_not_held_against_a_command_that_never_runs_it(world, tool):
     world.write(FORBIDDING[tool])
     for argv in ("pip install six", "python -m pip install six"):
-        answer = world.answers(argv)[tool]
-        assert not answer.closed
-        assert not answer.warnings
+        setup = world.setups(argv)[tool]
+        assert not setup.closed
+        assert not setup.warnings
     for argv in (f"{tool} install", "make install", f"uv run {tool}", "python -m nox"):
-        assert world.answers(argv)[tool].warnings
+        assert world.setups(argv)[tool].warnings
 
 
 # curl, wget, git, npm
@@ -322,47 +322,47 @@ def test_settings_of_a_tool_are_not_held_against_a_command_that_never_runs_it(wo
     ],
 )
 def test_flags_of_a_curl_that_is_started_directly_are_changed(world, argv, led):
-    assert world.answers(argv)["curl"].argv == tuple(led.split())
+    assert world.setups(argv)["curl"].argv == tuple(led.split())
 
 
 def test_roots_in_curlrc_are_merged_and_beaten_by_a_flag(world):
     world.write({"~/.curlrc": f'# ours\ncacert = "{corp(world)}"\n'})
-    answer = world.answers("curl https://index.test/x")["curl"]
-    assert corp(world) in answer.bundles
-    assert answer.argv == ("curl", "https://index.test/x", "--cacert", PROXY.bundle)
+    setup = world.setups("curl https://index.test/x")["curl"]
+    assert corp(world) in setup.bundles
+    assert setup.argv == ("curl", "https://index.test/x", "--cacert", PROXY.bundle)
 
 
 def test_a_proxy_in_curlrc_is_named(world):
     world.write({"~/.curlrc": "proxy = http://c.test:1\n"})
     assert any(
         ".curlrc:1" in sentence
-        for sentence in world.answers("curl https://index.test/x")["curl"].warnings
+        for sentence in world.setups("curl https://index.test/x")["curl"].warnings
     )
-    assert not world.answers("curl -q https://index.test/x")["curl"].warnings
+    assert not world.setups("curl -q https://index.test/x")["curl"].warnings
 
 
 def test_a_curl_with_a_client_certificate_keeps_its_hosts_closed(world):
-    assert world.answers("curl --cert me.pem https://index.test/x")["curl"].closed == {
+    assert world.setups("curl --cert me.pem https://index.test/x")["curl"].closed == {
         "index.test:443"
     }
 
 
 def test_flags_of_other_programs_are_not_taken_for_curls(world):
-    answer = world.answers("sudo -E sh -x curl https://index.test/x")["curl"]
-    assert not answer.closed
-    assert not answer.warnings
+    setup = world.setups("sudo -E sh -x curl https://index.test/x")["curl"]
+    assert not setup.closed
+    assert not setup.warnings
 
 
 def test_wget_is_led_by_a_flag_where_it_is_started_directly(world):
-    answer = world.answers("wget --ca-certificate=corp.pem https://index.test/x")["wget"]
-    assert answer.argv == ("wget", f"--ca-certificate={PROXY.bundle}", "https://index.test/x")
-    assert corp(world) in answer.bundles
+    setup = world.setups("wget --ca-certificate=corp.pem https://index.test/x")["wget"]
+    assert setup.argv == ("wget", f"--ca-certificate={PROXY.bundle}", "https://index.test/x")
+    assert corp(world) in setup.bundles
 
 
 def test_wget_below_another_command_is_named(world):
-    answer = world.answers(("sh", "-c", "wget https://index.test/x"))["wget"]
-    assert answer.warnings
-    assert not answer.indexes
+    setup = world.setups(("sh", "-c", "wget https://index.test/x"))["wget"]
+    assert setup.warnings
+    assert not setup.indexes
 
 
 def test_proxies_and_roots_of_git_are_answered_by_settings_appended_to_those_there_are(world):
@@ -375,8 +375,8 @@ def test_proxies_and_roots_of_git_are_answered_by_settings_appended_to_those_the
             ".git/config": f"[HTTP]\n\tsslCAInfo = {corp(world)}\n",
         }
     )
-    answer = world.answers("pip install git+https://b.test/x")["git"]
-    changes = answer.environment
+    setup = world.setups("pip install git+https://b.test/x")["git"]
+    changes = setup.environment
     assert changes["GIT_CONFIG_COUNT"] == "4"
     assert {
         changes[f"GIT_CONFIG_KEY_{n}"]: changes[f"GIT_CONFIG_VALUE_{n}"] for n in (1, 2, 3)
@@ -385,23 +385,23 @@ def test_proxies_and_roots_of_git_are_answered_by_settings_appended_to_those_the
         "http.https://b.test.proxy": PROXY.proxy,
         "http.sslcainfo": PROXY.bundle,
     }
-    assert corp(world) in answer.bundles
+    assert corp(world) in setup.bundles
 
 
 def test_a_git_without_proxies_of_its_own_gets_no_settings(world):
     world.write({"~/.gitconfig": "[user]\n\tname = x\n"})
-    assert not world.answers("git fetch")["git"].environment
+    assert not world.setups("git fetch")["git"].environment
 
 
 def test_roots_and_proxies_of_npm_are_answered_by_its_variables(world):
     world.write({"~/.npmrc": f"cafile={corp(world)}\n", ".npmrc": "https-proxy=http://c.test:1\n"})
-    answer = world.answers("npm install")["npm"]
-    assert answer.environment == {
+    setup = world.setups("npm install")["npm"]
+    assert setup.environment == {
         "npm_config_cafile": PROXY.bundle,
         "npm_config_proxy": PROXY.proxy,
         "npm_config_https_proxy": PROXY.proxy,
     }
-    assert corp(world) in answer.bundles
+    assert corp(world) in setup.bundles
 
 
 # digests that are known beforehand
@@ -446,7 +446,7 @@ def test_the_lock_files_that_the_child_will_read_are_named(world, argv, names):
             ),
         }
     )
-    named = {path for answer in world.answers(argv).values() for path in answer.locks}
+    named = {path for setup in world.setups(argv).values() for path in setup.locks}
     assert named == {world.project / name for name in names}
 
 
@@ -460,5 +460,5 @@ def test_a_program_that_may_call_any_tool_may_read_every_lock(world):
             "requirements.txt": "x",
         }
     )
-    named = {path.name for answer in world.answers("tox").values() for path in answer.locks}
+    named = {path.name for setup in world.setups("tox").values() for path in setup.locks}
     assert named == {"uv.lock", "poetry.lock", "t.txt"}
