@@ -205,7 +205,10 @@ BAD = {
         "store.directory",
         "def late():\n    from entrepot.upstream import client",
     ),
-    "a tool knows another tool": ("tools.client_setup.clients", "from entrepot.tools.uv import places"),
+    "a tool knows another tool": (
+        "tools.client_setup.clients",
+        "from entrepot.tools.uv import places",
+    ),
     "what all tools share knows one of them": (
         "tools.client_setup.proxy_environment",
         "import entrepot.tools.pip.cache",

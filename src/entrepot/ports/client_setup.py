@@ -37,8 +37,8 @@ class ClientSetup:
     """What one client needs; those of all clients are added up."""
 
     indexes: frozenset[str] = frozenset()
-    """URLs of indexes, channels, find-links pages and direct files that the child was told of, with
-    userinfo removed."""
+    """URLs of indexes, channels, find-links pages and direct files that the child was given,
+    without userinfo."""
     closed: frozenset[str] = frozenset()
     """``HOST:PORT`` for which the child holds a client certificate: tunnelled, never opened."""
     environment: Mapping[str, str | None] = field(default_factory=dict)

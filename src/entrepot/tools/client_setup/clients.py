@@ -1,4 +1,4 @@
-"""How each client is led through the proxy: a row for each, and what only one of them does.
+"""How each client is sent through the proxy: a row for each, and what only one of them does.
 
 Files are read whatever their precedence: a host too many that serves packages does no harm, one too
 few goes past the cache. Sources: by experiment with pip 20.3 to 26.3, uv 0.13, conda 26.7,
@@ -159,7 +159,7 @@ def _is_pip(argv: tuple[str, ...]) -> bool:
 
 
 def _without_pip_flags(argv: tuple[str, ...], proxy: ProxyAddress) -> tuple[str, ...]:
-    """``--proxy`` dropped, ``--cert`` led to the merged bundle.
+    """``--proxy`` dropped, ``--cert`` pointed at the merged bundle.
 
     The proxy's own address never becomes a flag: every user of the machine could read it.
     """
@@ -403,7 +403,7 @@ def _poetry(found: FoundUrls, settings: Sequence[Setting]) -> None:
             case ("repositories", source, *_):
                 urls[source] = each.value
             case ("certificates", source, "cert"):
-                # It stands above REQUESTS_CA_BUNDLE, but the variable higher still.
+                # It overrides REQUESTS_CA_BUNDLE, and the variable overrides it.
                 name = source.upper().replace("-", "_")
                 found.bundle(each.value, f"POETRY_CERTIFICATES_{name}_CERT")
     for _path, data in line.projects:
@@ -411,7 +411,7 @@ def _poetry(found: FoundUrls, settings: Sequence[Setting]) -> None:
             urls[str(table_.get("name"))] = str(table_.get("url"))
     for each in settings if line.may_run("poetry") else ():
         match each.keys:
-            case ("certificates", source, "client-cert"):
+            case ("certificates", source, "client-cert") if each.value:
                 found.close([urls.get(source, "")], but=default_index())
                 found.warn(
                     f"certificates.{source}.client-cert in {each.file}: this source goes past the "
@@ -471,7 +471,7 @@ def _pdm(found: FoundUrls, _settings: Sequence[Setting]) -> None:
             if source.get(key):
                 found.close(urls)
                 found.warn(
-                    f"{key} of source {name} in {path} stands above the environment for pdm: it "
+                    f"{key} of source {name} in {path} overrides the environment for pdm: it "
                     "goes past the cache"
                 )
 
@@ -481,9 +481,7 @@ _PDM = Client(
     ("pdm",),
     files=_pdm_files,
     read=toml,
-    keys=means(
-        nothing="scripts repository build version", index="dev-dependencies overrides options url"
-    ),
+    keys=means(nothing="repository", index="dev-dependencies overrides options url"),
     variables={"PDM_PYPI_URL": Meaning.INDEX},
     project_table="pdm",
     reads_requirements=True,

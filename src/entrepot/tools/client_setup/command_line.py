@@ -26,19 +26,12 @@ from entrepot.tools._shared.safe_read import (
     read_text,
     read_toml,
     table,
-    tables,
 )
 from entrepot.tools.client_setup.readers import items
 
-INDEX_OPTIONS = (
-    "--index-url",
-    "--extra-index-url",
-    "--default-index",
-    "--index",
-    "--pypi-url",
-    "--pypi-mirror",
-    "--find-links",
-)
+_INDEX_OPTIONS = (
+    "--index-url --extra-index-url --default-index --index --pypi-url --pypi-mirror --find-links"
+).split()
 """Long options of pip, uv, pipx, pipenv, pdm and pixi that name an index; pip's parser takes any
 unique beginning of them."""
 REQUIREMENT_OPTIONS = (
@@ -124,10 +117,7 @@ class CommandLine:
         return any(program_name(word) in programs for word in self.words)
 
     def after(self, *programs: str) -> tuple[str, ...]:
-        """The words after the first that is one of the programs: its own flags.
-
-        Empty when it is not run.
-        """
+        """The words after the first that is one of the programs: its own flags."""
         for i, word in enumerate(self.words):
             if program_name(word) in programs:
                 return self.words[i + 1 :]
@@ -278,7 +268,7 @@ def index_values(words: tuple[str, ...]) -> Iterator[str]:
         if (
             name.startswith("--")
             and len(name) >= _SHORTEST
-            and any(full.startswith(name) for full in INDEX_OPTIONS)
+            and any(full.startswith(name) for full in _INDEX_OPTIONS)
         ):
             yield from (value,) if equals else words[i + 1 : i + 2]
 
@@ -316,22 +306,24 @@ def _neighbours(root: Path, data: dict[str, Any]) -> Iterator[Path]:
 
     Source: uv's ``tool.uv.workspace``, poetry's ``path =``.
     """
-    tool = table(data, "tool")
-    for _keys, member in items(table(tool, "uv", "workspace").get("members")):
-        # ``**`` two deep, because a whole tree would take too long to walk.
-        for depth in ("", "*/", "*/*/") if "**/" in member else ("",):
-            pattern = member.replace("**/", depth, 1).replace("**", "*")
-            if not pattern or pattern.startswith("/"):
-                continue
+    for keys, value in items(table(data, "tool")):
+        match keys:
+            case ("uv", "workspace", "members"):
+                yield from _members(root, value)
+            case (
+                ("uv", "sources", _, "path")
+                | ("poetry", "dependencies" | "dev-dependencies", _, "path")
+                | ("poetry", "group", _, "dependencies", _, "path")
+            ) if is_dir(root / value):
+                yield root / value
+
+
+def _members(root: Path, member: str) -> Iterator[Path]:
+    """Directories that a pattern names; ``**`` two deep: walking a whole tree takes too long."""
+    for depth in ("", "*/", "*/*/") if "**/" in member else ("",):
+        pattern = member.replace("**/", depth, 1).replace("**", "*")
+        if pattern and not pattern.startswith("/"):
             try:
                 yield from islice(filter(is_dir, root.glob(pattern)), _MOST_PROJECTS)
             except (ValueError, NotImplementedError, OSError, IndexError):
                 continue
-    poetry = table(tool, "poetry")
-    groups = [table(tool, "uv", "sources"), table(poetry, "dev-dependencies")]
-    groups += [table(each, "dependencies") for each in (poetry, *tables(poetry.get("group")))]
-    for source in (source for group in groups for source in group.values()):
-        for one in tables(source if isinstance(source, list) else [source]):
-            path = one.get("path")
-            if isinstance(path, str) and is_dir(root / path):
-                yield root / path

@@ -28,9 +28,9 @@ _NPM = Client(
 
 
 def _git(found: FoundUrls, settings: Sequence[Setting]) -> None:
-    """Answer each setting of a proxy or of CA files by one of the same name.
+    """Override each setting of a proxy or of CA files by one of the same name.
 
-    Settings given by ``GIT_CONFIG_COUNT`` stand above the files, and those stand above the
+    Settings given by ``GIT_CONFIG_COUNT`` override the files, and those override the
     environment. A setting for one URL (``http.URL.proxy``) beats the general one.
     """
     line, proxy = found.line, found.proxy
@@ -40,7 +40,10 @@ def _git(found: FoundUrls, settings: Sequence[Setting]) -> None:
             continue
         if each.key == "sslcert":
             found.close(each.keys[1:-1])
-        elif proxy is not None:
+            continue
+        if each.key == "sslcainfo":
+            found.bundle(each.value)
+        if proxy is not None:
             name = ".".join(each.keys)
             override[name] = proxy.proxy if each.key == "proxy" else proxy.bundle
     if override:
@@ -62,7 +65,7 @@ _GIT = Client(
     files="$GIT_CONFIG_SYSTEM|/etc/gitconfig $GIT_CONFIG_GLOBAL|@config/git/config "
     "$GIT_CONFIG_GLOBAL|~/.gitconfig @above/.git/config",
     read=sections,
-    keys=means(ca="sslcainfo", own="proxy sslcert"),
+    keys=means(own="proxy sslcainfo sslcert"),
     own=_git,
 )
 

@@ -1,7 +1,7 @@
 """The engine that reads what a client would read, by the client's row of the table.
 
 A row says where the client's settings stand and what each means; the engine reads them, and for
-each meaning does what leads the client through the proxy.
+each meaning does what sends the client through the proxy.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Meaning(Enum):
     CA = auto()
     """A file of CA certificates: it is merged."""
     CERTIFICATE = auto()
-    """A client certificate, which the proxy does not hold: the hosts told of stay closed."""
+    """A client certificate, which the proxy does not hold: the hosts named stay closed."""
     PROXY = auto()
     """A proxy that beats the common variables."""
     TORCH = auto()
@@ -159,8 +159,10 @@ def _settings(client: Client, line: CommandLine) -> Iterator[Setting]:
     files = client.files(line) if callable(client.files) else line.places(client.files)
     for path in files:
         for keys, value in client.read(path):
-            if value:
-                yield _setting(client, keys, value, path)
+            setting = _setting(client, keys, value, path)
+            # An empty value unsets; git without http.proxy would go past the proxy.
+            if setting.meaning is Meaning.OWN or (value and setting.meaning is not Meaning.NOTHING):
+                yield setting
     if client.project_table:
         for path, data in line.projects:
             for keys, value in items(table(data, "tool", client.project_table)):
@@ -207,7 +209,7 @@ def _apply(client: Client, found: FoundUrls, setting: Setting, *, may_run: bool)
                 found.environment.update(dict.fromkeys(client.proxy_variables, found.proxy.proxy))
             elif may_run:
                 found.warn(
-                    f"{setting.place} stands above the environment for {client.name}: "
+                    f"{setting.place} overrides the environment for {client.name}: "
                     "what it downloads goes past the cache"
                 )
         case Meaning.TORCH:

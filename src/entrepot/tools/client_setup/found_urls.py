@@ -56,12 +56,7 @@ def reportable(text: str, environ: Mapping[str, str]) -> str | None:
 
 
 class FoundUrls:
-    """A client's set-up while it is being put together.
-
-    Args:
-        line: the command; its variables replace ``${NAME}`` in a URL.
-        proxy: where the client will be pointed at; ``None`` before that is known.
-    """
+    """A client's set-up while it is being put together."""
 
     def __init__(self, line: CommandLine, proxy: ProxyAddress | None) -> None:
         self.line = line
@@ -111,36 +106,27 @@ class FoundUrls:
             self.add_all(read_text(path))
 
     def add_requirements(self, paths: Iterable[Path], *, will_be_read: bool) -> None:
-        """Requirement files and all that they include.
-
-        Args:
-            paths: where they may lie.
-            will_be_read: note them for their digests: the client is going to read them.
-        """
+        """Requirement files and what they include; noted for their digests when they are read."""
         for path, text in requirement_files(paths):
             self.add_all(text.urls)
             if will_be_read:
                 self._locks[path] = None
 
     def add_lock(self, path: Path, *, will_be_read: bool) -> None:
-        """Open the hosts that a lock file names; configuration may name them no more.
+        """Open the hosts that a lock file names; note it for its digests when it is read.
 
-        Args:
-            path: where it may lie.
-            will_be_read: note it for its digests. Digests of a lock that is not read are no
-                promise: they would hold back files that the command rightly takes.
+        Digests of a lock that is not read are no promise: they would hold back files that the
+        command rightly takes.
         """
         if is_file(path):
-            self.indexes |= locked_origins(path)
+            self.add_all(locked_origins(path))
             if will_be_read:
                 self._locks[path] = None
 
     def close(self, urls: Iterable[str], *, but: Iterable[str] = ()) -> None:
         """Never open these URLs' hosts: the child holds a client certificate for them.
 
-        Args:
-            urls: of indexes.
-            but: URLs of hosts that never ask for one and stay open: the default index.
+        Those of ``but`` never ask for one and stay open.
         """
         stay_open = {authority_of(url) for url in but}
         for text in urls:
@@ -149,12 +135,7 @@ class FoundUrls:
                 self.closed.add(authority_of(url))
 
     def bundle(self, value: str, variable: str = "") -> None:
-        """Merge a CA file that a setting names, when there is such a file.
-
-        Args:
-            value: its path.
-            variable: the one that beats the setting: it is to name the merged bundle.
-        """
+        """Merge a CA file that a setting names; the variable that overrides it names the bundle."""
         text = expanded(value.strip().strip("\"'"), self.line.environ)
         path = self.line.path(text)
         if text and is_file(path):

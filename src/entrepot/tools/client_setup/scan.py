@@ -146,7 +146,7 @@ def requirement_files(starts: Iterable[Path]) -> Iterator[tuple[Path, Text]]:
 
 # lock files
 
-_ORIGIN = re.compile(r"https?://[^/?#\s\"',}\]]+")
+_ORIGIN = re.compile(r"https?://(?:\$\{\w+\}|[^/?#\s\"',}\]])+")
 _LOCKED = re.compile(
     r"""(?:^|[\s{,"'-])(?:url|registry|index|conda|pypi|channels?|indexes)["']?"""
     r"""\s*[=:]\s*\[?["']?$"""
@@ -159,7 +159,7 @@ _CONTEXT = 100
 
 
 def locked_origins(path: Path) -> set[str]:
-    """``scheme://host/`` of every index and file that a lock file names.
+    """``scheme://host/`` of every index and file that a lock file names, as written.
 
     Version-control sources are left out. A URL counts that is the value of a key of an index or a
     file, or that starts its line (conda's explicit lists).

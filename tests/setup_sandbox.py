@@ -16,7 +16,7 @@ PROXY = ProxyAddress(
 
 
 @dataclass
-class World:
+class Sandbox:
     """A home and a project directory of their own."""
 
     home: Path
@@ -24,11 +24,11 @@ class World:
     environ: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def under(cls, path: Path) -> World:
-        world = cls(path / "home", path / "project")
-        world.home.mkdir()
-        world.project.mkdir()
-        return world
+    def under(cls, path: Path) -> Sandbox:
+        sandbox = cls(path / "home", path / "project")
+        sandbox.home.mkdir()
+        sandbox.project.mkdir()
+        return sandbox
 
     def write(self, files: dict[str, str]) -> None:
         for name, text in files.items():
