@@ -104,7 +104,7 @@ class RunOptions:
 class Session:
     """One run's parts, picked and put together.
 
-    A proxy, a store behind it, and a child that is led to it.
+    A proxy, a store behind it, and a child that is pointed at it.
 
     Args:
         context: settings and surroundings.
@@ -255,7 +255,7 @@ class Session:
         """
         from entrepot.run.child import Child
 
-        return Child(*self.lead(proxy))
+        return Child(*self.pointed_at(proxy))
 
     def behind(self, handle: Handler) -> None:
         """Told what answers behind the proxy, before the child is waited for.
@@ -266,10 +266,10 @@ class Session:
     async def landed(self, entries: Entries) -> None:
         """Told what is stored when the child has ended and the store is below its cap."""
 
-    def lead(
+    def pointed_at(
         self, proxy: ProxyAddress, argv: Sequence[str] | None = None
     ) -> tuple[Sequence[str], Mapping[str, str]]:
-        """Words and environment that lead a command to the proxy.
+        """Words and environment that send a command through the proxy.
 
         Without ``argv`` the session's own.
         """
@@ -329,7 +329,7 @@ class Session:
 
 
 def _inside_another(context: Context) -> bool:
-    """Whether an outer run leads this command already, and nothing is asked that it does not do."""
+    """Whether an outer run serves this command, and nothing is asked that it does not do."""
     args = context.args
     wants_its_own = (
         args.offline
