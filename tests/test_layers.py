@@ -205,7 +205,10 @@ BAD = {
         "store.directory",
         "def late():\n    from entrepot.upstream import client",
     ),
-    "a tool knows another tool": ("tools.client_setup.pip", "from entrepot.tools.uv import places"),
+    "a tool knows another tool": (
+        "tools.client_setup.clients",
+        "from entrepot.tools.uv import places",
+    ),
     "what all tools share knows one of them": (
         "tools.client_setup.proxy_environment",
         "import entrepot.tools.pip.cache",
@@ -252,12 +255,12 @@ GOOD = {
         "from entrepot.ports.store import Store\nfrom entrepot.httpcache import lookup",
     ),
     "a tool knows its own room and what all share": (
-        "tools.client_setup.pip",
+        "tools.client_setup.clients",
         "from entrepot.tools._shared import safe_read",
     ),
     "the registry knows every tool": (
         "tools.registry",
-        "from entrepot.tools.client_setup.pip import PipSetup",
+        "from entrepot.tools.client_setup.clients import client_setups",
     ),
     "another package with a name alike": ("serving.service", "import entrepots.server"),
 }

@@ -1,4 +1,4 @@
-"""Real clients, led by the common variables and the client setups alone, arrive at a proxy that logs what it is asked."""
+"""Real clients, set up by the common variables and their own settings alone, arrive at a proxy that logs what it is asked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 from entrepot.ports.client_setup import Command
 from entrepot.ports.tool import Surroundings
+from entrepot.tools.client_setup.clients import client_setups
 from entrepot.tools.client_setup.proxy_environment import common_environment
-from entrepot.tools.registry import client_setups
 from logging_proxy import SYSTEM_ROOTS, LoggingProxy
-from setup_world import World
+from setup_sandbox import Sandbox
 
 PIP = f"{os.environ.get('ENTREPOT_TEST_PYTHON', sys.executable)} -m pip"
 """Another interpreter may be named, to try another pip."""
@@ -38,45 +38,43 @@ def proxy(tmp_path):
 
 
 @pytest.fixture
-def world(tmp_path):
-    world = World.under(tmp_path)
-    world.environ = {
+def sandbox(tmp_path):
+    sandbox = Sandbox.under(tmp_path)
+    sandbox.environ = {
         "PATH": os.pathsep.join(
             [str(Path(sys.executable).parent), os.environ.get("PATH", "/usr/bin:/bin")]
         ),
-        "HOME": str(world.home),
+        "HOME": str(sandbox.home),
         "XDG_CONFIG_DIRS": "/nowhere",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_CONFIG_NOSYSTEM": "1",
     }
-    shutil.copy(SYSTEM_ROOTS, world.project / "corp.pem")
-    return world
+    shutil.copy(SYSTEM_ROOTS, sandbox.project / "corp.pem")
+    return sandbox
 
 
-def run(world, proxy, command, *, loopback_open=False):
+def run(sandbox, proxy, command, *, loopback_open=False):
     """Run a command as ``entrepot run`` would; its warnings and what it printed."""
     argv = tuple(command.split()) if isinstance(command, str) else command
-    around = Surroundings(world.environ, world.home, world.project)
-    answers = [setup.answer(Command(argv, around), proxy.proxy) for setup in client_setups()]
-    changes = common_environment(world.environ, proxy.proxy, loopback_open=loopback_open)
-    for answer in answers:
-        changes.update(answer.environment)
-        argv = answer.argv or argv
-    environ = {**world.environ, **changes}
+    around = Surroundings(sandbox.environ, sandbox.home, sandbox.project)
+    setups = client_setups(Command(argv, around), proxy.proxy).values()
+    changes = common_environment(sandbox.environ, proxy.proxy, loopback_open=loopback_open)
+    for setup in setups:
+        changes.update(setup.environment)
+        argv = setup.argv or argv
+    environ = {**sandbox.environ, **changes}
     environ = {name: value for name, value in environ.items() if value is not None}
     done = subprocess.run(
         argv,
-        cwd=world.project,
+        cwd=sandbox.project,
         env=environ,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    return [
-        sentence for answer in answers for sentence in answer.warnings
-    ], done.stdout + done.stderr
+    return [sentence for setup in setups for sentence in setup.warnings], done.stdout + done.stderr
 
 
 def needs(program):
@@ -148,10 +146,10 @@ needs_requests = pytest.mark.skipif(
     ],
     ids=["bare", "user's proxies", "user's roots"],
 )
-def test_a_client_comes_to_the_proxy_and_trusts_it(world, proxy, command, environ):
-    world.environ.update(environ)
-    world.write({"in.txt": "nosuchthing\n", "pyproject.toml": PDM_PROJECT})
-    warnings, output = run(world, proxy, command)
+def test_a_client_comes_to_the_proxy_and_trusts_it(sandbox, proxy, command, environ):
+    sandbox.environ.update(environ)
+    sandbox.write({"in.txt": "nosuchthing\n", "pyproject.toml": PDM_PROJECT})
+    warnings, output = run(sandbox, proxy, command)
     assert any(
         url.startswith("https://index.test/") and "nosuchthing" in url for url in proxy.seen
     ), output
@@ -228,15 +226,15 @@ BEATEN = {
 
 
 @pytest.mark.parametrize(("command", "environ", "files"), BEATEN.values(), ids=BEATEN.keys())
-def test_a_setting_that_stands_above_the_environment_is_neutralised(
-    world, proxy, command, environ, files
+def test_a_setting_that_overrides_the_environment_is_neutralised(
+    sandbox, proxy, command, environ, files
 ):
     program = command.split()[0] if isinstance(command, str) else command[0]
     if program == "None" or shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
-    world.environ.update(environ)
-    world.write({"in.txt": "nosuchthing\n", **files})
-    warnings, output = run(world, proxy, command)
+    sandbox.environ.update(environ)
+    sandbox.write({"in.txt": "nosuchthing\n", **files})
+    warnings, output = run(sandbox, proxy, command)
     if "invalid choice" in output:
         pytest.skip("this version has no such choice")
     assert any(
@@ -253,19 +251,19 @@ NAMED = {
 
 
 @pytest.mark.parametrize(("command", "files"), NAMED.values(), ids=NAMED.keys())
-def test_a_setting_that_cannot_be_neutralised_is_named(world, proxy, command, files):
+def test_a_setting_that_cannot_be_neutralised_is_named(sandbox, proxy, command, files):
     """Should a later client come to the proxy all the same, the sentence is to be dropped."""
     program = command.split()[0] if isinstance(command, str) else command[0]
     if program == "None" or shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
-    world.write({"in.txt": "nosuchthing\n", **files})
-    warnings, _output = run(world, proxy, command)
+    sandbox.write({"in.txt": "nosuchthing\n", **files})
+    warnings, _output = run(sandbox, proxy, command)
     assert not proxy.seen
     assert len(warnings) == 1
 
 
 @pytest.mark.parametrize("loopback_open", [False, True])
-def test_loopback_comes_to_the_proxy_only_when_an_index_stands_there(world, proxy, loopback_open):
+def test_loopback_comes_to_the_proxy_only_when_an_index_stands_there(sandbox, proxy, loopback_open):
     code = "import urllib.request as u\ntry:\n    u.urlopen('http://localhost:9/simple/')\nexcept OSError:\n    pass\n"
-    run(world, proxy, (sys.executable, "-c", code), loopback_open=loopback_open)
+    run(sandbox, proxy, (sys.executable, "-c", code), loopback_open=loopback_open)
     assert bool(proxy.seen) is loopback_open

@@ -424,5 +424,6 @@ def test_a_host_that_nobody_told_of_is_tunnelled_and_counted(origins, tmp_path):
     ran = desk.run(*command)
     assert ran.status == 0, ran.said
     assert list(ran.report["uncached_hosts"]) == ["files.test"]
+    assert "--host files.test" in ran.said
     assert not ran.urls()
     assert not seen(origins) <= paths(ran)

@@ -8,34 +8,34 @@ import pytest
 
 from entrepot.ports.client_setup import Command
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.client_setup.command_line import Scene, program_name, values_after
+from entrepot.tools.client_setup.command_line import CommandLine, program_name, values_after
 
 
-def scene(*argv, cwd=Path("/nowhere"), **environ):
-    return Scene.of(Command(argv, Surroundings(environ, cwd, cwd)))
+def line(*argv, cwd=Path("/nowhere"), **environ):
+    return CommandLine(Command(argv, Surroundings(environ, cwd, cwd)))
 
 
 def test_a_string_that_is_a_command_line_is_taken_apart_in_place():
-    words = scene("sh", "-c", "cd x && pip install -i 'https://a.test/s'", "last").words
+    words = line("sh", "-c", "cd x && pip install -i 'https://a.test/s'", "last").words
     assert words[3:5] == ("cd", "x")
     assert "https://a.test/s" in words
     assert words[-1] == "last"
 
 
 def test_strings_inside_strings_are_taken_apart_too():
-    assert "https://a.test/s" in scene("sh", "-c", "sh -c \"pip -i 'https://a.test/s'\"").words
+    assert "https://a.test/s" in line("sh", "-c", "sh -c \"pip -i 'https://a.test/s'\"").words
 
 
 def test_a_plain_sentence_stays_one_word():
-    assert scene("git", "commit", "-m", "say what changed").words[3:] == ("say what changed",)
+    assert line("git", "commit", "-m", "say what changed").words[3:] == ("say what changed",)
 
 
 def test_an_unbalanced_quote_stops_nothing():
-    assert "https://a.test" in scene("sh", "-c", "pip -i https://a.test 'x").words
+    assert "https://a.test" in line("sh", "-c", "pip -i https://a.test 'x").words
 
 
 def test_variables_of_the_words_come_after_those_of_the_environment():
-    parts = scene("env", "PIP_INDEX_URL=b", "pip", PIP_INDEX_URL="a")
+    parts = line("env", "PIP_INDEX_URL=b", "pip", PIP_INDEX_URL="a")
     assert list(parts.variable("PIP_INDEX_URL")) == ["a", "b"]
     assert parts.environ["PIP_INDEX_URL"] == "b"
 
@@ -74,13 +74,13 @@ def test_directories_to_work_in_are_those_the_words_name(tmp_path):
     for name in ("a", "b", "c/d"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "c/d/pyproject.toml").touch()
-    roots = scene(
+    roots = line(
         "sh", "-c", "cd a && make -C b; pip install -e ./c/d[x] --directory=missing", cwd=tmp_path
     ).roots
     assert set(roots) == {tmp_path, tmp_path / "a", tmp_path / "b", tmp_path / "c/d"}
 
 
 def test_flags_belong_to_the_program_before_them():
-    parts = scene("sudo", "-E", "pip", "--cert", "x")
+    parts = line("sudo", "-E", "pip", "--cert", "x")
     assert parts.after("pip") == ("--cert", "x")
     assert parts.after("curl") == ()

@@ -96,7 +96,7 @@ def test_request_method_stays_as_it_is():
         ({"NO_PROXY": "10.1.2.3:443"}, False, ("10.1.2.3",), "localhost,127.0.0.1,::1"),
     ],
 )
-def test_no_proxy_keeps_of_the_users_list_what_cannot_lead_past_the_door(
+def test_no_proxy_keeps_of_the_users_list_what_cannot_bypass_the_proxy(
     environ, loopback_open, hosts, expected
 ):
     changes = common_environment(environ, PROXY, loopback_open=loopback_open, hosts=hosts)

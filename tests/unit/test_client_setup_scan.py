@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from entrepot.tools.client_setup.scan import follow, locked_origins, scan
+from entrepot.tools.client_setup.scan import locked_origins, requirement_files, scan
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_included_files_count_from_the_file_that_includes_them_and_once(tmp_path
     (tmp_path / "r.txt").write_text("-r a/b.txt\n-r r.txt\n")
     (tmp_path / "a/b.txt").write_text("-c c.txt\n-r ../r.txt\n")
     (tmp_path / "a/c.txt").write_text("x==1\n")
-    names = [path.resolve() for path, _ in follow([tmp_path / "r.txt"])]
+    names = [path.resolve() for path, _ in requirement_files([tmp_path / "r.txt"])]
     assert set(names) == {tmp_path / "r.txt", tmp_path / "a/b.txt", tmp_path / "a/c.txt"}
 
 

@@ -24,7 +24,7 @@ def loaded_after(code):
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_looking_at_the_registry_imports_no_guide():
+def test_looking_at_the_registry_imports_no_client_setup():
     assert not {
         name
         for name in loaded_after("import entrepot.tools.registry")
@@ -32,18 +32,17 @@ def test_looking_at_the_registry_imports_no_guide():
     }
 
 
-def test_guiding_a_command_imports_nothing_heavy():
+def test_setting_up_the_clients_of_a_command_imports_nothing_heavy():
     """A parser of YAML or of round-trip TOML would cost more than all client setups together."""
     loaded = loaded_after("""
         import os, pathlib
         from entrepot.ports.client_setup import Command, ProxyAddress
         from entrepot.ports.tool import Surroundings
-        from entrepot.tools.registry import client_setups
+        from entrepot.tools.client_setup.clients import client_setups
         command = Command(("pip", "install", "six"), Surroundings(dict(os.environ), pathlib.Path.home(), pathlib.Path.cwd()))
-        for setup in client_setups():
-            setup.answer(command, ProxyAddress("http://run:token@127.0.0.1:1", "/bundle.pem", False))
+        client_setups(command, ProxyAddress("http://run:token@127.0.0.1:1", "/bundle.pem", False))
     """)
-    assert any(name.endswith("client_setup.pip") for name in loaded)
+    assert any(name.endswith("client_setup.clients") for name in loaded)
     heavy = {
         "yaml",
         "ruamel.yaml",

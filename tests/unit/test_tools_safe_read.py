@@ -15,13 +15,12 @@ from entrepot.tools._shared.defaults import default_index
 from entrepot.tools._shared.safe_read import (
     line_of,
     parse_toml,
-    read_ini,
     read_text,
     read_toml,
     read_whole,
 )
-from entrepot.tools._shared.yaml_lines import lines
 from entrepot.tools.client_setup.found_urls import reportable
+from entrepot.tools.client_setup.readers import ini, yaml_lines
 from entrepot.tools.client_setup.scan import scan
 
 
@@ -81,10 +80,10 @@ def test_pip_settings_have_one_spelling_and_marks_at_the_start_are_no_text(tmp_p
     (tmp_path / "pip.conf").write_text(
         "\ufeff[global]\n--Index_URL: a\nfind-links =\n  b\n  c\nempty =\n%x = %(y)s\n"
     )
-    assert read_ini(tmp_path / "pip.conf") == [
-        ("index-url", "a"),
-        ("find-links", "\nb\nc"),
-        ("%x", "%(y)s"),
+    assert ini(tmp_path / "pip.conf") == [
+        (("index-url",), "a"),
+        (("find-links",), "\nb\nc"),
+        (("%x",), "%(y)s"),
     ]
 
 
@@ -102,7 +101,7 @@ def test_a_pip_whose_constants_have_moved_gives_no_default_index():
 @given(st.text())
 def test_no_text_breaks_a_scan(text):
     scan(text, requirements=True)
-    list(lines(text))
+    list(yaml_lines(text))
     parse_toml(text)
 
 
@@ -120,7 +119,7 @@ def test_no_url_breaks_or_keeps_its_user(text):
     )
 )
 def test_yaml_lines_have_keys_from_the_outermost_in(text):
-    for keys, _value in lines("top:\n" + "\n".join("  " + line for line in text.splitlines())):
+    for keys, _value in yaml_lines("top:\n" + "\n".join("  " + line for line in text.splitlines())):
         assert keys[0] == "top"
 
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from entrepot.cli.context import Context
     from entrepot.cli.wiring import RunStore
     from entrepot.ports.catalogue import Catalogue
-    from entrepot.ports.client_setup import ProxyAddress
+    from entrepot.ports.client_setup import Command, ProxyAddress
     from entrepot.run.child import Running
+    from entrepot.run.plan import Plan
     from entrepot.server.listener import Listener
     from entrepot.serving.known_files import KnownFiles
     from entrepot.serving.lookup import Entries
@@ -103,7 +104,7 @@ class RunOptions:
 class Session:
     """One run's parts, picked and put together.
 
-    A proxy, a store behind it, and a child that is led to it.
+    A proxy, a store behind it, and a child that is pointed at it.
 
     Args:
         context: settings and surroundings.
@@ -112,19 +113,16 @@ class Session:
     """
 
     def __init__(self, context: Context, argv: Sequence[str], options: RunOptions) -> None:
-        from entrepot.cli.wiring import client_setups
         from entrepot.ports.client_setup import Command
-        from entrepot.run.plan import make_plan
         from entrepot.serving.run_stats import RunStats
 
         self._context = context
         self._options = options
         self._settings = context.settings
         self._offline = options.offline or self._settings.offline
-        self._setups = client_setups()
         self._command = Command(tuple(argv), context.around)
         self._hosts = (*self._settings.hosts, *options.hosts)
-        self._plan = make_plan(self._setups, self._command, None, hosts=self._hosts)
+        self._plan = self._planned(self._command, None)
         self.tally: RunStats = RunStats()
 
     def run(self) -> int:
@@ -257,7 +255,7 @@ class Session:
         """
         from entrepot.run.child import Child
 
-        return Child(*self.lead(proxy))
+        return Child(*self.pointed_at(proxy))
 
     def behind(self, handle: Handler) -> None:
         """Told what answers behind the proxy, before the child is waited for.
@@ -268,23 +266,30 @@ class Session:
     async def landed(self, entries: Entries) -> None:
         """Told what is stored when the child has ended and the store is below its cap."""
 
-    def lead(
+    def pointed_at(
         self, proxy: ProxyAddress, argv: Sequence[str] | None = None
     ) -> tuple[Sequence[str], Mapping[str, str]]:
-        """Words and environment that lead a command to the proxy.
+        """Words and environment that send a command through the proxy.
 
         Without ``argv`` the session's own.
         """
         from entrepot.cli.wiring import common_environment
-        from entrepot.run.plan import child_environment, make_plan
+        from entrepot.run.plan import child_environment
 
         command = self._command if argv is None else replace(self._command, argv=tuple(argv))
-        plan = make_plan(self._setups, command, proxy, hosts=self._hosts)
+        plan = self._planned(command, proxy)
         for text in plan.warnings:
             self.tally.warn(text)
         environ = self._context.around.environ
         common = common_environment(environ, proxy, loopback_open=plan.loopback, hosts=plan.hosts)
         return plan.argv, child_environment(environ, common, plan.environment)
+
+    def _planned(self, command: Command, proxy: ProxyAddress | None) -> Plan:
+        from entrepot.cli.wiring import client_setups
+        from entrepot.run.plan import make_plan
+
+        setups = client_setups(command, proxy).values()
+        return make_plan(setups, command.argv, hosts=self._hosts)
 
     def facts(self, catalogue: Catalogue) -> KnownFiles:
         """What is known of files beforehand: of lock files and the command line."""
@@ -324,7 +329,7 @@ class Session:
 
 
 def _inside_another(context: Context) -> bool:
-    """Whether an outer run leads this command already, and nothing is asked that it does not do."""
+    """Whether an outer run serves this command, and nothing is asked that it does not do."""
     args = context.args
     wants_its_own = (
         args.offline

@@ -274,7 +274,7 @@ class Warming(Session):
         from entrepot.run.child import Child
 
         assert self._proxy is not None
-        words, led = self.lead(self._proxy, argv)
+        words, led = self.pointed_at(self._proxy, argv)
         environ = {**led, **NO_CACHE}
         if self._context.out.verbose:
             return Child(words, environ, output=2)  # all of it to stderr: stdout is for the answer

@@ -255,7 +255,7 @@ class CondaWarming(Session):
         from entrepot.run.child import CannotStart, Child
 
         assert self._proxy is not None
-        words, led = self.lead(self._proxy, argv)
+        words, led = self.pointed_at(self._proxy, argv)
         with (folder / "answer").open("wb") as answer, (folder / "log").open("wb") as log:
             errors = 2 if self._context.out.verbose else log.fileno()
             try:

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from entrepot.store.directory import DirectoryStore
     from entrepot.tools._shared.defaults import files_host
     from entrepot.tools._shared.quota import Quota
+    from entrepot.tools.client_setup.clients import client_setups
     from entrepot.tools.client_setup.proxy_environment import common_environment, outer_run
-    from entrepot.tools.registry import client_setups, donors
+    from entrepot.tools.registry import donors
     from entrepot.upstream.client import HttpUpstream, UpstreamSettings
     from entrepot.upstream.trust import merged_bundle
 
@@ -49,7 +50,7 @@ _LATE = {
     "outer_run": "tools.client_setup.proxy_environment",
     "files_host": "tools._shared.defaults",
     "donors": "tools.registry",
-    "client_setups": "tools.registry",
+    "client_setups": "tools.client_setup.clients",
     "HttpUpstream": "upstream.client",
     "merged_bundle": "upstream.trust",
 }

@@ -1,8 +1,7 @@
-"""What ``run`` must know of a tool to lead it through the proxy: ``tools/*/child.py``.
+"""What ``run`` must know of a command's clients to send them through the proxy.
 
-A client setup reads what the tool would read (configuration files, variables, the command line,
-lock files) and answers which hosts serve its packages, which variables lead it, which of its
-settings would lead it astray, and which digests are already known. It changes nothing.
+It comes from what they would read themselves: configuration files, variables, the command line,
+lock files.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from entrepot.ports.tool import Surroundings
 
@@ -35,12 +33,12 @@ class ProxyAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class SetupAnswer:
-    """One tool's answer; the answers of all are added up."""
+class ClientSetup:
+    """What one client needs; those of all clients are added up."""
 
     indexes: frozenset[str] = frozenset()
-    """URLs of indexes, channels, find-links pages and direct files that the child was told of, with
-    userinfo removed."""
+    """URLs of indexes, channels, find-links pages and direct files that the child was given,
+    without userinfo."""
     closed: frozenset[str] = frozenset()
     """``HOST:PORT`` for which the child holds a client certificate: tunnelled, never opened."""
     environment: Mapping[str, str | None] = field(default_factory=dict)
@@ -54,13 +52,3 @@ class SetupAnswer:
     locks: tuple[Path, ...] = ()
     """Lock files and requirement files that the child will read: their digests are learned
     beforehand."""
-
-
-class ClientSetup(Protocol):
-    """A tool that can be led."""
-
-    name: str
-
-    def answer(self, command: Command, proxy: ProxyAddress | None) -> SetupAnswer:
-        """Everything at once; with ``proxy=None`` only what does not depend on it."""
-        ...

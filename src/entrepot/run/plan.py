@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from entrepot.errors import UsageError
 from entrepot.lockfiles import Known, read_arguments, read_lock
-from entrepot.ports.client_setup import ClientSetup, Command, ProxyAddress
+from entrepot.ports.client_setup import ClientSetup
 from entrepot.urls import authority_of, is_loopback
 
 MAX_LOCK = 64 << 20
@@ -19,7 +19,7 @@ MAX_LOCK = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The client setups' answers, added up."""
+    """The set-ups of all clients, added up."""
 
     opened: frozenset[str]
     """``HOST:PORT`` whose traffic is opened and cached."""
@@ -41,41 +41,35 @@ class Plan:
 
 
 def make_plan(
-    setups: Iterable[ClientSetup],
-    command: Command,
-    proxy: ProxyAddress | None,
-    *,
-    hosts: Iterable[str] = (),
+    setups: Iterable[ClientSetup], argv: tuple[str, ...], *, hosts: Iterable[str] = ()
 ) -> Plan:
-    """Ask every client setup.
+    """Add up what every client needs.
 
     Args:
-        setups: the tools that can be led.
-        command: what will be started.
-        proxy: where to; ``None`` before that is known.
+        setups: those of all clients.
+        argv: what will be started.
         hosts: ``HOST[:PORT]`` that the user named.
 
     Raises:
         UsageError: a host that cannot be one.
     """
-    answers = tuple(setup.answer(command, proxy) for setup in setups)
-    opened = {authority_of(url) for answer in answers for url in answer.indexes} - {""}
+    setups = tuple(setups)
+    opened = {authority_of(url) for setup in setups for url in setup.indexes} - {""}
     opened |= {authority for text in hosts for authority in named_host(text)}
     environment: dict[str, str | None] = {}
-    argv = command.argv
-    for answer in answers:
-        environment.update(answer.environment)
-        argv = answer.argv if answer.argv is not None else argv
-    closed = frozenset(authority for answer in answers for authority in answer.closed)
+    for setup in setups:
+        environment.update(setup.environment)
+        argv = setup.argv if setup.argv is not None else argv
+    closed = frozenset(authority for setup in setups for authority in setup.closed)
     return Plan(
         opened=frozenset(opened) - closed,
         closed=closed,
         hosts=frozenset(each.rpartition(":")[0].strip("[]") for each in opened - closed),
-        bundles=tuple(dict.fromkeys(path for answer in answers for path in answer.bundles)),
+        bundles=tuple(dict.fromkeys(path for setup in setups for path in setup.bundles)),
         environment=environment,
         argv=argv,
-        warnings=tuple(dict.fromkeys(text for answer in answers for text in answer.warnings)),
-        locks=tuple(dict.fromkeys(path for answer in answers for path in answer.locks)),
+        warnings=tuple(dict.fromkeys(text for setup in setups for text in setup.warnings)),
+        locks=tuple(dict.fromkeys(path for setup in setups for path in setup.locks)),
     )
 
 

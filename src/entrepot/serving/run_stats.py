@@ -141,8 +141,9 @@ class RunStats:
         if counts["error"] and not self.unseen:
             parts.append(f"{counts['error']} failed")
         if self.uncached_hosts:
-            names = ", ".join(name for name, _ in self.uncached_hosts.most_common(3))
-            parts.append(f"{show_size(self.uncached_bytes)} went past it ({names})")
+            hosts = [name for name, _ in self.uncached_hosts.most_common(3)]
+            past = f"{show_size(self.uncached_bytes)} went past it ({', '.join(hosts)}"
+            parts.append(f"{past}; to cache packages from there: --host {hosts[0]})")
         if self.unseen:
             were = "was" if len(self.unseen) == 1 else "were"
             names = _some(list(self.unseen))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from functools import cache
 
-from entrepot.ports.client_setup import ClientSetup
 from entrepot.ports.reuse import ReuseSource
 from entrepot.ports.tool import Surroundings, Tool
 
@@ -17,8 +15,6 @@ _TOOLS = {
     "uv": "uv.tool",
 }
 """Each tool whose caches are looked after, and the module that has its ``tool()``."""
-_CLIENTS = "conda curl git npm pdm pip pipenv poetry python rattler runners uv wget".split()
-"""The modules of ``client_setup`` that have a ``SETUP``."""
 _DONORS = ("conda.conda_donor", "pip.donor")
 """The modules that have ``donors()``."""
 
@@ -34,15 +30,6 @@ def tool(name: str) -> Tool:
     """
     made: Tool = importlib.import_module(f"entrepot.tools.{_TOOLS[name]}").tool()
     return made
-
-
-@cache
-def client_setups() -> tuple[ClientSetup, ...]:
-    """Every client's setup, by name."""
-    found = (
-        importlib.import_module(f"entrepot.tools.client_setup.{name}").SETUP for name in _CLIENTS
-    )
-    return tuple(sorted(found, key=lambda setup: setup.name))
 
 
 def donors(around: Surroundings) -> list[ReuseSource]:

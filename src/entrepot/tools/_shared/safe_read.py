@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -158,43 +158,13 @@ def parse_toml(text: str) -> dict[str, Any]:
     return _toml(text) if text.strip() else {}
 
 
-def read_ini(path: Path) -> list[tuple[str, str]]:
-    """Keys and values of every section of a file in pip's syntax, in file order.
-
-    Keys lower-cased, ``_`` as ``-``.
-
-    Source: pip 26.3, ``configuration.py``: ``RawConfigParser``, leading dashes dropped from keys.
-    """
-    import configparser  # noqa: PLC0415  # 8 ms that a start without such files does not pay
-
-    parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
-    try:
-        parser.read_string(read_text(path))
-    except configparser.Error:
-        return []
-    return [
-        (setting_name(key), value)
-        for section in parser.sections()
-        for key, value in parser.items(section)
-        if value
-    ]
-
-
-def setting_name(key: str) -> str:
-    """How pip spells a setting, wherever it stands.
-
-    ``Index_URL`` and ``--index-url`` are ``index-url``.
-    """
-    return key.strip().lower().replace("_", "-").removeprefix("--")
-
-
 def line_of(path: Path, word: str) -> str:
-    """``PATH:LINE`` of the first line that starts with ``word`` (blanks and quotes aside).
+    """``PATH:LINE`` of the first line that starts with ``word`` (blanks and marks aside).
 
     ``PATH`` if there is none.
     """
     for number, line in enumerate(read_text(path).splitlines(), 1):
-        if line.lstrip(" \t\"'-").lower().startswith(word.lower()):
+        if line.lstrip(" \t\"'-[").lower().startswith(word.lower()):
             return f"{path}:{number}"
     return str(path)
 
@@ -214,19 +184,6 @@ def tables(value: Any) -> list[dict[str, Any]]:
     if isinstance(value, Mapping):
         value = list(value.values())
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def strings(value: Any, skip: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Every string in a parsed document, in order, but what stands under a key in ``skip``."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if key not in skip:
-                yield from strings(item, skip)
-    elif isinstance(value, list):
-        for item in value:
-            yield from strings(item, skip)
 
 
 def is_file(path: Path | str) -> bool:

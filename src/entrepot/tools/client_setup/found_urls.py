@@ -1,6 +1,6 @@
-"""What a client setup has found so far, and the one place where a URL becomes reportable.
+"""What has been found for one client so far, and the one place where a URL becomes reportable.
 
-Everything that ends in :class:`~entrepot.ports.client_setup.SetupAnswer` goes through here, so that
+Everything that ends in :class:`~entrepot.ports.client_setup.ClientSetup` goes through here, so that
 no user, password or token of a URL can be reported by mistake, and only http and https ever count
 (a ``git+https`` or ``file`` URL is no index).
 """
@@ -8,26 +8,20 @@ no user, password or token of a URL can be reported by mistake, and only http an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from entrepot.ports.client_setup import SetupAnswer
+from entrepot.ports.client_setup import ClientSetup, ProxyAddress
 from entrepot.redaction import redacted_url
-from entrepot.tools._shared.safe_read import is_file
+from entrepot.tools._shared.safe_read import is_file, read_text
+from entrepot.tools.client_setup.command_line import CommandLine
+from entrepot.tools.client_setup.scan import URL, locked_origins, requirement_files
 from entrepot.urls import authority_of
 
-URL = re.compile(r"""(?<![+\w])https?://(?:\$\{\w+\}|[^\s"'<>,;)\]}|\\`])+""", re.IGNORECASE)
-"""A URL in text. A version-control URL (``git+https://``) is none; ``${NAME}`` inside belongs to
-it."""
-
 _VALUE = re.compile(r"\s*(?:[\w.-]+=)?(?:https?://|\$\{?\w+\}?$)", re.IGNORECASE)
+_FETCHED = re.compile(rf"(?:[\w.\[\],-]+\s*@\s*)?(?P<url>{URL.pattern})", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$\((\w+)\)|\$(\w+)|%(\w+)%")
-_PACKAGES = re.compile(
-    r"\.(?:whl|tar\.gz|tgz|zip|tar\.bz2|tar\.xz|conda|egg|metadata)$"
-    r"|/simple(?:/|$)|/(?:current_)?repodata[^/]*$",
-    re.IGNORECASE,
-)
 
 
 def expanded(text: str, environ: Mapping[str, str]) -> str:
@@ -46,7 +40,7 @@ def reportable(text: str, environ: Mapping[str, str]) -> str | None:
     >>> reportable("https://me:pw@index.test/simple#sha256=0", {})
     'https://index.test/simple'
     """
-    text = expanded(text.strip(), environ) if "$" in text or "%" in text else text.strip()
+    text = expanded(text.strip(), environ)
     try:
         parts = urlsplit(text)
         host, _port = parts.hostname, parts.port
@@ -61,20 +55,12 @@ def reportable(text: str, environ: Mapping[str, str]) -> str | None:
     return redacted_url(text)
 
 
-def looks_like_packages(url: str) -> bool:
-    """Whether a URL's path is that of a distribution, conda archive, simple page or repodata."""
-    return bool(_PACKAGES.search(url.partition("#")[0].partition("?")[0]))
+class FoundUrls:
+    """A client's set-up while it is being put together."""
 
-
-class Findings:
-    """A client setup while it is being put together.
-
-    Args:
-        environ: what ``${NAME}`` in a URL is replaced from.
-    """
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.environ = environ
+    def __init__(self, line: CommandLine, proxy: ProxyAddress | None) -> None:
+        self.line = line
+        self.proxy = proxy
         self.indexes: set[str] = set()
         self.closed: set[str] = set()
         self.environment: dict[str, str | None] = {}
@@ -85,18 +71,17 @@ class Findings:
 
     def add(self, text: str) -> None:
         """One URL, when it is one."""
-        url = reportable(text, self.environ)
+        url = reportable(text, self.line.environ)
         if url is not None:
             self.indexes.add(url)
 
     def add_all(self, texts: str | Iterable[str]) -> None:
-        """Every URL in one text or several."""
+        """Every URL in one text or several; of a text of variables alone, those of its value."""
         for text in (texts,) if isinstance(texts, str) else texts:
-            if "://" in text:
-                for match in URL.finditer(text):
-                    self.add(match[0])
-            elif "$" in text:
-                self.add_all(_once(text, self.environ))
+            if "://" not in text and "$" in text:
+                text = expanded(text, self.line.environ)  # noqa: PLW2901  # once, so no circle
+            for match in URL.finditer(text):
+                self.add(match[0])
 
     def add_value(self, value: str) -> None:
         """URLs of an option's value: ``URL``, ``NAME=URL`` or a list that begins so.
@@ -106,44 +91,65 @@ class Findings:
         if _VALUE.match(value):
             self.add_all(value)
 
+    def add_words(self, *, but_after: Sequence[str]) -> None:
+        """Words that are http URLs, or ``name @ URL``, but not the values of the named options."""
+        before = ""
+        for word in self.line.words:
+            if before not in but_after and (match := _FETCHED.match(word)):
+                self.add(match["url"])
+            before = word
+
+    def add_local_page(self, word: str) -> None:
+        """A find-links page on disk names the hosts of its files."""
+        path = self.line.path(word.removeprefix("file://"))
+        if path.suffix.lower() in (".html", ".htm"):
+            self.add_all(read_text(path))
+
+    def add_requirements(self, paths: Iterable[Path], *, will_be_read: bool) -> None:
+        """Requirement files and what they include; noted for their digests when they are read."""
+        for path, text in requirement_files(paths):
+            self.add_all(text.urls)
+            if will_be_read:
+                self._locks[path] = None
+
+    def add_lock(self, path: Path, *, will_be_read: bool) -> None:
+        """Open the hosts that a lock file names; note it for its digests when it is read.
+
+        Digests of a lock that is not read are no promise: they would hold back files that the
+        command rightly takes.
+        """
+        if is_file(path):
+            self.add_all(locked_origins(path))
+            if will_be_read:
+                self._locks[path] = None
+
     def close(self, urls: Iterable[str], *, but: Iterable[str] = ()) -> None:
         """Never open these URLs' hosts: the child holds a client certificate for them.
 
-        Args:
-            urls: of indexes.
-            but: URLs of hosts that never ask for one and stay open: the default index.
+        Those of ``but`` never ask for one and stay open.
         """
-        spared = {authority_of(url) for url in but}
+        stay_open = {authority_of(url) for url in but}
         for text in urls:
-            url = reportable(text, self.environ)
-            if url is not None and authority_of(url) not in spared:
+            url = reportable(text, self.line.environ)
+            if url is not None and authority_of(url) not in stay_open:
                 self.closed.add(authority_of(url))
 
-    def bundle(self, value: object, base: Path, home: Path | None = None) -> bool:
-        """Note a CA file that a setting names, relative to ``base``.
-
-        Whether there is such a file.
-        """
-        if not isinstance(value, str) or not value.strip():
-            return False
-        text = expanded(value.strip().strip("\"'"), self.environ)
-        path = home / text[2:] if home is not None and text.startswith("~/") else base / text
-        if not is_file(path):
-            return False
-        self._bundles[str(path)] = None
-        return True
-
-    def lock(self, path: Path) -> None:
-        """Note a lock or requirement file that the child will read."""
-        self._locks[path] = None
+    def bundle(self, value: str, variable: str = "") -> None:
+        """Merge a CA file that a setting names; the variable that overrides it names the bundle."""
+        text = expanded(value.strip().strip("\"'"), self.line.environ)
+        path = self.line.path(text)
+        if text and is_file(path):
+            self._bundles[str(path)] = None
+            if self.proxy is not None and variable:
+                self.environment[variable] = self.proxy.bundle
 
     def warn(self, sentence: str) -> None:
         """A setting that cannot be neutralised, for the last line; said once."""
         self._warnings[sentence] = None
 
-    def answer(self) -> SetupAnswer:
-        """The answer."""
-        return SetupAnswer(
+    def setup(self) -> ClientSetup:
+        """All that was found."""
+        return ClientSetup(
             indexes=frozenset(self.indexes),
             closed=frozenset(self.closed),
             environment=self.environment,
@@ -152,12 +158,3 @@ class Findings:
             warnings=tuple(self._warnings),
             locks=tuple(self._locks),
         )
-
-
-def _once(text: str, environ: Mapping[str, str]) -> str:
-    """A text that is nothing but variables, replaced.
-
-    Without a URL in the result: empty, so that nothing repeats.
-    """
-    result = expanded(text, environ)
-    return result if "://" in result else ""

@@ -1,10 +1,9 @@
-"""The variables that lead every child through the proxy, whatever tool it is or calls.
+"""The variables that send every child through the proxy, whatever tool it is or calls.
 
-Pure: environment and proxy come in, changes go out. What each client reads was found by experiment:
-pip 20.3 to 26.3, uv 0.13, poetry, pdm, requests, httpx, urllib, curl, git, npm, conda, rattler. Two
-rules matter most: both spellings of a variable are set, because clients disagree on which one wins;
-and a user's own CA file is never left in place, because it would hide the run's authority, but
-merged (``merged_bundle``).
+What each client reads was found by experiment: pip 20.3 to 26.3, uv 0.13, poetry, pdm, requests,
+httpx, urllib, curl, git, npm, conda, rattler. Two rules matter most: both spellings of a variable
+are set, because clients disagree on which one wins; and a user's own CA file is never left in
+place, because it would hide the run's authority, but merged (``merged_bundle``).
 """
 
 from __future__ import annotations
@@ -56,10 +55,10 @@ def common_environment(
 
     Args:
         environ: the user's variables, before any change.
-        proxy: where the child is led.
+        proxy: where the child is pointed at.
         loopback_open: whether an index stands on loopback, so that loopback must come to the proxy
             too.
-        hosts: hosts of indexes: entries of the user's ``NO_PROXY`` that would lead the child past
+        hosts: hosts of indexes: entries of the user's ``NO_PROXY`` by which the child would go past
             the proxy to one of them are left out (:func:`no_proxy`).
     """
     changes: dict[str, str | None] = dict.fromkeys(PROXY_VARIABLES, proxy.proxy)
@@ -89,21 +88,16 @@ def no_proxy(
     pages tell, and then a client would go straight there. The proxy obeys the user's list on its
     own way out, so that no connection takes another way.
     """
-    own = [
-        part.strip()
-        for name in ("NO_PROXY", "no_proxy")
-        for part in environ.get(name, "").split(",")
-    ]
+    lists = (environ.get(name, "") for name in ("NO_PROXY", "no_proxy"))
+    own = [part.strip() for text in lists for part in text.split(",")]
     wanted = [host.lower() for host in hosts]
+    wanted += LOOPBACK if loopback_open else ()
     kept = [
         entry
         for entry in own
         if _is_address(entry) and not any(_covers(entry, host) for host in wanted)
     ]
-    if loopback_open:
-        kept = [entry for entry in kept if not any(_covers(entry, name) for name in LOOPBACK)]
-    else:
-        kept.extend(LOOPBACK)
+    kept += () if loopback_open else LOOPBACK
     return list(dict.fromkeys(kept))
 
 
@@ -124,30 +118,23 @@ def _covers(entry: str, host: str) -> bool:
     In doubt it might.
     """
     entry = entry.lower().strip("[]")
-    if entry == "*" or (entry.startswith("127.") and host == "127.0.0.1"):
+    if entry.startswith("127.") and host == "127.0.0.1":
         return True
-    if "/" in entry:
-        return _is_within(host, entry)
+    if "/" in entry:  # a network: pip, requests, uv and curl read them
+        try:
+            network = ipaddress.ip_network(entry, strict=False)
+            return ipaddress.ip_address(host.strip("[]")) in network
+        except ValueError:
+            return False
     name = entry.rpartition(":")[0] if entry.count(":") == 1 else entry
     name = name.removeprefix("*").removeprefix(".")
     return bool(name) and (host == name or host.endswith("." + name))
 
 
-def _is_within(host: str, network: str) -> bool:
-    """Whether the host is an address in the network (pip, requests, uv and curl read them)."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")) in ipaddress.ip_network(network, strict=False)
-    except ValueError:
-        return False
-
-
 def outer_run(environ: Mapping[str, str]) -> str | None:
-    """``HOST:PORT`` of the run that this process is inside of, when its proxy is still in force.
+    """``HOST:PORT`` of the run that this process is inside of, else ``None``.
 
-    Else ``None``.
-
-    A marker without the proxy (the variables were emptied) or with another proxy is no outer
-    run.
+    A marker without the proxy (the variables were emptied) or with another proxy is no outer run.
     """
     marker = environ.get(MARKER)
     proxies = [environ.get(name, "") for name in ("HTTPS_PROXY", "https_proxy")]

@@ -1,4 +1,4 @@
-"""A world for client setups: a home and a project directory of their own, and what the client setups make of a command in it."""
+"""A home and a project directory of their own, and the clients' set-up of a command in them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from entrepot.ports.client_setup import Command, ProxyAddress, SetupAnswer
+from entrepot.ports.client_setup import ClientSetup, Command, ProxyAddress
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.registry import client_setups
+from entrepot.tools.client_setup.clients import client_setups
 
 PROXY = ProxyAddress(
     proxy="http://run:token@127.0.0.1:4567", bundle="/private/bundle.pem", offline=False
@@ -16,7 +16,7 @@ PROXY = ProxyAddress(
 
 
 @dataclass
-class World:
+class Sandbox:
     """A home and a project directory of their own."""
 
     home: Path
@@ -24,11 +24,11 @@ class World:
     environ: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def under(cls, path: Path) -> World:
-        world = cls(path / "home", path / "project")
-        world.home.mkdir()
-        world.project.mkdir()
-        return world
+    def under(cls, path: Path) -> Sandbox:
+        sandbox = cls(path / "home", path / "project")
+        sandbox.home.mkdir()
+        sandbox.project.mkdir()
+        return sandbox
 
     def write(self, files: dict[str, str]) -> None:
         for name, text in files.items():
@@ -36,20 +36,18 @@ class World:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
-    def answers(
+    def setups(
         self, argv: str | tuple[str, ...], proxy: ProxyAddress | None = PROXY, cwd: str = ""
-    ) -> dict[str, SetupAnswer]:
+    ) -> dict[str, ClientSetup]:
         words = tuple(argv.split()) if isinstance(argv, str) else argv
         around = Surroundings(
             {"HOME": str(self.home), "XDG_CONFIG_DIRS": "/nowhere", **self.environ},
             self.home,
             self.project / cwd,
         )
-        return {
-            setup.name: setup.answer(Command(words, around), proxy) for setup in client_setups()
-        }
+        return client_setups(Command(words, around), proxy)
 
     def opened(self, argv: str | tuple[str, ...], cwd: str = "") -> set[str]:
-        """Hosts that the client setups would open."""
-        answers = self.answers(argv, cwd=cwd).values()
-        return {urlsplit(url).hostname or "" for answer in answers for url in answer.indexes}
+        """Hosts that a run would open."""
+        setups = self.setups(argv, cwd=cwd).values()
+        return {urlsplit(url).hostname or "" for setup in setups for url in setup.indexes}

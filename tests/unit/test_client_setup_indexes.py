@@ -1,20 +1,18 @@
-"""Every way in which a real client is told its index, against the client setups of all tools together."""
+"""Every way in which a real client is told its index, against the set-up of all clients together."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from entrepot.tools.registry import client_setups
-from setup_world import World
+from setup_sandbox import Sandbox
 
 
 @pytest.fixture
-def world(tmp_path):
-    return World.under(tmp_path)
+def sandbox(tmp_path):
+    return Sandbox.under(tmp_path)
 
 
 URL = "https://index.test/simple"
@@ -363,6 +361,11 @@ TOLD: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] = 
         {},
         {"Pipfile.lock": f'{{"_meta": {{"sources": [{{"name": "own", "url": "{URL}"}}]}}}}'},
     ),
+    "Pipfile.lock, credentials in a variable": (
+        "pipenv sync",
+        {"T": "tok"},
+        {"Pipfile.lock": '{"_meta": {"sources": [{"url": "https://me:${T}@index.test/simple"}]}}'},
+    ),
     # what runs other tools
     "pipx --index-url": (f"pipx install --index-url {URL} black", {}, {}),
     "pipx --pip-args": (("pipx", "install", f"--pip-args=--index-url {URL}", "black"), {}, {}),
@@ -568,17 +571,17 @@ TOLD: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] = 
 
 
 @pytest.mark.parametrize(("argv", "environ", "files"), TOLD.values(), ids=TOLD.keys())
-def test_an_index_is_found_wherever_a_client_is_told_of_it(world, argv, environ, files):
-    world.environ.update(environ)
-    world.write(files)
-    assert "index.test" in world.opened(argv)
+def test_an_index_is_found_wherever_a_client_is_told_of_it(sandbox, argv, environ, files):
+    sandbox.environ.update(environ)
+    sandbox.write(files)
+    assert "index.test" in sandbox.opened(argv)
 
 
 @pytest.mark.parametrize(("argv", "environ", "files"), TOLD.values(), ids=TOLD.keys())
-def test_no_case_of_the_table_finds_the_index_without_what_tells_it(world, argv, environ, files):
+def test_no_case_of_the_table_finds_the_index_without_what_tells_it(sandbox, argv, environ, files):
     """Guards the table itself: an emptied argv, environment and set of files name nothing."""
-    world.write(dict.fromkeys(files, ""))
-    assert "index.test" not in world.opened("pip install six")
+    sandbox.write(dict.fromkeys(files, ""))
+    assert "index.test" not in sandbox.opened("pip install six")
 
 
 CLOSED: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] = {
@@ -680,42 +683,42 @@ CLOSED: dict[str, tuple[str | tuple[str, ...], dict[str, str], dict[str, str]]] 
 
 
 @pytest.mark.parametrize(("argv", "environ", "files"), CLOSED.values(), ids=CLOSED.keys())
-def test_a_host_that_serves_no_packages_is_not_opened(world, argv, environ, files):
-    world.environ.update(environ)
-    world.write(files)
-    assert "code.test" not in world.opened(argv)
+def test_a_host_that_serves_no_packages_is_not_opened(sandbox, argv, environ, files):
+    sandbox.environ.update(environ)
+    sandbox.write(files)
+    assert "code.test" not in sandbox.opened(argv)
 
 
 @pytest.mark.parametrize(("argv", "environ", "files"), TOLD.values(), ids=TOLD.keys())
-def test_no_reported_url_carries_credentials(world, argv, environ, files):
-    world.environ.update(environ)
-    world.write(files)
-    for answer in world.answers(argv).values():
-        for url in answer.indexes:
+def test_no_reported_url_carries_credentials(sandbox, argv, environ, files):
+    sandbox.environ.update(environ)
+    sandbox.write(files)
+    for setup in sandbox.setups(argv).values():
+        for url in setup.indexes:
             assert "@" not in urlsplit(url).netloc
             assert not any(secret in url for secret in ("secret", "tk-123", "tok@"))
 
 
-def test_the_default_index_and_its_files_come_from_pip_itself(world):
+def test_the_default_index_and_its_files_come_from_pip_itself(sandbox):
     from pip._internal.models.index import PyPI
 
     for name in ("pip", "uv", "poetry", "pdm"):
-        hosts = {urlsplit(url).hostname for url in world.answers("pip install six")[name].indexes}
+        hosts = {urlsplit(url).hostname for url in sandbox.setups("pip install six")[name].indexes}
         assert {PyPI.netloc, PyPI.file_storage_domain} <= hosts
 
 
-def test_conda_and_pixi_find_their_built_in_channels(world):
+def test_conda_and_pixi_find_their_built_in_channels(sandbox):
     assert {
         "conda.anaconda.org",
         "repo.anaconda.com",
         "repo.prefix.dev",
         "prefix.dev",
-    } <= world.opened("pixi install")
+    } <= sandbox.opened("pixi install")
 
 
-def test_a_project_is_found_from_a_directory_below_it(world):
-    world.write({"pyproject.toml": f'[[tool.uv.index]]\nurl = "{URL}"\n', "src/x/y.py": ""})
-    assert "index.test" in world.opened("uv sync", cwd="src/x")
+def test_a_project_is_found_from_a_directory_below_it(sandbox):
+    sandbox.write({"pyproject.toml": f'[[tool.uv.index]]\nurl = "{URL}"\n', "src/x/y.py": ""})
+    assert "index.test" in sandbox.opened("uv sync", cwd="src/x")
 
 
 @pytest.mark.parametrize(
@@ -740,8 +743,8 @@ def test_a_project_is_found_from_a_directory_below_it(world):
     ],
     ids=lambda files: next(iter(files)),
 )
-def test_broken_files_stop_no_command(world, files):
-    world.write(files)
+def test_broken_files_stop_no_command(sandbox, files):
+    sandbox.write(files)
     for argv in (
         "pip install -r r.txt",
         "conda env create -f r.txt",
@@ -749,26 +752,18 @@ def test_broken_files_stop_no_command(world, files):
         "",
         "-r -r -c",
     ):
-        world.answers(argv)
+        sandbox.setups(argv)
 
 
-def test_a_pipe_given_as_requirement_file_is_left_to_the_child(world):
-    os.mkfifo(world.project / "pipe")
-    world.answers("pip install -r pipe")
+def test_a_pipe_given_as_requirement_file_is_left_to_the_child(sandbox):
+    os.mkfifo(sandbox.project / "pipe")
+    sandbox.setups("pip install -r pipe")
 
 
-def test_every_guide_answers_without_a_door(world):
-    world.write({"uv.toml": 'https-proxy = "http://code.test:1"\n'})
-    for answer in world.answers(
+def test_without_a_proxy_no_command_line_and_no_variable_is_changed(sandbox):
+    sandbox.write({"uv.toml": 'https-proxy = "http://code.test:1"\n'})
+    for setup in sandbox.setups(
         f"pip --proxy http://code.test:1 install -i {URL} six", proxy=None
     ).values():
-        assert answer.argv is None
-        assert not answer.environment
-
-
-def test_every_module_with_a_setup_is_in_the_registry_under_its_own_name():
-    import entrepot.tools.client_setup
-
-    folder = Path(entrepot.tools.client_setup.__path__[0])
-    modules = {path.stem for path in folder.glob("*.py") if "\nSETUP = " in path.read_text()}
-    assert {setup.name for setup in client_setups()} == modules
+        assert setup.argv is None
+        assert not setup.environment
