@@ -11,9 +11,10 @@ import pytest
 
 from entrepot.errors import EntrepotError, TruncatedBody, UpstreamTimeout
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
+from entrepot.serving.fetch import continues, range_validator
 from entrepot.serving.policy import pause_s
 from entrepot.serving.response import Request
-from entrepot.serving.resume import continues, range_validator, starts_alike
+from entrepot.serving.transfers import starts_alike
 from entrepot.store.directory import DirectoryStore
 from entrepot.testing.memory_store import MemoryStore
 from entrepot.testing.upstream import Script, ranged

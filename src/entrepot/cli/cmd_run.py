@@ -191,10 +191,10 @@ class Session:
         from entrepot.ports.clock import SystemClock
         from entrepot.server.proxy import ConnectPolicy
         from entrepot.server.run_loop import serve_child
-        from entrepot.serving.lookup import Entries
+        from entrepot.serving.lookup import Entries, SizeLimit
+        from entrepot.serving.policy import Rules
         from entrepot.serving.prefetch import PageHistory
-        from entrepot.serving.service import Rules, Service
-        from entrepot.serving.size_limit import SizeLimit
+        from entrepot.serving.service import Service
 
         reach = upstream_settings(self._settings, self._context.around.environ, self._plan.bundles)
         clock = SystemClock()

@@ -197,34 +197,34 @@ class KnownFiles:
         It holds for this run, as what its pages say does, but is not remembered: a lock file that
         is wrong must spoil nothing for those who do not use it.
         """
-        self._track(self._learn_known(known))
 
-    async def _learn_known(self, known: Awaitable[Iterable[Known]]) -> None:
-        found = list(await known)
-        self._beforehand = {}
-        for link in (link for each in found for link in each.links):
-            self._beforehand.setdefault(link.url, []).append(link)
-        self._pins = Pins(allowed for each in found for allowed in each.allowed)
-        self._hashes = Pins(allowed for each in found for allowed in each.allowed if allowed.binds)
+        async def learn() -> None:
+            found = list(await known)
+            self._beforehand = {}
+            for link in (link for each in found for link in each.links):
+                self._beforehand.setdefault(link.url, []).append(link)
+            allowed = [each for file in found for each in file.allowed]
+            self._pins = Pins(allowed)
+            self._hashes = Pins(each for each in allowed if each.binds)
 
-    async def expect(self, url: str, *, prefetch: bool = False) -> Expectation:
+        self._track(learn())
+
+    async def expect(
+        self, url: str, *, prefetch: bool = False, settled: bool = False
+    ) -> Expectation:
         """What the body of this URL must be, once the pages that are being read have been.
 
         Args:
             url: of the file.
             prefetch: whether no client has asked: then prefetched pages count, too.
+            settled: whether all of those pages are waited for, also when a witness is known.
         """
         found = self._known(url, prefetch=prefetch)
         is_open = found == NOTHING or (found.link is None and shard_digest(url) is not None)
-        if is_open and self._reading:
+        if (is_open or settled) and self._reading:
             await self.settled()
             found = self._known(url, prefetch=prefetch)
         return found
-
-    async def expect_anew(self, url: str) -> Expectation:
-        """The same after all pages that are being read, for a body that no witness has named."""
-        await self.settled()
-        return self._known(url, prefetch=False)
 
     def link(self, url: str) -> Link | None:
         """What pages of this run say of a URL besides its digests."""
@@ -235,14 +235,10 @@ class KnownFiles:
         said = [_said(link, link.source or "the command") for link in self._beforehand.get(url, ())]
         if len(self._hashes) and (hashes := self._allowed(url, self._hashes)):
             said.append(Said("--hash", "--hash", None, tuple((each,) for each in hashes)))
-        noted = [
-            each
-            for each in self._noted(url)
-            if self.is_current(each.page, each.state, prefetch=prefetch)
-        ]
-        for each in noted:
-            by = "its channel's index" if each.link.kind == "archive" else "its index page"
-            said.append(_said(each.link, self._given.get(each.page, each.page), by))
+        for each in self._noted(url):
+            if self.is_current(each.page, each.state, prefetch=prefetch):
+                by = "its channel's index" if each.link.kind == "archive" else "its index page"
+                said.append(_said(each.link, self._given.get(each.page, each.page), by))
         if not any(each.named for each in said):
             by_path = self._path_rule(url) or shard_digest(url)
             said += [Said("its URL", "its URL", None, ((by_path,),))] if by_path is not None else []
@@ -321,10 +317,8 @@ class KnownFiles:
         """
         page = cache_key(url)
         if self._states.get(page) == state:
-            earlier = self._earlier.pop(page, None)
-            if earlier is None:
-                del self._states[page]
-            else:
+            del self._states[page]
+            if (earlier := self._earlier.pop(page, None)) is not None:
                 self._states[page] = earlier
 
     def _track(self, work: Coroutine[None, None, None]) -> None:
@@ -335,50 +329,37 @@ class KnownFiles:
     async def _read(self, url: str, state: str, reader: Reader) -> None:
         page = cache_key(url)
         try:
-            await self._take_in(url, state, *await reader())
+            links, hosts = await reader()
+            new = set(hosts) - self.hosts
+            self.hosts |= new
+            if isinstance(links, list):
+                # Requests go by what an index page says from now on, not from when that is written.
+                # A channel's links are too many for that.
+                self._learning[page] = state, {link.url: link for link in links}
+            # Before its links: a process that dies among them has not read it, and other runs know
+            # the later word for one.
+            await self._note(page, f"reading {state}")
+            rest, is_whole = iter(links), True
+            while batch := list(islice(rest, SLICE)):
+                for _ in range(TRIES):  # what meets another process's transaction is tried again
+                    if learned := await asyncio.to_thread(
+                        self.catalogue.learn, batch, page=page, state=state
+                    ):
+                        break
+                is_whole = is_whole and learned
+            for host in new:
+                await asyncio.to_thread(self.catalogue.learn_host, host)
+            if isinstance(links, list):
+                self.on_page(canonical_url(url), links)
+            if is_whole:
+                await self._note(page, f"page {state}")
         finally:
             self._busy.discard((page, state))
             if page in self._learning and self._learning[page][0] == state:
                 del self._learning[page]
 
-    async def _take_in(
-        self, url: str, state: str, links: Iterable[Link], hosts: Iterable[str]
-    ) -> None:
-        new = set(hosts) - self.hosts
-        self.hosts |= new
-        page = cache_key(url)
-        is_whole = await self._learn(links, page, state)
-        for host in new:
-            await asyncio.to_thread(self.catalogue.learn_host, host)
-        if isinstance(links, list):  # an index page's; a channel's are too many to look through
-            self.on_page(canonical_url(url), links)
-        if is_whole:
-            await self._note(page, state, "page")
-
-    async def _note(self, page: str, state: str, kind: str) -> None:
-        note = {_note_name(page): f"{kind} {state}"}
-        await asyncio.to_thread(self.catalogue.write_notes, note)
-
-    async def _learn(self, links: Iterable[Link], page: str, state: str) -> bool:
-        """Whether all of them are remembered.
-
-        What meets another process's transaction is tried again.
-        """
-        if isinstance(links, list):
-            # Requests go by what an index page says from now on, not from when that is written.
-            self._learning[page] = state, {link.url: link for link in links}
-        # Before its links: a process that dies among them has not read it, and other runs know the
-        # later word for one.
-        await self._note(page, state, "reading")
-        rest, is_whole = iter(links), True
-        while batch := list(islice(rest, SLICE)):
-            for _ in range(TRIES):
-                if learned := await asyncio.to_thread(
-                    self.catalogue.learn, batch, page=page, state=state
-                ):
-                    break
-            is_whole = is_whole and learned
-        return is_whole
+    async def _note(self, page: str, text: str) -> None:
+        await asyncio.to_thread(self.catalogue.write_notes, {_note_name(page): text})
 
     def _noted(self, url: str) -> list[Noted]:
         """What pages said of a canonical URL, each its latest word."""
