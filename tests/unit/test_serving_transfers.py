@@ -6,6 +6,7 @@ import json
 import os
 import time
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 
@@ -271,8 +272,14 @@ class TestSingleFlight:
 
         async def go():
             service = world.service()
-            asyncio.get_running_loop().call_later(0.2, gate.set)
-            await asyncio.gather(*(get(service, INDEX, **{field: f"of {user}"}) for user in "aab"))
+            asking = [get(service, INDEX, **{field: f"of {user}"}) for user in "aab"]
+            asked = asyncio.gather(*asking)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(10):
+                    while world.upstream.count(INDEX) < transfers:
+                        await asyncio.sleep(0.01)
+            gate.set()
+            await asked
             await service.aclose()
 
         run(go())
