@@ -219,9 +219,13 @@ class Channels:
             self._bases.setdefault(summary.base, {})[name.url] = name.directory
             source = relative(name.directory, summary.base)
             if source:
-                await asyncio.to_thread(
-                    self._note_base, summary.base, cache_key(name.url), str(head.body), source
-                )
+
+                def note() -> None:
+                    said = self._noted_bases(summary.base)
+                    said[cache_key(name.url)] = str(head.body), source
+                    self._catalogue.write_notes({f"base:{summary.base}": json.dumps(said)})
+
+                await asyncio.to_thread(note)
         return summary
 
     # as archives are asked for
@@ -282,10 +286,6 @@ class Channels:
         """
         note = json.loads(self._catalogue.note(f"base:{directory}") or "{}")
         return {page: (state, source) for page, (state, source) in note.items()}
-
-    def _note_base(self, directory: str, page: str, state: str, source: str) -> None:
-        noted = self._noted_bases(directory) | {page: (state, source)}
-        self._catalogue.write_notes({f"base:{directory}": json.dumps(noted)})
 
     async def _at_hand(self, directory: str) -> list[tuple[IndexName, Head]]:
         """The repodata of a directory, the newest first."""
@@ -430,13 +430,14 @@ class RepodataReader:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._read(key, body, url, codings))
             self._reading[key] = task
-            task.add_done_callback(lambda done: self._ended(key, done))
-        return await asyncio.shield(task)
 
-    def _ended(self, key: str, task: asyncio.Task[Repodata | None]) -> None:
-        del self._reading[key]
-        if not task.cancelled():
-            task.exception()  # told to those who wait; nobody may be left
+            def ended(task: asyncio.Task[Repodata | None]) -> None:
+                del self._reading[key]
+                if not task.cancelled():
+                    task.exception()  # told to those who wait; nobody may be left
+
+            task.add_done_callback(ended)
+        return await asyncio.shield(task)
 
     async def _read(
         self, key: str, body: Span, url: str, codings: Sequence[str]

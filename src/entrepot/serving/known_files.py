@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations, islice
+from itertools import chain, combinations, islice, product
 
 from entrepot.channel.forms import shard_digest
 from entrepot.digests import Digest, Hasher
@@ -85,9 +85,8 @@ class Expectation:
     @property
     def by(self) -> str:
         """Who names the digest, in words."""
-        return next(
-            (each.by for each in (*(s for s in self.said if s.named), *self.said)), "a lock file"
-        )
+        witnesses = [*(each for each in self.said if each.named), *self.said]
+        return witnesses[0].by if witnesses else "a lock file"
 
     def hasher(self) -> Hasher:
         """A hasher for all that has to be compared."""
@@ -110,7 +109,10 @@ class Expectation:
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """The pairs of witnesses of which no body can satisfy both."""
         for one, other in combinations([each for each in self.said if each.named], 2):
-            if not any(_compatible(mine, yours) for mine in one.named for yours in other.named):
+            if all(  # an algorithm has different values in the two
+                any(a.algorithm == b.algorithm and a != b for a, b in product(mine, yours))
+                for mine, yours in product(one.named, other.named)
+            ):
                 yield one.witness, other.witness
 
     def _all(self) -> Iterator[Digest]:
@@ -130,9 +132,13 @@ def expectation_of(said: Sequence[Said], any_of: tuple[Digest, ...] = ()) -> Exp
     it whose digests count.
     """
     if any(d.is_strong for each in said for alternative in each.named for d in alternative):
-        said = [
-            dataclasses.replace(each, named=tuple(filter(None, map(_strong, each.named))))
+        strong = [
+            [tuple(d for d in alternative if d.is_strong) for alternative in each.named]
             for each in said
+        ]
+        said = [
+            dataclasses.replace(each, named=tuple(filter(None, named)))
+            for each, named in zip(said, strong, strict=True)
         ]
     named = tuple(dict.fromkeys(alternative for each in said for alternative in each.named))
     links = [each.link for each in said if each.link is not None and (each.named or not named)]
@@ -140,15 +146,6 @@ def expectation_of(said: Sequence[Said], any_of: tuple[Digest, ...] = ()) -> Exp
     size = link.size if link is not None and {each.size for each in links} == {link.size} else None
     link = dataclasses.replace(link, size=size) if link is not None and link.size != size else link
     return Expectation(link, named, () if named else any_of, tuple(said))
-
-
-def _strong(digests: tuple[Digest, ...]) -> tuple[Digest, ...]:
-    return tuple(d for d in digests if d.is_strong)
-
-
-def _compatible(one: tuple[Digest, ...], other: tuple[Digest, ...]) -> bool:
-    """Whether no algorithm has different values in the two."""
-    return not any(a.algorithm == b.algorithm and a != b for a in one for b in other)
 
 
 class KnownFiles:

@@ -280,7 +280,7 @@ class SizeLimit:
     def __init__(
         self,
         make_room: Callable[[], int | None],
-        sweep: Callable[[Callable[[], bool]], object] | None = None,
+        sweep: Callable[[Callable[[], bool]], object] = lambda _stop: None,
     ) -> None:
         self._make_room = make_room
         self._sweep = sweep
@@ -304,8 +304,8 @@ class SizeLimit:
 
     def _begin(self) -> None:
         if self._round is None and not self._over.is_set():
-            if self._sweep is not None and self._sweeping is None:
-                self._sweeping = asyncio.get_running_loop().create_task(self._swept(self._sweep))
+            if self._sweeping is None:
+                self._sweeping = asyncio.get_running_loop().create_task(self._swept())
             self._round = asyncio.get_running_loop().create_task(self._make())
 
     async def _make(self) -> None:
@@ -323,9 +323,9 @@ class SizeLimit:
         self._round = None
         self.grown(0)
 
-    async def _swept(self, sweep: Callable[[Callable[[], bool]], object]) -> None:
+    async def _swept(self) -> None:
         with suppress(EntrepotError):
-            await asyncio.to_thread(sweep, self._over.is_set)
+            await asyncio.to_thread(self._sweep, self._over.is_set)
 
     async def aclose(self) -> None:
         """Stop sweeping, after a moment in which small stores are done, and make room once more."""

@@ -152,7 +152,10 @@ class PageReader:
                 if not can_decode(coding):
                     return Verdict()
                 raw = body.whole() if body.size <= MAX_METADATA else b""  # which is none
-                return Verdict() if await _aside(raw, _holds_metadata, coding) else other()
+                is_right = await _aside(
+                    raw, lambda *given: is_metadata(decode(*given, limit=MAX_METADATA)), coding
+                )
+                return Verdict() if is_right else other()
             may_tell = _may_be_page(content_type) and body.size <= LARGEST
             if may_tell and await _aside(body.whole(), partial(tells_secrets, url), coding):
                 return Verdict(secret=True)
@@ -302,10 +305,6 @@ async def _aside(raw: bytes, work: Callable[[bytes, str | None], bool], coding: 
     if len(raw) < SMALL_CODED_PAGE:
         return work(raw, coding)
     return await asyncio.to_thread(work, raw, coding)
-
-
-def _holds_metadata(raw: bytes, coding: str | None) -> bool:
-    return is_metadata(decode(raw, coding, limit=MAX_METADATA))
 
 
 def tells_secrets(url: str, raw: bytes, content_encoding: str | None) -> bool:

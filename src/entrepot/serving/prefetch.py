@@ -314,25 +314,20 @@ class Prefetcher:
                 await self._wish_required(url, transfer)
             while not transfer.over:
                 await transfer.changed()
-            self._take_in(url, transfer, is_wanted=self._pending.get(url) is transfer)
+            entry = transfer.entry if transfer.phase is Phase.LANDED else None
+            if entry is None or entry.reserve:
+                # an upstream that fails or refuses is not asked more than the client asks
+                self._dropped.add(authority_of(url))
+                return
+            size = 0 if transfer.refreshed else entry.response.size or 0
+            self._stats.bytes += size
+            if self._pending.get(url) is transfer:  # else the client's own request has come by
+                self._stats.bytes_unused += size
+                now = self._resources.clock.monotonic()
+                self._landed[url] = _Landed(entry.response.key, transfer.refreshed, now, size)
         finally:
             self._pending.pop(url, None)
             self._transfers.leave(transfer)
-
-    def _take_in(self, url: str, transfer: Transfer, *, is_wanted: bool) -> None:
-        """Keep what came for the client's own request, unless that has come by already."""
-        if transfer.phase is not Phase.LANDED or transfer.entry is None or transfer.entry.reserve:
-            # an upstream that fails or refuses is not asked more than the client asks
-            self._dropped.add(authority_of(url))
-            return
-        size = 0 if transfer.refreshed else transfer.entry.response.size or 0
-        self._stats.bytes += size
-        if is_wanted:
-            self._stats.bytes_unused += size
-            key = transfer.entry.response.key
-            self._landed[url] = _Landed(
-                key, transfer.refreshed, self._resources.clock.monotonic(), size
-            )
 
 
 def like_another(url: str, like: RequestHead) -> RequestHead:
