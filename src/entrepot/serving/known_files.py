@@ -166,8 +166,8 @@ class KnownFiles:
         self.catalogue = catalogue
         self._path_rule = path_rule
         self._reading: set[asyncio.Task[None]] = set()
-        self._pins = Pins(())
-        self._hashes = Pins(())
+        self._pins: Pins | None = None
+        self._hashes: Pins | None = None
         """Those of the pins that refuse what they do not prove."""
         self._beforehand: dict[str, list[Link]] = {}
         self._given: dict[str, str] = {}
@@ -230,7 +230,7 @@ class KnownFiles:
     def _known(self, url: str, *, prefetch: bool) -> Expectation:
         url = canonical_url(url)
         said = [_said(link, link.source or "the command") for link in self._beforehand.get(url, ())]
-        if len(self._hashes) and (hashes := self._allowed(url, self._hashes)):
+        if hashes := self._allowed(url, self._hashes):
             said.append(Said("--hash", "--hash", None, tuple((each,) for each in hashes)))
         for each in self._noted(url):
             if self.is_current(each.page, each.state, prefetch=prefetch):
@@ -240,14 +240,14 @@ class KnownFiles:
             by_path = self._path_rule(url) or shard_digest(url)
             said += [Said("its URL", "its URL", None, ((by_path,),))] if by_path is not None else []
         found = expectation_of(said)
-        if not found.checks and len(self._pins):
-            found = dataclasses.replace(found, any_of=self._allowed(url, self._pins))
+        if not found.checks and (pinned := self._allowed(url, self._pins)):
+            found = dataclasses.replace(found, any_of=pinned)
         return found
 
     @staticmethod
-    def _allowed(url: str, pins: Pins) -> tuple[Digest, ...]:
-        named = classify(filename_of(url))
-        if named is None or named.kind == "metadata":
+    def _allowed(url: str, pins: Pins | None) -> tuple[Digest, ...]:
+        named = classify(filename_of(url)) if pins else None
+        if pins is None or named is None or named.kind == "metadata":
             return ()
         found = pins.allowed(
             url=url, project=named.project, version=named.version, filename=named.filename

@@ -24,8 +24,15 @@ from entrepot.serving.known_files import KnownFiles, Learned, Reader
 from entrepot.serving.lookup import Entries
 from entrepot.serving.policy import VERIFIED_STATUSES, asks_for_index_page
 from entrepot.serving.reuse import MAX_METADATA, is_metadata, wheel_of
-from entrepot.simple.negotiate import LARGEST, can_decode, decode, page_class
-from entrepot.simple.page import Flaw, Page, is_simple_type, read_page
+from entrepot.simple.negotiate import (
+    LARGEST,
+    can_decode,
+    decode,
+    is_simple_type,
+    media_type,
+    page_class,
+)
+from entrepot.simple.page import Flaw, Page, read_page
 from entrepot.stored import Head
 from entrepot.worker_pool import WorkerPool
 
@@ -159,8 +166,8 @@ class PageReader:
             may_tell = _may_be_page(content_type) and body.size <= LARGEST
             if may_tell and await _aside(body.whole(), partial(tells_secrets, url), coding):
                 return Verdict(secret=True)
-            media_type = content_type.partition(";")[0].strip().lower()
-            is_unknown = media_type.startswith("application/vnd.") and media_type not in _FORMS
+            kind = media_type(content_type)
+            is_unknown = kind.startswith("application/vnd.") and kind not in _FORMS
             if wanted and not is_unknown and can_decode(coding):
                 if body.size > LARGEST:
                     return other()

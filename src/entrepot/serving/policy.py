@@ -19,8 +19,7 @@ from entrepot.httpcache.policy import can_reuse_for
 from entrepot.names import classify, filename_of, normalize
 from entrepot.redaction import has_secret, redacted_url
 from entrepot.serving.known_files import Expectation
-from entrepot.simple.negotiate import acceptable, decodable
-from entrepot.simple.page import is_simple_type
+from entrepot.simple.negotiate import acceptable, decodable, is_simple_type
 from entrepot.stored import Head
 from entrepot.urls import authority_of, canonical_url, split_url
 
