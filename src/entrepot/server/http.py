@@ -119,10 +119,7 @@ class Client(Protocol):
 class HttpSide:
     """Parses requests, has them answered one at a time, and writes the answers.
 
-    Args:
-        client: who asks.
-        origin: ``https://HOST[:PORT]`` inside a tunnel; ``None`` where targets must be absolute.
-        handler: answers a request.
+    ``origin`` is ``https://HOST[:PORT]`` inside a tunnel; ``None`` where targets must be absolute.
     """
 
     def __init__(self, client: Client, *, origin: str | None, handler: Handler) -> None:

@@ -449,10 +449,8 @@ class ProxyConnection(asyncio.Protocol):
     ) -> None:
         """Reach the target and relay.
 
-        Args:
-            tls: whether TLS is to be spoken with the target.
-            answer: what the client is told first.
-            late: whether CONNECT was answered already, so that a failure can only be a reset.
+        ``answer`` is what the client is told first; ``late``, whether CONNECT was answered already,
+        so that a failure can only be a reset.
         """
         try:
             reader, self._upstream = await self._server.policy.dial(*self._target, tls=tls)

@@ -120,14 +120,7 @@ _OPEN_RANGE = re.compile(r"bytes=([0-9]{1,12})-").fullmatch
 
 
 class Channels:
-    """The channels that pass through one service.
-
-    Args:
-        entries: where indexes are kept.
-        known_files: tell which indexes this run has; their catalogue remembers what was found.
-        clock: tells how long ago a host was in trouble.
-        pool: reads large indexes.
-    """
+    """The channels that pass through one service."""
 
     def __init__(
         self, entries: Entries, known_files: KnownFiles, clock: Clock, pool: WorkerPool
@@ -152,11 +145,7 @@ class Channels:
     async def learn(self, url: str, head: Head, body: Span, link: Link | None) -> Learned:
         """What an index or a shard teaches at once: links of shards, hosts.
 
-        Args:
-            url: its own.
-            head: of the response.
-            body: as stored; readable until this is done.
-            link: what is known of a shard.
+        ``body`` must be readable until this is done; ``link`` is what is known of a shard.
         """
         name = index_name(url)
         try:
@@ -415,11 +404,8 @@ class RepodataReader:
     ) -> Repodata | None:
         """An index, read once however often it is asked for; ``None`` when it was lost.
 
-        Args:
-            key: what it is known under afterwards; of its own for each content of each URL.
-            body: the index as transferred; readable until this is done.
-            url: its own.
-            codings: in what it was packed for the transfer.
+        It is known under ``key`` afterwards: one of its own for each content of each URL. ``body``
+        must be readable until this is done.
 
         Raises:
             InvalidRepodata: it is no index.

@@ -70,11 +70,7 @@ MAX_REDIRECTS = 10
 class Fetcher:
     """Asks upstream for one transfer, in the process that holds its write lock.
 
-    Args:
-        resources: of the service.
-        fetch: what is asked for.
-        progress: where it is shown.
-        growing: the store's file, locked.
+    It is shown in ``progress``, and written to ``growing``, the store's file, which is locked.
     """
 
     def __init__(
@@ -459,11 +455,8 @@ async def ask(
 ) -> tuple[Answer, bool]:
     """Send a request, and follow redirects inside, so that signed targets are never stored.
 
-    Args:
-        upstream: whom to ask.
-        request: for the first address.
-        fresh: whether each connection must be a new one.
-        follow: whether what comes from elsewhere can be told to be right.
+    ``follow`` is whether what comes from elsewhere can be told to be right; ``fresh``, whether each
+    connection must be a new one.
 
     Returns:
         The last answer, and whether it came from another address.
@@ -533,14 +526,10 @@ def resuming(request: RequestHead, have: int, began: ResponseHead | None) -> Req
 
 
 def announced(head: ResponseHead, known: int | None) -> int | None:
-    """Bytes that a client may be told to expect.
+    """Bytes that a client may be told to expect; ``known`` is what the index says of the whole.
 
     Where upstream and the index contradict each other neither is believed: the body's end, or its
     digest, tells.
-
-    Args:
-        head: upstream's.
-        known: what the index says of the whole.
     """
     length = content_length(head)
     if known is None or length is None:

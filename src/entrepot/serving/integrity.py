@@ -94,11 +94,8 @@ async def verified(
 ) -> AsyncIterator[bytes]:
     """The pieces, the last 64 KiB of them only once the whole is known to be right.
 
-    Args:
-        pieces: from where the client's copy ends.
-        expectation: what the whole must be; when it knows no digest everything passes at once.
-        url: for the message.
-        hasher: fed with what the client has already.
+    ``hasher`` was fed with what the client has already. Where no digest is known all passes at
+    once.
 
     Raises:
         DigestMismatch: the whole is wrong; its end was not given out.

@@ -211,10 +211,8 @@ class KnownFiles:
     ) -> Expectation:
         """What the body of this URL must be, once the pages that are being read have been.
 
-        Args:
-            url: of the file.
-            prefetch: whether no client has asked: then prefetched pages count, too.
-            settled: whether all of those pages are waited for, also when a witness is known.
+        ``prefetch``: no client has asked, so prefetched pages count, too. ``settled``: those pages
+        are waited for also when a witness is known.
         """
         found = self._known(url, prefetch=prefetch)
         is_open = found == NOTHING or (found.link is None and shard_digest(url) is not None)
@@ -265,16 +263,11 @@ class KnownFiles:
         return self._states.get(cache_key(url)) if cache_key(url) in self._given else None
 
     def is_current(self, page: str, state: str, *, prefetch: bool = False) -> bool:
-        """Whether what a page said in this state binds.
+        """Whether what a page (its cache key) said in this state binds.
 
         The run has it in that state, or another process has read a later one.
 
         What a page no longer says, it has not said: a link of an earlier state does not count.
-
-        Args:
-            page: its cache key.
-            state: that of the link.
-            prefetch: see :meth:`expect`.
         """
         mine = self._states.get(page) if prefetch or page in self._given else None
         if mine is None or state == mine or (page, mine) in self._busy:
@@ -294,12 +287,8 @@ class KnownFiles:
     def read(self, url: str, state: str, reader: Reader) -> None:
         """Learn a page in the background; ``reader`` gives its links and hosts.
 
-        Requests for unknown files wait for it.
-
-        Args:
-            url: the page's.
-            state: what tells its content from an earlier one, its body's digest.
-            reader: gives what it says.
+        ``state`` tells its content from an earlier one: its body's digest. Requests for unknown
+        files wait for it.
         """
         page = cache_key(url)
         self._earlier[page] = self._states.get(page)

@@ -56,13 +56,7 @@ class Verdict:
 
 
 class PageReader:
-    """Reads the bodies that tell of other files: index pages, a channel's indexes and shards.
-
-    Args:
-        entries, known_files: the service's own.
-        channels: reads those of channels.
-        pool: what both read large bodies in.
-    """
+    """Reads the bodies that tell of other files: index pages, a channel's indexes and shards."""
 
     def __init__(
         self, entries: Entries, known_files: KnownFiles, channels: Channels, pool: WorkerPool
@@ -82,13 +76,9 @@ class PageReader:
 
         Called before anybody has its last byte: requests for its files wait for it.
 
-        Args:
-            url: the page's own, to resolve its links against.
-            head: of the response the body belongs to.
-            body: as stored. A page is taken out of it at once, because it may move afterwards; an
-                index of a channel, which may have hundreds of megabytes, is read bit by bit and
-                must stay where it is until then.
-            link: what is known of the URL itself.
+        A page is taken out of ``body`` at once, because that may move afterwards; an index of a
+        channel, which may have hundreds of megabytes, is read bit by bit and must stay where it is
+        until then.
         """
         reader = self._reader(url, head, body, link)
         if reader is not None and head.body is not None:
@@ -133,12 +123,7 @@ class PageReader:
         """Whether a whole body may be kept: nothing but a whole index or metadata replaces one.
 
         Bodies that cannot be read here, for their size, coding or version of the protocol, pass.
-
-        Args:
-            request: the client's.
-            head: of the response.
-            body: as transferred.
-            reader: of the body, if there is one already: then it is not read twice.
+        With the body's ``reader``, if there is one already, it is not read twice.
         """
         wanted, url = wants(request, head.kind), request.url
         headers = head.response.head.headers
@@ -239,13 +224,7 @@ async def read_in_pool(
 ) -> Page | None:
     """The page, or ``None`` when it was lost; see :meth:`WorkerPool.run`. A small one is read here.
 
-    Args:
-        pool: reads a large one.
-        body: the page as transferred.
-        content_type: the field's value.
-        url: where it came from.
-        content_encoding: the field's value; the coding is undone here.
-        timeout_s: seconds that it may take.
+    ``content_type`` and ``content_encoding`` are the fields' values; the coding is undone here.
 
     Raises:
         InvalidPage: it is no index page, or its coding is unknown or broken.
@@ -292,9 +271,7 @@ def state_of(url: str, head: Head, link: Link | None) -> str:
 def wants(request: RequestHead, kind: str = "other") -> str:
     """What a request asks for, for people: an index, metadata, or nothing that is judged.
 
-    Args:
-        request: a client's.
-        kind: of the answer, as :func:`~entrepot.serving.policy.draft_head` found it.
+    ``kind`` is the answer's, as :func:`~entrepot.serving.policy.draft_head` found it.
     """
     if wheel_of(request.url) is not None:
         return "metadata"

@@ -223,15 +223,10 @@ def to_be_admitted(
 
 
 def pause_s(attempt: int, response: ResponseHead, now: float) -> float | None:
-    """Seconds to wait before asking again after such an answer.
+    """Seconds to wait before asking again after an answer with a status of :data:`RETRIED`.
 
-    ``None``: not again, upstream wants to be left alone.
-
-    Args:
-        attempt: 0 for the first.
-        response: with a status of :data:`RETRIED`; only 429 and 503 are believed about
-            ``Retry-After``.
-        now: seconds since the epoch.
+    ``None``: not again, upstream wants to be left alone. ``attempt`` is 0 for the first; ``now`` is
+    in seconds since the epoch. Only 429 and 503 are believed about ``Retry-After``.
 
     Source: RFC 9110 §10.2.3, RFC 6585 §4.
     """
@@ -312,14 +307,8 @@ def draft_head(
 ) -> Head:
     """The head of a response whose body is not known yet.
 
-    What the page said of the file goes before what its name says.
-
-    Args:
-        request: the client's.
-        stored: as the core would keep it.
-        expectation: of the body.
-        shared: whether the store serves several users.
-        reserve: whether it is kept for failure and offline alone.
+    What the page said of the file goes before what its name says. ``reserve`` is whether it is kept
+    for failure and offline alone.
     """
     link, named = expectation.link, classify(filename_of(request.url))
     kind = named.kind if named is not None else (link.kind if link is not None else "other")

@@ -70,12 +70,7 @@ class _Landed:
 
 
 class Prefetcher:
-    """Prefetches in one run.
-
-    Args:
-        resources, transfers: the service's own.
-        history: the pages that earlier runs asked for together.
-    """
+    """Prefetches in one run."""
 
     def __init__(self, resources: Resources, transfers: Transfers, history: PageHistory) -> None:
         self._resources = resources
@@ -357,17 +352,11 @@ PURE = "-none-any.whl.metadata"
 
 
 def newest_metadata(links: Iterable[Link]) -> str | None:
-    """The metadata file that a resolver asks for first.
+    """The URL of the metadata file that a resolver asks for first, out of one project's page.
 
-    That of the newest final version, if it has one wheel that all can use.
-
-    Which of several platforms' wheels the client takes is not known here; nor are its constraints.
-
-    Args:
-        links: of one project's page.
-
-    Returns:
-        Its URL; ``None`` when there is none, or no telling which.
+    That of the newest final version, if it has one wheel that all can use. ``None`` when there is
+    none, or no telling which: which of several platforms' wheels the client takes is not known
+    here; nor are its constraints.
     """
     found: dict[str, dict[str, str]] = {}
     for link in links:

@@ -171,16 +171,9 @@ class Responses:
         head: Head | None = None,
         size: int | None = None,
     ) -> Answer:
-        """An answer, counted.
+        """An answer, counted under ``outcome``, with ``size`` bytes in place of the body's if given.
 
-        Args:
-            request: the client's.
-            response: without framing.
-            body: its content.
-            outcome: a word of ``run_stats.OUTCOMES``.
-            stamp: what the cache says of it (RFC 9211).
-            head: of the entry, if it is of one.
-            size: bytes to count in place of the body's.
+        ``stamp`` is what the cache says of it (RFC 9211), ``head`` the entry's, if it is of one.
         """
         self.resources.stats.note(
             request.url,
@@ -196,10 +189,8 @@ class Responses:
     def given(self, request: RequestHead, head: Head, *, stored: bool = True) -> None:
         """Note a page that a client is given, however it is served: it is a witness of this run.
 
-        Args:
-            request: the client's; HEAD shows it no page.
-            head: of the page, or of another answer.
-            stored: whether the page is in the store; else it is read when the rest of it has come.
+        ``stored`` is whether the page is in the store; else it is read when the rest of it has
+        come.
         """
         if request.method == "GET" and teaches(request.url, head):
             self.resources.known_files.given(request.url)

@@ -35,13 +35,9 @@ from entrepot.stored import Head, body_key
 
 
 class Reuse:
-    """What is taken over from other tools' caches.
+    """What is taken over from other tools' caches, which ``find`` finds, once and in a thread.
 
-    Args:
-        find: finds them; called once, in a thread.
-        entries: where it is kept.
-        shared: whether the store serves several users: then nothing that needed credentials is
-            taken.
+    In a shared store nothing that needed credentials is taken.
     """
 
     def __init__(
@@ -59,10 +55,8 @@ class Reuse:
     ) -> Head | None:
         """The stored head of what a donor had for this URL; ``None`` when none had what is wanted.
 
-        Args:
-            request: a GET or HEAD of a client.
-            expectation: what the body must be; when it proves nothing, any body will do.
-            unproven: whether a donor is asked although nothing is known that would prove a body.
+        When the expectation proves nothing, any body will do, and donors are asked only if
+        ``unproven`` is set.
         """
         if not (expectation.proves or unproven):
             return None
@@ -165,16 +159,9 @@ async def made_from_wheel(
 ) -> Head | None:
     """The head of a ``.metadata`` URL, made from the stored wheel: now stored and proven.
 
-    Args:
-        url: canonical.
-        expectation: what the bytes must be; without a strong digest nothing is made.
-        entries: where wheels are looked for.
-        now: seconds since the epoch.
-        shared: whether others are served: then nothing is made of a wheel that came for somebody's
-            credentials.
-
-    Returns:
-        ``None`` when there is no such wheel, or what it holds has another digest.
+    ``None`` when there is no such wheel, or what it holds has another digest; without a strong
+    digest nothing is made. In a shared store nothing is made of a wheel that came for somebody's
+    credentials.
     """
     wheel_url = wheel_of(url)
     if wheel_url is None or not expectation.proves:

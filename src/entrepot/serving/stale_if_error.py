@@ -61,10 +61,7 @@ class Fallback:
         Never an old absence, but of one form of a channel's index while another one is here: only a
         fresh 404 hands a project to the next index. Never what a known digest contradicts.
 
-        Args:
-            request: the client's.
-            looked_up: what is known of it.
-            status: with which upstream failed; ``None``: without an answer.
+        ``status`` is the one with which upstream failed; ``None``: without an answer.
         """
         if self.resources.rules.shared:
             entry = on_failure(looked_up.decision, status=status)
@@ -91,13 +88,8 @@ class Fallback:
     ) -> Answer:
         """Whatever is stored, also absences.
 
-        Else what another tool's cache has; else a 504 that says what was never seen.
-
-        Args:
-            request: the client's.
-            heads: what is stored of it and no digest contradicts.
-            expectation: what is known of it, which holds offline as it does else.
-            is_wrong: whether something is stored that a digest contradicts.
+        Else what another tool's cache has; else a 504 that says what was never seen. ``heads`` are
+        those that no digest contradicts, ``is_wrong`` is whether there are others.
         """
         head = fallback_variant(request, heads)
         if head and (answer := await self.responses.stored(request, head, "stale")):

@@ -116,14 +116,7 @@ class FetchRequest:
 def fetch_request(
     request: RequestHead, decision: Decision, heads: Iterable[Head], expectation: Expectation
 ) -> FetchRequest:
-    """What upstream is asked for on behalf of this request, and of all who ask the same.
-
-    Args:
-        request: the client's.
-        decision: of the core; not a hit, which asks for nothing.
-        heads: what is stored of the URL.
-        expectation: what is known of its body.
-    """
+    """What upstream is asked for on behalf of this request, and of all who ask the same."""
     assert not isinstance(decision, Hit)
     if isinstance(decision, Miss) and not decision.variants:
         # What the client has of its own does not help the next one, nor this one without a network:
@@ -159,12 +152,7 @@ PIECES = 4
 
 
 class Progress:
-    """What is seen of one transfer.
-
-    Args:
-        hasher: to be fed with all that arrives here.
-        holds: whether the end is held back until the digest is known to be right.
-    """
+    """What is seen of one transfer; ``hasher`` is to be fed with all that arrives here."""
 
     def __init__(self, hasher: Hasher, *, holds: bool) -> None:
         self.hasher = hasher

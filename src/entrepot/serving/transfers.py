@@ -37,13 +37,8 @@ more time than their clients."""
 class Transfer(Progress):
     """One transfer. :meth:`run` does the work.
 
-    Everybody else reads the attributes and waits for :meth:`changed`.
-
-    Args:
-        resources: of the service.
-        fetch: what is asked for.
-        after: one of the same name in this process that came too early to answer this one; it
-            ends first.
+    Everybody else reads the attributes and waits for :meth:`changed`. ``after`` is one of the same
+    name in this process that came too early to answer this one; it ends first.
     """
 
     def __init__(
@@ -176,12 +171,8 @@ def starts_alike(growing: PartialFile, blob: Blob) -> bool:
 class TransferBody:
     """The span ``[start, end)`` of a body that is coming; ``end=None``: all, whatever its length.
 
-    Args:
-        transfer: joined already; :meth:`aclose` leaves it.
-        start, end: in bytes.
-        leave: how to leave it.
-        rest: gives the bytes from a position on without the store, when that fails under the
-            transfer.
+    ``transfer`` is joined already; :meth:`aclose` leaves it. ``rest`` gives the bytes from a
+    position on without the store, when that fails under the transfer.
     """
 
     def __init__(
@@ -336,9 +327,7 @@ class Transfers:
     async def landed(self, url: str, *, but_joined: bool = False) -> None:
         """Wait until what has come of this URL is kept, so that its entries are all there.
 
-        Args:
-            url: canonical.
-            but_joined: not for bodies with a digest, which requests that come meanwhile join.
+        ``but_joined``: not for bodies with a digest, which requests that come meanwhile join.
         """
         tasks = [
             task
@@ -362,13 +351,9 @@ class Transfers:
 class Follower:
     """What is seen of another process's transfer.
 
-    That process may begin again at byte 0, in another file; so may the next one. Each beginning
-    has a mark of its own in the state, and a view is taken only of a file that certainly is the
+    That process may begin again at byte 0, in another file; so may the next one. Each beginning has
+    a mark of its own in the state, and a view is taken only of a file that certainly is the
     state's.
-
-    Args:
-        store: where it grows.
-        name: of the transfer.
 
     Raises:
         StoreError: from every method.
