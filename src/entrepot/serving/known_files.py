@@ -285,10 +285,10 @@ class KnownFiles:
         return is_whole or (page, state) in self._busy
 
     def read(self, url: str, state: str, reader: Reader) -> None:
-        """Learn a page in the background; ``reader`` gives its links and hosts.
+        """Learn a page in the background; requests for unknown files wait for it.
 
-        ``state`` tells its content from an earlier one: its body's digest. Requests for unknown
-        files wait for it.
+        ``state`` tells its content from an earlier one: its body's digest. ``reader`` gives its
+        links and hosts.
         """
         page = cache_key(url)
         self._earlier[page] = self._states.get(page)

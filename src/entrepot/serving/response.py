@@ -171,7 +171,7 @@ class Responses:
         head: Head | None = None,
         size: int | None = None,
     ) -> Answer:
-        """An answer, counted under ``outcome``, with ``size`` bytes in place of the body's if given.
+        """An answer, counted as ``outcome``, with ``size`` bytes in place of its body's if given.
 
         ``stamp`` is what the cache says of it (RFC 9211), ``head`` the entry's, if it is of one.
         """
