@@ -24,7 +24,7 @@ sys.path[:0] = [str(HERE / "src")]
 
 import zstandard
 
-from entrepot.serving.index_reader import RepodataReader, Span
+from entrepot.serving.channels import RepodataReader, Span
 from entrepot.worker_pool import WorkerPool
 
 URL = "https://channel.test/c/linux-64/repodata.json.zst"

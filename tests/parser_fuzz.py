@@ -21,11 +21,10 @@ from entrepot.names import classify, filename_of, is_plain_filename
 from entrepot.redaction import redacted_url
 from entrepot.server.http import HttpSide
 from entrepot.server.proxy import connect_target
-from entrepot.serving.resume import announced, continues, range_validator
-from entrepot.serving.transfer_state import TransferState
+from entrepot.serving.fetch import announced, continues, range_validator
 from entrepot.simple.page import read_page
 from entrepot.store.layout import key_path
-from entrepot.stored import Head, cache_key, variant_name
+from entrepot.stored import Head, TransferState, cache_key, variant_name
 from entrepot.tools.pip.httpentry import Damage, Meta, decode, encode
 from entrepot.upstream.exchange import Exchange
 from entrepot.urls import authority_of, canonical_url

@@ -26,12 +26,11 @@ from pathlib import Path
 from entrepot.digests import sha256_of
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 from entrepot.ports.clock import SystemClock
+from entrepot.serving.fetch import range_validator
 from entrepot.serving.lookup import Entries
-from entrepot.serving.resume import range_validator
-from entrepot.serving.transfer_state import TransferState
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
-from entrepot.stored import Head, body_key
+from entrepot.stored import Head, TransferState, body_key
 
 BOOTING_S = 60.0
 """How long ago the last thing was written when the machine is up again."""

@@ -10,10 +10,11 @@ import json
 from entrepot.httpcache.messages import Headers, RequestHead
 from entrepot.serving.known_files import KnownFiles
 from entrepot.serving.lookup import Entries
+from entrepot.serving.policy import Rules
 from entrepot.serving.prefetch import PageHistory
 from entrepot.serving.response import Request
 from entrepot.serving.run_stats import RunStats
-from entrepot.serving.service import Rules, Service
+from entrepot.serving.service import Service
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.testing.clock import ManualClock
 from entrepot.testing.memory_store import MemoryStore

@@ -36,8 +36,9 @@ from entrepot.server.certificates import Authority
 from entrepot.server.proxy import ConnectPolicy, ProxyConnection, ProxyServer
 from entrepot.serving.known_files import KnownFiles
 from entrepot.serving.lookup import Entries
+from entrepot.serving.policy import Rules
 from entrepot.serving.run_stats import RunStats
-from entrepot.serving.service import Rules, Service
+from entrepot.serving.service import Service
 from entrepot.store.catalogue import open_catalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.upstream.client import HttpUpstream, UpstreamSettings

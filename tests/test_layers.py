@@ -219,7 +219,7 @@ BAD = {
         "from entrepot.upstream.client import HttpUpstream",
     ),
     "the server knows the command line": (
-        "server.run_loop",
+        "server.listener",
         "from entrepot.cli.context import Context",
     ),
     "serving imports testing": ("serving.service", "from entrepot.testing.origin import Origin"),

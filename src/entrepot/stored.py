@@ -1,4 +1,4 @@
-"""Heads: what the store keeps of a response beside its body, and under which keys.
+"""What the store keeps of a response beside its body, or beside the part of one, and its keys.
 
 A head is one small JSON object under ``heads/ab/cdef.../VARIANT``; its body is
 ``bodies/sha256/ab/cdef...``. Heads are self-contained: the catalogue can be made again from them
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from entrepot.digests import Digest
-from entrepot.errors import InvalidHead
+from entrepot.errors import FormatError, InvalidHead
 from entrepot.httpcache.messages import Headers, ResponseHead, StoredResponse
 from entrepot.urls import canonical_url
 
@@ -138,6 +138,36 @@ class Head:
             kind=str(data["kind"]),
             upload_time=_text_or_none(data["upload_time"]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class TransferState:
+    """What a process leaves beside a partial file for those who follow it or resume it."""
+
+    head: Head
+    total: int | None
+    mark: str
+    """Another one for each beginning at byte 0, by whichever process: bytes under two marks are
+    never joined."""
+    holds: bool
+    whole: bool = False
+    """Whether all of it has arrived and is right for who wrote it: ``total`` is its size, the head
+    says what is proven."""
+
+    def to_bytes(self) -> bytes:
+        """One JSON object."""
+        told = {"total": self.total, "mark": self.mark, "holds": self.holds, "whole": self.whole}
+        return json.dumps({**told, "head": self.head.to_bytes().decode()}).encode()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> TransferState | None:
+        """What :meth:`to_bytes` gave; ``None`` for anything else."""
+        try:
+            told = json.loads(raw)
+            head, whole = Head.from_bytes(told["head"].encode()), bool(told.get("whole"))
+            return cls(head, told["total"], str(told["mark"]), bool(told["holds"]), whole)
+        except (ValueError, KeyError, TypeError, AttributeError, FormatError):
+            return None
 
 
 def _text_or_none(value: object) -> str | None:

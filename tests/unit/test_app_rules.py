@@ -360,6 +360,16 @@ class TestCredentials:
         assert world.upstream.count(INDEX) == 4
         assert world.stats.counts()["revalidated"] == 1
 
+    def test_a_shared_store_takes_an_unknown_request_field_for_a_credential(self):
+        world = World()
+        world.upstream.route(INDEX, Script(200, {"Content-Type": JSON_TYPE, **FRESH}, page(SMALL)))
+        ask(world, (INDEX, {"x_jfrog_art_api": "secret"}), INDEX, shared=True)
+        assert world.upstream.count(INDEX) == 2, "nobody else is given what came for it"
+        world = World()
+        world.upstream.route(INDEX, Script(200, {"Content-Type": JSON_TYPE, **FRESH}, page(SMALL)))
+        ask(world, (INDEX, {"user_agent": "pip/26.3"}), INDEX, shared=True)
+        assert world.upstream.count(INDEX) == 1
+
     def test_a_shared_store_never_gives_it_offline(self):
         world = self.shared_world()
         mine = (INDEX, {"authorization": SECRET})

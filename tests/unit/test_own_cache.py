@@ -9,10 +9,9 @@ from entrepot.caches.inventory import cache_total
 from entrepot.caches.own import OwnCache
 from entrepot.ports.store import read_object
 from entrepot.ports.tool import Kind, Layer, Surroundings
-from entrepot.serving.transfer_state import TransferState
 from entrepot.store import layout
 from entrepot.store.directory import DirectoryStore
-from entrepot.stored import Head
+from entrepot.stored import Head, TransferState
 from own_store import World
 from unit.storing import disk_of
 

@@ -218,7 +218,7 @@ def test_other_troubles_that_nobody_can_catch_are_told_to_whom_they_are_told_at_
         def __del__(self):
             raise ZeroDivisionError
 
-    with names_unheard, names_unheard:
+    with names_unheard(), names_unheard():
         del [Broken()][0]
     assert [trouble.exc_type for trouble in told] == [ZeroDivisionError]
     assert sys.unraisablehook == told.append
@@ -229,6 +229,6 @@ def test_a_hook_that_somebody_sets_meanwhile_stays(monkeypatch):
         pass
 
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    with names_unheard:
+    with names_unheard():
         sys.unraisablehook = theirs
     assert sys.unraisablehook is theirs

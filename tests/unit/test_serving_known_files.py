@@ -16,7 +16,7 @@ from entrepot.httpcache.messages import Headers, ResponseHead
 from entrepot.links import Link
 from entrepot.lockfiles import Known
 from entrepot.lockfiles.read import read_lock
-from entrepot.serving.known_files import KnownFiles, Said, expectation_of
+from entrepot.serving.known_files import Said, expectation_of
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import cache_key
@@ -182,13 +182,16 @@ class TestOtherIndexes:
         async def go():
             service = world.service()
             await get(service, OTHER)
-            whole = world.known_files._learn
+            read = world.known_files.read
 
-            async def slow(*args):
-                await gate.wait()
-                return await whole(*args)
+            def read_late(url, state, reader):
+                async def slow():
+                    await gate.wait()
+                    return await reader()
 
-            world.known_files._learn = slow
+                read(url, state, slow)
+
+            world.known_files.read = read_late
             await get(service, INDEX)
             asyncio.get_running_loop().call_later(0.2, gate.set)
             answer = await get(service, FILE)
@@ -461,7 +464,7 @@ def test_a_page_whose_reader_died_is_read_again(world):
     """Some of its links are of a later state by then."""
     asked(world, INDEX)
     later, key = "sha256:" + "0" * 64, cache_key(INDEX)
-    run(KnownFiles(world.catalogue)._note(key, later, "reading"))
+    world.catalogue.write_notes({f"read:{key}": f"reading {later}"})
     world.catalogue.learn([Link(FILE, (sha256_of(NEWER),))], page=key, state=later)
     assert asked(world, INDEX, FILE)[1] == (200, RIGHT)
     assert stored(world)[0].proven == (sha256_of(RIGHT),)

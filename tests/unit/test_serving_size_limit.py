@@ -8,15 +8,15 @@ import time
 import pytest
 
 from entrepot.errors import StoreUnavailable
-from entrepot.serving import size_limit
-from entrepot.serving.size_limit import SizeLimit
+from entrepot.serving import lookup
+from entrepot.serving.lookup import SizeLimit
 
 MB = 1 << 20
 
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch):
-    monkeypatch.setattr(size_limit, "PAUSE_S", 0.001)
+    monkeypatch.setattr(lookup, "PAUSE_S", 0.001)
 
 
 class Store:
@@ -106,7 +106,7 @@ def test_a_store_that_fails_is_nobodys_trouble_here():
 
 
 def test_a_sweep_is_begun_once_and_told_to_stop_at_the_end(monkeypatch):
-    monkeypatch.setattr(size_limit, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(lookup, "PATIENCE_S", 0.05)
     begun = []
 
     def sweep(is_over):

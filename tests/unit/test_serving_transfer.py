@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,13 +10,12 @@ from entrepot.digests import Hasher
 from entrepot.errors import StoreFull
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
 from entrepot.serving.known_files import Expectation
-from entrepot.serving.passthrough import rest_of
-from entrepot.serving.resume import READ
+from entrepot.serving.lookup import READ
+from entrepot.serving.respond import rest_of
 from entrepot.serving.transfer import PACE_S, WAITERS, Phase, Progress
-from entrepot.serving.transfer_state import TransferState
 from entrepot.serving.transfers import TransferBody
 from entrepot.store.directory import DirectoryStore
-from entrepot.stored import Head
+from entrepot.stored import Head, TransferState
 from entrepot.testing.upstream import Script, ScriptedUpstream
 
 BODY = os.urandom(3 * READ)
@@ -146,7 +146,8 @@ def test_the_rest_of_a_range_is_asked_for_with_one_range(shown):
     request = RequestHead("GET", "http://x.test/", Headers([("Range", "bytes=0-9")]))
 
     async def ask():
-        pieces = rest_of(shown, request, Expectation(), upstream, 5)
+        resources = SimpleNamespace(upstream=upstream, downloaded=lambda _count: None)
+        pieces = rest_of(shown, request, Expectation(), resources, 5)
         return b"".join([piece async for piece in pieces])
 
     assert asyncio.run(ask()) == BODY[5:]

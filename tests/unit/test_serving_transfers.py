@@ -6,14 +6,16 @@ import json
 import os
 import time
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 
 from entrepot.errors import EntrepotError, TruncatedBody, UpstreamTimeout
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
+from entrepot.serving.fetch import continues, range_validator
 from entrepot.serving.policy import pause_s
 from entrepot.serving.response import Request
-from entrepot.serving.resume import continues, range_validator, starts_alike
+from entrepot.serving.transfers import starts_alike
 from entrepot.store.directory import DirectoryStore
 from entrepot.testing.memory_store import MemoryStore
 from entrepot.testing.upstream import Script, ranged
@@ -256,18 +258,32 @@ class TestSingleFlight:
         assert alike == [True, False, False]
         growing.close()
 
-    def test_requests_with_other_credentials_fly_apart(self, world):
-        world.upstream.route(INDEX, Script(200, {"Content-Type": JSON_TYPE}, page(BODY)))
+    @pytest.mark.parametrize(
+        ("field", "transfers"),
+        [("authorization", 2), ("cookie", 2), ("x_jfrog_art_api", 2), ("user_agent", 1)],
+    )
+    def test_requests_with_other_credentials_have_transfers_of_their_own(
+        self, world, field, transfers
+    ):
+        """What is not known to be harmless may be a credential."""
+        gate = asyncio.Event()
+        answer = Script(200, {"Content-Type": JSON_TYPE}, page(BODY), gate=gate)
+        world.upstream.route(INDEX, answer)
 
         async def go():
             service = world.service()
-            await asyncio.gather(
-                *(get(service, INDEX, authorization=f"Basic {user}") for user in "aab")
-            )
+            asking = [get(service, INDEX, **{field: f"of {user}"}) for user in "aab"]
+            asked = asyncio.gather(*asking)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(10):
+                    while world.upstream.count(INDEX) < transfers:
+                        await asyncio.sleep(0.01)
+            gate.set()
+            await asked
             await service.aclose()
 
         run(go())
-        assert world.upstream.count(INDEX) == 2
+        assert world.upstream.count(INDEX) == transfers
 
     def test_memory_grows_neither_with_the_body_nor_with_the_waiters(self, tmp_path):
         body = os.urandom(1 << 20) * 50

@@ -7,7 +7,8 @@ import pytest
 
 from entrepot.digests import Digest
 from entrepot.errors import InvalidPage
-from entrepot.simple.page import is_simple_type, read_page
+from entrepot.simple.negotiate import is_simple_type
+from entrepot.simple.page import read_page
 from entrepot.stored import cache_key
 
 JSON = "application/vnd.pypi.simple.v1+json"

@@ -218,7 +218,7 @@ class OwnCache:
 
     def _leftovers(self, place: Place) -> Iterator[Entry]:
         """One entry a partial download, with its state, and one a temporary file."""
-        from entrepot.serving.transfer_state import TransferState  # noqa: PLC0415
+        from entrepot.stored import TransferState  # noqa: PLC0415
 
         for each in self._open().store.leftovers():
             waits, age = PARTIAL if each.is_partial else TEMPORARY, self._now() - each.modified

@@ -155,7 +155,7 @@ class Session:
             # What follows is loaded while the child starts up: its first connection waits in the
             # backlog.
             try:
-                from entrepot.server.run_loop import run_loop
+                from entrepot.server.listener import run_loop
 
                 status = run_loop(self._serve(listener, child, kept))
             except BaseException:
@@ -187,12 +187,12 @@ class Session:
     async def _serve(self, listener: Listener, child: Running, kept: RunStore) -> int:
         from entrepot.cli.wiring import HttpUpstream, dialler, donors, upstream_settings
         from entrepot.ports.clock import SystemClock
+        from entrepot.server.listener import serve_child
         from entrepot.server.proxy import ConnectPolicy
-        from entrepot.server.run_loop import serve_child
-        from entrepot.serving.lookup import Entries
+        from entrepot.serving.lookup import Entries, SizeLimit
+        from entrepot.serving.policy import Rules
         from entrepot.serving.prefetch import PageHistory
-        from entrepot.serving.service import Rules, Service
-        from entrepot.serving.size_limit import SizeLimit
+        from entrepot.serving.service import Service
 
         reach = upstream_settings(self._settings, self._context.around.environ, self._plan.bundles)
         clock = SystemClock()

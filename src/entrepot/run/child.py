@@ -48,9 +48,7 @@ class Running(Protocol):
 class Succession:
     """Children that run one after another; the status is the last one's.
 
-    Args:
-        first: the one that runs already.
-        following: told how a child ended, it starts the next one; ``None``: there is none.
+    ``following``, told how a child ended, starts the next one; ``None``: there is none.
     """
 
     def __init__(self, first: Child, following: Callable[[int], Child | None]) -> None:

@@ -38,10 +38,6 @@ LEAF_LIFE = DAY
 """How long a host's certificate is valid; it is replaced when half of that has passed."""
 
 
-def _utc_now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
-
-
 class Authority:
     """One authority, one leaf key, and a TLS context for each host that was asked for.
 
@@ -51,7 +47,7 @@ class Authority:
         now: the time of day, in UTC.
     """
 
-    def __init__(self, now: Callable[[], dt.datetime] = _utc_now) -> None:
+    def __init__(self, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._leaf_key = ec.generate_private_key(ec.SECP256R1())
         self._contexts: dict[str, tuple[dt.datetime, ssl.SSLContext]] = {}

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -118,10 +119,7 @@ class Client(Protocol):
 class HttpSide:
     """Parses requests, has them answered one at a time, and writes the answers.
 
-    Args:
-        client: who asks.
-        origin: ``https://HOST[:PORT]`` inside a tunnel; ``None`` where targets must be absolute.
-        handler: answers a request.
+    ``origin`` is ``https://HOST[:PORT]`` inside a tunnel; ``None`` where targets must be absolute.
     """
 
     def __init__(self, client: Client, *, origin: str | None, handler: Handler) -> None:
@@ -227,7 +225,7 @@ class HttpSide:
             version,
             keep_alive=bool(self._parser.should_keep_alive()),
             upgrade=bool(self._parser.should_upgrade()) and _may_upgrade(head),
-            expects=self._continue if expected else None,
+            expects=partial(self._output.write, _CONTINUE) if expected else None,
             resume=self._client.go_on,
         )
         self._queue.append(self._current)
@@ -364,9 +362,6 @@ class HttpSide:
         if tail:
             self._output.write(tail)
 
-    def _continue(self) -> None:
-        self._output.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
     def _refuse(self, status: int, text: str) -> None:
         self.lost()
         self._output.write(simple_response(status, text, Headers([("Connection", "close")])))
@@ -422,4 +417,5 @@ def _clean(text: str) -> str:
     return text.replace("\r", " ").replace("\n", " ") if "\n" in text or "\r" in text else text
 
 
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}

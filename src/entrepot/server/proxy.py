@@ -70,20 +70,20 @@ class ConnectPolicy:
 
     Args:
         plan: what the client set-up found.
-        facts: what pages name; the set of opened hosts grows by it.
+        known_files: what pages name; the set of opened hosts grows by it.
         dial: how to reach the hosts that are not opened.
-        tally: where tunnels are counted.
+        stats: where tunnels are counted.
         offline: whether nothing but loopback may be dialled.
     """
 
     def __init__(
-        self, plan: Plan, facts: KnownFiles, dial: Dial, tally: RunStats, *, offline: bool
+        self, plan: Plan, known_files: KnownFiles, dial: Dial, stats: RunStats, *, offline: bool
     ) -> None:
         self._opened = set(plan.opened)
         self._closed = plan.closed
-        self._facts = facts
+        self._known_files = known_files
         self._dial = dial
-        self._tally = tally
+        self._stats = stats
         self._offline = offline
 
     async def opens(self, host: str, port: int) -> bool:
@@ -96,7 +96,7 @@ class ConnectPolicy:
             return False
         if self._knows(authority) or (self._offline and not is_loopback(host)):
             return True
-        await self._facts.settled()
+        await self._known_files.settled()
         return self._knows(authority)
 
     def caches(self, request: RequestHead) -> bool:
@@ -117,7 +117,7 @@ class ConnectPolicy:
         return self._offline and not is_loopback(authority.rpartition(":")[0].strip("[]"))
 
     def _knows(self, authority: str) -> bool:
-        return authority in self._opened or authority in self._facts.hosts
+        return authority in self._opened or authority in self._known_files.hosts
 
     async def dial(self, host: str, port: int, *, tls: bool) -> Streams:
         """Raw streams to the other side.
@@ -134,14 +134,14 @@ class ConnectPolicy:
         if is_loopback(host):
             return  # nobody expects that of a cache
         if count:
-            self._tally.uncached_bytes += count
+            self._stats.uncached_bytes += count
         else:
-            self._tally.uncached_hosts[host] += 1
+            self._stats.uncached_hosts[host] += 1
 
     def distrusted(self, host: str, reason: str) -> None:
         """A client broke off the TLS handshake; ``reason`` is OpenSSL's name of its alert."""
         alert = reason.lower().partition("alert_")[2].replace("_", " ")
-        self._tally.warn(
+        self._stats.warn(
             f"TLS: a client rejected entrepot's certificate for {host} ({alert}); "
             "it uses its own CA bundle"
         )
@@ -151,7 +151,7 @@ class ConnectPolicy:
         place = ""
         if frames := traceback.extract_tb(exc.__traceback__):
             place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}"
-        self._tally.warn(f"internal error while handling a request: {type(exc).__name__}{place}")
+        self._stats.warn(f"internal error while handling a request: {type(exc).__name__}{place}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,10 +348,9 @@ class ProxyConnection(asyncio.Protocol):
             self._tunnel_after_all()
             return
         host, port = self._target
-        context = self._server.authority.context(host)
         self.output = tls = TlsTransport(
             self._transport,
-            context,
+            self._server.authority.context(host),
             lambda plain: self._feed_plain(plain),  # noqa: PLW0108  (which one changes)
             self._tls_ended,
             self._misnamed,
@@ -450,10 +449,8 @@ class ProxyConnection(asyncio.Protocol):
     ) -> None:
         """Reach the target and relay.
 
-        Args:
-            tls: whether TLS is to be spoken with the target.
-            answer: what the client is told first.
-            late: whether CONNECT was answered already, so that a failure can only be a reset.
+        ``answer`` is what the client is told first; ``late``, whether CONNECT was answered already,
+        so that a failure can only be a reset.
         """
         try:
             reader, self._upstream = await self._server.policy.dial(*self._target, tls=tls)
@@ -488,9 +485,9 @@ class ProxyConnection(asyncio.Protocol):
         self._upstream.write(data)
         if self._upstream.transport.get_write_buffer_size() > RELAY:
             self.hold()
-            self._spawn(self._let_go_on(self._upstream))
+            self._spawn(self._drain(self._upstream))
 
-    async def _let_go_on(self, upstream: asyncio.StreamWriter) -> None:
+    async def _drain(self, upstream: asyncio.StreamWriter) -> None:
         try:
             await upstream.drain()
         except OSError:
@@ -515,12 +512,10 @@ class ProxyConnection(asyncio.Protocol):
             self._transport.write_eof()  # the client may still have something to say
 
     def _end_upstream(self) -> None:
-        """Hand on that the client will send no more; what upstream still says is relayed."""
+        # The client will send no more; what upstream still says is relayed
         assert self._upstream is not None
         if self._upstream.can_write_eof() and not self._upstream.is_closing():
             self._upstream.write_eof()
-
-    # small things
 
     def _take(self) -> bytes:
         data, self._buffer = self._buffer, b""
@@ -532,16 +527,16 @@ class ProxyConnection(asyncio.Protocol):
         self.linger()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as exc:  # noqa: BLE001  (nobody else would see it, and the client would wait)
+                self._server.policy.failed(exc)
+                self.reset()
+
+        task = asyncio.get_running_loop().create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except Exception as exc:  # noqa: BLE001  (nobody else would see it, and the client would wait)
-            self._server.policy.failed(exc)
-            self.reset()
 
 
 _OURS = ("proxy-authorization", "proxy-connection")

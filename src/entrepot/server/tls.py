@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
-import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from entrepot.server.certificates import MISNAMED
@@ -65,7 +64,7 @@ class TlsTransport:
         try:
             if not self._shaken:
                 self._hello += data
-                with names_unheard:
+                with names_unheard():
                     self._tls.do_handshake()
                 self._shaken = True
                 self._hello = b""
@@ -126,40 +125,23 @@ Output = asyncio.WriteTransport | TlsTransport
 """Where a client's answers are written: its connection, or TLS over it."""
 
 
-class _NamesUnheard:
-    """While it is entered, by any number of threads, a non-ASCII server name leaves no traceback.
+@contextmanager
+def names_unheard() -> Iterator[None]:
+    """While it is entered, a server name that is not ASCII leaves no traceback.
 
     Python refuses such a name by itself, before ``sni_callback``, and gives the error to
-    ``sys.unraisablehook`` alone. All other errors go to the hook that was there, which is put back
-    at the end.
+    ``sys.unraisablehook`` alone. All other errors go to the hook that was there.
     """
+    before = sys.unraisablehook
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = self._mine = sys.unraisablehook
+    def hook(trouble: UnraisableHookArgs) -> None:
+        is_name = isinstance(trouble.exc_value, UnicodeDecodeError)
+        if not (is_name and isinstance(trouble.object, bytes)):
+            before(trouble)
 
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = before = sys.unraisablehook
-
-                def hook(trouble: UnraisableHookArgs) -> None:
-                    if not (
-                        isinstance(trouble.exc_value, UnicodeDecodeError)
-                        and isinstance(trouble.object, bytes)
-                    ):
-                        before(trouble)
-
-                self._mine = sys.unraisablehook = hook
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            # Else somebody has set another one meanwhile
-            if not self._inside and sys.unraisablehook is self._mine:
-                sys.unraisablehook = self._before
-
-
-names_unheard = _NamesUnheard()
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is hook:  # else somebody has set another one meanwhile
+            sys.unraisablehook = before

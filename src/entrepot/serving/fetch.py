@@ -3,6 +3,8 @@
 The phases stand in ``transfer.py``. Only the process that holds the write lock (``transfers.py``)
 fetches, and only it writes the file. The answer to a GET or HEAD that is passed on and not kept is
 asked for here too.
+
+Source: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.4 (redirects).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import asyncio
 import dataclasses
 import secrets
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from entrepot.digests import Hasher
 from entrepot.errors import (
@@ -24,23 +26,25 @@ from entrepot.errors import (
     UpstreamTimeout,
 )
 from entrepot.httpcache.conditional import unconditional
-from entrepot.httpcache.exchange import Action, Discard, Refresh, Store, on_response
+from entrepot.httpcache.exchange import Discard, Refresh, Store, on_response
+from entrepot.httpcache.fields import entity_tag, http_date
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
-from entrepot.httpcache.policy import Reason
+from entrepot.httpcache.policy import Reason, selecting_values
 from entrepot.ports.clock import Clock
 from entrepot.ports.store import PartialFile
 from entrepot.ports.upstream import Answer, Upstream
-from entrepot.serving.index_reader import Span
+from entrepot.serving.channels import Span
 from entrepot.serving.integrity import (
-    check_digest,
     check_length,
-    finished,
+    content_length,
+    digest_mismatch,
+    fed,
     is_file,
     known_size,
     wrong_digest,
 )
 from entrepot.serving.known_files import Expectation, Reader
-from entrepot.serving.page_readers import Verdict, judged, page_reader, state_of, wants
+from entrepot.serving.pages import Verdict, state_of, wants
 from entrepot.serving.policy import (
     BACKOFF_S,
     MAX_ATTEMPTS,
@@ -51,41 +55,22 @@ from entrepot.serving.policy import (
     draft_head,
     keeps,
     pause_s,
+    sent_to,
     without_private_fields,
 )
-from entrepot.serving.resume import (
-    announced,
-    as_kept,
-    content_length,
-    continues,
-    hash_partial,
-    range_validator,
-    redirected,
-    resuming,
-)
-from entrepot.serving.transfer import (
-    NOTICED_S,
-    FetchRequest,
-    Phase,
-    Progress,
-    Resources,
-)
-from entrepot.serving.transfer_state import TransferState
-from entrepot.stored import Head
+from entrepot.serving.transfer import NOTICED_S, FetchRequest, Phase, Progress, Resources
+from entrepot.stored import Head, TransferState
 
 LONG_TO_KEEP = 1 << 20
 """Bytes from which on syncing a body takes so long that those who follow in other processes are
 told of its end before."""
+MAX_REDIRECTS = 10
 
 
 class Fetcher:
     """Asks upstream for one transfer, in the process that holds its write lock.
 
-    Args:
-        resources: of the service.
-        fetch: what is asked for.
-        progress: where it is shown.
-        growing: the store's file, locked.
+    It is shown in ``progress``, and written to ``growing``, the store's file, which is locked.
     """
 
     def __init__(
@@ -168,9 +153,8 @@ class Fetcher:
                 growing.restart()
             self._forget_all()
         else:
-            shown.hasher = await asyncio.to_thread(
-                hash_partial, growing, expectation.hasher(), size
-            )
+            hasher = expectation.hasher()
+            shown.hasher = await asyncio.to_thread(fed, hasher, growing.read, size)
             seen = shown.draft is not None
             shown.begin(told)
             if not seen:
@@ -181,9 +165,8 @@ class Fetcher:
 
     def _forget_all(self) -> None:
         self._by_range = True
-        self._progress.forget(
-            self._fetch.expectation.hasher(), holds=self._fetch.expectation.checks
-        )
+        expectation = self._fetch.expectation
+        self._progress.forget(expectation.hasher(), holds=expectation.checks)
 
     def _start_over(self) -> None:
         self._forget_all()  # first: the store may fail
@@ -193,26 +176,37 @@ class Fetcher:
     # one try
 
     async def _attempt(self, *, again: bool, tries: int, last: bool) -> bool:
-        """Ask upstream once; ``True`` when the transfer is over."""
+        """Ask upstream once; ``True`` when the transfer is over.
+
+        Raises:
+            UpstreamError: no answer, or none that can be used; what has come stays to be resumed.
+        """
         shown, have = self._progress, self._have
         if have and have == shown.total:
             await self._land()  # an earlier process died between the last byte and the store
             return True
+        draft, by_range = shown.draft, have > 0 and self._by_range
         sent = self._resources.clock.now()
-        by_range = have > 0 and self._by_range
         answer, self._elsewhere = await ask(
             self._resources.upstream,
-            resuming(self._fetch.forward, shown.draft, have)
-            if by_range and shown.draft is not None
+            resuming(self._fetch.forward, have, draft.response.head)
+            if by_range and draft is not None
             else self._forward,
             fresh=again,
             follow=self._fetch.expectation.proves,
         )
+        status = answer.head.status
         try:
-            status = answer.head.status
-            if status in RETRIED and self._comes_again(answer.head, have, tries, last=last):
-                return False
-            began = shown.draft.response.head if shown.draft is not None else None
+            if status in RETRIED:
+                now = self._resources.clock.now()
+                self._pause_s = None if last else pause_s(tries, answer.head, now)
+                if self._pause_s is not None:
+                    return False
+                if have:
+                    text = f"upstream answered {status} for the rest"
+                    raise TruncatedBody(text, url=self._fetch.redacted, received=have)
+                shown.failed_status = answer.head
+            began = draft.response.head if draft is not None else None
             is_rest = began is not None and continues(answer.head, have, shown.total, began)
             if by_range and status == 206 and is_rest:
                 await self._receive(answer, skip=0)
@@ -224,84 +218,59 @@ class Fetcher:
             else:
                 if have:
                     self._start_over()  # there is something else now
-                if self._contradicts(answer, sent):
-                    return False
                 if not await self._decide(answer, sent):
-                    answer = NO_ANSWER
-                    return True
-            if shown.phase is not Phase.LANDED:
+                    return False
+            if shown.phase not in {Phase.LANDED, Phase.PASSED}:
                 await self._land()
             return True
         finally:
-            await answer.aclose()
-
-    def _comes_again(self, head: ResponseHead, have: int, tries: int, *, last: bool) -> bool:
-        """Whether a failing status is to be tried again.
-
-        Raises:
-            TruncatedBody: it is not, and the body has begun: what there is stays to be resumed.
-        """
-        self._pause_s = None if last else pause_s(tries, head, self._resources.clock.now())
-        if self._pause_s is not None:
-            return True
-        if have:
-            raise TruncatedBody(
-                f"upstream answered {head.status} for the rest",
-                url=self._fetch.redacted,
-                received=have,
-            )
-        self._progress.failed_status = head
-        return False
-
-    def _contradicts(self, answer: Answer, sent: float) -> bool:
-        """Whether a 304 fits nothing we have: the next try asks for the whole (RFC 9111 §4.3.3)."""
-        if answer.head.status == 206:
-            raise UpstreamProtocolError(
-                "upstream sent a part of what it was asked for", url=self._fetch.redacted
-            )
-        if answer.head.status != 304:
-            return False
-        action = self._action(answer, sent)
-        if isinstance(action, Discard) and action.reason is Reason.VALIDATOR_MISMATCH:
-            self._forward = unconditional(self._forward)
-            return True
-        return False
-
-    def _action(self, answer: Answer, sent: float) -> Action:
-        fetch, now = self._fetch, self._resources.clock.now()
-        return on_response(
-            fetch.decision,
-            fetch.request,
-            answer.head,
-            request_time=sent,
-            response_time=now,
-            shared=self._resources.shared,
-        )
+            if shown.phase is not Phase.PASSED:  # else whoever claims the answer closes it
+                await answer.aclose()
 
     async def _decide(self, answer: Answer, sent: float) -> bool:
-        """What to do with a whole answer: stream it, refresh by it, or pass it on (``False``)."""
-        shown, fetch, now = self._progress, self._fetch, self._resources.clock.now()
-        action = self._action(answer, sent)
+        """Stream a whole answer, refresh by it, or pass it on; ``False``: ask for the whole."""
+        shown, fetch, came = self._progress, self._fetch, answer.head
+        if came.status == 206:
+            text = "upstream sent a part of what it was asked for"
+            raise UpstreamProtocolError(text, url=fetch.redacted)
+        now, shared = self._resources.clock.now(), self._resources.rules.shared
+        action = on_response(
+            fetch.decision,
+            fetch.request,
+            came,
+            request_time=sent,
+            response_time=now,
+            shared=shared,
+        )
+        if (
+            came.status == 304
+            and isinstance(action, Discard)
+            and action.reason is Reason.VALIDATOR_MISMATCH
+        ):
+            self._forward = unconditional(
+                self._forward
+            )  # it fits nothing we have (RFC 9111 §4.3.3)
+            return False
         if isinstance(action, Refresh):
             await self._refresh(action)
             return True
         storable = isinstance(action, Store)
-        known, shared = fetch.expectation, self._resources.shared
-        came, asked = answer.head, fetch.forward
+        known, asked = fetch.expectation, fetch.forward
         is_kept = keeps(asked, came, storable=storable, shared=shared, expectation=known)
         if not is_kept or self._is_no_index(came):
             shown.answer, shown.phase = answer, Phase.PASSED
             shown.tell()
-            return False
+            return True
         if isinstance(action, Store):
             stored, self._replaces = action.entry, action.replaces
-        else:
-            stored, self._replaces = as_kept(asked, came, sent, now), ()
+        else:  # HTTP would not store it, but the policy does
+            vary = selecting_values(came.headers.get("vary"), asked.headers) or ()
+            stored, self._replaces = StoredResponse(came, vary, sent, now), ()
         shown.draft = draft_head(fetch.request, stored, known, shared=shared, reserve=not storable)
         shown.total, shown.mark = announced(came, known_size(came, known)), secrets.token_hex(8)
         shown.holds = known.checks and self._is_ok
         if came.status == 200:
-            await self._resources.readers.channels.changed(fetch.request.url)
+            await self._resources.pages.channels.changed(fetch.request.url)
         self._growing.set_state(
             TransferState(shown.draft, shown.total, shown.mark, shown.holds).to_bytes()
         )
@@ -317,14 +286,19 @@ class Fetcher:
         """
         if head.status in VERIFIED_STATUSES | NEGATIVES or not wants(self._fetch.request):
             return False
-        has_index = any(stored.head.status in VERIFIED_STATUSES for stored in self._fetch.seen)
-        return has_index or head.status not in REDIRECTS
+        return self._has_file or head.status not in REDIRECTS
+
+    @property
+    def _has_file(self) -> bool:
+        """Whether what was asked for was stored when it was."""
+        return any(is_file(stored.head) for stored in self._fetch.seen)
 
     async def _receive(self, answer: Answer, *, skip: int) -> None:
         """Write what comes; the first ``skip`` bytes of it are there already, and are compared."""
         shown, expectation, url = self._progress, self._fetch.expectation, self._fetch.redacted
         assert shown.draft is not None
-        prefix, known = Hasher(), known_size(shown.draft.response.head, expectation)
+        began, length = shown.draft.response.head, content_length(answer.head)
+        prefix, known = Hasher(), known_size(began, expectation)
         shown.phase = Phase.STREAMING if not skip else shown.phase
         async for piece in answer.chunks():
             self._resources.downloaded(len(piece))
@@ -341,30 +315,40 @@ class Fetcher:
                 shown.hasher.feed(new)
                 shown.phase = Phase.STREAMING
                 shown.tell_growth()
-            if known is not None and content_length(answer.head) is None and self._have > known:
+            if known is not None and length is None and self._have > known:
                 break  # nothing but this would ever end it
         if skip:
             raise DigestMismatch("upstream sent less when it was asked again", url=url)
-        length = content_length(answer.head) if answer.head.status == 200 else None
-        total = shown.total if shown.total is not None else length
-        began = shown.draft.response.head
-        check_length(began, expectation, shown.hasher, announced=total, url=url)
+        if shown.total is not None or answer.head.status != 200:
+            length = shown.total
+        check_length(began, expectation, shown.hasher, announced=length, url=url)
 
     # keeping
 
     async def _land(self) -> None:
         """Check, let go of the held-back end, make durable."""
         shown, expectation, growing = self._progress, self._fetch.expectation, self._growing
-        assert shown.draft is not None
-        size = self._have
-        if wrong_digest(shown.draft.response.head, expectation, shown.hasher) is not None:
+        draft, size = shown.draft, self._have
+        assert draft is not None
+        if wrong_digest(draft.response.head, expectation, shown.hasher) is not None:
             expectation = await self._expect_anew(size)
-        check_digest(shown.draft.response.head, expectation, shown.hasher, url=self._fetch.redacted)
-        head, ok = finished(shown.draft, expectation, shown.hasher), self._is_ok
-        if self._elsewhere and not head.proven:
-            head = dataclasses.replace(head, reserve=True)  # its freshness is not this address's
-        body = Span(growing.read, size)
-        reader = read_page(self._resources, self._fetch, head, body) if ok else None
+        wrong = wrong_digest(draft.response.head, expectation, shown.hasher)
+        if wrong is not None:
+            raise digest_mismatch(self._fetch.redacted, wrong, shown.hasher)
+        ok = self._is_ok
+        proven = expectation.proven_by(shown.hasher) if ok else ()
+        head = dataclasses.replace(
+            draft,
+            body=shown.hasher.digest() if size else None,
+            response=dataclasses.replace(draft.response, size=size),
+            proven=proven,
+            # from another address, its freshness is not this one's
+            reserve=draft.reserve or (self._elsewhere and not proven),
+        )
+        url, body = self._fetch.request.url, Span(growing.read, size)
+        pages, link = self._resources.pages, self._fetch.expectation.link
+        # Known before anybody has its last byte, so that requests for its files wait for it.
+        reader = pages.learn(url, head, body, link) if ok else None
         shown.phase, shown.total = Phase.VERIFIED, size
         shown.tell()
         if size >= LONG_TO_KEEP:
@@ -372,7 +356,7 @@ class Fetcher:
         verdict = await self._judged(head, reader) if ok else Verdict()
         if verdict.secret:
             host = urlsplit(self._fetch.redacted).hostname
-            self._resources.warn(
+            self._resources.stats.warn(
                 f"pages of {host} hold tokens or signed links, so they are not kept"
             )
         if verdict.secret or verdict.flaw:
@@ -386,7 +370,7 @@ class Fetcher:
             head = dataclasses.replace(head, reserve=True)
         try:
             shown.entry = await self._resources.entries.keep(
-                self._fetch.request.url, head, growing, replaces=self._replaces
+                url, head, growing, replaces=self._replaces
             )
         except (StoreError, Busy) as exc:
             self._resources.entries.failed(exc)  # the clients have it all the same
@@ -395,34 +379,30 @@ class Fetcher:
 
     async def _judged(self, head: Head, reader: Reader | None) -> Verdict:
         """Whether what has come may be kept; what has not is told to the user."""
-        fetch, resources = self._fetch, self._resources
+        fetch, resources, url = self._fetch, self._resources, self._fetch.request.url
         body = Span(self._growing.read, self._have)
-        verdict = await judged(fetch.request, head, body, resources.readers, reader)
+        verdict = await resources.pages.judge(fetch.request, head, body, reader)
         if fetch.expectation.checks or (verdict.is_doubtful and not await self._has_better()):
             # a known digest says that it is what was asked for
             return dataclasses.replace(verdict, flaw="")
         if verdict.flaw:
-            resources.readers.channels.refused(fetch.request.url)
-            resources.known_files.refused(
-                fetch.request.url, state_of(fetch.request.url, head, fetch.expectation.link)
-            )
-            has_other = any(stored.head.status in VERIFIED_STATUSES for stored in fetch.seen)
-            kept = "the last good one is kept" if has_other else "it is not kept"
+            resources.pages.channels.refused(url)
+            resources.known_files.refused(url, state_of(url, head, fetch.expectation.link))
+            kept = "the last good one is kept" if self._has_file else "it is not kept"
             came = f"{verdict.flaw} instead of {wants(fetch.request, head.kind)}"
-            resources.note_flaw(fetch.redacted, f"answered with {came}; {kept}")
+            resources.stats.note_flaw(fetch.redacted, f"answered with {came}; {kept}")
         return verdict
 
     async def _has_better(self) -> bool:
         """Whether a page without the flaw of the one that has come is stored."""
-        fetch, resources = self._fetch, self._resources
-        for stored in await resources.entries.load(fetch.request.url):
-            if not is_file(stored.response.head):
-                continue
-            if (blob := await resources.entries.open_body(stored)) is None:
+        request, entries = self._fetch.request, self._resources.entries
+        for stored in await entries.load(request.url):
+            blob = await entries.open_body(stored) if is_file(stored.response.head) else None
+            if blob is None:
                 continue
             try:
                 body = Span(blob.read, blob.size)
-                verdict = await judged(fetch.request, stored, body, resources.readers)
+                verdict = await self._resources.pages.judge(request, stored, body)
             finally:
                 blob.close()
             if not verdict.flaw:
@@ -434,12 +414,11 @@ class Fetcher:
 
         A page that names it may just be being read.
         """
-        expectation = await self._resources.expect_anew(self._fetch.request.url)
+        expectation = await self._resources.expect(self._fetch.request.url, settled=True)
         if expectation.named not in ((), self._fetch.expectation.named):
             self._fetch = dataclasses.replace(self._fetch, expectation=expectation)
-            self._progress.hasher = await asyncio.to_thread(
-                hash_partial, self._growing, expectation.hasher(), size
-            )
+            hasher = expectation.hasher()
+            self._progress.hasher = await asyncio.to_thread(fed, hasher, self._growing.read, size)
         return self._fetch.expectation
 
     def _say_whole(self, head: Head, size: int) -> None:
@@ -455,9 +434,8 @@ class Fetcher:
         was = next((h for h in heads if h.response.key == action.was.key), None)
         if was is None:
             self._forward = unconditional(self._forward)
-            raise UpstreamProtocolError(
-                "upstream answered 304 for an entry that is gone", url=self._fetch.redacted
-            )
+            text = "upstream answered 304 for an entry that is gone"
+            raise UpstreamProtocolError(text, url=self._fetch.redacted)
         renewed = dataclasses.replace(action.entry, head=without_private_fields(action.entry.head))
         shown.entry = await entries.save(url, dataclasses.replace(was, response=renewed))
         shown.refreshed, shown.phase = True, Phase.LANDED
@@ -472,31 +450,13 @@ class Fetcher:
         return self._progress.draft is not None and is_file(self._progress.draft.response.head)
 
 
-def read_page(resources: Resources, fetch: FetchRequest, head: Head, body: Span) -> Reader | None:
-    """Have an index page read.
-
-    Known before anybody has its last byte, so that requests for its files wait for it.
-    """
-    url, link = fetch.request.url, fetch.expectation.link
-    reader = page_reader(url, head, body, resources.readers, link)
-    if reader is not None and head.body is not None:
-        resources.known_files.read(url, state_of(url, head, link), reader)
-    return reader
-
-
-MAX_REDIRECTS = 10
-
-
 async def ask(
     upstream: Upstream, request: RequestHead, *, fresh: bool, follow: bool
 ) -> tuple[Answer, bool]:
     """Send a request, and follow redirects inside, so that signed targets are never stored.
 
-    Args:
-        upstream: whom to ask.
-        request: for the first address.
-        fresh: whether each connection must be a new one.
-        follow: whether what comes from elsewhere can be told to be right.
+    ``follow`` is whether what comes from elsewhere can be told to be right; ``fresh``, whether each
+    connection must be a new one.
 
     Returns:
         The last answer, and whether it came from another address.
@@ -510,7 +470,7 @@ async def ask(
         if answer.head.status not in REDIRECTS or not location or not follow:
             return answer, count > 0
         await answer.aclose()
-        request = redirected(request, location)
+        request = sent_to(urljoin(request.url, location).partition("#")[0], request)
         answer = await upstream.send(request, fresh_connection=fresh)
     return answer, True
 
@@ -525,30 +485,65 @@ async def ask_again(upstream: Upstream, request: RequestHead, clock: Clock) -> A
     Raises:
         UpstreamError: the last try's.
     """
-    for attempt in range(len(BACKOFF_S) + 1):
-        last = attempt == len(BACKOFF_S)
-        pause: float | None = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
+    for attempt, pause in enumerate(BACKOFF_S):
         try:
             answer = await upstream.send(request, fresh_connection=attempt > 0)
-        except UpstreamError as exc:
-            if last or isinstance(exc, UpstreamTimeout):
-                raise
+        except UpstreamTimeout:
+            raise
+        except UpstreamError:
+            await asyncio.sleep(pause)
         else:
-            if answer.head.status not in RETRIED or last:
-                return answer
-            pause = pause_s(attempt, answer.head, clock.now())
-            if pause is None:
+            wanted = pause_s(attempt, answer.head, clock.now())
+            if answer.head.status not in RETRIED or wanted is None:
                 return answer
             await answer.aclose()
-        await asyncio.sleep(pause or 0)
-    raise AssertionError("the last try returns or raises")
+            await asyncio.sleep(wanted)
+    return await upstream.send(request, fresh_connection=True)
 
 
-class _NoAnswer:
-    """Stands where an answer was handed on: closing it is the new owner's business."""
+def range_validator(head: ResponseHead) -> str | None:
+    """What If-Range may carry.
 
-    async def aclose(self) -> None:
-        pass
+    A strong entity tag, else a Last-Modified that is strong (RFC 9110 §13.1.5, §8.8.2.2).
+    """
+    tag = entity_tag(head.headers.get("etag"))
+    if tag is not None and not tag.weak:
+        return head.headers.get("etag")
+    modified = head.headers.get("last-modified")
+    date, changed = (http_date(head.headers.get(name), 0) for name in ("date", "last-modified"))
+    # "... a Date value that is at least one second after the Last-Modified value"
+    return modified if date is not None and changed is not None and date > changed else None
 
 
-NO_ANSWER: Answer = _NoAnswer()  # type: ignore[assignment]
+def resuming(request: RequestHead, have: int, began: ResponseHead | None) -> RequestHead:
+    """The request for the rest (RFC 9110 §14.2), if it is still the same (§13.1.5)."""
+    headers = request.headers.without("range", "if-range", "if-none-match", "if-modified-since")
+    headers = headers.added("Range", f"bytes={have}-")
+    validator = range_validator(began) if began is not None else None
+    if validator:
+        headers = headers.added("If-Range", validator)
+    return dataclasses.replace(request, headers=headers)
+
+
+def announced(head: ResponseHead, known: int | None) -> int | None:
+    """Bytes that a client may be told to expect; ``known`` is what the index says of the whole.
+
+    Where upstream and the index contradict each other neither is believed: the body's end, or its
+    digest, tells.
+    """
+    length = content_length(head)
+    if known is None or length is None:
+        return length if known is None else known
+    return known if length == known else None
+
+
+def continues(head: ResponseHead, have: int, total: int | None, began: ResponseHead) -> bool:
+    """Whether a 206 carries just what is missing of what ``began`` (RFC 9110 §14.4, §15.3.7.3)."""
+    tags = [entity_tag(each.headers.get("etag")) for each in (began, head)]
+    if tags[0] is not None and tags[1] is not None and tags[0] != tags[1]:
+        return False  # If-Range was ignored, by a mirror that has another file
+    text = (head.headers.get("content-range") or "").strip().lower()
+    if not text.startswith(f"bytes {have}-"):
+        return False
+    whole = text.rpartition("/")[2]
+    return total is None or whole in {"*", str(total)}

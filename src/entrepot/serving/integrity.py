@@ -6,19 +6,17 @@ the whole is known to be right, and a stored body that a digest contradicts is n
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import DigestMismatch, TruncatedBody
 from entrepot.httpcache.messages import ResponseHead
 from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation
-from entrepot.serving.lookup import Entries
+from entrepot.serving.lookup import READ, Entries
 from entrepot.serving.policy import HELD_BACK, VERIFIED_STATUSES, agrees, confirmed
-from entrepot.serving.resume import hash_partial
 from entrepot.stored import Head
 
 
@@ -27,13 +25,23 @@ def is_file(response: ResponseHead) -> bool:
     return response.status in VERIFIED_STATUSES
 
 
+def fed(hasher: Hasher, read: Callable[[int, int], bytes], size: int) -> Hasher:
+    """The hasher, fed with what ``read(start, count)`` gives of a body's first ``size`` bytes."""
+    while hasher.size < size and (piece := read(hasher.size, min(READ, size - hasher.size))):
+        hasher.feed(piece)
+    return hasher
+
+
+def content_length(head: ResponseHead) -> int | None:
+    """Bytes of content the head announces; ``None`` when it does not say (or says nonsense)."""
+    text = (head.headers.get("content-length") or "").strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
 def known_size(response: ResponseHead, expectation: Expectation) -> int | None:
     """Bytes that the index says the body has; of a coded body it says nothing."""
-    return (
-        expectation.size
-        if is_file(response) and "content-encoding" not in response.headers
-        else None
-    )
+    is_plain = is_file(response) and "content-encoding" not in response.headers
+    return expectation.size if is_plain else None
 
 
 def wrong_digest(response: ResponseHead, expectation: Expectation, hasher: Hasher) -> Digest | None:
@@ -41,23 +49,11 @@ def wrong_digest(response: ResponseHead, expectation: Expectation, hasher: Hashe
     return expectation.mismatch(hasher) if is_file(response) else None
 
 
-def check_digest(
-    response: ResponseHead, expectation: Expectation, hasher: Hasher, *, url: str
-) -> None:
-    """Refuse a body that does not match the known digest.
-
-    Raises:
-        DigestMismatch: with both of them.
-    """
-    wrong = wrong_digest(response, expectation, hasher)
-    if wrong is not None:
-        actual = hasher.digest(wrong.algorithm)
-        raise DigestMismatch(
-            f"{url} has {actual}, its index says {wrong}",
-            url=url,
-            expected=str(wrong),
-            actual=str(actual),
-        )
+def digest_mismatch(url: str, wrong: Digest, hasher: Hasher) -> DigestMismatch:
+    """The error of a body that does not match; ``url`` is redacted."""
+    actual = hasher.digest(wrong.algorithm)
+    text = f"{url} has {actual}, its index says {wrong}"
+    return DigestMismatch(text, url=url, expected=str(wrong), actual=str(actual))
 
 
 def check_length(
@@ -89,23 +85,6 @@ def check_length(
     raise DigestMismatch(f"{url} is longer than the {wanted} bytes it should have", url=url)
 
 
-def finished(draft: Head, expectation: Expectation, hasher: Hasher) -> Head:
-    """The head of a body that is whole and right.
-
-    Args:
-        draft: made when it began.
-        expectation: what was known of it.
-        hasher: fed with all of it.
-    """
-    proven = expectation.proven_by(hasher) if is_file(draft.response.head) else ()
-    return dataclasses.replace(
-        draft,
-        body=hasher.digest() if hasher.size else None,
-        response=dataclasses.replace(draft.response, size=hasher.size),
-        proven=proven,
-    )
-
-
 async def verified(
     pieces: AsyncIterator[bytes],
     expectation: Expectation,
@@ -115,11 +94,8 @@ async def verified(
 ) -> AsyncIterator[bytes]:
     """The pieces, the last 64 KiB of them only once the whole is known to be right.
 
-    Args:
-        pieces: from where the client's copy ends.
-        expectation: what the whole must be; when it knows no digest everything passes at once.
-        url: for the message.
-        hasher: fed with what the client has already.
+    ``hasher`` was fed with what the client has already. Where no digest is known all passes at
+    once.
 
     Raises:
         DigestMismatch: the whole is wrong; its end was not given out.
@@ -140,12 +116,7 @@ async def verified(
             yield held.popleft()
     wrong = expectation.mismatch(hasher)
     if wrong is not None:
-        shown = redacted_url(url)
-        raise DigestMismatch(
-            f"{shown} has {hasher.digest(wrong.algorithm)}, its index says {wrong}",
-            url=shown,
-            expected=str(wrong),
-        )
+        raise digest_mismatch(redacted_url(url), wrong, hasher)
     for piece in held:
         yield piece
 
@@ -162,26 +133,19 @@ async def checked(
     for head in heads:
         if confirmed(head, expectation) or not agrees(head, expectation):
             found.append(head)
-        elif (hashed := await _hashed(entries, url, head, expectation)) is not None:
-            found.append(hashed)
+            continue
+        hasher = await entries.read_body(
+            head, lambda blob: fed(expectation.hasher(), blob.read, blob.size)
+        )
+        if hasher is None or expectation.mismatch(hasher) is not None:
+            continue
+        proven = tuple(dict.fromkeys((*head.proven, *expectation.proven_by(hasher))))
+        if proven != head.proven:
+            head = await entries.save(  # noqa: PLW2901
+                url, dataclasses.replace(head, proven=proven, reserve=False)
+            )
+        if proven:  # md5 makes nothing immutable, and what is immutable not less so
+            right = next(each for each in expectation.named if hasher.mismatch(each) is None)
+            proven = tuple(dict.fromkeys((*proven, *right)))
+        found.append(dataclasses.replace(head, proven=proven))
     return found
-
-
-async def _hashed(entries: Entries, url: str, head: Head, expectation: Expectation) -> Head | None:
-    """The head of a stored body that has what a witness names; ``None`` when it has not."""
-    blob = await entries.open_body(head)
-    if blob is None:
-        return None
-    try:
-        hasher = await asyncio.to_thread(hash_partial, blob, expectation.hasher(), blob.size)
-    finally:
-        blob.close()
-    if expectation.mismatch(hasher) is not None:
-        return None
-    proven = tuple(dict.fromkeys((*head.proven, *expectation.proven_by(hasher))))
-    if proven != head.proven:
-        head = await entries.save(url, dataclasses.replace(head, proven=proven, reserve=False))
-    if not proven:
-        return head  # md5 makes nothing immutable, and what is immutable not less so
-    right = next(each for each in expectation.named if hasher.mismatch(each) is None)
-    return dataclasses.replace(head, proven=tuple(dict.fromkeys((*proven, *right))))

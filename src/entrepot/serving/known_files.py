@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations, islice
+from itertools import chain, combinations, islice, product
 
 from entrepot.channel.forms import shard_digest
 from entrepot.digests import Digest, Hasher
@@ -85,9 +85,8 @@ class Expectation:
     @property
     def by(self) -> str:
         """Who names the digest, in words."""
-        return next(
-            (each.by for each in (*(s for s in self.said if s.named), *self.said)), "a lock file"
-        )
+        witnesses = [*(each for each in self.said if each.named), *self.said]
+        return witnesses[0].by if witnesses else "a lock file"
 
     def hasher(self) -> Hasher:
         """A hasher for all that has to be compared."""
@@ -110,7 +109,10 @@ class Expectation:
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """The pairs of witnesses of which no body can satisfy both."""
         for one, other in combinations([each for each in self.said if each.named], 2):
-            if not any(_compatible(mine, yours) for mine in one.named for yours in other.named):
+            if all(  # an algorithm has different values in the two
+                any(a.algorithm == b.algorithm and a != b for a, b in product(mine, yours))
+                for mine, yours in product(one.named, other.named)
+            ):
                 yield one.witness, other.witness
 
     def _all(self) -> Iterator[Digest]:
@@ -130,9 +132,13 @@ def expectation_of(said: Sequence[Said], any_of: tuple[Digest, ...] = ()) -> Exp
     it whose digests count.
     """
     if any(d.is_strong for each in said for alternative in each.named for d in alternative):
-        said = [
-            dataclasses.replace(each, named=tuple(filter(None, map(_strong, each.named))))
+        strong = [
+            [tuple(d for d in alternative if d.is_strong) for alternative in each.named]
             for each in said
+        ]
+        said = [
+            dataclasses.replace(each, named=tuple(filter(None, named)))
+            for each, named in zip(said, strong, strict=True)
         ]
     named = tuple(dict.fromkeys(alternative for each in said for alternative in each.named))
     links = [each.link for each in said if each.link is not None and (each.named or not named)]
@@ -140,15 +146,6 @@ def expectation_of(said: Sequence[Said], any_of: tuple[Digest, ...] = ()) -> Exp
     size = link.size if link is not None and {each.size for each in links} == {link.size} else None
     link = dataclasses.replace(link, size=size) if link is not None and link.size != size else link
     return Expectation(link, named, () if named else any_of, tuple(said))
-
-
-def _strong(digests: tuple[Digest, ...]) -> tuple[Digest, ...]:
-    return tuple(d for d in digests if d.is_strong)
-
-
-def _compatible(one: tuple[Digest, ...], other: tuple[Digest, ...]) -> bool:
-    """Whether no algorithm has different values in the two."""
-    return not any(a.algorithm == b.algorithm and a != b for a in one for b in other)
 
 
 class KnownFiles:
@@ -169,8 +166,8 @@ class KnownFiles:
         self.catalogue = catalogue
         self._path_rule = path_rule
         self._reading: set[asyncio.Task[None]] = set()
-        self._pins = Pins(())
-        self._hashes = Pins(())
+        self._pins: Pins | None = None
+        self._hashes: Pins | None = None
         """Those of the pins that refuse what they do not prove."""
         self._beforehand: dict[str, list[Link]] = {}
         self._given: dict[str, str] = {}
@@ -197,34 +194,32 @@ class KnownFiles:
         It holds for this run, as what its pages say does, but is not remembered: a lock file that
         is wrong must spoil nothing for those who do not use it.
         """
-        self._track(self._learn_known(known))
 
-    async def _learn_known(self, known: Awaitable[Iterable[Known]]) -> None:
-        found = list(await known)
-        self._beforehand = {}
-        for link in (link for each in found for link in each.links):
-            self._beforehand.setdefault(link.url, []).append(link)
-        self._pins = Pins(allowed for each in found for allowed in each.allowed)
-        self._hashes = Pins(allowed for each in found for allowed in each.allowed if allowed.binds)
+        async def learn() -> None:
+            found = list(await known)
+            self._beforehand = {}
+            for link in (link for each in found for link in each.links):
+                self._beforehand.setdefault(link.url, []).append(link)
+            allowed = [each for file in found for each in file.allowed]
+            self._pins = Pins(allowed)
+            self._hashes = Pins(each for each in allowed if each.binds)
 
-    async def expect(self, url: str, *, prefetch: bool = False) -> Expectation:
+        self._track(learn())
+
+    async def expect(
+        self, url: str, *, prefetch: bool = False, settled: bool = False
+    ) -> Expectation:
         """What the body of this URL must be, once the pages that are being read have been.
 
-        Args:
-            url: of the file.
-            prefetch: whether no client has asked: then prefetched pages count, too.
+        ``prefetch``: no client has asked, so prefetched pages count, too. ``settled``: those pages
+        are waited for also when a witness is known.
         """
         found = self._known(url, prefetch=prefetch)
         is_open = found == NOTHING or (found.link is None and shard_digest(url) is not None)
-        if is_open and self._reading:
+        if (is_open or settled) and self._reading:
             await self.settled()
             found = self._known(url, prefetch=prefetch)
         return found
-
-    async def expect_anew(self, url: str) -> Expectation:
-        """The same after all pages that are being read, for a body that no witness has named."""
-        await self.settled()
-        return self._known(url, prefetch=False)
 
     def link(self, url: str) -> Link | None:
         """What pages of this run say of a URL besides its digests."""
@@ -233,28 +228,24 @@ class KnownFiles:
     def _known(self, url: str, *, prefetch: bool) -> Expectation:
         url = canonical_url(url)
         said = [_said(link, link.source or "the command") for link in self._beforehand.get(url, ())]
-        if len(self._hashes) and (hashes := self._allowed(url, self._hashes)):
+        if hashes := self._allowed(url, self._hashes):
             said.append(Said("--hash", "--hash", None, tuple((each,) for each in hashes)))
-        noted = [
-            each
-            for each in self._noted(url)
-            if self.is_current(each.page, each.state, prefetch=prefetch)
-        ]
-        for each in noted:
-            by = "its channel's index" if each.link.kind == "archive" else "its index page"
-            said.append(_said(each.link, self._given.get(each.page, each.page), by))
+        for each in self._noted(url):
+            if self.is_current(each.page, each.state, prefetch=prefetch):
+                by = "its channel's index" if each.link.kind == "archive" else "its index page"
+                said.append(_said(each.link, self._given.get(each.page, each.page), by))
         if not any(each.named for each in said):
             by_path = self._path_rule(url) or shard_digest(url)
             said += [Said("its URL", "its URL", None, ((by_path,),))] if by_path is not None else []
         found = expectation_of(said)
-        if not found.checks and len(self._pins):
-            found = dataclasses.replace(found, any_of=self._allowed(url, self._pins))
+        if not found.checks and (pinned := self._allowed(url, self._pins)):
+            found = dataclasses.replace(found, any_of=pinned)
         return found
 
     @staticmethod
-    def _allowed(url: str, pins: Pins) -> tuple[Digest, ...]:
-        named = classify(filename_of(url))
-        if named is None or named.kind == "metadata":
+    def _allowed(url: str, pins: Pins | None) -> tuple[Digest, ...]:
+        named = classify(filename_of(url)) if pins else None
+        if pins is None or named is None or named.kind == "metadata":
             return ()
         found = pins.allowed(
             url=url, project=named.project, version=named.version, filename=named.filename
@@ -272,16 +263,11 @@ class KnownFiles:
         return self._states.get(cache_key(url)) if cache_key(url) in self._given else None
 
     def is_current(self, page: str, state: str, *, prefetch: bool = False) -> bool:
-        """Whether what a page said in this state binds.
+        """Whether what a page (its cache key) said in this state binds.
 
         The run has it in that state, or another process has read a later one.
 
         What a page no longer says, it has not said: a link of an earlier state does not count.
-
-        Args:
-            page: its cache key.
-            state: that of the link.
-            prefetch: see :meth:`expect`.
         """
         mine = self._states.get(page) if prefetch or page in self._given else None
         if mine is None or state == mine or (page, mine) in self._busy:
@@ -299,14 +285,10 @@ class KnownFiles:
         return is_whole or (page, state) in self._busy
 
     def read(self, url: str, state: str, reader: Reader) -> None:
-        """Learn a page in the background; ``reader`` gives its links and hosts.
+        """Learn a page in the background; requests for unknown files wait for it.
 
-        Requests for unknown files wait for it.
-
-        Args:
-            url: the page's.
-            state: what tells its content from an earlier one, its body's digest.
-            reader: gives what it says.
+        ``state`` tells its content from an earlier one: its body's digest. ``reader`` gives its
+        links and hosts.
         """
         page = cache_key(url)
         self._earlier[page] = self._states.get(page)
@@ -321,10 +303,8 @@ class KnownFiles:
         """
         page = cache_key(url)
         if self._states.get(page) == state:
-            earlier = self._earlier.pop(page, None)
-            if earlier is None:
-                del self._states[page]
-            else:
+            del self._states[page]
+            if (earlier := self._earlier.pop(page, None)) is not None:
                 self._states[page] = earlier
 
     def _track(self, work: Coroutine[None, None, None]) -> None:
@@ -335,50 +315,37 @@ class KnownFiles:
     async def _read(self, url: str, state: str, reader: Reader) -> None:
         page = cache_key(url)
         try:
-            await self._take_in(url, state, *await reader())
+            links, hosts = await reader()
+            new = set(hosts) - self.hosts
+            self.hosts |= new
+            if isinstance(links, list):
+                # Requests go by what an index page says from now on, not from when that is written.
+                # A channel's links are too many for that.
+                self._learning[page] = state, {link.url: link for link in links}
+            # Before its links: a process that dies among them has not read it, and other runs know
+            # the later word for one.
+            await self._note(page, f"reading {state}")
+            rest, is_whole = iter(links), True
+            while batch := list(islice(rest, SLICE)):
+                for _ in range(TRIES):  # what meets another process's transaction is tried again
+                    if learned := await asyncio.to_thread(
+                        self.catalogue.learn, batch, page=page, state=state
+                    ):
+                        break
+                is_whole = is_whole and learned
+            for host in new:
+                await asyncio.to_thread(self.catalogue.learn_host, host)
+            if isinstance(links, list):
+                self.on_page(canonical_url(url), links)
+            if is_whole:
+                await self._note(page, f"page {state}")
         finally:
             self._busy.discard((page, state))
             if page in self._learning and self._learning[page][0] == state:
                 del self._learning[page]
 
-    async def _take_in(
-        self, url: str, state: str, links: Iterable[Link], hosts: Iterable[str]
-    ) -> None:
-        new = set(hosts) - self.hosts
-        self.hosts |= new
-        page = cache_key(url)
-        is_whole = await self._learn(links, page, state)
-        for host in new:
-            await asyncio.to_thread(self.catalogue.learn_host, host)
-        if isinstance(links, list):  # an index page's; a channel's are too many to look through
-            self.on_page(canonical_url(url), links)
-        if is_whole:
-            await self._note(page, state, "page")
-
-    async def _note(self, page: str, state: str, kind: str) -> None:
-        note = {_note_name(page): f"{kind} {state}"}
-        await asyncio.to_thread(self.catalogue.write_notes, note)
-
-    async def _learn(self, links: Iterable[Link], page: str, state: str) -> bool:
-        """Whether all of them are remembered.
-
-        What meets another process's transaction is tried again.
-        """
-        if isinstance(links, list):
-            # Requests go by what an index page says from now on, not from when that is written.
-            self._learning[page] = state, {link.url: link for link in links}
-        # Before its links: a process that dies among them has not read it, and other runs know the
-        # later word for one.
-        await self._note(page, state, "reading")
-        rest, is_whole = iter(links), True
-        while batch := list(islice(rest, SLICE)):
-            for _ in range(TRIES):
-                if learned := await asyncio.to_thread(
-                    self.catalogue.learn, batch, page=page, state=state
-                ):
-                    break
-            is_whole = is_whole and learned
-        return is_whole
+    async def _note(self, page: str, text: str) -> None:
+        await asyncio.to_thread(self.catalogue.write_notes, {_note_name(page): text})
 
     def _noted(self, url: str) -> list[Noted]:
         """What pages said of a canonical URL, each its latest word."""

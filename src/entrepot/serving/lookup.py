@@ -1,4 +1,4 @@
-"""Entries: heads and bodies over a store.
+"""Entries: heads and bodies over a store, and the limit of its size while a run goes on.
 
 Nothing else makes a key, or knows the order in which things are written. And here alone is decided
 what of the store, which is synchronous, stays on the event loop: short reads of local files (a
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from entrepot.errors import Busy, InvalidHead, StoreError
+from entrepot.errors import Busy, EntrepotError, InvalidHead, StoreError
 from entrepot.httpcache.messages import StoredResponse
 from entrepot.ports.catalogue import Catalogue
 from entrepot.ports.clock import Clock
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 MAX_HEAD = 1 << 20
 """Bytes a head may have; a larger object under ``heads/`` is not one of ours."""
+READ = 1 << 18
+"""Bytes of a body read at a time: large enough that the interpreter is not the limit, small enough
+to interleave."""
 
 
 async def in_thread(work: Callable[..., T], *args: object) -> T:
@@ -72,8 +76,6 @@ class Entries:
         self.trouble: StoreError | Busy | None = None
         """The first failure of the store in this process, for the last line."""
 
-    # -- reading -----------------------------------------------------------------------------------
-
     async def load(self, url: str) -> list[Head]:
         """Every variant stored for this URL; damaged heads are passed over."""
         heads = []
@@ -113,6 +115,16 @@ class Entries:
             return None
         return blob
 
+    async def read_body(self, head: Head, work: Callable[[Blob], T]) -> T | None:
+        """What ``work``, in a thread, makes of the stored body; ``None`` when that is not there."""
+        blob = await self.open_body(head)
+        if blob is None:
+            return None
+        try:
+            return await in_thread(work, blob)
+        finally:
+            blob.close()
+
     def used(self, head: Head) -> None:
         """Note that an entry was of use now."""
         self.store.touch(head.response.key)
@@ -125,18 +137,13 @@ class Entries:
         """
         return await in_thread(self.store.open_partial, name)
 
-    # -- writing -----------------------------------------------------------------------------------
-
     async def save(self, url: str, head: Head) -> Head:
         """Write a head whose body, if any, is in the store already.
 
         Returns:
             The head with its key filled in.
         """
-        saved, disk = await in_thread(self._save, url, head)
-        if disk is not None:
-            self._landed(disk)
-        return saved
+        return self._told(await in_thread(self._save, url, head))
 
     async def keep(
         self,
@@ -161,10 +168,26 @@ class Entries:
         Raises:
             StoreError, Busy: the body could not be kept.
         """
-        saved, disk = await in_thread(self._keep, url, head, body, replaces)
-        if disk is not None:
-            self._landed(disk)
-        return saved
+
+        def keep() -> tuple[Head, int | None]:
+            if head.body is None:
+                if body is not None and not isinstance(body, bytes):
+                    body.discard()
+                saved = self._save(url, head)
+            else:
+                key = body_key(head.body)
+                with self.store.hold(key):
+                    if isinstance(body, bytes):
+                        self.store.put(key, body)
+                    elif body is not None:
+                        body.commit(key)
+                    saved = self._save(url, head)
+            for old in replaces:
+                if old.key != saved[0].response.key:
+                    self._drop(old.key)
+            return saved
+
+        return self._told(await in_thread(keep))
 
     async def adopt(self, donation: ReusableResponse, check: Check) -> bool:
         """Take over what another cache has, if ``check`` finds it right.
@@ -193,31 +216,13 @@ class Entries:
         """Remember the first failure."""
         self.trouble = self.trouble or exc
 
-    # -- in threads --------------------------------------------------------------------------------
+    def _told(self, saved: tuple[Head, int | None]) -> Head:
+        head, disk = saved
+        if disk is not None:
+            self._landed(disk)
+        return head
 
-    def _keep(
-        self,
-        url: str,
-        head: Head,
-        body: PartialFile | bytes | None,
-        replaces: Iterable[StoredResponse],
-    ) -> tuple[Head, int | None]:
-        if head.body is None:
-            if body is not None and not isinstance(body, bytes):
-                body.discard()
-            saved, disk = self._save(url, head)
-        else:
-            key = body_key(head.body)
-            with self.store.hold(key):
-                if isinstance(body, bytes):
-                    self.store.put(key, body)
-                elif body is not None:
-                    body.commit(key)
-                saved, disk = self._save(url, head)
-        for old in replaces:
-            if old.key != saved.response.key:
-                self._drop(old.key)
-        return saved, disk
+    # in threads
 
     def _save(self, url: str, head: Head) -> tuple[Head, int | None]:
         """Write a head and record it; the bytes of disk of its body if both are there now."""
@@ -240,3 +245,95 @@ class Entries:
             self.failed(exc)
         else:
             self._catalogue.forget([key])
+
+
+STEP = 64 << 20
+"""Bytes after which room is made again at the latest."""
+LEAST = 1 << 20
+"""Bytes after which it is made again at the earliest, while nothing is stored."""
+PAUSE_S = 0.02
+"""Seconds between two rounds at least."""
+REST = 4
+"""How many times as long as a round took none follows it: a store in which everything is in use
+must not keep a processor busy."""
+
+PATIENCE_S = 1.0
+"""Seconds that a run's end waits for a sweep; one that is not done then goes on the next hour."""
+
+
+class SizeLimit:
+    """Keeps the store below its cap: counts what is downloaded, and has room made.
+
+    How room is made is the store's business (``store/gc.py``, ``eviction.py``); it is done in a
+    thread, once at a time. A download that is stored between two rounds may take the store over its
+    cap. So the less room there was, the sooner the next round comes: after an eighth of it, and at
+    every body that is stored once there is none.
+
+    Args:
+        make_room: brings the store below its cap and gives the bytes that are free below it then,
+            negative when too much is in use; ``None`` when another process is doing it. Called in a
+            thread.
+        sweep: removes what nothing needs if it is time to; called in a thread, once, and told how
+            to know that it must stop.
+    """
+
+    def __init__(
+        self,
+        make_room: Callable[[], int | None],
+        sweep: Callable[[Callable[[], bool]], object] = lambda _stop: None,
+    ) -> None:
+        self._make_room = make_room
+        self._sweep = sweep
+        self._since = 0
+        self._next = 0
+        self._round: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
+
+    def grown(self, count: int) -> None:
+        """So many bytes were downloaded; called on the event loop, for every piece."""
+        self._since += count
+        if self._since >= max(self._next, LEAST):
+            self._begin()
+
+    def landed(self, size: int) -> None:
+        """A body of so many bytes has become durable, downloaded or taken from elsewhere."""
+        self._since = max(self._since, size)
+        if self._since >= self._next:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._round is None and not self._over.is_set():
+            if self._sweeping is None:
+                self._sweeping = asyncio.get_running_loop().create_task(self._swept())
+            self._round = asyncio.get_running_loop().create_task(self._make())
+
+    async def _make(self) -> None:
+        self._since = 0
+        start = time.monotonic()
+        room: int | None = STEP * 8
+        with suppress(EntrepotError):  # a failing store shows where something is wanted of it
+            room = await asyncio.to_thread(self._make_room)
+        # Else another process makes room, and may be gone when more comes from here: as soon again
+        if room is not None:
+            self._next = min(STEP, max(0, room // 8))
+        pause = max(PAUSE_S, REST * (time.monotonic() - start))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), pause)
+        self._round = None
+        self.grown(0)
+
+    async def _swept(self) -> None:
+        with suppress(EntrepotError):
+            await asyncio.to_thread(self._sweep, self._over.is_set)
+
+    async def aclose(self) -> None:
+        """Stop sweeping, after a moment in which small stores are done, and make room once more."""
+        if self._sweeping is not None:
+            await asyncio.wait([self._sweeping], timeout=PATIENCE_S)
+        self._over.set()
+        for task in (self._round, self._sweeping):
+            if task is not None:
+                await asyncio.wait([task])
+        with suppress(EntrepotError):
+            await asyncio.to_thread(self._make_room)

@@ -8,7 +8,8 @@ network; which failures are tried again. Reasons: docs/explanation/how-run-works
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from entrepot.channel.forms import tells_of_archives
@@ -18,10 +19,9 @@ from entrepot.httpcache.policy import can_reuse_for
 from entrepot.names import classify, filename_of, normalize
 from entrepot.redaction import has_secret, redacted_url
 from entrepot.serving.known_files import Expectation
-from entrepot.simple.negotiate import acceptable, decodable
-from entrepot.simple.page import is_simple_type
+from entrepot.simple.negotiate import acceptable, decodable, is_simple_type
 from entrepot.stored import Head
-from entrepot.urls import canonical_url
+from entrepot.urls import authority_of, canonical_url, split_url
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504, *range(520, 525)})
 """Statuses that a second try on a new connection may cure; 520 to 524 are a large delivery
@@ -53,6 +53,64 @@ PRIVATE_FIELDS = (
     "authentication-info",
 )
 """Response fields that may carry a credential and that no later client needs."""
+HARMLESS = frozenset(
+    (
+        "accept accept-charset accept-encoding accept-language cache-control host if-match "
+        "if-modified-since if-none-match if-range if-unmodified-since pragma range user-agent"
+    ).split()
+)
+"""Lower-case names of request fields without credentials. Nobody can list all that carry one
+(``X-JFrog-Art-Api``, ``Private-Token``, ...), so every other field is taken for a credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How this proxy serves."""
+
+    offline: bool = False
+    refresh: bool = False
+    no_store: bool = False
+    shared: bool = False
+    """Whether the store serves several users."""
+    caches: Callable[[RequestHead], bool] = lambda _request: True
+    """Whether a request is for a package host: others are passed on and nothing else."""
+
+
+def credentials(request: RequestHead) -> list[tuple[str, str]]:
+    """The fields that may carry a credential, their names in lower case, sorted."""
+    return sorted(
+        (name.lower(), value) for name, value in request.headers if name.lower() not in HARMLESS
+    )
+
+
+def has_credentials(request: RequestHead) -> bool:
+    """Whether the request may carry credentials, in a field or in its URL."""
+    return not request.headers.names() <= HARMLESS or has_secret(request.url)
+
+
+def is_personal(head: Head) -> bool:
+    """Whether credentials selected a stored variant (``Vary``)."""
+    return any(
+        name not in HARMLESS and (value is not None or name in {"authorization", "cookie"})
+        for name, value in head.response.vary
+    )
+
+
+def sent_to(url: str, request: RequestHead) -> RequestHead:
+    """The request with another URL. Nothing secret reaches another scheme, host or port.
+
+    Across origins only :data:`HARMLESS` fields stay. A user and password that a redirect names for
+    another origin are dropped as well.
+
+    Source: RFC 9110 §15.4; RFC 6454 §4 for what an origin is.
+    """
+    headers = request.headers.without("host")
+    scheme, _, authority, tail = split_url(url)
+    origin = authority_of(url)  # empty where there is none: then it is never the same
+    if origin and (scheme, origin) == (split_url(request.url)[0], authority_of(request.url)):
+        return RequestHead(request.method, url, headers)
+    harmless = Headers([line for line in headers if line[0].lower() in HARMLESS])
+    return RequestHead(request.method, f"{scheme}://{authority}{tail}", harmless)
 
 
 def keeps(
@@ -84,13 +142,6 @@ def keeps(
     return storable or response.status in KEPT
 
 
-def has_credentials(request: RequestHead) -> bool:
-    """Whether the request carries credentials, in a field or in its URL."""
-    return (
-        "authorization" in request.headers or "cookie" in request.headers or has_secret(request.url)
-    )
-
-
 def without_private_fields(response: ResponseHead) -> ResponseHead:
     """The response as it is stored."""
     return dataclasses.replace(response, headers=response.headers.without(*PRIVATE_FIELDS))
@@ -99,8 +150,12 @@ def without_private_fields(response: ResponseHead) -> ResponseHead:
 def immutable(heads: Iterable[Head], expectation: Expectation) -> Head | None:
     """The stored body that a digest fixes, unless something newer on that URL contradicts it."""
     for head in heads:
-        if head.is_immutable and _is_proven(head, expectation):
-            return head
+        if head.is_immutable and confirmed(head, expectation):
+            known = {d for d in (head.body, *head.proven) if d is not None}
+            algorithms = {d.algorithm for d in known}
+            compared = [d for d in expectation.any_of if d.algorithm in algorithms]
+            if not compared or not known.isdisjoint(compared):
+                return head
     return None
 
 
@@ -112,17 +167,6 @@ def provable(heads: Iterable[Head], expectation: Expectation) -> Head | None:
         if (head.body,) in expectation.named or head.body in expectation.any_of:
             return dataclasses.replace(head, proven=(head.body,), reserve=False)
     return None
-
-
-def _is_proven(head: Head, expectation: Expectation) -> bool:
-    known = (head.body, *head.proven)
-    return confirmed(head, expectation) and (
-        not expectation.any_of
-        or any(d in known for d in expectation.any_of)
-        or not any(
-            d.algorithm == k.algorithm for d in expectation.any_of for k in known if k is not None
-        )
-    )
 
 
 def agrees(head: Head, expectation: Expectation) -> bool:
@@ -179,15 +223,10 @@ def to_be_admitted(
 
 
 def pause_s(attempt: int, response: ResponseHead, now: float) -> float | None:
-    """Seconds to wait before asking again after such an answer.
+    """Seconds to wait before asking again after an answer with a status of :data:`RETRIED`.
 
-    ``None``: not again, upstream wants to be left alone.
-
-    Args:
-        attempt: 0 for the first.
-        response: with a status of :data:`RETRIED`; only 429 and 503 are believed about
-            ``Retry-After``.
-        now: seconds since the epoch.
+    ``None``: not again, upstream wants to be left alone. ``attempt`` is 0 for the first; ``now`` is
+    in seconds since the epoch. Only 429 and 503 are believed about ``Retry-After``.
 
     Source: RFC 9110 §10.2.3, RFC 6585 §4.
     """
@@ -239,13 +278,15 @@ def _newest(heads: Iterable[Head]) -> Head | None:
 
 
 def _readable(request: RequestHead, head: Head) -> bool:
-    if any(name in {"authorization", "cookie"} for name, _ in head.response.vary):
-        return False
     headers = head.response.head.headers
     return (
-        head.response.head.status != 200
-        or acceptable(request.headers.get("accept"), headers.get("content-type") or "")
-    ) and decodable(request.headers.get("accept-encoding"), headers.get("content-encoding"))
+        not is_personal(head)
+        and (
+            head.response.head.status != 200
+            or acceptable(request.headers.get("accept"), headers.get("content-type") or "")
+        )
+        and decodable(request.headers.get("accept-encoding"), headers.get("content-encoding"))
+    )
 
 
 def refreshing(request: RequestHead) -> RequestHead:
@@ -266,14 +307,8 @@ def draft_head(
 ) -> Head:
     """The head of a response whose body is not known yet.
 
-    What the page said of the file goes before what its name says.
-
-    Args:
-        request: the client's.
-        stored: as the core would keep it.
-        expectation: of the body.
-        shared: whether the store serves several users.
-        reserve: whether it is kept for failure and offline alone.
+    What the page said of the file goes before what its name says. ``reserve`` is whether it is kept
+    for failure and offline alone.
     """
     link, named = expectation.link, classify(filename_of(request.url))
     kind = named.kind if named is not None else (link.kind if link is not None else "other")

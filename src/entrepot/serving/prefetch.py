@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import os.path
-import re
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from entrepot.httpcache.conditional import unconditional
@@ -31,9 +31,14 @@ from entrepot.names import normalize
 from entrepot.ports.catalogue import Catalogue
 from entrepot.redaction import has_secret
 from entrepot.serving.known_files import Expectation
-from entrepot.serving.policy import agrees, has_credentials, immutable, refreshing, usable
-from entrepot.serving.resume import sent_to
-from entrepot.serving.run_stats import PrefetchStats
+from entrepot.serving.policy import (
+    agrees,
+    has_credentials,
+    immutable,
+    refreshing,
+    sent_to,
+    usable,
+)
 from entrepot.serving.transfer import FetchRequest, Phase, Resources, fetch_request
 from entrepot.serving.transfers import Transfer, Transfers
 from entrepot.stored import Head
@@ -65,29 +70,13 @@ class _Landed:
 
 
 class Prefetcher:
-    """Prefetches in one run.
+    """Prefetches in one run."""
 
-    Args:
-        resources, transfers: the service's own.
-        history: the pages that earlier runs asked for together.
-        stats: counts what is asked, and what of it was of use.
-        refresh: whether nothing volatile is used without asking.
-    """
-
-    def __init__(
-        self,
-        resources: Resources,
-        transfers: Transfers,
-        history: PageHistory,
-        stats: PrefetchStats,
-        *,
-        refresh: bool,
-    ) -> None:
+    def __init__(self, resources: Resources, transfers: Transfers, history: PageHistory) -> None:
         self._resources = resources
         self._transfers = transfers
         self._history = history
-        self._stats = stats
-        self._refresh = refresh
+        self._stats = resources.stats.prefetch
         self._queue: deque[RequestHead] = deque()
         self._known: set[str] = set()
         """What was asked for or wished for in this run already."""
@@ -162,12 +151,10 @@ class Prefetcher:
         landed = self._landed.pop(canonical_url(request.url), None)
         if landed is None or self._resources.clock.monotonic() - landed.at > GOOD_S:
             return None
-        head = next((h for h in heads if h.response.key == landed.key and not h.reserve), None)
-        if (
-            head is None
-            or not agrees(head, expectation)
-            or not can_reuse_for(request, head.response)
-        ):
+        mine = (h for h in heads if h.response.key == landed.key and not h.reserve)
+        right = (h for h in mine if agrees(h, expectation) and can_reuse_for(request, h.response))
+        head = next(right, None)
+        if head is None:
             self._dropped.add(authority_of(request.url))
             return None
         self._stats.used += 1
@@ -202,23 +189,20 @@ class Prefetcher:
     def _read_page(self, url: str, links: Sequence[Link]) -> None:
         """A page was read: the metadata of its newest version is what a resolver looks at first."""
         like = self._pages.get(_project_of(url)) if self._reads_metadata else None
-        if (
-            like is not None
-            and canonical_url(like.url) == url
-            and (newest := newest_metadata(links)) is not None
-        ):
-            self._wish(newest, like)
+        if like is not None and canonical_url(like.url) == url:
+            newest = newest_metadata(links)
+            if newest is not None:
+                self._wish(newest, like)
 
     async def _read_metadata(self, fetch: FetchRequest) -> None:
         """Read what the file requires, in the transfer that the client has begun for it."""
         transfer = self._transfers.growing(fetch)
-        if transfer is None:
-            return
-        transfer.waiters += 1
-        try:
-            await self._wish_required(fetch.request.url, transfer)
-        finally:
-            self._transfers.leave(transfer)
+        if transfer is not None:
+            transfer.waiters += 1
+            try:
+                await self._wish_required(fetch.request.url, transfer)
+            finally:
+                self._transfers.leave(transfer)
 
     async def _wish_required(self, url: str, transfer: Transfer) -> None:
         """Once the file is known to be right, ask for the pages of what it requires.
@@ -241,15 +225,18 @@ class Prefetcher:
 
         With its fields, its credentials only at the same origin.
         """
-        if self._is_over or url in self._known:
-            return
         authority = authority_of(url)
-        if authority not in self._hosts or authority in self._dropped or has_secret(url):
-            return
-        if self._stats.asked + len(self._queue) >= MOST:
+        if (
+            self._is_over
+            or url in self._known
+            or authority not in self._hosts
+            or authority in self._dropped
+            or has_secret(url)
+            or self._stats.asked + len(self._queue) >= MOST
+        ):
             return
         request = like_another(url, like)
-        if self._resources.shared and has_credentials(request):
+        if self._resources.rules.shared and has_credentials(request):
             return
         self._known.add(url)
         if not url.endswith(METADATA):
@@ -260,16 +247,17 @@ class Prefetcher:
             self._start(self._ask_all())
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as exc:  # noqa: BLE001  (a guess that fails must not be seen by any client; the user is told)
+                self._is_over = True
+                text = f"an internal error ended prefetching: {type(exc).__name__}"
+                self._resources.stats.warn(text)
+
+        task = asyncio.get_running_loop().create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except Exception as exc:  # noqa: BLE001  (a guess that fails must not be seen by any client; the user is told)
-            self._is_over = True
-            self._resources.warn(f"an internal error ended prefetching: {type(exc).__name__}")
 
     async def _ask_all(self) -> None:
         try:
@@ -287,31 +275,27 @@ class Prefetcher:
 
         ``None`` when the client would be answered without, or already has it asked.
         """
-        resources = self._resources
+        resources, rules = self._resources, self._resources.rules
         expectation = await resources.known_files.expect(request.url, prefetch=True)
-        heads = [
-            h
-            for h in await resources.entries.load(request.url)
-            if not (resources.shared and h.credentialed)
-        ]
+        stored = await resources.entries.load(request.url)
+        heads = [h for h in stored if not (rules.shared and h.credentialed)]
         # The client may have asked for it while it stood in the queue, and have its answer by now.
         if (
             request.url in self._clients
             or authority_of(request.url) in self._dropped
             or immutable(heads, expectation) is not None
-        ):
-            return None
-        candidates = [h.response for h in usable(heads, expectation, shared=resources.shared)]
-        if heads and not candidates:
-            return None  # kept for failure alone: what comes now could not be used either
-        asked = refreshing(request) if self._refresh else request
-        decision = lookup(asked, candidates, now=resources.clock.now(), shared=resources.shared)
-        if (
-            not isinstance(decision, (Stale, Miss))
             or self._transfers.refused(request, expectation) is not None
         ):
             return None
-        if isinstance(decision, Stale) and decision.may_serve is StaleUse.WHILE_REVALIDATE:
+        candidates = [h.response for h in usable(heads, expectation, shared=rules.shared)]
+        if heads and not candidates:
+            return None  # kept for failure alone: what comes now could not be used either
+        asked = refreshing(request) if rules.refresh else request
+        decision = lookup(asked, candidates, now=resources.clock.now(), shared=rules.shared)
+        waits = isinstance(decision, Miss) or (
+            isinstance(decision, Stale) and decision.may_serve is not StaleUse.WHILE_REVALIDATE
+        )
+        if not waits:
             return None
         fetch = fetch_request(request, decision, heads, expectation)
         return fetch if self._transfers.growing(fetch) is None else None
@@ -325,25 +309,20 @@ class Prefetcher:
                 await self._wish_required(url, transfer)
             while not transfer.over:
                 await transfer.changed()
-            self._take_in(url, transfer, is_wanted=self._pending.get(url) is transfer)
+            entry = transfer.entry if transfer.phase is Phase.LANDED else None
+            if entry is None or entry.reserve:
+                # an upstream that fails or refuses is not asked more than the client asks
+                self._dropped.add(authority_of(url))
+                return
+            size = 0 if transfer.refreshed else entry.response.size or 0
+            self._stats.bytes += size
+            if self._pending.get(url) is transfer:  # else the client's own request has come by
+                self._stats.bytes_unused += size
+                now = self._resources.clock.monotonic()
+                self._landed[url] = _Landed(entry.response.key, transfer.refreshed, now, size)
         finally:
             self._pending.pop(url, None)
             self._transfers.leave(transfer)
-
-    def _take_in(self, url: str, transfer: Transfer, *, is_wanted: bool) -> None:
-        """Keep what came for the client's own request, unless that has come by already."""
-        if transfer.phase is not Phase.LANDED or transfer.entry is None or transfer.entry.reserve:
-            # an upstream that fails or refuses is not asked more than the client asks
-            self._dropped.add(authority_of(url))
-            return
-        size = 0 if transfer.refreshed else transfer.entry.response.size or 0
-        self._stats.bytes += size
-        if is_wanted:
-            self._stats.bytes_unused += size
-            key = transfer.entry.response.key
-            self._landed[url] = _Landed(
-                key, transfer.refreshed, self._resources.clock.monotonic(), size
-            )
 
 
 def like_another(url: str, like: RequestHead) -> RequestHead:
@@ -373,17 +352,11 @@ PURE = "-none-any.whl.metadata"
 
 
 def newest_metadata(links: Iterable[Link]) -> str | None:
-    """The metadata file that a resolver asks for first.
+    """The URL of the metadata file that a resolver asks for first, out of one project's page.
 
-    That of the newest final version, if it has one wheel that all can use.
-
-    Which of several platforms' wheels the client takes is not known here; nor are its constraints.
-
-    Args:
-        links: of one project's page.
-
-    Returns:
-        Its URL; ``None`` when there is none, or no telling which.
+    That of the newest final version, if it has one wheel that all can use. ``None`` when there is
+    none, or no telling which: which of several platforms' wheels the client takes is not known
+    here; nor are its constraints.
     """
     found: dict[str, dict[str, str]] = {}
     for link in links:
@@ -393,9 +366,8 @@ def newest_metadata(links: Iterable[Link]) -> str | None:
     if newest is None:
         return None
     files = found[newest]
-    chosen = [url for filename, url in files.items() if filename.endswith(PURE)] or list(
-        files.values()
-    )
+    chosen = [url for filename, url in files.items() if filename.endswith(PURE)]
+    chosen = chosen or list(files.values())
     return chosen[0] if len(chosen) == 1 else None
 
 
@@ -406,11 +378,9 @@ def _newest(versions: Iterable[str]) -> str | None:
 
     parsed = []
     for text in versions:
-        try:
+        with suppress(InvalidVersion):
             version = Version(text)
-        except InvalidVersion:
-            continue
-        parsed.append((not version.is_prerelease, version, text))
+            parsed.append((not version.is_prerelease, version, text))
     return max(parsed)[2] if parsed else None
 
 
@@ -418,44 +388,27 @@ def required_projects(metadata: bytes) -> list[str]:
     r"""The projects that a METADATA file requires without extras, normalized, each once.
 
     Markers are evaluated for the interpreter that runs this, which is usually the client's too.
+    Requirements of a URL (``name @ https:...``) are left out: no page is asked for them.
 
     Source: the core metadata specification, ``Requires-Dist``; PEP 508.
 
     >>> required_projects(b"Name: x\nRequires-Dist: A_b >=1\nRequires-Dist: c; extra == 'test'\n")
     ['a-b']
     """
+    # Not before a file is read
+    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName  # noqa: PLC0415
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
+
     head = metadata.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode("utf-8", "replace")
+    fields = (line.partition(":") for line in head.split("\n"))
+    said = [text for name, _, text in fields if name.lower() == "requires-dist"]
     projects: dict[str, None] = {}
-    for line in head.split("\n"):
-        found = _REQUIRES(line)
-        if found is not None and _applies(found["marker"]):
-            projects[normalize(found["name"])] = None
+    for text in [each for each in said if "extra" not in each.partition(";")[2]][:MOST]:
+        with suppress(InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName):
+            found = Requirement(text)
+            if found.url is None and (found.marker is None or found.marker.evaluate()):
+                projects[normalize(found.name)] = None
     return list(projects)
-
-
-_REQUIRES = re.compile(
-    r"Requires-Dist:\s*(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*(?:\([^)]*\)|[<>=!~][^;@]*)?\s*(?:;(?P<marker>.*))?",
-    re.ASCII | re.IGNORECASE,
-).fullmatch
-"""Requirements of a URL (``name @ https:...``) are left out: no page is asked for them."""
-
-
-def _applies(marker: str | None) -> bool:
-    if marker is None:
-        return True
-    if "extra" in marker:
-        return False
-    from packaging.markers import (  # noqa: PLC0415
-        InvalidMarker,
-        Marker,
-        UndefinedComparison,
-        UndefinedEnvironmentName,
-    )
-
-    try:
-        return Marker(marker).evaluate()
-    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName):
-        return False
 
 
 MOST = 256
@@ -473,7 +426,7 @@ class PageHistory:
 
     def of(self, url: str) -> Sequence[str]:
         """The pages of the last run that asked for this one, this one among them."""
-        start, *rest = (self._catalogue.note(_note_name(url)) or "").split("\n")
+        start, *rest = (self._catalogue.note(f"ahead:{url}") or "").split("\n")
         return [start + each for each in rest]
 
     def remember(self, urls: Iterable[str]) -> None:
@@ -484,10 +437,5 @@ class PageHistory:
         start = os.path.commonprefix(chosen)  # noqa: RUF071  (of characters is what is wanted)
         text = "\n".join([start, *(url[len(start) :] for url in chosen)])
         # Most runs want what the one before wanted: then nothing is written.
-        names = [name for name in map(_note_name, chosen) if self._catalogue.note(name) != text]
+        names = [name for url in chosen if self._catalogue.note(name := f"ahead:{url}") != text]
         self._catalogue.write_notes(dict.fromkeys(names, text))
-
-
-def _note_name(url: str) -> str:
-    """The note of which pages were asked for together with one."""
-    return f"ahead:{url}"

@@ -15,15 +15,11 @@ from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead
 from entrepot.httpcache.status_field import cache_status
 from entrepot.ports.store import Blob
 from entrepot.ports.upstream import Answer as UpstreamAnswer
-from entrepot.serving.page_readers import learn_stored, teaches
-from entrepot.serving.resume import content_length
-from entrepot.serving.run_stats import RunStats
+from entrepot.serving.integrity import content_length
+from entrepot.serving.lookup import READ
+from entrepot.serving.pages import teaches
 from entrepot.serving.transfer import Resources
 from entrepot.stored import Head
-
-CHUNK = 1 << 18
-"""Bytes read from a file at a time: large enough that the interpreter is not the limit, small
-enough to interleave."""
 
 
 class Body(Protocol):
@@ -83,7 +79,7 @@ class BlobBody:
         """The span, read from the page cache piece by piece."""
         at = self.start
         while at < self.end:
-            piece = self.blob.read(at, min(CHUNK, self.end - at))
+            piece = self.blob.read(at, min(READ, self.end - at))
             if not piece:
                 return  # cut under our hands; the length tells the client
             at += len(piece)
@@ -133,30 +129,25 @@ class Request:
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
+@dataclass(frozen=True, slots=True)
 class Responses:
-    """Makes answers.
+    """Makes answers, and counts them."""
 
-    Args:
-        resources: the service's own.
-        stats: where they are counted.
-    """
-
-    def __init__(self, resources: Resources, stats: RunStats) -> None:
-        self._resources = resources
-        self._stats = stats
+    resources: Resources
 
     async def stored(self, request: RequestHead, head: Head, outcome: str) -> Answer | None:
         """The answer out of the store; ``None`` when the body is not there as the head says."""
-        blob = await self._resources.entries.open_body(head)
+        entries = self.resources.entries
+        blob = await entries.open_body(head)
         if blob is None and head.body is not None:
-            await self._resources.entries.drop(head.response.key)
+            await entries.drop(head.response.key)
             return None
-        self._resources.entries.used(head)
+        entries.used(head)
         self.given(request, head)
-        now = self._resources.clock.now()
         stored, size = head.response, head.response.size or 0
         if stored.head.status == 200:
-            made = reply(request, stored, age=current_age(stored, now), size=size)
+            age = current_age(stored, self.resources.clock.now())
+            made = reply(request, stored, age=age, size=size)
             span, response = made.span, made.head
         else:
             span, response = (0, size), without_framing(stored.head)
@@ -165,47 +156,56 @@ class Responses:
             body = BlobBody(blob, *span)
         elif blob is not None:
             blob.close()
-        self.note(request, response.status, outcome, body.length or 0, head)
-        stamp = cache_status(
-            hit=outcome in {"hit", "stale"}, fwd=None if outcome == "hit" else "stale"
+        is_hit = outcome in {"hit", "stale"}
+        stamp = cache_status(hit=is_hit, fwd=None if outcome == "hit" else "stale")
+        return self.made(request, response, body, outcome, stamp, head=head)
+
+    def made(
+        self,
+        request: RequestHead,
+        response: ResponseHead,
+        body: Body,
+        outcome: str,
+        stamp: str,
+        *,
+        head: Head | None = None,
+        size: int | None = None,
+    ) -> Answer:
+        """An answer, counted as ``outcome``, with ``size`` bytes in place of its body's if given.
+
+        ``stamp`` is what the cache says of it (RFC 9211), ``head`` the entry's, if it is of one.
+        """
+        self.resources.stats.note(
+            request.url,
+            response.status,
+            outcome,
+            size=(body.length or 0) if size is None else size,
+            project=head.project if head is not None else None,
+            version=head.version if head is not None else None,
         )
-        return Answer(stamped(response, stamp), body)
+        headers = response.headers.added("Cache-Status", stamp)
+        return Answer(dataclasses.replace(response, headers=headers), body)
 
     def given(self, request: RequestHead, head: Head, *, stored: bool = True) -> None:
         """Note a page that a client is given, however it is served: it is a witness of this run.
 
-        Args:
-            request: the client's; HEAD shows it no page.
-            head: of the page, or of another answer.
-            stored: whether the page is in the store; else it is read when the rest of it has come.
+        ``stored`` is whether the page is in the store; else it is read when the rest of it has
+        come.
         """
         if request.method == "GET" and teaches(request.url, head):
-            self._resources.known_files.given(request.url)
+            self.resources.known_files.given(request.url)
         if stored:
-            learn_stored(
-                request.url,
-                head,
-                self._resources.known_files,
-                self._resources.entries,
-                self._resources.readers,
-            )
+            self.resources.pages.learn_stored(request.url, head)
 
     def streamed(self, request: RequestHead, answer: UpstreamAnswer, outcome: str) -> Answer:
         """Upstream's answer as it comes."""
-        status = answer.head.status
-        self.note(
+        status, fwd = answer.head.status, "bypass" if outcome == "bypass" else "miss"
+        return self.made(
             request,
-            status,
+            without_framing(answer.head),
+            _stream(answer, self.resources.downloaded),
             "error" if status >= 500 else outcome,
-            content_length(answer.head) or 0,
-            None,
-        )
-        stamp = cache_status(
-            hit=False, fwd="bypass" if outcome == "bypass" else "miss", fwd_status=status
-        )
-        return Answer(
-            stamped(without_framing(answer.head), stamp),
-            _stream(answer, self._resources.downloaded),
+            cache_status(hit=False, fwd=fwd, fwd_status=status),
         )
 
     def untouched(self, answer: UpstreamAnswer) -> Answer:
@@ -226,30 +226,15 @@ class Responses:
         retry_after: str = "0",
     ) -> Answer:
         """An error of ours, with its reason where clients show it: in the reason phrase."""
-        self.note(request, status, outcome, 0, None)
         lines = [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Cache-Control", "no-store"),
             ("Retry-After", retry_after),
         ]
-        headers = Headers(lines)
+        response = ResponseHead(status, Headers(lines), text[:200])
         stamp = cache_status(hit=False, fwd="miss", detail=text[:120])
-        return Answer(
-            stamped(ResponseHead(status, headers, text[:200]), stamp),
-            BytesBody(f"{text}\n".encode()),
-        )
-
-    def note(
-        self, request: RequestHead, status: int, outcome: str, size: int, head: Head | None
-    ) -> None:
-        """Count an answer."""
-        project, version = (head.project, head.version) if head is not None else (None, None)
-        self._stats.note(request.url, status, outcome, size=size, project=project, version=version)
-
-
-def stamped(response: ResponseHead, stamp: str) -> ResponseHead:
-    """The response with what the cache says of it (RFC 9211)."""
-    return dataclasses.replace(response, headers=response.headers.added("Cache-Status", stamp))
+        body = BytesBody(f"{text}\n".encode())
+        return self.made(request, response, body, outcome, stamp, size=0)
 
 
 def without_framing(head: ResponseHead) -> ResponseHead:

@@ -27,22 +27,17 @@ from entrepot.names import classify, filename_of
 from entrepot.ports.reuse import ReusableResponse, ReuseSource
 from entrepot.ports.store import Blob
 from entrepot.redaction import redacted_url
+from entrepot.serving.integrity import fed
 from entrepot.serving.known_files import NOTHING, Expectation
 from entrepot.serving.lookup import Entries
 from entrepot.serving.policy import draft_head
 from entrepot.stored import Head, body_key
 
-CHUNK = 1 << 20
-
 
 class Reuse:
-    """What is taken over from other tools' caches.
+    """What is taken over from other tools' caches, which ``find`` finds, once and in a thread.
 
-    Args:
-        find: finds them; called once, in a thread.
-        entries: where it is kept.
-        shared: whether the store serves several users: then nothing that needed credentials is
-            taken.
+    In a shared store nothing that needed credentials is taken.
     """
 
     def __init__(
@@ -60,10 +55,8 @@ class Reuse:
     ) -> Head | None:
         """The stored head of what a donor had for this URL; ``None`` when none had what is wanted.
 
-        Args:
-            request: a GET or HEAD of a client.
-            expectation: what the body must be; when it proves nothing, any body will do.
-            unproven: whether a donor is asked although nothing is known that would prove a body.
+        When the expectation proves nothing, any body will do, and donors are asked only if
+        ``unproven`` is set.
         """
         if not (expectation.proves or unproven):
             return None
@@ -76,18 +69,45 @@ class Reuse:
             if donation.needs_proof and not expectation.proves:
                 continue
             hasher = expectation.hasher()
+
+            def check(
+                read: Callable[[int, int], bytes], size: int, hasher: Hasher = hasher
+            ) -> str | None:
+                right = fed(hasher, read, size).size == size
+                right = right and expectation.mismatch(hasher) is None
+                right = right and (bool(expectation.proven_by(hasher)) or not expectation.proves)
+                # as check_length has it
+                right = right and (expectation.checks or expectation.size in {None, size})
+                return body_key(hasher.digest()) if right else None
+
             try:
-                head = await _take(
-                    request, self._entries, donation, expectation, hasher, shared=self._shared
-                )
+                if await self._entries.adopt(donation, check):
+                    head = self._head(request, donation, expectation, hasher)
+                    return await self._entries.keep(request.url, head, None)
             except (StoreError, Busy) as exc:
                 self._entries.failed(exc)
                 return None
-            if head is not None:
-                return head
             if hasher.size == donation.size and expectation != NOTHING:
                 self.wrong[request.url] = donation.tool
         return None
+
+    def _head(
+        self,
+        request: RequestHead,
+        donation: ReusableResponse,
+        expectation: Expectation,
+        hasher: Hasher,
+    ) -> Head:
+        at, shared = donation.stored, self._shared
+        stored = StoredResponse(donation.head, donation.vary, at, at, size=hasher.size)
+        reserve = is_storable(request, donation.head, shared=shared) is not None
+        head = draft_head(request, stored, expectation, shared=shared, reserve=reserve)
+        return dataclasses.replace(
+            head,
+            body=hasher.digest(),
+            proven=expectation.proven_by(hasher),
+            credentialed=head.credentialed or donation.credentialed,
+        )
 
     def sought(self) -> asyncio.Task[Sequence[ReuseSource]]:
         """The search for them, begun now if it was not before.
@@ -100,58 +120,6 @@ class Reuse:
         return self._search
 
 
-async def _take(
-    request: RequestHead,
-    entries: Entries,
-    donation: ReusableResponse,
-    expectation: Expectation,
-    hasher: Hasher,
-    *,
-    shared: bool,
-) -> Head | None:
-    if not await entries.adopt(donation, _checker(hasher, expectation)):
-        return None
-    head = _head(request, donation, expectation, hasher, shared=shared)
-    return await entries.keep(request.url, head, None)
-
-
-def _checker(
-    hasher: Hasher, expectation: Expectation
-) -> Callable[[Callable[[int, int], bytes], int], str | None]:
-    def check(read: Callable[[int, int], bytes], size: int) -> str | None:
-        while hasher.size < size and (piece := read(hasher.size, min(CHUNK, size - hasher.size))):
-            hasher.feed(piece)
-        right = hasher.size == size and expectation.mismatch(hasher) is None
-        right = right and (bool(expectation.proven_by(hasher)) or not expectation.proves)
-        # as check_length has it
-        right = right and (expectation.checks or expectation.size in {None, size})
-        return body_key(hasher.digest()) if right else None
-
-    return check
-
-
-def _head(
-    request: RequestHead,
-    donation: ReusableResponse,
-    expectation: Expectation,
-    hasher: Hasher,
-    *,
-    shared: bool,
-) -> Head:
-    stored = StoredResponse(
-        donation.head, donation.vary, donation.stored, donation.stored, size=hasher.size
-    )
-    reserve = is_storable(request, donation.head, shared=shared) is not None
-    head = draft_head(request, stored, expectation, shared=shared, reserve=reserve)
-    return dataclasses.replace(
-        head,
-        body=hasher.digest(),
-        proven=expectation.proven_by(hasher),
-        credentialed=head.credentialed or donation.credentialed,
-    )
-
-
-SUFFIX = ".metadata"
 MAX_METADATA = 16 << 20
 """Bytes of a METADATA file; larger ones are left to upstream. The longest descriptions have under
 one megabyte."""
@@ -169,7 +137,7 @@ def wheel_of(url: str) -> str | None:
     >>> wheel_of("https://files.test/a/x-1.0-py3-none-any.whl.metadata")
     'https://files.test/a/x-1.0-py3-none-any.whl'
     """
-    return url.removesuffix(SUFFIX) if url.endswith(".whl.metadata") else None
+    return url.removesuffix(".metadata") if url.endswith(".whl.metadata") else None
 
 
 def is_metadata(data: bytes) -> bool:
@@ -191,16 +159,9 @@ async def made_from_wheel(
 ) -> Head | None:
     """The head of a ``.metadata`` URL, made from the stored wheel: now stored and proven.
 
-    Args:
-        url: canonical.
-        expectation: what the bytes must be; without a strong digest nothing is made.
-        entries: where wheels are looked for.
-        now: seconds since the epoch.
-        shared: whether others are served: then nothing is made of a wheel that came for somebody's
-            credentials.
-
-    Returns:
-        ``None`` when there is no such wheel, or what it holds has another digest.
+    ``None`` when there is no such wheel, or what it holds has another digest; without a strong
+    digest nothing is made. In a shared store nothing is made of a wheel that came for somebody's
+    credentials.
     """
     wheel_url = wheel_of(url)
     if wheel_url is None or not expectation.proves:
@@ -208,32 +169,22 @@ async def made_from_wheel(
     for wheel in await entries.load(wheel_url):
         if wheel.response.head.status != 200 or (shared and wheel.credentialed):
             continue
-        data = await _taken_from(wheel, entries)
+        data = await entries.read_body(wheel, read_metadata)
         hasher = expectation.hasher()
         hasher.feed(data or b"")
         if data and expectation.mismatch(hasher) is None:
             named = classify(filename_of(url))
-            head = Head(
+            lines = Headers([("Content-Type", "application/octet-stream")])
+            head = dataclasses.replace(
+                wheel,
                 url=redacted_url(url),
-                method="GET",
-                response=StoredResponse(
-                    ResponseHead(
-                        200, Headers([("Content-Type", "application/octet-stream")]), "OK"
-                    ),
-                    (),
-                    now,
-                    now,
-                    len(data),
-                ),
+                response=StoredResponse(ResponseHead(200, lines, "OK"), (), now, now, len(data)),
                 body=hasher.digest(),
                 shared=shared,
-                credentialed=wheel.credentialed,
+                reserve=False,
                 proven=expectation.proven_by(hasher),
-                project=wheel.project,
-                version=wheel.version,
                 filename=named.filename if named else None,
                 kind="metadata",
-                upload_time=wheel.upload_time,
             )
             try:
                 return await entries.keep(url, head, data)
@@ -241,16 +192,6 @@ async def made_from_wheel(
                 entries.failed(exc)
                 return None
     return None
-
-
-async def _taken_from(wheel: Head, entries: Entries) -> bytes | None:
-    blob = await entries.open_body(wheel)
-    if blob is None:
-        return None
-    try:
-        return await asyncio.to_thread(read_metadata, blob)
-    finally:
-        blob.close()
 
 
 def read_metadata(wheel: Blob) -> bytes | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from entrepot.redaction import redacted_url, redacted_words
@@ -124,7 +124,7 @@ class RunStats:
                 "unused": self.prefetch.asked - self.prefetch.used,
                 "bytes_unused": self.prefetch.bytes_unused,
             },
-            "entries": [_entry(line) for line in self.lines],
+            "entries": [asdict(line) for line in self.lines],
         }
 
     def last_line(self, *, offline: bool) -> str:
@@ -149,17 +149,6 @@ class RunStats:
             names = _some(list(self.unseen))
             parts.append(f"offline: {names} {were} never downloaded through entrepot")
         return "; ".join([*parts, *self.all_warnings()])
-
-
-def _entry(line: Line) -> Mapping[str, object]:
-    return {
-        "url": line.url,
-        "status": line.status,
-        "outcome": line.outcome,
-        "bytes": line.bytes,
-        "project": line.project,
-        "version": line.version,
-    }
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -4,7 +4,7 @@ The only place that knows the order of these steps.
 
 ::
 
-    request -> no package host, or not kept?  -> passed on                 passthrough.py
+    request -> no package host, or not kept?  -> passed on                 respond.py
             -> just prefetched?               -> the store's bytes         prefetch.py
             -> fixed by a digest?             -> the store's bytes         response.py, reuse.py
             -> offline?                       -> what is stored, or 504    stale_if_error.py
@@ -12,20 +12,17 @@ The only place that knows the order of these steps.
                -> Hit                         -> the store's bytes         response.py
                -> Stale | Miss                -> a transfer                respond.py, fetch.py
                   if that fails               -> what is stored            stale_if_error.py
-               -> Bypass | HEAD               -> a part of a transfer      respond.py
-                  if there is none            -> passed on                 passthrough.py
+               -> Bypass | HEAD               -> a part of a transfer, else passed on  respond.py
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from entrepot.errors import UpstreamError
 from entrepot.httpcache.exchange import (
     Bypass,
-    Decision,
     Hit,
     Miss,
     Stale,
@@ -40,13 +37,12 @@ from entrepot.ports.clock import Clock
 from entrepot.ports.reuse import ReuseSource
 from entrepot.ports.upstream import Upstream
 from entrepot.serving.channels import Channels
-from entrepot.serving.index_reader import PageReader
 from entrepot.serving.integrity import checked
 from entrepot.serving.known_files import Expectation, KnownFiles
 from entrepot.serving.lookup import Entries
-from entrepot.serving.page_readers import Readers
-from entrepot.serving.passthrough import READ_METHODS, Passthrough
+from entrepot.serving.pages import PageReader
 from entrepot.serving.policy import (
+    Rules,
     agrees,
     immutable,
     provable,
@@ -55,7 +51,7 @@ from entrepot.serving.policy import (
     usable,
 )
 from entrepot.serving.prefetch import PageHistory, Prefetcher
-from entrepot.serving.respond import Responder
+from entrepot.serving.respond import READ_METHODS, Responder
 from entrepot.serving.response import Answer, Request, Responses
 from entrepot.serving.reuse import Reuse, made_from_wheel, wheel_of
 from entrepot.serving.run_stats import RunStats
@@ -65,18 +61,6 @@ from entrepot.serving.transfers import Transfers
 from entrepot.stored import Head
 from entrepot.urls import canonical_url
 from entrepot.worker_pool import WorkerPool
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How this proxy serves."""
-
-    offline: bool = False
-    refresh: bool = False
-    no_store: bool = False
-    shared: bool = False
-    caches: Callable[[RequestHead], bool] = lambda _request: True
-    """Whether a request is for a package host: others are passed on and nothing else."""
 
 
 class Service:
@@ -104,7 +88,6 @@ class Service:
         grown: Callable[[int], None] = lambda _count: None,
         history: PageHistory | None = None,
     ) -> None:
-        self._grown = grown
         self._entries = entries
         self._known_files = known_files
         self._clock = clock
@@ -112,41 +95,19 @@ class Service:
         self._stats = stats
         pool = WorkerPool()
         self._channels = Channels(entries, known_files, clock, pool)
-        self._readers = Readers(PageReader(pool), self._channels, pool)
+        self._pages = PageReader(entries, known_files, self._channels, pool)
         self._resources = resources = Resources(
-            entries,
-            upstream,
-            clock,
-            known_files,
-            self._readers,
-            rules.shared,
-            self._downloaded,
-            stats.warn,
-            stats.note_flaw,
+            entries, upstream, clock, known_files, self._pages, rules, stats, grown
         )
         self._transfers = Transfers(resources)
         self._reuse = Reuse(donors, entries, shared=rules.shared)
-        self._responses = Responses(resources, stats)
-        self._fallback = Fallback(
-            entries, self._responses, self._channels, self._reuse, stats, shared=rules.shared
-        )
-        self._responder = Responder(
-            resources,
-            self._transfers,
-            self._responses,
-            self._fallback,
-            self._channels,
-            refresh=rules.refresh,
-        )
-        self._passthrough = Passthrough(
-            resources, self._responses, self._fallback, self._channels, stats, offline=rules.offline
-        )
+        self._responses = Responses(resources)
+        self._fallback = Fallback(resources, self._responses, self._reuse)
+        self._responder = Responder(resources, self._transfers, self._responses, self._fallback)
         self._told: set[tuple[str, str]] = set()
         self._prefetcher: Prefetcher | None = None
         if history is not None and not (rules.offline or rules.no_store):
-            self._prefetcher = Prefetcher(
-                resources, self._transfers, history, stats.prefetch, refresh=rules.refresh
-            )
+            self._prefetcher = Prefetcher(resources, self._transfers, history)
 
     async def handle(self, request: Request) -> Answer:
         """The answer to one request; never raises for what upstream or the store do."""
@@ -154,10 +115,10 @@ class Service:
         head = RequestHead(request.head.method, url, forwardable(request.head.headers))
         try:
             if not self._rules.caches(head):
-                return await self._passthrough.past(Request(head, request.body))
+                return await self._responder.past(Request(head, request.body))
             # Content of a GET has no meaning that a cache could know (RFC 9110 §9.3.1).
             if self._rules.no_store or head.method not in READ_METHODS or request.body is not None:
-                answer = await self._passthrough.on(Request(head, request.body))
+                answer = await self._responder.passed_on(Request(head, request.body))
                 await self._invalidate(head, answer.head)
                 return answer
             return await self._look_up(head)
@@ -170,14 +131,19 @@ class Service:
             await self._prefetcher.aclose()
         await self._transfers.aclose()
         await self._known_files.settled()
-        await self._readers.aclose()
+        await self._pages.aclose()
 
     # the store first
 
     async def _look_up(self, request: RequestHead) -> Answer:
         rules, prefetcher = self._rules, self._prefetcher
         expectation = await self._resources.expect(request.url)
-        self._tell(request, expectation)
+        for pair in expectation.contradictions():
+            if pair not in self._told:  # once for each two witnesses
+                self._told.add(pair)
+                self._stats.warn(
+                    f"{pair[0]} and {pair[1]} name different digests for {asked_for(request.url)}"
+                )
         joins = request.method == "GET" and "range" not in request.headers
         await self._transfers.landed(canonical_url(request.url), but_joined=joins)
         stored = await self._entries.load(request.url)
@@ -205,7 +171,17 @@ class Service:
             admitted = to_be_admitted(request, heads, expectation)
             if admitted is not None:
                 decision = revalidation(request, admitted.response, now=now, shared=True)
-        return await self._decided(request, decision, heads, expectation)
+        if isinstance(decision, Hit):
+            key = decision.entry.key
+            entry = next(h for h in heads if h.response.key == key)
+            if (answer := await self._responses.stored(request, entry, "hit")) is not None:
+                return answer
+            # its body is gone: a miss
+            decision = lookup(request, [], now=self._clock.now(), shared=rules.shared)
+        if isinstance(decision, Miss) and decision.reason is Reason.ONLY_IF_CACHED:
+            text = "only-if-cached, and not in the cache"
+            return self._responses.gateway(request, 504, text, "miss")
+        return await self._not_a_hit(request, LookupState(decision, heads, expectation))
 
     async def _fixed(
         self, request: RequestHead, heads: list[Head], expectation: Expectation
@@ -223,23 +199,6 @@ class Service:
             )
         return fixed or await self._reuse.take_over(request, expectation)
 
-    async def _decided(
-        self, request: RequestHead, decision: Decision, heads: list[Head], expectation: Expectation
-    ) -> Answer:
-        match decision:
-            case Hit(entry=entry):
-                found = next(h for h in heads if h.response.key == entry.key)
-                answer = await self._responses.stored(request, found, "hit")
-                if answer is not None:
-                    return answer
-                # its body is gone: a miss
-                decision = lookup(request, [], now=self._clock.now(), shared=self._rules.shared)
-            case Miss(reason=Reason.ONLY_IF_CACHED):
-                return self._responses.gateway(
-                    request, 504, "only-if-cached, and not in the cache", "miss"
-                )
-        return await self._not_a_hit(request, LookupState(decision, heads, expectation))
-
     # then upstream
 
     async def _not_a_hit(self, request: RequestHead, looked_up: LookupState) -> Answer:
@@ -248,10 +207,15 @@ class Service:
         error = self._transfers.refused(request, expectation)
         if error is not None:
             return await self._fallback.after_failure(request, error, looked_up)
-        if (stale := await self._in_trouble(request, looked_up)) is not None:
-            return stale
+        if self._channels.is_troubled(request.url):
+            # What is stored of a channel's index whose host has just failed; it is asked meanwhile
+            stale = await self._fallback.stale(request, looked_up, None)
+            if stale is not None:
+                if request.method == "GET" and not isinstance(decision, Bypass):
+                    self._transfers.refresh(fetch_request(request, decision, heads, expectation))
+                return stale
         if request.method == "HEAD":
-            return await self._passthrough.on_or_stale(request, looked_up)
+            return await self._responder.on_or_stale(request, looked_up)
         fetch = fetch_request(request, decision, heads, expectation)
         if isinstance(decision, Miss):
             self._reuse.sought()
@@ -259,7 +223,7 @@ class Service:
             self._prefetcher.asked(fetch)
         if isinstance(decision, Bypass):
             part = await self._responder.part(fetch, looked_up)
-            return part or await self._passthrough.on_or_stale(decision.forward, looked_up)
+            return part or await self._responder.on_or_stale(decision.forward, looked_up)
         if isinstance(decision, Stale) and decision.may_serve is StaleUse.WHILE_REVALIDATE:
             found = next(h for h in heads if h.response.key == decision.entry.key)
             if (answer := await self._responses.stored(request, found, "stale")) is not None:
@@ -267,27 +231,10 @@ class Service:
                 return answer
         return await self._responder.whole(fetch, looked_up)
 
-    async def _in_trouble(self, request: RequestHead, looked_up: LookupState) -> Answer | None:
-        """What is stored of a channel's index whose host has just failed; it is asked meanwhile."""
-        if not self._channels.is_troubled(request.url):
-            return None
-        stale = await self._fallback.stale(request, looked_up, None)
-        if (
-            stale is not None
-            and request.method == "GET"
-            and not isinstance(looked_up.decision, Bypass)
-        ):
-            self._transfers.refresh(
-                fetch_request(request, looked_up.decision, looked_up.heads, looked_up.expectation)
-            )
-        return stale
-
     async def _invalidate(self, request: RequestHead, response: ResponseHead) -> None:
         """Doubt what is stored of an unsafe request's target, once it succeeded (RFC 9111 §4.4)."""
-        if (
-            request.method in {"GET", "HEAD", "OPTIONS", "TRACE"}
-            or not 200 <= response.status < 400
-        ):
+        is_safe = request.method in {"GET", "HEAD", "OPTIONS", "TRACE"}
+        if is_safe or not 200 <= response.status < 400:
             return
         if self._prefetcher is not None:
             self._prefetcher.forget()
@@ -298,16 +245,3 @@ class Service:
                 await self._entries.save(
                     url, dataclasses.replace(head, response=doubtful, proven=())
                 )
-
-    def _tell(self, request: RequestHead, expectation: Expectation) -> None:
-        """Tell of witnesses that contradict each other, once for each two of them."""
-        for pair in expectation.contradictions():
-            if pair not in self._told:
-                self._told.add(pair)
-                self._stats.warn(
-                    f"{pair[0]} and {pair[1]} name different digests for {asked_for(request.url)}"
-                )
-
-    def _downloaded(self, count: int) -> None:
-        self._stats.bytes_downloaded += count
-        self._grown(count)

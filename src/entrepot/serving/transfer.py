@@ -32,12 +32,12 @@ from entrepot.ports.store import Blob, PartialFile
 from entrepot.ports.upstream import Answer, Upstream
 from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation, KnownFiles
-from entrepot.serving.lookup import Entries
-from entrepot.serving.page_readers import Readers, wants
-from entrepot.serving.policy import HELD_BACK
-from entrepot.serving.resume import READ, as_it_is, as_readable
-from entrepot.serving.transfer_state import TransferState
-from entrepot.stored import Head
+from entrepot.serving.lookup import READ, Entries
+from entrepot.serving.pages import PageReader, wants
+from entrepot.serving.policy import HELD_BACK, Rules, credentials
+from entrepot.serving.run_stats import RunStats
+from entrepot.simple.negotiate import decodable_here
+from entrepot.stored import Head, TransferState
 from entrepot.urls import canonical_url
 
 
@@ -54,30 +54,31 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What requests and transfers share of one service."""
+    """What everything that answers requests shares in one service."""
 
     entries: Entries
     upstream: Upstream
     clock: Clock
     known_files: KnownFiles
-    readers: Readers
-    shared: bool
-    downloaded: Callable[[int], None]
-    """Told how many bytes came from upstream."""
-    warn: Callable[[str], None] = lambda _text: None
-    """Told what the user should know at the end."""
-    note_flaw: Callable[[str, str], None] = lambda _url, _text: None
-    """Told the URL where upstream gave no index although one was asked for, and what it did."""
+    pages: PageReader
+    rules: Rules
+    stats: RunStats
+    grown: Callable[[int], None]
 
-    async def expect(self, url: str, *, prefetch: bool = False) -> Expectation:
-        """What the body of this URL must be; ``prefetch`` as in :meth:`KnownFiles.expect`."""
-        return await self.readers.channels.expect(
-            url, await self.known_files.expect(url, prefetch=prefetch)
-        )
+    def downloaded(self, count: int) -> None:
+        """So many bytes came from upstream."""
+        self.stats.bytes_downloaded += count
+        self.grown(count)
 
-    async def expect_anew(self, url: str) -> Expectation:
-        """The same once all pages that have passed are read."""
-        return await self.readers.channels.expect(url, await self.known_files.expect_anew(url))
+    async def expect(
+        self, url: str, *, prefetch: bool = False, settled: bool = False
+    ) -> Expectation:
+        """What the body of this URL must be; see :meth:`KnownFiles.expect`."""
+        known = await self.known_files.expect(url, prefetch=prefetch, settled=settled)
+        return await self.pages.channels.expect(url, known)
+
+
+SELECTING = "accept accept-encoding accept-language if-none-match if-modified-since".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +101,10 @@ class FetchRequest:
         URL, what may select a variant, validators and credentials. A body that a digest fixes has
         no variants.
         """
-        fields = ["authorization", "cookie"]
+        headers, fields = self.forward.headers, credentials(self.forward)
         if not self.expectation.checks:
-            fields += [
-                "accept",
-                "accept-encoding",
-                "accept-language",
-                "if-none-match",
-                "if-modified-since",
-            ]
-        parts = [
-            canonical_url(self.request.url),
-            *(f"{f}={self.forward.headers.get(f)}" for f in fields),
-        ]
+            fields += [(name, str(headers.get(name))) for name in SELECTING]
+        parts = [canonical_url(self.request.url), *(f"{name}={value}" for name, value in fields)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
     @property
@@ -124,23 +116,28 @@ class FetchRequest:
 def fetch_request(
     request: RequestHead, decision: Decision, heads: Iterable[Head], expectation: Expectation
 ) -> FetchRequest:
-    """What upstream is asked for on behalf of this request, and of all who ask the same.
-
-    Args:
-        request: the client's.
-        decision: of the core; not a hit, which asks for nothing.
-        heads: what is stored of the URL.
-        expectation: what is known of its body.
-    """
+    """What upstream is asked for on behalf of this request, and of all who ask the same."""
     assert not isinstance(decision, Hit)
     if isinstance(decision, Miss) and not decision.variants:
         # What the client has of its own does not help the next one, nor this one without a network:
         # ask for the whole. Its condition is evaluated against what is stored then.
         decision = dataclasses.replace(decision, forward=unconditional(decision.forward))
-    forward = as_it_is(decision.forward) if expectation.checks else decision.forward
-    if not expectation.checks and wants(request):
-        forward = as_readable(forward)
+    forward, coding = decision.forward, decision.forward.headers.get("accept-encoding")
+    if expectation.checks:
+        forward = as_it_is(forward)
+    elif coding is not None and wants(request):  # an index: in no coding that cannot be read here
+        headers = forward.headers.replaced("Accept-Encoding", decodable_here(coding))
+        forward = dataclasses.replace(forward, headers=headers)
     return FetchRequest(request, forward, decision, expectation, tuple(h.response for h in heads))
+
+
+def as_it_is(request: RequestHead) -> RequestHead:
+    """The request for the file itself.
+
+    Digests are of that, not of what a server makes of it on the way (RFC 9110 §12.5.3).
+    """
+    headers = request.headers.replaced("Accept-Encoding", "identity")
+    return dataclasses.replace(request, headers=headers)
 
 
 PACE_S = 0.01
@@ -155,12 +152,7 @@ PIECES = 4
 
 
 class Progress:
-    """What is seen of one transfer.
-
-    Args:
-        hasher: to be fed with all that arrives here.
-        holds: whether the end is held back until the digest is known to be right.
-    """
+    """What is seen of one transfer; ``hasher`` is to be fed with all that arrives here."""
 
     def __init__(self, hasher: Hasher, *, holds: bool) -> None:
         self.hasher = hasher
@@ -208,11 +200,6 @@ class Progress:
     def over(self) -> bool:
         """Whether nothing more will come."""
         return self.finished or self.phase in {Phase.LANDED, Phase.PASSED, Phase.FAILED}
-
-    @property
-    def over_well(self) -> bool:
-        """Whether it ended with something to give."""
-        return self.phase in {Phase.VERIFIED, Phase.LANDED, Phase.PASSED}
 
     @property
     def has_all(self) -> bool:

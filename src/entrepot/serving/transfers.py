@@ -14,22 +14,14 @@ from functools import partial
 from entrepot.errors import DigestMismatch, StoreError, TruncatedBody, UpstreamError
 from entrepot.httpcache.messages import RequestHead
 from entrepot.httpcache.policy import can_reuse_for
-from entrepot.ports.store import PartialFile, Store
-from entrepot.serving.fetch import Fetcher, read_page
-from entrepot.serving.index_reader import Span
+from entrepot.ports.store import Blob, PartialFile, Store
+from entrepot.serving.channels import Span
+from entrepot.serving.fetch import Fetcher
 from entrepot.serving.known_files import Expectation, Named
-from entrepot.serving.page_readers import learn_stored
+from entrepot.serving.lookup import READ
 from entrepot.serving.policy import REMEMBERED_S, confirmed, immutable
-from entrepot.serving.resume import READ, starts_alike
-from entrepot.serving.transfer import (
-    NOTICED_S,
-    FetchRequest,
-    Phase,
-    Progress,
-    Resources,
-)
-from entrepot.serving.transfer_state import TransferState
-from entrepot.stored import Head
+from entrepot.serving.transfer import NOTICED_S, FetchRequest, Phase, Progress, Resources
+from entrepot.stored import Head, TransferState
 from entrepot.urls import canonical_url
 
 FOLLOW_S = 0.01
@@ -45,13 +37,8 @@ more time than their clients."""
 class Transfer(Progress):
     """One transfer. :meth:`run` does the work.
 
-    Everybody else reads the attributes and waits for :meth:`changed`.
-
-    Args:
-        resources: of the service.
-        fetch: what is asked for.
-        after: one of the same name in this process that came too early to answer this one; it
-            ends first.
+    Everybody else reads the attributes and waits for :meth:`changed`. ``after`` is one of the same
+    name in this process that came too early to answer this one; it ends first.
     """
 
     def __init__(
@@ -64,21 +51,10 @@ class Transfer(Progress):
         self._file: PartialFile | None = None
         self._fetcher: Fetcher | None = None
         self._began = resources.clock.now()
-
-    @property
-    def name(self) -> str:
-        """What it is known under."""
-        return self._fetch.name
-
-    @property
-    def url(self) -> str:
-        """What it fetches, as cache key."""
-        return canonical_url(self._fetch.request.url)
-
-    @property
-    def named(self) -> Named:
+        self.name = fetch.name
+        self.url = canonical_url(fetch.request.url)
+        self.named: Named = fetch.expectation.named
         """What its body must have."""
-        return self._fetch.expectation.named
 
     def serves(self, fetch: FetchRequest) -> bool:
         """Whether what it brings is what another request of the same name wants, too."""
@@ -119,21 +95,16 @@ class Transfer(Progress):
             self._resources.entries.failed(exc)
             self.error, self.phase = exc, Phase.FAILED
         finally:
-            self._end()
-
-    def _end(self) -> None:
-        """Say how it ended, and release the write lock."""
-        self.finished = True
-        if not self.over_well:
-            self.phase = Phase.FAILED
-            self.error = self.error or TruncatedBody(
-                "the transfer was given up", url=self._fetch.redacted
-            )
-        if self._fetcher is not None:
-            self._fetcher.tidy()
-        if self._file is not None:
-            self._file.release()
-        self.tell()
+            self.finished = True
+            if self.phase not in {Phase.VERIFIED, Phase.LANDED, Phase.PASSED}:
+                text = "the transfer was given up"
+                self.error = self.error or TruncatedBody(text, url=self._fetch.redacted)
+                self.phase = Phase.FAILED
+            if self._fetcher is not None:
+                self._fetcher.tidy()
+            if self._file is not None:
+                self._file.release()
+            self.tell()
 
     def _show(self, follower: Follower) -> None:
         state = follower.state
@@ -148,22 +119,17 @@ class Transfer(Progress):
         # right for the other process, and by the digests that are known here
         if state is not None and state.whole and confirmed(state.head, self._fetch.expectation):
             if follower.view is not None and state.total and self.phase is not Phase.VERIFIED:
-                read_page(
-                    self._resources, self._fetch, state.head, Span(follower.view.read, state.total)
-                )
+                body, link = Span(follower.view.read, state.total), self._fetch.expectation.link
+                self._resources.pages.learn(self._fetch.request.url, state.head, body, link)
             self.phase, self.total = Phase.VERIFIED, state.total
         tell()
 
     async def _done_by_others(self) -> bool:
         """Look the entry up again now that nobody else is at it."""
-        heads = await self._resources.entries.load(self._fetch.request.url)
-        fixed = immutable(heads, self._fetch.expectation)
-        fresh = [
-            h
-            for h in heads
-            if self._came_since(h) and can_reuse_for(self._fetch.request, h.response)
-        ]
-        found = fixed or (fresh[0] if fresh else None)
+        request, entries = self._fetch.request, self._resources.entries
+        heads = await entries.load(request.url)
+        fresh = (h for h in heads if self._came_since(h) and can_reuse_for(request, h.response))
+        found = immutable(heads, self._fetch.expectation) or next(fresh, None)
         if found is None:
             # Whole, and not kept. Upstream's next answer may be another one, which could not be put
             # to what waiters here have.
@@ -171,40 +137,42 @@ class Transfer(Progress):
         if self.growing is not None and self.phase is not Phase.VERIFIED:
             # Waiters here have read from the file that another process has finished; its body goes
             # on where they are.
-            blob = await self._resources.entries.open_body(found)
+            blob = await entries.open_body(found)
             if blob is None:
                 return False
             if not await asyncio.to_thread(starts_alike, self.growing, blob):
                 self.generation += 1
             self.blob = blob
-        learn_stored(
-            self._fetch.request.url,
-            found,
-            self._resources.known_files,
-            self._resources.entries,
-            self._resources.readers,
-        )
+        self._resources.pages.learn_stored(request.url, found)
         self.entry, self.phase = found, Phase.LANDED
         return True
 
     def _came_since(self, head: Head) -> bool:
         """Whether upstream was asked after we were: only then is it an answer to this request."""
-        if not confirmed(head, self._fetch.expectation):
+        return (
+            confirmed(head, self._fetch.expectation)
+            and not (self._resources.rules.shared and head.credentialed)
+            and head.response.response_time >= self._began
+            and head.response not in self._fetch.seen
+        )
+
+
+def starts_alike(growing: PartialFile, blob: Blob) -> bool:
+    """Whether a stored body begins with what was read of a growing file; reads both."""
+    size, at = growing.size(), 0
+    while at < size <= blob.size:
+        piece = growing.read(at, min(READ, size - at))
+        if not piece or piece != blob.read(at, len(piece)):
             return False
-        if self._resources.shared and head.credentialed:
-            return False
-        return head.response.response_time >= self._began and head.response not in self._fetch.seen
+        at += len(piece)
+    return at >= size
 
 
 class TransferBody:
     """The span ``[start, end)`` of a body that is coming; ``end=None``: all, whatever its length.
 
-    Args:
-        transfer: joined already; :meth:`aclose` leaves it.
-        start, end: in bytes.
-        leave: how to leave it.
-        rest: gives the bytes from a position on without the store, when that fails under the
-            transfer.
+    ``transfer`` is joined already; :meth:`aclose` leaves it. ``rest`` gives the bytes from a
+    position on without the store, when that fails under the transfer.
     """
 
     def __init__(
@@ -218,8 +186,7 @@ class TransferBody:
     ) -> None:
         self._rest = rest
         self._transfer = transfer
-        self._at = start
-        self._end = end
+        self._at, self._end = start, end
         self._leave: Callable[[Transfer], None] | None = leave
         self._generation = transfer.generation
         self.length = None if end is None else end - start
@@ -230,13 +197,12 @@ class TransferBody:
         Raises:
             UpstreamError, StoreError: the transfer failed; what was sent is not the whole.
         """
-        transfer = self._transfer
-        while self._end is None or self._at < self._end:
+        transfer, end = self._transfer, self._end
+        while end is None or self._at < end:
             if transfer.generation != self._generation:
                 raise TruncatedBody("upstream's bytes changed in mid-transfer", received=self._at)
-            limit = (
-                transfer.available() if self._end is None else min(transfer.available(), self._end)
-            )
+            limit = transfer.available()
+            limit = limit if end is None else min(limit, end)
             if self._at < limit:
                 piece = transfer.read(self._at, min(READ, limit - self._at))
                 if not piece:
@@ -248,7 +214,7 @@ class TransferBody:
             elif isinstance(transfer.error, StoreError):
                 # To upstream's end also for a range: only then is the whole known to be right.
                 async for piece in self._rest(self._at):
-                    wanted = piece if self._end is None else piece[: self._end - self._at]
+                    wanted = piece if end is None else piece[: end - self._at]
                     self._at += len(wanted)
                     if wanted:
                         yield wanted
@@ -283,7 +249,7 @@ class Transfers:
                 self._resources, fetch, after=self._running.get(fetch.name)
             )
             task = self._tasks[transfer] = asyncio.get_running_loop().create_task(transfer.run())
-            task.add_done_callback(partial(self._landed, fetch.name, transfer))
+            task.add_done_callback(partial(self._ended, transfer))
         transfer.waiters += 1
         return transfer
 
@@ -294,12 +260,13 @@ class Transfers:
 
     def refresh(self, fetch: FetchRequest) -> None:
         """Have it done with nobody waiting for it (RFC 5861 §3)."""
-        self._set_aside(self._see_off(self.join(fetch)))
 
-    async def _see_off(self, transfer: Transfer) -> None:
-        while not transfer.over:
-            await transfer.changed()
-        self.leave(transfer)
+        async def see_off(transfer: Transfer) -> None:
+            while not transfer.over:
+                await transfer.changed()
+            self.leave(transfer)
+
+        self._set_aside(see_off(self.join(fetch)))
 
     def _set_aside(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -338,11 +305,11 @@ class Transfers:
         if transfer.generation and transfer.named:
             return  # its waiters had to be left; what it tries once more is for those who ask again
         self._tasks[transfer].cancel()
-        self._forget(transfer.name, transfer)
+        self._forget(transfer)
 
-    def _landed(self, name: str, transfer: Transfer, _task: asyncio.Task[None]) -> None:
+    def _ended(self, transfer: Transfer, _task: asyncio.Task[None]) -> None:
         del self._tasks[transfer]
-        self._forget(name, transfer)
+        self._forget(transfer)
         self._remember(transfer)
         if transfer.waiters == 0:
             self._let_go(transfer)
@@ -353,16 +320,14 @@ class Transfers:
         if answer is not None:
             self._set_aside(answer.aclose())
 
-    def _forget(self, name: str, transfer: Transfer) -> None:
-        if self._running.get(name) is transfer:
-            del self._running[name]
+    def _forget(self, transfer: Transfer) -> None:
+        if self._running.get(transfer.name) is transfer:
+            del self._running[transfer.name]
 
     async def landed(self, url: str, *, but_joined: bool = False) -> None:
         """Wait until what has come of this URL is kept, so that its entries are all there.
 
-        Args:
-            url: canonical.
-            but_joined: not for bodies with a digest, which requests that come meanwhile join.
+        ``but_joined``: not for bodies with a digest, which requests that come meanwhile join.
         """
         tasks = [
             task
@@ -386,13 +351,9 @@ class Transfers:
 class Follower:
     """What is seen of another process's transfer.
 
-    That process may begin again at byte 0, in another file; so may the next one. Each beginning
-    has a mark of its own in the state, and a view is taken only of a file that certainly is the
+    That process may begin again at byte 0, in another file; so may the next one. Each beginning has
+    a mark of its own in the state, and a view is taken only of a file that certainly is the
     state's.
-
-    Args:
-        store: where it grows.
-        name: of the transfer.
 
     Raises:
         StoreError: from every method.
@@ -411,14 +372,11 @@ class Follower:
         """Look again; ``True`` when there is more to see, or something else."""
         here = self.view or self._store.open_partial(self._name)
         raw = here.state() or b""
-        if raw and raw != self._raw:
-            return self._take(raw)
-        size = self.view.size() if self.view is not None else 0
-        grown, self._size = size != self._size, size
-        return grown
-
-    def _take(self, raw: bytes) -> bool:
-        """View the file of this state: the one that lies there before and after it was read."""
+        if not raw or raw == self._raw:
+            size = self.view.size() if self.view is not None else 0
+            grown, self._size = size != self._size, size
+            return grown
+        # View the file of this state: the one that lies there before and after it was read.
         state = TransferState.from_bytes(raw)
         view = self._store.open_partial(self._name)
         size = view.size()

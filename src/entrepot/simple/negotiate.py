@@ -53,15 +53,30 @@ def page_class(content_type: str) -> Literal["json", "html"] | None:
     >>> page_class("application/vnd.pypi.simple.latest+html"), page_class("text/plain")
     ('html', None)
     """
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type in {"text/html", "application/xhtml+xml"}:
+    kind = media_type(content_type)
+    if kind in {"text/html", "application/xhtml+xml"}:
         return "html"
-    if media_type in {"application/json", "text/json"}:
+    is_simple = is_simple_type(content_type)
+    if kind in {"application/json", "text/json"} or (is_simple and kind.endswith("json")):
         return "json"
-    match = re.fullmatch(r"application/vnd\.pypi\.simple\.(?:v\d+|latest)\+(json|html)", media_type)
-    if match is None:
-        return None
-    return "json" if match[1] == "json" else "html"
+    return "html" if is_simple else None
+
+
+def is_simple_type(content_type: str) -> bool:
+    """Whether a content type is one of the simple repository API's own, so not ``text/html``.
+
+    >>> is_simple_type("application/vnd.pypi.simple.v1+json; charset=utf-8")
+    True
+    """
+    return _SIMPLE_TYPE(media_type(content_type)) is not None
+
+
+def media_type(content_type: str) -> str:
+    """A content type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+_SIMPLE_TYPE = re.compile(r"application/vnd\.pypi\.simple\.(v\d+|latest)\+(json|html)").fullmatch
 
 
 def decodable(accept_encoding: str | None, content_encoding: str | None) -> bool:

@@ -23,6 +23,7 @@ from entrepot.digests import LENGTHS, Digest
 from entrepot.errors import FormatError, InvalidPage
 from entrepot.links import Link
 from entrepot.names import SUFFIXES, classify, filename_of, is_plain_filename, normalize
+from entrepot.simple.negotiate import media_type
 from entrepot.stored import cache_key
 from entrepot.urls import Resolver, authority_of, canonical_url, spellings
 
@@ -57,15 +58,6 @@ class Page:
     """Why the text is no index page although it can be read as one; never for JSON."""
 
 
-def is_simple_type(content_type: str) -> bool:
-    """Whether a content type is one of the simple repository API's own, so not ``text/html``.
-
-    >>> is_simple_type("application/vnd.pypi.simple.v1+json; charset=utf-8")
-    True
-    """
-    return _SIMPLE_TYPE(_media_type(content_type)) is not None
-
-
 def read_page(body: bytes, *, content_type: str, url: str) -> Page:
     """The links on an index page.
 
@@ -81,10 +73,10 @@ def read_page(body: bytes, *, content_type: str, url: str) -> Page:
     Raises:
         InvalidPage: neither form.
     """
-    media_type = _media_type(content_type)
-    if media_type.endswith(("+json", "/json")):
+    kind = media_type(content_type)
+    if kind.endswith(("+json", "/json")):
         is_json = True
-    elif media_type.endswith("html") or media_type == "application/xhtml+xml":
+    elif kind.endswith("html") or kind == "application/xhtml+xml":
         is_json = False
     else:
         is_json = body[:64].lstrip()[:1] == b"{"
@@ -98,13 +90,6 @@ def read_page(body: bytes, *, content_type: str, url: str) -> Page:
 
 def _invalid(message: str, body: bytes) -> InvalidPage:
     return InvalidPage(message, text=body[:80].decode("utf-8", "replace"))
-
-
-def _media_type(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
-
-
-_SIMPLE_TYPE = re.compile(r"application/vnd\.pypi\.simple\.(v\d+|latest)\+(json|html)").fullmatch
 
 
 # JSON
@@ -150,18 +135,11 @@ def _json_file(entry: dict[str, Any]) -> _File | None:
     metadata = entry.get("core-metadata")
     if metadata is None:
         metadata = entry.get("dist-info-metadata")
-    return _File(
-        href,
-        filename if isinstance(filename, str) else "",
-        _pairs(entry.get("hashes")),
-        _pairs(metadata),
-        entry.get("size"),
-        entry.get("upload-time"),
+    hashes, of_metadata = (
+        each.items() if isinstance(each, dict) else () for each in (entry.get("hashes"), metadata)
     )
-
-
-def _pairs(hashes: object) -> Iterable[tuple[str, object]]:
-    return hashes.items() if isinstance(hashes, dict) else ()
+    filename = filename if isinstance(filename, str) else ""
+    return _File(href, filename, hashes, of_metadata, entry.get("size"), entry.get("upload-time"))
 
 
 # HTML
@@ -175,7 +153,7 @@ def _read_html(body: bytes, content_type: str, url: str) -> Page:
         text = body.decode("utf-8", "replace")
     if "<" not in text:
         raise InvalidPage("an index page that is neither JSON nor HTML", text=text[:80])
-    if not _may_have_files(text):
+    if not any(mark in text for mark in (*SUFFIXES, *(f"#{name}=" for name in LENGTHS))):
         # a list of projects, which may be twenty megabytes long
         return Page(None, [], frozenset(), _flaw(text, is_index=_says_so(text, url)))
     title = _TITLE(text[:4096])
@@ -240,10 +218,6 @@ def _base(text: str, url: str) -> str:
         return urljoin(canonical_url(url), href.strip()) if href else url
     except ValueError:
         return url
-
-
-def _may_have_files(text: str) -> bool:
-    return any(suffix in text for suffix in (*SUFFIXES, *(f"#{name}=" for name in LENGTHS)))
 
 
 def _html_file(attributes: Mapping[str, str | None]) -> _File | None:

@@ -28,6 +28,7 @@ from entrepot.upstream.proxies import (
     split_authority,
     split_origin,
 )
+from entrepot.urls import split_url
 
 IDLE_S = 60.0
 """Seconds after which an unused connection is closed; most origins close earlier."""
@@ -104,13 +105,9 @@ class HttpUpstream:
         except ValueError as exc:
             raise UpstreamProtocolError(f"{url} cannot be asked for: {exc}", url=url) from exc
         length = _content_length(request, body)
-        head = encode_head(
-            request,
-            origin,
-            proxy,
-            chunked=body is not None and length is None,
-            has_body=body is not None,
-        )
+        has_body = body is not None
+        chunked = has_body and length is None
+        head = encode_head(request, origin, proxy, chunked=chunked, has_body=has_body)
         if self._closed:
             raise ProtocolMisuse("the upstream client was closed")
         key = (origin, proxy)
@@ -161,9 +158,8 @@ class HttpUpstream:
         if connection.timer is not None:
             connection.timer.cancel()
         key = self._keys.pop(connection, None)
-        kept = self._idle.get(key, []) if key is not None else []
-        if connection in kept:
-            kept.remove(connection)
+        if key is not None and connection in self._idle.get(key, []):
+            self._idle[key].remove(connection)
 
 
 async def open_tunnel(
@@ -213,13 +209,14 @@ def encode_head(
     Raises:
         UpstreamProtocolError: a method, field name or value that would break the message.
     """
-    authority, target = _split_target(request.url)
+    _, user, _, tail = split_url(request.url)
+    target = _NOT_URI.sub(lambda m: quote(m[0], safe=""), tail)
+    target = target if target.startswith("/") else f"/{target}"
     to_proxy = proxy is not None and origin.scheme == "http"
     lines = [("Host", _host(origin))]
     lines += [
         line for line in request.headers if line[0].lower() not in {"host", "transfer-encoding"}
     ]
-    user = authority.rpartition("@")[0]
     if user and "Authorization" not in request.headers:
         lines.append(("Authorization", basic(user)))
     if to_proxy and proxy is not None and proxy.authorization is not None:
@@ -246,14 +243,6 @@ def encode_head(
     raise UpstreamProtocolError(
         f"the request for {url} has a field that no HTTP message may have", url=url
     )
-
-
-def _split_target(url: str) -> tuple[str, str]:
-    """Authority as written, and path with query as they are to be sent."""
-    rest = url.partition("://")[2].partition("#")[0]
-    end = min((i for i in (rest.find(c) for c in "/?") if i >= 0), default=len(rest))
-    target = _NOT_URI.sub(lambda m: quote(m[0], safe=""), rest[end:])
-    return rest[:end], target if target.startswith("/") else "/" + target
 
 
 def _host(origin: Origin) -> str:

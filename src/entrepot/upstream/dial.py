@@ -323,12 +323,8 @@ def failure(
 ) -> UpstreamError:
     """What a failed connection means, for people.
 
-    Args:
-        exc: the system's or the TLS library's error.
-        host: the name that was looked up.
-        authority: ``HOST:PORT`` of the hop that failed.
-        url: redacted.
-        via: that hop is this proxy.
+    ``host`` is the name that was looked up, ``authority`` the ``HOST:PORT`` of the hop that failed,
+    ``url`` is redacted, ``via`` is set when that hop is a proxy.
     """
     where = authority if via is None else f"the proxy {via}"
     if isinstance(exc, ssl.SSLCertVerificationError):

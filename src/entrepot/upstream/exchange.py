@@ -267,10 +267,7 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """A connection that serves one exchange after another.
 
-    Args:
-        authority: ``HOST:PORT``, for messages.
-        on_idle: called when it may serve the next request.
-        on_lost: called once when it is gone.
+    ``on_idle`` is called when it may serve the next request, ``on_lost`` once when it is gone.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from entrepot.errors import ConfigError
-from entrepot.urls import is_loopback
+from entrepot.urls import is_loopback, split_url
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks5": 1080, "socks5h": 1080}
 
@@ -77,13 +77,10 @@ def split_origin(url: str) -> Origin:
     Raises:
         ValueError: not an absolute http or https URL.
     """
-    scheme, found, rest = url.partition("://")
-    scheme = scheme.lower()
-    if not found or scheme not in {"http", "https"}:
+    scheme, _, authority, _ = split_url(url)
+    if scheme not in {"http", "https"}:
         raise ValueError("not an absolute http or https URL")
-    end = min((i for i in (rest.find(c) for c in "/?#") if i >= 0), default=len(rest))
-    host, port = split_authority(rest[:end].rpartition("@")[2], _DEFAULT_PORTS[scheme])
-    return Origin(scheme, host, port)
+    return Origin(scheme, *split_authority(authority, _DEFAULT_PORTS[scheme]))
 
 
 def parse_proxy(url: str, *, source: str = "") -> Proxy:
@@ -99,7 +96,7 @@ def parse_proxy(url: str, *, source: str = "") -> Proxy:
     if not found:
         scheme, rest = "http", url
     scheme = scheme.lower()
-    authority = rest.partition("/")[0].partition("?")[0]
+    authority = rest.partition("/")[0].partition("?")[0]  # a password may hold a bare #
     user, _, address = authority.rpartition("@")
     try:
         host, port = split_authority(address, _DEFAULT_PORTS.get(scheme, 80))

@@ -7,13 +7,15 @@ import hashlib
 import json
 import os
 import signal
+from functools import partial
 
 import pytest
 import zstandard
 
 from entrepot.errors import InvalidPage, InvalidRepodata
-from entrepot.serving import index_reader
-from entrepot.serving.index_reader import SMALL, SMALL_PAGE, PageReader, RepodataReader, Span
+from entrepot.serving import channels
+from entrepot.serving.channels import SMALL, RepodataReader, Span
+from entrepot.serving.pages import SMALL_PAGE, read_in_pool
 from entrepot.simple.page import read_page
 from entrepot.testing.channel import Channel
 from entrepot.testing.upstream import Script, ranged
@@ -69,6 +71,13 @@ def large():
             "packages.conda": {name(i): record(i) for i in range(COUNT)},
         }
     ).encode()
+
+
+class PageReader:
+    """Reads pages in one pool."""
+
+    def __init__(self, pool, **options):
+        self.read = partial(read_in_pool, pool, **options)
 
 
 def run(work, reader=PageReader, **options):
@@ -265,7 +274,7 @@ def test_what_was_read_is_still_known_when_its_worker_is_lost(large):
 @pytest.mark.parametrize("kept", [{"KEPT": 2}, {"KEPT_RECORDS": 2 * COUNT}])
 def test_the_oldest_indexes_are_forgotten_and_can_be_read_again(kept, large, monkeypatch):
     for constant, value in kept.items():
-        monkeypatch.setattr(index_reader, constant, value)
+        monkeypatch.setattr(channels, constant, value)
 
     async def work(reader, pool):
         for key in "abc":
@@ -280,7 +289,7 @@ def test_the_oldest_indexes_are_forgotten_and_can_be_read_again(kept, large, mon
 def test_an_index_too_long_to_be_sent_is_read_from_a_file_without_a_name(
     large, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(index_reader, "SENT", SMALL)
+    monkeypatch.setattr(channels, "SENT", SMALL)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     async def work(reader, pool):
@@ -293,7 +302,7 @@ def test_an_index_too_long_to_be_sent_is_read_from_a_file_without_a_name(
 
 
 def test_an_index_for_which_there_is_no_room_is_lost(large, monkeypatch, tmp_path):
-    monkeypatch.setattr(index_reader, "SENT", SMALL)
+    monkeypatch.setattr(channels, "SENT", SMALL)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
 
     async def work(reader, pool):
@@ -316,9 +325,9 @@ def test_what_is_no_index_is_refused_and_the_next_one_is_read(body, large):
     assert run_repodata(work) == (False, True)
 
 
-@pytest.mark.parametrize("sent", [index_reader.SENT, SMALL])
+@pytest.mark.parametrize("sent", [channels.SENT, SMALL])
 def test_a_body_that_was_cut_meanwhile_is_lost(sent, large, monkeypatch):
-    monkeypatch.setattr(index_reader, "SENT", sent)
+    monkeypatch.setattr(channels, "SENT", sent)
 
     async def work(reader, pool):
         return await reader.read(

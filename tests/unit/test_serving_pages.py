@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from entrepot.serving.page_readers import STEP, tells_secrets
+from entrepot.serving.pages import STEP, tells_secrets
 from entrepot.testing.upstream import Script
 from service_world import World, get, run
 
