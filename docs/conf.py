@@ -1,5 +1,7 @@
 """The site, made of the pages that stand here: ``sphinx-build -W -n docs docs/_build``."""
 
+from sphinx.application import Sphinx
+
 from entrepot import __version__
 
 project = "entrepot"
@@ -38,3 +40,16 @@ nitpick_ignore_regex = [
 
 html_theme = "furo"
 html_title = f"entrepot {release}"
+
+
+def _keep_first_line(
+    _app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]
+) -> None:
+    """Napoleon takes what stands before a colon in an attribute's first line for its type."""
+    if what in {"attribute", "data", "property"}:
+        lines[:0] = ["..", ""]  # an empty comment, which shows nowhere
+
+
+def setup(app: Sphinx) -> None:
+    """Run before Napoleon, whose priority is 500."""
+    app.connect("autodoc-process-docstring", _keep_first_line, priority=400)
