@@ -45,6 +45,12 @@ _CONNECT_EX = socket.socket.connect_ex
 FUNCTIONAL = Path(__file__).parent / "functional"
 """The tests that start real processes: a second or more each, where the others take milliseconds.
 """
+SLOW_FOLDERS = (FUNCTIONAL, Path(__file__).parent / "property")
+"""Folders whose tests are marked ``slow``, but for those of ``QUICK_MODULES``."""
+QUICK_MODULES = frozenset(
+    {"test_stores_faults.py", "test_upstreams_faults.py", "test_upstreams_tls_and_proxies.py"}
+)
+"""Modules in slow folders that belong to ``-m "not slow"``: a second of processor time each."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
@@ -124,15 +130,25 @@ def other_user() -> Iterator[clients.OtherUser]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal the functional modules out like cards, and the quick tests behind them, so that no worker has a long one left at the end.
-
-    ``--dist worksteal`` cuts the list into one piece a worker, and who has finished takes from the
-    end of another's piece.
-    """
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if workers == 1:
-        return
+    """Mark what is slow, and put the tests in an order in which several workers end together."""
     functional = [item for item in items if FUNCTIONAL in item.path.parents]
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        items[:] = _dealt(items, functional, workers)
+    for item in items:
+        in_slow_folder = any(folder in item.path.parents for folder in SLOW_FOLDERS)
+        if in_slow_folder and item.path.name not in QUICK_MODULES:
+            item.add_marker(pytest.mark.slow)
+
+
+def _dealt(
+    items: list[pytest.Item], functional: list[pytest.Item], workers: int
+) -> list[pytest.Item]:
+    """The functional modules dealt out like cards, the longest tests of each first, the others behind them.
+
+    ``--dist worksteal`` cuts the list into one piece a worker, and one that has finished takes from
+    the end of another's piece: so no worker has a long test left at the end.
+    """
     rest = iter([item for item in items if FUNCTIONAL not in item.path.parents])
     pieces: list[list[pytest.Item]] = [[] for _ in range(workers)]
     for number, (_, module) in enumerate(itertools.groupby(functional, key=lambda item: item.path)):
@@ -140,7 +156,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for piece in pieces:
         piece.sort(key=lambda item: item.get_closest_marker("slow") is None)
         piece.extend(itertools.islice(rest, max(0, len(items) // workers - len(piece))))
-    items[:] = [*itertools.chain.from_iterable(pieces), *rest]
+    return [*itertools.chain.from_iterable(pieces), *rest]
 
 
 def pytest_collection_finish() -> None:

@@ -182,8 +182,17 @@ def test_links_within_the_documentation_lead_somewhere():
         assert [target for target in targets(file) if not target.exists()] == [], file.name
 
 
+def test_files_that_a_page_names_are_there():
+    named = re.compile(r"\b(?:src/entrepot|tests|bench|docs)/[\w/]+(?:\.\w+|/)")
+    for file in DOCS.rglob("*.md"):
+        paths = set(named.findall(file.read_text(encoding="utf-8")))
+        assert [path for path in paths if not (DOCS.parent / path).exists()] == [], file.name
+
+
 def test_every_page_is_listed():
-    listed = {target.resolve() for target in targets(DOCS / "README.md")}
+    """In README.md; decisions at least on the site, where a pattern lists them."""
+    assert "   decisions/*\n" in (DOCS / "index.rst").read_text(encoding="utf-8")
+    listed = {target.resolve() for target in targets(DOCS / "README.md")} | {DOCS / "decisions"}
     pages = {page.resolve() for page in DOCS.rglob("*.md")} - {(DOCS / "README.md").resolve()}
     assert {page for page in pages if page not in listed and page.parent not in listed} == set()
 

@@ -97,7 +97,13 @@ def ask(world, *urls, fields=PIP, **rules):
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-@pytest.mark.parametrize("good", GOOD.values(), ids=GOOD)
+@pytest.mark.parametrize(
+    "good",
+    [
+        pytest.param(good, id=name, marks=pytest.mark.slow if name.startswith("large") else ())
+        for name, good in GOOD.items()
+    ],
+)
 def test_what_is_no_index_is_handed_on_kept_nowhere_and_the_good_one_stands_in(good, bad):
     url, kind, body = good
     world = World()

@@ -106,6 +106,7 @@ def test_a_list_behind_a_link_that_leads_nowhere_leaves_nothing_unused(lab):
     assert_nothing_is_unused(lab, "environments.txt")
 
 
+@pytest.mark.slow
 def test_a_list_of_any_length_is_read_to_its_end(lab):
     env = lab.environment(lab.home / "env", [lab.cache / "demo-1.0-h0_0"], "symbolic")
     dead = "".join(f"{lab.home}/{'long' * 50}-{number}\n" for number in range(5_000))

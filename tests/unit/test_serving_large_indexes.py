@@ -171,6 +171,7 @@ def test_a_page_that_takes_too_long_is_lost():
     assert run(work, timeout_s=0.001) is None
 
 
+@pytest.mark.slow
 def test_twenty_megabytes_of_json_hold_up_nobody():
     """A ticker of 5 ms on the loop."""
     body = json_page(33_000)

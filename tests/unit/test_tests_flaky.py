@@ -115,6 +115,7 @@ class TestSound:
 """
 
 
+@pytest.mark.slow
 def test_a_race_is_let_through_once_and_fails_the_next_time(project):
     project.tests.write_text(RACE)
     status, said = project()
@@ -124,6 +125,7 @@ def test_a_race_is_let_through_once_and_fails_the_next_time(project):
     assert "needed a second run before" in said
 
 
+@pytest.mark.slow
 def test_what_fails_twice_fails(project):
     project.tests.write_text("class TestIt:\n    def test_it(self):\n        assert False\n")
     status, said = project()
@@ -131,6 +133,7 @@ def test_what_fails_twice_fails(project):
     assert "tests/test_it.py::TestIt::test_it" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["false", "kill -KILL $$", "sh -c 'exit 3'"])
 def test_a_first_run_that_did_not_get_to_its_end_fails_also_when_an_earlier_one_left_failures(
     project, command

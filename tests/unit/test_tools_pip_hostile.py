@@ -105,6 +105,7 @@ def test_metadata_pages_and_the_rest_are_told_apart():
     assert named_by_content(b"").kind is Kind.OTHER
 
 
+@pytest.mark.slow
 def test_a_bomb_is_not_unpacked():
     """Ten megabytes of zeros claim a hundred gigabytes; nobody waits for them."""
     page = gzip.compress(b"<html>" + b"\0" * (80 << 20))

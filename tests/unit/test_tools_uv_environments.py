@@ -147,6 +147,7 @@ def test_an_environment_that_is_gone_from_its_project_is_dead_and_forgotten(made
     assert json.loads(made.memory.read_text()) == ["/opt/new"]
 
 
+@pytest.mark.slow
 def test_as_many_environments_are_kept_in_mind_as_there_are(made):
     names = [str(made.folder / f"{'long' * 50}-{number}") for number in range(4_500)]
     for name in names:
