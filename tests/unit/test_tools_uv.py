@@ -15,8 +15,8 @@ import pytest
 
 from entrepot.errors import ConfigError, FormatError
 from entrepot.ports.tool import Entry, Kind, Surroundings
-from entrepot.tools.uv.layout import bucket_of, superseded
-from entrepot.tools.uv.lock import Busy, exclusive
+from entrepot.tools.uv.buckets import bucket_of, superseded
+from entrepot.tools.uv.removal import Busy, exclusive
 from entrepot.tools.uv.places import default, places
 from entrepot.tools.uv.pointers import has_whole_tail, origin, read_pointer
 from entrepot.tools.uv.rows import wheel_of
@@ -514,7 +514,7 @@ def test_an_older_uv_that_comes_meanwhile_gets_everything_back(made, monkeypatch
     folder = made.archive("one")
     link = made.pointer("one")
     answers = iter([None, "the cache may be in use by process 1 (uv pip), a uv that takes no lock"])
-    monkeypatch.setattr("entrepot.tools.uv.removal.lockless_uv", lambda _root: next(answers))
+    monkeypatch.setattr("entrepot.tools.uv.removal.lockless_uv", lambda _root: next(answers) or "")
     done = made.tool.remove(made.entries(), made.around)
     assert [why for _, why in done.kept] == [
         "the cache may be in use by process 1 (uv pip), a uv that takes no lock"

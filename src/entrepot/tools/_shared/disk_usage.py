@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from entrepot.fs import disk_of
 from entrepot.ports.tool import Progress
@@ -69,7 +70,7 @@ class Tree:
         return self.files + sum(each.links - each.here for each in self.linked.values())
 
     @property
-    def used(self) -> tuple[float, str]:
+    def used(self) -> tuple[float, Literal["atime", "mtime"]]:
         """The last use and how it is known."""
         return (self.read, "atime") if self.read > self.written else (self.written, "mtime")
 
