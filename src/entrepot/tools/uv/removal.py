@@ -22,18 +22,20 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from entrepot.cache_root import Refused, Root
 from entrepot.fs import open_or_make
-from entrepot.ports.tool import Entry, Progress
+from entrepot.ports.tool import Entry, Progress, Surroundings
 from entrepot.tools._shared.processes import environment_of
 from entrepot.tools._shared.removal import CHANGED, GONE, Removal
 from entrepot.tools._shared.safe_read import read_toml
 from entrepot.tools.uv.buckets import MARKS, TRASH
+from entrepot.tools.uv.configuration import user_file
 from entrepot.tools.uv.environments import References
+from entrepot.tools.uv.places import default
 from entrepot.tools.uv.rows import UvEntry, stamp_of
 
 LOCK = ".lock"
@@ -266,9 +268,13 @@ def lockless_uv(root: Path) -> str:
         try:
             if (folder / "comm").read_text("utf-8", "replace").strip() not in ("uv", "uvx"):
                 continue
-            opened = [os.readlink(each) for each in (folder / "fd").iterdir()]
+            numbers = list((folder / "fd").iterdir())
         except OSError:
             continue
+        opened: list[str] = []
+        for number in numbers:
+            with suppress(OSError):  # closed meanwhile
+                opened.append(os.readlink(number))
         if (
             opened
             and not any(path.endswith(f"/{LOCK}") and _is_root(path) for path in opened)
@@ -300,16 +306,13 @@ def _may_use(process: Path, root: Path) -> bool:
         return True
     if any(word.startswith(b"--cache-dir") for word in words):
         return True
-    home, real = environ.get("HOME", "/"), os.path.realpath(root)
+    real = os.path.realpath(root)
     if named := environ.get("UV_CACHE_DIR"):
         return os.path.realpath(cwd / named) == real
-    config = _xdg(environ, "XDG_CONFIG_HOME", f"{home}/.config")
-    told = [read_toml(f).get("cache-dir") for f in (config / "uv" / "uv.toml", cwd / "uv.toml")]
-    caches = [_xdg(environ, "XDG_CACHE_HOME", f"{home}/.cache") / "uv"]
-    caches += [cwd / name for name in told if isinstance(name, str)]
+    around = Surroundings(environ, Path(environ.get("HOME", "/")), cwd)
+    told = [read_toml(file).get("cache-dir") for file in (user_file(around), cwd / "uv.toml")]
+    caches: list[Path] = [
+        Path(default(around)[0]),
+        *(cwd / name for name in told if isinstance(name, str)),
+    ]
     return real in map(os.path.realpath, caches)
-
-
-def _xdg(environ: Mapping[str, str], name: str, default: str) -> Path:
-    value = environ.get(name, "")
-    return Path(value if value.startswith("/") else default)
