@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -37,14 +38,14 @@ from entrepot.ports.tool import (
 if TYPE_CHECKING:  # `where` says where the store is without loading what reads it
     from entrepot.ports.catalogue import Listed, Opened
 
-FEW = 5_000
-"""Entries up to which :meth:`OwnCache.summary` looks at every body."""
-
 HEAD_DISK = 4096
 """Bytes of disk a head is counted with when no head can be looked at: it is smaller than a block on
 the common file systems."""
 
 READ_ONLY = "the file system is read-only"
+
+
+State = Literal["fresh", "stale", ""]
 
 
 class _Waits(NamedTuple):
@@ -178,13 +179,19 @@ class OwnCache:
         None may go where the store cannot be written.
         """
         del around
+        yield from self._entries(place, progress)
+
+    def _entries(
+        self, place: Place, progress: Progress | None = None, *, with_state: bool = True
+    ) -> Iterator[Entry]:
         refusal = self._refusal()
         rows = list(self._open().catalogue.listing())
         sharers = Counter(row.body for row in rows if row.body)
         for number, row in enumerate(rows):
             if progress and number % 1000 == 0:
                 progress(number, len(rows), "entries")
-            yield self._entry(row, refusal, sharers=sharers[row.body] if row.body else 0)
+            state = self._state(row) if with_state else ""
+            yield self._entry(row, refusal, state, sharers=sharers[row.body] if row.body else 0)
         yield from self._leftovers(place, refusal)
 
     def _refusal(self) -> Block | None:
@@ -223,7 +230,7 @@ class OwnCache:
                 paths=each.paths,
             )
 
-    def _entry(self, row: Listed, refusal: Block | None, *, sharers: int) -> Entry:
+    def _entry(self, row: Listed, refusal: Block | None, state: State, *, sharers: int) -> Entry:
         from entrepot.stored import body_key  # noqa: PLC0415
 
         body = Digest.parse(row.body) if row.body else None
@@ -250,7 +257,7 @@ class OwnCache:
             block=refusal,
             origin=row.url,
             digest=body,
-            state=self._state(row, immutable=proven and body is not None),
+            state=state,
             trust="proven" if proven else ("unproven" if body and row.status == 200 else ""),
             paths=paths,
             extra={"status": str(row.status)},
@@ -258,12 +265,12 @@ class OwnCache:
             hard_linked=linked,
         )
 
-    def _state(self, row: Listed, *, immutable: bool) -> Literal["fresh", "stale", ""]:
+    def _state(self, row: Listed) -> State:
         """Fresh or stale by RFC 9111; what is immutable is fresh for ever.
 
         The head has to be read for all else.
         """
-        if immutable:
+        if row.proven and row.body:
             return "fresh"
         from entrepot.httpcache.freshness import current_age, freshness_lifetime  # noqa: PLC0415
         from entrepot.stored import Head  # noqa: PLC0415
@@ -296,55 +303,20 @@ class OwnCache:
         return self._head_disk
 
     def summary(self, place: Place, around: Surroundings) -> CacheTotal:
-        """What ``cache_total`` makes of a scan, without making the entries."""
+        """What ``cache_total`` makes of a scan, without a look into heads, and the overhead."""
         del around
-        tallies = self._open().catalogue.tallies()
-        head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
-        total, groups = Sum(), dict[str, Sum]()
-        refusal, linked = self._refusal(), self._linked(tallies)
-        for kind, (_, (heads, own, content, blocks, last)) in tallies.items():
-            for each in (total, groups.setdefault(_kind(kind).group, Sum())):
-                whole = int(blocks + heads * head_disk)
-                freeable = 0 if refusal else whole - linked.get(kind, 0)
-                each.add_bare(
-                    int(heads),
-                    files=int(heads + own),
-                    size=int(content),
-                    disk=whole,
-                    used=last,
-                    freeable=freeable,
-                )
-        found = cache_total(place, self._leftovers(place, refusal))
-        for name, partial in found.groups.items():
-            groups.setdefault(name, Sum()).merge(partial)
-        total.merge(found.total)
-        overhead = self._open().store.overhead()
-        for each in (total, groups.setdefault(Kind.OTHER.group, Sum())):
+        entries = list(self._entries(place, with_state=False))
+        held, overhead = cache_total(place, entries), self._open().store.overhead()
+        groups = {Kind.OTHER.group: Sum(), **held.groups}
+        for each in (held.total, groups[Kind.OTHER.group]):
             each.add_bare(0, files=0, size=0, disk=overhead, used=None, freeable=0)
-        named = {name: groups[name] for name in GROUPS if name in groups}
-        return CacheTotal(
-            place, total, named, found.removable, linked=sum(linked.values()), overhead=overhead
+        bodies = {each.digest: each.disk - self._head_disk for each in entries if each.hard_linked}
+        return replace(
+            held,
+            groups={name: groups[name] for name in GROUPS if name in groups},
+            linked=sum(bodies.values()),
+            overhead=overhead,
         )
-
-    def _linked(
-        self, tallies: Mapping[str, tuple[str, tuple[int, int, int, int, float]]]
-    ) -> Mapping[str, int]:
-        """Kind -> bytes of disk of bodies that have names in other caches.
-
-        Not looked for among many.
-        """
-        from entrepot.stored import body_key  # noqa: PLC0415
-
-        found: dict[str, int] = {}
-        if sum(heads for _, (heads, *_) in tallies.values()) > FEW:
-            return found
-        seen = set[str]()
-        for row in self._open().catalogue.listing():
-            if row.body is not None and row.body not in seen:
-                seen.add(row.body)
-                if _has_other_names(self._root / body_key(Digest.parse(row.body))):
-                    found[row.kind] = found.get(row.kind, 0) + row.disk
-        return found
 
     # -- removing ----------------------------------------------------------------------------------
 
