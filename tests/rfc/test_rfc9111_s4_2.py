@@ -80,6 +80,14 @@ def test_a_response_is_fresh_while_its_age_is_less_than_its_lifetime(after, fres
     assert decision.reason is (Reason.FRESH if fresh else Reason.EXPIRED)
 
 
+@pytest.mark.parametrize("years", [1, 20])
+def test_a_response_from_the_future_is_not_fresh(years):
+    """A clock that was set back must not keep it for as long as it was ahead."""
+    decision = decide(get(), stored(cache_control="max-age=600"), after=-years * 365 * 86400)
+    assert isinstance(decision, Stale)
+    assert isinstance(decide(get(), stored(cache_control="max-age=600"), after=-1), Hit)
+
+
 def test_a_hit_tells_its_age_and_what_is_left():
     decision = decide(get(), stored(cache_control="max-age=600", age="50"), after=10)
     assert isinstance(decision, Hit)

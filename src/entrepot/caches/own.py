@@ -272,7 +272,11 @@ class OwnCache:
         """
         if row.proven and row.body:
             return "fresh"
-        from entrepot.httpcache.freshness import current_age, freshness_lifetime  # noqa: PLC0415
+        from entrepot.httpcache.freshness import (  # noqa: PLC0415
+            current_age,
+            freshness_lifetime,
+            is_from_the_future,
+        )
         from entrepot.stored import Head  # noqa: PLC0415
 
         store = self._open().store
@@ -286,7 +290,9 @@ class OwnCache:
         lifetime = freshness_lifetime(stored, shared=store.shared)
         return (
             "fresh"
-            if lifetime is not None and current_age(stored, self._now()) < lifetime
+            if lifetime is not None
+            and current_age(stored, self._now()) < lifetime
+            and not is_from_the_future(stored, self._now())
             else "stale"
         )
 

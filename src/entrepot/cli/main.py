@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
-from entrepot.cli.output import DONE, INTERRUPTED, PARTLY, Output
+from entrepot.cli.output import DONE, INTERRUPTED, PARTLY, Output, discard
 from entrepot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -303,6 +303,5 @@ def _broken_pipe() -> int:
 
     Nothing may be flushed into the pipe at exit.
     """
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    discard(sys.stdout)
     return 0

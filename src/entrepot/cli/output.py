@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -292,9 +293,27 @@ class Output:
             text = text.translate(_ASCII).encode("ascii", "replace").decode()
         else:
             text = text.encode("utf-8", "replace").decode()  # undecodable bytes of file names
-        stream.write(text)
         if stream is self._stderr:
-            stream.flush()
+            # What is said beside the result changes no result: a full or closed stderr is no
+            # reason to fail, and the exit status of `run` is its child's.
+            try:
+                stream.write(text)
+                stream.flush()
+            except (OSError, ValueError):
+                discard(stream)
+        else:
+            stream.write(text)
+
+
+def discard(stream: TextIO) -> None:
+    """Send to nowhere what the stream holds and is given: its reader has gone, its disk is full.
+
+    What is left in its buffer would change the exit status to 120 when Python ends.
+    """
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno(), inheritable=False)
+        os.close(null)
 
 
 class Meter:

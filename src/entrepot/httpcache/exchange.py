@@ -34,7 +34,12 @@ from entrepot.httpcache.conditional import (
 )
 from entrepot.httpcache.directives import CacheControl, request_directives, response_directives
 from entrepot.httpcache.fields import forwardable
-from entrepot.httpcache.freshness import current_age, date_value, freshness_lifetime
+from entrepot.httpcache.freshness import (
+    current_age,
+    date_value,
+    freshness_lifetime,
+    is_from_the_future,
+)
 from entrepot.httpcache.messages import RequestHead, ResponseHead, StoredResponse
 from entrepot.httpcache.policy import (
     STAR,
@@ -180,6 +185,8 @@ def lookup(
     cc = response_directives(entry.head.headers)
     age = current_age(entry, now)
     lifetime = freshness_lifetime(entry, shared=shared, heuristic=heuristic, directives=cc)
+    if is_from_the_future(entry, now):
+        lifetime = 0
     reason = reuse_reason(entry, wants, cc, age=age, lifetime=lifetime, shared=shared)
     blocked = _blocked(request, entry)
     if blocked is None and (reason is Reason.FRESH or reason is Reason.MAX_STALE):

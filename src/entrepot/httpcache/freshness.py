@@ -16,6 +16,19 @@ LONGEST_HEURISTIC = 86_400
 """Seconds; no guess is longer than a day."""
 
 
+CLOCK_TOLERANCE_S = 5.0
+"""By how much ``now`` may be before a response's time: it was read before another process stored
+the response, or the clock was adjusted."""
+
+
+def is_from_the_future(stored: StoredResponse, now: float) -> bool:
+    """Whether it was received later than now: the clock was wrong then, or is now.
+
+    Its age cannot be known until the clock has caught up, which may take years, so it is not fresh.
+    """
+    return stored.response_time > now + CLOCK_TOLERANCE_S
+
+
 def date_value(stored: StoredResponse) -> float:
     """``Date``, else (absent, invalid) when the response was received; seconds since the epoch."""
     seconds = http_date(stored.head.headers.get("date"), stored.response_time)

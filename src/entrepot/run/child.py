@@ -104,6 +104,9 @@ class Child:
                 env=dict(environ),
                 stdout=output,
                 stderr=output if errors is None else errors,
+                # What we were given stays open in it, as it would without us (`<(...)`, make's job
+                # server). Our own descriptors are not inheritable (PEP 446).
+                close_fds=False,
             )
         except OSError as exc:
             self._give_back_signals()
