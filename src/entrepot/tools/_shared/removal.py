@@ -137,5 +137,6 @@ class Removal:
             more: is added to the reason.
         """
         for entry in entries:
-            at = folder or Path(exc.filename or entry.paths[0]).parent
+            failed = exc.filename if isinstance(exc.filename, str) else entry.paths[0]
+            at = folder or Path(failed).parent
             self._kept.append(not_permitted(entry, reason(exc, at) + more))
