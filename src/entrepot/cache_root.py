@@ -166,7 +166,7 @@ class Root:
         at = self.path
         for name in self._names(os.fspath(path)):
             with self.folder(at) as folder, suppress(FileExistsError):
-                folder.mkdir(name, mode)
+                os.mkdir(folder.at(name), mode, dir_fd=folder.fd)
             at = os.path.join(at, name)  # strings are quicker
 
     @contextmanager
@@ -268,10 +268,6 @@ class Folder:
             _remove_by_path(path, self._root.freed)
         else:
             _remove_tree(self._root, self.fd, name, path)
-
-    def mkdir(self, name: str, mode: int = 0o777) -> None:
-        """Make a directory."""
-        os.mkdir(self.at(name), mode, dir_fd=self.fd)
 
     def open(self, name: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
         """A descriptor of a regular file.
@@ -406,8 +402,12 @@ def _enter(root: Root, above: int, name: str, path: str) -> int | None:
         root._stay_in(fd, os.path.join(path, name))  # noqa: SLF001  # a part of it
         about = os.fstat(fd)
         if about.st_mode & stat.S_IRWXU != stat.S_IRWXU and about.st_uid == os.geteuid():
+            mode = stat.S_IMODE(about.st_mode) | stat.S_IRWXU
             with suppress(OSError):
-                _change_mode(fd, stat.S_IMODE(about.st_mode) | stat.S_IRWXU)
+                if hasattr(os, "O_PATH"):  # refused by fchmod; the name in /proc is that very inode
+                    os.chmod(f"/proc/self/fd/{fd}", mode)
+                else:
+                    os.fchmod(fd, mode)
         return os.open(".", _READ, dir_fd=fd)
     finally:
         os.close(fd)
@@ -459,24 +459,11 @@ def _open(name: str, flags: int, fd: int | None, path: str, mode: int = 0o777) -
         exc.filename = path
         if exc.errno not in _NO_FOLDER:
             raise
-        what = "a symbolic link: it is not followed" if _is_link(name, fd) else "not a folder"
+        what = "not a folder"
+        with suppress(OSError):
+            if stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                what = "a symbolic link: it is not followed"
         raise Refused(exc.errno, f"{name} in {path} is {what}", path) from None
-
-
-def _is_link(name: str, fd: int | None) -> bool:
-    try:
-        about = os.stat(name, dir_fd=fd, follow_symlinks=False)
-    except OSError:
-        return False
-    return stat.S_ISLNK(about.st_mode)
-
-
-def _change_mode(fd: int, mode: int) -> None:
-    """As ``os.fchmod``, which refuses ``O_PATH``; the name in ``/proc`` is that very inode."""
-    if hasattr(os, "O_PATH"):
-        os.chmod(f"/proc/self/fd/{fd}", mode)
-    else:
-        os.fchmod(fd, mode)
 
 
 def _inode(fd: int) -> tuple[int, int]:

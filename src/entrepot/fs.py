@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -158,3 +159,30 @@ def disk_of(info: os.stat_result) -> int:
     """Bytes of disk of one inode; its size where the system does not tell of blocks."""
     blocks: int | None = getattr(info, "st_blocks", None)
     return info.st_size if blocks is None else blocks * 512
+
+
+def stamp(*infos: os.stat_result | None) -> str:
+    """What changes when one of some files is replaced, or written to, or when names in it change.
+
+    ``None`` stands for one that is not there.
+    """
+    return ";".join(
+        f"{info.st_ino}:{info.st_mtime_ns}:{info.st_size}" if info else "-" for info in infos
+    )
+
+
+def state_folder(environ: Mapping[str, str], home: Path, platform: str) -> Path:
+    """Where entrepot keeps what it knows of other tools' caches: the user's state directory.
+
+    ``platformdirs`` would tell it of this process's environment alone.
+
+    Source: XDG Base Directory Specification 0.8 (a relative path is ignored); platformdirs'
+    ``user_state_dir`` for the other platforms.
+    """
+    if platform == "win32":
+        return Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local", "entrepot")
+    xdg = environ.get("XDG_STATE_HOME", "").strip()
+    if xdg.startswith("/"):
+        return Path(xdg, "entrepot")
+    above = "Library/Application Support" if platform == "darwin" else ".local/state"
+    return Path(home, above, "entrepot")

@@ -15,10 +15,10 @@ import pytest
 
 from entrepot.errors import ConfigError, FormatError
 from entrepot.ports.tool import Entry, Kind, Surroundings
-from entrepot.tools.uv.layout import bucket_of, superseded
-from entrepot.tools.uv.lock import Busy, exclusive
+from entrepot.tools.uv.buckets import bucket_of, superseded
 from entrepot.tools.uv.places import default, places
 from entrepot.tools.uv.pointers import has_whole_tail, origin, read_pointer
+from entrepot.tools.uv.removal import Busy, exclusive
 from entrepot.tools.uv.rows import wheel_of
 from entrepot.tools.uv.settings import UvSettings
 from entrepot.tools.uv.tool import UvTool
@@ -514,7 +514,7 @@ def test_an_older_uv_that_comes_meanwhile_gets_everything_back(made, monkeypatch
     folder = made.archive("one")
     link = made.pointer("one")
     answers = iter([None, "the cache may be in use by process 1 (uv pip), a uv that takes no lock"])
-    monkeypatch.setattr("entrepot.tools.uv.removal.lockless_uv", lambda _root: next(answers))
+    monkeypatch.setattr("entrepot.tools.uv.removal.lockless_uv", lambda _root: next(answers) or "")
     done = made.tool.remove(made.entries(), made.around)
     assert [why for _, why in done.kept] == [
         "the cache may be in use by process 1 (uv pip), a uv that takes no lock"
@@ -522,6 +522,20 @@ def test_an_older_uv_that_comes_meanwhile_gets_everything_back(made, monkeypatch
     assert (link / "module.py").read_bytes() == b"x" * 5000
     assert folder.exists()
     assert done.freed == 0
+
+
+@POSIX
+def test_an_archive_stays_for_an_entry_that_was_put_back(made, monkeypatch):
+    folder = made.archive("one")
+    made.pointer("one")
+    made.pointer("one", "b")
+    monkeypatch.setattr("entrepot.tools.uv.removal.UvRemoval.batch", 1)
+    answers = iter(["", "an older uv", "", ""])
+    monkeypatch.setattr("entrepot.tools.uv.removal.lockless_uv", lambda _root: next(answers))
+    done = made.tool.remove(made.entries(), made.around)
+    ((kept, why),) = done.kept
+    assert (why, len(done.entries)) == ("an older uv", 1)
+    assert folder.exists() and (kept.paths[0] / "module.py").exists()
 
 
 def test_a_cache_that_is_not_there_has_no_entries(tmp_path):

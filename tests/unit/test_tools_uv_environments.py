@@ -179,7 +179,7 @@ from entrepot.tools.uv.tool import UvTool
 folder = Path(sys.argv[2])
 around = Surroundings({"UV_CACHE_DIR": f"{folder}/cache"}, folder / "home", folder / "home", "linux", int(sys.argv[1]))
 tool = UvTool(folder / "state", lambda: time.time() + 7200)
-import entrepot.tools.uv.cache, entrepot.tools.uv.rows, entrepot.tools.uv.environments, os
+import entrepot.tools.uv.buckets, entrepot.tools.uv.rows, entrepot.tools.uv.environments, os
 os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
 for entry in tool.scan(tool.places(around)[0], around):
     if entry.extra.get("archive"):

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from entrepot.cache_root import foreign, mount_points, mounted
-from entrepot.caches.selection import normalized, version_order
+from entrepot.caches.selection import version_order
+from entrepot.names import normalize
 from entrepot.ports.tool import (
     Block,
     BlockedBy,
@@ -428,7 +429,7 @@ def versions(entries: Iterable[Entry]) -> list[Versions]:
     by_project: dict[str, list[Entry]] = {}
     for entry in entries:
         if entry.project and entry.version:
-            by_project.setdefault(normalized(entry.project), []).append(entry)
+            by_project.setdefault(normalize(entry.project), []).append(entry)
     rows = []
     for project, mine in sorted(by_project.items()):
         total = Sum()

@@ -7,6 +7,7 @@ store first. ``status`` and ``list`` never load asyncio.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -31,21 +32,20 @@ from entrepot.ports.tool import (
     Settings,
     SharedFile,
     Surroundings,
+    not_permitted,
 )
 
 if TYPE_CHECKING:  # `where` says where the store is without loading what reads it
     from entrepot.ports.catalogue import Listed, Opened
-    from entrepot.ports.store import Store
-
-FEW = 5_000
-"""Entries up to which :meth:`OwnCache.summary` looks at every body."""
 
 HEAD_DISK = 4096
 """Bytes of disk a head is counted with when no head can be looked at: it is smaller than a block on
 the common file systems."""
 
-
 READ_ONLY = "the file system is read-only"
+
+
+State = Literal["fresh", "stale", ""]
 
 
 class _Waits(NamedTuple):
@@ -145,7 +145,13 @@ class OwnCache:
         elif os.path.lexists(root):
             why_not = self._directory.why_no_store(root)
         cure = "; set another with --store or ENTREPOT_STORE" if why_not else ""
-        notes = tuple(self._left_behind())
+        # Nothing uses a store at the default place when another was chosen since.
+        notes = tuple(
+            f"{old} is not in use and still holds a store; to empty it: "
+            f"entrepot clean --tool entrepot --all --store {old}"
+            for old in (layer.value for layer in self._layers if layer.kind == "default")
+            if old not in ("", str(root)) and self._directory.is_store(old)
+        )
         return (
             Place(
                 NAME,
@@ -157,22 +163,6 @@ class OwnCache:
                 notes=notes,
             ),
         )
-
-    def _left_behind(self) -> Iterator[str]:
-        """A store at the default place, when another was chosen since.
-
-        Nothing uses it, and it takes its room all the same.
-        """
-        for layer in self._layers:
-            old = layer.value
-            if (
-                layer.kind == "default"
-                and old
-                and old != str(self._root)
-                and self._directory.is_store(old)
-            ):
-                cure = f"entrepot clean --tool entrepot --all --store {old}"
-                yield f"{old} is not in use and still holds a store; to empty it: {cure}"
 
     def settings(self, around: Surroundings) -> Settings | None:
         """The settings of entrepot itself."""
@@ -189,9 +179,20 @@ class OwnCache:
         None may go where the store cannot be written.
         """
         del around
+        yield from self._entries(place, progress)
+
+    def _entries(
+        self, place: Place, progress: Progress | None = None, *, with_state: bool = True
+    ) -> Iterator[Entry]:
         refusal = self._refusal()
-        for entry in self._entries(place, progress):
-            yield replace(entry, block=refusal) if refusal else entry
+        rows = list(self._open().catalogue.listing())
+        sharers = Counter(row.body for row in rows if row.body)
+        for number, row in enumerate(rows):
+            if progress and number % 1000 == 0:
+                progress(number, len(rows), "entries")
+            state = self._state(row) if with_state else ""
+            yield self._entry(row, refusal, state, sharers=sharers[row.body] if row.body else 0)
+        yield from self._leftovers(place, refusal)
 
     def _refusal(self) -> Block | None:
         """Why nothing of the store may be removed; ``None`` when it may."""
@@ -203,20 +204,7 @@ class OwnCache:
                 text = READ_ONLY
         return Block(BlockedBy.NOT_PERMITTED, text)
 
-    def _entries(self, place: Place, progress: Progress | None) -> Iterator[Entry]:
-        opened = self._open()
-        rows = list(opened.catalogue.listing())
-        sharers: dict[str, int] = {}
-        for row in rows:
-            if row.body:
-                sharers[row.body] = sharers.get(row.body, 0) + 1
-        for number, row in enumerate(rows):
-            if progress and number % 1000 == 0:
-                progress(number, len(rows), "entries")
-            yield self._entry(row, sharers=sharers[row.body] if row.body else 0)
-        yield from self._leftovers(place)
-
-    def _leftovers(self, place: Place) -> Iterator[Entry]:
+    def _leftovers(self, place: Place, refusal: Block | None) -> Iterator[Entry]:
         """One entry a partial download, with its state, and one a temporary file."""
         from entrepot.stored import TransferState  # noqa: PLC0415
 
@@ -237,21 +225,18 @@ class OwnCache:
                 filename=told.head.filename if told else None,
                 used=each.modified,
                 used_from="mtime",
-                block=Block(BlockedBy.IN_USE, waits.busy) if is_busy else None,
+                block=refusal or (Block(BlockedBy.IN_USE, waits.busy) if is_busy else None),
                 removable_because=waits.removable if age > waits.removable_s else "",
                 paths=each.paths,
             )
 
-    def _entry(self, row: Listed, *, sharers: int) -> Entry:
+    def _entry(self, row: Listed, refusal: Block | None, state: State, *, sharers: int) -> Entry:
         from entrepot.stored import body_key  # noqa: PLC0415
 
         body = Digest.parse(row.body) if row.body else None
         head_disk = self._disk_of_a_head(row.key)
-        paths = (
-            (self._root / row.key,)
-            if body is None
-            else (self._root / row.key, self._root / body_key(body))
-        )
+        keys = (row.key, body_key(body)) if body else (row.key,)
+        paths = tuple(self._root / key for key in keys)
         linked = body is not None and _has_other_names(paths[-1])
         proven = bool(row.proven)
         return Entry(
@@ -269,9 +254,10 @@ class OwnCache:
             certainty="proven" if proven else ("content" if row.project else "unknown"),
             used=row.used,
             used_from="record",
+            block=refusal,
             origin=row.url,
             digest=body,
-            state=self._state(row, immutable=proven and body is not None),
+            state=state,
             trust="proven" if proven else ("unproven" if body and row.status == 200 else ""),
             paths=paths,
             extra={"status": str(row.status)},
@@ -279,12 +265,12 @@ class OwnCache:
             hard_linked=linked,
         )
 
-    def _state(self, row: Listed, *, immutable: bool) -> Literal["fresh", "stale", ""]:
+    def _state(self, row: Listed) -> State:
         """Fresh or stale by RFC 9111; what is immutable is fresh for ever.
 
         The head has to be read for all else.
         """
-        if immutable:
+        if row.proven and row.body:
             return "fresh"
         from entrepot.httpcache.freshness import (  # noqa: PLC0415
             current_age,
@@ -323,58 +309,20 @@ class OwnCache:
         return self._head_disk
 
     def summary(self, place: Place, around: Surroundings) -> CacheTotal:
-        """What ``cache_total`` makes of a scan, without making the entries."""
+        """What ``cache_total`` makes of a scan, without a look into heads, and the overhead."""
         del around
-        tallies = self._open().catalogue.tallies()
-        head_disk = self._disk_of_a_head(next(iter(tallies.values()))[0]) if tallies else 0
-        total, groups = Sum(), dict[str, Sum]()
-        refusal, linked = self._refusal(), self._linked(tallies)
-        for kind, (_, (heads, own, content, blocks, last)) in tallies.items():
-            for each in (total, groups.setdefault(_kind(kind).group, Sum())):
-                whole = int(blocks + heads * head_disk)
-                freeable = 0 if refusal else whole - linked.get(kind, 0)
-                each.add_bare(
-                    int(heads),
-                    files=int(heads + own),
-                    size=int(content),
-                    disk=whole,
-                    used=last,
-                    freeable=freeable,
-                )
-        partials = self._leftovers(place)
-        found = cache_total(
-            place, (replace(each, block=refusal or each.block) for each in partials)
-        )
-        for name, partial in found.groups.items():
-            groups.setdefault(name, Sum()).merge(partial)
-        total.merge(found.total)
-        overhead = self._open().store.overhead()
-        for each in (total, groups.setdefault(Kind.OTHER.group, Sum())):
+        entries = list(self._entries(place, with_state=False))
+        held, overhead = cache_total(place, entries), self._open().store.overhead()
+        groups = {Kind.OTHER.group: Sum(), **held.groups}
+        for each in (held.total, groups[Kind.OTHER.group]):
             each.add_bare(0, files=0, size=0, disk=overhead, used=None, freeable=0)
-        named = {name: groups[name] for name in GROUPS if name in groups}
-        return CacheTotal(
-            place, total, named, found.removable, linked=sum(linked.values()), overhead=overhead
+        bodies = {each.digest: each.disk - self._head_disk for each in entries if each.hard_linked}
+        return replace(
+            held,
+            groups={name: groups[name] for name in GROUPS if name in groups},
+            linked=sum(bodies.values()),
+            overhead=overhead,
         )
-
-    def _linked(
-        self, tallies: Mapping[str, tuple[str, tuple[int, int, int, int, float]]]
-    ) -> Mapping[str, int]:
-        """Kind -> bytes of disk of bodies that have names in other caches.
-
-        Not looked for among many.
-        """
-        from entrepot.stored import body_key  # noqa: PLC0415
-
-        found: dict[str, int] = {}
-        if sum(heads for _, (heads, *_) in tallies.values()) > FEW:
-            return found
-        seen = set[str]()
-        for row in self._open().catalogue.listing():
-            if row.body is not None and row.body not in seen:
-                seen.add(row.body)
-                if _has_other_names(self._root / body_key(Digest.parse(row.body))):
-                    found[row.kind] = found.get(row.kind, 0) + row.disk
-        return found
 
     # -- removing ----------------------------------------------------------------------------------
 
@@ -400,40 +348,29 @@ class OwnCache:
                 progress(number, len(entries), "entries")
             try:
                 if entry.kind is Kind.TEMP:
-                    outcome = _remove_leftover(opened.store, entry, force=force)
+                    size = None if force else entry.size
+                    given = opened.store.remove_leftover(entry.key, size=size)
+                    outcome: tuple[int, int] | str = (
+                        given or 0,
+                        0 if given is None else entry.files,
+                    )
                 else:
-                    outcome = self._remove_one(opened, entry)
+                    outcome = _remove_one(opened, entry)
             except Busy as exc:
-                outcome = exc.message
+                kept.append((entry, exc.message))
+                continue
             except StoreError as exc:
-                outcome = exc.message
-                entry = replace(entry, block=Block(BlockedBy.NOT_PERMITTED, outcome))  # noqa: PLW2901
+                kept.append(not_permitted(entry, exc.message))
+                continue
             if isinstance(outcome, str):
                 kept.append((entry, outcome))
             else:
                 gone.append(entry)
-                freed += outcome[0]
-                files += outcome[1]
+                freed, files = freed + outcome[0], files + outcome[1]
         if opened.catalogue.degraded:  # a full disk would not let it be written; now there is room
             opened.catalogue.close()
             opened.catalogue.forget([entry.key for entry in gone])
         return Removed(tuple(gone), freed, files, tuple(kept))
-
-    def _remove_one(self, opened: Opened, entry: Entry) -> tuple[int, int] | str:
-        from entrepot.stored import body_key, is_head_key  # noqa: PLC0415
-
-        if not is_head_key(entry.key):
-            return "it is not entrepot's"
-        lock = body_key(entry.digest) if entry.digest else entry.key
-        with opened.store.hold(lock, exclusive=True):
-            raw = read_object(opened.store, entry.key)
-            if (
-                raw is not None
-                and entry.digest is not None
-                and _body_of(raw) not in (entry.digest, None)
-            ):
-                return "it was replaced meanwhile"
-            return delete_entry(opened, entry.key, entry.digest)
 
     # -- checking ----------------------------------------------------------------------------------
 
@@ -454,31 +391,32 @@ class OwnCache:
         yield from verify_store(self._open(), repair=repair, progress=progress)
 
 
-def _remove_leftover(store: Store, entry: Entry, *, force: bool) -> tuple[int, int] | str:
-    """Remove a leftover; bytes of disk given back, and files, or why it stays."""
-    freed = store.remove_leftover(entry.key, size=None if force else entry.size)
-    return (0, 0) if freed is None else (freed, entry.files)
-
-
-def delete_entry(opened: Opened, key: str, body: Digest | None) -> tuple[int, int]:
-    """Delete a head and, when no other head names it, its body.
-
-    The caller holds the body's prefix exclusively.
+def _remove_one(opened: Opened, entry: Entry) -> tuple[int, int] | str:
+    """Remove a head and, when no other head names it, its body.
 
     Returns:
-        Bytes of disk given back, and files deleted.
+        Bytes of disk given back, and files deleted; or why it stays.
     """
-    from entrepot.stored import body_key  # noqa: PLC0415
+    from entrepot.stored import Head, body_key, is_head_key  # noqa: PLC0415
 
+    key, body = entry.key, entry.digest
+    if not is_head_key(key):
+        return "it is not entrepot's"
     freed = files = 0
-    given = opened.store.delete(key)
-    if given is not None:
-        freed, files = given, 1
-    opened.catalogue.forget([key])
-    if body is not None and not any(other != key for other in opened.catalogue.heads_of(body)):
-        given = opened.store.delete(body_key(body))
-        if given is not None:
-            freed, files = freed + given, files + 1
+    with opened.store.hold(body_key(body) if body else key, exclusive=True):
+        raw = read_object(opened.store, key)
+        named = None
+        with suppress(EntrepotError):
+            named = Head.from_bytes(raw).body if raw is not None else None
+        if body is not None and named not in (body, None):
+            return "it was replaced meanwhile"
+        if (given := opened.store.delete(key)) is not None:
+            freed, files = given, 1
+        opened.catalogue.forget([key])
+        if body is not None and not any(other != key for other in opened.catalogue.heads_of(body)):
+            given = opened.store.delete(body_key(body))
+            if given is not None:
+                freed, files = freed + given, files + 1
     return freed, files
 
 
@@ -491,15 +429,6 @@ def _has_other_names(path: Path) -> bool:
         return os.lstat(path).st_nlink > 1
     except OSError:
         return False
-
-
-def _body_of(raw: bytes) -> Digest | None:
-    from entrepot.stored import Head  # noqa: PLC0415
-
-    try:
-        return Head.from_bytes(raw).body
-    except EntrepotError:
-        return None
 
 
 def _kind(word: str) -> Kind:

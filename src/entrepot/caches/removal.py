@@ -8,6 +8,7 @@ those *do* go is decided here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -19,8 +20,9 @@ from entrepot.caches.inventory import (
     share_key,
     shared_disk,
 )
-from entrepot.caches.selection import Filter, is_older, is_unused, normalized, version_order
+from entrepot.caches.selection import Filter, is_older, is_unused, version_order
 from entrepot.fs import disk_of
+from entrepot.names import normalize
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, Tool
 from entrepot.sizes import show_size
 
@@ -120,10 +122,10 @@ def plan_cleaning(entries: Sequence[Entry], wanted: Requirement, *, now: float) 
         reason = entry.removable_because or _reason(entry, wanted, number in old_versions, now=now)
         if not reason or not _is_meant(entry, wanted):
             continue
-        if not entry.is_removable(force=wanted.force):
-            plan.staying.append((entry, entry.blocked))
-        else:
+        if entry.is_removable(force=wanted.force):
             chosen[number] = reason
+        else:
+            plan.staying.append((entry, entry.blocked))
     account = _Account(entries).take(entries[number] for number in chosen)
     if wanted.to_bytes is not None:
         _shrink(entries, chosen, wanted, account)
@@ -145,78 +147,22 @@ def _reason(entry: Entry, wanted: Requirement, is_old_version: bool, *, now: flo
     # what is blocked stays, and is shown with its reason
     if wanted.unused and is_unused(replace(entry, block=None)):
         return "unpacked, no environment links to it"
-    if is_old_version:
-        return "older versions"
-    return ""
+    return "older versions" if is_old_version else ""
 
 
 def _superseded(entries: Sequence[Entry], keep: int | None) -> frozenset[int]:
     """Positions of entries not among the ``keep`` newest versions of their project and cache."""
-    if keep is None:
-        return frozenset()
-    versions: dict[tuple[str, str, str], set[str]] = {}
-    for entry in entries:
+    versions: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+    for number, entry in enumerate(entries if keep is not None else ()):
         if entry.project and entry.version:
-            versions.setdefault(_project(entry), set()).add(entry.version)
-    newest = {
-        project: set(sorted(all_of, key=version_order)[len(all_of) - min(keep, len(all_of)) :])
-        for project, all_of in versions.items()
-    }
+            project = entry.tool, str(entry.place), normalize(entry.project)
+            versions.setdefault(project, {}).setdefault(entry.version, []).append(number)
     return frozenset(
         number
-        for number, e in enumerate(entries)
-        if e.project and e.version and e.version not in newest[_project(e)]
+        for of in versions.values()
+        for version in sorted(of, key=version_order)[: max(0, len(of) - (keep or 0))]
+        for number in of[version]
     )
-
-
-def _project(entry: Entry) -> tuple[str, str, str]:
-    return entry.tool, str(entry.place), normalized(entry.project or "")
-
-
-class _LinkedNames:
-    """The names that files have in some entries, and what is freed while entries go one by one.
-
-    Args:
-        entries: all there are.
-    """
-
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self._names: dict[Inode, set[str]] = {}
-        self._gone: dict[Inode, set[str]] = {}
-        self.counted_again = 0
-        """Bytes of disk that are in the sizes of several entries although they are on the disk
-        once."""
-        for entry in entries:
-            for inode, path, found in linked_files(entry):
-                names = self._names.setdefault(inode, set())
-                self.counted_again += disk_of(found) if names and path not in names else 0
-                names.add(path)
-
-    def gone(self, entry: Entry) -> tuple[int, int]:
-        """Bytes of an entry's linked files that lost every name, and that the caches still name."""
-        freed = held = 0
-        for inode, _, found in linked_files(entry):
-            gone = self._gone.get(inode, set())
-            freed += disk_of(found) if len(gone) == found.st_nlink else 0
-            held += disk_of(found) if self._names.get(inode, set()) - gone else 0
-        return freed, held
-
-    def drop(self, entry: Entry) -> tuple[int, int]:
-        """Let an entry go.
-
-        Returns:
-            Bytes of disk that are freed because it has the last names of files that others had
-            names of, and bytes of its size that the caches hold still, under other names.
-        """
-        freed = held = 0
-        for inode, path, found in linked_files(entry):
-            gone = self._gone.setdefault(inode, set())
-            if path in gone:
-                continue
-            gone.add(path)
-            freed += disk_of(found) if len(gone) == found.st_nlink else 0
-            held += disk_of(found) if self._names.get(inode, set()) - gone else 0
-        return freed, held
 
 
 class _Account:
@@ -232,12 +178,19 @@ class _Account:
     def __init__(self, entries: Sequence[Entry]) -> None:
         total = Sum()
         self._sharers: dict[tuple[str, str, str], int] = {}
+        self._names: dict[Inode, set[str]] = {}
+        """The names that a file has in the entries, and of these the ones that went."""
+        self._gone: dict[Inode, set[str]] = {}
+        twice = 0
         for entry in entries:
             total.add(entry)
             if key := share_key(entry):
                 self._sharers[key] = self._sharers.get(key, 0) + 1
-        self._names = _LinkedNames(entries)
-        self.held = total.disk - self._names.counted_again
+            for inode, path, found in linked_files(entry):
+                names = self._names.setdefault(inode, set())
+                twice += disk_of(found) if names and path not in names else 0
+                names.add(path)
+        self.held = total.disk - twice
         """Bytes of disk that the caches hold, as ``status`` counts them, a store's ``overhead``
         left out."""
         self.freed = 0
@@ -254,22 +207,35 @@ class _Account:
                     self.held += shared_disk(entry)
                     continue
                 self.freed += 0 if entry.hard_linked else shared_disk(entry)
-            freed, held = self._names.drop(entry)
-            self.freed += freed
-            self.held += held
+            for inode, path, found in linked_files(entry):
+                gone = self._gone.setdefault(inode, set())
+                if path not in gone:
+                    gone.add(path)
+                    freed, held = self._of_linked(inode, found)
+                    self.freed += freed
+                    self.held += held
         return self
+
+    def _of_linked(self, inode: Inode, found: os.stat_result) -> tuple[int, int]:
+        """Bytes of disk of a linked file: freed if every name went, held if the caches have one."""
+        gone, disk = self._gone.get(inode, set()), disk_of(found)
+        return (
+            disk if len(gone) == found.st_nlink else 0,
+            disk if self._names.get(inode, set()) - gone else 0,
+        )
 
     def share_of(self, entry: Entry) -> tuple[int, int]:
         """What an entry that has gone gave back, alone or with others: bytes of disk.
 
         And the bytes by which the caches hold less.
         """
-        freed, held = self._names.gone(entry)
         key, body = share_key(entry), shared_disk(entry)
         if key and self._sharers[key]:
             return entry.freeable, entry.disk - body
+        files = [self._of_linked(inode, found) for inode, _, found in linked_files(entry)]
+        freed = entry.freeable + sum(freed for freed, _ in files)
         freed += body if key and not entry.hard_linked else 0
-        return entry.freeable + freed, entry.disk - held
+        return freed, entry.disk - sum(held for _, held in files)
 
 
 def freed_by(going: Sequence[Entry], everything: Sequence[Entry]) -> int:
@@ -294,23 +260,19 @@ def _shrink(
         if n not in chosen and _is_meant(entry, wanted) and entry.is_removable(force=wanted.force)
     ]
     lowest = _Account(entries).take(entries[number] for number in (*chosen, *able))
-    ranks = {number: _rank(entries[number], lowest) for number in able}
-    for number in sorted(able, key=lambda n: (ranks[n], _last_use(entries[n]))):
-        if account.held <= to_bytes or (ranks[number] and lowest.held > to_bytes):
+
+    def rank(number: int) -> int:
+        """0: it frees at least half of its size when all goes that may; 1: less; 2: nothing."""
+        freed, _ = lowest.share_of(entries[number])
+        return 0 if freed * 2 >= entries[number].disk else 1 if freed else 2
+
+    order = [(rank(n), entries[n].used or 0.0, entries[n].key, n) for n in able]
+    for level, _, _, number in sorted(order):
+        if account.held <= to_bytes or (level and lowest.held > to_bytes):
             return
         if lowest.share_of(entries[number])[1] > 0:
             chosen[number] = reason
             account.take([entries[number]])
-
-
-def _rank(entry: Entry, lowest: _Account) -> int:
-    """0: it frees at least half of its size when all goes that may; 1: less; 2: nothing."""
-    freed, _ = lowest.share_of(entry)
-    return 0 if freed * 2 >= entry.disk else 1 if freed else 2
-
-
-def _last_use(entry: Entry) -> tuple[float, str]:
-    return (entry.used if entry.used is not None else 0.0), entry.key
 
 
 def count_emptied(plan: Plan, tools: Iterable[Tool], progress: Progress | None = None) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from entrepot.errors import UsageError
+from entrepot.names import normalize
 from entrepot.ports.tool import Entry, Kind, Linking, Surroundings, Tool
 
 _FILENAME = re.compile(r"\.(whl|zip|conda|metadata|json|tar\.\w+|tgz|bz2)$")
@@ -22,11 +23,6 @@ _PATTERN = re.compile(
     r"\s*([A-Za-z0-9._*?-]*[A-Za-z0-9*?])\s*(?:\[[^\]]*\])?\s*((?:===|[=!~<>]=|[<>]).*)?"
 )
 _CLAUSE = re.compile(r"\s*(===|[=!~<>]=|[<>])\s*([\w*][\w.!+*-]*)\s*")
-
-
-def normalized(name: str) -> str:
-    """A project's name in lower case, runs of ``-``, ``_`` and ``.`` as one ``-`` (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def matcher(pattern: str) -> Callable[[Entry], bool]:
@@ -49,11 +45,11 @@ def matcher(pattern: str) -> Callable[[Entry], bool]:
             f"invalid pattern {pattern!r}",
             hint="NAME, 'NAME==1.*', 'NAME>=2,<3', or a glob like 'torch*'",
         )
-    name = normalized(found[1])
+    name = normalize(found[1])
     fits = _version_test(found[2], pattern) if found[2] else None
 
     def matches(entry: Entry) -> bool:
-        if entry.project is None or not fnmatch.fnmatchcase(normalized(entry.project), name):
+        if entry.project is None or not fnmatch.fnmatchcase(normalize(entry.project), name):
             return False
         return fits is None or (entry.version is not None and fits(entry.version))
 
@@ -124,9 +120,7 @@ class Filter:
         ]
         named = [each[1] for each in found if each and not re.search(r"[*?\[]", each[1])]
         return (
-            frozenset(map(normalized, named))
-            if named and len(named) == len(self.patterns)
-            else None
+            frozenset(map(normalize, named)) if named and len(named) == len(self.patterns) else None
         )
 
     def apply(self, entries: Iterable[Entry], *, now: float) -> Iterator[Entry]:

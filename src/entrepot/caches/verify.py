@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from entrepot.caches import NAME
 from entrepot.digests import Digest, Hasher
 from entrepot.errors import Busy, FormatError, InvalidHead, StoreError
 from entrepot.ports.catalogue import Opened
-from entrepot.ports.store import Blob, ObjectMeta, Store, read_object
+from entrepot.ports.store import Store, read_object
 from entrepot.ports.tool import Entry, Finding, Kind, Place, Progress, Surroundings, Tool
 from entrepot.redaction import has_secret
 from entrepot.stored import FORMAT, Head, body_key, is_body_key, is_head_key
@@ -25,9 +26,6 @@ from entrepot.stored import FORMAT, Head, body_key, is_body_key, is_head_key
 CHUNK = 1 << 20
 LARGEST_HEAD = 1 << 20
 """Bytes that are read of a file that is no head by its name."""
-
-Within = Callable[[int], None]
-"""Told the position within one body."""
 
 SECRET_FIELDS = frozenset(
     "authorization proxy-authorization authentication-info "
@@ -53,22 +51,9 @@ def verify_all(
                 why = foreign(place.path, around.euid) if repair else ""
                 may_repair = repair and not why
                 found = tool.verify(place, around, repair=may_repair, full=full, progress=progress)
-                yield place, (_unrepaired(found, why) if why else found)
-
-
-def _unrepaired(findings: Iterable[Finding], why: str) -> Iterator[Finding]:
-    for each in findings:
-        yield replace(each, text=f"{each.text} (not repaired: {why})")
-
-
-@dataclass(slots=True)
-class _Known:
-    """What the first walk learned."""
-
-    heads: set[str] = field(default_factory=set)
-    by_body: dict[str, list[str]] = field(default_factory=dict)
-    """Body key -> keys of the heads that name it."""
-    bodies: dict[str, ObjectMeta] = field(default_factory=dict)
+                if why:
+                    found = (replace(f, text=f"{f.text} (not repaired: {why})") for f in found)
+                yield place, found
 
 
 def verify_store(
@@ -87,196 +72,177 @@ def verify_store(
     Raises:
         StoreUnavailable: the store cannot be read at all.
     """
-    store, repairs = opened.store, _Repair(opened, repair)
-    # Bodies are listed before heads: a body that comes in between is then in neither list, never a
-    # false orphan.
-    known = _Known(bodies={meta.key: meta for meta in store.list("bodies")})
-    for meta in store.list("heads"):
-        known.heads.add(meta.key)
-        if is_head_key(meta.key):
-            yield from _check_head(opened, meta.key, known, repairs)
-        else:
-            yield _strange(store, meta.key, "head")
+    yield from _Check(opened, repair=repair, progress=progress).findings()
+
+
+class _Check:
+    """One look at a store."""
+
+    def __init__(self, opened: Opened, *, repair: bool, progress: Progress | None) -> None:
+        self._store = opened.store
+        self._catalogue = opened.catalogue
+        self._repair = repair
+        self._progress = progress
+        # Bodies are listed before heads: a body that comes in between is then in neither list,
+        # never a false orphan.
+        self._bodies = {meta.key: meta for meta in self._store.list("bodies")}
+        self._heads: set[str] = set()
+        self._by_body: dict[str, list[str]] = {}
+        """Body key -> keys of the heads that name it."""
+
+    def findings(self) -> Iterator[Finding]:
+        """What is wrong, heads first."""
+        store = self._store
+        for meta in store.list("heads"):
+            self._heads.add(meta.key)
+            if is_head_key(meta.key):
+                if found := self._head(meta.key):
+                    yield found
+                continue
+            text = f"{meta.key} is not the name of a head: left alone"
+            yield self._finding("strange-name", text, meta.key)
             if meta.size <= LARGEST_HEAD:  # a body that it names is no orphan
-                _claim(read_object(store, meta.key) or b"", meta.key, known)
-    total = sum(meta.size for meta in known.bodies.values())
-    done = 0
-    for key, meta in sorted(known.bodies.items()):
-        if progress:
-            progress(done, total, "bytes")
-        heads = known.by_body.get(key, [])
-        if store.head(key) is None:
-            pass  # removed since it was listed, by another process or with its head
-        elif (digest := _digest_of(key)) is None:
-            yield _strange(store, key, "body")
-        elif heads or not _is_orphan(store, key, known):
-            within = partial(_report, progress, done, total) if progress else None
-            yield from _check_body(store, digest, heads, repairs, within)
+                self._claim(read_object(store, meta.key) or b"", meta.key)
+        total, done = sum(meta.size for meta in self._bodies.values()), 0
+        for key, meta in sorted(self._bodies.items()):
+            self._report(done, total)
+            if store.head(key) is None:
+                pass  # removed since it was listed, by another process or with its head
+            elif not is_body_key(key):
+                text = f"{key} is not the name of a body: left alone"
+                yield self._finding("strange-name", text, key)
+            elif self._by_body.get(key) or not self._is_orphan(key):
+                if found := self._body(key, done, total):
+                    yield found
+            else:
+                text = f"left-over body {_short(key)} ({meta.size} bytes)"
+                yield self._removed(
+                    self._finding("orphan-body", text, key), key, partial(self._drop_orphan, key)
+                )
+            done += meta.size
+        self._report(total, total)
+
+    def _report(self, done: int, total: int) -> None:
+        if self._progress:
+            self._progress(done, total, "bytes")
+
+    def _finding(self, problem: str, text: str, key: str, entry: Entry | None = None) -> Finding:
+        path = self._store.root / key if self._store.root else None
+        return Finding(NAME, entry, problem, text, path)
+
+    def _head(self, key: str) -> Finding | None:
+        raw = read_object(self._store, key)
+        if raw is None:
+            return None  # removed since it was listed
+        try:
+            head = Head.from_bytes(raw, key=key.rpartition("/")[2])
+        except InvalidHead as exc:
+            if _is_later(raw):
+                # Its body is not to be taken for an orphan: its name stands somewhere in the text.
+                self._claim(raw, key)
+                text = f"the head {_short(key)} was written by a later version of entrepot"
+                return self._finding("later-head", f"{text}: left alone", key)
+            text = f"the head {_short(key)} cannot be read: {exc.message}"
+            return self._drop_heads(self._finding("bad-head", text, key), [key])
+        body = body_key(head.body) if head.body else ""
+        if body:
+            self._by_body.setdefault(body, []).append(key)
+        also = head.body
+        if leak := leaked_credential(head):
+            problem = "credential"
+            text = f"the head of {head.url.partition('?')[0]} holds a credential ({leak})"
+        elif not body:
+            return None
+        elif (meta := self._bodies.get(body) or self._store.head(body)) is None:
+            problem, text, also = "missing-body", f"the body of {head.url} is not there", None
+        elif head.response.size not in (None, meta.size):
+            # The body stays for its other heads; if it is what is wrong, hashing it finds that.
+            problem, size = "wrong-size", head.response.size
+            text = f"the body of {head.url} has {meta.size} bytes, its head says {size}"
         else:
-            path = _path(store, key)
-            finding = Finding(
-                NAME, None, "orphan-body", f"left-over body {_short(key)} ({meta.size} bytes)", path
-            )
-            yield repairs.remove_orphan(finding, key, known)
-        done += meta.size
-    if progress:
-        progress(total, total, "bytes")
+            return None
+        entry = _entry(self._store, key, head)
+        return self._drop_heads(self._finding(problem, text, key, entry), [key], also)
 
+    def _body(self, key: str, done: int, total: int) -> Finding | None:
+        """Hash a body; ``done`` of ``total`` bytes were hashed before."""
+        expected = Digest("sha256", "".join(key.split("/")[2:]))
+        blob = self._store.open(key)
+        if blob is None:
+            return None
+        hasher, position = Hasher([expected.algorithm]), 0
+        try:
+            while data := blob.read(position, CHUNK):
+                hasher.feed(data)
+                position += len(data)
+                self._report(done + position, total)
+        finally:
+            blob.close()
+        actual = hasher.digest(expected.algorithm)
+        if actual == expected:
+            return None
+        heads = self._by_body.get(key, [])
+        entry = next((e for e in (_read_entry(self._store, head) for head in heads) if e), None)
+        what = entry.filename or entry.origin if entry else f"a body of {blob.size} bytes"
+        sums = f"sha256 {actual.value[:12]}.., not {expected.value[:12]}.."
+        text = f"{what}: damaged: checksum differs ({sums})"
+        found = self._finding("digest-mismatch", text, key, entry)
+        return self._drop_heads(found, heads, expected, damaged=True)
 
-def _check_head(opened: Opened, key: str, known: _Known, repairs: _Repair) -> Iterator[Finding]:
-    store = opened.store
-    raw = read_object(store, key)
-    if raw is None:
-        return  # removed since it was listed
-    path = _path(store, key)
-    try:
-        head = Head.from_bytes(raw, key=key.rpartition("/")[2])
-    except InvalidHead as exc:
-        if _is_later(raw):
-            text = f"the head {_short(key)} was written by a later version of entrepot: left alone"
-            yield Finding(NAME, None, "later-head", text, path)
-            # Its body is not to be taken for an orphan: its name stands somewhere in the
-            # text.
-            _claim(raw, key, known)
-            return
-        yield repairs.remove(
-            Finding(
-                NAME,
-                None,
-                "bad-head",
-                f"the head {_short(key)} cannot be read: {exc.message}",
-                path,
-            ),
-            [key],
-        )
-        return
-    entry = _entry(store, key, head)
-    if head.body is not None:
-        known.by_body.setdefault(body_key(head.body), []).append(key)
-    if leak := leaked_credential(head):
-        text = f"the head of {head.url.partition('?')[0]} holds a credential ({leak})"
-        yield repairs.remove(Finding(NAME, entry, "credential", text, path), [key], head.body)
-        return
-    if head.body is None:
-        return
-    body = known.bodies.get(body_key(head.body)) or store.head(body_key(head.body))
-    if body is None:
-        yield repairs.remove(
-            Finding(NAME, entry, "missing-body", f"the body of {head.url} is not there", path),
-            [key],
-        )
-    elif head.response.size is not None and body.size != head.response.size:
-        text = f"the body of {head.url} has {body.size} bytes, its head says {head.response.size}"
-        # The body stays for its other heads; if it is what is wrong, hashing it finds that.
-        yield repairs.remove(Finding(NAME, entry, "wrong-size", text, path), [key], head.body)
+    # -- removing ----------------------------------------------------------------------------------
 
-
-def _check_body(
-    store: Store, expected: Digest, heads: list[str], repairs: _Repair, progress: Within | None
-) -> Iterator[Finding]:
-    key = body_key(expected)
-    blob = store.open(key)
-    if blob is None:
-        return
-    try:
-        actual = _hashed(blob, expected.algorithm, progress)
-    finally:
-        blob.close()
-    if actual == expected:
-        return
-    entry = next((e for e in (_read_entry(store, head) for head in heads) if e), None)
-    what = entry.filename or entry.origin if entry else f"a body of {blob.size} bytes"
-    sums = f"sha256 {actual.value[:12]}.., not {expected.value[:12]}.."
-    text = f"{what}: damaged: checksum differs ({sums})"
-    yield repairs.remove(
-        Finding(NAME, entry, "digest-mismatch", text, _path(store, key)),
-        heads,
-        expected,
-        damaged=True,
-    )
-
-
-def _report(progress: Progress, start: int, total: int, position: int) -> None:
-    """Progress within one body as progress of the whole."""
-    progress(start + position, total, "bytes")
-
-
-def _hashed(blob: Blob, algorithm: str, progress: Within | None) -> Digest:
-    hasher = Hasher([algorithm])
-    position = 0
-    while data := blob.read(position, CHUNK):
-        hasher.feed(data)
-        position += len(data)
-        if progress:
-            progress(position)
-    return hasher.digest(algorithm)
-
-
-@dataclass(frozen=True, slots=True)
-class _Repair:
-    """Removes what was found, when that was asked for, and says so in the finding."""
-
-    opened: Opened
-    repair: bool
-
-    def remove(
-        self,
-        finding: Finding,
-        heads: list[str],
-        body: Digest | None = None,
-        *,
-        damaged: bool = False,
+    def _drop_heads(
+        self, found: Finding, heads: list[str], body: Digest | None = None, *, damaged: bool = False
     ) -> Finding:
         """Remove heads, and the body when it is damaged itself or nothing else names it."""
 
         def remove() -> None:
-            also = self.opened.catalogue.heads_of(body) if body and damaged else []
+            also = self._catalogue.heads_of(body) if body and damaged else []
             gone = {head for head in (*heads, *also) if is_head_key(head)}
             for key in gone:
-                self.opened.store.delete(key)
-            self.opened.catalogue.forget(gone)
-            if body and (damaged or not self.opened.catalogue.heads_of(body)):
-                self.opened.store.delete(body_key(body))
+                self._store.delete(key)
+            self._catalogue.forget(gone)
+            if body and (damaged or not self._catalogue.heads_of(body)):
+                self._store.delete(body_key(body))
 
-        return self._locked(finding, body_key(body) if body else heads[0], remove)
+        return self._removed(found, body_key(body) if body else heads[0], remove)
 
-    def remove_orphan(self, finding: Finding, key: str, known: _Known) -> Finding:
-        """Remove a body that no head names, unless one does meanwhile.
+    def _drop_orphan(self, key: str) -> None:
+        """Remove a body that no head names, unless one does meanwhile."""
+        if self._is_orphan(key):
+            self._store.delete(key)
 
-        Writers are shut out while it is looked at again.
-        """
-
-        def remove() -> None:
-            if _is_orphan(self.opened.store, key, known):
-                self.opened.store.delete(key)
-
-        return self._locked(finding, key, remove)
-
-    def _locked(self, finding: Finding, key: str, remove: Callable[[], None]) -> Finding:
-        if not self.repair:
-            return finding
+    def _removed(self, found: Finding, key: str, remove: Callable[[], None]) -> Finding:
+        """Remove what was found, if that was asked for, while writers are shut out."""
+        if not self._repair:
+            return found
         try:
-            with self.opened.store.hold(key, exclusive=True):
+            with self._store.hold(key, exclusive=True):
                 remove()
         except (StoreError, Busy) as exc:
-            return replace(finding, text=f"{finding.text}; it could not be removed: {exc.message}")
-        return replace(finding, repaired="removed")
+            return replace(found, text=f"{found.text}; it could not be removed: {exc.message}")
+        return replace(found, repaired="removed")
 
+    def _is_orphan(self, key: str) -> bool:
+        """Whether no head names a body, those looked at that were stored since the first walk."""
+        for meta in self._store.list("heads"):
+            if meta.key not in self._heads:
+                self._heads.add(meta.key)
+                raw = read_object(self._store, meta.key) or b""
+                try:
+                    head = Head.from_bytes(raw)
+                except FormatError:
+                    self._claim(raw, meta.key)
+                    continue
+                if head.body:
+                    self._by_body.setdefault(body_key(head.body), []).append(meta.key)
+        return key not in self._by_body
 
-def _is_orphan(store: Store, key: str, known: _Known) -> bool:
-    """Whether no head names a body, those looked at that were stored since the first walk."""
-    for meta in store.list("heads"):
-        if meta.key not in known.heads:
-            known.heads.add(meta.key)
-            raw = read_object(store, meta.key)
-            try:
-                head = Head.from_bytes(raw or b"")
-            except FormatError:
-                _claim(raw or b"", meta.key, known)
-                continue
-            if head.body:
-                known.by_body.setdefault(body_key(head.body), []).append(meta.key)
-    return key not in known.by_body
+    def _claim(self, raw: bytes, key: str) -> None:
+        """Note the body that a head names which cannot be read as one."""
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            body = Digest.parse(json.loads(raw)["body"])
+            self._by_body.setdefault(body_key(body), []).append(key)
 
 
 def leaked_credential(head: Head) -> str:
@@ -338,32 +304,11 @@ def _read_entry(store: Store, key: str) -> Entry | None:
         return None
 
 
-def _digest_of(key: str) -> Digest | None:
-    return Digest("sha256", "".join(key.split("/")[2:])) if is_body_key(key) else None
-
-
-def _strange(store: Store, key: str, what: str) -> Finding:
-    text = f"{key} is not the name of a {what}: left alone"
-    return Finding(NAME, None, "strange-name", text, _path(store, key))
-
-
 def _is_later(raw: bytes) -> bool:
     try:
         return int(json.loads(raw)["format"]) > FORMAT
     except (ValueError, KeyError, TypeError):
         return False
-
-
-def _claim(raw: bytes, key: str, known: _Known) -> None:
-    try:
-        body = Digest.parse(json.loads(raw)["body"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return
-    known.by_body.setdefault(body_key(body), []).append(key)
-
-
-def _path(store: Store, key: str) -> Path | None:
-    return store.root / key if store.root else None
 
 
 def _short(key: str) -> str:

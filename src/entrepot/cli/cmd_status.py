@@ -63,7 +63,7 @@ def run(context: Context) -> int:
     around = context.around.for_one_look()
     holdings, entries = _look(context, around)
     disks = _disks([h.place.path for h in holdings if h.place.path])
-    quotas = _quotas(context, [h.place.path for h in holdings if h.place.path])
+    quotas = _quotas(context)
     savings = _savings(context)
     twice = stored_twice(context.tools, around, holdings, entries, complain=context.complain)
     _table(context, holdings, kinds=context.args.kinds or out.verbose > 0)
@@ -217,12 +217,12 @@ def _warn(out: Output, ident: str, text: str, command: str) -> None:
     out.line(f"! {text}      {command}")
 
 
-def _quotas(context: Context, paths: Sequence[Path]) -> list[Quota]:
-    """The limits on the home directory and on the caches; a command that fails is only named."""
+def _quotas(context: Context) -> list[Quota]:
+    """The user's limits; a command that fails is only named."""
     from entrepot.cli.wiring import quotas
 
     try:
-        return quotas(context.settings, context.around, paths)
+        return quotas(context.settings, context.around)
     except EntrepotError as exc:
         context.out.warn(exc.reference, exc.message, hint="entrepot config get quota.command")
         return []

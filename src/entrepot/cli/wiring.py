@@ -243,17 +243,17 @@ def own_cache(
     )
 
 
-def quotas(settings: Settings, around: Surroundings, paths: Sequence[Path]) -> list[Quota]:
-    """The limits on the home directory and on some paths, from the site's command or the kernel.
+def quotas(settings: Settings, around: Surroundings) -> list[Quota]:
+    """The user's limits, from the site's command or the ``quota`` program.
 
     Raises:
-        EntrepotError: the command failed.
+        EntrepotError: the site's command failed.
     """
-    from entrepot.tools._shared.quota import told_by, told_by_kernel
+    from entrepot.tools._shared.quota import told_by, told_by_quota
 
     if settings.quota_command:
         return told_by(settings.quota_command, around.environ)
-    return told_by_kernel([around.home, *paths], around.euid)
+    return told_by_quota(around.environ)
 
 
 _CALLED = {"micromamba": "mamba", "pixi": "rattler"}

@@ -62,7 +62,7 @@ KEYS = (
     Key("ahead", "flag", "ask upstream for pages and metadata before the client does", "true"),
     Key("yes", "flag", "do without asking for confirmation", "false", "--yes"),
     Key("log", "path", "a file that log lines are appended to", "none"),
-    Key("quota.command", "command", "prints your quota, for `status`", "none: the kernel is asked"),
+    Key("quota.command", "command", "prints your quota, for `status`", "none: `quota` is asked"),
 )
 """Every setting there is, in the order of the reference."""
 

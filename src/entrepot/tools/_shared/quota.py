@@ -1,30 +1,25 @@
-"""How much of a user's quota is used where some directories lie.
+"""How much of a user's quota is used: by the site's command, or by the ``quota`` program.
 
-Asked of the kernel, or of a command that the user named.
+``quota`` is asked for local file systems alone, since a file server may be slow to answer. Those of
+NFS, Lustre and the like are told by a command (``quota -w``, ``lfs quota -u me /home``) that is
+run because the setting ``quota.command`` says so. Each may take five seconds. Project quotas need
+no question: the free space of such a directory is already what its project may still use.
 
-The kernel knows the quotas of local file systems. Those of NFS, Lustre and the like are known to a
-command only (``quota -w``, ``lfs quota -u me /home``), which is run because the setting
-``quota.command`` says so, for five seconds at most.
-
-Source: quotactl(2), quota(1), lfs-quota(1).
+Source: quota(1), lfs-quota(1).
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from entrepot.errors import EntrepotError, FormatError
 from entrepot.sizes import parse_size
 
 PATIENCE_S = 5.0
-"""Seconds that the command may take; a file server that hangs must not take ``status`` along."""
-BLOCK = 1024
-"""Bytes of the blocks in which quotas are counted (quotactl(2): ``QIF_DQBLKSIZE``)."""
+"""Seconds that a command may take; a file server that hangs must not take ``status`` along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +27,7 @@ class Quota:
     """One limit on what a user or a group may keep on one file system."""
 
     where: str
-    """A directory or a file system, for people."""
+    """A file system, for people."""
     whose: str
     """``user``, ``group`` or ``command``."""
     used: int
@@ -57,11 +52,25 @@ class QuotaUnknown(EntrepotError):
     reference = "quota-command"
 
 
-# -- the command -----------------------------------------------------------------------------------
+def told_by_quota(environ: Mapping[str, str]) -> list[Quota]:
+    """The limits of the user and of its groups on local file systems, where ``quota`` tells them.
+
+    None without such a program; one that fails is not named, since nobody asked for it.
+    """
+    import shutil  # noqa: PLC0415  # with the command line alone
+
+    program = shutil.which("quota", path=environ.get("PATH", ""))
+    found: list[Quota] = []
+    for whose, option in (("user", "-u"), ("group", "-g")) if program else ():
+        with suppress(QuotaUnknown):
+            found += told_by([str(program), option, "-l", "-w"], environ, whose=whose)
+    return found
 
 
-def told_by(command: Sequence[str], environ: Mapping[str, str]) -> list[Quota]:
-    """What the command says.
+def told_by(
+    command: Sequence[str], environ: Mapping[str, str], *, whose: str = "command"
+) -> list[Quota]:
+    """What a command says.
 
     Raises:
         QuotaUnknown: it failed, or took too long, or gave no output that is understood.
@@ -87,7 +96,7 @@ def told_by(command: Sequence[str], environ: Mapping[str, str]) -> list[Quota]:
             f"the quota command `{shown}` cannot be run: {getattr(exc, 'strerror', None) or exc}"
         ) from exc
     text = done.stdout.decode("utf-8", "replace")
-    found = read(text)
+    found = read(text, whose)
     if found is None or (
         not found and done.returncode
     ):  # `quota` exits 1 when a limit is passed, and prints all the same
@@ -101,7 +110,7 @@ def told_by(command: Sequence[str], environ: Mapping[str, str]) -> list[Quota]:
     return found
 
 
-def read(text: str) -> list[Quota] | None:
+def read(text: str, whose: str = "command") -> list[Quota] | None:
     """Limits out of a command's output; ``None`` when it is of no known form.
 
     Known are the tables of ``quota`` and ``lfs quota`` (also with ``-s``, ``-h``, ``-p``, and lines
@@ -117,17 +126,16 @@ def read(text: str) -> list[Quota] | None:
     if len(plain) in (2, 4) and len(text.strip().splitlines()) == 1:
         with suppress(FormatError, ValueError):
             sizes = [parse_size(word) for word in plain[:2]]
-            files = [_count(word) for word in plain[2:]]
+            files = [_number(word, 1000, 1) for word in plain[2:]]
             if None in files:
                 return None
             files = files or [None, None]
-            return [Quota("", "command", sizes[0], sizes[1] or None, files[0], files[1] or None)]
+            return [Quota("", whose, sizes[0], sizes[1] or None, files[0], files[1] or None)]
     lines = text.splitlines()
     heads = [number for number, line in enumerate(lines) if line.split()[:1] == ["Filesystem"]]
     if not heads:
         return [] if re.search(r"Disk quotas for .*: none", text) else None
-    rows = _joined(lines[heads[0] + 1 :])
-    found = [_row(row) for row in rows]
+    found = [_row(words, whose) for words in _joined(lines[heads[0] + 1 :])]
     return [quota for quota in found if quota is not None and (quota.limit or quota.files_limit)]
 
 
@@ -141,121 +149,31 @@ def _joined(lines: Sequence[str]) -> Iterator[list[str]]:
         if len(words) == 1:
             name = words
             continue
-        yield [*name, *words] if _size(words[0]) is not None and name else words
+        yield [*name, *words] if name and _number(words[0], 1024, 1024) is not None else words
         name = []
 
 
-def _row(words: Sequence[str]) -> Quota | None:
+def _row(words: Sequence[str], whose: str) -> Quota | None:
     """One row: name, then used, quota, limit and perhaps a grace time, for bytes and for files."""
-    name, *rest = words
-    used, soft, hard, *rest = rest if len(rest) >= 6 else [*rest, *[""] * 6]
+    name, used, soft, hard, *rest = [*words, "", "", ""]
+    rest = rest[: max(0, len(words) - 4)]
     if len(rest) > 4 or (len(rest) == 4 and used.endswith("*")):
         rest = rest[1:]  # the grace time of the bytes
-    sizes = [_size(word) for word in (used, soft, hard)]
-    files = [_count(word) for word in rest[:3]]
-    if sizes[0] is None or sizes[1] is None or sizes[2] is None:
+    size, quota, limit = (_number(word, 1024, 1024) for word in (used, soft, hard))
+    files, files_quota, files_limit = [*(_number(w, 1000, 1) for w in rest[:3]), None, None, None][
+        :3
+    ]
+    if size is None or quota is None or limit is None:
         return None
-    files += [None] * (3 - len(files))
     return Quota(
-        name,
-        "command",
-        sizes[0],
-        sizes[2] or sizes[1] or None,
-        files[0],
-        files[2] or files[1] or None,
+        name, whose, size, limit or quota or None, files, files_limit or files_quota or None
     )
 
 
-def _size(word: str) -> int | None:
-    """Bytes of a number of kibibytes, or of one with a unit of 1024s (``-s``, ``-h``)."""
+def _number(word: str, base: int, bare: int) -> int | None:
+    """A number with a unit of powers of ``base``; one without a unit counts in ``bare``."""
     found = re.fullmatch(r"\[?(\d+(?:\.\d+)?)([kKMGTPE]?)\]?\*?", word)
     if not found:
         return None
-    return int(
-        float(found[1]) * 1024 ** (" kMGTPE".index(found[2].replace("K", "k")) if found[2] else 1)
-    )
-
-
-def _count(word: str) -> int | None:
-    found = re.fullmatch(r"\[?(\d+(?:\.\d+)?)([kKMGT]?)\]?\*?", word)
-    return (
-        int(
-            float(found[1]) * 1000 ** (" kMGT".index(found[2].replace("K", "k")) if found[2] else 0)
-        )
-        if found
-        else None
-    )
-
-
-# -- the kernel ------------------------------------------------------------------------------------
-
-_QUOTACTL_FD = 443
-"""The system call's number, the same on every Linux since 5.14."""
-_GET_QUOTA = 0x800007 << 8
-_KINDS = {"user": 0, "group": 1}
-
-
-def told_by_kernel(folders: Sequence[Path], euid: int) -> list[Quota]:
-    """The limits of the user, and of each directory's group, where the file system keeps quotas.
-
-    One for each file system.
-
-    Project quotas need no question: the free space of such a directory is already what its project
-    may still use.
-    """
-    found: dict[tuple[int, str], Quota] = {}
-    with_quotas = _devices_with_quotas()
-    for folder in folders if with_quotas else ():
-        with suppress(OSError):
-            info = folder.stat()
-            if info.st_dev not in with_quotas:
-                continue
-            for whose, number in (("user", euid), ("group", info.st_gid)):
-                if (info.st_dev, whose) not in found and (
-                    quota := _ask(folder, whose, number)
-                ) is not None:
-                    found[info.st_dev, whose] = quota
-    return list(found.values())
-
-
-def _devices_with_quotas(table: str = "/proc/self/mountinfo") -> frozenset[int]:
-    """Device numbers of the file systems that were mounted with quotas.
-
-    None where the kernel does not say.
-    """
-    found = set()
-    try:
-        text = Path(table).read_text("utf-8", "replace")
-    except OSError:
-        return frozenset()
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) > 5 and re.search(r"(?<!no)quota", words[-1]):
-            major, _, minor = words[2].partition(":")
-            found.add(os.makedev(int(major), int(minor)))
-    return frozenset(found)
-
-
-def _ask(folder: Path, whose: str, number: int) -> Quota | None:
-    """One question to quotactl_fd(2).
-
-    ``None`` when there is no limit, or no answer (no quotas, not allowed, an old kernel).
-    """
-    import ctypes  # noqa: PLC0415  # few file systems keep quotas
-    import struct  # noqa: PLC0415
-
-    answer = ctypes.create_string_buffer(8 * 8 + 8)
-    opened = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    try:
-        call = ctypes.CDLL(None, use_errno=True).syscall
-        if call(_QUOTACTL_FD, opened, _GET_QUOTA | _KINDS[whose], number, answer) != 0:
-            return None
-    except (OSError, AttributeError):
-        return None
-    finally:
-        os.close(opened)
-    hard, soft, used, files_hard, files_soft, files = struct.unpack_from("6Q", answer.raw)
-    limit, files_limit = (hard or soft) * BLOCK or None, files_hard or files_soft or None
-    return (
-        Quota(str(folder), whose, used, limit, files, files_limit) if limit or files_limit else None
-    )
+    unit = "KMGTPE".find(found[2].upper()) + 1 if found[2] else 0
+    return int(float(found[1]) * (base**unit if unit else bare))

@@ -86,23 +86,11 @@ def read_whole(path: Path | str, limit_bytes: int = LIST_LIMIT_BYTES) -> bytes |
     try:
         return read_regular(path, limit_bytes)
     except FileNotFoundError:
-        if (link := _dangling(path)) is not None:
-            raise OSError(
-                errno.ENOENT, f"the symbolic link {link} leads nowhere", str(path)
-            ) from None
+        for part in (Path(path), *Path(path).parents):
+            if part.is_symlink() and not part.exists():
+                text = f"the symbolic link {part} leads nowhere"
+                raise OSError(errno.ENOENT, text, str(path)) from None
         return None
-
-
-def _dangling(path: Path | str) -> str | None:
-    """The part of an absent file's path that is a symbolic link to what is not there."""
-    return next(
-        (
-            str(part)
-            for part in (Path(path), *Path(path).parents)
-            if part.is_symlink() and not part.exists()
-        ),
-        None,
-    )
 
 
 def read_text(path: Path | str, limit_bytes: int = LIMIT_BYTES) -> str:
@@ -111,30 +99,13 @@ def read_text(path: Path | str, limit_bytes: int = LIMIT_BYTES) -> str:
     Empty when it is absent, special, unreadable or a program's.
     """
     try:
-        about = Path(path).stat()
-        if not stat.S_ISREG(about.st_mode):
-            return ""
-        # The time of change also tells a file whose time of modification was set back.
-        version = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-        return _text(os.fspath(path), version, limit_bytes)
-    except (OSError, ValueError):
+        with os.fdopen(open_regular(path), "rb") as file:
+            raw = file.read(min(limit_bytes, BEGINNING))
+            if b"\0" in raw:
+                return ""
+            raw += file.read(limit_bytes - len(raw))
+    except OSError:
         return ""
-
-
-@lru_cache(maxsize=64)
-def _text(path: str, _version: tuple[int, ...], limit_bytes: int) -> str:
-    """Several client setups read the same project files.
-
-    One read serves them all for as long as the file stays the same.
-
-    Raises:
-        OSError: it cannot be read now; that is not remembered.
-    """
-    with Path(path).open("rb") as file:
-        raw = file.read(min(limit_bytes, BEGINNING))
-        if b"\0" in raw:
-            return ""
-        raw += file.read(limit_bytes - len(raw))
     return raw.decode("utf-8-sig", "replace")
 
 
@@ -143,19 +114,17 @@ def read_toml(path: Path) -> dict[str, Any]:
     return parse_toml(read_text(path))
 
 
-@lru_cache(maxsize=64)
-def _toml(text: str) -> dict[str, Any]:
+@lru_cache(maxsize=64)  # several client setups read the same project files
+def parse_toml(text: str) -> dict[str, Any]:
+    """TOML text; empty when it is broken. The result is shared: do not change it."""
+    if not text.strip():
+        return {}
     import tomllib  # noqa: PLC0415  # 8 ms that a start without such files does not pay
 
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError):
         return {}
-
-
-def parse_toml(text: str) -> dict[str, Any]:
-    """TOML text; empty when it is broken. The result is shared: do not change it."""
-    return _toml(text) if text.strip() else {}
 
 
 def line_of(path: Path, word: str) -> str:

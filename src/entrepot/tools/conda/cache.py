@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from entrepot.ports.tool import Block, BlockedBy, Entry, Progress, Surroundings
+from entrepot.tools._shared.disk_usage import KnownLinks
 from entrepot.tools.conda import running
-from entrepot.tools.conda.disk_usage import Census
 from entrepot.tools.conda.environments import Mentions, mentions
 from entrepot.tools.conda.folder import Look, entries
 from entrepot.tools.conda.proof import why_no_cache
@@ -32,12 +32,12 @@ class World:
         return None if number is None else Block(BlockedBy.IN_USE, running.reason(number))
 
     @cached_property
-    def census(self) -> Census:
+    def known_links(self) -> KnownLinks:
         """Links counted by inode.
 
         Folders that were not scanned are walked when a question needs them.
         """
-        return Census(package_folders(self._around))
+        return KnownLinks(package_folders(self._around))
 
     @cached_property
     def mentions(self) -> Mentions:
@@ -60,9 +60,9 @@ class World:
     ) -> Look:
         """What a scan of one folder is asked; arguments as for :func:`scan_folders`."""
         if why_no_cache(folder, self._around):
-            return Look(tool, place, folder, now, Census(()), Mentions(), is_cache=False)
+            return Look(tool, place, folder, now, KnownLinks(()), Mentions(), is_cache=False)
         return Look(
-            tool, place, folder, now, self.census, self.mentions, known, progress, block=block
+            tool, place, folder, now, self.known_links, self.mentions, known, progress, block=block
         )
 
 

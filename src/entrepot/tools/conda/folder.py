@@ -20,8 +20,8 @@ from entrepot.errors import FormatError
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Block, BlockedBy, Entry, Kind, Progress
 from entrepot.redaction import redacted_url
+from entrepot.tools._shared.disk_usage import KnownLinks, Tree, measure
 from entrepot.tools._shared.noatime import quick_allocation
-from entrepot.tools.conda.disk_usage import Census, Tree, measure
 from entrepot.tools.conda.environments import Mention, Mentions, has_link_into, load_json
 from entrepot.tools.conda.indexes import index_entries
 from entrepot.tools.conda.locked import is_locked
@@ -60,7 +60,7 @@ class Look:
     place: Path
     folder: Path
     now: float
-    census: Census
+    known_links: KnownLinks
     mentions: Mentions
     known: frozenset[str] = frozenset()
     """Names of top-level folders that belong to another part of the cache and are not looked at."""
@@ -143,7 +143,7 @@ def _trees(look: Look, found: _Listing) -> list[tuple[str, Tree]]:
 
     A package may share files with one that comes later.
     """
-    trees = look.census.trees(look.folder, look.progress)
+    trees = look.known_links.trees(look.folder, look.progress)
     names = [name for name in found.folders if name not in look.known]
     return [(name, trees.get(name) or measure(f"{look.folder}/{name}")) for name in names]
 
@@ -248,7 +248,7 @@ def _unpacked(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     if not os.path.isfile(f"{path}/info/index.json"):
         return _half(look, name, tree, who)
     mentions = look.mentions.of(base(name))
-    outside = look.census.is_linked_outside(tree)
+    outside = look.known_links.is_linked_outside(tree)
     users = tuple(dict.fromkeys(str(mention.prefix) for mention in mentions))
     block = None if outside else _symbolic(mentions, path)
     block = block or _unknown(look.mentions.in_use_perhaps)
@@ -304,7 +304,7 @@ def _last_use(path: Path, tree: Tree, mentions: list[Mention]) -> tuple[float, s
 def _half(look: Look, name: str, tree: Tree, who: Identity) -> Entry:
     """An ``info`` folder without ``index.json``: unpacking was interrupted, or it was damaged."""
     entry = _identified(_plain(look, name, tree, Kind.UNPACKED), who)
-    if look.census.is_linked_outside(tree):
+    if look.known_links.is_linked_outside(tree):
         return replace(
             entry, used_by=(OUTSIDE,), extra={**entry.extra, **_facts(who)}, hard_linked=True
         )

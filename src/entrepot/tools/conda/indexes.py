@@ -16,7 +16,7 @@ from typing import Any
 
 from entrepot.ports.tool import Block, BlockedBy, Entry, Kind
 from entrepot.redaction import redacted_url
-from entrepot.tools.conda.disk_usage import Tree, measure
+from entrepot.tools._shared.disk_usage import Tree, measure
 from entrepot.tools.conda.environments import load_json
 from entrepot.tools.conda.locked import is_locked
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Surroundings
+from entrepot.tools._shared.disk_usage import measure
 from entrepot.tools._shared.mounts import is_empty, is_mount
 from entrepot.tools._shared.safe_read import is_dir, is_file, open_regular
-from entrepot.tools.conda.disk_usage import measure
 from entrepot.tools.conda.environments import load_json
 from entrepot.tools.conda.mamba_dirs import SCHEMES
 from entrepot.tools.conda.platform_paths import expand_user, expand_variables, pathmod

@@ -18,9 +18,9 @@ from pathlib import Path
 from entrepot.digests import Digest
 from entrepot.ports.tool import Block, BlockedBy, Entry, Kind, Place, Progress, Surroundings
 from entrepot.redaction import redacted_url
+from entrepot.tools._shared.disk_usage import measure
 from entrepot.tools._shared.safe_read import read_regular
 from entrepot.tools.conda.cache import World, scan_folders, world_of
-from entrepot.tools.conda.disk_usage import measure
 from entrepot.tools.conda.environments import load_json
 from entrepot.tools.conda.indexes import index_entries, is_index_file
 from entrepot.tools.conda.rattler_dirs import folders

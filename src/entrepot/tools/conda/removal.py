@@ -18,9 +18,9 @@ from pathlib import Path
 from entrepot.cache_root import Folder, Freed, Root
 from entrepot.fs import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, not_permitted
+from entrepot.tools._shared.disk_usage import measure
 from entrepot.tools._shared.permission_errors import reason
 from entrepot.tools.conda import running
-from entrepot.tools.conda.disk_usage import measure
 from entrepot.tools.conda.environments import in_use_perhaps, links_into, mentions
 from entrepot.tools.conda.folder import HALF_UNPACKED, stamp
 from entrepot.tools.conda.locked import byte_lock, folder_lock, is_locked

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from entrepot.fs import leave_to_owner, make_folders
 from entrepot.ports.tool import Surroundings
+from entrepot.tools._shared.disk_usage import Inode, Tree, listed, measure
 from entrepot.tools._shared.mounts import is_empty, why_not_gone
 from entrepot.tools._shared.safe_read import is_dir, is_file, read_whole
-from entrepot.tools.uv.trees import Tree, listed, measure
 
 MARK = "pyvenv.cfg"
 
@@ -35,7 +35,7 @@ MARK = "pyvenv.cfg"
 class References:
     """What known environments need of one cache."""
 
-    inodes: dict[tuple[int, int], list[str]] = field(default_factory=dict)
+    inodes: dict[Inode, list[str]] = field(default_factory=dict)
     """Environments by an inode that they share."""
     archives: dict[str, list[str]] = field(default_factory=dict)
     """Environments by the name of the archive that they link to symbolically."""
@@ -45,26 +45,22 @@ class References:
     @property
     def in_use_perhaps(self) -> str:
         """Why no archive counts as unused; empty when every known environment could be read."""
+        if not self.unknown:
+            return ""
         more = f" (and {len(self.unknown) - 1} more)" if len(self.unknown) > 1 else ""
-        return (
-            f"an environment may link to it symbolically: {self.unknown[0]}{more}"
-            if self.unknown
-            else ""
-        )
+        return f"an environment may link to it symbolically: {self.unknown[0]}{more}"
 
 
-def known_environments(around: Surroundings, unread: list[str] | None = None) -> list[Path]:
-    """Directories of the environments near; each once, links resolved.
+def known_environments(around: Surroundings, memory: Memory, unread: list[str]) -> list[Path]:
+    """Directories of the environments near, each once with links resolved, and of those remembered.
 
     Args:
         around: the world.
+        memory: environments that linked to a cache earlier.
         unread: gets the folders of environments that cannot be read.
     """
-    found: dict[Path, None] = {}
-    for path in _candidates(around, unread):
-        if is_file(path / MARK):
-            found[Path(os.path.realpath(path))] = None
-    return list(found)
+    found = [os.path.realpath(p) for p in _candidates(around, unread) if is_file(p / MARK)]
+    return list(dict.fromkeys([*map(Path, found), *memory.there]))
 
 
 def name_of(environment: Path) -> str:
@@ -76,32 +72,28 @@ def name_of(environment: Path) -> str:
     return environment.parent.name if environment.name in {".venv", "venv"} else environment.name
 
 
-def _candidates(around: Surroundings, unread: list[str] | None) -> Iterator[Path]:
+def _candidates(around: Surroundings, unread: list[str]) -> Iterator[Path]:
     environ, cwd = around.environ, Path(around.cwd)
-    for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT"):
-        if environ.get(name):
-            yield cwd / environ[name]
+    project = environ.get("UV_PROJECT_ENVIRONMENT")
+    if environ.get("VIRTUAL_ENV"):
+        yield cwd / environ["VIRTUAL_ENV"]
     for folder in (cwd, *cwd.parents):
         yield folder / ".venv"
-        if environ.get("UV_PROJECT_ENVIRONMENT"):
-            yield folder / environ["UV_PROJECT_ENVIRONMENT"]
-    yield from _below(cwd)
+        if project:
+            yield folder / project
+    yield from _below(cwd, [])
     for part in environ.get("PATH", "").split(os.pathsep):
         if part:
             yield Path(part).parent
     yield from _below(tools_folder(around), unread)
-    pipx = environ.get("PIPX_HOME")
-    yield from _below(
-        Path(pipx, "venvs") if pipx else _data_home(around) / "pipx" / "venvs", unread
-    )
+    pipx = environ.get("PIPX_HOME") or _data_home(around) / "pipx"
+    yield from _below(Path(pipx, "venvs"), unread)
     yield from _below(Path(around.home, ".virtualenvs"), unread)
     yield from around.environments
 
 
-def _below(folder: Path, unread: list[str] | None = None) -> Iterator[Path]:
-    for item in listed(str(folder), unread):
-        if item.is_dir():
-            yield Path(item.path)
+def _below(folder: Path, unread: list[str]) -> Iterator[Path]:
+    return (Path(item.path) for item in listed(folder, unread) if item.is_dir())
 
 
 def _data_home(around: Surroundings) -> Path:

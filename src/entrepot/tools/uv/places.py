@@ -17,14 +17,17 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from entrepot.cache_root import user_name
 from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 from entrepot.redaction import redacted_url
-from entrepot.tools._shared.safe_read import is_dir, tables
+from entrepot.tools._shared.disk_usage import listed
+from entrepot.tools._shared.safe_read import is_dir, table, tables
 from entrepot.tools.uv.configuration import FALSE, TRUE, File, files, line_of, resolved
 
+OFF = "turns the cache off"
 _INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 
 
@@ -36,9 +39,11 @@ def places(around: Surroundings, *, options: Sequence[str] = ()) -> list[Place]:
         options: uv's command line, of which ``--cache-dir`` and ``--no-cache`` are looked at.
     """
     used = files(around)
-    layers, error, notes = _layers(around, used, options)
-    winner = next(layer for layer in layers if layer.wins)
-    path = None if _is_switch(winner) else _real(_value(winner, around), around)
+    rows, error, notes = _rows(around, used, options)
+    winner = next(row for row in rows if row.has_effect)
+    rows.sort(key=lambda row: not row.has_effect)  # those without effect come last
+    layers = tuple(replace(row.layer, wins=row is winner) for row in rows)
+    path = None if winner.cache is None else _real(winner.cache, around)
     standard = _real(default(around)[0], around)
     why_not = error or ("caching is turned off" if path is None else _not_writable(path, around))
     found = [
@@ -53,78 +58,72 @@ def places(around: Surroundings, *, options: Sequence[str] = ()) -> list[Place]:
             sources=tuple(sources(around, used)),
         )
     ]
-    if standard != path and _is_cache(standard):
-        layers = (Layer("default", "default", str(standard)), winner)
+    if standard != path and any(item.is_dir() for item in listed(standard)):
+        layers = (Layer("default", "default", str(standard)), layers[0])
         note = "uv does not use this cache any more"
         found.append(Place("uv", standard, layers, ORPHANED, exists=True, notes=(note,)))
     return found
 
 
-def _layers(
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A layer and what it says."""
+
+    layer: Layer
+    cache: str | None
+    """The cache's directory, as written; ``None``: the cache is off."""
+    has_effect: bool = True
+
+
+def _rows(
     around: Surroundings, used: Sequence[File], options: Sequence[str]
-) -> tuple[tuple[Layer, ...], str, tuple[str, ...]]:
-    """Every layer, strongest first with one that wins; why uv would stop; traps."""
-    environ, rows = around.environ, list[Layer]()
+) -> tuple[list[_Row], str, tuple[str, ...]]:
+    """Every layer, strongest first; why uv would stop; traps."""
+    environ, rows, notes = around.environ, list[_Row](), list[str]()
     error = next((file.error for file in used if file.error), "")
-    notes: list[str] = []
     flags = dict(_flags(options))
     if "--no-cache" in flags:
-        rows.append(Layer("option", "--no-cache", "off"))
-    switch = environ.get("UV_NO_CACHE")
-    if switch is not None and switch.lower() in TRUE:
-        rows.append(Layer("environment", "UV_NO_CACHE", switch, note="turns the cache off"))
-    elif switch is not None and switch.lower() not in FALSE:
+        rows.append(_Row(Layer("option", "--no-cache", "off"), None))
+    switch = environ.get("UV_NO_CACHE", "false")
+    if switch.lower() in TRUE:
+        rows.append(_Row(Layer("environment", "UV_NO_CACHE", switch, note=OFF), None))
+    elif switch.lower() not in FALSE:
         error = error or f"uv stops with an error: UV_NO_CACHE={switch!r} is no truth value"
-    rows += _switches(used, switch, notes)
+    rows += _switches(used, environ.get("UV_NO_CACHE"), notes)
     if "--cache-dir" in flags:
-        rows.append(Layer("option", "--cache-dir", flags["--cache-dir"]))
-    if (value := environ.get("UV_CACHE_DIR")) is not None:
-        if not value:
-            error = error or "uv stops with an error: UV_CACHE_DIR is empty; unset it"
-        else:
-            rows.append(Layer("environment", "UV_CACHE_DIR", value))
-            notes += _traps(value, "UV_CACHE_DIR")
+        value = flags["--cache-dir"]
+        rows.append(_Row(Layer("option", "--cache-dir", value), value))
+    if value := environ.get("UV_CACHE_DIR", ""):
+        rows.append(_Row(Layer("environment", "UV_CACHE_DIR", value), value))
+        notes += _traps(value, "UV_CACHE_DIR")
+    elif "UV_CACHE_DIR" in environ:
+        error = error or "uv stops with an error: UV_CACHE_DIR is empty; unset it"
     for file in used:
-        if isinstance(value := file.options.get("cache-dir"), str):
-            rows.append(Layer("file", line_of(file, "cache-dir"), f"cache-dir = {value}"))
-            notes += _traps(value, str(file.path))
+        if isinstance(folder := file.options.get("cache-dir"), str):
+            layer = Layer("file", line_of(file, "cache-dir"), f"cache-dir = {folder}")
+            rows.append(_Row(layer, folder))
+            notes += _traps(folder, str(file.path))
     path, reason = default(around)
     if reason == "default":
-        rows.append(Layer("default", "default", path))
+        rows.append(_Row(Layer("default", "default", path), path))
     else:
-        rows.append(Layer("environment", reason, environ.get(reason, "")))
-    won = [
-        Layer(row.kind, row.source, row.value, number == 0, row.note)
-        for number, row in enumerate(_without_idle(rows))
-    ]
-    idle = [row for row in rows if row.note.startswith("no effect")]
-    return (*won, *idle), error, tuple(dict.fromkeys(notes))
+        rows.append(_Row(Layer("environment", reason, environ.get(reason, "")), path))
+    return rows, error, tuple(dict.fromkeys(notes))
 
 
-def _without_idle(rows: Sequence[Layer]) -> list[Layer]:
-    return [row for row in rows if not row.note.startswith("no effect")]
-
-
-def _switches(used: Sequence[File], variable: str | None, notes: list[str]) -> Iterator[Layer]:
+def _switches(used: Sequence[File], variable: str | None, notes: list[str]) -> Iterator[_Row]:
     """``no-cache`` in files: the strongest file that has the key decides."""
-    found = [
-        (file, file.options["no-cache"])
-        for file in used
-        if isinstance(file.options.get("no-cache"), bool)
-    ]
-    for number, (file, value) in enumerate(found):
-        text = f"no-cache = {str(value).lower()}"
-        if number or not value:
+    found = [file for file in used if isinstance(file.options.get("no-cache"), bool)]
+    for number, file in enumerate(found):
+        off, at = file.options["no-cache"], line_of(file, "no-cache")
+        text, note = f"no-cache = {str(off).lower()}", OFF
+        if number or not off:
             note = "no effect: another setting is stronger" if number else "no effect"
         elif variable is not None and variable.lower() in FALSE:
             note = "no effect: UV_NO_CACHE beats it"
-            notes.append(
-                f"uv before 0.13 goes by {text} ({line_of(file, 'no-cache')}) although "
-                f"UV_NO_CACHE={variable} is set"
-            )
-        else:
-            note = "turns the cache off"
-        yield Layer("file", line_of(file, "no-cache"), text, note=note)
+            why = f"although UV_NO_CACHE={variable} is set"
+            notes.append(f"uv before 0.13 goes by {text} ({at}) {why}")
+        yield _Row(Layer("file", at, text, note=note), None, has_effect=note == OFF)
 
 
 def _flags(options: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -144,30 +143,19 @@ def _traps(value: str, source: str) -> Iterator[str]:
         yield f"{value} ({source}) is relative: every working directory gets a cache of its own"
 
 
-def _is_switch(layer: Layer) -> bool:
-    return layer.note == "turns the cache off" or layer.source == "--no-cache"
-
-
-def _value(layer: Layer, around: Surroundings) -> str:
-    if layer.kind == "file":
-        return layer.value.partition(" = ")[2]
-    return default(around)[0] if layer.source in ("XDG_CACHE_HOME", "LOCALAPPDATA") else layer.value
-
-
 def default(around: Surroundings) -> tuple[str, str]:
     """The default cache and the variable that moved it, else ``default``."""
     environ, home = around.environ, str(around.home)
     if around.platform == "win32":
         local = environ.get("LOCALAPPDATA")
-        return ntpath.join(
-            local or ntpath.join(home, "AppData", "Local"), "uv", "cache"
-        ), "LOCALAPPDATA" if local else "default"
+        above = local or ntpath.join(home, "AppData", "Local")
+        return ntpath.join(above, "uv", "cache"), "LOCALAPPDATA" if local else "default"
     if around.platform == "darwin" and is_dir(f"{home}/Library/Caches/uv"):
         return f"{home}/Library/Caches/uv", "default"
     xdg = environ.get("XDG_CACHE_HOME", "")
-    return (
-        (f"{xdg}/uv", "XDG_CACHE_HOME") if xdg.startswith("/") else (f"{home}/.cache/uv", "default")
-    )
+    if xdg.startswith("/"):
+        return f"{xdg}/uv", "XDG_CACHE_HOME"
+    return f"{home}/.cache/uv", "default"
 
 
 def _real(text: str, around: Surroundings) -> Path:
@@ -207,34 +195,17 @@ def _may_write(folder: Path, info: os.stat_result, euid: int) -> bool:
     return euid == 0 or bool(info.st_mode & (stat.S_IWUSR if info.st_uid == euid else stat.S_IWOTH))
 
 
-def _is_cache(path: Path) -> bool:
-    try:
-        with os.scandir(path) as items:
-            return any(item.is_dir() for item in items)
-    except OSError:
-        return False
-
-
 def sources(around: Surroundings, used: Sequence[File]) -> Iterator[str]:
     """Indexes that the variables and files name, without credentials, each once."""
-    urls = [word for name in _INDEX_VARIABLES for word in around.environ.get(name, "").split()]
+    urls: list[object] = []
+    for name in _INDEX_VARIABLES:
+        urls += around.environ.get(name, "").split()
     for file in used:
-        urls += [
-            str(item["url"])
-            for item in tables(file.options.get("index"))
-            if isinstance(item.get("url"), str)
-        ]
-        for options in (file.options, file.options.get("pip", {})):
-            if isinstance(options, dict):
-                urls += [
-                    text
-                    for key in ("index-url", "extra-index-url")
-                    for text in _texts(options.get(key))
-                ]
-    bare = (url.partition("=")[2] if "=" in url.partition("://")[0] else url for url in urls)
+        urls += [item.get("url") for item in tables(file.options.get("index"))]
+        for options in (file.options, table(file.options, "pip")):
+            for key in ("index-url", "extra-index-url"):
+                value = options.get(key)
+                urls += value if isinstance(value, list) else [value]
+    texts = [url for url in urls if isinstance(url, str)]
+    bare = (url.partition("=")[2] if "=" in url.partition("://")[0] else url for url in texts)
     yield from dict.fromkeys(redacted_url(url) for url in bare if "://" in url)
-
-
-def _texts(value: object) -> list[str]:
-    every = value if isinstance(value, list) else [value]
-    return [text for text in every if isinstance(text, str)]

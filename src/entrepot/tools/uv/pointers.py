@@ -1,12 +1,13 @@
-"""uv's pointer files: small files beside the link to an unpacked archive.
+"""What files in uv's cache say of themselves.
 
 Read only, bounded, never moving a time of last use.
 
-``.http`` (from the network), ``.rev`` (from a local path), ``.msgpack`` (core metadata) and
-``revision.http`` (an sdist) hold a MessagePack value. What came over HTTP is followed by uv's cache
-policy (rkyv: the URL, validators, times), and the file's last eight bytes are a length,
-little-endian: the policy's up to uv 0.8, the value's in 0.13. ``.rkyv`` pages end the same way.
-``.rev``, an sdist's ``metadata.msgpack`` and interpreters have no policy.
+Pointer files lie beside the link to an unpacked archive. ``.http`` (from the network), ``.rev``
+(from a local path), ``.msgpack`` (core metadata) and ``revision.http`` (an sdist) hold a
+MessagePack value. What came over HTTP is followed by uv's cache policy (rkyv: the URL, validators,
+times), and the file's last eight bytes are a length, little-endian: the policy's up to uv 0.8, the
+value's in 0.13. ``.rkyv`` pages end the same way. ``.rev``, an sdist's ``metadata.msgpack`` and
+interpreters have no policy.
 
 An archive's value is ``[id]``, ``[id, hashes]`` (to 0.7), ``[id, hashes, wheel's file name, bucket
 version]`` (0.8) and with the download's size as a fifth (0.13, hashes always filled); 0.12 writes
@@ -22,7 +23,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,13 @@ from urllib.parse import quote
 
 from entrepot.digests import Digest
 from entrepot.errors import FormatError
+from entrepot.names import normalize
 from entrepot.redaction import redacted_url
+from entrepot.tools._shared.disk_usage import listed
 from entrepot.tools._shared.noatime import open_quietly
 
 LIMIT_BYTES = 1 << 20
+"""Of a pointer."""
 TAIL_BYTES = 8
 _URL = re.compile(rb"https?://[!-~]+")
 
@@ -96,10 +100,13 @@ def read_pointer(path: Path | str) -> Pointer:
     value = unpacked(data)
     if name.endswith(".rev") and isinstance(value, list) and len(value) == 2:
         value = value[1]
-    found = _archive(value)
-    if found is None:
+    if isinstance(value, Mapping):
+        value = [value.get(key) for key in ("id", "hashes", "filename")]
+    archive, hashes, filename = [*(value if isinstance(value, list) else ()), None, None, None][:3]
+    if not isinstance(archive, str) or "/" in archive or archive in ("", ".", ".."):
         raise FormatError("it holds no archive", text=name)
-    return Pointer(found.archive, found.filename, found.digest, origin(data, found.filename))
+    filename = filename if isinstance(filename, str) else None
+    return Pointer(archive, filename, _digest(hashes), origin(data, filename))
 
 
 def unpacked(data: bytes) -> Any:
@@ -122,21 +129,6 @@ def unpacked(data: bytes) -> Any:
         return next(reader)
     except Exception as exc:  # every kind of damage has its own class in there
         raise FormatError("it is no MessagePack") from exc
-
-
-def _archive(value: Any) -> Pointer | None:
-    if isinstance(value, Mapping):
-        value = [value.get(key) for key in ("id", "hashes", "filename")]
-    if (
-        not isinstance(value, list)
-        or not value
-        or not isinstance(value[0], str)
-        or "/" in value[0]
-        or value[0] in ("", ".", "..")
-    ):
-        return None
-    filename = value[2] if len(value) > 2 and isinstance(value[2], str) else None
-    return Pointer(value[0], filename, _digest(value[1] if len(value) > 1 else None))
 
 
 def _digest(hashes: Any) -> Digest | None:
@@ -185,11 +177,23 @@ def metadata_name(path: Path | str) -> tuple[str | None, str | None]:
         return None, None
     if isinstance(value, Mapping):
         value = [value.get("name"), value.get("version")]
-    if (
-        isinstance(value, list)
-        and len(value) > 1
-        and isinstance(value[0], str)
-        and isinstance(value[1], str)
-    ):
-        return re.sub(r"[-_.]+", "-", value[0]).lower(), value[1]
+    match value:
+        case [str(name), str(version), *_]:
+            return normalize(name), version
     return None, None
+
+
+def dist_info(folder: str) -> str | None:
+    """The one ``.dist-info`` directory of an unpacked wheel, by name; ``None`` without just one."""
+    found = [item.name for item in listed(folder) if item.name.endswith(".dist-info")]
+    return found[0] if len(found) == 1 else None
+
+
+def shard_files(paths: Iterable[Path]) -> Iterator[os.DirEntry[str]]:
+    """What lies in a source distribution's shard, and one directory deeper."""
+    for path in paths:
+        items = listed(path)
+        yield from items
+        for item in items:
+            if item.is_dir(follow_symlinks=False):
+                yield from listed(item.path)

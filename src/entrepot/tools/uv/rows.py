@@ -4,30 +4,54 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from entrepot.fs import stamp
+from entrepot.names import normalize
 from entrepot.ports.tool import Block, BlockedBy, Entry, Kind, SharedFile
 from entrepot.redaction import redacted_url
+from entrepot.tools._shared.disk_usage import Inode, Tree
 from entrepot.tools._shared.safe_read import read_text
-from entrepot.tools.uv.cache import Archive, Part, Scan
+from entrepot.tools.uv.buckets import Archive, Part, Scan
 from entrepot.tools.uv.environments import References, linked_archives
-from entrepot.tools.uv.pointers import metadata_name
-from entrepot.tools.uv.trees import Tree, listed
+from entrepot.tools.uv.pointers import dist_info, metadata_name, shard_files
 
 STALE_S = 3600.0
 """Seconds after which a temporary directory, or an archive without a pointer, is abandoned."""
 SYMLINKS = "uv is set to link symbolically: an environment that needs it could not be seen"
-"""The one reason that ``force`` overrides."""
 UNKNOWN = "unknown layout: sizes only"
-Name = tuple[str | None, str | None, str | None, str]
-"""Project, version, file name, tags."""
+CACHED = "cached environment "
 Certainty = Literal["proven", "hash", "content", "unknown"]
 
 
-class Rows:
-    """Entries of one scan.
+@dataclass(frozen=True, slots=True)
+class UvEntry(Entry):
+    """An entry of uv's cache."""
+
+    archives: tuple[str, ...] = ()
+    """Directories of ``archive-v0`` that belong to it."""
+    is_environment: bool = False
+    """Whether it is an environment that uv keeps in its cache, or leads to one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What an entry is called, and how that is known."""
+
+    project: str | None = None
+    version: str | None = None
+    filename: str | None = None
+    tags: str = ""
+    certainty: Certainty = "unknown"
+
+
+def entries(
+    scan: Scan, references: References, now: float, *, links_symbolically: bool = False
+) -> Iterator[UvEntry]:
+    """Entries of one scan, cached environments last: what they share with a wheel is the wheel's.
 
     Args:
         scan: what was seen.
@@ -35,269 +59,218 @@ class Rows:
         now: seconds since the epoch.
         links_symbolically: uv is set to ``link-mode = "symlink"``.
     """
-
-    def __init__(
-        self, scan: Scan, references: References, now: float, *, links_symbolically: bool = False
-    ) -> None:
-        self._scan = scan
-        self._refs = references
-        self._now = now
-        self._symlinks = links_symbolically
-        self._seen: set[tuple[int, int]] = set()
-        """Inodes whose blocks an entry has counted already."""
-        self._inside = self._links_inside()
-
-    def entries(self) -> Iterator[Entry]:
-        """Every entry, cached environments last.
-
-        What they share with a wheel counts as the wheel's.
-        """
-        for part in sorted(self._scan.parts, key=self._is_environment):
-            yield self._entry(part)
-
-    def _links_inside(self) -> dict[str, list[str]]:
-        """Archives that cached environments link to symbolically, and those environments."""
-        found: dict[str, list[str]] = {}
-        for archive in self._scan.archives.values():
-            if archive.is_environment:
-                for name in linked_archives(self._scan.root, archive.tree) - {archive.name}:
-                    found.setdefault(name, []).append(_cached(archive.name))
-        for part in self._scan.parts:
-            if part.what == "environment":
-                for name in linked_archives(self._scan.root, part.tree) - {
-                    *part.archives,
-                    *part.missing,
-                }:
-                    found.setdefault(name, []).append(_cached(part.key))
-        return found
-
-    def _is_environment(self, part: Part) -> bool:
-        return part.what == "environment" or any(
-            self._scan.archives[name].is_environment for name in part.archives
+    inside = _links_inside(scan)
+    seen = set[Inode]()
+    for part in sorted(scan.parts, key=lambda part: _is_environment(scan, part)):
+        archives = [scan.archives[name] for name in part.archives]
+        is_environment = _is_environment(scan, part)
+        tree = Tree()
+        tree.merge(part.tree)
+        for archive in archives:
+            tree.merge(archive.tree)
+        disk = tree.own + sum(each.disk for key, each in tree.linked.items() if key not in seen)
+        seen.update(tree.linked)
+        shared = [archive for archive in archives if archive.pointers > 1]
+        freeable = tree.freeable - sum(archive.tree.freeable for archive in shared)
+        kind, name = _kind(part, is_environment=is_environment), _named(scan, part)
+        used, used_from = tree.used
+        needing = [] if is_environment else archives
+        used_by, linked = _users(scan, references, inside, needing)
+        why, wait = _removable(
+            scan, part, is_temporary=kind is Kind.TEMP, is_young=now - tree.changed < STALE_S
         )
-
-    def _entry(self, part: Part) -> Entry:
-        tree, shared = self._whole(part)
-        kind = self._kind(part)
-        project, version, filename, tags, certainty = self._named(part)
-        used_by, block = self._users(part)
-        removable_because, wait = self._removable(part, tree, kind)
-        block = wait or block or self._guess(kind, used_by)
-        used, used_from = tree.used if tree.read or tree.written else (None, "")
+        block = wait or linked
+        if links_symbolically and kind in (Kind.UNPACKED, Kind.BUILT) and not used_by:
+            block = block or Block(BlockedBy.MAYBE_LINKED, SYMLINKS)
+        paths = tuple(map(Path, [*part.paths, *(archive.path for archive in archives)]))
+        extra = {"bucket": part.bucket or part.key}
+        if archives:
+            extra["archive"] = " ".join(part.archives)
+        if is_environment:
+            extra["environment"] = "cached"
         pointer = part.pointer
-        paths = [*part.paths, *(self._scan.archives[name].path for name in part.archives)]
-        return Entry(
+        yield UvEntry(
             tool="uv",
-            place=Path(self._scan.root),
+            place=Path(scan.root),
             key=part.key,
             kind=kind,
             size=tree.size,
-            disk=self._disk(tree),
-            freeable=0
-            if part.what == "unknown"
-            else tree.freeable - sum(self._freeable(a) for a in shared),
+            disk=disk,
+            freeable=0 if part.what == "unknown" else freeable,
             files=tree.files,
-            project=project,
-            version=version,
-            filename=filename,
-            certainty=certainty,
-            used=used,
-            used_from=used_from,  # type: ignore[arg-type]  # one of the port's words
+            project=name.project,
+            version=name.version,
+            filename=name.filename,
+            certainty=name.certainty,
+            used=used or None,
+            used_from=used_from if used else "",
             used_by=used_by,
             block=block,
-            removable_because="" if block else removable_because,
-            origin=(pointer.origin if pointer else "")
-            or (_repository(part) if part.what == "git" else ""),
+            removable_because="" if block else why,
+            origin=(pointer.origin if pointer else "") or _repository(part),
             digest=pointer.digest if pointer else None,
-            tags=tags,
-            paths=tuple(map(Path, paths)),
-            extra=self._extra(part),
-            stamp=stamp(paths),
-            problem=_problem(part),
+            tags=name.tags,
+            paths=paths,
+            extra=extra,
+            stamp=stamp_of(paths),
+            problem="orphan-archive"
+            if part.what == "archive"
+            else part.problem or ("missing-archive" if part.missing else ""),
             shared=SharedFile(shared[0].name, shared[0].tree.freeable, shared[0].pointers)
             if shared
             else None,
+            archives=tuple(part.archives),
+            is_environment=is_environment,
         )
 
-    def _named(self, part: Part) -> tuple[str | None, str | None, str | None, str, Certainty]:
-        if part.what == "archive" and not self._is_environment(part):
-            folder = dist_info(self._scan.archives[part.archives[0]].path)
-            name, _, version = (folder or "").removesuffix(".dist-info").partition("-")
-            if version:
-                return re.sub(r"[-_.]+", "-", name).lower(), version, None, "", "content"
-        return _named(part)
 
-    def _whole(self, part: Part) -> tuple[Tree, list[Archive]]:
-        """A part's figures with its archives', and the archives that other parts share."""
-        tree = Tree()
-        tree.merge(part.tree)
-        archives = [self._scan.archives[name] for name in part.archives]
-        for archive in archives:
-            tree.merge(archive.tree)
-        return tree, [archive for archive in archives if archive.pointers > 1]
+def stamp_of(paths: Iterable[Path]) -> str:
+    """What changes when one of these is replaced, or names come or go in it."""
+    return stamp(*map(_lstat, paths))
 
-    def _disk(self, tree: Tree) -> int:
-        disk = tree.own
-        for key, each in tree.linked.items():
-            if key not in self._seen:
-                self._seen.add(key)
-                disk += each.disk
-        return disk
 
-    @staticmethod
-    def _freeable(archive: Archive) -> int:
-        return archive.tree.freeable
-
-    def _kind(self, part: Part) -> Kind:
-        if part.what in ("temp", "trash"):
-            return Kind.TEMP
-        if part.what == "sdist":
-            return Kind.BUILT
-        if part.what == "page":
-            return Kind.PAGE
-        if part.what == "archive" and not self._is_environment(part):
-            return Kind.UNPACKED
-        if part.what == "wheel":
-            if part.archives:
-                return Kind.UNPACKED
-            names = [os.path.splitext(path)[1] for path in part.paths]
-            return (
-                Kind.WHEEL
-                if ".whl" in names
-                else Kind.METADATA
-                if ".msgpack" in names
-                else Kind.OTHER
-            )
-        return Kind.OTHER
-
-    def _users(self, part: Part) -> tuple[tuple[str, ...], Block | None]:
-        """Environments that link to its archives, and why it may not go.
-
-        A symbolic link would dangle.
-        """
-        if self._is_environment(part):
-            return (), None
-        named: dict[str, None] = {}
-        cached: dict[str, None] = {}
-        block: Block | None = None
-        outside = 0
-        for name in part.archives:
-            for user in (*self._refs.archives.get(name, ()), *self._inside.get(name, ())):
-                (cached if user.startswith(_CACHED) else named)[user] = None
-                block = block or Block(BlockedBy.LINKED, f"{user} links to it symbolically")
-            for key, each in self._scan.archives[name].tree.linked.items():
-                owners = self._scan.links[key]
-                outside = max(outside, each.links - len(owners))
-                named.update(dict.fromkeys(self._refs.inodes.get(key, ())))
-                for owner in owners:
-                    if owner != name and self._holds_environment(owner):
-                        cached[_cached(owner)] = None
-        if part.archives and block is None and (why := self._refs.in_use_perhaps):
-            block = Block(BlockedBy.UNKNOWN, why)
-        others = outside - len(named)
-        more = (
-            (f"linked from {others} unknown place{'' if others == 1 else 's'}",)
-            if others > 0
-            else ()
-        )
-        return (*named, *cached, *more), block
-
-    def _holds_environment(self, owner: str) -> bool:
-        archive = self._scan.archives.get(owner)
-        return archive.is_environment if archive else owner.startswith("environments-")
-
-    def _guess(self, kind: Kind, used_by: tuple[str, ...]) -> Block | None:
-        if self._symlinks and kind in (Kind.UNPACKED, Kind.BUILT) and not used_by:
-            return Block(BlockedBy.MAYBE_LINKED, SYMLINKS)
+def _lstat(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except OSError:
         return None
 
-    def _removable(self, part: Part, tree: Tree, kind: Kind) -> tuple[str, Block | None]:
-        """Why plain ``clean`` takes it, and why it may not go now."""
-        unread = self._scan.unread
-        young = (
-            Block(BlockedBy.BEING_WRITTEN, "it may still be written to")
-            if self._now - tree.changed < STALE_S
-            else None
-        )
-        if part.what == "unknown":
-            return "", Block(BlockedBy.UNKNOWN, UNKNOWN)
-        if kind is Kind.TEMP:
-            return ("", young) if young else ("stale temporary", None)
-        if part.bucket in self._scan.superseded:
-            return "superseded layout", None
-        if part.what == "archive":
-            if not self._scan.is_understood:
-                return "", Block(BlockedBy.UNKNOWN, "an unknown layout may lead to it")
-            if unread:
-                return "", Block(BlockedBy.UNKNOWN, f"something may lead to it: {unread[0]}")
-            return ("", young) if young else ("orphan", None)
-        if part.what in ("wheel", "environment") and _leads_nowhere(part) and not young:
-            if unread:
-                return "", Block(BlockedBy.UNKNOWN, f"it may lead somewhere: {unread[0]}")
-            return "orphan", None
-        return "", None
 
-    def _extra(self, part: Part) -> Mapping[str, str]:
-        extra = {"bucket": part.bucket or part.key}
-        if part.archives:
-            extra["archive"] = " ".join(part.archives)
-        if self._is_environment(part):
-            extra["environment"] = "cached"
-        return extra
+def _is_environment(scan: Scan, part: Part) -> bool:
+    return part.what == "environment" or any(
+        scan.archives[name].is_environment for name in part.archives
+    )
 
 
-def _problem(part: Part) -> str:
+def _kind(part: Part, *, is_environment: bool) -> Kind:
+    match part.what:
+        case "temp" | "trash":
+            return Kind.TEMP
+        case "sdist":
+            return Kind.BUILT
+        case "page":
+            return Kind.PAGE
+        case "archive" if not is_environment:
+            return Kind.UNPACKED
+        case "wheel" if part.archives:
+            return Kind.UNPACKED
+        case "wheel":
+            ends = {os.path.splitext(path)[1] for path in part.paths}
+            if ".whl" in ends:
+                return Kind.WHEEL
+            return Kind.METADATA if ".msgpack" in ends else Kind.OTHER
+    return Kind.OTHER
+
+
+# -- who needs it ----------------------------------------------------------------------------------
+
+
+def _links_inside(scan: Scan) -> dict[str, list[str]]:
+    """Archives that cached environments link to symbolically, and those environments."""
+    environments = [
+        *((a.name, a.tree, {a.name}) for a in scan.archives.values() if a.is_environment),
+        *(
+            (part.key, part.tree, {*part.archives, *part.missing})
+            for part in scan.parts
+            if part.what == "environment"
+        ),
+    ]
+    found: dict[str, list[str]] = {}
+    for user, tree, own in environments:
+        for name in linked_archives(scan.root, tree) - own:
+            found.setdefault(name, []).append(f"{CACHED}{user}")
+    return found
+
+
+def _users(
+    scan: Scan, references: References, inside: dict[str, list[str]], archives: Iterable[Archive]
+) -> tuple[tuple[str, ...], Block | None]:
+    """Environments that link to these archives, and why they may not go.
+
+    A symbolic link would dangle.
+    """
+    named: dict[str, None] = {}
+    cached: dict[str, None] = {}
+    block: Block | None = None
+    outside = 0
+    for archive in archives:
+        for users, found in ((references.archives, named), (inside, cached)):
+            for user in users.get(archive.name, ()):
+                found[user] = None
+                block = block or Block(BlockedBy.LINKED, f"{user} links to it symbolically")
+        for key, each in archive.tree.linked.items():
+            owners = scan.links[key]
+            outside = max(outside, each.links - len(owners))
+            named.update(dict.fromkeys(references.inodes.get(key, ())))
+            for owner in owners:
+                other = scan.archives.get(owner)
+                if owner != archive.name and (
+                    other.is_environment if other else owner.startswith("environments-")
+                ):
+                    cached[f"{CACHED}{owner}"] = None
+    if archives and block is None and (why := references.in_use_perhaps):
+        block = Block(BlockedBy.UNKNOWN, why)
+    others = outside - len(named)
+    more = [f"linked from {others} unknown place{'' if others == 1 else 's'}"] if others > 0 else []
+    return (*named, *cached, *more), block
+
+
+def _removable(
+    scan: Scan, part: Part, *, is_temporary: bool, is_young: bool
+) -> tuple[str, Block | None]:
+    """Why plain ``clean`` takes it, and why it may not go now."""
+    young = Block(BlockedBy.BEING_WRITTEN, "it may still be written to") if is_young else None
+    if part.what == "unknown":
+        return "", Block(BlockedBy.UNKNOWN, UNKNOWN)
+    if is_temporary:
+        return "stale temporary", young
+    if part.bucket in scan.superseded:
+        return "superseded layout", None
     if part.what == "archive":
-        return "orphan-archive"
-    return part.problem or ("missing-archive" if part.missing else "")
-
-
-_CACHED = "cached environment "
-
-
-def _cached(name: str) -> str:
-    return f"{_CACHED}{name}"
-
-
-def _leads_nowhere(part: Part) -> bool:
-    """Whether it leads to archives that are all gone, or is a lock that nothing is left of."""
-    if part.missing:
-        return not part.archives
-    return all(path.endswith(".lock") for path in part.paths)
-
-
-def stamp(paths: list[str]) -> str:
-    """What changes when one of these is replaced, or names come or go in it."""
-    found = []
-    for path in paths:
-        try:
-            info = os.lstat(path)
-        except OSError:
-            found.append("-")
-        else:
-            found.append(f"{info.st_ino}:{info.st_mtime_ns}")
-    return ";".join(found)
+        if not scan.is_understood:
+            return "", Block(BlockedBy.UNKNOWN, "an unknown layout may lead to it")
+        if scan.unread:
+            return "", Block(BlockedBy.UNKNOWN, f"something may lead to it: {scan.unread[0]}")
+        return "orphan", young
+    # it leads to archives that are all gone, or is a lock that nothing is left of
+    leads_nowhere = (
+        not part.archives if part.missing else all(path.endswith(".lock") for path in part.paths)
+    )
+    if part.what in ("wheel", "environment") and leads_nowhere and not young:
+        if scan.unread:
+            return "", Block(BlockedBy.UNKNOWN, f"it may lead somewhere: {scan.unread[0]}")
+        return "orphan", None
+    return "", None
 
 
 # -- names -----------------------------------------------------------------------------------------
 
 
-def _named(part: Part) -> tuple[str | None, str | None, str | None, str, Certainty]:
-    if part.what == "wheel":
-        folder, _, stem = part.key.rpartition("/")
-        name = part.pointer.filename if part.pointer and part.pointer.filename else None
-        return (*wheel_of(folder.rpartition("/")[2], stem, name), "proven")
-    if part.what == "sdist":
-        return _sdist(part)
-    if part.what == "page" and part.key.endswith(".rkyv"):
-        return part.key.rpartition("/")[2].removesuffix(".rkyv"), None, None, "", "proven"
-    return None, None, None, "", "unknown"
+def _named(scan: Scan, part: Part) -> Name:
+    folder, _, last = part.key.rpartition("/")
+    match part.what:
+        case "archive" if not _is_environment(scan, part):
+            found = dist_info(scan.archives[part.archives[0]].path) or ""
+            name, _, version = found.removesuffix(".dist-info").partition("-")
+            if version:
+                return Name(normalize(name), version, certainty="content")
+        case "wheel":
+            told = part.pointer.filename if part.pointer else None
+            return Name(*wheel_of(folder.rpartition("/")[2], last, told), "proven")
+        case "sdist":
+            return _sdist(part)
+        case "page" if part.key.endswith(".rkyv"):
+            return Name(last.removesuffix(".rkyv"), certainty="proven")
+    return Name()
 
 
-def wheel_of(project: str, stem: str, filename: str | None = None) -> Name:
+def wheel_of(
+    project: str, stem: str, filename: str | None = None
+) -> tuple[str, str | None, str | None, str]:
     """What a pointer's place says.
 
-    It lies in its project's directory, and its stem is the wheel's or lacks the project.
+    Project, version, file name and tags. It lies in its project's directory, and its stem is the
+    wheel's or lacks the project.
 
     Up to ``wheels-v3`` the stem is the whole of the file's name (uv 0.2 leaves the build number
     out); later ones leave the project out, and where the rest is long, a digest stands for the
@@ -308,11 +281,11 @@ def wheel_of(project: str, stem: str, filename: str | None = None) -> Name:
     >>> wheel_of("big-one", "Big_One-1.0-py3-none-any")[:3]
     ('big-one', '1.0', 'Big_One-1.0-py3-none-any.whl')
     """
-    if filename is None:
+    if not filename:
         parts = stem.split("-")
         if len(parts) < 4:
             return project, parts[0] or None, None, ""
-        whole = len(parts) > 4 and re.sub(r"[-_.]+", "-", parts[0]).lower() == project
+        whole = len(parts) > 4 and normalize(parts[0]) == project
         filename = f"{stem}.whl" if whole else f"{project.replace('-', '_')}-{stem}.whl"
     parts = filename.removesuffix(".whl").split("-")
     if len(parts) < 5:
@@ -320,44 +293,26 @@ def wheel_of(project: str, stem: str, filename: str | None = None) -> Name:
     return project, parts[1], filename, "-".join(parts[-3:])
 
 
-def _sdist(part: Part) -> tuple[str | None, str | None, str | None, str, Certainty]:
+def _sdist(part: Part) -> Name:
     """From an index the path says it; for URLs, paths and git the metadata does."""
-    wheels, metadata = [], ""
-    shard = part.paths[-1]
-    for folder in (
-        shard,
-        *(item.path for item in listed(shard) if item.is_dir(follow_symlinks=False)),
-    ):
-        for item in listed(folder):
-            if item.name.endswith(".whl"):
-                wheels.append(item.name)
-            elif item.name == "metadata.msgpack":
-                metadata = item.path
+    files = list(shard_files([Path(part.paths[-1])]))
+    wheels = [item.name for item in files if item.name.endswith(".whl")]
     filename = wheels[0] if len(wheels) == 1 else None
-    tags = "-".join(wheels[0][:-4].split("-")[-3:]) if filename else ""
+    words = filename.removesuffix(".whl").split("-") if filename else []
+    tags = "-".join(words[-3:])
     parts = part.key.split("/")
-    if parts[1] in ("pypi", "index") and len(parts) == (4 if parts[1] == "pypi" else 5):
-        return parts[-2], parts[-1], filename, tags, "proven"
-    project, version = metadata_name(metadata) if metadata else (None, None)
-    if project is None and filename:
-        found = filename.split("-")
-        project, version = re.sub(r"[-_.]+", "-", found[0]).lower(), found[1]
-    return project, version, filename, tags, "content" if project else "unknown"
-
-
-def dist_info(folder: str) -> str | None:
-    """The one ``.dist-info`` directory of an unpacked wheel, by name.
-
-    ``None`` when there is none or several.
-    """
-    found = [item.name for item in listed(folder) if item.name.endswith(".dist-info")]
-    return found[0] if len(found) == 1 else None
+    if (parts[1], len(parts)) in (("pypi", 4), ("index", 5)):
+        return Name(parts[-2], parts[-1], filename, tags, "proven")
+    metadata = [item.path for item in files if item.name == "metadata.msgpack"]
+    project, version = metadata_name(metadata[-1]) if metadata else (None, None)
+    if project is None and len(words) > 1:
+        project, version = normalize(words[0]), words[1]
+    return Name(project, version, filename, tags, "content" if project else "unknown")
 
 
 def _repository(part: Part) -> str:
-    """The URL that a git database was fetched from."""
-    for path in part.paths:
-        found = re.search(r"\bof (\S+)", read_text(Path(path, "FETCH_HEAD"), 4096))
-        if found:
+    """The URL that a git database was fetched from; empty for what is none."""
+    for path in part.paths if part.what == "git" else ():
+        if found := re.search(r"\bof (\S+)", read_text(Path(path, "FETCH_HEAD"), 4096)):
             return redacted_url(found[1])
     return ""

@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from entrepot.fs import state_folder
 from entrepot.ports.tool import (
     Entry,
     Finding,
@@ -25,6 +27,7 @@ from entrepot.tools.uv.places import places
 
 if TYPE_CHECKING:
     from entrepot.tools.uv.environments import References
+    from entrepot.tools.uv.rows import UvEntry
 
 
 class UvTool:
@@ -56,40 +59,34 @@ class UvTool:
 
     def scan(
         self, place: Place, around: Surroundings, *, progress: Progress | None = None
-    ) -> Iterator[Entry]:
+    ) -> Iterator[UvEntry]:
         """What lies in one place; an absent or unreadable directory has no entries."""
-        from entrepot.tools.uv.cache import Scan  # noqa: PLC0415  # `where` does without
-        from entrepot.tools.uv.rows import Rows  # noqa: PLC0415
+        from entrepot.tools.uv.buckets import Scan  # noqa: PLC0415  # `where` does without
+        from entrepot.tools.uv.rows import entries  # noqa: PLC0415
 
         if place.path is None or not is_dir(place.path):
             return
         needed = self._references(place.path, around)
         found = Scan(str(place.path), progress).run()
-        yield from Rows(
-            found, needed, self._now(), links_symbolically=links_symbolically(around)
-        ).entries()
+        symlinks = links_symbolically(around)
+        yield from entries(found, needed, self._now(), links_symbolically=symlinks)
 
     def _references(self, root: Path, around: Surroundings) -> References:
         """What environments need of a cache; those that link to it are kept in mind."""
-        from entrepot.tools.uv.environments import (  # noqa: PLC0415
-            known_environments,
-            references,
-            remember,
-            remembered,
-        )
+        from entrepot.tools.uv import environments as of  # noqa: PLC0415
 
-        memory, unread = self._memory(around), list[str]()
-        known = remembered(memory)
-        every = dict.fromkeys([*known_environments(around, unread), *known.there])
+        file, unread = self._memory(around), list[str]()
+        memory = of.remembered(file)
+        every = of.known_environments(around, memory, unread)
         real = Path(os.path.realpath(root))
-        outside = [path for path in every if real not in (path, *path.parents)]
-        needed = references(str(root), outside)
-        needed.unknown[:0] = [*known.unknown, *unread]
-        remember(memory, (name for names in needed.archives.values() for name in names))
+        needed = of.references(str(root), [p for p in every if real not in (p, *p.parents)])
+        needed.unknown[:0] = [*memory.unknown, *unread]
+        of.remember(file, (name for names in needed.archives.values() for name in names))
         return needed
 
     def _memory(self, around: Surroundings) -> Path:
-        return (self._state or state_folder(around)) / "uv-environments.json"
+        state = self._state or state_folder(around.environ, around.home, around.platform)
+        return state / "uv-environments.json"
 
     def remove(
         self,
@@ -103,20 +100,10 @@ class UvTool:
 
         ``force`` does not wait for running uvs, and nothing that is linked to goes by it.
         """
-        from entrepot.tools.uv.removal import remove  # noqa: PLC0415
+        from entrepot.tools.uv.removal import UvRemoval  # noqa: PLC0415
 
-        done = Removed()
-        for root in dict.fromkeys(entry.place for entry in entries):
-            mine = [entry for entry in entries if entry.place == root]
-            needed = self._references(root, around)
-            part = remove(root, mine, needed, force=force, progress=progress, wait_s=self._wait_s)
-            done = Removed(
-                (*done.entries, *part.entries),
-                done.freed + part.freed,
-                done.files + part.files,
-                (*done.kept, *part.kept),
-            )
-        return done
+        needed = partial(self._references, around=around)
+        return UvRemoval(needed, force=force, progress=progress, wait_s=self._wait_s).run(entries)
 
     def verify(
         self,
@@ -127,37 +114,26 @@ class UvTool:
         full: bool = False,
         progress: Progress | None = None,
     ) -> Iterator[Finding]:
-        """Check every entry's content; see :mod:`.verify`.
-
-        All digests are compared, with ``full`` or without.
-        """
-        from entrepot.tools.uv.verify import damages, finding  # noqa: PLC0415
+        """Check every entry's content; all digests are compared, with ``full`` or without."""
+        from entrepot.tools.uv.verify import UNREADABLE, damages  # noqa: PLC0415
 
         del full
-        entries = list(self.scan(place, around))
-        for entry, damage in damages(entries, progress=progress):
-            done = self.remove([entry], around) if repair and damage.is_removable else Removed()
-            told = (
-                replace(damage, text=f"{damage.text}; it stays: {done.kept[0][1]}")
-                if done.kept
-                else damage
-            )
-            yield finding(
-                entry, told, "removed: uv fetches or builds it again" if done.entries else ""
-            )
+        for entry, found in damages(list(self.scan(place, around)), progress=progress):
+            may_repair = repair and found.problem != UNREADABLE
+            done = self.remove([entry], around) if may_repair else Removed()
+            if done.entries:
+                yield replace(found, repaired="removed: uv fetches or builds it again")
+            elif done.kept:
+                yield replace(found, text=f"{found.text}; it stays: {done.kept[0][1]}")
+            else:
+                yield found
 
     def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
         """Those near, and those that were seen to link here earlier."""
-        from entrepot.tools.uv.environments import (  # noqa: PLC0415
-            known_environments,
-            name_of,
-            remembered,
-        )
+        from entrepot.tools.uv import environments as of  # noqa: PLC0415
 
-        every = dict.fromkeys(
-            [*known_environments(around), *remembered(self._memory(around)).there]
-        )
-        return [(name_of(path), path) for path in every]
+        memory = of.remembered(self._memory(around))
+        return [(of.name_of(path), path) for path in of.known_environments(around, memory, [])]
 
     def settings(self, around: Surroundings) -> Settings | None:
         """Uv's configuration."""
@@ -176,25 +152,6 @@ def links_symbolically(around: Surroundings) -> bool:
             if isinstance(options, dict) and options.get("link-mode") == "symlink":
                 return True
     return False
-
-
-def state_folder(around: Surroundings) -> Path:
-    """Where entrepot keeps what it knows of other tools' caches.
-
-    The platform's user state directory.
-    """
-    if around.platform == "win32":
-        return Path(
-            around.environ.get("LOCALAPPDATA") or Path(around.home, "AppData", "Local"), "entrepot"
-        )
-    xdg = around.environ.get("XDG_STATE_HOME", "").strip()
-    if xdg.startswith("/"):
-        return Path(xdg, "entrepot")
-    return Path(
-        around.home,
-        "Library/Application Support" if around.platform == "darwin" else ".local/state",
-        "entrepot",
-    )
 
 
 def tool() -> Tool:
