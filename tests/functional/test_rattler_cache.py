@@ -17,7 +17,7 @@ from entrepot.caches.removal import Requirement, plan_cleaning
 from entrepot.ports.tool import Entry, Kind, Surroundings
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
-from entrepot.tools.conda.rattler_tool import tool
+from entrepot.tools.conda.tool import rattler
 
 SCRIPT = Path(__file__).parents[1] / "rattling.py"
 
@@ -33,7 +33,7 @@ class World:
         self.environment, self.base = environment, base
         self.cache = base / "cache"
         self.around = Surroundings({"RATTLER_CACHE_DIR": str(self.cache), "PATH": ""}, base, base)
-        self.tool = tool(now=lambda: time.time() + LATER)
+        self.tool = rattler(now=lambda: time.time() + LATER)
 
     def install(self, prefix: Path, *names: str) -> Path:
         """Make an environment with the real rattler."""

@@ -25,10 +25,9 @@ from entrepot.cache_root import Root
 from entrepot.caches.removal import Requirement, plan_cleaning
 from entrepot.caches.selection import is_unused
 from entrepot.ports.tool import Kind
-from entrepot.tools.conda.folder import FRESH
-from entrepot.tools.conda.mamba_tool import tool as mamba_tool
-from entrepot.tools.conda.rattler_tool import tool as rattler_tool
-from entrepot.tools.conda.running import is_client
+from entrepot.tools.conda.locks import links_packages
+from entrepot.tools.conda.scan import FRESH
+from entrepot.tools.conda.tool import mamba, rattler
 from entrepot.tools.conda.urls import prune
 
 
@@ -264,7 +263,7 @@ def test_a_link_is_counted_once_where_folders_lie_in_each_other(lab, shared):
     unused = [lab.package("free"), nested(lab, "three")]
     lab.environment(lab.home / "unknown", used, "hard", registered=False)
     around = lab.around.for_one_look() if shared else lab.around
-    tools = (lab.tool(), mamba_tool(now=lab.tool()._now))
+    tools = (lab.tool(), mamba(now=lab.tool()._now))
     entries = [
         entry
         for tool in tools
@@ -288,7 +287,7 @@ def test_in_one_look_each_folder_of_each_package_is_opened_once(lab, monkeypatch
     around = lab.around.for_one_look()
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", counting)
-        for tool in (lab.tool(), mamba_tool(now=lab.tool()._now), rattler_tool()):
+        for tool in (lab.tool(), mamba(now=lab.tool()._now), rattler()):
             for place in tool.places(around):
                 list(tool.scan(place, around))
     assert {opened[str(folder)] for folder in folders} == {1}
@@ -569,4 +568,4 @@ def test_while_conda_installs_its_packages_stay(lab, tmp_path):
     ],
 )
 def test_which_command_lines_link_packages(words, expected):
-    assert is_client(words.split()) is expected
+    assert links_packages(words.split()) is expected

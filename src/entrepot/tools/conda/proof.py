@@ -21,14 +21,13 @@ from typing import Any
 
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Surroundings
-from entrepot.tools._shared.disk_usage import measure
+from entrepot.tools._shared.disk_usage import listed, measure
 from entrepot.tools._shared.mounts import is_empty, is_mount
 from entrepot.tools._shared.safe_read import is_dir, is_file, open_regular
 from entrepot.tools.conda.environments import load_json
-from entrepot.tools.conda.mamba_dirs import SCHEMES
+from entrepot.tools.conda.pkgs_dirs import MAGIC, SCHEMES
 from entrepot.tools.conda.platform_paths import expand_user, expand_variables, pathmod
 from entrepot.tools.conda.urls import Urls, is_log, stem
-from entrepot.tools.conda.writable import MAGIC
 
 NO_CACHE = "not a package cache"
 EMPTY = "nothing is in it"
@@ -75,7 +74,7 @@ def why_no_cache(folder: Path, around: Surroundings, text: str = os.sep) -> str:
         return EMPTY if is_empty(folder) else f"there is no {MAGIC} and no package in it"
     # a file system of its own is a usual place for a cache; one with other things in it is
     # somebody's disk
-    if is_mount(folder) and not all(_is_usual(each) for each in _listed(folder)):
+    if is_mount(folder) and not all(_is_usual(each) for each in listed(folder)):
         return "it is a mount point, and other things lie there as well"
     return ""
 
@@ -138,7 +137,7 @@ def _is_marked(folder: Path) -> bool:
         or is_file(folder / RATTLER_LOCK)
         or any(
             is_package(each.path, each.name)
-            for each in _listed(folder)
+            for each in listed(folder)
             if each.is_dir(follow_symlinks=False)
         )
     )
@@ -149,14 +148,6 @@ def _is_usual(each: os.DirEntry[str]) -> bool:
     if each.is_dir(follow_symlinks=False):
         return name in _OWN or is_file(f"{each.path}/info/index.json")
     return name in _OWN or name.removesuffix(".partial").endswith((*CONDA_SUFFIXES, ".lock"))
-
-
-def _listed(folder: Path | str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except OSError:
-        return []
 
 
 # -- what lies in one ------------------------------------------------------------------------------
@@ -209,7 +200,7 @@ def is_rattler_lock(folder: Path, name: str) -> bool:
 
 def is_logs(path: Path) -> bool:
     """Whether a folder holds logs and nothing else, as those of conda before 4.4 do."""
-    found = _listed(path)
+    found = listed(path)
     return bool(found) and all(
         each.name.endswith(".log") and each.is_file(follow_symlinks=False) for each in found
     )
@@ -219,10 +210,10 @@ def is_left_over(folder: Path, name: str, urls: Urls) -> bool:
     """Whether an interrupted tool, or we, left a file or folder: by its name and its content."""
     path = folder / name
     if name == ".trash":
-        inside = _listed(path)
+        inside = listed(path)
         return bool(inside) and all(map(_is_trash, inside))
     if _CPH.fullmatch(name):
-        return is_dir(path) and all(_CPH_MEMBER.fullmatch(each.name) for each in _listed(path))
+        return is_dir(path) and all(_CPH_MEMBER.fullmatch(each.name) for each in listed(path))
     if _OUR_LOG.fullmatch(name):
         return all(b"://" in line for line in _head(path, _LOG_BYTES).splitlines() if line.strip())
     if name.endswith(".partial"):

@@ -19,9 +19,15 @@ from pathlib import Path
 from entrepot.ports.tool import Surroundings
 from entrepot.tools._shared.mounts import is_empty, why_not_gone
 from entrepot.tools._shared.safe_read import is_dir
-from entrepot.tools.conda import mamba_dirs, rattler_dirs
-from entrepot.tools.conda.condarc import documents
-from entrepot.tools.conda.pkgs_dirs import Resolved, resolve
+from entrepot.tools.conda import rattler_dirs
+from entrepot.tools.conda.condarc import Document, documents
+from entrepot.tools.conda.pkgs_dirs import (
+    Resolved,
+    mamba_documents,
+    nested_folders,
+    resolve,
+    resolve_mamba,
+)
 from entrepot.tools.conda.platform_paths import expand
 from entrepot.tools.conda.proof import why_no_cache
 from entrepot.tools.conda.roots import (
@@ -39,25 +45,22 @@ def conda_answers(around: Surroundings) -> list[tuple[Root | None, Resolved]]:
 
     For none when no conda is there.
     """
-    roots = conda_roots(around)
-    if not roots:
-        return [(None, resolve(around, ""))]
-    return [(root, resolve(around, str(root.path))) for root in roots]
+    found = [(root, resolve(around, str(root.path))) for root in conda_roots(around)]
+    return [*found] or [(None, resolve(around, ""))]
 
 
 def conda_caches(around: Surroundings) -> list[Path]:
     """Every cache of conda, defaults that no list holds any more included; absent ones too."""
-    answers = conda_answers(around)
-    listed = [Path(cache.path) for _, answer in answers for cache in answer.caches]
-    return unique(
-        [*listed, *(Path(cache.path) for _, answer in answers for cache in answer.defaults)]
-    )
+    answers = [answer for _, answer in conda_answers(around)]
+    caches = [cache for answer in answers for cache in answer.caches]
+    caches += (cache for answer in answers for cache in answer.defaults)
+    return unique(Path(cache.path) for cache in caches)
 
 
 def mamba_caches(around: Surroundings) -> list[Path]:
     """Every cache of mamba and micromamba, absent ones too."""
     roots = [str(root.path) for root in mamba_roots(around)] or [""]
-    answers = [mamba_dirs.resolve(around, root) for root in roots]
+    answers = [resolve_mamba(around, root) for root in roots]
     return unique(
         Path(cache.path) for answer in answers for cache in (*answer.caches, *answer.defaults)
     )
@@ -66,7 +69,7 @@ def mamba_caches(around: Surroundings) -> list[Path]:
 def package_folders(around: Surroundings) -> list[Path]:
     """Every package cache in which packages lie side by side, of conda, mamba and rattler."""
     flat = unique([*conda_caches(around), *mamba_caches(around)])
-    nested = [leaf for cache in flat for leaf in mamba_dirs.nested_folders(cache)]
+    nested = [leaf for cache in flat for leaf in nested_folders(cache)]
     every = unique([*flat, *nested, *rattler_dirs.package_folders(around)])
     return [path for path in every if is_dir(path) and not why_no_cache(path, around)]
 
@@ -87,17 +90,9 @@ def survey(around: Surroundings) -> Environments:
         _registered(home, found)
     for prefix in _prefixes(around, found):
         _add(prefix, found)
-    for root in [str(root.path) for root in conda_roots(around)] or [""]:
-        found.unknown += [
-            document.problem for document in documents(around, root) if document.problem
-        ]
+    found.unknown += [document.problem for document in _condarcs(around) if document.problem]
     found.unknown += rattler_dirs.problems(around)
     return Environments(unique(found.prefixes), list(dict.fromkeys(found.unknown)))
-
-
-def environments(around: Surroundings) -> list[Path]:
-    """Every existing prefix that can be found, each once."""
-    return survey(around).prefixes
 
 
 def _registered(home: Path, found: Environments) -> None:
@@ -144,7 +139,7 @@ def named_environments(around: Surroundings) -> list[tuple[str, Path]]:
     roots = {os.path.realpath(root.path) for root in (*conda_roots(around), *mamba_roots(around))}
     return [
         ("base" if os.path.realpath(prefix) in roots else prefix.name, prefix)
-        for prefix in environments(around)
+        for prefix in survey(around).prefixes
     ]
 
 
@@ -193,27 +188,24 @@ def envs_dirs(around: Surroundings) -> list[Path]:
     """
     separator = ";" if around.platform == "win32" else ":"
     texts = [
-        t
+        text
         for name in ("CONDA_ENVS_DIRS", "CONDA_ENVS_PATH")
-        for t in around.environ.get(name, "").split(separator)
+        for text in around.environ.get(name, "").split(separator)
     ]
-    read = [
-        documents(around, root) for root in [str(root.path) for root in conda_roots(around)] or [""]
-    ]
-    read += [mamba_dirs.documents(around, str(root.path)) for root in mamba_roots(around)]
-    for each in read:
-        for document in each:
-            texts += (
-                [item.text for item in document.lists["envs_dirs"].items]
-                if "envs_dirs" in document.lists
-                else []
-            )
-    return unique(
-        [
-            *(Path(expand(text.strip(), around)) for text in texts if text.strip()),
-            around.home / ".conda/envs",
-        ]
-    )
+    found = _condarcs(around)
+    for root in mamba_roots(around):
+        found += mamba_documents(around, str(root.path))
+    for document in found:
+        if value := document.lists.get("envs_dirs"):
+            texts += (item.text for item in value.items)
+    named = [Path(expand(text.strip(), around)) for text in texts if text.strip()]
+    return unique([*named, around.home / ".conda/envs"])
+
+
+def _condarcs(around: Surroundings) -> list[Document]:
+    """The files of every conda that was found; those of none where there is no conda."""
+    roots = [str(root.path) for root in conda_roots(around)] or [""]
+    return [document for root in roots for document in documents(around, root)]
 
 
 def _inside(folder: Path, found: Environments | None = None) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from entrepot.cache_root import Folder
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.tools._shared.safe_read import is_file, open_regular
-from entrepot.tools.conda.writable import MAGIC
+from entrepot.tools.conda.pkgs_dirs import MAGIC
 
 LIMIT_BYTES = 256 << 20
 _LOOK_BYTES = 1 << 20

@@ -1,18 +1,15 @@
-"""conda's and mamba's archives as a source of bodies.
+"""Reuse of conda's and mamba's archives: found by file name alone, so a digest must prove each.
 
-Found by their file name alone, so a digest must prove each.
-
-What they keep is never linked: ``conda clean`` leaves archives with a second link alone, so they
-would stay for ever.
+They are never linked: ``conda clean`` leaves archives with a second link alone, for ever.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 from entrepot.httpcache.messages import Headers, ResponseHead
@@ -58,53 +55,37 @@ class ReusableResponse:
 
 
 def donors(around: Surroundings) -> list[ReuseSource]:
-    """All caches of conda and mamba that are known, as one source."""
-    return [Archives(around).find]
+    """All caches of conda and mamba that are known, as one source.
 
-
-class Archives:
-    """The archives of every known cache.
-
-    The caches are looked for when the first archive is asked for: other runs do without.
-
-    Args:
-        around: where to look for caches.
+    They are looked for when the first archive is asked for: other runs do without.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-
-    @cached_property
-    def _folders(self) -> list[Path]:
+    @cache
+    def folders() -> list[Path]:
         # -- 20 ms that an install by pip can do without
         from entrepot.tools.conda.registered_environments import package_folders  # noqa: PLC0415
 
-        return package_folders(self._around)
+        return package_folders(around)
 
-    def find(self, url: str) -> ReusableResponse | None:
-        """What lies under the URL's file name.
-
-        Of several what came from this URL, else the first.
-        """
+    def find(url: str) -> ReusableResponse | None:
+        """What lies under the URL's file name; of several that of this URL, else the first."""
         name = filename_of(url)
         if not name.endswith(CONDA_SUFFIXES):
             return None
-        found = [each for folder in self._folders if (each := _archive(folder / name)) is not None]
+        found = [each for folder in folders() if (each := _archive(folder / name)) is not None]
         if len(found) < 2:
             return found[0] if found else None
         return next((each for each in found if _origin(each.path) == canonical_url(url)), found[0])
 
+    return [find]
+
 
 def _archive(path: Path) -> ReusableResponse | None:
-    try:
-        about = os.lstat(path)
-    except OSError:
-        return None
-    return (
-        ReusableResponse(path, about.st_size, about.st_mtime)
-        if stat.S_ISREG(about.st_mode) and about.st_size
-        else None
-    )
+    with suppress(OSError):
+        about = path.lstat()
+        if stat.S_ISREG(about.st_mode) and about.st_size:
+            return ReusableResponse(path, about.st_size, about.st_mtime)
+    return None
 
 
 def _origin(path: Path) -> str:
