@@ -1,7 +1,4 @@
-"""The conda part of ``warm``.
-
-What lists and locks name, and what a solver finds for environment files, through the proxy.
-"""
+"""What ``warm`` does: pip downloads, solvers answer and archives are fetched through one proxy."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ from entrepot.errors import EntrepotError, TruncatedBody, UsageError
 from entrepot.links import Link
 from entrepot.ports.tool import Surroundings
 from entrepot.redaction import redacted_url
-from entrepot.tools.conda import warming
+from entrepot.tools.conda import solving, warming
 from entrepot.tools.conda.environments import load_json
 from entrepot.tools.conda.registered_environments import package_folders
-from entrepot.tools.conda.solving import Solver, reason, solver
 from entrepot.tools.conda.warming import Environment, Wanted
+from entrepot.tools.pip.warming import NO_CACHE, Item, Order, pin_of, reason, sdist_words
 from entrepot.urls import authority_of
 
 if TYPE_CHECKING:
@@ -35,6 +32,9 @@ if TYPE_CHECKING:
     from entrepot.serving.known_files import KnownFiles
     from entrepot.serving.lookup import Entries
     from entrepot.serving.response import Handler
+
+PACE_S = 0.2
+"""Seconds between two times that pip's progress is shown."""
 
 AT_ONCE = 8
 """Archives fetched side by side: as many as conda's own tools do, between 5 and 50."""
@@ -49,7 +49,7 @@ NOT_KEPT = (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one item, of pip's or conda's kind."""
+    """What came of one item."""
 
     item: str
     status: str
@@ -82,8 +82,7 @@ class CondaOrder:
         requirements: list[Path] = []
         for name in args.requirement:
             path = Path(name)
-            is_explicit = path.is_file() and warming.sort_of(path) == "explicit"
-            if is_explicit:
+            if path.is_file() and warming.sort_of(path) == "explicit":
                 files["explicit"].append(name)
             else:
                 requirements.append(path)
@@ -134,41 +133,59 @@ class CondaOrder:
         return tuple(dict.fromkeys(authority for url in urls if (authority := authority_of(url))))
 
 
-class CondaWarming(Session):
-    """A session that fetches through its own proxy.
+class Warming(Session):
+    """A session that fetches: first what pip is asked for, then what conda's files name.
 
-    Environment files are solved first, by children that are pointed at it.
+    pip and the solvers are its children; archives it fetches itself, behind its own proxy.
 
     Args:
         context: settings and surroundings.
-        order: what to fetch.
+        pip: the words that start pip.
+        order: what pip is to fetch.
+        conda: what is to be fetched of conda's kind.
         folder: a private directory that goes afterwards.
 
     Raises:
         UsageError: something must be solved, and nothing can.
     """
 
-    def __init__(self, context: Context, order: CondaOrder, folder: Path) -> None:
-        self._solver: Solver | None = None
-        if any(each.specs for each in order.environments):
-            self._solver = solver(
-                context.around, has_rattler=importlib.util.find_spec("rattler") is not None
-            )
-        program = self._solver.program if self._solver else "entrepot"
-        super().__init__(context, [program], RunOptions(hosts=order.hosts))
+    def __init__(
+        self,
+        context: Context,
+        pip: Sequence[str],
+        order: Order,
+        conda: CondaOrder,
+        folder: Path,
+    ) -> None:
+        self._solver: solving.Solver | None = None
+        if any(each.specs for each in conda.environments):
+            has_rattler = importlib.util.find_spec("rattler") is not None
+            self._solver = solving.solver(context.around, has_rattler=has_rattler)
+        self._pip, self._order, self._items = pip, order, order.items()
+        self._conda, self._folder = conda, folder
+        self._files, self._sources = folder / "files", folder / "sources"
+        argv = [self._solver.program if self._solver else "entrepot"]
+        if self._items:
+            argv = order.words(pip, self._files)
+        super().__init__(context, argv, RunOptions(hosts=conda.hosts))
         self.results: list[Result] = []
+        self.without_sdist: list[str] = []
+        """What came as a wheel and has no source archive, though these were asked for."""
         self.interrupted = False
-        self._order, self._folder = order, folder
         self._proxy: ProxyAddress | None = None
         self._handle: Handler | None = None
-        self._ready: dict[int, str] = {}
         self._known: KnownFiles | None = None
         self._child: Child | None = None
+        self._fetched: dict[int, str] = {}
+        """The URL of each result that the session has fetched itself."""
 
     @property
     def files(self) -> list[str]:
         """Names of all files that are ready."""
-        return sorted({r.filename for r in self.results if r.status == "ready" and r.filename})
+        archives = {self.results[number].filename for number in self._fetched}
+        return sorted({name for name in archives if name} | self._downloaded())
+
+    # -- the session -------------------------------------------------------------------------------
 
     def start(self, proxy: ProxyAddress) -> Running:
         """Nothing yet: the work is done once the proxy is served."""
@@ -179,38 +196,37 @@ class CondaWarming(Session):
         """See :class:`Session`."""
         self._handle = handle
 
-    async def landed(self, entries: Entries) -> None:
-        """Take back what is not true by now.
-
-        A store may refuse what was fetched, or evict it for what came later.
-        """
-        for number, result in enumerate(self.results):
-            url = self._ready.get(number)
-            if url and not any(
-                head.response.head.status == 200 for head in await entries.load(url)
-            ):
-                self.results[number] = replace(result, status="failed", filename=None, why=NOT_KEPT)
-
     def facts(self, catalogue: Catalogue) -> KnownFiles:
         """See :class:`Session`."""
         self._known = super().facts(catalogue)
         return self._known
 
+    async def landed(self, entries: Entries) -> None:
+        """Take back what is not true by now.
+
+        A store may refuse what was fetched, or evict it for what came later.
+        """
+        for number, url in list(self._fetched.items()):
+            if not any(head.response.head.status == 200 for head in await entries.load(url)):
+                del self._fetched[number]
+                self.results[number] = replace(
+                    self.results[number], status="failed", filename=None, why=NOT_KEPT
+                )
+
     def finish(self, status: int) -> None:
         """Nothing: the command says it, item by item."""
 
     async def wait(self) -> int:
-        """Solve, then fetch; as a :class:`~entrepot.run.child.Running`."""
-        wanted = list(self._order.items)
-        for number, each in enumerate(self._order.environments):
-            for platform in self._order.platforms if each.specs else ():
-                wanted += [
-                    Wanted(link)
-                    for link in await self._solved(
-                        each, platform, self._folder / f"{number}-{platform}"
-                    )
-                ]
-        if not self.interrupted:
+        """Download, solve, then fetch; as a :class:`~entrepot.run.child.Running`."""
+        if self._items:
+            await self._download()
+        wanted = list(self._conda.items)
+        for number, each in enumerate(self._conda.environments):
+            for platform in self._conda.platforms if each.specs else ():
+                if not self.interrupted:
+                    folder = self._folder / f"{number}-{platform}"
+                    wanted += map(Wanted, await self._solved(each, platform, folder))
+        if wanted and not self.interrupted:
             await self._fetch_all(wanted)
         return 0
 
@@ -219,56 +235,128 @@ class CondaWarming(Session):
         if self._child is not None:
             self._child.stop()
 
-    # solving
-
-    async def _solved(self, wanted: Environment, platform: str, folder: Path) -> list[Link]:
-        assert self._solver is not None
-        await asyncio.to_thread(folder.mkdir)
-        self._context.out.note(f"{self._solver.name} solves {wanted.path.name} for {platform}")
-        name = (
-            wanted.path.name
-            if len(self._order.platforms) == 1
-            else f"{wanted.path.name} ({platform})"
-        )
-        answer = ""
-        for argv in self._solver.commands(wanted, platform, folder):
-            status, answer, log = await self._run_child(
-                argv, self._solver.environment(platform, folder), folder
-            )
-            if status >= 128:  # ended by a signal: the user wants it to stop
-                self.interrupted = True
-                return []
-            if status:
-                self.results.append(
-                    Result(name, "failed", why=reason(self._solver.name, answer, log))
-                )
-                return []
-        try:
-            return self._solver.links(answer, folder, self._record_of)
-        except EntrepotError as exc:
-            self.results.append(Result(name, "failed", why=exc.message))
-            return []
-
-    async def _run_child(
-        self, argv: Sequence[str], environ: Mapping[str, str], folder: Path
+    async def _run(
+        self, argv: Sequence[str], environ: Mapping[str, str], folder: Path, *, split: bool = False
     ) -> tuple[int, str, str]:
+        """Run a command behind the proxy: its status, its answer, and what it said of it.
+
+        Args:
+            argv: the command.
+            environ: variables on top of those that lead it to the proxy.
+            folder: for its output.
+            split: its standard output is its answer, and no part of what it says.
+        """
         from entrepot.run.child import CannotStart, Child
 
         assert self._proxy is not None
         words, led = self.lead(self._proxy, argv)
         with (folder / "answer").open("wb") as answer, (folder / "log").open("wb") as log:
+            # with -v all of it goes to stderr: stdout is for the command's own answer
             errors = 2 if self._context.out.verbose else log.fileno()
+            output = answer.fileno() if split else errors
             try:
-                self._child = Child(
-                    words, {**led, **environ}, output=answer.fileno(), errors=errors
-                )
+                self._child = Child(words, {**led, **environ}, output=output, errors=errors)
             except CannotStart as exc:
                 return 1, "", exc.message
             status = await self._child.wait()
+        if status >= 128:  # ended by a signal: the user wants it to stop
+            self.interrupted = True
         answered, logged = (
             (folder / name).read_text("utf-8", "replace") for name in ("answer", "log")
         )
         return status, answered, logged
+
+    # -- pip ---------------------------------------------------------------------------------------
+
+    async def _download(self) -> None:
+        """One pip for everything, and when that fails one for each item."""
+        out = self._context.out
+        meter = out.meter()
+
+        async def show_progress() -> None:
+            while not out.verbose:  # then pip tells enough
+                await asyncio.sleep(PACE_S)
+                meter(self.tally.bytes_downloaded, None, "bytes")
+
+        shown = asyncio.create_task(show_progress())
+        try:
+            status, log = await self._run_pip(self._order.words(self._pip, self._files))
+            if status == 0:
+                self.results = [self._found(item) for item in self._items]
+            elif len(self._items) == 1:
+                self.results = [self._failed(self._items[0], log)]
+            for item in self._items if not self.results else ():
+                if self.interrupted:
+                    return
+                file = self._folder / "item.txt"
+                words = self._order.words_alone(self._pip, self._files, item, file)
+                status, log = await self._run_pip(words)
+                self.results.append(self._found(item) if status == 0 else self._failed(item, log))
+                meter.close()
+                out.note(f"{self.results[-1].status:<8} {item.text}")
+            if self._context.args.with_sdists and not self.interrupted:
+                await self._download_sdists()
+        finally:
+            shown.cancel()
+            meter.close()
+
+    async def _run_pip(self, argv: Sequence[str]) -> tuple[int, str]:
+        status, _, log = await self._run(argv, NO_CACHE, self._folder)
+        return status, log
+
+    async def _download_sdists(self) -> None:
+        wheels = {pin_of(name) for name in self._downloaded() if name.endswith(".whl")}
+        pins = sorted(pin for pin in wheels if pin)
+        if not pins:
+            return
+        words = sdist_words(self._pip, self._sources, pins, self._order.files)
+        status, _ = await self._run_pip(words)
+        for pin in pins if status else ():
+            if self.interrupted:
+                return
+            words = sdist_words(self._pip, self._sources, [pin], self._order.files)
+            status, _ = await self._run_pip(words)
+            if status:
+                self.without_sdist.append("==".join(pin))
+
+    def _downloaded(self) -> set[str]:
+        folders = (self._files, self._sources)
+        return {path.name for each in folders if each.is_dir() for path in each.iterdir()}
+
+    def _found(self, item: Item) -> Result:
+        for name in sorted(self._downloaded()):
+            pin = pin_of(name)
+            if pin and pin[0] == item.project:
+                return Result(item.text, "ready", *pin, name)
+        named = item.project is not None and ";" in item.text
+        return Result(item.text, "not needed" if named else "ready", item.project)
+
+    def _failed(self, item: Item, log: str) -> Result:
+        why = reason(log) if log else "pip says why above"
+        return Result(item.text, "failed", item.project, why=why)
+
+    # -- conda: solving ----------------------------------------------------------------------------
+
+    async def _solved(self, wanted: Environment, platform: str, folder: Path) -> list[Link]:
+        """The archives that a solver chooses; none, and a result that says why, when it fails."""
+        assert self._solver is not None
+        await asyncio.to_thread(folder.mkdir)
+        name = wanted.path.name
+        self._context.out.note(f"{self._solver.name} solves {name} for {platform}")
+        if len(self._conda.platforms) > 1:
+            name = f"{name} ({platform})"
+        answer, environ = "", self._solver.environment(platform, folder)
+        try:
+            for argv in self._solver.commands(wanted, platform, folder):
+                status, answer, log = await self._run(argv, environ, folder, split=True)
+                if self.interrupted:
+                    return []
+                if status:
+                    raise UsageError(solving.reason(self._solver.name, answer, log))
+            return self._solver.links(answer, folder, self._record_of)
+        except EntrepotError as exc:
+            self.results.append(Result(name, "failed", why=exc.message))
+            return []
 
     def _record_of(self, stem: str) -> dict[str, Any]:
         records = (
@@ -277,7 +365,7 @@ class CondaWarming(Session):
         )
         return next((record for record in records if record.get("url")), {})
 
-    # fetching
+    # -- conda: fetching ---------------------------------------------------------------------------
 
     async def _fetch_all(self, wanted: Iterable[Wanted]) -> None:
         assert self._known is not None
@@ -301,38 +389,33 @@ class CondaWarming(Session):
         meter.close()
         for result, link in zip(results, links, strict=True):
             if result.status == "ready":
-                self._ready[len(self.results)] = link.url
+                self._fetched[len(self.results)] = link.url
             self.results.append(result)
 
     async def _fetch(self, item: Wanted) -> Result:
-        link = item.link
-        text = link.filename or redacted_url(link.url)
-        if item.unneeded:
-            return Result(text, "not needed", link.project, link.version, why=item.unneeded)
-        why = await self._drained(link.url)
-        if why:
-            return Result(text, "failed", link.project, link.version, why=why)
-        return Result(text, "ready", link.project, link.version, link.filename)
-
-    async def _drained(self, url: str) -> str:
         """Ask behind the proxy as a client would, to the last byte.
-
-        Why it failed, empty when it did not.
 
         As clients do, it asks again when it was cut off: a client that has part of a file whose
         download starts again gets no other sign.
         """
-        why = ""
+        link, why = item.link, ""
+        text = link.filename or redacted_url(link.url)
+        if item.unneeded:
+            return Result(text, "not needed", link.project, link.version, why=item.unneeded)
         for _ in range(TRIES):
             try:
-                return await self._asked(url)
+                why = await self._why_not_fetched(link.url)
+                break
             except TruncatedBody as exc:
                 why = exc.message
             except EntrepotError as exc:
-                return exc.message
-        return why
+                why = exc.message
+                break
+        if why:
+            return Result(text, "failed", link.project, link.version, why=why)
+        return Result(text, "ready", link.project, link.version, link.filename)
 
-    async def _asked(self, url: str) -> str:
+    async def _why_not_fetched(self, url: str) -> str:
         from entrepot.httpcache.messages import Headers, RequestHead
         from entrepot.serving.response import Request
 
