@@ -17,12 +17,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrepot.digests import Digest
 from entrepot.errors import UsageError
 from entrepot.links import Link
 from entrepot.lockfiles.pins import digest_or_none
@@ -49,48 +48,19 @@ class Solver:
 
         All work happens in ``folder``, which is there and empty.
         """
+        program, project = self.program, folder / "project"
         if self.name == "pixi":
-            start = [
-                self.program,
-                "init",
-                "--import",
-                str(wanted.path),
-                "--platform",
-                platform,
-                str(folder / "project"),
-            ]
-            return [
-                start,
-                [self.program, "lock", "--manifest-path", str(folder / "project/pixi.toml")],
-            ]
-        channels = [
-            word
-            for channel in wanted.channels
-            if channel != "nodefaults"
-            for word in ("-c", channel)
-        ]
+            start = [program, "init", "--import", str(wanted.path), "--platform", platform]
+            lock = [program, "lock", "--manifest-path", str(project / "pixi.toml")]
+            return [[*start, str(project)], lock]
+        named = [channel for channel in wanted.channels if channel != "nodefaults"]
+        channels = [word for channel in named for word in ("-c", channel)]
         if self.name == "py-rattler":
-            words = [
-                self.program,
-                "-m",
-                "entrepot.tools.conda.rattler_solving",
-                "--platform",
-                platform,
-                "--cache",
-                str(folder / "cache"),
-            ]
-            return [[*words, *channels, "--", *wanted.specs]]
-        words = [
-            self.program,
-            "create",
-            "--yes",
-            "--json",
-            "--dry-run",
-            "--prefix",
-            str(folder / "prefix"),
-        ]
+            words = [program, "-m", "entrepot.tools.conda.rattler_solving", "--platform", platform]
+            return [[*words, "--cache", str(folder / "cache"), *channels, "--", *wanted.specs]]
+        words = [program, "create", "--yes", "--json", "--dry-run", "--prefix"]
         alone = ["--override-channels"] if "nodefaults" in wanted.channels else []
-        return [[*words, *alone, *channels, *wanted.specs]]
+        return [[*words, str(folder / "prefix"), *alone, *channels, *wanted.specs]]
 
     def environment(self, platform: str, folder: Path) -> dict[str, str]:
         """Variables on top of those that lead it through the proxy."""
@@ -120,12 +90,8 @@ class Solver:
         if self.name == "pixi":
             from entrepot.lockfiles import read_locked  # noqa: PLC0415 - one case of five
 
-            return [
-                each.link
-                for each in read_locked(
-                    (folder / "project/pixi.lock").read_text("utf-8"), "pixi.lock"
-                )
-            ]
+            lock = (folder / "project/pixi.lock").read_text("utf-8")
+            return [each.link for each in read_locked(lock, "pixi.lock")]
         try:
             told = json.loads(answer[answer.index("{") :])
             return list(_links(told, record_of))
@@ -184,8 +150,7 @@ def _links(
     fetched: dict[str, Mapping[str, Any]] = {}
     linked: list[str] = []
     for action in actions if isinstance(actions, list) else [actions]:
-        for record in action.get("FETCH") or ():
-            fetched[_stem(record)] = record
+        fetched.update((_stem(record), record) for record in action.get("FETCH") or ())
         for record in action.get("LINK") or ():
             linked.append(_stem(record))
             if record.get("url"):
@@ -194,33 +159,23 @@ def _links(
         record = fetched.get(stem) or record_of(stem)
         if not str(record.get("url", "")).startswith(("http://", "https://")):
             raise UsageError(f"no address is known for {stem}")
-        yield _link(record)
+        url, size = canonical_url(str(record["url"])), record.get("size")
+        filename = filename_of(url)
+        name = classify(filename)
+        digests = (digest_or_none(record.get(key)) for key in ("sha256", "md5"))
+        yield Link(
+            url,
+            tuple(digest for digest in digests if digest),
+            size if isinstance(size, int) and size > 0 else None,
+            name.project if name else None,
+            name.version if name else None,
+            filename or None,
+            "archive",
+            source="solved",
+        )
 
 
 def _stem(record: Mapping[str, Any]) -> str:
-    named = record.get("dist_name")
-    return (
-        str(named)
-        if named
-        else f"{record['name']}-{record['version']}-{record.get('build') or record['build_string']}"
-    )
-
-
-def _link(record: Mapping[str, Any]) -> Link:
-    url = canonical_url(str(record["url"]))
-    digests: Sequence[Digest] = [
-        d for key in ("sha256", "md5") if (d := digest_or_none(record.get(key)))
-    ]
-    name, size = classify(filename_of(url)), record.get("size")
-    project, version = (name.project, name.version) if name else (None, None)
-    whole = size if isinstance(size, int) and size > 0 else None
-    return Link(
-        url,
-        tuple(digests),
-        whole,
-        project,
-        version,
-        filename_of(url) or None,
-        "archive",
-        source="solved",
-    )
+    if named := record.get("dist_name"):
+        return str(named)
+    return f"{record['name']}-{record['version']}-{record.get('build') or record['build_string']}"

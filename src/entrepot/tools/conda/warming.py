@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from entrepot.errors import UsageError
 from entrepot.links import Link
@@ -27,14 +26,7 @@ LARGEST = 64 << 20
 """Bytes of a file that is read."""
 
 _SUBDIR = re.compile(r"(?:linux|osx|win|freebsd|zos|emscripten|wasi)-[a-z0-9]+").fullmatch
-_MACHINES = {
-    "x86_64": "64",
-    "amd64": "64",
-    "i386": "32",
-    "i686": "32",
-    "arm64": "arm64",
-    "aarch64": "aarch64",
-}
+_MACHINES = {"x86_64": "64", "amd64": "64", "i386": "32", "i686": "32"}
 _SYSTEMS = {"linux": "linux", "darwin": "osx", "win32": "win"}
 _EXPLICIT = re.compile(r"^@EXPLICIT\s*$", re.MULTILINE).search
 _LOCK = re.compile(r"^(?:version:\s*\d|package:|packages:|environments:)", re.MULTILINE).search
@@ -110,8 +102,11 @@ def explicit_items(path: Path, platforms: Iterable[str]) -> list[Wanted]:
     Raises:
         UsageError: it cannot be read, or names nothing that can be fetched.
     """
-    links = _one_each(read_lock(_read(path), name=f"{path}.txt").links)
-    return _some(path, [_wanted(link, frozenset(), frozenset(platforms)) for link in links])
+    links = read_lock(_read(path), name=f"{path}.txt").links
+    # one link a file: another spelling of its URL, which only pip would ask for, is left out
+    once = {(link.url.rpartition("/")[0], link.filename): link for link in reversed(links)}
+    wanted = frozenset(platforms)
+    return _some(path, [_wanted(link, frozenset(), wanted) for link in reversed(once.values())])
 
 
 def locked_items(path: Path, platforms: Iterable[str]) -> list[Wanted]:
@@ -151,26 +146,21 @@ def environment(path: Path, around: Surroundings) -> Environment:
     channels = data.get("channels") or []
     if not isinstance(channels, list):
         raise UsageError(f"{path}: channels is not a list")
-    specs, pip = _dependencies(path, data["dependencies"])
-    for word in (*channels, *specs):
-        if str(word).startswith("-"):
-            raise UsageError(f"{path}: {str(word)[:80]!r} is no channel and no package")
-    expanded = tuple(expand_variables(str(channel), around) for channel in channels)
-    return Environment(path, expanded, tuple(specs), tuple(pip))
-
-
-def _dependencies(path: Path, listed: list[Any]) -> tuple[list[str], list[str]]:
-    specs, pip = [], []
-    for each in listed:
+    specs: list[str] = []
+    pip: list[str] = []
+    for each in data["dependencies"]:
         if isinstance(each, Mapping) and isinstance(each.get("pip"), list):
             pip += [_absolute(path, str(line)) for line in each["pip"]]
         elif isinstance(each, str | int | float):
             specs.append(str(each))
         else:
-            raise UsageError(
-                f"{path}: a dependency that is neither a text nor pip: {str(each)[:80]}"
-            )
-    return specs, pip
+            what = str(each)[:80]
+            raise UsageError(f"{path}: a dependency that is neither a text nor pip: {what}")
+    for word in (*channels, *specs):
+        if str(word).startswith("-"):
+            raise UsageError(f"{path}: {str(word)[:80]!r} is no channel and no package")
+    expanded = tuple(expand_variables(str(channel), around) for channel in channels)
+    return Environment(path, expanded, tuple(specs), tuple(pip))
 
 
 def _absolute(path: Path, line: str) -> str:
@@ -189,13 +179,6 @@ def _wanted(link: Link, platforms: frozenset[str], wanted: frozenset[str]) -> Wa
     if not wanted or not needing or needing & wanted or "noarch" in needing:
         return Wanted(link)
     return Wanted(link, f"for {', '.join(sorted(needing))}")
-
-
-def _one_each(links: Iterable[Link]) -> list[Link]:
-    """One link a file: another spelling of its URL, which only pip would ask for, is left out."""
-    return list(
-        {(link.url.rpartition("/")[0], link.filename): link for link in reversed([*links])}.values()
-    )[::-1]
 
 
 def _some(path: Path, items: list[Wanted]) -> list[Wanted]:
