@@ -16,9 +16,9 @@ from entrepot.errors import EntrepotError, TruncatedBody, UsageError
 from entrepot.links import Link
 from entrepot.ports.tool import Surroundings
 from entrepot.redaction import redacted_url
-from entrepot.tools.conda import solving, warming
-from entrepot.tools.conda.environments import load_json
-from entrepot.tools.conda.registered_environments import package_folders
+from entrepot.tools.conda import warming
+from entrepot.tools.conda.entry import load_json
+from entrepot.tools.conda.environments import package_folders
 from entrepot.tools.conda.warming import Environment, Wanted
 from entrepot.tools.pip.warming import NO_CACHE, Item, Order, pin_of, reason, sdist_words
 from entrepot.urls import authority_of
@@ -157,10 +157,10 @@ class Warming(Session):
         conda: CondaOrder,
         folder: Path,
     ) -> None:
-        self._solver: solving.Solver | None = None
+        self._solver: warming.Solver | None = None
         if any(each.specs for each in conda.environments):
             has_rattler = importlib.util.find_spec("rattler") is not None
-            self._solver = solving.solver(context.around, has_rattler=has_rattler)
+            self._solver = warming.solver(context.around, has_rattler=has_rattler)
         self._pip, self._order, self._items = pip, order, order.items()
         self._conda, self._folder = conda, folder
         self._files, self._sources = folder / "files", folder / "sources"
@@ -352,7 +352,7 @@ class Warming(Session):
                 if self.interrupted:
                     return []
                 if status:
-                    raise UsageError(solving.reason(self._solver.name, answer, log))
+                    raise UsageError(warming.reason(self._solver.name, answer, log))
             return self._solver.links(answer, folder, self._record_of)
         except EntrepotError as exc:
             self.results.append(Result(name, "failed", why=exc.message))

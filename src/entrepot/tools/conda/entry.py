@@ -1,12 +1,17 @@
-"""What conda's family notes of an entry beyond what every tool does."""
+"""What conda's family notes of an entry beyond what every tool does, and how it reads JSON."""
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from entrepot.ports.tool import Block, BlockedBy, Entry
+from entrepot.tools._shared.safe_read import read_regular
+
+RECORD_LIMIT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +37,12 @@ BEING_WRITTEN = Block(BlockedBy.BEING_WRITTEN, "being written")
 def stamp(about: os.stat_result) -> str:
     """What changes when a file or folder is replaced or written to."""
     return f"{about.st_ino}:{about.st_mtime_ns}:{about.st_size}"
+
+
+def load_json(path: Path | str) -> dict[str, Any]:
+    """A JSON object out of a regular file; empty when it is absent, broken or none."""
+    try:
+        data = json.loads(read_regular(path, RECORD_LIMIT_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}

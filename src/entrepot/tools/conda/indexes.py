@@ -17,8 +17,7 @@ from typing import Any, Literal
 from entrepot.ports.tool import Kind
 from entrepot.redaction import redacted_url
 from entrepot.tools._shared.disk_usage import Tree, listed, measure
-from entrepot.tools.conda.entry import BEING_WRITTEN, UNKNOWN_LAYOUT, CondaEntry
-from entrepot.tools.conda.environments import load_json
+from entrepot.tools.conda.entry import BEING_WRITTEN, UNKNOWN_LAYOUT, CondaEntry, load_json
 from entrepot.tools.conda.locks import is_locked
 
 _INDEX = re.compile(

@@ -19,6 +19,7 @@ from entrepot.redaction import has_secret, redacted_url
 from entrepot.tools._shared.disk_usage import listed
 from entrepot.tools._shared.mounts import is_empty
 from entrepot.tools._shared.safe_read import is_dir, is_file
+from entrepot.tools.conda.environments import conda_answers, conda_caches, mamba_caches
 from entrepot.tools.conda.indexes import holds_indexes
 from entrepot.tools.conda.pkgs_dirs import (
     MAGIC,
@@ -31,7 +32,6 @@ from entrepot.tools.conda.pkgs_dirs import (
 )
 from entrepot.tools.conda.proof import EMPTY, NO_CACHE, standing, why_never, why_no_cache
 from entrepot.tools.conda.rattler_dirs import KINDS, Folder, folders, problems, rattler_default
-from entrepot.tools.conda.registered_environments import conda_answers, conda_caches, mamba_caches
 from entrepot.tools.conda.roots import mamba_roots
 
 NEW_PACKAGES = "new packages go here"

@@ -24,7 +24,7 @@ from entrepot.ports.tool import Surroundings
 from entrepot.tools._shared.disk_usage import listed, measure
 from entrepot.tools._shared.mounts import is_empty, is_mount
 from entrepot.tools._shared.safe_read import is_dir, is_file, open_regular
-from entrepot.tools.conda.environments import load_json
+from entrepot.tools.conda.entry import load_json
 from entrepot.tools.conda.pkgs_dirs import MAGIC, SCHEMES
 from entrepot.tools.conda.platform_paths import expand_user, expand_variables, pathmod
 from entrepot.tools.conda.urls import Urls, is_log, stem
@@ -70,11 +70,15 @@ def why_no_cache(folder: Path, around: Surroundings, text: str = os.sep) -> str:
         os.scandir(folder).close()
     except OSError:
         return ""  # unknown, and a look at what lies there ends with this error
-    if not _is_marked(folder):
+    inside = listed(folder)
+    # a tool leaves its mark: the log of downloads, rattler's lock, or a package
+    if not (is_log(folder) or is_file(folder / RATTLER_LOCK)) and not any(
+        each.is_dir(follow_symlinks=False) and is_package(each.path, each.name) for each in inside
+    ):
         return EMPTY if is_empty(folder) else f"there is no {MAGIC} and no package in it"
     # a file system of its own is a usual place for a cache; one with other things in it is
     # somebody's disk
-    if is_mount(folder) and not all(_is_usual(each) for each in listed(folder)):
+    if is_mount(folder) and not all(map(_is_usual, inside)):
         return "it is a mount point, and other things lie there as well"
     return ""
 
@@ -103,15 +107,12 @@ def why_never(folder: Path, around: Surroundings, text: str = os.sep) -> str:
         return "it is a home directory"
     if _is_within(home, real):
         return "the home directory lies in it"
-    if _is_relative(text, around) and _is_within(os.path.realpath(around.cwd), real):
+    # an entry may be another directory for every directory that a command is started in
+    expanded = expand_user(expand_variables(expand_variables(text, around), around), around)
+    is_relative = "PWD" in text or not pathmod(around).isabs(expanded)
+    if is_relative and _is_within(os.path.realpath(around.cwd), real):
         return f"the entry {text!r} is the directory that a command is started in"
     return ""
-
-
-def _is_relative(text: str, around: Surroundings) -> bool:
-    """Whether an entry is another directory for every directory that a command is started in."""
-    expanded = expand_user(expand_variables(expand_variables(text, around), around), around)
-    return "PWD" in text or not pathmod(around).isabs(expanded)
 
 
 def _is_within(path: str, folder: str) -> bool:
@@ -128,19 +129,6 @@ def _is_home(real: str) -> bool:
         return os.path.realpath(pwd.getpwuid(os.stat(real).st_uid).pw_dir) == real
     except (ImportError, KeyError, OSError):
         return False
-
-
-def _is_marked(folder: Path) -> bool:
-    """Whether a tool has left its mark: the log of downloads, rattler's lock, or a package."""
-    return (
-        is_log(folder)
-        or is_file(folder / RATTLER_LOCK)
-        or any(
-            is_package(each.path, each.name)
-            for each in listed(folder)
-            if each.is_dir(follow_symlinks=False)
-        )
-    )
 
 
 def _is_usual(each: os.DirEntry[str]) -> bool:

@@ -21,10 +21,9 @@ from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, no
 from entrepot.tools._shared.disk_usage import measure
 from entrepot.tools._shared.permission_errors import reason
 from entrepot.tools.conda.entry import BEING_WRITTEN, CondaEntry, stamp
-from entrepot.tools.conda.environments import in_use_perhaps, links_into, mentions
+from entrepot.tools.conda.environments import links_into, mentions, package_folders, survey
 from entrepot.tools.conda.locks import byte_lock, client_at_work, folder_lock, is_locked
 from entrepot.tools.conda.pkgs_dirs import MAGIC
-from entrepot.tools.conda.registered_environments import package_folders, survey
 from entrepot.tools.conda.urls import prune
 
 TRASH = ".trash"
@@ -101,8 +100,8 @@ class _Removal:
     def look_for_links(self) -> None:
         """Find every symbolic link of a known environment into a known cache, records or not."""
         known = survey(self._around)
-        self._linked = links_into(known.prefixes, package_folders(self._around), known.unknown)
-        self._unknown = in_use_perhaps([*known.unknown, *mentions(known.prefixes).unknown])
+        self._linked = links_into(known, package_folders(self._around))
+        self._unknown = mentions(known).in_use_perhaps
 
     def take(self, entry: CondaEntry, root: Root, busy: str) -> None:
         """Remove one entry or keep it with a reason."""

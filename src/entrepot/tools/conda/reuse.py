@@ -63,7 +63,7 @@ def donors(around: Surroundings) -> list[ReuseSource]:
     @cache
     def folders() -> list[Path]:
         # -- 20 ms that an install by pip can do without
-        from entrepot.tools.conda.registered_environments import package_folders  # noqa: PLC0415
+        from entrepot.tools.conda.environments import package_folders  # noqa: PLC0415
 
         return package_folders(around)
 

@@ -24,8 +24,21 @@ from entrepot.ports.tool import Block, BlockedBy, Kind, Progress, Surroundings
 from entrepot.redaction import redacted_url
 from entrepot.tools._shared.disk_usage import KnownLinks, Tree, listed, measure
 from entrepot.tools._shared.safe_read import read_regular
-from entrepot.tools.conda.entry import BEING_WRITTEN, UNKNOWN_LAYOUT, CondaEntry, stamp
-from entrepot.tools.conda.environments import Mention, Mentions, has_link_into, load_json, mentions
+from entrepot.tools.conda.entry import (
+    BEING_WRITTEN,
+    UNKNOWN_LAYOUT,
+    CondaEntry,
+    load_json,
+    stamp,
+)
+from entrepot.tools.conda.environments import (
+    Mention,
+    Mentions,
+    has_link_into,
+    mentions,
+    package_folders,
+    survey,
+)
 from entrepot.tools.conda.indexes import index_entries, is_index_file
 from entrepot.tools.conda.locks import client_at_work, is_locked
 from entrepot.tools.conda.pkgs_dirs import MAGIC, SCHEMES
@@ -39,7 +52,6 @@ from entrepot.tools.conda.proof import (
     names,
     why_no_cache,
 )
-from entrepot.tools.conda.registered_environments import package_folders, survey
 from entrepot.tools.conda.urls import Urls, is_log, read_urls, stem
 
 BUSY_S = 600.0
@@ -81,10 +93,7 @@ class Usage:
     @cached_property
     def mentions(self) -> Mentions:
         """Records of all known environments, and what of them could not be read."""
-        found = survey(self._around)
-        result = mentions(found.prefixes)
-        result.unknown[:0] = found.unknown
-        return result
+        return mentions(survey(self._around))
 
 
 def scan_folders(

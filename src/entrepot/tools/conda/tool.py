@@ -15,9 +15,9 @@ from pathlib import Path
 from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
 from entrepot.tools._shared.safe_read import is_dir
 from entrepot.tools.conda import places
+from entrepot.tools.conda.environments import conda_caches
 from entrepot.tools.conda.pkgs_dirs import nested_folders
 from entrepot.tools.conda.rattler_dirs import package_folders, part_of
-from entrepot.tools.conda.registered_environments import conda_caches
 
 
 def _rattlers_folders(place: Path, around: Surroundings) -> list[Path]:
@@ -161,7 +161,7 @@ class CondaTool:
     def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
         """Prefixes of the whole family: each may have packages of any of its caches."""
         # `where` does without
-        from entrepot.tools.conda.registered_environments import named_environments  # noqa: PLC0415
+        from entrepot.tools.conda.environments import named_environments  # noqa: PLC0415
 
         return named_environments(around)
 

@@ -26,8 +26,7 @@ from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import BlockedBy, Finding, Kind, Progress, Surroundings
 from entrepot.tools._shared.safe_read import open_regular, read_regular
 from entrepot.tools.conda.archive import archive_problem, digest_of, restore
-from entrepot.tools.conda.entry import CondaEntry
-from entrepot.tools.conda.environments import load_json
+from entrepot.tools.conda.entry import CondaEntry, load_json
 from entrepot.tools.conda.pkgs_dirs import MAGIC
 from entrepot.tools.conda.removal import remove
 from entrepot.tools.conda.scan import FolderScan

@@ -18,7 +18,7 @@ from conda_lab import LATER, Lab, contents
 from entrepot.caches.removal import Requirement, plan_cleaning, plan_removal
 from entrepot.caches.selection import Filter, is_unused
 from entrepot.ports.tool import Kind
-from entrepot.tools.conda.registered_environments import survey
+from entrepot.tools.conda.environments import survey
 from entrepot.tools.conda.roots import read_registered
 
 
