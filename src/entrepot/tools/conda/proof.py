@@ -70,15 +70,15 @@ def why_no_cache(folder: Path, around: Surroundings, text: str = os.sep) -> str:
         os.scandir(folder).close()
     except OSError:
         return ""  # unknown, and a look at what lies there ends with this error
-    inside = listed(folder)
     # a tool leaves its mark: the log of downloads, rattler's lock, or a package
     if not (is_log(folder) or is_file(folder / RATTLER_LOCK)) and not any(
-        each.is_dir(follow_symlinks=False) and is_package(each.path, each.name) for each in inside
+        each.is_dir(follow_symlinks=False) and is_package(each.path, each.name)
+        for each in listed(folder)
     ):
         return EMPTY if is_empty(folder) else f"there is no {MAGIC} and no package in it"
     # a file system of its own is a usual place for a cache; one with other things in it is
     # somebody's disk
-    if is_mount(folder) and not all(map(_is_usual, inside)):
+    if is_mount(folder) and not all(map(_is_usual, listed(folder))):
         return "it is a mount point, and other things lie there as well"
     return ""
 

@@ -96,46 +96,6 @@ class Usage:
         return mentions(survey(self._around))
 
 
-def scan_folders(
-    tool: str,
-    place: Path,
-    folders: Iterable[Path],
-    around: Surroundings,
-    now: float,
-    *,
-    keeps_records: bool,
-    progress: Progress | None = None,
-) -> Iterator[CondaEntry]:
-    """Entries of some folders of one place, in the folders' order.
-
-    Args:
-        tool: whose they are.
-        place: the place's directory; keys are relative to it.
-        folders: where packages lie side by side.
-        around: the world.
-        now: seconds since the epoch.
-        keeps_records: whether the tool keeps archives, records and ``urls.txt`` (conda, mamba) or
-            unpacked packages and a lock alone (rattler).
-        progress: told now and then.
-
-    Raises:
-        OSError: the place itself may not be looked into.
-    """
-    os.scandir(place).close()
-    usage = Usage.of(around)
-    for folder in folders:
-        # rattler takes a lock instead: see removal
-        block = usage.client if keeps_records else None
-        # what lies in mamba's nested folders are entries of its own
-        skipped = frozenset(SCHEMES) if keeps_records and folder == place else frozenset[str]()
-        look = FolderScan(tool, place, folder, around, now, block, skipped, progress)
-        for entry in look.entries():
-            if entry.kind is Kind.UNPACKED and not keeps_records:
-                yield _with_origin(entry, usage.mentions)
-            else:
-                yield entry
-
-
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Which package something is, by its record."""
@@ -160,12 +120,12 @@ class FolderScan:
 
     Args:
         tool: whose it is.
-        place: the place that it belongs to.
+        place: the place that it belongs to; keys are relative to it.
         folder: itself.
         around: the world.
         now: seconds since the epoch.
-        block: why packages stay for now.
-        skipped: names of folders in it that are not looked at.
+        keeps_records: whether the tool keeps archives, records and ``urls.txt`` (conda, mamba) or
+            unpacked packages and a lock alone (rattler).
         progress: told now and then.
     """
 
@@ -174,8 +134,7 @@ class FolderScan:
     folder: Path
     around: Surroundings
     now: float
-    block: Block | None = None
-    skipped: frozenset[str] = frozenset()
+    keeps_records: bool = True
     progress: Progress | None = None
     urls: Urls = field(default_factory=lambda: Urls({}))
     """The log of downloads, once it was looked at."""
@@ -197,12 +156,16 @@ class FolderScan:
         found: list[CondaEntry] = []
         # all is measured before a question is asked: a package may share files with a later one
         trees = self._usage.known_links.trees(self.folder, self.progress)
-        folders = [name for name in folders if name not in self.skipped]
+        if self.keeps_records and self.folder == self.place:
+            # what lies in mamba's nested folders are entries of its own
+            folders = [name for name in folders if name not in SCHEMES]
         measured = {name: trees.get(name) or measure(f"{self.folder}/{name}") for name in folders}
         for number, (name, tree) in enumerate(measured.items()):
             if self.progress and not number % 50:
                 self.progress(number, len(measured), "entries")
-            found += self._in_folder(name, tree)
+            for entry in self._in_folder(name, tree):
+                is_rattlers = entry.kind is Kind.UNPACKED and not self.keeps_records
+                found.append(_with_origin(entry, self._usage.mentions) if is_rattlers else entry)
         for name in files:
             found += self._in_file(name, measure(f"{self.folder}/{name}"))
         for name, mode in modes.items():
@@ -275,7 +238,7 @@ class FolderScan:
             used=used,
             used_from="record" if found else "mtime",
             used_by=users or ((OUTSIDE,) if outside else ()),
-            block=block or self.block,
+            block=block or self._client(),
             certainty="proven"
             if who.recorded and who.url
             else "content"
@@ -302,6 +265,10 @@ class FolderScan:
             is_package=True,
         )
 
+    def _client(self) -> Block | None:
+        """Why packages stay for now; rattler takes a lock instead, see removal."""
+        return self._usage.client if self.keeps_records else None
+
     def _may_be_in_use(self) -> Block | None:
         why = self._usage.mentions.in_use_perhaps
         return Block(BlockedBy.UNKNOWN, why) if why else None
@@ -318,7 +285,7 @@ class FolderScan:
         return replace(
             entry,
             certainty="proven" if who.recorded and who.url else "hash" if who.url else "content",
-            block=FRESH_ARCHIVE if self.now - tree.changed < BUSY_S else self.block,
+            block=FRESH_ARCHIVE if self.now - tree.changed < BUSY_S else self._client(),
         )
 
     # -- everything else ---------------------------------------------------------------------------
@@ -463,7 +430,7 @@ def _digest(data: dict[str, Any]) -> Digest | None:
 
 
 def _with_origin(entry: CondaEntry, known: Mentions) -> CondaEntry:
-    """The entry with its lock file's digest and the origin that an environment records."""
+    """A package with its lock file's digest and the origin that an environment records."""
     path = entry.paths[0]
     for mention in known.of(path.name)[:1]:
         record = load_json(mention.record)

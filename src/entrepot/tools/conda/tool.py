@@ -99,20 +99,15 @@ class CondaTool:
         if place.path is None or not place.exists:
             return
         # Only for caches that are there
-        from entrepot.tools.conda.scan import scan_folders, scan_rest  # noqa: PLC0415
+        from entrepot.tools.conda.scan import FolderScan, scan_rest  # noqa: PLC0415
 
-        folders, now = self._row.folders(place.path, around), self._now()
-        if folders:
-            yield from scan_folders(
-                self.name,
-                place.path,
-                folders,
-                around,
-                now,
-                keeps_records=self._row.keeps_records,
-                progress=progress,
-            )
-        if not self._row.keeps_records:
+        os.scandir(place.path).close()  # what may not be looked into is told, not taken for empty
+        now, keeps_records = self._now(), self._row.keeps_records
+        for folder in self._row.folders(place.path, around):
+            yield from FolderScan(
+                self.name, place.path, folder, around, now, keeps_records, progress
+            ).entries()
+        if not keeps_records:
             yield from scan_rest(self.name, place.path, part_of(place.path, around), now)
 
     def remove(

@@ -87,7 +87,9 @@ class Verifier:
 
     def findings(self) -> Iterator[Finding]:
         """Everything that is wrong, repaired when asked to."""
-        scan = FolderScan(self.tool, self.folder, self.folder, self.around, self.now)
+        scan = FolderScan(
+            self.tool, self.folder, self.folder, self.around, self.now, self.keeps_records
+        )
         found = scan.entries()
         self._urls = scan.urls.by_name
         records = {
