@@ -259,9 +259,11 @@ def test_records_that_are_no_folder_leave_nothing_unused(lab, make):
 @pytest.mark.parametrize(
     "make", [lambda path: path.write_text("envs_dirs: [\n"), os.mkfifo, a_link_that_leads_nowhere]
 )
-def test_settings_that_cannot_be_read_may_name_environments(lab, make):
-    make(lab.home / ".condarc")
-    assert_nothing_is_unused(lab, ".condarc")
+@pytest.mark.parametrize("name", [".condarc", ".mambarc"])
+def test_settings_that_cannot_be_read_may_name_environments(lab, make, name):
+    (lab.root / "bin/mamba").touch()
+    make(lab.home / name)
+    assert_nothing_is_unused(lab, name)
 
 
 def test_what_cannot_be_read_when_the_removal_comes_keeps_everything(lab):

@@ -104,7 +104,7 @@ def survey(around: Surroundings) -> Environments:
         _registered(home, found)
     for prefix in _prefixes(around, found):
         _add(prefix, found)
-    found.unknown += [document.problem for document in _condarcs(around) if document.problem]
+    found.unknown += [each.problem for each in _settings_files(around) if each.problem]
     found.unknown += rattler_dirs.problems(around)
     return Environments(unique(found.prefixes), list(dict.fromkeys(found.unknown)))
 
@@ -206,20 +206,19 @@ def envs_dirs(around: Surroundings) -> list[Path]:
         for name in ("CONDA_ENVS_DIRS", "CONDA_ENVS_PATH")
         for text in around.environ.get(name, "").split(separator)
     ]
-    found = _condarcs(around)
-    for root in mamba_roots(around):
-        found += mamba_documents(around, str(root.path))
-    for document in found:
+    for document in _settings_files(around):
         if value := document.lists.get("envs_dirs"):
             texts += (item.text for item in value.items)
     named = [Path(expand(text.strip(), around)) for text in texts if text.strip()]
     return unique([*named, around.home / ".conda/envs"])
 
 
-def _condarcs(around: Surroundings) -> list[Document]:
-    """The files of every conda that was found; those of none where there is no conda."""
+def _settings_files(around: Surroundings) -> list[Document]:
+    """The files of every conda and mamba that was found; conda's also where there is none."""
     roots = [str(root.path) for root in conda_roots(around)] or [""]
-    return [document for root in roots for document in documents(around, root)]
+    condas = [document for root in roots for document in documents(around, root)]
+    mambas = [mamba_documents(around, str(root.path)) for root in mamba_roots(around)]
+    return [*condas, *(document for each in mambas for document in each)]
 
 
 def _inside(folder: Path, found: Environments | None = None) -> Iterator[Path]:
