@@ -24,7 +24,7 @@ from conda_lab import LATER, Lab, contents
 from entrepot.cache_root import Root
 from entrepot.caches.removal import Requirement, plan_cleaning
 from entrepot.caches.selection import is_unused
-from entrepot.ports.tool import Kind
+from entrepot.ports.tool import Kind, Surroundings
 from entrepot.tools.conda.locks import links_packages
 from entrepot.tools.conda.scan import FRESH
 from entrepot.tools.conda.tool import mamba, rattler
@@ -126,7 +126,7 @@ def log_of_ours(lab: Lab, path: Path) -> None:
         (".urls.abcd1234.tmp", log_of_ours),
     ],
 )
-def test_what_a_tool_left_is_litter_once_it_is_old(lab, name, make):
+def test_what_a_tool_left_is_removable_once_it_is_old(lab, name, make):
     make(lab, lab.cache / name)
     entry = lab.entry(name)
     assert (entry.kind, entry.removable_because) == (Kind.TEMP, "stale temporary")
@@ -195,7 +195,7 @@ def test_a_folder_of_unknown_layout_is_a_size_and_never_goes(lab):
     assert (lab.cache / "mine/file").exists()
 
 
-def test_lines_of_urls_txt_that_nothing_needs_are_litter_and_pruned(lab):
+def test_lines_of_urls_txt_that_nothing_needs_are_removable_and_pruned(lab):
     lab.package("demo")
     urls = lab.cache / "urls.txt"
     right = urls.read_text()
@@ -301,7 +301,7 @@ def test_without_a_look_in_common_each_scan_sees_what_is_there_now(lab):
     assert not is_unused(lab.entry(folder.name))
 
 
-def test_what_an_environment_links_to_symbolically_is_pinned(lab):
+def test_what_an_environment_links_to_symbolically_may_not_go(lab):
     folder = lab.package("demo")
     env = lab.environment(lab.home / "env", [folder], "symbolic")
     entry = lab.entry(folder.name)
@@ -320,7 +320,7 @@ def test_a_symbolic_link_without_a_record_is_seen_before_anything_is_removed(lab
     assert contents(env) == before
 
 
-def test_links_inside_a_package_do_not_pin_it_however_the_root_is_reached(lab):
+def test_links_inside_a_package_do_not_block_it_however_the_root_is_reached(lab):
     folder = lab.package("demo")
     (folder / "share/demo/short").symlink_to("data.bin")
     (lab.home / "other-name").symlink_to(lab.root)
@@ -469,6 +469,16 @@ def test_the_index_cache_is_listed_by_channel(lab):
     assert next(e for e in lab.entries(ahead=0) if e.kind is Kind.PAGE).state == "fresh"
 
 
+def test_the_shards_of_a_cache_of_rattlers_that_is_called_cache_go(tmp_path):
+    shards = tmp_path / ".cache/rattler/cache/shards-v1"
+    shards.mkdir(parents=True)
+    (shards / f"{'a' * 64}.msgpack").touch()
+    around, tool = Surroundings({"PATH": ""}, tmp_path, tmp_path), rattler()
+    (place,) = tool.places(around)
+    assert tool.remove(list(tool.scan(place, around)), around).entries
+    assert not shards.exists()
+
+
 @pytest.mark.root
 @pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="needs root to mount a tmpfs"
@@ -517,7 +527,7 @@ class mounted:  # noqa: N801
         subprocess.run(["umount", "-l", self._path], check=False)
 
 
-def test_the_trash_of_a_killed_removal_is_litter(lab):
+def test_the_trash_of_a_killed_removal_is_removable(lab):
     (lab.cache / ".trash/entrepot-x/info").mkdir(parents=True)
     entry = lab.entry(".trash")
     assert entry.removable_because == "stale temporary"

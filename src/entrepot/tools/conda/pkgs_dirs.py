@@ -120,7 +120,7 @@ def default_caches(around: Surroundings, root: str, *, force_32bit: bool = False
     """The defaults: ``ROOT/pkgs``, ``~/.conda/pkgs``, and on Windows the user's data directory.
 
     Args:
-        around: the world.
+        around: where to look.
         root: the root prefix; empty when no conda was found.
         force_32bit: the setting of that name: the folder is called ``pkgs32``.
     """
@@ -141,7 +141,7 @@ def resolve(around: Surroundings, root: str, prefix: str = "") -> Resolved:
     """Conda's list for one root prefix.
 
     Args:
-        around: the world.
+        around: where to look.
         root: the root prefix; empty when no conda was found.
         prefix: the environment meant; empty: the active one, else the root.
     """

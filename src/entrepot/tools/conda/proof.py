@@ -61,7 +61,7 @@ def why_no_cache(folder: Path, around: Surroundings, text: str = os.sep) -> str:
 
     Args:
         folder: the directory.
-        around: the world.
+        around: where to look.
         text: the entry as it is written.
     """
     if why := why_never(folder, around, text):
@@ -88,7 +88,7 @@ def standing(folder: Path, around: Surroundings, text: str = os.sep) -> tuple[bo
 
     Args:
         folder: a directory that may be there.
-        around: the world.
+        around: where to look.
         text: the entry as it is written.
     """
     why = why_no_cache(folder, around, text) if is_dir(folder) else EMPTY
@@ -222,7 +222,9 @@ def is_left_over(folder: Path, name: str, urls: Urls) -> bool:
         return False
     if is_package(str(path), unpacking[1]) or is_rattler_lock(folder, f"{unpacking[1]}.lock"):
         return True
-    return is_file(folder / RATTLER_LOCK) and measure(str(path)).files == 0  # nothing to lose
+    tree = measure(str(path))
+    nothing_to_lose = not tree.files and not tree.unread
+    return is_file(folder / RATTLER_LOCK) and nothing_to_lose
 
 
 def _is_trash(each: os.DirEntry[str]) -> bool:

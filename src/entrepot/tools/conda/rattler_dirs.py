@@ -151,7 +151,7 @@ def package_folders(around: Surroundings, place: Path | None = None) -> list[Pat
     """Folders with unpacked packages, whether they exist or not.
 
     Args:
-        around: the world.
+        around: where to look.
         place: only that of this cache: its ``pkgs``, or itself where pixi was told so.
     """
     found = [(each.path, each.part) for each in folders(around)]

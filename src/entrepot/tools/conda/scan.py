@@ -122,7 +122,7 @@ class FolderScan:
         tool: whose it is.
         place: the place that it belongs to; keys are relative to it.
         folder: itself.
-        around: the world.
+        around: where to look.
         now: seconds since the epoch.
         keeps_records: whether the tool keeps archives, records and ``urls.txt`` (conda, mamba) or
             unpacked packages and a lock alone (rattler).

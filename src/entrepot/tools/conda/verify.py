@@ -64,7 +64,7 @@ class Verifier:
     Args:
         tool: whose folder.
         folder: where packages lie side by side.
-        around: the world.
+        around: where to look.
         now: seconds since the epoch.
         keeps_records: whether the tool keeps records and ``urls.txt`` (conda, mamba) or not
             (rattler).
