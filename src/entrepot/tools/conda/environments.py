@@ -308,25 +308,16 @@ def _damage(record: str) -> str:
         if raw is None:
             return ""
         # parsing all records of ten environments takes seconds; damage shows in the shape of a
-        # large one as well
-        data = (
-            {"name": b'"name"' in raw}
-            if len(raw) > PARSED_BYTES and _is_closed(raw)
-            else json.loads(raw)
-        )
+        # large one as well: its brackets pair, no block of it is zeros
+        closed = raw[:1] == b"{" and raw.rstrip()[-1:] == b"}" and b"\0" not in raw
+        paired = raw.count(b"{") == raw.count(b"}") and raw.count(b"[") == raw.count(b"]")
+        is_whole = len(raw) > PARSED_BYTES and closed and paired
+        data = {"name": b'"name"' in raw} if is_whole else json.loads(raw)
     except OSError as exc:
         return exc.strerror or str(exc)
     except (ValueError, RecursionError):
         return "it is no JSON"
     return "" if isinstance(data, dict) and data.get("name") else "it names no package"
-
-
-def _is_closed(raw: bytes) -> bool:
-    """Whether a text has the shape of one JSON object: its brackets pair, no block is zeros."""
-    closed = all(
-        raw.count(left) == raw.count(right) for left, right in ((b"{", b"}"), (b"[", b"]"))
-    )
-    return closed and raw[:1] == b"{" and raw.rstrip()[-1:] == b"}" and b"\0" not in raw
 
 
 def has_link_into(mention: Mention, package: str) -> bool:

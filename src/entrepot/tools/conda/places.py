@@ -124,11 +124,10 @@ def conda_places(around: Surroundings) -> Sequence[Place]:
     for _, answer in answers:
         for cache in answer.defaults:
             key = os.path.realpath(cache.path)
-            if (
-                key not in found
-                and _holds_packages(cache.path, around)
-                and not _is_mambas(cache.path, around)
-            ):
+            if key in found or not _holds_packages(cache.path, around):
+                continue
+            mambas = {os.path.realpath(each) for each in mamba_caches(around)}
+            if key not in mambas or is_file(f"{cache.path}/{MAGIC}"):
                 found[key] = _orphan(cache, answer)
     return _ranked(found.values())
 
@@ -323,12 +322,6 @@ def _holds_packages(path: str, around: Surroundings) -> bool:
     return standing(Path(path), around)[0] and any(
         each.name not in {"urls", MAGIC} for each in listed(path)
     )
-
-
-def _is_mambas(path: str, around: Surroundings) -> bool:
-    """Whether mamba still uses a folder that conda has left."""
-    mambas = {os.path.realpath(each) for each in mamba_caches(around)}
-    return os.path.realpath(path) in mambas and not is_file(f"{path}/{MAGIC}")
 
 
 def _channels(answer: Resolved) -> tuple[str, ...]:

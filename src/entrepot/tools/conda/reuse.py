@@ -72,24 +72,19 @@ def donors(around: Surroundings) -> list[ReuseSource]:
         name = filename_of(url)
         if not name.endswith(CONDA_SUFFIXES):
             return None
-        found = [each for folder in folders() if (each := _archive(folder / name)) is not None]
-        if len(found) < 2:
-            return found[0] if found else None
-        return next((each for each in found if _origin(each.path) == canonical_url(url)), found[0])
+        found = []
+        for folder in folders():
+            with suppress(OSError):
+                about = (folder / name).lstat()
+                if stat.S_ISREG(about.st_mode) and about.st_size:
+                    found.append(ReusableResponse(folder / name, about.st_size, about.st_mtime))
+        if len(found) > 1:
+            from entrepot.tools.conda.urls import read_urls  # noqa: PLC0415 -- as above
+
+            for each in found:
+                logged = read_urls(each.path.parent, [name]).by_name.get(name, "")
+                if canonical_url(logged) == canonical_url(url):
+                    return each
+        return found[0] if found else None
 
     return [find]
-
-
-def _archive(path: Path) -> ReusableResponse | None:
-    with suppress(OSError):
-        about = path.lstat()
-        if stat.S_ISREG(about.st_mode) and about.st_size:
-            return ReusableResponse(path, about.st_size, about.st_mtime)
-    return None
-
-
-def _origin(path: Path) -> str:
-    """The URL that the cache's own log has for an archive; empty when it has none."""
-    from entrepot.tools.conda.urls import read_urls  # noqa: PLC0415 -- as above
-
-    return canonical_url(read_urls(path.parent, [path.name]).by_name.get(path.name, ""))

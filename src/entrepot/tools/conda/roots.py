@@ -186,7 +186,8 @@ def read_registered(home: Path) -> list[Path]:
         text = os.fsdecode(line)
         if not text.strip() or text.lstrip().startswith("#"):
             continue
-        if "\0" in text or not _is_absolute(text.strip()):
+        is_absolute = any(flavour.isabs(text.strip()) for flavour in (posixpath, ntpath))
+        if "\0" in text or not is_absolute:
             raise OSError(errno.EINVAL, f"line {number} is no absolute path", str(path))
         # conda takes blanks off both ends; a prefix that is there with them in its name counts all
         # the same
@@ -201,10 +202,6 @@ def read_registered(home: Path) -> list[Path]:
 def register(home: Path) -> Path:
     """A user's list of environments."""
     return home / ".conda/environments.txt"
-
-
-def _is_absolute(text: str) -> bool:
-    return posixpath.isabs(text) or ntpath.isabs(text)
 
 
 def unique(paths: Iterable[Path]) -> list[Path]:

@@ -32,7 +32,6 @@ from entrepot.tools.conda.entry import (
     stamp,
 )
 from entrepot.tools.conda.environments import (
-    Mention,
     Mentions,
     has_link_into,
     mentions,
@@ -207,9 +206,17 @@ class FolderScan:
         if name.endswith(CONDA_SUFFIXES):
             return [self._archive(name, tree)]
         if name in {MAGIC, "urls"}:
-            why = f"{name}: conda does not see the cache without it"
-            stale = [self._stale_lines()] if name == MAGIC and self.urls.stale else []
-            return [self._not_ours(name, tree, why), *stale]
+            kept = self._not_ours(name, tree, f"{name}: conda does not see the cache without it")
+            if name != MAGIC or not self.urls.stale:
+                return [kept]
+            stale = replace(
+                self._plain(MAGIC, Tree(size=self.urls.stale_bytes), Kind.OTHER),
+                key=f"{kept.key}#stale",
+                removable_because="stale lines of urls.txt",
+                extra={"lines": str(self.urls.stale)},
+                stale_lines=self.urls.stale,
+            )
+            return [kept, stale]
         if is_left_over(self.folder, name, self.urls):
             return [self._left_over(name, tree)]
         is_lock = name.endswith(".lock") and is_rattler_lock(self.folder, name)
@@ -226,13 +233,20 @@ class FolderScan:
         found = self._usage.mentions.of(base(name))
         outside = self._usage.known_links.is_linked_outside(tree)
         users = tuple(dict.fromkeys(str(mention.prefix) for mention in found))
-        block = None if outside else _symbolically_linked(found, path)
+        block, real = None, os.path.realpath(path)
+        linked = (mention.prefix for mention in found if has_link_into(mention, real))
+        if not outside and (prefix := next(linked, None)):
+            text = f"{prefix} links to it symbolically: it would break"
+            block = Block(BlockedBy.LINKED, text)
         block = block or self._may_be_in_use()
         if not block and self.now - tree.changed < BUSY_S:
             block = FRESH
-        record, lock = path / "info/repodata_record.json", path.with_name(f"{name}.lock")
+        lock = path.with_name(f"{name}.lock")
         # the latest installation that is known, else when it was unpacked: no more is recorded
-        used = max((mention.written for mention in found), default=_mtime(record) or tree.changed)
+        used = max((mention.written for mention in found), default=tree.changed)
+        if not found:
+            with suppress(OSError):
+                used = (path / "info/repodata_record.json").stat().st_mtime
         return replace(
             self._identified(self._plain(name, tree, Kind.UNPACKED), who),
             used=used,
@@ -302,16 +316,6 @@ class FolderScan:
             return replace(entry, block=Block(BlockedBy.BEING_WRITTEN, text))
         return replace(entry, removable_because="stale temporary")
 
-    def _stale_lines(self) -> CondaEntry:
-        entry = self._plain(MAGIC, Tree(size=self.urls.stale_bytes), Kind.OTHER)
-        return replace(
-            entry,
-            key=f"{entry.key}#stale",
-            removable_because="stale lines of urls.txt",
-            extra={"lines": str(self.urls.stale)},
-            stale_lines=self.urls.stale,
-        )
-
     def _not_ours(self, name: str, tree: Tree, why: str) -> CondaEntry:
         entry = self._plain(name, tree, Kind.OTHER)
         return replace(entry, block=Block(BlockedBy.NOT_OURS, why), freeable=0)
@@ -350,22 +354,6 @@ class FolderScan:
             stamp=stamp(about) if about else "",
             folder=self.folder,
         )
-
-
-def _mtime(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
-
-
-def _symbolically_linked(found: list[Mention], path: Path) -> Block | None:
-    package = os.path.realpath(path)
-    for mention in found:
-        if has_link_into(mention, package):
-            text = f"{mention.prefix} links to it symbolically: it would break"
-            return Block(BlockedBy.LINKED, text)
-    return None
 
 
 # -- which package something is --------------------------------------------------------------------

@@ -173,7 +173,12 @@ class Verifier:
             return
         files = listed(path) if load_json(path / "info/index.json") else None
         if files is None:
-            done = self._unpack_info(entry)
+            wanted, done = (
+                dict.fromkeys(INFO, LARGEST_INFO_BYTES),
+                "unpacked again from its archive",
+            )
+            if not self.repair or "info/index.json" not in self._from_archive(path, wanted):
+                done = self._away(entry)
             text = "its unpacking was interrupted"
             yield self._finding(entry, "half-unpacked", text, done)
             # what else is damaged shows once the list of its files is there again
@@ -192,12 +197,6 @@ class Verifier:
     ) -> Finding:
         path = entry.paths[0]
         return Finding(self.tool, entry, word, f"{path.name}: {text}", path / name, done)
-
-    def _unpack_info(self, entry: CondaEntry) -> str:
-        wanted = dict.fromkeys(INFO, LARGEST_INFO_BYTES)
-        if self.repair and "info/index.json" in self._from_archive(entry.paths[0], wanted):
-            return "unpacked again from its archive"
-        return self._away(entry)
 
     def _restore(self, entry: CondaEntry, found: list[Damage]) -> str:
         """Files from the archive; when not all of them can be had the package goes."""
