@@ -17,7 +17,7 @@ import zstandard
 
 from entrepot.ports.tool import Entry, Place, Surroundings
 from entrepot.testing.channel import Channel, Package
-from entrepot.tools.conda.conda_tool import CondaTool, tool
+from entrepot.tools.conda.tool import CondaTool, conda
 
 URL = "https://channel.test/c"
 LATER = 2 * 86_400.0
@@ -46,7 +46,7 @@ class Lab:
         """The tool with its clock ahead of ours."""
         import time
 
-        return tool(now=lambda: time.time() + ahead)
+        return conda(now=lambda: time.time() + ahead)
 
     def package(
         self,

@@ -413,7 +413,7 @@ def test_an_impure_import_is_found():
 
 PICKERS = frozenset({"cli.wiring", "server.wiring"})
 """One module of ``cli`` and one of ``server`` pick adapters."""
-KNOWN_PICKERS = frozenset("cli.cmd_warm cli.conda_warming".split())
+KNOWN_PICKERS = frozenset("cli.cmd_warm cli.warming".split())
 
 
 def test_adapters_are_picked_in_one_module_of_cli_and_one_of_server():

@@ -1,4 +1,4 @@
-"""Every kind of damage at once in one cache of conda's layout, mended.
+"""Every kind of damage at once in one cache of conda's layout, repaired.
 
 Then the real rattler installs every package out of it.
 """

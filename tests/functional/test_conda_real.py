@@ -29,7 +29,7 @@ from conda_lab import LATER, contents
 from entrepot.ports.tool import Surroundings
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
-from entrepot.tools.conda.conda_tool import tool
+from entrepot.tools.conda.tool import conda
 
 PYTHON = os.environ.get("ENTREPOT_TEST_CONDA", "")
 pytestmark = [
@@ -215,7 +215,7 @@ def test_clean_and_verify_in_a_loop_disturb_no_installation(real):
         ) for number in range(4)
     ]  # fmt: skip
     around = Surroundings(real.environ, real.home, real.home, euid=os.geteuid())
-    later = tool(now=lambda: time.time() + LATER)  # nothing is fresh to it
+    later = conda(now=lambda: time.time() + LATER)  # nothing is fresh to it
     verbs = itertools.cycle(
         (
             ["clean", "--unused", "-y"],
@@ -341,9 +341,9 @@ def test_after_every_kind_of_damage_and_its_repair_conda_installs_every_package(
         if kind != "emptied dependencies":  # these depend on nothing
             damage(Victim(cache, cache / package.filename, real.home / "aside" / package.filename))
     around = Surroundings(real.environ, real.home, real.home)
-    conda = tool(now=lambda: time.time() + LATER)
-    (place,) = [place for place in conda.places(around) if place.path == cache]
-    found = list(conda.verify(place, around, full=True, repair=True))
+    later = conda(now=lambda: time.time() + LATER)
+    (place,) = [place for place in later.places(around) if place.path == cache]
+    found = list(later.verify(place, around, full=True, repair=True))
     words = {word for kind, (word, _) in DAMAGE.items() if kind != "emptied dependencies"}
     assert {finding.problem for finding in found} == words
     assert [finding.text for finding in found if not finding.repaired] == []

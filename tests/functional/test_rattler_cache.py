@@ -17,12 +17,12 @@ from entrepot.caches.removal import Requirement, plan_cleaning
 from entrepot.ports.tool import Entry, Kind, Surroundings
 from entrepot.testing.channel import Channel
 from entrepot.testing.origin import Origin
-from entrepot.tools.conda.rattler_tool import tool
+from entrepot.tools.conda.tool import rattler
 
 SCRIPT = Path(__file__).parents[1] / "rattling.py"
 
 
-class World:
+class RattlerHome:
     """A channel, one cache of rattler's, and environments made from it."""
 
     def __init__(self, origin: Origin, environment: dict[str, str], base: Path) -> None:
@@ -33,7 +33,7 @@ class World:
         self.environment, self.base = environment, base
         self.cache = base / "cache"
         self.around = Surroundings({"RATTLER_CACHE_DIR": str(self.cache), "PATH": ""}, base, base)
-        self.tool = tool(now=lambda: time.time() + LATER)
+        self.tool = rattler(now=lambda: time.time() + LATER)
 
     def install(self, prefix: Path, *names: str) -> Path:
         """Make an environment with the real rattler."""
@@ -59,65 +59,75 @@ class World:
 
 
 @pytest.fixture
-def world(origin: Origin, environment, tmp_path) -> World:
-    return World(origin, environment, tmp_path)
+def rattlers(origin: Origin, environment, tmp_path) -> RattlerHome:
+    return RattlerHome(origin, environment, tmp_path)
 
 
-def test_what_rattler_unpacked_is_listed_by_name_and_digest(world):
-    world.install(world.base / "env", "demo0", "demo1")
-    unpacked = {e.project: e for e in world.entries() if e.kind is Kind.UNPACKED}
+def test_what_rattler_unpacked_is_listed_by_name_and_digest(rattlers):
+    rattlers.install(rattlers.base / "env", "demo0", "demo1")
+    unpacked = {e.project: e for e in rattlers.entries() if e.kind is Kind.UNPACKED}
     assert sorted(unpacked) == ["demo0", "demo1"]
-    package = next(p for p in world.channel.packages if p.record["name"] == "demo0")
+    package = next(p for p in rattlers.channel.packages if p.record["name"] == "demo0")
     assert unpacked["demo0"].version == "1.0"
     assert str(unpacked["demo0"].digest) == f"sha256:{package.content.sha256}"
     assert unpacked["demo0"].used_by
-    assert [e for e in world.entries() if e.kind is Kind.PAGE]
+    assert [e for e in rattlers.entries() if e.kind is Kind.PAGE]
 
 
-def test_cleaning_the_unused_keeps_every_environment_and_rattler_installs_again(world):
-    env = world.install(world.base / "env", "demo0")
-    gone = world.install(world.base / "gone", "demo1", "demo2")
+def test_cleaning_the_unused_keeps_every_environment_and_rattler_installs_again(rattlers):
+    env = rattlers.install(rattlers.base / "env", "demo0")
+    gone = rattlers.install(rattlers.base / "gone", "demo1", "demo2")
     subprocess.run(["rm", "-r", gone], check=True)
     before = contents(env)
-    removed = world.clean(unused=True)
+    removed = rattlers.clean(unused=True)
     assert sorted(e.project for e in removed.entries) == ["demo1", "demo2"]
     assert contents(env) == before
-    world.install(world.base / "new", "demo0", "demo1", "demo2", "demo3")
-    assert world.clean(everything=True).entries
+    rattlers.install(rattlers.base / "new", "demo0", "demo1", "demo2", "demo3")
+    assert rattlers.clean(everything=True).entries
     assert contents(env) == before
-    world.install(world.base / "newer", "demo0", "demo3")
+    rattlers.install(rattlers.base / "newer", "demo0", "demo3")
 
 
-def test_a_killed_unpacking_is_litter(world):
-    world.install(world.base / "env", "demo0")
-    hidden = world.cache / "pkgs/.demo1-1.0-h0_0Ab3dEf/info"
+def test_what_a_killed_unpacking_leaves_is_removable(rattlers):
+    rattlers.install(rattlers.base / "env", "demo0")
+    hidden = rattlers.cache / "pkgs/.demo1-1.0-h0_0Ab3dEf/info"
     hidden.mkdir(parents=True)
-    assert [e.key for e in world.entries() if e.removable_because] == ["pkgs/.demo1-1.0-h0_0Ab3dEf"]
-    world.clean()
+    assert [e.key for e in rattlers.entries() if e.removable_because] == [
+        "pkgs/.demo1-1.0-h0_0Ab3dEf"
+    ]
+    rattlers.clean()
     assert not hidden.parent.exists()
 
 
-def test_damage_that_rattler_does_not_see_is_found_and_the_package_taken_away(world):
-    world.install(world.base / "env", "demo0")
-    found = world.cache / "pkgs/demo0-1.0-h0_0/share/demo0/data.bin"
+def test_damage_that_rattler_does_not_see_is_found_and_the_package_taken_away(rattlers):
+    rattlers.install(rattlers.base / "env", "demo0")
+    found = rattlers.cache / "pkgs/demo0-1.0-h0_0/share/demo0/data.bin"
     right = found.read_bytes()
-    data = world.base / "copy"
+    data = rattlers.base / "copy"
     data.write_bytes(b"x" + right[1:])
     data.replace(found)
-    place = world.tool.places(world.around)[0]
-    assert [f.problem for f in world.tool.verify(place, world.around, full=True, repair=True)] == [
-        "digest-mismatch"
-    ]
-    env = world.install(world.base / "new", "demo0")
+    place = rattlers.tool.places(rattlers.around)[0]
+    assert [
+        f.problem for f in rattlers.tool.verify(place, rattlers.around, full=True, repair=True)
+    ] == ["digest-mismatch"]
+    env = rattlers.install(rattlers.base / "new", "demo0")
     assert (env / "share/demo0/data.bin").read_bytes() == right
 
 
-def test_cleaning_and_verifying_in_a_loop_disturbs_no_installation(world):
-    command = [*clients.rattler(), SCRIPT, world.channel.url]
+def test_cleaning_and_verifying_in_a_loop_disturbs_no_installation(rattlers):
+    command = [*clients.rattler(), SCRIPT, rattlers.channel.url]
     running = [
         subprocess.Popen(
-            [*command, world.cache, world.base / f"env{n}", "demo0", "demo1", "demo2", "demo3"],
-            env=world.environment,
+            [
+                *command,
+                rattlers.cache,
+                rattlers.base / f"env{n}",
+                "demo0",
+                "demo1",
+                "demo2",
+                "demo3",
+            ],
+            env=rattlers.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -126,9 +136,9 @@ def test_cleaning_and_verifying_in_a_loop_disturbs_no_installation(world):
     try:
         rounds = 0
         while any(each.poll() is None for each in running) and rounds < 200:
-            world.clean(unused=True)
-            for place in world.tool.places(world.around):
-                list(world.tool.verify(place, world.around, repair=True))
+            rattlers.clean(unused=True)
+            for place in rattlers.tool.places(rattlers.around):
+                list(rattlers.tool.verify(place, rattlers.around, repair=True))
             rounds += 1
         ends = [each.communicate(timeout=60)[1] for each in running]
         assert [each.returncode for each in running] == [0, 0, 0, 0], ends
@@ -138,4 +148,4 @@ def test_cleaning_and_verifying_in_a_loop_disturbs_no_installation(world):
             each.wait()
     for n in range(4):
         for name in ("demo0", "demo1", "demo2", "demo3"):
-            assert (world.base / f"env{n}/share/{name}/data.bin").stat().st_size == 200_000
+            assert (rattlers.base / f"env{n}/share/{name}/data.bin").stat().st_size == 200_000

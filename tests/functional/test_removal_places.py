@@ -266,7 +266,7 @@ def test_a_package_folder_that_its_user_put_elsewhere_is_cleaned_there(tmp_path,
 
     One that somebody else has laid is not followed.
     """
-    from entrepot.tools.conda.rattler_tool import RattlerTool
+    from entrepot.tools.conda.tool import rattler
 
     root, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
     (elsewhere / "demo-1.0-0/info").mkdir(parents=True)
@@ -280,7 +280,7 @@ def test_a_package_folder_that_its_user_put_elsewhere_is_cleaned_there(tmp_path,
     around = Surroundings(
         {"PATH": "", "RATTLER_CACHE_DIR": str(root)}, tmp_path, tmp_path, "linux", os.geteuid()
     )
-    tool = RattlerTool(later)
+    tool = rattler(later)
     (place,) = [place for place in tool.places(around) if place.path == root]
     entries = [entry for entry in tool.scan(place, around) if entry.project == "demo"]
     done = tool.remove(entries, around, force=True)

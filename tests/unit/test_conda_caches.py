@@ -24,11 +24,10 @@ from conda_lab import LATER, Lab, contents
 from entrepot.cache_root import Root
 from entrepot.caches.removal import Requirement, plan_cleaning
 from entrepot.caches.selection import is_unused
-from entrepot.ports.tool import Kind
-from entrepot.tools.conda.folder import FRESH
-from entrepot.tools.conda.mamba_tool import tool as mamba_tool
-from entrepot.tools.conda.rattler_tool import tool as rattler_tool
-from entrepot.tools.conda.running import is_client
+from entrepot.ports.tool import Kind, Surroundings
+from entrepot.tools.conda.locks import links_packages
+from entrepot.tools.conda.scan import FRESH
+from entrepot.tools.conda.tool import mamba, rattler
 from entrepot.tools.conda.urls import prune
 
 
@@ -127,7 +126,7 @@ def log_of_ours(lab: Lab, path: Path) -> None:
         (".urls.abcd1234.tmp", log_of_ours),
     ],
 )
-def test_what_a_tool_left_is_litter_once_it_is_old(lab, name, make):
+def test_what_a_tool_left_is_removable_once_it_is_old(lab, name, make):
     make(lab, lab.cache / name)
     entry = lab.entry(name)
     assert (entry.kind, entry.removable_because) == (Kind.TEMP, "stale temporary")
@@ -196,7 +195,7 @@ def test_a_folder_of_unknown_layout_is_a_size_and_never_goes(lab):
     assert (lab.cache / "mine/file").exists()
 
 
-def test_lines_of_urls_txt_that_nothing_needs_are_litter_and_pruned(lab):
+def test_lines_of_urls_txt_that_nothing_needs_are_removable_and_pruned(lab):
     lab.package("demo")
     urls = lab.cache / "urls.txt"
     right = urls.read_text()
@@ -264,7 +263,7 @@ def test_a_link_is_counted_once_where_folders_lie_in_each_other(lab, shared):
     unused = [lab.package("free"), nested(lab, "three")]
     lab.environment(lab.home / "unknown", used, "hard", registered=False)
     around = lab.around.for_one_look() if shared else lab.around
-    tools = (lab.tool(), mamba_tool(now=lab.tool()._now))
+    tools = (lab.tool(), mamba(now=lab.tool()._now))
     entries = [
         entry
         for tool in tools
@@ -288,7 +287,7 @@ def test_in_one_look_each_folder_of_each_package_is_opened_once(lab, monkeypatch
     around = lab.around.for_one_look()
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", counting)
-        for tool in (lab.tool(), mamba_tool(now=lab.tool()._now), rattler_tool()):
+        for tool in (lab.tool(), mamba(now=lab.tool()._now), rattler()):
             for place in tool.places(around):
                 list(tool.scan(place, around))
     assert {opened[str(folder)] for folder in folders} == {1}
@@ -302,7 +301,7 @@ def test_without_a_look_in_common_each_scan_sees_what_is_there_now(lab):
     assert not is_unused(lab.entry(folder.name))
 
 
-def test_what_an_environment_links_to_symbolically_is_pinned(lab):
+def test_what_an_environment_links_to_symbolically_may_not_go(lab):
     folder = lab.package("demo")
     env = lab.environment(lab.home / "env", [folder], "symbolic")
     entry = lab.entry(folder.name)
@@ -321,7 +320,7 @@ def test_a_symbolic_link_without_a_record_is_seen_before_anything_is_removed(lab
     assert contents(env) == before
 
 
-def test_links_inside_a_package_do_not_pin_it_however_the_root_is_reached(lab):
+def test_links_inside_a_package_do_not_block_it_however_the_root_is_reached(lab):
     folder = lab.package("demo")
     (folder / "share/demo/short").symlink_to("data.bin")
     (lab.home / "other-name").symlink_to(lab.root)
@@ -470,6 +469,16 @@ def test_the_index_cache_is_listed_by_channel(lab):
     assert next(e for e in lab.entries(ahead=0) if e.kind is Kind.PAGE).state == "fresh"
 
 
+def test_the_shards_of_a_cache_of_rattlers_that_is_called_cache_go(tmp_path):
+    shards = tmp_path / ".cache/rattler/cache/shards-v1"
+    shards.mkdir(parents=True)
+    (shards / f"{'a' * 64}.msgpack").touch()
+    around, tool = Surroundings({"PATH": ""}, tmp_path, tmp_path), rattler()
+    (place,) = tool.places(around)
+    assert tool.remove(list(tool.scan(place, around)), around).entries
+    assert not shards.exists()
+
+
 @pytest.mark.root
 @pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="needs root to mount a tmpfs"
@@ -518,7 +527,7 @@ class mounted:  # noqa: N801
         subprocess.run(["umount", "-l", self._path], check=False)
 
 
-def test_the_trash_of_a_killed_removal_is_litter(lab):
+def test_the_trash_of_a_killed_removal_is_removable(lab):
     (lab.cache / ".trash/entrepot-x/info").mkdir(parents=True)
     entry = lab.entry(".trash")
     assert entry.removable_because == "stale temporary"
@@ -569,4 +578,4 @@ def test_while_conda_installs_its_packages_stay(lab, tmp_path):
     ],
 )
 def test_which_command_lines_link_packages(words, expected):
-    assert is_client(words.split()) is expected
+    assert links_packages(words.split()) is expected

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from conda_cases import CASES, Case, filled
 from entrepot.ports.tool import ORPHANED, Surroundings
-from entrepot.tools.conda.conda_places import places
 from entrepot.tools.conda.condarc import (
     Item,
     ListValue,
@@ -24,6 +23,7 @@ from entrepot.tools.conda.condarc import (
     search_path,
 )
 from entrepot.tools.conda.pkgs_dirs import default_caches, merge, resolve, variable_traps
+from entrepot.tools.conda.places import conda_places
 from entrepot.tools.conda.platform_paths import expand
 
 
@@ -48,7 +48,8 @@ def test_the_list_of_caches_is_the_one_that_conda_itself_gives(case: Case, tmp_p
     found = resolve(around, f"{tmp_path}/root")
     # `where` as people see it: conda's order, and a folder that is listed under two names once
     listed = sorted(
-        (place for place in places(around) if place.label != ORPHANED), key=lambda place: place.rank
+        (place for place in conda_places(around) if place.label != ORPHANED),
+        key=lambda place: place.rank,
     )
 
     if case.expected is None:

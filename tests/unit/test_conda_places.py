@@ -13,12 +13,11 @@ import pytest
 
 from conda_lab import Lab
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.conda import conda_places as conda
-from entrepot.tools.conda import mamba_dirs, rattler_dirs
-from entrepot.tools.conda.mamba_tool import tool as mamba_tool
-from entrepot.tools.conda.rattler_tool import tool as rattler_tool
+from entrepot.tools.conda import rattler_dirs
+from entrepot.tools.conda.pkgs_dirs import resolve_mamba
+from entrepot.tools.conda.places import conda_places, first_writable, judge
 from entrepot.tools.conda.roots import conda_roots, mamba_roots, usual_folders
-from entrepot.tools.conda.writable import first_writable, judge
+from entrepot.tools.conda.tool import conda, mamba, rattler
 
 ROOT = sys.platform != "win32" and os.geteuid() == 0
 
@@ -107,16 +106,16 @@ def test_micromamba_has_a_root_of_its_own(tmp_path):
         tmp_path / "mine",
         tmp_path / "micromamba",
     ]
-    assert next(place.path for place in mamba_tool().places(named)) == tmp_path / "mine/pkgs"
+    assert next(place.path for place in mamba().places(named)) == tmp_path / "mine/pkgs"
 
 
 def test_without_any_sign_of_a_tool_nothing_is_said(tmp_path):
-    for tool in (conda, mamba_tool(), rattler_tool()):
+    for tool in (conda(), mamba(), rattler()):
         assert list(tool.places(around(tmp_path))) == []
 
 
 def test_the_defaults_in_order_with_the_first_writable_one(lab):
-    first, second = conda.places(lab.around)
+    first, second = conda_places(lab.around)
     assert (first.path, first.label, first.exists) == (lab.cache, "new packages go here", True)
     assert (second.path, second.label, second.exists) == (
         lab.home / ".conda/pkgs",
@@ -129,7 +128,7 @@ def test_the_defaults_in_order_with_the_first_writable_one(lab):
 def test_defaults_that_vanished_and_still_hold_something_are_orphaned(lab):
     lab.package("demo")
     (lab.home / ".condarc").write_text("channels: [x]\npkgs_dirs:\n  - /nowhere/new\n")
-    new, old = conda.places(lab.around)
+    new, old = conda_places(lab.around)
     assert str(new.path) == "/nowhere/new"
     assert (new.layers[0].source, new.layers[0].wins) == (f"{lab.home / '.condarc'}:3", True)
     assert (old.path, old.label, old.usable) == (lab.cache, "orphaned", False)
@@ -140,7 +139,7 @@ def test_defaults_that_vanished_and_still_hold_something_are_orphaned(lab):
 def test_a_final_marker_shows_what_it_cuts_off(lab):
     (lab.root / ".condarc").write_text("pkgs_dirs:  #!final\n  - /s\n")
     (lab.home / ".condarc").write_text("pkgs_dirs: [/u]\n")
-    (place,) = conda.places(around(lab.home, CONDA_PKGS_DIRS="/v"))
+    (place,) = conda_places(around(lab.home, CONDA_PKGS_DIRS="/v"))
     assert place.layers[0].note == "#!final"
     assert [layer.value for layer in place.layers if "cut off" in layer.note] == ["/v", "/u"]
     assert any("has no effect" in note for note in place.notes)
@@ -168,7 +167,7 @@ def test_a_final_marker_shows_what_it_cuts_off(lab):
 )
 def test_traps_are_told(lab, environ, condarc, words):
     (lab.home / ".condarc").write_text(condarc)
-    notes = [note for place in conda.places(around(lab.home, **environ)) for note in place.notes]
+    notes = [note for place in conda_places(around(lab.home, **environ)) for note in place.notes]
     assert any(words in note for note in notes), notes
 
 
@@ -176,14 +175,14 @@ def test_secrets_of_channels_are_masked(lab):
     (lab.home / ".condarc").write_text(
         "channels:\n  - https://me:hunter@channel.test/t/tk-1234/c\n"
     )
-    assert "hunter" not in str(conda.places(lab.around))
-    assert "tk-1234" not in str(conda.places(lab.around))
+    assert "hunter" not in str(conda_places(lab.around))
+    assert "tk-1234" not in str(conda_places(lab.around))
 
 
 def test_packages_without_urls_txt_are_a_trap(lab):
     lab.package("demo")
     (lab.cache / "urls.txt").unlink()
-    place = conda.places(lab.around)[0]
+    place = conda_places(lab.around)[0]
     assert not place.usable
     assert place.why_not.endswith(f"cure: touch {lab.cache}/urls.txt")
 
@@ -191,14 +190,14 @@ def test_packages_without_urls_txt_are_a_trap(lab):
 @pytest.mark.skipif(ROOT, reason="root may write anywhere")
 def test_a_cache_whose_urls_txt_is_read_only_is_not_the_first_writable(lab):
     (lab.cache / "urls.txt").chmod(0o444)
-    assert not judge(lab.cache, lab.around).writable
-    assert first_writable([lab.cache, lab.home / "new"], lab.around) == lab.home / "new"
+    assert not judge(lab.cache).writable
+    assert first_writable([lab.cache, lab.home / "new"]) == lab.home / "new"
 
 
 def test_a_file_in_the_place_of_a_cache_is_no_cache(tmp_path):
     (tmp_path / "file").touch()
-    assert not judge(tmp_path / "file", around(tmp_path)).writable
-    assert judge(tmp_path / "new/deep", around(tmp_path)).writable
+    assert not judge(tmp_path / "file").writable
+    assert judge(tmp_path / "new/deep").writable
 
 
 # -- mamba -----------------------------------------------------------------------------------------
@@ -234,7 +233,7 @@ def test_mambas_list_of_caches(tmp_path, files, environ, expected):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     given = {name: value.replace("{home}", str(tmp_path)) for name, value in environ.items()}
-    found = mamba_dirs.resolve(around(tmp_path, **given), f"{tmp_path}/micromamba")
+    found = resolve_mamba(around(tmp_path, **given), f"{tmp_path}/micromamba")
     assert [cache.path for cache in found.caches] == [
         path.replace("{home}", str(tmp_path)) for path in expected
     ]
@@ -251,7 +250,7 @@ def test_the_nested_folders_are_mambas_and_the_flat_part_is_condas(lab):
     mine = [e.key for e in lab.entries()]
     assert flat.name in mine
     assert not [key for key in mine if key.startswith("https")]
-    tool = mamba_tool(now=lab.tool()._now)
+    tool = mamba(now=lab.tool()._now)
     (place,) = [place for place in tool.places(lab.around) if place.path == lab.cache]
     found = {e.key: e for e in tool.scan(place, lab.around)}
     assert f"https/channel.test/c/noarch/{other.name}" in found
@@ -347,7 +346,7 @@ def test_pixis_configuration_files_weakest_first(platform, environ, expected):
 def test_a_configuration_that_pixi_cannot_use_is_named(tmp_path, text, words):
     (tmp_path / ".pixi").mkdir()
     (tmp_path / ".pixi/config.toml").write_bytes(text)
-    first = rattler_tool().places(around(tmp_path, PIXI_CACHE_DIR="/p"))[0]
+    first = rattler().places(around(tmp_path, PIXI_CACHE_DIR="/p"))[0]
     assert any(words in note for note in first.notes), first.notes
 
 
@@ -355,7 +354,7 @@ def test_what_is_unknown_in_pixis_cache_is_measured_and_stays(tmp_path):
     (tmp_path / "cache/uv-cache").mkdir(parents=True)
     (tmp_path / "cache/uv-cache/file").write_text("x" * 100)
     here = around(tmp_path, PIXI_CACHE_DIR=str(tmp_path / "cache"))
-    tool = rattler_tool()
+    tool = rattler()
     place = tool.places(here)[0]
     (entry,) = tool.scan(place, here)
     assert (entry.size, bool(entry.blocked)) == (100, True)

@@ -17,9 +17,7 @@ from conda_lab import LATER, Lab, contents
 from entrepot.caches.inventory import scan_all
 from entrepot.caches.removal import Requirement, plan_cleaning
 from entrepot.ports.tool import Kind, Place, Surroundings, Tool
-from entrepot.tools.conda.conda_tool import tool as conda
-from entrepot.tools.conda.mamba_tool import tool as mamba
-from entrepot.tools.conda.rattler_tool import tool as rattler
+from entrepot.tools.conda.tool import conda, mamba, rattler
 
 TOOLS = {"conda": conda, "mamba": mamba, "rattler": rattler}
 

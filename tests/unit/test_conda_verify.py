@@ -1,6 +1,6 @@
 """Damage in a cache of packages.
 
-Found, mended from the archive or taken away, and nothing else touched.
+Found, repaired from the archive or taken away, and nothing else touched.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def test_a_file_of_the_same_size_is_found_only_in_full(lab):
     assert problems(lab, full=True) == ["digest-mismatch"]
 
 
-def test_a_mended_file_is_a_new_one_and_the_environment_keeps_its_edit(lab):
+def test_a_repaired_file_is_a_new_one_and_the_environment_keeps_its_edit(lab):
     right = (demo(lab) / DATA).read_bytes()
     edit_through_a_link(lab)
     edited = (lab.home / "env" / DATA).read_bytes()
@@ -81,7 +81,7 @@ def test_a_mended_file_is_a_new_one_and_the_environment_keeps_its_edit(lab):
     assert (lab.home / "env" / DATA).read_bytes() == edited
 
 
-def test_what_cannot_be_mended_is_taken_away(lab):
+def test_what_cannot_be_repaired_is_taken_away(lab):
     (lab.cache / "demo-1.0-h0_0.conda").unlink()
     (demo(lab) / DATA).unlink()
     assert problems(lab, repair=True) == ["missing-file"]
@@ -89,7 +89,7 @@ def test_what_cannot_be_mended_is_taken_away(lab):
     assert (lab.cache / "other-1.0-h0_0").exists()
 
 
-def test_a_damaged_archive_mends_nothing(lab):
+def test_a_damaged_archive_repairs_nothing(lab):
     flip(lab.cache / "demo-1.0-h0_0.conda")
     (demo(lab) / DATA).unlink()
     assert sorted(problems(lab, repair=True)) == ["digest-mismatch", "missing-file"]

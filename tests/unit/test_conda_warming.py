@@ -8,12 +8,14 @@ import pytest
 from entrepot.errors import UsageError
 from entrepot.lockfiles import read_locked
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.conda.solving import Solver, reason, solver
 from entrepot.tools.conda.warming import (
     Environment,
+    Solver,
     environment,
     explicit_items,
     locked_items,
+    reason,
+    solver,
     sort_of,
     this_platform,
 )

@@ -8,7 +8,7 @@ import pytest
 from entrepot.caches.selection import Filter, find_environment
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.conda.registered_environments import named_environments
+from entrepot.tools.conda.environments import named_environments
 from entries import NOW, FakeTool, entry
 
 

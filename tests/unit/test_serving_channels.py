@@ -16,7 +16,7 @@ from entrepot.serving import respond as responder
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.testing.channel import Channel
 from entrepot.testing.upstream import Script, ranged
-from entrepot.tools.conda.conda_donor import ReusableResponse
+from entrepot.tools.conda.reuse import ReusableResponse
 from service_world import World, get, run
 
 C = "https://channel.test/c/noarch/"

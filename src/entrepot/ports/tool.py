@@ -10,14 +10,16 @@ functions are synchronous and may be slow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from entrepot.digests import Digest
 from entrepot.patches import Patch
+
+Found = TypeVar("Found")
 
 
 class Kind(StrEnum):
@@ -104,6 +106,20 @@ class SharedFile:
     """How many entries share it."""
 
 
+class Look:
+    """One look at several caches: what their tools work out for all of them, each thing once."""
+
+    def __init__(self) -> None:
+        self._found: dict[type[object], object] = {}
+
+    def once(self, kind: type[Found], make: Callable[[], Found]) -> Found:
+        """The one of its kind that this look has worked out; made when it is the first."""
+        found = self._found.get(kind)
+        if not isinstance(found, kind):
+            found = self._found[kind] = make()
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The world a tool's rules are worked out against; tests make their own."""
@@ -119,9 +135,8 @@ class Surroundings:
     """
     environments: tuple[Path, ...] = ()
     """Environments that the user named: they are looked at beside those that are found."""
-    shared: dict[str, Any] | None = field(default=None, compare=False, repr=False)
-    """What one look at several caches has worked out so far; ``None``: each scan is a look of its
-    own."""
+    look: Look | None = field(default=None, compare=False, repr=False)
+    """The look at several caches that a scan belongs to; ``None``: it is a look of its own."""
 
     def for_one_look(self) -> Surroundings:
         """The same world, in which what several scans need is worked out once.
@@ -129,7 +144,7 @@ class Surroundings:
         For scans that follow each other at once, each cache at most once; not for what changes a
         cache.
         """
-        return self if self.shared is not None else replace(self, shared={})
+        return self if self.look is not None else replace(self, look=Look())
 
 
 @dataclass(frozen=True, slots=True)

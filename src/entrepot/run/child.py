@@ -45,29 +45,6 @@ class Running(Protocol):
         ...
 
 
-class Succession:
-    """Children that run one after another; the status is the last one's.
-
-    ``following``, told how a child ended, starts the next one; ``None``: there is none.
-    """
-
-    def __init__(self, first: Child, following: Callable[[int], Child | None]) -> None:
-        self._child = first
-        self._following = following
-
-    async def wait(self) -> int:
-        """See :class:`Running`."""
-        status = await self._child.wait()
-        while (child := self._following(status)) is not None:
-            self._child = child
-            status = await child.wait()
-        return status
-
-    def stop(self) -> None:
-        """See :class:`Running`."""
-        self._child.stop()
-
-
 class Child:
     """A running command with our standard streams and process group: the terminal is its own.
 

@@ -8,14 +8,14 @@ from entrepot.ports.reuse import ReuseSource
 from entrepot.ports.tool import Surroundings, Tool
 
 _TOOLS = {
-    "conda": "conda.conda_tool",
-    "mamba": "conda.mamba_tool",
-    "pip": "pip.tool",
-    "rattler": "conda.rattler_tool",
-    "uv": "uv.tool",
+    "conda": "conda.tool:conda",
+    "mamba": "conda.tool:mamba",
+    "pip": "pip.tool:tool",
+    "rattler": "conda.tool:rattler",
+    "uv": "uv.tool:tool",
 }
-"""Each tool whose caches are looked after, and the module that has its ``tool()``."""
-_DONORS = ("conda.conda_donor", "pip.donor")
+"""Each tool whose caches are looked after, and where it is made: module and factory."""
+_DONORS = ("conda.reuse", "pip.donor")
 """The modules that have ``donors()``."""
 
 TOOL_NAMES = tuple(_TOOLS)
@@ -28,7 +28,8 @@ def tool(name: str) -> Tool:
     Raises:
         KeyError: an unknown name.
     """
-    made: Tool = importlib.import_module(f"entrepot.tools.{_TOOLS[name]}").tool()
+    module, _, factory = _TOOLS[name].partition(":")
+    made: Tool = getattr(importlib.import_module(f"entrepot.tools.{module}"), factory)()
     return made
 
 

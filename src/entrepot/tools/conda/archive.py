@@ -1,6 +1,4 @@
-"""Archives of conda packages.
-
-Checked against what is known of them, and single files taken out of them again.
+"""Archives of conda packages: checked against what is known of them, and files taken out of them.
 
 A ``.conda`` is a zip of two zstd-compressed tars, a ``.tar.bz2`` one tar. Nothing is unpacked but
 the members asked for, and each only up to the size that was promised for it.
@@ -13,10 +11,9 @@ import hashlib
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import zstandard
 
@@ -35,32 +32,30 @@ BROKEN: tuple[type[Exception], ...] = (
 """What reading a damaged archive may raise."""
 
 
-def problem(path: Path, record: dict[str, Any], size: int) -> str:
-    """What is wrong with an archive, as ``WORD: sentence``; empty when nothing is.
+def archive_problem(path: Path, record: Mapping[str, Any], size: int) -> tuple[str, str] | None:
+    """What is wrong with an archive, a kebab-case word and a sentence; ``None``: nothing is.
 
     Args:
         path: the archive.
         record: with ``size``, ``md5`` and ``sha256`` as far as they are known.
         size: of the file, in bytes.
+
+    Raises:
+        OSError: it cannot be read.
     """
     expected = record.get("size")
     if size == 0:
-        return "empty-archive: it holds no byte"
-    if isinstance(expected, int) and expected != size:
-        return (
-            f"truncated-archive: it has {size} bytes of {expected}"
-            if size < expected
-            else f"wrong-size: {size} bytes, not {expected}"
-        )
-    known = [name for name in ("sha256", "md5") if isinstance(record.get(name), str)]
-    if known:
-        actual = digest_of(path, known[0])
-        return (
-            ""
-            if actual == str(record[known[0]]).lower()
-            else f"digest-mismatch: its {known[0]} is {actual}"
-        )
-    return "" if is_readable(path) else "broken-archive: it cannot be read to its end"
+        return "empty-archive", "it holds no byte"
+    if isinstance(expected, int) and size < expected:
+        return "truncated-archive", f"it has {size} bytes of {expected}"
+    if isinstance(expected, int) and size > expected:
+        return "wrong-size", f"{size} bytes, not {expected}"
+    for algorithm in ("sha256", "md5"):
+        if isinstance(known := record.get(algorithm), str):
+            actual = digest_of(path, algorithm)
+            is_right = actual == known.lower()
+            return None if is_right else ("digest-mismatch", f"its {algorithm} is {actual}")
+    return None if _is_readable(path) else ("broken-archive", "it cannot be read to its end")
 
 
 def digest_of(path: Path, algorithm: str) -> str:
@@ -70,12 +65,11 @@ def digest_of(path: Path, algorithm: str) -> str:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        return hashlib.file_digest(
-            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
-        ).hexdigest()
+        made = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
+    return made.hexdigest()
 
 
-def is_readable(path: Path) -> bool:
+def _is_readable(path: Path) -> bool:
     """Whether an archive of which nothing is known can be read to its end."""
     try:
         if path.name.endswith(".conda"):
@@ -89,7 +83,9 @@ def is_readable(path: Path) -> bool:
     return True
 
 
-def restore(path: Path, wanted: dict[str, int], write: Any) -> set[str]:
+def restore(
+    path: Path, wanted: Mapping[str, int], write: Callable[[str, int, bytes], None]
+) -> set[str]:
     """Take members out of an archive.
 
     Args:
@@ -105,14 +101,13 @@ def restore(path: Path, wanted: dict[str, int], write: Any) -> set[str]:
         for tar in _tars(path):
             for member in tar:
                 name = member.name.removeprefix("./")
-                if name not in wanted or name in done:
+                if name not in wanted or name in done or not (member.isreg() or member.islnk()):
                     continue
-                if member.islnk() or member.isreg():
-                    stream = tar.extractfile(member)
-                    data = stream.read(wanted[name] + 1) if stream else b""
-                    if stream and len(data) <= wanted[name]:
-                        write(name, member.mode, data)
-                        done.add(name)
+                stream = tar.extractfile(member)
+                data = stream.read(wanted[name] + 1) if stream else b""
+                if stream and len(data) <= wanted[name]:
+                    write(name, member.mode, data)
+                    done.add(name)
     except BROKEN:
         pass
     return done
@@ -125,16 +120,11 @@ def _tars(path: Path) -> Iterator[tarfile.TarFile]:
         return
     with zipfile.ZipFile(path) as file:
         for name in sorted(file.namelist()):
-            if name.endswith(".tar.zst"):
-                with file.open(name) as packed, _tar_of(packed) as tar:
+            if not name.endswith(".tar.zst"):
+                continue
+            # through a temporary file: a hard link in a tar may point back
+            with file.open(name) as packed, tempfile.TemporaryFile() as plain:
+                zstandard.ZstdDecompressor(max_window_size=1 << 31).copy_stream(packed, plain)
+                plain.seek(0)
+                with tarfile.open(fileobj=plain, mode="r:") as tar:
                     yield tar
-
-
-@contextmanager
-def _tar_of(packed: IO[bytes]) -> Iterator[tarfile.TarFile]:
-    """A tar of a zstd stream, through a temporary file: a hard link in it may point back."""
-    with tempfile.TemporaryFile() as plain:
-        zstandard.ZstdDecompressor(max_window_size=1 << 31).copy_stream(packed, plain)
-        plain.seek(0)
-        with tarfile.open(fileobj=plain, mode="r:") as tar:
-            yield tar

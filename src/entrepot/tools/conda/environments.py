@@ -1,26 +1,245 @@
-"""What the known environments say of packages, by their records and by symbolic links into a cache.
+"""Every package cache and environment that can be found, and what environments say of packages.
 
-Where something of an environment cannot be read, it is not known what that environment uses: this
-is said, never left out.
+This is what *in use* is worked out against. No method is complete. Environments are found in
+``environments.txt``, in the roots' ``envs`` and wherever ``envs_dirs`` points, in the variables of
+an active one, in ``.pixi/envs`` of the projects above the working directory, and in other users'
+lists when we are root; what they use shows in their records and in symbolic links into a cache.
+What keeps one of these lists, an environment in it or a part of one from being known is noted,
+never left out: then any package may be in use.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from entrepot.tools._shared.safe_read import read_regular, read_whole
+from entrepot.ports.tool import Surroundings
+from entrepot.tools._shared.mounts import is_empty, why_not_gone
+from entrepot.tools._shared.safe_read import is_dir, read_whole
+from entrepot.tools.conda import rattler_dirs
+from entrepot.tools.conda.condarc import Document, documents
+from entrepot.tools.conda.entry import RECORD_LIMIT_BYTES, load_json
+from entrepot.tools.conda.pkgs_dirs import (
+    Resolved,
+    mamba_documents,
+    nested_folders,
+    resolve,
+    resolve_mamba,
+)
+from entrepot.tools.conda.platform_paths import expand
+from entrepot.tools.conda.proof import why_no_cache
+from entrepot.tools.conda.roots import (
+    Root,
+    conda_roots,
+    mamba_roots,
+    read_registered,
+    register,
+    unique,
+)
 
-RECORD_LIMIT_BYTES = 64 << 20
 PARSED_BYTES = 128 << 10
 """Of a record that is parsed to see whether it is whole."""
 ABSENT = (FileNotFoundError, NotADirectoryError)
 """What is raised for a path that is not there."""
+
+
+# -- package caches --------------------------------------------------------------------------------
+
+
+def conda_answers(around: Surroundings) -> list[tuple[Root | None, Resolved]]:
+    """The list of caches for every conda that was found, the one in use first.
+
+    For none when no conda is there.
+    """
+    found = [(root, resolve(around, str(root.path))) for root in conda_roots(around)]
+    return [*found] or [(None, resolve(around, ""))]
+
+
+def conda_caches(around: Surroundings) -> list[Path]:
+    """Every cache of conda, defaults that no list holds any more included; absent ones too."""
+    answers = [answer for _, answer in conda_answers(around)]
+    caches = [cache for answer in answers for cache in answer.caches]
+    caches += (cache for answer in answers for cache in answer.defaults)
+    return unique(Path(cache.path) for cache in caches)
+
+
+def mamba_caches(around: Surroundings) -> list[Path]:
+    """Every cache of mamba and micromamba, absent ones too."""
+    roots = [str(root.path) for root in mamba_roots(around)] or [""]
+    answers = [resolve_mamba(around, root) for root in roots]
+    return unique(
+        Path(cache.path) for answer in answers for cache in (*answer.caches, *answer.defaults)
+    )
+
+
+def package_folders(around: Surroundings) -> list[Path]:
+    """Every package cache in which packages lie side by side, of conda, mamba and rattler."""
+    flat = unique([*conda_caches(around), *mamba_caches(around)])
+    nested = [leaf for cache in flat for leaf in nested_folders(cache)]
+    every = unique([*flat, *nested, *rattler_dirs.package_folders(around)])
+    return [path for path in every if is_dir(path) and not why_no_cache(path, around)]
+
+
+# -- environments ----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Environments:
+    """The environments that can be found."""
+
+    prefixes: list[Path] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    """Why there may be others, a sentence each: an unreadable list, a disk that may be missing."""
+
+
+def survey(around: Surroundings) -> Environments:
+    """Every existing prefix that can be found, each once, and what could not be found out."""
+    found = Environments()
+    for home in unique([around.home, *_other_homes(around)]):
+        _registered(home, found)
+    for prefix in _prefixes(around, found):
+        _add(prefix, found)
+    found.unknown += [each.problem for each in _settings_files(around) if each.problem]
+    found.unknown += rattler_dirs.problems(around)
+    return Environments(unique(found.prefixes), list(dict.fromkeys(found.unknown)))
+
+
+def _registered(home: Path, found: Environments) -> None:
+    """The environments of one user's list; one counts as gone only where it would be seen."""
+    path = register(home)
+    try:
+        listed = read_registered(home)
+        since = path.stat().st_mtime if listed else 0.0
+    except OSError as exc:
+        found.unknown.append(f"{path} cannot be read: {exc.strerror}")
+        return
+    for prefix in listed:
+        if _add(prefix, found):
+            continue
+        if is_dir(prefix) and not is_empty(prefix):
+            found.prefixes.append(prefix)  # its records are gone; its links may still be there
+        elif why := why_not_gone(prefix, since):
+            found.unknown.append(f"{prefix}, which is in {path}, may be in use: {why}")
+
+
+def _add(prefix: Path, found: Environments) -> bool:
+    """Note a prefix that is an environment; whether it is one, or cannot be told from one."""
+    records = prefix / "conda-meta"
+    try:
+        is_there = stat.S_ISDIR(records.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        link = next((each for each in (prefix, records) if each.is_symlink()), None)
+        if link is None or link.exists():
+            return False
+        found.unknown.append(f"the symbolic link {link} leads nowhere")
+        return True
+    except OSError as exc:
+        found.unknown.append(f"{records} cannot be read: {exc.strerror}")
+        return True
+    if is_there:
+        found.prefixes.append(prefix)
+    else:
+        found.unknown.append(f"{records} is no directory")
+    return True
+
+
+def named_environments(around: Surroundings) -> list[tuple[str, Path]]:
+    """Every existing prefix with its name: ``base`` for a root, else its folder's."""
+    roots = {os.path.realpath(root.path) for root in (*conda_roots(around), *mamba_roots(around))}
+    return [
+        ("base" if os.path.realpath(prefix) in roots else prefix.name, prefix)
+        for prefix in survey(around).prefixes
+    ]
+
+
+def _prefixes(around: Surroundings, found: Environments) -> Iterator[Path]:
+    for root in (*conda_roots(around), *mamba_roots(around)):
+        yield root.path
+        yield from _inside(root.path / "envs", found)
+    for folder in envs_dirs(around):
+        yield from _inside(folder, found)
+    for name in ("CONDA_PREFIX", "CONDA_PREFIX_1", "CONDA_PREFIX_2", "VIRTUAL_ENV"):
+        if around.environ.get(name):
+            yield Path(around.environ[name])
+    for folder in (around.cwd, *around.cwd.parents):
+        yield from _inside(folder / ".pixi/envs")
+    yield from _inside(around.home / ".pixi/envs", found)
+    for each in rattler_dirs.folders(around):
+        if each.part == "root":
+            for kind in ("exec-environments", "build-tool-environments"):
+                yield from _inside(each.path / rattler_dirs.KINDS[kind][1], found)
+        elif each.part.endswith("environments"):
+            yield from _inside(each.path, found)
+    yield from around.environments
+
+
+def _other_homes(around: Surroundings) -> list[Path]:
+    """For root, every other user's home: root may remove what their environments need.
+
+    Source: conda 26.7, ``core/envs_manager.py``, reads the list of every user in the password file
+    when it is run by root.
+    """
+    if around.euid != 0:
+        return []
+    try:
+        import pwd  # noqa: PLC0415  # there is none on Windows
+
+        named = [Path(user.pw_dir) for user in pwd.getpwall()]
+    except ImportError:
+        named = []
+    return [home for home in (*named, *_inside(Path("/home"))) if is_dir(home)]
+
+
+def envs_dirs(around: Surroundings) -> list[Path]:
+    """Folders with named environments: of variables, of every condarc, and the usual ones.
+
+    Source: conda 26.7: ``CONDA_ENVS_DIRS`` and ``CONDA_ENVS_PATH`` are separated as PATH is.
+    """
+    separator = ";" if around.platform == "win32" else ":"
+    texts = [
+        text
+        for name in ("CONDA_ENVS_DIRS", "CONDA_ENVS_PATH")
+        for text in around.environ.get(name, "").split(separator)
+    ]
+    for document in _settings_files(around):
+        if value := document.lists.get("envs_dirs"):
+            texts += (item.text for item in value.items)
+    named = [Path(expand(text.strip(), around)) for text in texts if text.strip()]
+    return unique([*named, around.home / ".conda/envs"])
+
+
+def _settings_files(around: Surroundings) -> list[Document]:
+    """The files of every conda and mamba that was found; conda's also where there is none."""
+    roots = [str(root.path) for root in conda_roots(around)] or [""]
+    condas = [document for root in roots for document in documents(around, root)]
+    mambas = [mamba_documents(around, str(root.path)) for root in mamba_roots(around)]
+    return [*condas, *(document for each in mambas for document in each)]
+
+
+def _inside(folder: Path, found: Environments | None = None) -> Iterator[Path]:
+    """The directories in one, symbolic links among them.
+
+    Args:
+        folder: where environments lie side by side.
+        found: told when it cannot be read; without it that is no matter: it is one of many where
+            some might have been.
+    """
+    try:
+        with os.scandir(folder) as listed:
+            yield from sorted(
+                Path(each.path) for each in listed if each.is_dir() or each.is_symlink()
+            )
+    except OSError as exc:
+        if found is not None and not isinstance(exc, FileNotFoundError | NotADirectoryError):
+            found.unknown.append(f"{folder} cannot be read: {exc.strerror}")
+
+
+# -- what environments say of packages -------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +263,24 @@ class Mentions:
     @property
     def in_use_perhaps(self) -> str:
         """Why no package counts as unused; empty when every known environment could be read."""
-        return in_use_perhaps(self.unknown)
+        more = f" (and {len(self.unknown) - 1} more)" if len(self.unknown) > 1 else ""
+        return f"an environment may need it: {self.unknown[0]}{more}" if self.unknown else ""
 
     def of(self, name: str) -> list[Mention]:
         """Who has it."""
         return self.by_name.get(name, [])
 
 
-def mentions(prefixes: Iterable[Path]) -> Mentions:
-    """The names of all records, and which records are damaged.
+def mentions(environments: Environments) -> Mentions:
+    """The names of all records, and which records are damaged, beside what was unknown before.
 
     Source: conda, mamba and rattler call a record ``conda-meta/NAME-VERSION-BUILD.json``.
     """
-    found = Mentions()
-    for prefix in prefixes:
+    found = Mentions(unknown=list(environments.unknown))
+    for prefix in environments.prefixes:
         try:
-            with os.scandir(prefix / "conda-meta") as listed:
-                records = [each for each in listed if each.name.endswith(".json")]
+            with os.scandir(prefix / "conda-meta") as items:
+                records = [each for each in items if each.name.endswith(".json")]
         except ABSENT:
             continue
         except OSError as exc:
@@ -81,12 +301,6 @@ def mentions(prefixes: Iterable[Path]) -> Mentions:
     return found
 
 
-def in_use_perhaps(unknown: list[str]) -> str:
-    """Why no package counts as unused; empty when every known environment could be read."""
-    more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-    return f"an environment may need it: {unknown[0]}{more}" if unknown else ""
-
-
 def _damage(record: str) -> str:
     """Why a record does not say what its environment uses; empty when it does, or has just gone."""
     try:
@@ -94,25 +308,16 @@ def _damage(record: str) -> str:
         if raw is None:
             return ""
         # parsing all records of ten environments takes seconds; damage shows in the shape of a
-        # large one as well
-        data = (
-            {"name": b'"name"' in raw}
-            if len(raw) > PARSED_BYTES and _is_closed(raw)
-            else json.loads(raw)
-        )
+        # large one as well: its brackets pair, no block of it is zeros
+        closed = raw[:1] == b"{" and raw.rstrip()[-1:] == b"}" and b"\0" not in raw
+        paired = raw.count(b"{") == raw.count(b"}") and raw.count(b"[") == raw.count(b"]")
+        is_whole = len(raw) > PARSED_BYTES and closed and paired
+        data = {"name": b'"name"' in raw} if is_whole else json.loads(raw)
     except OSError as exc:
         return exc.strerror or str(exc)
     except (ValueError, RecursionError):
         return "it is no JSON"
     return "" if isinstance(data, dict) and data.get("name") else "it names no package"
-
-
-def _is_closed(raw: bytes) -> bool:
-    """Whether a text has the shape of one JSON object: its brackets pair, no block is zeros."""
-    closed = all(
-        raw.count(left) == raw.count(right) for left, right in ((b"{", b"}"), (b"[", b"]"))
-    )
-    return closed and raw[:1] == b"{" and raw.rstrip()[-1:] == b"}" and b"\0" not in raw
 
 
 def has_link_into(mention: Mention, package: str) -> bool:
@@ -122,11 +327,6 @@ def has_link_into(mention: Mention, package: str) -> bool:
         mention: the record.
         package: the folder, absolute, symbolic links resolved.
     """
-    inside = package + os.sep
-    return any(target.startswith(inside) for target in _targets(mention))
-
-
-def _targets(mention: Mention) -> Iterator[str]:
     files, realpath = load_json(mention.record).get("files"), _remembering()
     for name in files if isinstance(files, list) else ():
         if isinstance(name, str):
@@ -135,21 +335,20 @@ def _targets(mention: Mention) -> Iterator[str]:
                 target = os.readlink(path)
             except (OSError, ValueError):
                 continue  # no link; the walk before a removal finds what may not be looked at
-            yield _resolved(path, target, realpath)
+            if _resolved(path, target, realpath).startswith(package + os.sep):
+                return True
+    return False
 
 
-def links_into(
-    prefixes: Iterable[Path], folders: Iterable[Path], unknown: list[str]
-) -> dict[str, Path]:
+def links_into(environments: Environments, folders: Iterable[Path]) -> dict[str, Path]:
     """Package folders that a symbolic link of an environment leads into, with one such environment.
 
     Walks the environments whole: records may be missing. A link without a record counts like any
     other.
 
     Args:
-        prefixes: the environments.
+        environments: those that are known; gets a sentence for each folder that cannot be read.
         folders: the package caches.
-        unknown: gets a sentence for each folder that cannot be read.
 
     Returns:
         Resolved path of the package's folder -> prefix.
@@ -158,10 +357,10 @@ def links_into(
     found: dict[str, Path] = {}
     # each prefix is walked once, also where one lies in another; links inside a package are the
     # package's own
-    tops = {os.path.realpath(prefix): prefix for prefix in prefixes}
+    tops = {os.path.realpath(prefix): prefix for prefix in environments.prefixes}
     but = frozenset([*(root.rstrip(os.sep) for root in roots), *tops])
     for top, prefix in tops.items():
-        for target in _symbolic_links(top, but, unknown):
+        for target in _symbolic_links(top, but, environments.unknown):
             for root in roots:
                 if target.startswith(root):
                     found.setdefault(root + target[len(root) :].partition(os.sep)[0], prefix)
@@ -201,12 +400,3 @@ def _resolved(path: str, target: str, realpath: Callable[[str], str]) -> str:
     joined = os.path.join(os.path.dirname(path), target)
     folder, name = os.path.split(os.path.normpath(joined))
     return os.path.join(realpath(folder), name)
-
-
-def load_json(path: Path | str) -> dict[str, Any]:
-    """A JSON object out of a regular file; empty when it is absent, broken or none."""
-    try:
-        data = json.loads(read_regular(path, RECORD_LIMIT_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}

@@ -12,13 +12,13 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from entrepot.ports.tool import Block, BlockedBy, Entry, Kind
+from entrepot.ports.tool import Kind
 from entrepot.redaction import redacted_url
-from entrepot.tools._shared.disk_usage import Tree, measure
-from entrepot.tools.conda.environments import load_json
-from entrepot.tools.conda.locked import is_locked
+from entrepot.tools._shared.disk_usage import Tree, listed, measure
+from entrepot.tools.conda.entry import BEING_WRITTEN, UNKNOWN_LAYOUT, CondaEntry, load_json
+from entrepot.tools.conda.locks import is_locked
 
 _INDEX = re.compile(
     r"([0-9a-f]{8}1?)\.(?:json|info\.json|state\.json|solv|msgpack\.zst|shards-cache-v1|lock|q|csh)"
@@ -32,19 +32,8 @@ _MEMBERS = {
     "run_exports": re.compile(r".+-[^-]+-[^-]+\.(?:json|lock)"),
 }
 """What may lie in the folders of an index cache; one with anything else in it is not its."""
-_STATE = frozenset(
-    (
-        "url",
-        "_url",
-        "etag",
-        "_etag",
-        "cache_control",
-        "_cache_control",
-        "mod",
-        "_mod",
-        "blake2_hash",
-    )
-)
+_STATE = frozenset("url _url etag _etag cache_control _cache_control mod _mod blake2_hash".split())
+_STATE_FILES = (".info.json", ".state.json")
 _MAX_AGE = re.compile(r"max-age=(\d+)")
 
 
@@ -54,8 +43,8 @@ def is_index_file(name: str) -> bool:
 
 
 def index_entries(
-    tool: str, place: Path, folder: Path, now: float, *, is_proven: bool = True
-) -> Iterator[Entry]:
+    tool: str, place: Path, folder: Path, now: float, *, owner: Path, is_proven: bool
+) -> Iterator[CondaEntry]:
     """The entries of a folder of indexes.
 
     Files of one stem, shards as a whole, unknown ones by size.
@@ -65,29 +54,56 @@ def index_entries(
         place: the place's directory; keys are relative to it.
         folder: where they lie.
         now: seconds since the epoch.
+        owner: the folder that they belong to.
         is_proven: the folder is part of a proven cache, so that names are enough. Elsewhere
             ``20240101.json`` is anybody's: a group counts with a state file in it.
     """
     groups: dict[str, list[str]] = {}
-    try:
-        names = sorted(os.listdir(folder))  # names are what is wanted
-    except OSError:
-        return
-    for name in names:
+    for item in listed(folder):
+        name = item.name
         match = _INDEX.fullmatch(name) or _DATABASE.fullmatch(name)
-        if match or name in _MEMBERS or not (folder / name).is_dir():
+        if match or name in _MEMBERS or not os.path.isdir(item.path):
             groups.setdefault(match[1] if match else name, []).append(name)
     for key, members in groups.items():
-        yield _entry(tool, place, folder, key, members, now=now, is_proven=is_proven)
+        # the state first: an index without a state is fetched whole, a state without an index
+        # would be believed
+        members.sort(key=lambda name: (not name.endswith(_STATE_FILES), name))
+        paths = [folder / name for name in members]
+        tree = Tree()
+        for path in paths:
+            tree.merge(measure(str(path)))
+        state = load_json(paths[0]) if members[0].endswith(_STATE_FILES) else {}
+        known = _is_index(folder, key, members, state, is_proven=is_proven)
+        block = None if known else UNKNOWN_LAYOUT
+        if any(path.name.endswith(".info.json") and is_locked(path) for path in paths):
+            block = BEING_WRITTEN
+        url = state.get("url")
+        yield CondaEntry(
+            tool,
+            place,
+            (folder.relative_to(place) / key).as_posix(),
+            Kind.PAGE if known else Kind.OTHER,
+            size=tree.size,
+            disk=tree.disk,
+            freeable=tree.freeable if known else 0,
+            files=tree.files,
+            used=tree.changed,
+            used_from="mtime",
+            block=block,
+            origin=redacted_url(url) if isinstance(url, str) else "",
+            state=_freshness(state, tree, now) if state else "",
+            paths=tuple(paths),
+            folder=owner,
+        )
 
 
 def holds_indexes(folder: Path) -> bool:
     """Whether a folder is an index cache: there are files with their state in it, or shards."""
-    found = index_entries("", folder, folder, 0, is_proven=False)
+    found = index_entries("", folder, folder, 0, owner=folder, is_proven=False)
     return any(entry.kind is Kind.PAGE for entry in found)
 
 
-def _is_known(
+def _is_index(
     folder: Path, key: str, members: list[str], state: dict[str, Any], *, is_proven: bool
 ) -> bool:
     """Whether the files of a group are an index cache's."""
@@ -107,73 +123,24 @@ def _holds_only(folder: Path, wanted: re.Pattern[str]) -> bool:
     if not folder.is_dir() or folder.is_symlink():
         return False
     while waiting:
-        try:
-            with os.scandir(waiting.pop()) as found:
-                for each in found:
-                    if each.is_symlink() or not wanted.fullmatch(each.name):
-                        return False
-                    seen = True
-                    if each.is_dir(follow_symlinks=False):
-                        waiting.append(each.path)
-        except OSError:
+        unread: list[str] = []
+        for each in listed(waiting.pop(), unread):
+            if each.is_symlink() or not wanted.fullmatch(each.name):
+                return False
+            seen = True
+            if each.is_dir(follow_symlinks=False):
+                waiting.append(each.path)
+        if unread:
             return False
     return seen
 
 
-def _entry(
-    tool: str,
-    place: Path,
-    folder: Path,
-    key: str,
-    members: list[str],
-    *,
-    now: float,
-    is_proven: bool,
-) -> Entry:
-    # the state first: an index without a state is fetched whole, a state without an index would be
-    # believed
-    paths = sorted(
-        (folder / name for name in members),
-        key=lambda path: (not path.name.endswith((".info.json", ".state.json")), path.name),
-    )
-    trees = [measure(str(path)) for path in paths]
-    state = next(
-        (load_json(path) for path in paths if path.name.endswith((".info.json", ".state.json"))), {}
-    )
-    known = _is_known(folder, key, members, state, is_proven=is_proven)
-    busy = any(path.name.endswith(".info.json") and is_locked(path) for path in paths)
-    url = state.get("url")
-    return Entry(
-        tool,
-        place,
-        (folder.relative_to(place) / key).as_posix(),
-        Kind.PAGE if known else Kind.OTHER,
-        size=sum(tree.size for tree in trees),
-        disk=sum(tree.disk for tree in trees),
-        freeable=sum(tree.freeable for tree in trees) if known else 0,
-        files=sum(tree.files for tree in trees),
-        used=max((tree.changed for tree in trees), default=None),
-        used_from="mtime",
-        block=Block(BlockedBy.BEING_WRITTEN, "being written")
-        if busy
-        else None
-        if known
-        else Block(BlockedBy.UNKNOWN, "unknown layout: sizes only"),
-        origin=redacted_url(url) if isinstance(url, str) else "",
-        state=freshness(state, trees, now),
-        paths=tuple(paths),
-        extra={"index": "yes"},
-    )
-
-
-def freshness(state: dict[str, Any], trees: list[Tree], now: float) -> Any:
-    """``fresh`` or ``stale`` by the answer's own ``max-age``; empty without a state.
+def _freshness(state: dict[str, Any], tree: Tree, now: float) -> Literal["fresh", "stale"]:
+    """By the answer's own ``max-age``.
 
     Source: conda 26.7: ``local_repodata_ttl`` 1 obeys ``Cache-Control``; no header is 0 seconds.
     """
-    if not state or not trees:
-        return ""
     match = _MAX_AGE.search(str(state.get("cache_control") or state.get("_cache_control") or ""))
     checked = state.get("refresh_ns")
-    since = checked / 1e9 if isinstance(checked, int) else max(tree.changed for tree in trees)
+    since = checked / 1e9 if isinstance(checked, int) else tree.changed
     return "fresh" if now - since < (int(match[1]) if match else 0) else "stale"

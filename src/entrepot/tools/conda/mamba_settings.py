@@ -15,8 +15,9 @@ from pathlib import Path
 
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.conda.condarc import Document
-from entrepot.tools.conda.mamba_dirs import resolve, search_path
 from entrepot.tools.conda.pkgs_dirs import Cache
+from entrepot.tools.conda.pkgs_dirs import mamba_search_path as search_path
+from entrepot.tools.conda.pkgs_dirs import resolve_mamba as resolve
 from entrepot.tools.conda.rc_settings import RcSettings
 from entrepot.tools.conda.roots import mamba_roots
 

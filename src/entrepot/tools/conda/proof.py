@@ -21,14 +21,13 @@ from typing import Any
 
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Surroundings
-from entrepot.tools._shared.disk_usage import measure
+from entrepot.tools._shared.disk_usage import listed, measure
 from entrepot.tools._shared.mounts import is_empty, is_mount
 from entrepot.tools._shared.safe_read import is_dir, is_file, open_regular
-from entrepot.tools.conda.environments import load_json
-from entrepot.tools.conda.mamba_dirs import SCHEMES
+from entrepot.tools.conda.entry import load_json
+from entrepot.tools.conda.pkgs_dirs import MAGIC, SCHEMES
 from entrepot.tools.conda.platform_paths import expand_user, expand_variables, pathmod
 from entrepot.tools.conda.urls import Urls, is_log, stem
-from entrepot.tools.conda.writable import MAGIC
 
 NO_CACHE = "not a package cache"
 EMPTY = "nothing is in it"
@@ -62,7 +61,7 @@ def why_no_cache(folder: Path, around: Surroundings, text: str = os.sep) -> str:
 
     Args:
         folder: the directory.
-        around: the world.
+        around: where to look.
         text: the entry as it is written.
     """
     if why := why_never(folder, around, text):
@@ -71,11 +70,15 @@ def why_no_cache(folder: Path, around: Surroundings, text: str = os.sep) -> str:
         os.scandir(folder).close()
     except OSError:
         return ""  # unknown, and a look at what lies there ends with this error
-    if not _is_marked(folder):
+    # a tool leaves its mark: the log of downloads, rattler's lock, or a package
+    if not (is_log(folder) or is_file(folder / RATTLER_LOCK)) and not any(
+        each.is_dir(follow_symlinks=False) and is_package(each.path, each.name)
+        for each in listed(folder)
+    ):
         return EMPTY if is_empty(folder) else f"there is no {MAGIC} and no package in it"
     # a file system of its own is a usual place for a cache; one with other things in it is
     # somebody's disk
-    if is_mount(folder) and not all(_is_usual(each) for each in _listed(folder)):
+    if is_mount(folder) and not all(map(_is_usual, listed(folder))):
         return "it is a mount point, and other things lie there as well"
     return ""
 
@@ -85,7 +88,7 @@ def standing(folder: Path, around: Surroundings, text: str = os.sep) -> tuple[bo
 
     Args:
         folder: a directory that may be there.
-        around: the world.
+        around: where to look.
         text: the entry as it is written.
     """
     why = why_no_cache(folder, around, text) if is_dir(folder) else EMPTY
@@ -104,15 +107,12 @@ def why_never(folder: Path, around: Surroundings, text: str = os.sep) -> str:
         return "it is a home directory"
     if _is_within(home, real):
         return "the home directory lies in it"
-    if _is_relative(text, around) and _is_within(os.path.realpath(around.cwd), real):
+    # an entry may be another directory for every directory that a command is started in
+    expanded = expand_user(expand_variables(expand_variables(text, around), around), around)
+    is_relative = "PWD" in text or not pathmod(around).isabs(expanded)
+    if is_relative and _is_within(os.path.realpath(around.cwd), real):
         return f"the entry {text!r} is the directory that a command is started in"
     return ""
-
-
-def _is_relative(text: str, around: Surroundings) -> bool:
-    """Whether an entry is another directory for every directory that a command is started in."""
-    expanded = expand_user(expand_variables(expand_variables(text, around), around), around)
-    return "PWD" in text or not pathmod(around).isabs(expanded)
 
 
 def _is_within(path: str, folder: str) -> bool:
@@ -131,32 +131,11 @@ def _is_home(real: str) -> bool:
         return False
 
 
-def _is_marked(folder: Path) -> bool:
-    """Whether a tool has left its mark: the log of downloads, rattler's lock, or a package."""
-    return (
-        is_log(folder)
-        or is_file(folder / RATTLER_LOCK)
-        or any(
-            is_package(each.path, each.name)
-            for each in _listed(folder)
-            if each.is_dir(follow_symlinks=False)
-        )
-    )
-
-
 def _is_usual(each: os.DirEntry[str]) -> bool:
     name = each.name
     if each.is_dir(follow_symlinks=False):
         return name in _OWN or is_file(f"{each.path}/info/index.json")
     return name in _OWN or name.removesuffix(".partial").endswith((*CONDA_SUFFIXES, ".lock"))
-
-
-def _listed(folder: Path | str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except OSError:
-        return []
 
 
 # -- what lies in one ------------------------------------------------------------------------------
@@ -209,7 +188,7 @@ def is_rattler_lock(folder: Path, name: str) -> bool:
 
 def is_logs(path: Path) -> bool:
     """Whether a folder holds logs and nothing else, as those of conda before 4.4 do."""
-    found = _listed(path)
+    found = listed(path)
     return bool(found) and all(
         each.name.endswith(".log") and each.is_file(follow_symlinks=False) for each in found
     )
@@ -219,10 +198,10 @@ def is_left_over(folder: Path, name: str, urls: Urls) -> bool:
     """Whether an interrupted tool, or we, left a file or folder: by its name and its content."""
     path = folder / name
     if name == ".trash":
-        inside = _listed(path)
+        inside = listed(path)
         return bool(inside) and all(map(_is_trash, inside))
     if _CPH.fullmatch(name):
-        return is_dir(path) and all(_CPH_MEMBER.fullmatch(each.name) for each in _listed(path))
+        return is_dir(path) and all(_CPH_MEMBER.fullmatch(each.name) for each in listed(path))
     if _OUR_LOG.fullmatch(name):
         return all(b"://" in line for line in _head(path, _LOG_BYTES).splitlines() if line.strip())
     if name.endswith(".partial"):
@@ -243,7 +222,9 @@ def is_left_over(folder: Path, name: str, urls: Urls) -> bool:
         return False
     if is_package(str(path), unpacking[1]) or is_rattler_lock(folder, f"{unpacking[1]}.lock"):
         return True
-    return is_file(folder / RATTLER_LOCK) and measure(str(path)).files == 0  # nothing to lose
+    tree = measure(str(path))
+    nothing_to_lose = not tree.files and not tree.unread
+    return is_file(folder / RATTLER_LOCK) and nothing_to_lose
 
 
 def _is_trash(each: os.DirEntry[str]) -> bool:

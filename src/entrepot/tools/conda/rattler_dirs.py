@@ -7,7 +7,7 @@ by none of them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from entrepot.ports.tool import Layer, Surroundings
@@ -61,33 +61,20 @@ def configuration_files(around: Surroundings) -> list[Path]:
     Source: pixi's reference of its configuration, August 2026: ``XDG_CONFIG_HOME`` and
     ``PIXI_HOME`` add a file each.
     """
-    flavour, home, environ = pathmod(around), str(around.home), around.environ
-    named = (
-        [flavour.join(environ["XDG_CONFIG_HOME"], "pixi")] if environ.get("XDG_CONFIG_HOME") else []
-    )
+    paths, home, environ = pathmod(around), str(around.home), around.environ
+    xdg = environ.get("XDG_CONFIG_HOME")
+    named = [paths.join(xdg, "pixi")] if xdg else []
     if around.platform == "win32":
-        system = "C:\\ProgramData\\pixi"
-        users = [
-            flavour.join(environ.get("APPDATA") or flavour.join(home, "AppData", "Roaming"), "pixi")
-        ]
+        roaming = environ.get("APPDATA") or paths.join(home, "AppData", "Roaming")
+        system, users = "C:\\ProgramData\\pixi", [paths.join(roaming, "pixi")]
     elif around.platform == "darwin":
         system, users = "/etc/pixi", [*named, f"{home}/Library/Application Support/pixi"]
     else:
         system, users = "/etc/pixi", [f"{home}/.config/pixi", *named]
-    users.append(flavour.join(home, ".pixi"))
-    folders = [system, *users, *([environ["PIXI_HOME"]] if environ.get("PIXI_HOME") else [])]
+    users += [paths.join(home, ".pixi"), environ.get("PIXI_HOME", "")]
     projects = [str(each / ".pixi") for each in reversed([around.cwd, *around.cwd.parents])]
-    return [
-        Path(flavour.join(folder, "config.toml")) for folder in dict.fromkeys([*folders, *projects])
-    ]
-
-
-def configured(around: Surroundings, key: str) -> Iterator[Layer]:
-    """What files say for a key of ``[cache]``, strongest first."""
-    for path in reversed(configuration_files(around)):
-        value = table(read_toml(path), "cache").get(key) if is_file(path) else None
-        if isinstance(value, str) and value:
-            yield Layer("file", line_of(path, key), value)
+    every = dict.fromkeys(each for each in (system, *users, *projects) if each)
+    return [Path(paths.join(folder, "config.toml")) for folder in every]
 
 
 def problems(around: Surroundings) -> Iterator[str]:
@@ -118,66 +105,57 @@ def folders(around: Surroundings) -> list[Folder]:
 
     A folder that both use is said once, with pixi's reasons.
     """
-    found = [_pixi_root(around), *_parts(around), _rattler_root(around)]
+    own = str(pathmod(around).join(cache_home(around), "pixi"))
+    default = [Layer("default", "default", rattler_default(around))]
+    if_there = [Layer("default", "default, because it exists", own)] if is_dir(own) else []
+    rattler = _named(around, "RATTLER_CACHE_DIR")
+    pixi = [*_named(around, "PIXI_CACHE_DIR"), *rattler, *_configured(around, "root")]
+    found = [_folder(around, "root", "pixi", [*pixi, *if_there, *default])]
+    for key, (variable, _) in KINDS.items():
+        if layers := [*_named(around, variable), *_configured(around, key)]:
+            found.append(_folder(around, key, "pixi", layers))
+    found.append(_folder(around, "root", "rattler", [*rattler, *default]))
     once: dict[Path, Folder] = {}
     for each in found:
         once.setdefault(each.path, each)
     return list(once.values())
 
 
-def _rattler_root(around: Surroundings) -> Folder:
-    layers = (
-        [_variable(around, "RATTLER_CACHE_DIR")] if around.environ.get("RATTLER_CACHE_DIR") else []
-    )
-    return _folder(
-        around, "root", "rattler", [*layers, Layer("default", "default", rattler_default(around))]
-    )
+def _named(around: Surroundings, variable: str) -> list[Layer]:
+    value = around.environ.get(variable)
+    return [Layer("environment", variable, value)] if value else []
 
 
-def _pixi_root(around: Surroundings) -> Folder:
-    """Pixi's cache directory and the setting that names it, the strongest setting first."""
-    layers = [
-        _variable(around, name)
-        for name in ("PIXI_CACHE_DIR", "RATTLER_CACHE_DIR")
-        if around.environ.get(name)
-    ]
-    layers += configured(around, "root")
-    own = str(pathmod(around).join(cache_home(around), "pixi"))
-    if is_dir(own):
-        layers.append(Layer("default", "default, because it exists", own))
-    return _folder(
-        around, "root", "pixi", [*layers, Layer("default", "default", rattler_default(around))]
-    )
-
-
-def _parts(around: Surroundings) -> Iterator[Folder]:
-    for key, (variable, _) in KINDS.items():
-        layers = [_variable(around, variable)] if around.environ.get(variable) else []
-        layers += configured(around, key)
-        if layers:
-            yield _folder(around, key, "pixi", layers)
-
-
-def _variable(around: Surroundings, name: str) -> Layer:
-    return Layer("environment", name, around.environ[name])
+def _configured(around: Surroundings, key: str) -> Iterator[Layer]:
+    """What files say for a key of ``[cache]``, strongest first."""
+    for path in reversed(configuration_files(around)):
+        value = table(read_toml(path), "cache").get(key) if is_file(path) else None
+        if isinstance(value, str) and value:
+            yield Layer("file", line_of(path, key), value)
 
 
 def _folder(around: Surroundings, part: str, user: str, layers: list[Layer]) -> Folder:
-    first = layers[0]
-    text = (
-        expand_user(expand_variables(first.value, around), around)
-        if first.kind == "file"
-        else first.value
-    )
+    text = layers[0].value
+    if layers[0].kind == "file":
+        text = expand_user(expand_variables(text, around), around)
     path = Path(text) if pathmod(around).isabs(text) else around.cwd / text
-    marked = [
-        Layer(layer.kind, layer.source, layer.value, wins=number == 0)
-        for number, layer in enumerate(layers)
-    ]
-    return Folder(path, part, user, tuple(marked))
+    return Folder(path, part, user, (replace(layers[0], wins=True), *layers[1:]))
 
 
-def package_folders(around: Surroundings) -> list[Path]:
-    """Folders with unpacked packages, whether they exist or not."""
-    overridden = [each.path for each in folders(around) if each.part == "conda-packages"]
-    return [*overridden, *(each.path / "pkgs" for each in folders(around) if each.part == "root")]
+def part_of(path: Path, around: Surroundings) -> str:
+    """What a folder is for: ``root``, or one of pixi's parts."""
+    return next((folder.part for folder in folders(around) if folder.path == path), "root")
+
+
+def package_folders(around: Surroundings, place: Path | None = None) -> list[Path]:
+    """Folders with unpacked packages, whether they exist or not.
+
+    Args:
+        around: where to look.
+        place: only that of this cache: its ``pkgs``, or itself where pixi was told so.
+    """
+    found = [(each.path, each.part) for each in folders(around)]
+    if place is not None:
+        found = [(place, part_of(place, around))]
+    overridden = [path for path, part in found if part == "conda-packages"]
+    return [*overridden, *(path / "pkgs" for path, part in found if part == "root")]

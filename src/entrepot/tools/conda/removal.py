@@ -20,13 +20,11 @@ from entrepot.fs import disk_of
 from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, not_permitted
 from entrepot.tools._shared.disk_usage import measure
 from entrepot.tools._shared.permission_errors import reason
-from entrepot.tools.conda import running
-from entrepot.tools.conda.environments import in_use_perhaps, links_into, mentions
-from entrepot.tools.conda.folder import HALF_UNPACKED, stamp
-from entrepot.tools.conda.locked import byte_lock, folder_lock, is_locked
-from entrepot.tools.conda.registered_environments import package_folders, survey
+from entrepot.tools.conda.entry import BEING_WRITTEN, CondaEntry, stamp
+from entrepot.tools.conda.environments import links_into, mentions, package_folders, survey
+from entrepot.tools.conda.locks import byte_lock, client_at_work, folder_lock, is_locked
+from entrepot.tools.conda.pkgs_dirs import MAGIC
 from entrepot.tools.conda.urls import prune
-from entrepot.tools.conda.writable import MAGIC
 
 TRASH = ".trash"
 LOOK_EVERY_S = 0.25
@@ -42,43 +40,39 @@ def remove(
     """Remove entries; what may not go is kept with its reason.
 
     Args:
-        entries: as listed.
+        entries: as listed by a tool of the family.
         around: where to look for environments.
         force: also packages that were unpacked or downloaded within ten minutes; it overrides no
             other reason to stay.
         progress: told after each ten.
     """
-    work = _Work(around, force=force)
-    if any(map(_is_unpacked, entries)):
-        work.look_for_links()
-    folders: dict[tuple[Path, Path], list[Entry]] = {}
+    removal = _Removal(around, force=force)
+    by_folder: dict[tuple[Path, Path], list[CondaEntry]] = {}
     for entry in entries:
-        folders.setdefault((entry.place, _folder_of(entry)), []).append(entry)
+        if not isinstance(entry, CondaEntry):
+            raise TypeError(f"{entry.key} was not listed by a tool of conda's family")
+        by_folder.setdefault((entry.place, entry.folder), []).append(entry)
+    if any(entry.is_package for mine in by_folder.values() for entry in mine):
+        removal.look_for_links()
     done = 0
-    for (place, folder), mine in folders.items():
+    for (place, folder), mine in by_folder.items():
         try:
-            root = Root(_root_of(place, folder), work.freed)
+            root = Root(_root_of(place, folder), removal.freed)
         except OSError as exc:
-            work.kept += [not_permitted(entry, reason(exc, folder)) for entry in mine]
+            removal.kept += [not_permitted(entry, reason(exc, folder)) for entry in mine]
             continue
         with root, folder_lock(folder) as free:
             for entry in mine:
-                busy = "" if free else "an installation holds the lock of this cache"
-                work.take(entry, root, folder, busy)
+                removal.take(
+                    entry, root, "" if free else "an installation holds the lock of this cache"
+                )
                 done += 1
                 if progress and not done % 10:
                     progress(done, len(entries), "entries")
-            work.finish(root, folder)
-    return Removed(tuple(work.gone), work.freed.bytes, work.freed.files, tuple(work.kept))
-
-
-def _is_unpacked(entry: Entry) -> bool:
-    return entry.kind is Kind.UNPACKED or entry.removable_because == HALF_UNPACKED
-
-
-def _folder_of(entry: Entry) -> Path:
-    first = entry.paths[0].parent if entry.paths else entry.place
-    return first.parent if entry.extra.get("index") and first.name == "cache" else first
+            removal.finish(root, folder)
+    return Removed(
+        tuple(removal.gone), removal.freed.bytes, removal.freed.files, tuple(removal.kept)
+    )
 
 
 def _root_of(place: Path, folder: Path) -> Path:
@@ -88,17 +82,17 @@ def _root_of(place: Path, folder: Path) -> Path:
     return place
 
 
-class _Work:
-    """One removal."""
+class _Removal:
+    """One removal: what went, what stays, and what has to be known for that."""
 
     def __init__(self, around: Surroundings, *, force: bool) -> None:
         self._around = around
         self._force = force
         self._linked: dict[str, Path] = {}
         self._unknown = ""
-        self._pruned: set[Path] = set()
+        self._to_prune: set[Path] = set()
         self._looked_s = 0.0
-        self._running = ""
+        self._client = ""
         self.freed = Freed()
         self.gone: list[Entry] = []
         self.kept: list[tuple[Entry, str]] = []
@@ -106,26 +100,27 @@ class _Work:
     def look_for_links(self) -> None:
         """Find every symbolic link of a known environment into a known cache, records or not."""
         known = survey(self._around)
-        self._linked = links_into(known.prefixes, package_folders(self._around), known.unknown)
-        self._unknown = in_use_perhaps([*known.unknown, *mentions(known.prefixes).unknown])
+        self._linked = links_into(known, package_folders(self._around))
+        self._unknown = mentions(known).in_use_perhaps
 
-    def take(self, entry: Entry, root: Root, folder: Path, busy: str) -> None:
+    def take(self, entry: CondaEntry, root: Root, busy: str) -> None:
         """Remove one entry or keep it with a reason."""
+        kept: Entry = entry
         why = busy or self._refusal(entry)
         if not why:
             try:
-                why = self._remove(entry, root, folder)
+                why = self._remove(entry, root)
             except OSError as exc:
-                entry, why = not_permitted(entry, reason(exc, entry.paths[0].parent))
+                kept, why = not_permitted(entry, reason(exc, entry.paths[0].parent))
         if why:
-            self.kept.append((entry, why))
+            self.kept.append((kept, why))
         else:
             self.gone.append(entry)
 
     def finish(self, root: Root, folder: Path) -> None:
         """Drop the lines of ``urls.txt`` that nothing needs any more, and an empty trash."""
         with suppress(OSError), root.folder(folder) as opened:
-            if folder in self._pruned:
+            if folder in self._to_prune:
                 with suppress(OSError):
                     self._prune(opened)
             opened.rmdir(TRASH, ours=True)
@@ -135,67 +130,68 @@ class _Work:
         prune(folder, folder.names())
         self.freed.bytes += before - disk_of(folder.stat(MAGIC))
 
-    def _refusal(self, entry: Entry) -> str:
+    def _refusal(self, entry: CondaEntry) -> str:
         if not entry.is_removable(force=self._force):
             return entry.blocked
         if not entry.paths:
             return "it has no place"
+        path = entry.paths[0]
         try:
-            about = entry.paths[0].lstat()
+            about = path.lstat()
         except FileNotFoundError:
             return "it is gone already"
         except OSError as exc:
-            return reason(exc, entry.paths[0].parent)
+            return reason(exc, path.parent)
         if entry.stamp and stamp(about) != entry.stamp:
             return "it changed since it was listed"
-        if (
-            entry.kind in (Kind.UNPACKED, Kind.ARCHIVE)
-            and not self._force
-            and (busy := self._client(entry))
-        ):
-            return busy
-        if self._unknown and _is_unpacked(entry):
+        is_used_by_clients = entry.kind in (Kind.UNPACKED, Kind.ARCHIVE) and entry.tool != "rattler"
+        if is_used_by_clients and not self._force and (busy := self._client_at_work()):
+            return busy  # rattler's lock was taken already
+        if self._unknown and entry.is_package:
             return self._unknown
-        user = self._linked.get(os.path.realpath(entry.paths[0]))
+        user = self._linked.get(os.path.realpath(path))
         return f"{user} links to it symbolically: it would break" if user else ""
 
-    def _client(self, entry: Entry) -> str:
-        """Whether conda or mamba runs, looked at four times a second.
-
-        Rattler's lock was taken already.
-        """
-        if entry.tool == "rattler":
-            return ""
+    def _client_at_work(self) -> str:
+        """As :func:`client_at_work`, looked at four times a second."""
         if time.monotonic() - self._looked_s > LOOK_EVERY_S:
-            number = running.client(self._around.euid)
-            self._running = running.reason(number) if number is not None else ""
+            self._client = client_at_work(self._around.euid)
             self._looked_s = time.monotonic()
-        return self._running
+        return self._client
 
-    def _remove(self, entry: Entry, root: Root, folder: Path) -> str:
-        if entry.extra.get("prune") == "urls":
-            with root.folder(folder) as opened:
+    def _remove(self, entry: CondaEntry, root: Root) -> str:
+        if entry.stale_lines:
+            with root.folder(entry.folder) as opened:
                 self._prune(opened)
             return ""
         if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE, Kind.TEMP):
-            self._pruned.add(folder)
-        if entry.paths[0].is_dir() and not entry.paths[0].is_symlink():
-            return self._remove_folder(entry, root, folder)
-        return self._remove_files(entry, root, folder)
-
-    def _remove_folder(self, entry: Entry, root: Root, folder: Path) -> str:
+            self._to_prune.add(entry.folder)
         path = entry.paths[0]
-        if path.name == TRASH:
+        if path.name == TRASH and path.is_dir() and not path.is_symlink():
             root.remove(path)
             return ""
-        if self._is_being_written(path.name, folder):
-            return "being written"
-        trash = folder / TRASH
+        downloads = (
+            entry.folder / f"{path.name}{end}.partial" for end in ("", ".conda", ".tar.bz2")
+        )
+        if any(map(is_locked, downloads)):
+            return BEING_WRITTEN.text
+        if path.is_dir() and not path.is_symlink():
+            return self._remove_folder(entry, root)
+        with ExitStack() as locks:  # files one after the other, under their writer's lock
+            for each in entry.paths:
+                lockable = each.name.endswith((".info.json", ".partial"))
+                if lockable and not locks.enter_context(byte_lock(each)):
+                    return BEING_WRITTEN.text
+            for each in entry.paths:
+                root.remove(each)
+        return ""
+
+    def _remove_folder(self, entry: CondaEntry, root: Root) -> str:
+        path, trash = entry.paths[0], entry.folder / TRASH
         root.make_folder(trash)
         aside = trash / f"entrepot-{secrets.token_hex(4)}-{path.name}"[:200]
         root.move(path, aside)
-        expected = int(entry.extra.get("links", "0"))
-        if expected and measure(str(aside)).links > expected:
+        if entry.links and measure(str(aside)).links > entry.links:
             root.move(aside, path)
             return "an installation began to link to it"
         for beside in entry.paths[1:]:
@@ -204,21 +200,4 @@ class _Work:
             root.remove(aside)
         except OSError as exc:
             return f"part of it is left in {trash}: {exc.strerror}"
-        return ""
-
-    def _is_being_written(self, name: str, folder: Path) -> bool:
-        return any(is_locked(folder / f"{name}{end}.partial") for end in ("", ".conda", ".tar.bz2"))
-
-    def _remove_files(self, entry: Entry, root: Root, folder: Path) -> str:
-        """Files one after the other, under the lock that their writer would take."""
-        if self._is_being_written(entry.paths[0].name, folder):
-            return "being written"
-        with ExitStack() as locks:
-            lockable = [
-                path for path in entry.paths if path.name.endswith((".info.json", ".partial"))
-            ]
-            if not all(locks.enter_context(byte_lock(path)) for path in lockable):
-                return "being written"
-            for path in entry.paths:
-                root.remove(path)
         return ""

@@ -59,12 +59,8 @@ def usual_folders(around: Surroundings) -> list[str]:
         return [flavour.join(base, name) for base in bases for name in INSTALLERS[:4]]
     bases = [home, f"{home}/opt", "/opt", "/usr/local", "/usr/share"]
     found = [f"{base}/{name}" for base in bases for name in INSTALLERS]
-    found += [
-        f"{home}/Miniconda3",
-        f"{home}/Anaconda3",
-        f"{home}/.conda-root",
-        f"{home}/.local/share/conda",
-    ]
+    own = ("Miniconda3", "Anaconda3", ".conda-root", ".local/share/conda")
+    found += [f"{home}/{name}" for name in own]
     if around.platform == "darwin":
         found += [
             "/opt/homebrew/Caskroom/miniconda/base",
@@ -128,30 +124,21 @@ def _candidates(around: Surroundings) -> Iterator[tuple[Path, str]]:
     for name in ("_CONDA_EXE", "CONDA_EXE", "MAMBA_EXE"):
         if environ.get(name):
             yield Path(environ[name]).parent.parent, name
-    for name in (
-        "_CONDA_ROOT",
-        "CONDA_ROOT",
-        "CONDA_PREFIX",
-        *(f"CONDA_PREFIX_{n}" for n in range(1, 4)),
-    ):
+    numbered = (f"CONDA_PREFIX_{n}" for n in range(1, 4))
+    for name in ("_CONDA_ROOT", "CONDA_ROOT", "CONDA_PREFIX", *numbered):
         if environ.get(name):
             yield from _around(Path(environ[name]), name)
     yield from _on_path(environ.get("PATH", ""), around)
     for folder in usual_folders(around):
         yield Path(folder), "the usual folder"
-    for prefix in registered(around.home):
+    prefixes: list[Path] = []
+    with suppress(OSError):
+        prefixes = read_registered(around.home)
+    for prefix in prefixes:
         yield from _around(prefix, "environments.txt")
-    yield from _in_shells(around)
-
-
-def _in_shells(around: Surroundings) -> Iterator[tuple[Path, str]]:
-    """What ``conda init`` and ``mamba shell init`` wrote for shells.
-
-    A script or a timer has no PATH with conda on it.
-
-    Source: conda 26.7, ``core/initialize.py``: ``__conda_setup="$('/ROOT/bin/conda' 'shell.bash'
-    'hook' ...)"``.
-    """
+    # a script or a timer has no PATH with conda on it, but what `conda init` and `mamba shell init`
+    # wrote for shells, as conda 26.7, `core/initialize.py`:
+    # __conda_setup="$('/ROOT/bin/conda' 'shell.bash' 'hook' ...)"
     for name in SHELL_FILES:
         for match in _INITIALIZED.finditer(read_text(around.home / name)):
             yield Path(match["root"]), f"~/{name}"
@@ -180,13 +167,6 @@ def _on_path(path: str, around: Surroundings) -> Iterator[tuple[Path, str]]:
                     yield real.parent.parent, "PATH"
 
 
-def registered(home: Path) -> list[Path]:
-    """Prefixes in ``~/.conda/environments.txt``, dead ones too; none where it cannot be read."""
-    with suppress(OSError):
-        return read_registered(home)
-    return []
-
-
 def read_registered(home: Path) -> list[Path]:
     """Prefixes in ``~/.conda/environments.txt``, dead ones too, whatever bytes are in their names.
 
@@ -206,7 +186,8 @@ def read_registered(home: Path) -> list[Path]:
         text = os.fsdecode(line)
         if not text.strip() or text.lstrip().startswith("#"):
             continue
-        if "\0" in text or not _is_absolute(text.strip()):
+        is_absolute = any(flavour.isabs(text.strip()) for flavour in (posixpath, ntpath))
+        if "\0" in text or not is_absolute:
             raise OSError(errno.EINVAL, f"line {number} is no absolute path", str(path))
         # conda takes blanks off both ends; a prefix that is there with them in its name counts all
         # the same
@@ -221,10 +202,6 @@ def read_registered(home: Path) -> list[Path]:
 def register(home: Path) -> Path:
     """A user's list of environments."""
     return home / ".conda/environments.txt"
-
-
-def _is_absolute(text: str) -> bool:
-    return posixpath.isabs(text) or ntpath.isabs(text)
 
 
 def unique(paths: Iterable[Path]) -> list[Path]:

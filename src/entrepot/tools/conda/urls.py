@@ -16,7 +16,7 @@ from pathlib import Path
 from entrepot.cache_root import Folder
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.tools._shared.safe_read import is_file, open_regular
-from entrepot.tools.conda.writable import MAGIC
+from entrepot.tools.conda.pkgs_dirs import MAGIC
 
 LIMIT_BYTES = 256 << 20
 _LOOK_BYTES = 1 << 20
@@ -35,7 +35,6 @@ class Urls:
     """Archive's file name -> URL of the last line that has it."""
     logged: frozenset[str] = frozenset()
     """Of these, what was downloaded from a channel: only conda and mamba write such lines."""
-    lines: int = 0
     stale: int = 0
     """Lines that nothing in the folder needs: of what is gone, and earlier ones of the same name.
     """
@@ -69,7 +68,7 @@ def read_urls(folder: Path, names: Iterable[str]) -> Urls:
     }
     gone = [line for line, kept in zip(lines, keep, strict=True) if not kept]
     logged = frozenset(_name(line) for line in lines if _is_logged(line))
-    return Urls(by_name, logged, len(lines), len(gone), sum(map(len, gone)))
+    return Urls(by_name, logged, len(gone), sum(map(len, gone)))
 
 
 def is_log(folder: Path) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.cli.cmd_warm import add_arguments
-from entrepot.cli.conda_warming import CondaOrder
+from entrepot.cli.warming import CondaOrder
 from entrepot.errors import UsageError
 from entrepot.ports.tool import Surroundings
 

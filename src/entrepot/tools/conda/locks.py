@@ -1,22 +1,61 @@
-"""The lock that conda and mamba take while they write a download or an index.
+"""Who uses a cache right now: the clients' locks, and which of them are at work.
 
-One byte at offset 21 of the file.
+conda and mamba lock a download or an index while they write it: one byte at offset 21 of the file.
+Neither locks the packages that it is about to link, so their processes are looked for, of the same
+user and where the system shows them (``/proc``); elsewhere nothing is known, and a package that was
+unused for long may go while an installation has just chosen it. It would have to be started again.
+rattler locks its whole folder with ``flock`` on ``.cache.lock``.
 
 Source: conda 26.7, ``gateways/disk/lock.py``: a POSIX record lock, 10 tries, on ``X.info.json`` and
-``X.partial``; on Windows ``msvcrt.locking`` of the same byte. rattler locks its whole folder with
-``flock`` on ``.cache.lock``.
+``X.partial``; on Windows ``msvcrt.locking`` of the same byte.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from entrepot.tools._shared import processes
+
 OFFSET = 21
 """Byte; chosen by mamba and shared by conda."""
+_PROGRAM = re.compile(r"(?:conda|mamba|micromamba|conda-env|mamba-exe)(?:\.exe)?")
+_VERBS = frozenset(
+    "create install update upgrade remove uninstall env rename build clean self".split()
+)
+"""Subcommands that read packages for longer than a moment."""
+
+
+def links_packages(argv: list[str]) -> bool:
+    """Whether a command line is one of conda's or mamba's that links packages.
+
+    >>> links_packages(["/opt/conda/bin/python", "/opt/conda/bin/conda", "create", "-n", "x"])
+    True
+    >>> links_packages(["conda", "info"])
+    False
+    """
+    words = processes.words_of(argv[:9])
+    return (
+        bool(words)
+        and _PROGRAM.fullmatch(words[0]) is not None
+        and not _VERBS.isdisjoint(words[1:6])
+    )
+
+
+def client_at_work(euid: int) -> str:
+    """Why packages stay: a client of this user that may be about to link them; empty without one.
+
+    Args:
+        euid: the user; -1 finds no process.
+    """
+    for number, argv in processes.of_user(euid):
+        if links_packages(argv):
+            return f"conda or mamba is running (process {number}) and may be about to link to it"
+    return ""
 
 
 @contextmanager
@@ -74,8 +113,7 @@ if sys.platform == "win32":  # pragma: no cover  # by construction only
         msvcrt.locking(number, msvcrt.LK_UNLCK, 1)
         return True
 
-    def _flock(number: int) -> bool:
-        return _take(number)
+    _flock = _take
 
 else:
     import fcntl

@@ -18,7 +18,7 @@ from conda_lab import LATER, Lab, contents
 from entrepot.caches.removal import Requirement, plan_cleaning, plan_removal
 from entrepot.caches.selection import Filter, is_unused
 from entrepot.ports.tool import Kind
-from entrepot.tools.conda.registered_environments import environments, survey
+from entrepot.tools.conda.environments import survey
 from entrepot.tools.conda.roots import read_registered
 
 
@@ -111,7 +111,7 @@ def test_a_list_of_any_length_is_read_to_its_end(lab):
     env = lab.environment(lab.home / "env", [lab.cache / "demo-1.0-h0_0"], "symbolic")
     dead = "".join(f"{lab.home}/{'long' * 50}-{number}\n" for number in range(5_000))
     register(lab).write_text(f"\ufeff# a comment\n\n{dead}{env}\n", encoding="utf-8")
-    assert env in environments(lab.around)
+    assert env in survey(lab.around).prefixes
     assert lab.entry("demo-1.0-h0_0").blocked
     assert is_unused(lab.entry("other-1.0-h0_0"))
 
@@ -127,7 +127,7 @@ def test_any_byte_may_be_in_the_name_of_an_environment(lab, name, end):
         "symbolic",
     )
     register(lab).write_bytes(os.fsencode(env) + end)
-    assert env in environments(lab.around)
+    assert env in survey(lab.around).prefixes
     assert str(env) in lab.entry("demo-1.0-h0_0").blocked
     assert is_unused(lab.entry("other-1.0-h0_0"))
 
@@ -260,9 +260,11 @@ def test_records_that_are_no_folder_leave_nothing_unused(lab, make):
 @pytest.mark.parametrize(
     "make", [lambda path: path.write_text("envs_dirs: [\n"), os.mkfifo, a_link_that_leads_nowhere]
 )
-def test_settings_that_cannot_be_read_may_name_environments(lab, make):
-    make(lab.home / ".condarc")
-    assert_nothing_is_unused(lab, ".condarc")
+@pytest.mark.parametrize("name", [".condarc", ".mambarc"])
+def test_settings_that_cannot_be_read_may_name_environments(lab, make, name):
+    (lab.root / "bin/mamba").touch()
+    make(lab.home / name)
+    assert_nothing_is_unused(lab, name)
 
 
 def test_what_cannot_be_read_when_the_removal_comes_keeps_everything(lab):
@@ -291,9 +293,9 @@ def test_root_reads_the_list_of_every_user(lab, tmp_path, monkeypatch):
     (other / ".conda/environments.txt").write_text(f"{env}\n")
     user = pwd.struct_passwd(("ana", "x", 4242, 4242, "", str(other), "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwall", lambda: [user])
-    assert env not in environments(lab.around)
+    assert env not in survey(lab.around).prefixes
     as_root = replace(lab.around, euid=0)
-    assert env in environments(as_root)
+    assert env in survey(as_root).prefixes
     (other / ".conda/environments.txt").unlink()
     os.mkfifo(other / ".conda/environments.txt")
     assert str(other) in survey(as_root).unknown[0]

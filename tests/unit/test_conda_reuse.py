@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.conda.conda_donor import donors
+from entrepot.tools.conda.reuse import donors
 
 URL = "https://channel.test/noarch/demo-1.0-0.conda"
 
