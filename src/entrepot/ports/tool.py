@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from entrepot.digests import Digest
-from entrepot.patches import Patch
+from entrepot.edits import Patch
 
 
 class Kind(StrEnum):
@@ -271,7 +271,7 @@ class Change:
     path: Path | None
     """The file; ``None`` when it is a variable that the user has to set."""
     key: str
-    """Empty: the whole file was repaired or edited."""
+    """Empty: the file was edited as a whole."""
     before: str | None
     after: str | None
     native: str
@@ -280,12 +280,8 @@ class Change:
     """What the tool said when it was asked afterwards; empty: it was not asked."""
     differs: bool = False
     """Whether the tool, asked afterwards, sees something else: another layer is stronger."""
-    lines: str = ""
-    """The key as it stood in the file, comments included, for ``--undo``; empty: it was not there,
-    or that is not needed."""
     patch: Patch | None = None
-    """The lines of the file that it replaced, for ``--undo``; ``None``: not known, then the key
-    alone is put back."""
+    """The lines of the file that it replaced, for ``--undo``; ``None``: it replaced none."""
 
 
 class Settings(Protocol):
@@ -311,55 +307,20 @@ class Settings(Protocol):
         """The file that ``set`` writes and ``edit`` opens."""
         ...
 
+    def export(self, key: str, value: str | None) -> tuple[str, Change]:
+        """The variable that stands for a key, and the change that setting it would be.
 
-@runtime_checkable
-class Asking(Protocol):
-    """Settings whose tool, if it is installed, can be asked what it makes of a change."""
+        ``None``: unsetting it. Nothing is changed.
+        """
+        ...
 
     def ask(self, change: Change) -> Change:
-        """The change with ``verified`` and ``differs`` filled in; starts the tool."""
-        ...
-
-
-@runtime_checkable
-class Restoring(Protocol):
-    """Settings that can put back what one change replaced."""
-
-    def restore(self, change: Change) -> Change:
-        """Undo it in the file that it changed.
-
-        To the byte where the rest of the file is as the change left it; refused when the key holds
-        something else meanwhile.
-        """
-        ...
-
-
-@runtime_checkable
-class Exporting(Protocol):
-    """Settings that a variable can take the place of."""
-
-    def export(self, key: str, value: str | None) -> tuple[str, Change]:
-        """The variable's name, and the change that setting (``None``: unsetting) it would be.
-
-        Nothing is changed.
-        """
-        ...
-
-
-@runtime_checkable
-class Mending(Protocol):
-    """Settings whose files can be broken and repaired."""
+        """The change with what the tool itself says of it; the same object: it was not asked."""
+        return change
 
     def problems(self) -> Sequence[tuple[Path, str]]:
         """Files that the tool cannot read, each with a sentence that names the line."""
-        ...
-
-    def mend(self) -> Sequence[tuple[Path, Sequence[str]]]:
-        """Make them readable without throwing anything away.
-
-        What was done to each, a sentence a thing.
-        """
-        ...
+        return ()
 
 
 class Tool(Protocol):

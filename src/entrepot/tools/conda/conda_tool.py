@@ -102,7 +102,7 @@ class CondaTool:
     def settings(self, around: Surroundings) -> Settings | None:
         """Condarc."""
         # Only for `config`
-        from entrepot.tools.conda.conda_settings import CondaSettings  # noqa: PLC0415
+        from entrepot.tools.conda.settings import CondaSettings  # noqa: PLC0415
 
         return CondaSettings(around)
 

@@ -168,6 +168,11 @@ def read(path: Path) -> Document:
         return Document(
             path, problem=f"{path}:{line}: it is not in UTF-8: conda stops at it", fatal=True
         )
+    return parse(path, text)
+
+
+def parse(path: Path, text: str) -> Document:
+    """What a file's text says; by lines where they suffice."""
     return read_plainly(path, text) or read_yaml(path, text)
 
 

@@ -107,7 +107,7 @@ class MambaTool:
     def settings(self, around: Surroundings) -> Settings | None:
         """Its own files; condarc, which it reads too, is edited as conda's."""
         # Only for `config`
-        from entrepot.tools.conda.mamba_settings import MambaSettings  # noqa: PLC0415
+        from entrepot.tools.conda.settings import MambaSettings  # noqa: PLC0415
 
         return MambaSettings(around)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from entrepot.edits import toml_line
 from entrepot.ports.tool import Surroundings
 from entrepot.tools._shared.safe_read import is_file, read_text, table
 
@@ -66,13 +67,20 @@ def read(level: Level, path: Path) -> File:
     text = read_text(path)
     if not text and not is_file(path):
         return File(level, path, {}, f"{path} is not there")
+    data = _parsed(text)
+    if isinstance(data, str):
+        return File(level, path, {}, f"{path} cannot be read: {data}")
+    return File(level, path, table(data, "tool", "uv") if path.name == "pyproject.toml" else data)
+
+
+def _parsed(text: str) -> dict[str, Any] | str:
+    """The tables of a TOML text, or why it is none."""
     import tomllib  # noqa: PLC0415  # 8 ms that a start without such files does not pay
 
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as exc:
-        return File(level, path, {}, f"{path} cannot be read: {exc}")
-    return File(level, path, table(data, "tool", "uv") if path.name == "pyproject.toml" else data)
+        return str(exc)
 
 
 def project(around: Surroundings) -> File | None:
@@ -94,15 +102,8 @@ def _tool_table(path: Path) -> dict[str, Any] | None:
     A broken ``pyproject.toml`` uv warns of and passes by.
     """
     text = read_text(path)
-    if "uv" not in text:
-        return None  # no need to parse it
-    import tomllib  # noqa: PLC0415  # 8 ms that a start without such files does not pay
-
-    try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    tool = table(data, "tool")
+    data = _parsed(text) if "uv" in text else ""
+    tool = {} if isinstance(data, str) else table(data, "tool")
     return table(tool, "uv") if isinstance(tool.get("uv"), dict) else None
 
 
@@ -180,25 +181,8 @@ def flat(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 def line_of(file: File, key: str) -> str:
     """``PATH:LINE`` of a setting (``pip.index-url``); ``PATH`` when it cannot be told."""
-    section = ".".join((*file.prefix, *key.split(".")[:-1]))
-    last, here = key.rpartition(".")[2], ""
-    for number, line in enumerate(read_text(file.path).splitlines(), 1):
-        text = line.strip()
-        if text.startswith("["):
-            here = (
-                text.strip("[]")
-                .replace(" ", "")
-                .replace('"', "")
-                .replace("'", "")
-                .partition("]")[0]
-            )
-            continue
-        name = text.partition("=")[0].strip().strip("\"'").replace(" ", "")
-        if name and f"{here}.{name}".strip(".") == ".".join((*file.prefix, *key.split("."))):
-            return f"{file.path}:{number}"
-        if name == last and here == section:
-            return f"{file.path}:{number}"
-    return str(file.path)
+    line = toml_line(read_text(file.path), ".".join((*file.prefix, key)))
+    return f"{file.path}:{line}" if line else str(file.path)
 
 
 def resolved(path: str, around: Surroundings) -> Path:
