@@ -432,6 +432,17 @@ def test_the_variable_of_a_key_is_told(settings):
         settings.export("pkgs_dirs.prepend", "/a")
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["beside ~/.condarc", "without it"])
+def test_a_stronger_file_that_sets_the_key_is_changed_in_place_of_the_usual_one(tmp_path, there):
+    if there:
+        (tmp_path / ".condarc").write_text("offline: false\n")
+    (tmp_path / "mine.yml").write_text("always_copy: true  # why\n")
+    environ = {"PATH": "", "CONDARC": "~/mine.yml"}
+    settings = CondaSettings(Surroundings(environ, tmp_path, tmp_path))
+    assert settings.set("always_copy", "false").path == tmp_path / "mine.yml"
+    assert settings.set("offline", "true").path == tmp_path / ".condarc"
+
+
 # -- mamba -----------------------------------------------------------------------------------------
 
 

@@ -19,9 +19,10 @@ from entrepot.edits import edit_file, masked, read_bytes
 from entrepot.errors import ConfigError
 from entrepot.ports.tool import Change, Settings, Surroundings
 from entrepot.tools._shared.safe_read import is_file
-from entrepot.tools.conda import mamba_dirs, pkgs_dirs
-from entrepot.tools.conda.condarc import Document, parse
+from entrepot.tools.conda import condarc, mamba_dirs, pkgs_dirs
+from entrepot.tools.conda.condarc import Document, read_yaml
 from entrepot.tools.conda.edit import BY_HAND, with_item, with_scalar, without_item, without_key
+from entrepot.tools.conda.platform_paths import expand_user
 from entrepot.tools.conda.roots import conda_roots, mamba_roots
 
 LISTS = frozenset(
@@ -136,7 +137,7 @@ class RcSettings(Settings):
         wanted = [each.strip() for each in value.split(",") if each.strip()]
 
         def set_list(text: str) -> str:
-            listed = parse(path, text).lists.get(name)
+            listed = read_yaml(path, text).lists.get(name)
             gone = [item.text for item in listed.items if item.text not in wanted] if listed else []
             for each in reversed(wanted):
                 text = with_item(text, name, each, "first")
@@ -177,8 +178,8 @@ class RcSettings(Settings):
         """Every file that is read, weakest first, and the caches in force."""
 
     @abstractmethod
-    def _is_stronger(self, path: Path) -> bool:
-        """Whether a file beats the usual one, which need not be there."""
+    def _order(self) -> list[str]:
+        """Files and folders where it looks for settings, weakest first."""
 
     @abstractmethod
     def _native(self, path: Path, verb: str, key: str, value: str = "") -> str:
@@ -189,15 +190,14 @@ class RcSettings(Settings):
 
     def _target(self, key: str) -> Path:
         """The file that ``conda config`` writes, or the last stronger one that sets the key."""
-        usual, documents = self.file(), self._resolved().documents
-        paths = [document.path for document in documents]
-        stronger = (
-            paths[paths.index(usual) :]
-            if usual in paths
-            else [path for path in paths if self._is_stronger(path)]
-        )
-        holding = [d.path for d in documents if d.path in stronger and key in d.values]
-        return holding[-1] if holding else usual
+        usual, around = self.file(), self.around
+        order = [around.cwd / expand_user(each, around) for each in self._order()]
+
+        def rank(file: Path) -> int:
+            return next((order.index(each) for each in (file, file.parent) if each in order), -1)
+
+        documents = [d for d in self._resolved().documents if rank(d.path) >= rank(usual)]
+        return next((d.path for d in reversed(documents) if key in d.values), usual)
 
     def _holder(self, key: str, entry: str | None = None) -> Path:
         for document in reversed(self._resolved().documents):
@@ -288,11 +288,9 @@ class CondaSettings(RcSettings):
     def _resolved(self) -> pkgs_dirs.Resolved:
         return pkgs_dirs.resolve(self.around, self._root)
 
-    def _is_stronger(self, path: Path) -> bool:
-        prefix = self.around.environ.get("CONDA_PREFIX")
-        return str(path) == self.around.environ.get("CONDARC") or (
-            prefix is not None and path.is_relative_to(prefix)
-        )
+    def _order(self) -> list[str]:
+        prefix = self.around.environ.get("CONDA_PREFIX") or self._root
+        return condarc.search_path(self.around, self._root, prefix)
 
     def _native(self, path: Path, verb: str, key: str, value: str = "") -> str:
         flag = f"--file {shlex.quote(str(path))} "
@@ -328,15 +326,9 @@ class MambaSettings(RcSettings):
     def _resolved(self) -> mamba_dirs.Resolved:
         return mamba_dirs.resolve(self.around, self._root)
 
-    def _is_stronger(self, path: Path) -> bool:
+    def _order(self) -> list[str]:
         prefix = self.around.environ.get("CONDA_PREFIX") or self._root
-        order = mamba_dirs.search_path(self.around, self._root, prefix)
-
-        def rank(file: Path) -> int:
-            places = [str(each) for each in (file, file.parent) if str(each) in order]
-            return order.index(places[0]) if places else -1
-
-        return rank(path) > rank(self.file())
+        return mamba_dirs.search_path(self.around, self._root, prefix)
 
     def _native(self, path: Path, verb: str, key: str, value: str = "") -> str:
         words = f"{key} {shlex.quote(value)}" if value else key
@@ -377,7 +369,7 @@ def _shown(value: Any) -> str | None:
 
 
 def _value(path: Path, key: str) -> str | None:
-    document = parse(path, read_bytes(path).decode("utf-8", "surrogateescape"))
+    document = read_yaml(path, read_bytes(path).decode("utf-8", "surrogateescape"))
     if key in document.lists:
         return ",".join(item.text for item in document.lists[key].items)
     return _shown(document.values.get(key))
