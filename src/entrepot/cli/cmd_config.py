@@ -100,46 +100,38 @@ def _settings(context: Context) -> tuple[str, Settings]:
 
 def _list(context: Context) -> int:
     tool, settings = _settings(context)
+    rows, records = [], []
     if tool:
-        return _list_of_tool(context, settings)
-    resolved, rows, records = context.settings, [], []
-    context.warn_of_settings()
-    for key in KEYS:
-        layers = resolved.said[key.name]
-        value = show_value(key, layers[0].value)
-        rows.append([f"{key.name} = {value}", layers[0].source])
-        rows += (
-            [[f"  (not used: {low.text})", low.source] for low in layers[1:]]
-            if context.args.origin
-            else []
-        )
-        shadowed = [{"kind": s.kind, "source": s.source, "value": s.text} for s in layers[1:]]
-        origin = {"kind": layers[0].kind, "source": layers[0].source}
-        records.append({"key": key.name, "value": value, "origin": origin, "shadowed": shadowed})
-    _show(context, rows)
-    context.out.document(settings=records)
-    return DONE
-
-
-def _list_of_tool(context: Context, settings: Settings) -> int:
-    _complain(context, settings)
-    items = list(settings.items())
-    _show(context, [[f"{key} = {' '.join(value.split())}", source] for key, value, source in items])
-    records = [
-        {"key": key, "value": value, "origin": {"kind": "", "source": source}, "shadowed": []}
-        for key, value, source in items
-    ]
-    context.out.document(settings=records)
-    return DONE
-
-
-def _show(context: Context, rows: list[list[str]]) -> None:
+        _complain(context, settings)
+        for name, value, source in settings.items():
+            rows.append([f"{name} = {' '.join(value.split())}", source])
+            records.append(_setting(name, value, ("", source), []))
+    else:
+        said = context.settings.said
+        context.warn_of_settings()
+        for key in KEYS:
+            first, *others = said[key.name]
+            value = show_value(key, first.value)
+            rows.append([f"{key.name} = {value}", first.source])
+            if context.args.origin:
+                rows += [[f"  (not used: {low.text})", low.source] for low in others]
+            shadowed = [{"kind": s.kind, "source": s.source, "value": s.text} for s in others]
+            records.append(_setting(key.name, value, (first.kind, first.source), shadowed))
     if context.args.origin:
         columns: tuple[tuple[str, Align], ...] = (("SETTING", "<"), ("FROM", "<"))
         context.out.table(columns, rows)
     else:
         for setting, _ in rows:
             context.out.line(setting)
+    context.out.document(settings=records)
+    return DONE
+
+
+def _setting(
+    key: str, value: str, origin: tuple[str, str], shadowed: list[dict[str, str]]
+) -> dict[str, object]:
+    where = {"kind": origin[0], "source": origin[1]}
+    return {"key": key, "value": value, "origin": where, "shadowed": shadowed}
 
 
 def _get(context: Context) -> int:
@@ -159,19 +151,14 @@ def _get(context: Context) -> int:
     return DONE
 
 
-def _set(context: Context) -> int:
+def _change(context: Context) -> int:
+    """Set or unset a key."""
     tool, settings = _settings(context)
     key, value = context.args.key, context.args.value
     if context.args.persist == "env":
         return _variable(context, settings, key, value)
-    return _report(context, tool, settings, settings.set(key, value))
-
-
-def _unset(context: Context) -> int:
-    tool, settings = _settings(context)
-    if context.args.persist == "env":
-        return _variable(context, settings, context.args.key, None)
-    return _report(context, tool, settings, settings.unset(context.args.key))
+    change = settings.unset(key) if value is None else settings.set(key, value)
+    return _report(context, tool, settings, change)
 
 
 def _variable(context: Context, settings: Settings, key: str, value: str | None) -> int:
@@ -287,9 +274,10 @@ def _edit(context: Context) -> int:
     before, made = read_bytes(path), not path.exists()
     if made:
         write_atomically(path, b"" if tool else TEMPLATE.encode())
-    status = subprocess.run(
-        [*shlex.split(_editor(context.around.environ)), str(path)], check=False
-    ).returncode
+    environ = context.around.environ
+    usual = "notepad" if os.name == "nt" else "vi"
+    editor = environ.get("VISUAL") or environ.get("EDITOR") or usual
+    status = subprocess.run([*shlex.split(editor), str(path)], check=False).returncode
     if status:
         context.out.note(f"The editor ended with status {status}.")
         return FAILED
@@ -309,16 +297,10 @@ def _edit(context: Context) -> int:
     return DONE
 
 
-def _editor(environ: Mapping[str, str]) -> str:
-    return (
-        environ.get("VISUAL") or environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
-    )
-
-
 _VERBS: Mapping[str, Callable[[Context], int]] = {
     "get": _get,
-    "set": _set,
-    "unset": _unset,
+    "set": _change,
+    "unset": _change,
     "list": _list,
     "edit": _edit,
 }

@@ -97,9 +97,13 @@ class UndoJournal:
         patch = _patch(record.get("patch"))
         if patch is None:
             self._write(rest)
+            why = (
+                "a changed line held a credential, and credentials are stored nowhere"
+                if record["secret"]
+                else f"{self.path} does not tell how it was"
+            )
             raise ConfigError(
-                f"{key or 'what was edited'} in {path} cannot be put back: "
-                "a changed line held a credential, and credentials are stored nowhere",
+                f"{key or 'what was edited'} in {path} cannot be put back: {why}",
                 name=key,
                 source=str(path),
             )

@@ -69,7 +69,7 @@ def search_path(around: Surroundings, root: str = "", prefix: str = "") -> list[
     """Files and directories where conda looks for settings, weakest first; none is looked at.
 
     Args:
-        around: the world.
+        around: environment, home and platform.
         root: the root prefix: of the Python that runs conda.
         prefix: the environment that the command is about; the active one, else the root.
 
@@ -115,7 +115,7 @@ def documents(around: Surroundings, root: str = "", prefix: str = "") -> list[Do
     """Every file that is there, weakest first, each once (where it stands first).
 
     Args:
-        around: the world.
+        around: environment, home and platform.
         root: the root prefix.
         prefix: the environment meant; empty: ``CONDA_PREFIX``, else the root.
     """

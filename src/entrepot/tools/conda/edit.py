@@ -123,9 +123,8 @@ def with_scalar(text: str, key: str, value: str) -> str:
         start, end = key_at.value
         if "\n" in text[start:end] or "\r" in text[start:end]:
             raise _unwritable(key)
-        if start == key_at.colon and not text[end : _line_end(text, end)].strip():
-            end += len(text[end : _line_end(text, end)].rstrip("\r\n"))
-        after = f"{text[:start]}{' ' if start == key_at.colon else ''}{scalar}{text[end:]}"
+        rest = re.sub(r"\A[ \t]+(?=[\r\n]|\Z)", "", text[end:])
+        after = f"{text[:start]}{' ' if start == key_at.colon else ''}{scalar}{rest}"
     return _checked(text, after, key, value)
 
 
@@ -147,37 +146,47 @@ def without_key(text: str, key: str) -> str:
 
 def _find(text: str, key: str) -> _Key | None:
     from ruamel.yaml import YAML  # noqa: PLC0415  # late: only editing needs it
-    from ruamel.yaml.nodes import MappingNode, SequenceNode  # noqa: PLC0415
+    from ruamel.yaml.events import (  # noqa: PLC0415
+        CollectionEndEvent,
+        CollectionStartEvent,
+        MappingStartEvent,
+        NodeEvent,
+        SequenceStartEvent,
+    )
 
     mark = text.startswith("\ufeff")
-    root: Any = YAML().compose(text[mark:])
-    pairs = root.value if isinstance(root, MappingNode) else ()
-    found = next(((name, value) for name, value in pairs if name.value == key), None)
+    seen = (NodeEvent, CollectionEndEvent)
+    events = (event for event in YAML().parse(text[mark:]) if isinstance(event, seen))
+
+    def node() -> tuple[Any, tuple[int, int], list[Any]]:
+        """An event, from where to where what it begins goes, and what is in it."""
+        event: Any = next(events, None)
+        inner: list[Any] = []
+        end = event.end_mark.index + mark if event else 0
+        if isinstance(event, CollectionStartEvent):
+            while not isinstance((each := node())[0], CollectionEndEvent):
+                inner.append(each)
+            end = each[1][1]
+        return event, (event.start_mark.index + mark if event else 0, end), inner
+
+    root, _, inner = node()
+    pairs = zip(inner[::2], inner[1::2], strict=True) if isinstance(root, MappingStartEvent) else ()
+    found = next((pair for pair in pairs if getattr(pair[0][0], "value", "") == key), None)
     if found is None:
         return None
-
-    def span(node: Any) -> tuple[int, int]:
-        return node.start_mark.index + mark, node.end_mark.index + mark
-
-    start, colon = _line_start(text, span(found[0])[0]), text.index(":", span(found[0])[1]) + 1
-    value = span(found[1])
+    (_, (name_start, name_end), _), (event, value, entries) = found
+    start, colon = _line_start(text, name_start), text.index(":", name_end) + 1
     if value[0] == value[1]:  # no value: the mark is where the next token begins
         value = (colon, colon)
-    is_list = isinstance(found[1], SequenceNode)
-    if value[0] < colon:  # an alias: what it stands for is elsewhere
-        alias = re.compile(r"[ \t]*").match(text, colon)
-        assert alias is not None
-        value, is_list = (alias.end(), _line_end(text, colon)), False
-    lines = text[start : max(value[1], colon)].splitlines(keepends=True)
+    lines = text[start : value[1]].splitlines(keepends=True)
     while len(lines) > 1 and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
         lines.pop()
     end = start + len("".join(lines))
     if not lines[-1].endswith(("\n", "\r")):
         end = _line_end(text, end)
-    items = [span(each) for each in found[1].value] if is_list else None
-    if any(not value[0] <= item[0] <= value[1] for item in items or ()):
-        items, is_list = None, False  # an alias among the entries: they are not all here
-    return _Key(start, colon, value, items, is_list and bool(found[1].flow_style), end)
+    is_list = isinstance(event, SequenceStartEvent)
+    items = [entry[1] for entry in entries] if is_list else None
+    return _Key(start, colon, value, items, is_list and bool(event.flow_style), end)
 
 
 def _line_start(text: str, at: int) -> int:

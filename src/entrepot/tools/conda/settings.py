@@ -68,7 +68,7 @@ class RcSettings(Settings):
     """The configuration of one of the two.
 
     Args:
-        around: the world.
+        around: environment, home and platform.
     """
 
     tool: str

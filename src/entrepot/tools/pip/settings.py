@@ -90,7 +90,7 @@ class PipSettings(Settings):
     """The configuration of one pip.
 
     Args:
-        around: the world.
+        around: environment, home and platform.
         pip: whose files; ``None``: the first one found.
     """
 

@@ -60,7 +60,7 @@ class UvSettings(Settings):
     """The configuration of a uv started here.
 
     Args:
-        around: the world.
+        around: environment, home and platform.
     """
 
     def __init__(self, around: Surroundings) -> None:
