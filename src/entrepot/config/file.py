@@ -58,20 +58,11 @@ class OwnSettings(Settings):
                 yield name, one.text, one.source
 
     def get(self, key: str) -> str | None:
-        """The value in force, in the form that ``set`` takes.
-
-        Raises:
-            UsageError: no such key.
-        """
+        """The value in force, in the form that ``set`` takes."""
         return show_value(known_key(key), load_settings(self._around).said[key][0].value)
 
     def set(self, key: str, value: str) -> Change:
-        """Write one key.
-
-        Raises:
-            UsageError: no such key.
-            ConfigError: the value is not of the key's kind, or the file cannot be read or written.
-        """
+        """Write one key."""
         spec = known_key(key)
         ready = read_value(spec, value, source="", base=self._around.cwd, around=self._around)
         # typed in a shell a relative path means that shell's directory; in the file it would mean
@@ -80,24 +71,13 @@ class OwnSettings(Settings):
         return self._edit(key, str(ready) if relative else _as_toml(spec, value))
 
     def unset(self, key: str) -> Change:
-        """Remove one key, also an unknown one.
-
-        Nothing is written when the file does not set it.
-
-        Raises:
-            UsageError: no such key, neither known nor in the file.
-        """
+        """Remove one key, also an unknown one; nothing is written when the file does not set it."""
         if _look(read_toml(self.file())[0], key) is None:
             known_key(key)
         return self._edit(key, None)
 
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
-        """The variable of a setting, and what setting it would change.
-
-        Raises:
-            UsageError: no such key.
-            ConfigError: the value is not of the key's kind.
-        """
+        """The variable of a setting, and what setting it would change."""
         spec = known_key(key)
         if value is not None:
             read_value(

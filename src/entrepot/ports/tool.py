@@ -285,7 +285,13 @@ class Change:
 
 
 class Settings(Protocol):
-    """A tool's own configuration, edited without losing a comment."""
+    """A tool's own configuration, edited without losing a comment.
+
+    Raises:
+        ConfigError: of all that changes: a file is broken or may not be written, the tool would
+            stop at the value, or no file sets the key. Nothing was changed then.
+        UsageError: the tool is entrepot, which knows all its keys, and this is none.
+    """
 
     def items(self) -> Iterable[tuple[str, str, str]]:
         """``(key, value, PATH:LINE or variable)``, weakest first; secrets masked."""
@@ -295,16 +301,16 @@ class Settings(Protocol):
         """The value in force."""
         ...
 
+    def file(self) -> Path:
+        """The file that is written unless a stronger one has the key; it need not be there."""
+        ...
+
     def set(self, key: str, value: str) -> Change:
-        """Set a key in the file that the tool reads."""
+        """Set a key where it takes effect: in the strongest file that has it, else in ``file``."""
         ...
 
     def unset(self, key: str) -> Change:
-        """Remove a key from the file that sets it."""
-        ...
-
-    def file(self) -> Path:
-        """The file that ``set`` writes and ``edit`` opens."""
+        """Remove a key from the strongest file that sets it."""
         ...
 
     def export(self, key: str, value: str | None) -> tuple[str, Change]:

@@ -10,10 +10,10 @@ import json
 import shlex
 import subprocess
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from entrepot.edits import edit_file, masked, read_bytes
 from entrepot.errors import ConfigError
@@ -23,7 +23,7 @@ from entrepot.tools.conda import condarc, mamba_dirs, pkgs_dirs
 from entrepot.tools.conda.condarc import Document, read_yaml
 from entrepot.tools.conda.edit import BY_HAND, with_item, with_scalar, without_item, without_key
 from entrepot.tools.conda.platform_paths import expand_user
-from entrepot.tools.conda.roots import conda_roots, mamba_roots
+from entrepot.tools.conda.roots import Root, conda_roots, mamba_roots
 
 LISTS = frozenset(
     (
@@ -64,6 +64,17 @@ _SHELL = frozenset(
 """Variables that activation sets; they are no settings."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What tells the two apart: the user's usual file, and where it looks for all others."""
+
+    name: str
+    file: str
+    roots: Callable[[Surroundings], Sequence[Root]]
+    resolve: Callable[[Surroundings, str], pkgs_dirs.Resolved | mamba_dirs.Resolved]
+    search_path: Callable[[Surroundings, str, str], list[str]]
+
+
 class RcSettings(Settings):
     """The configuration of one of the two.
 
@@ -71,10 +82,16 @@ class RcSettings(Settings):
         around: environment, home and platform.
     """
 
-    tool: str
+    program: ClassVar[_Program]
 
     def __init__(self, around: Surroundings) -> None:
         self.around = around
+        self._roots = self.program.roots(around)
+        self._root = str(self._roots[0].path) if self._roots else ""
+
+    def file(self) -> Path:
+        """The user's own file."""
+        return self.around.home / self.program.file
 
     def items(self) -> Iterable[tuple[str, str, str]]:
         """``(key, value, PATH:LINE or variable)``, weakest first, one per item; secrets masked."""
@@ -108,14 +125,11 @@ class RcSettings(Settings):
 
         See the top for ``KEY.prepend`` and the like: an entry that is there moves; one is removed
         from the strongest file that has it, as it is written there.
-
-        Raises:
-            ConfigError: the file is broken or may not be written, or the key holds something else.
         """
         name, _, verb = key.partition(".")
         if right := meant(name):
             hint = f"{right} is one"
-            raise ConfigError(f"{self.tool} has no setting {name}", name=name, hint=hint)
+            raise ConfigError(f"{self.program.name} has no setting {name}", name=name, hint=hint)
         edits: dict[str, Callable[[str], str]] = {
             "": lambda text: with_scalar(text, name, value),
             "prepend": lambda text: with_item(text, name, value, "first"),
@@ -124,9 +138,11 @@ class RcSettings(Settings):
         }
         if verb not in edits:
             why = f"{key}: entries of a mapping are not edited here"
-            raise ConfigError(why, name=key, hint=f"entrepot config --tool {self.tool} edit")
+            raise ConfigError(
+                why, name=key, hint=f"entrepot config --tool {self.program.name} edit"
+            )
         if verb in {"prepend", "append"} and name == "pkgs_dirs" and not value.strip():
-            why = f"an empty entry is whatever directory {self.tool} is started in"
+            why = f"an empty entry is whatever directory {self.program.name} is started in"
             raise ConfigError(why, name=name, value=value)
         if verb == "remove":
             path = self._holder(name, value)
@@ -151,11 +167,7 @@ class RcSettings(Settings):
         return replace(change, native="; ".join(commands))
 
     def unset(self, key: str) -> Change:
-        """Remove a key from the strongest file that sets it.
-
-        Raises:
-            ConfigError: no file sets it.
-        """
+        """Remove a key from the strongest file that sets it."""
         path = self._holder(key)
         return self._change(path, key, lambda text: without_key(text, key), "remove-key")
 
@@ -163,9 +175,6 @@ class RcSettings(Settings):
         """The variable that stands for a key.
 
         For ``pkgs_dirs`` it stands in front of what files say and separates by commas.
-
-        Raises:
-            ConfigError: an entry of a list is meant, and a variable holds all of it.
         """
         name, _, verb = key.partition(".")
         if verb:
@@ -173,13 +182,9 @@ class RcSettings(Settings):
         variable = f"CONDA_{name.upper()}"
         return variable, Change(None, name, self.around.environ.get(variable), value, "")
 
-    @abstractmethod
     def _resolved(self) -> pkgs_dirs.Resolved | mamba_dirs.Resolved:
         """Every file that is read, weakest first, and the caches in force."""
-
-    @abstractmethod
-    def _order(self) -> list[str]:
-        """Files and folders where it looks for settings, weakest first."""
+        return self.program.resolve(self.around, self._root)
 
     @abstractmethod
     def _native(self, path: Path, verb: str, key: str, value: str = "") -> str:
@@ -191,7 +196,9 @@ class RcSettings(Settings):
     def _target(self, key: str) -> Path:
         """The file that ``conda config`` writes, or the last stronger one that sets the key."""
         usual, around = self.file(), self.around
-        order = [around.cwd / expand_user(each, around) for each in self._order()]
+        prefix = around.environ.get("CONDA_PREFIX") or self._root
+        searched = self.program.search_path(around, self._root, prefix)
+        order = [around.cwd / expand_user(each, around) for each in searched]
 
         def rank(file: Path) -> int:
             return next((order.index(each) for each in (file, file.parent) if each in order), -1)
@@ -223,7 +230,7 @@ class RcSettings(Settings):
         try:
             patch = edit_file(path, edit)
         except ConfigError as exc:  # the editor does not know which tool it works for
-            exc.hint = exc.hint.replace(BY_HAND, f"entrepot config --tool {self.tool} edit")
+            exc.hint = exc.hint.replace(BY_HAND, f"entrepot config --tool {self.program.name} edit")
             raise
         native = self._native(path, verb, key, value)
         return Change(path, key, before, _value(path, key), native, patch=patch)
@@ -232,16 +239,7 @@ class RcSettings(Settings):
 class CondaSettings(RcSettings):
     """The configuration of the conda in use; its usual file is ``~/.condarc``."""
 
-    tool = "conda"
-
-    def __init__(self, around: Surroundings) -> None:
-        super().__init__(around)
-        self._roots = conda_roots(around)
-        self._root = str(self._roots[0].path) if self._roots else ""
-
-    def file(self) -> Path:
-        """The user's condarc."""
-        return self.around.home / ".condarc"
+    program = _Program("conda", ".condarc", conda_roots, pkgs_dirs.resolve, condarc.search_path)
 
     def ask(self, change: Change) -> Change:
         """Ask conda what the key is now (about a second), and compare with our own working out.
@@ -254,7 +252,8 @@ class CondaSettings(RcSettings):
             return change
         if key == "pkgs_dirs":
             return replace(change, verified=masked(said, key), differs=said != self.get(key))
-        differs = key not in LISTS and (change.after or said).lower() != said.lower()
+        wanted = said if key in LISTS or change.after is None else change.after
+        differs = wanted.lower() != said.lower()
         return replace(change, verified=masked(said, key), differs=differs)
 
     def _said(self, key: str) -> str | None:
@@ -285,13 +284,6 @@ class CondaSettings(RcSettings):
             return ",".join(str(each) for each in value)
         return None if isinstance(value, dict) else _shown(value)
 
-    def _resolved(self) -> pkgs_dirs.Resolved:
-        return pkgs_dirs.resolve(self.around, self._root)
-
-    def _order(self) -> list[str]:
-        prefix = self.around.environ.get("CONDA_PREFIX") or self._root
-        return condarc.search_path(self.around, self._root, prefix)
-
     def _native(self, path: Path, verb: str, key: str, value: str = "") -> str:
         flag = f"--file {shlex.quote(str(path))} "
         if path == self.file():
@@ -312,23 +304,7 @@ class MambaSettings(RcSettings):
     Source: ``mamba config prepend KEY VALUE --file FILE``, read.
     """
 
-    tool = "mamba"
-
-    def __init__(self, around: Surroundings) -> None:
-        super().__init__(around)
-        roots = mamba_roots(around)
-        self._root = str(roots[0].path) if roots else ""
-
-    def file(self) -> Path:
-        """The user's mambarc."""
-        return self.around.home / ".mambarc"
-
-    def _resolved(self) -> mamba_dirs.Resolved:
-        return mamba_dirs.resolve(self.around, self._root)
-
-    def _order(self) -> list[str]:
-        prefix = self.around.environ.get("CONDA_PREFIX") or self._root
-        return mamba_dirs.search_path(self.around, self._root, prefix)
+    program = _Program("mamba", ".mambarc", mamba_roots, mamba_dirs.resolve, mamba_dirs.search_path)
 
     def _native(self, path: Path, verb: str, key: str, value: str = "") -> str:
         words = f"{key} {shlex.quote(value)}" if value else key

@@ -118,13 +118,7 @@ class PipSettings(Settings):
         return load(self.around, self.pip).broken
 
     def file(self) -> Path:
-        """The file that ``set`` writes, as pip chooses it.
-
-        The site file if it exists, else the user's.
-
-        Raises:
-            ConfigError: pip was told to read no file at all.
-        """
+        """The site file if it exists, else the user's, as pip chooses it."""
         # The last file of a level is the one written
         by_level = dict(config_files(self.around, self.pip))
         if not by_level:
@@ -138,13 +132,7 @@ class PipSettings(Settings):
         return by_level["site"] if exists(by_level["site"]) else by_level["user"]
 
     def set(self, key: str, value: str) -> Change:
-        """Set a key in the file that pip reads, so that it takes effect there.
-
-        A stronger file that sets the same key already is changed in place of the usual one.
-
-        Raises:
-            ConfigError: the file is broken or may not be written, or pip would stop at the value.
-        """
+        """Set a key in the strongest file that has it, else in the usual one."""
         section, name = split_name(key)
         check_writable(section, name, value)
         check_value(f"{section}.{name}", value)
@@ -160,11 +148,7 @@ class PipSettings(Settings):
         return Change(path, f"{section}.{name}", before, value, native, patch=patch)
 
     def unset(self, key: str) -> Change:
-        """Remove a key from the file that sets it (the strongest one).
-
-        Raises:
-            ConfigError: no file sets it, or the file is broken or may not be written.
-        """
+        """Remove a key from the strongest file that sets it."""
         section, name = split_name(key)
         holding = self._in_files(section, name)
         if not holding or not (path := holding[-1].path):
@@ -180,11 +164,7 @@ class PipSettings(Settings):
         return Change(path, f"{section}.{name}", holding[-1].value, None, native, patch=patch)
 
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
-        """The variable that sets a key for every pip command, and what setting it would change.
-
-        Raises:
-            ConfigError: pip would stop at the value.
-        """
+        """The variable that sets a key for every pip command, and what setting it would change."""
         section, name = split_name(key)
         if value is not None:
             check_value(f"{section}.{name}", value)

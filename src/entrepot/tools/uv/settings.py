@@ -93,13 +93,7 @@ class UvSettings(Settings):
         return Path(self.around.cwd) / named if named else user_file(self.around)
 
     def set(self, key: str, value: str) -> Change:
-        """Set a key where it takes effect.
-
-        In the strongest file that has it already, else in the usual one.
-
-        Raises:
-            ConfigError: a file is broken or may not be written, or uv would stop at the value.
-        """
+        """Set a key in the strongest file that has it, else in the usual one."""
         _check(key, value)
         file = self._holding(key)
         if file is None:
@@ -113,11 +107,7 @@ class UvSettings(Settings):
         return replace(change, verified=now if change.patch and now and now != value else "")
 
     def unset(self, key: str) -> Change:
-        """Remove a key from the strongest file that sets it.
-
-        Raises:
-            ConfigError: no file sets it, or the file is broken or may not be written.
-        """
+        """Remove a key from the strongest file that sets it."""
         file = self._holding(key)
         if file is None:
             variable = _variable(key)
@@ -130,11 +120,7 @@ class UvSettings(Settings):
         return self._edit(file, key, None, None)
 
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
-        """The variable that stands for a key, above every file, and what setting it would change.
-
-        Raises:
-            ConfigError: uv has none, or would stop at the value.
-        """
+        """The variable that stands for a key, above every file; not every key has one."""
         if key not in _VARIABLES:
             raise ConfigError(f"uv has no variable for {key}", name=key, hint="--persist config")
         if value is not None:
@@ -151,10 +137,7 @@ class UvSettings(Settings):
         return None
 
     def _edit(self, file: File, key: str, value: Any, written: str | None) -> Change:
-        """Set a key of one file, ``None``: take it out.
-
-        ``written`` is the value as people write it.
-        """
+        """Set a key of one file to a value that people write so; ``None``: take it out."""
         before = dict(flat(file.options)).get(key)
         patch = edit_file(
             file.path,
