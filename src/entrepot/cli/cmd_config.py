@@ -214,13 +214,13 @@ def _report(
         f"{masked(value, change.key)!r}" if value is not None else "not set"
         for value in (change.before, change.after)
     )
-    if change.before == change.after:
+    if undone:
+        out.line(f"Undone: {change.key} is {after} again")
+    elif change.before == change.after:
         nothing = change.before is None
         out.line(
             f"{change.key} is {'not set: nothing to change' if nothing else f'already {before}'}"
         )
-    elif undone:
-        out.line(f"Undone: {change.key} is {after} again")
     else:
         where = f" in {out.place(change.path, context.around.home)}" if change.path else ""
         out.line(f"{change.key}: {after} (was {before}){where}")

@@ -91,7 +91,7 @@ def project(around: Surroundings) -> File | None:
         if is_file(path):
             return read("project", path)
         path = folder / "pyproject.toml"
-        if is_file(path) and (options := _tool_table(path)) is not None:
+        if (options := _tool_table(path)) is not None:
             return File("project", path, options)
     return None
 
@@ -109,24 +109,17 @@ def _tool_table(path: Path) -> dict[str, Any] | None:
 
 def workspace(cwd: Path) -> Path | None:
     """The root of the workspace whose member lies here or above; ``None`` when there is none."""
-    member = next(
-        (folder for folder in (cwd, *cwd.parents) if is_file(folder / "pyproject.toml")), None
-    )
+    above = (cwd, *cwd.parents)
+    member = next((folder for folder in above if is_file(folder / "pyproject.toml")), None)
     if member is None:
         return None
     for folder in (member, *member.parents):
-        options = (
-            _tool_table(folder / "pyproject.toml") if is_file(folder / "pyproject.toml") else None
-        )
+        options = _tool_table(folder / "pyproject.toml")
         if options is None or not isinstance(options.get("workspace"), dict):
             continue
-        inside = member.relative_to(folder).as_posix()
-        members, excluded = (
-            table(options, "workspace").get(key) or () for key in ("members", "exclude")
-        )
-        if inside == "." or (_fits(inside, members) and not _fits(inside, excluded)):
-            return folder
-        return None
+        inside, found = member.relative_to(folder).as_posix(), table(options, "workspace")
+        fits = _fits(inside, found.get("members")) and not _fits(inside, found.get("exclude"))
+        return folder if inside == "." or fits else None
     return None
 
 
@@ -142,14 +135,9 @@ def _fits(path: str, patterns: Any) -> bool:
 def user_file(around: Surroundings) -> Path:
     """``uv/uv.toml`` in ``$XDG_CONFIG_HOME`` or ``~/.config`` (macOS too), or ``%APPDATA%``."""
     if around.platform == "win32":
-        return Path(
-            ntpath.join(
-                around.environ.get("APPDATA")
-                or ntpath.join(str(around.home), "AppData", "Roaming"),
-                "uv",
-                "uv.toml",
-            )
-        )
+        roaming = around.environ.get("APPDATA")
+        roaming = roaming or ntpath.join(str(around.home), "AppData", "Roaming")
+        return Path(ntpath.join(roaming, "uv", "uv.toml"))
     xdg = around.environ.get("XDG_CONFIG_HOME", "")
     return Path(xdg if xdg.startswith("/") else f"{around.home}/.config", "uv", "uv.toml")
 
@@ -164,10 +152,8 @@ def system_file(around: Surroundings) -> Path | None:
         path = Path(ntpath.join(f"{drive}\\", "ProgramData", "uv", "uv.toml"))
         return path if drive and is_file(path) else None
     folders = (around.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
-    places = [Path(folder, "uv", "uv.toml") for folder in folders if folder] + [
-        Path("/etc/uv/uv.toml")
-    ]
-    return next((path for path in places if is_file(path)), None)
+    places = [Path(folder, "uv", "uv.toml") for folder in folders if folder]
+    return next((path for path in [*places, Path("/etc/uv/uv.toml")] if is_file(path)), None)
 
 
 def flat(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
