@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.conda.conda_tool import tool
+from entrepot.tools.conda.tool import conda as tool
 
 packages, files = (int(word) for word in (*sys.argv[1:], "1000", "300")[:2])
 

@@ -25,7 +25,7 @@ PACKAGE = "entrepot"
 
 DOMAIN = frozenset(
     "httpcache simple channel worker_pool lockfiles eviction names digests stored sizes links "
-    "fs urls redaction patches cache_root".split(),
+    "fs urls redaction edits cache_root".split(),
 )
 """Packages and modules that hold values and rules and know neither ports nor adapters."""
 ADAPTERS = frozenset({"store", "upstream", "tools"})
@@ -476,7 +476,7 @@ def test_a_name_of_the_store_is_found_and_a_docstring_is_none():
 CONTRACTS = Path(__file__).parent / "contract"
 GIVEN = frozenset({"Blob", "PartialFile", "Answer"})
 """Ports whose objects another port gives: its contract checks them."""
-KNOWN_FAKES = {"FakeTool": "Tool", "PipSettings": "Settings"}
+KNOWN_FAKES = {"FakeTool": "Tool"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,13 +80,25 @@ class ChangedSince(ConfigError):
     Args:
         what: the key; empty: the file as a whole.
         path: the file.
+        before: the lines that stood there, none of them a credential.
+        after: the lines that took their place.
     """
 
-    def __init__(self, what: str, path: Path | None) -> None:
-        where = f"{what} in {path}" if what else str(path)
+    def __init__(self, what: str, path: Path, before: str, after: str) -> None:
+        where = f"{what} in {path}" if what else f"{path}"
+        told = f"put back these lines:{_shown(before)}" if before else "take these lines out:"
+        if after:
+            told += ("\nin place of:" if before else "") + _shown(after)
         super().__init__(
-            f"{where} has been changed since: it is left alone", name=what, source=str(path)
+            f"{where} has been changed since: it is left alone; {told}",
+            name=what,
+            source=str(path),
+            hint="--undo again takes back the change before it",
         )
+
+
+def _shown(lines: str) -> str:
+    return "".join(f"\n    {line}" for line in lines.splitlines())
 
 
 class UsageError(EntrepotError):

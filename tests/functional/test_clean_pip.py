@@ -149,7 +149,7 @@ def told(environ, *commands):
 EVERY_VERB = (
     ["status"], ["where"], ["list"], ["list", "--json"], ["verify"], ["verify", "--repair"], ["clean", "-n", "--all"],
     ["clean", "--all", "-y"], ["remove", "*", "-y"], ["config", "list"], ["config", "get", "timeout"],
-    ["config", "set", "timeout", "30"], ["config", "unset", "timeout"], ["config", "--mend"],
+    ["config", "set", "timeout", "30"], ["config", "unset", "timeout"],
 )  # fmt: skip
 """What anybody may try; ``--force`` apart."""
 

@@ -87,3 +87,25 @@ def test_a_token_is_shown_nowhere_but_in_the_file(tmp_path):
         assert "s3cret" not in done.stdout + done.stderr
     assert "credential" in done.stderr
     assert "s3cret" not in (tmp_path / ".local/state/entrepot/settings.jsonl").read_text()
+
+
+def test_a_credential_in_a_stronger_variable_is_masked(tmp_path):
+    environ = clients.clean_environment(
+        tmp_path,
+        isolated=False,
+        PYTHONPATH=str(clients.ROOT / "src"),
+        UV_INDEX_URL="https://me:s3cret@index.test/simple",
+    )
+    command = [sys.executable, "-m", "entrepot", "config", "--tool", "uv"]
+    for words in (["--json"], []):
+        done = clients.run(
+            [*command, "set", "index-url", "https://other.test/", *words], environ, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        assert "s3cret" not in done.stdout + done.stderr
+    assert (
+        json.loads(
+            clients.run([*command, "unset", "index-url", "--json"], environ, cwd=tmp_path).stdout
+        )["change"]["before"]
+        == "https://other.test/"
+    )

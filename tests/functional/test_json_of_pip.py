@@ -50,7 +50,6 @@ BY_VERB = {
     "config unset timeout": {"change"},
     "config set timeout 30 --persist env": {"change"},
     "config --undo": {"change"},
-    "config --mend": {"mended"},
     "remove pure -y": {"dry_run", "freed", "files", "removed", "staying"},
     "remove pure -y --ignore-missing": {"dry_run", "freed", "files", "removed", "staying"},
     "clean --all -y": {"dry_run", "freed", "files", "removed", "staying"},

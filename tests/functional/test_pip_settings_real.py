@@ -10,7 +10,7 @@ import pytest
 
 from entrepot.ports.tool import Surroundings
 from entrepot.tools.pip.conffile import parse, split_lines
-from entrepot.tools.pip.settings import PipSettings, confirmed
+from entrepot.tools.pip.settings import PipSettings
 from pip_lab import VERSIONS, clean_environ, pip_python
 from unit.test_tools_pip_conffile import AWKWARD
 
@@ -135,6 +135,8 @@ def test_pip_says_where_its_cache_is_after_it_was_set(tmp_path):
     )
     settings = PipSettings(around)
     change = settings.set("cache-dir", str(tmp_path / "elsewhere"))
-    assert confirmed(change, settings) == (f"its cache is {tmp_path}/elsewhere", True)
+    asked = settings.ask(change)
+    assert (asked.verified, asked.differs) == (f"its cache is {tmp_path}/elsewhere", False)
     gone = settings.unset("cache-dir")
-    assert confirmed(gone, settings) == (f"its cache is {tmp_path}/.cache/pip", True)
+    asked = settings.ask(gone)
+    assert (asked.verified, asked.differs) == (f"its cache is {tmp_path}/.cache/pip", False)

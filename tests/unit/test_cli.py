@@ -15,7 +15,7 @@ from entrepot.cli.main import COMMANDS, main, parse, split
 from entrepot.cli.output import Output
 from entrepot.config.settings import KEYS
 from entrepot.errors import StoreUnavailable, UsageError
-from entrepot.ports.tool import ORPHANED, Block, BlockedBy, Change, Finding, Kind, Place
+from entrepot.ports.tool import ORPHANED, Block, BlockedBy, Change, Finding, Kind, Place, Settings
 from entries import FakeTool, entry
 
 
@@ -552,7 +552,7 @@ def test_config_edit_makes_the_file_and_opens_the_editor(run, tmp_path, monkeypa
     assert run("config", "edit")[0] == 1
 
 
-class PipSettings:
+class PipSettings(Settings):
     """Another tool's settings, in a dict."""
 
     def __init__(self):
@@ -578,6 +578,9 @@ class PipSettings:
 
     def file(self):
         return Path("/etc/pip.conf")
+
+    def export(self, key, value):
+        return "PIP_X", Change(None, key, None, value, "")
 
 
 def test_config_of_a_tool_goes_through_its_own_settings(run, tools):

@@ -9,8 +9,6 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from conda_cases import CASES, Case, filled
 from entrepot.ports.tool import ORPHANED, Surroundings
@@ -18,8 +16,6 @@ from entrepot.tools.conda.condarc import (
     Item,
     ListValue,
     read,
-    read_plainly,
-    read_yaml,
     search_path,
 )
 from entrepot.tools.conda.pkgs_dirs import default_caches, merge, resolve, variable_traps
@@ -189,50 +185,3 @@ def test_a_string_for_a_list_is_named_with_its_line(tmp_path):
     path = tmp_path / ".condarc"
     path.write_text("channels: [x]\npkgs_dirs: /a\n")
     assert f"{path}:2: pkgs_dirs is a string" in read(path).lists["pkgs_dirs"].problem
-
-
-_words = st.sampled_from(
-    [
-        "/a",
-        "~/b",
-        "$C/d",
-        "5",
-        "true",
-        "yes",
-        "~",
-        "null",
-        "a:b",
-        "0x1",
-        "1.5",
-        "2001-01-01",
-        "x",
-        "-y",
-        "1e3",
-    ]
-)
-_lines = st.one_of(
-    st.builds("  - {}".format, _words),
-    st.builds("- {}".format, _words),
-    st.builds("{}: {}".format, st.sampled_from(["pkgs_dirs", "envs_dirs", "k"]), _words),
-    st.builds("{}:".format, st.sampled_from(["pkgs_dirs", "envs_dirs", "m"])),
-    st.sampled_from(["", "# note", "pkgs_dirs: []", "  # inner", "---"]),
-)
-
-
-@given(st.lists(_lines, max_size=8))
-@example(["pkgs_dirs: ~", "  - /a"])
-@example(["pkgs_dirs: null", "- /a"])
-def test_reading_by_lines_agrees_with_the_yaml_parser(lines):
-    text = "\n".join(lines)
-    quick = read_plainly(Path("f"), text)
-    if quick is None:
-        return
-    slow = read_yaml(Path("f"), text)
-    assert not slow.problem
-    for key in ("pkgs_dirs", "envs_dirs"):
-        mine, theirs = quick.lists.get(key), slow.lists.get(key)
-        assert (mine and [i.text for i in mine.items]) == (
-            theirs and [i.text for i in theirs.items]
-        )
-        assert bool(mine and mine.problem) == bool(theirs and theirs.problem)
-        assert (mine and mine.line) == (theirs and theirs.line)

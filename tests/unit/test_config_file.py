@@ -94,6 +94,20 @@ def test_a_value_of_the_wrong_kind_is_refused_and_nothing_is_written(around, fil
     assert file.read_text() == TEXT
 
 
+def test_a_file_whose_table_is_none_is_refused_and_left_alone(around, file):
+    file.write_text("limit = 5\n")
+    with pytest.raises(ConfigError, match="limit is not a table"):
+        OwnSettings(around).set("limit.total", "5GB")
+    assert file.read_text() == "limit = 5\n"
+
+
+def test_line_ends_and_a_byte_order_mark_stay(around, file):
+    before = b"\xef\xbb\xbf# mine\r\noffline = false\r\n"
+    file.write_bytes(before)
+    OwnSettings(around).set("offline", "true")
+    assert file.read_bytes() == before.replace(b"false", b"true")
+
+
 def test_unsetting_what_the_file_does_not_set_writes_nothing(around, file):
     before = file.stat()
     change = OwnSettings(around).unset("timeout")

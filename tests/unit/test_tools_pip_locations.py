@@ -276,7 +276,7 @@ def test_a_value_that_would_stop_pip_is_refused(tmp_path):
     check_value("global.timeout", "2.5")
 
 
-def test_a_broken_file_is_reported_and_mended_in_place(tmp_path):
+def test_a_broken_file_is_reported_with_its_line_and_the_cure(tmp_path):
     path = tmp_path / ".config/pip/pip.conf"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"[global]\r\ntimeout = 3\r\n[global]\r\nretries = 1\r\n")
@@ -284,10 +284,7 @@ def test_a_broken_file_is_reported_and_mended_in_place(tmp_path):
     assert "line 3" in settings.problems()[0][1]
     why_not = place_of(world(tmp_path), pip(tmp_path)).why_not
     assert why_not.startswith(f"pip stops with an error: {path}: line 3")
-    assert why_not.endswith("entrepot config --tool pip --mend")
-    assert settings.mend()[0][0] == path
-    assert path.read_bytes() == b"[global]\r\ntimeout = 3\r\nretries = 1\r\n"
-    assert settings.problems() == []
+    assert why_not.endswith("join the two; to correct it: entrepot config --tool pip edit")
 
 
 def test_the_null_device_means_no_file_to_write(tmp_path):

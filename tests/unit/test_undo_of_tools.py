@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from entrepot.config.file import OwnSettings
-from entrepot.config.history import Mends, UndoJournal, put_file_back, remove_made
+from entrepot.config.history import UndoJournal
 from entrepot.errors import ChangedSince, ConfigError
-from entrepot.ports.tool import Surroundings
-from entrepot.tools.conda.conda_settings import CondaSettings
-from entrepot.tools.conda.mamba_settings import MambaSettings
+from entrepot.ports.tool import Change, Surroundings
+from entrepot.tools.conda.settings import CondaSettings, MambaSettings
 from entrepot.tools.pip.settings import PipSettings
 from entrepot.tools.uv.settings import UvSettings
 
@@ -33,6 +32,7 @@ class Scene:
             "uv": UvSettings,
             "entrepot": OwnSettings,
         }
+        self.around = around
         self.tool, self.settings, self.journal = tool, makers[tool](around), UndoJournal(around)
         self.file = self.settings.file()
         if text is not None:
@@ -42,12 +42,8 @@ class Scene:
     def change(self, verb: str, *words: str) -> None:
         self.journal.add(self.tool, getattr(self.settings, verb)(*words))
 
-    def undo(self) -> None:
-        last = self.journal.last(self.tool)
-        assert last is not None
-        self.settings.restore(last.change)
-        remove_made(last.change)
-        self.journal.drop(self.tool)
+    def undo(self) -> Change | None:
+        return self.journal.undo(self.tool)
 
 
 @pytest.fixture
@@ -136,7 +132,7 @@ def test_several_changes_come_back_one_by_one_to_the_byte(scene, tool, text, cha
     for before in reversed(stood):
         made.undo()
         assert (made.file.read_bytes() if made.file.exists() else None) == before
-    assert made.journal.last(tool) is None
+    assert made.undo() is None
 
 
 ELSEWHERE = [
@@ -153,19 +149,23 @@ ELSEWHERE = [
 @pytest.mark.parametrize(
     ("tool", "text", "words", "key", "more"), ELSEWHERE, ids=[f"{c[0]}-{c[3]}" for c in ELSEWHERE]
 )
-def test_the_key_alone_comes_back_when_the_file_was_changed_elsewhere(
+def test_a_file_that_was_changed_since_is_left_alone_and_the_lines_are_told(
     scene, tool, text, words, key, more
 ):
     made = scene(tool, text)
-    before = made.settings.get(key)
     made.change(*words)
-    made.file.write_bytes(made.file.read_bytes() + more.encode())
-    made.undo()
-    assert made.settings.get(key) == before
-    assert (
-        made.file.read_bytes().endswith(more.encode())
-        or more.strip().encode() in made.file.read_bytes()
-    )
+    changed = made.file.read_bytes() + more.encode()
+    made.file.write_bytes(changed)
+    with pytest.raises(ChangedSince) as caught:
+        made.undo()
+    assert made.file.read_bytes() == changed
+    if words[1] == "pkgs_dirs.prepend":
+        told = "take these lines out:\n      - /new"
+    else:
+        told = next(line for line in text.splitlines() if line.startswith(key))
+        assert "put back these lines:\n" in caught.value.message
+    assert told in caught.value.message
+    assert made.undo() is None, "it is forgotten: it would stand in the way of those before it"
 
 
 OTHERS = [
@@ -188,15 +188,6 @@ def test_a_key_that_somebody_else_changed_since_is_left_alone(scene, tool, words
     with pytest.raises(ChangedSince):
         made.undo()
     assert made.file.read_text() == theirs
-
-
-def test_an_index_of_uv_is_not_put_back_into_a_file_that_was_changed(scene):
-    """It is a table of several lines, which the journal has no other place for."""
-    made = scene("uv", UV)
-    made.change("unset", "index")
-    made.file.write_text(made.file.read_text() + "native-tls = true\n")
-    with pytest.raises(ChangedSince):
-        made.undo()
 
 
 @pytest.mark.parametrize(
@@ -225,61 +216,57 @@ def test_no_credential_is_in_the_journal(scene, tool, text, words):
     made = scene(tool, text)
     made.change(*words)
     assert "s3cret" not in made.journal.path.read_text()
-    assert made.journal.last(tool) is not None
     assert made.journal.path.stat().st_mode & 0o777 == 0o600
 
 
-BROKEN = {
-    "pip": "\ufeff[global]\ntimeout = 60\n[global]\nretries = 2\nnonsense",
-    "conda": "pkgs_dirs: /a # one\nchannels: [x\nssl_verify:\n\t- true\n",
-    "mamba": "pkgs_dirs: /a\n",
-}
-
-
-@pytest.mark.parametrize("secret", [False, True], ids=["", "with a credential"])
-@pytest.mark.parametrize("tool", BROKEN)
-def test_a_mend_is_taken_back_to_the_byte(scene, tool, secret):
-    more = {"pip": "\nindex-url = https://me:s3cret@i.test\n"}.get(
-        tool, "custom_channels:\n  x: https://me:s3cret@i.test\n"
-    )
-    text = BROKEN[tool] + (more if secret else "")
-    made = scene(tool, text)
-    made.file.chmod(0o640)
-    mends = Mends(path for path, _ in made.settings.problems())
-    assert made.settings.mend()
-    kept = mends.remember(tool, made.journal)[made.file]
-    mended = made.file.read_bytes()
-    assert mended != text.encode()
+@pytest.mark.parametrize(
+    ("text", "words", "undone"),
+    [
+        ("anaconda_token: s3cret\n", ("unset", "anaconda_token"), False),
+        ("add_anaconda_token: true\n", ("set", "add_anaconda_token", "false"), True),
+        ("a: 1  # the token is s3cret\n", ("unset", "a"), False),
+        (
+            "channels:\n  - x\n  - https://c.test/t/s3cret/y\n",
+            ("set", "channels.remove", "x"),
+            True,
+        ),
+    ],
+)
+def test_a_line_with_a_credential_is_not_kept_and_undo_names_it(scene, text, words, undone):
+    made = scene("conda", text)
+    made.change(*words)
     assert "s3cret" not in made.journal.path.read_text()
-    assert (kept is not None) == secret
-    assert kept is None or (kept.stat().st_mode & 0o777, kept.read_bytes()) == (
-        0o640,
-        text.encode(),
-    )
-    made.file.write_bytes(mended + b"# more\n")
-    with pytest.raises(ChangedSince):
-        put_file_back(made.journal.last(tool))
-    made.file.write_bytes(mended)
-    put_file_back(made.journal.last(tool))
-    assert made.file.read_bytes() == text.encode()
-    assert made.file.stat().st_mode & 0o777 == 0o640
-    assert sorted(os.listdir(made.file.parent)).count(f"{made.file.name}.before-mend") == 0
+    if undone:
+        made.undo()
+        assert made.file.read_text() == text
+        return
+    after = made.file.read_text()
+    with pytest.raises(ConfigError, match=f"{words[1]} in .* cannot be put back: .* credential"):
+        made.undo()
+    assert made.file.read_text() == after
+    assert made.undo() is None
 
 
-def test_a_copy_never_takes_the_place_of_a_file_and_one_that_is_gone_is_told(scene):
-    made = scene("pip", "index-url = https://me:s3cret@i.test\n")
-    theirs = made.file.with_name("pip.conf.before-mend")
-    theirs.write_text("mine")
-    mends = Mends([made.file])
-    made.settings.mend()
-    kept = mends.remember("pip", made.journal)[made.file]
-    assert (theirs.read_text(), kept.name) == ("mine", "pip.conf.before-mend-2")
-    kept.unlink()
-    with pytest.raises(ConfigError, match="cannot be put back from"):
-        put_file_back(made.journal.last("pip"))
+def test_root_takes_back_nothing_of_its_own_that_another_users_journal_names(scene, monkeypatch):
+    made = scene("conda", "a: 1\n")
+    made.change("set", "a", "2")
+    theirs, stat = made.journal.path, Path.stat
+
+    def owned(path: Path, **more: bool) -> os.stat_result:
+        found = stat(path, **more)
+        return os.stat_result([*found[:4], 4242, *found[5:]]) if path == theirs else found
+
+    monkeypatch.setattr(Path, "stat", owned)
+    as_root = Surroundings(made.around.environ, made.around.home, made.around.cwd, euid=0)
+    with pytest.raises(ConfigError, match="does not belong to the owner of"):
+        UndoJournal(as_root).undo("conda")
+    assert made.file.read_text() == "a: 2\n"
 
 
-def test_a_file_that_could_not_be_mended_has_no_copy(scene):
-    made = scene("pip", "index-url = https://me:s3cret@i.test\n")
-    assert Mends([made.file]).remember("pip", made.journal) == {}
-    assert os.listdir(made.file.parent) == ["pip.conf"]
+def test_what_a_dangling_link_led_to_goes_and_the_link_stays(scene):
+    made = scene("conda", None)
+    made.file.symlink_to(made.file.with_name("dotfile"))
+    made.change("set", "pkgs_dirs.prepend", "/n")
+    made.undo()
+    assert made.file.is_symlink()
+    assert not made.file.exists()

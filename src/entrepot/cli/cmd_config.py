@@ -16,25 +16,12 @@ from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, FAILED, PARTLY, Align
 from entrepot.cli.picking import interpreter
 from entrepot.config.file import TEMPLATE, OwnSettings, known_key
-from entrepot.config.history import (
-    Mends,
-    UndoJournal,
-    Undone,
-    holds_secret,
-    may_be_secret,
-    put_file_back,
-    read_exactly,
-    remove_made,
-    set_where,
-    shell_files,
-    shell_line,
-    shown,
-)
+from entrepot.config.history import UndoJournal, set_where, shell_files, shell_line
 from entrepot.config.settings import KEYS, show_value
-from entrepot.errors import ChangedSince, ConfigError, UsageError
+from entrepot.edits import holds_secret, masked, patch_of, read_bytes
+from entrepot.errors import UsageError
 from entrepot.fs import write_atomically
-from entrepot.patches import patch_of
-from entrepot.ports.tool import Asking, Change, Exporting, Mending, Restoring, Settings
+from entrepot.ports.tool import Change, Settings
 
 PLACES = ("cache-dir", "no-cache-dir", "pkgs_dirs")
 """Settings that `where` explains."""
@@ -61,25 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take back the last change, alone; repeat it to go further back",
     )
-    parser.add_argument(
-        "--mend", action="store_true", help="make a file readable that the tool cannot read, alone"
-    )
     parser.add_argument("--python", metavar="PATH", help="the interpreter whose pip is meant")
 
 
 def run(context: Context) -> int:
-    """Carry out one verb, or take back or mend."""
+    """Carry out one verb, or take back the last change."""
     args = context.args
-    if args.undo or args.mend:
-        if args.verb or (args.undo and args.mend):
-            raise UsageError(
-                "--undo and --mend stand alone", hint="entrepot config --tool pip --undo"
-            )
+    if args.undo:
+        if args.verb:
+            raise UsageError("--undo stands alone", hint="entrepot config --tool pip --undo")
         if args.persist == "env":
             raise UsageError(
                 "--undo cannot unset a variable", hint="entrepot config unset KEY --persist env"
             )
-        return _undo(context) if args.undo else _mend(context)
+        return _undo(context)
     if args.verb is None:
         raise UsageError(
             "config needs one of " + ", ".join(_VERBS), hint="entrepot config list --origin"
@@ -118,46 +100,38 @@ def _settings(context: Context) -> tuple[str, Settings]:
 
 def _list(context: Context) -> int:
     tool, settings = _settings(context)
+    rows, records = [], []
     if tool:
-        return _list_of_tool(context, settings)
-    resolved, rows, records = context.settings, [], []
-    context.warn_of_settings()
-    for key in KEYS:
-        layers = resolved.said[key.name]
-        value = show_value(key, layers[0].value)
-        rows.append([f"{key.name} = {value}", layers[0].source])
-        rows += (
-            [[f"  (not used: {low.text})", low.source] for low in layers[1:]]
-            if context.args.origin
-            else []
-        )
-        shadowed = [{"kind": s.kind, "source": s.source, "value": s.text} for s in layers[1:]]
-        origin = {"kind": layers[0].kind, "source": layers[0].source}
-        records.append({"key": key.name, "value": value, "origin": origin, "shadowed": shadowed})
-    _show(context, rows)
-    context.out.document(settings=records)
-    return DONE
-
-
-def _list_of_tool(context: Context, settings: Settings) -> int:
-    _complain(context, settings)
-    items = list(settings.items())
-    _show(context, [[f"{key} = {' '.join(value.split())}", source] for key, value, source in items])
-    records = [
-        {"key": key, "value": value, "origin": {"kind": "", "source": source}, "shadowed": []}
-        for key, value, source in items
-    ]
-    context.out.document(settings=records)
-    return DONE
-
-
-def _show(context: Context, rows: list[list[str]]) -> None:
+        _complain(context, settings)
+        for name, value, source in settings.items():
+            rows.append([f"{name} = {' '.join(value.split())}", source])
+            records.append(_setting(name, value, ("", source), []))
+    else:
+        said = context.settings.said
+        context.warn_of_settings()
+        for key in KEYS:
+            first, *others = said[key.name]
+            value = show_value(key, first.value)
+            rows.append([f"{key.name} = {value}", first.source])
+            if context.args.origin:
+                rows += [[f"  (not used: {low.text})", low.source] for low in others]
+            shadowed = [{"kind": s.kind, "source": s.source, "value": s.text} for s in others]
+            records.append(_setting(key.name, value, (first.kind, first.source), shadowed))
     if context.args.origin:
         columns: tuple[tuple[str, Align], ...] = (("SETTING", "<"), ("FROM", "<"))
         context.out.table(columns, rows)
     else:
         for setting, _ in rows:
             context.out.line(setting)
+    context.out.document(settings=records)
+    return DONE
+
+
+def _setting(
+    key: str, value: str, origin: tuple[str, str], shadowed: list[dict[str, str]]
+) -> dict[str, object]:
+    where = {"kind": origin[0], "source": origin[1]}
+    return {"key": key, "value": value, "origin": where, "shadowed": shadowed}
 
 
 def _get(context: Context) -> int:
@@ -177,25 +151,18 @@ def _get(context: Context) -> int:
     return DONE
 
 
-def _set(context: Context) -> int:
+def _change(context: Context) -> int:
+    """Set or unset a key."""
     tool, settings = _settings(context)
     key, value = context.args.key, context.args.value
     if context.args.persist == "env":
         return _variable(context, settings, key, value)
-    return _report(context, tool, settings, settings.set(key, value))
-
-
-def _unset(context: Context) -> int:
-    tool, settings = _settings(context)
-    if context.args.persist == "env":
-        return _variable(context, settings, context.args.key, None)
-    return _report(context, tool, settings, settings.unset(context.args.key))
+    change = settings.unset(key) if value is None else settings.set(key, value)
+    return _report(context, tool, settings, change)
 
 
 def _variable(context: Context, settings: Settings, key: str, value: str | None) -> int:
     """Print the line that sets a variable: no program can set one in the shell that started it."""
-    if not isinstance(settings, Exporting):
-        raise UsageError("no variable stands for a setting of this tool", hint="--persist config")
     variable, change = settings.export(key, value)
     around, out = context.around, context.out
     line = shell_line(variable, value, around.platform, around.environ.get("SHELL", ""))
@@ -211,130 +178,62 @@ def _variable(context: Context, settings: Settings, key: str, value: str | None)
 
 def _undo(context: Context) -> int:
     tool, settings = _settings(context)
-    journal, name = UndoJournal(context.around), tool or "entrepot"
-    last = journal.last(name)
-    if last is None:
-        context.out.note(f"Nothing to undo for {name}.")
-        context.out.document(change=None)
+    out, name = context.out, tool or "entrepot"
+    change = UndoJournal(context.around).undo(name)
+    if change is None:
+        out.note(f"Nothing to undo for {name}.")
+        out.document(change=None)
         return FAILED
-    if last.secret or not isinstance(settings, Restoring):
-        journal.drop(name)
-        why = (
-            "a value held a credential, and credentials are stored nowhere"
-            if last.secret
-            else f"entrepot cannot undo changes of {name}"
-        )
-        raise ConfigError(
-            f"{last.change.key} in {last.change.path} cannot be put back: {why}",
-            name=last.change.key,
-        )
-    try:
-        if not last.change.key:
-            return _put_file_back(context, last, journal)
-        change = settings.restore(last.change)
-    except ChangedSince as exc:
-        journal.drop(name)  # else it would stand in the way of those before it
-        exc.hint = "--undo again takes back the change before it"
-        raise
-    remove_made(last.change)
-    journal.drop(name)
-    return _report(context, tool, settings, change, remember=False)
-
-
-def _put_file_back(context: Context, last: Undone, journal: UndoJournal) -> int:
-    put_file_back(last)
-    remove_made(last.change)
-    journal.drop(last.tool)
-    path = last.change.path
-    assert path is not None
-    context.out.line(f"{context.out.place(path, context.around.home)} is as it was before")
-    context.out.document(change=change_record(last.change))
-    return DONE
-
-
-def _mend(context: Context) -> int:
-    tool, settings = _settings(context)
-    if not isinstance(settings, Mending):
-        if tool:
-            raise UsageError(
-                f"--mend cannot repair the settings of {tool}",
-                hint=f"entrepot config --tool {tool} edit",
-            )
-        raise UsageError("--mend is for other tools' files; fix yours with entrepot config edit")
-    out, home = context.out, context.around.home
-    mends = Mends(path for path, _ in settings.problems())
-    try:
-        done = settings.mend()
-    finally:
-        kept = mends.remember(tool, UndoJournal(context.around))
-    for path, sentences in done:
-        for sentence in sentences:
-            out.line(f"{out.place(path, home)}: {sentence}")
-        if copy := kept.get(path):
-            out.note(
-                f"The old file is kept as {out.place(copy, home)}: it may hold a credential, "
-                "which the journal never does."
-            )
-    left = settings.problems()
-    if not done and not left:
-        context.nothing_found(f"{tool} can read its settings")
-    _complain(context, settings)
-    out.document(
-        mended=[
-            {"path": path, "done": list(sentences), "kept": kept.get(path)}
-            for path, sentences in done
-        ]
-    )
-    return FAILED if left else DONE
+    if change.path and not change.key:
+        out.line(f"{out.place(change.path, context.around.home)} is as it was before")
+        out.document(change=change_record(change))
+        return DONE
+    return _report(context, tool, settings, change, undone=True)
 
 
 def _complain(context: Context, settings: Settings) -> None:
     """Name the files that the tool itself cannot read, each with its line."""
-    if isinstance(settings, Mending):
-        for path, text in settings.problems():
-            mending = (
-                "" if context.args.mend else f"entrepot config --tool {context.args.tool[0]} --mend"
-            )
-            context.out.warn(
-                "broken-settings", f"{context.args.tool[0]} cannot read {path}: {text}", mending
-            )
+    for path, text in settings.problems():
+        tool = context.args.tool[0]
+        edit = f"entrepot config --tool {tool} edit"
+        context.out.warn("broken-settings", f"{tool} cannot read {path}: {text}", hint=edit)
 
 
 def _report(
-    context: Context, tool: str, settings: Settings, change: Change, *, remember: bool = True
+    context: Context, tool: str, settings: Settings, change: Change, *, undone: bool = False
 ) -> int:
     """Remember a change, ask the tool what it makes of it, and say all that.
 
     3 when the tool sees something else.
     """
     out = context.out
-    if remember:
+    if not undone:
         UndoJournal(context.around).add(tool or "entrepot", change)
-    if isinstance(settings, Asking) and change.before != change.after:
-        change = settings.ask(change)
+    asked = settings.ask(change) if change.before != change.after else change
     before, after = (
-        f"{shown(value, change.key)!r}" if value is not None else "not set"
+        f"{masked(value, change.key)!r}" if value is not None else "not set"
         for value in (change.before, change.after)
     )
-    if change.before == change.after:
+    if undone:
+        out.line(f"Undone: {change.key} is {after} again")
+    elif change.before == change.after:
         nothing = change.before is None
         out.line(
             f"{change.key} is {'not set: nothing to change' if nothing else f'already {before}'}"
         )
-    elif not remember:
-        out.line(f"Undone: {change.key} is {after} again")
     else:
         where = f" in {out.place(change.path, context.around.home)}" if change.path else ""
         out.line(f"{change.key}: {after} (was {before}){where}")
-    by_hand = _masked(change).native  # empty too where a credential would have to be shown
-    if tool and by_hand and change.before != change.after:
-        out.hint(f"the same by hand: {by_hand}")
-    if isinstance(settings, Asking):
-        _say_answer(context, tool, change)
+    shown = _masked(asked)
+    # empty too where a credential would have to be shown
+    if tool and shown.native and change.before != change.after:
+        out.hint(f"the same by hand: {shown.native}")
+    if asked is not change:
+        _say_answer(context, tool, asked)
     elif change.after is not None and change.verified and change.verified != change.after:
-        out.hint(f"in force: {shown(change.verified, change.key)}")
-    out.document(change=change_record(_masked(change)))
-    return PARTLY if change.differs else DONE
+        out.hint(f"in force: {masked(change.verified, change.key)}")
+    out.document(change=change_record(shown))
+    return PARTLY if asked.differs else DONE
 
 
 def _say_answer(context: Context, tool: str, change: Change) -> None:
@@ -352,13 +251,18 @@ def _say_answer(context: Context, tool: str, change: Change) -> None:
 
 def _masked(change: Change) -> Change:
     """The change as it may be shown: no credential."""
-    if not any(holds_secret(value, change.key) for value in (change.before, change.after)):
-        return change
     before, after = (
-        None if value is None else shown(value, change.key)
+        None if value is None else masked(value, change.key)
         for value in (change.before, change.after)
     )
-    return replace(change, before=before, after=after, native="")
+    secret = any(holds_secret(value, change.key) for value in (change.before, change.after))
+    return replace(
+        change,
+        before=before,
+        after=after,
+        verified=masked(change.verified, change.key),
+        native="" if secret else change.native,
+    )
 
 
 def _edit(context: Context) -> int:
@@ -367,23 +271,25 @@ def _edit(context: Context) -> int:
 
     tool, settings = _settings(context)
     path = settings.file()
-    before, made = read_exactly(path), not path.exists()
+    before, made = read_bytes(path), not path.exists()
     if made:
         write_atomically(path, b"" if tool else TEMPLATE.encode())
-    status = subprocess.run(
-        [*shlex.split(_editor(context.around.environ)), str(path)], check=False
-    ).returncode
+    environ = context.around.environ
+    usual = "notepad" if os.name == "nt" else "vi"
+    editor = environ.get("VISUAL") or environ.get("EDITOR") or usual
+    status = subprocess.run([*shlex.split(editor), str(path)], check=False).returncode
     if status:
         context.out.note(f"The editor ended with status {status}.")
         return FAILED
-    patch = patch_of(before, read_exactly(path), made=made)
-    if may_be_secret(patch.before + patch.after):
-        context.out.note(
-            "--undo cannot take this back: the lines may hold a credential, "
-            "and credentials are stored nowhere."
-        )
-    elif made or patch.before != patch.after:
-        UndoJournal(context.around).add_file(tool or "entrepot", path, patch)
+    after = read_bytes(path)
+    if made or before != after:
+        patch = patch_of(before, after, made=made)
+        edit = Change(path, "", None, None, "", patch=patch)
+        if not UndoJournal(context.around).add(tool or "entrepot", edit):
+            context.out.note(
+                "--undo cannot take this back: the lines may hold a credential, "
+                "and credentials are stored nowhere."
+            )
     _complain(context, settings)
     if not tool:
         context.warn_of_settings()  # raises what is wrong in it
@@ -391,16 +297,10 @@ def _edit(context: Context) -> int:
     return DONE
 
 
-def _editor(environ: Mapping[str, str]) -> str:
-    return (
-        environ.get("VISUAL") or environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
-    )
-
-
 _VERBS: Mapping[str, Callable[[Context], int]] = {
     "get": _get,
-    "set": _set,
-    "unset": _unset,
+    "set": _change,
+    "unset": _change,
     "list": _list,
     "edit": _edit,
 }

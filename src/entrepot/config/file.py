@@ -1,7 +1,4 @@
-"""Editing the user's ``config.toml``: comments and order stay, and no reader ever sees half a file.
-
-The TOML library is imported only when something is written.
-"""
+"""entrepot's own settings behind the port of all tools: the user's ``config.toml`` is edited."""
 
 from __future__ import annotations
 
@@ -24,10 +21,9 @@ from entrepot.config.settings import (
     user_file,
     written,
 )
-from entrepot.errors import ChangedSince, ConfigError, UsageError
-from entrepot.fs import write_atomically
-from entrepot.patches import Patch, patch_of
-from entrepot.ports.tool import Change, Surroundings
+from entrepot.edits import edit_file, with_toml
+from entrepot.errors import ConfigError, UsageError
+from entrepot.ports.tool import Change, Settings, Surroundings
 
 TEMPLATE = """\
 # Settings of entrepot. A flag or an ENTREPOT_* variable is stronger than this file.
@@ -41,7 +37,7 @@ TEMPLATE = """\
 """What ``config edit`` starts a new file with."""
 
 
-class OwnSettings:
+class OwnSettings(Settings):
     """entrepot's configuration behind the same port as any other tool's.
 
     Args:
@@ -62,20 +58,11 @@ class OwnSettings:
                 yield name, one.text, one.source
 
     def get(self, key: str) -> str | None:
-        """The value in force, in the form that ``set`` takes.
-
-        Raises:
-            UsageError: no such key.
-        """
+        """The value in force, in the form that ``set`` takes."""
         return show_value(known_key(key), load_settings(self._around).said[key][0].value)
 
     def set(self, key: str, value: str) -> Change:
-        """Write one key.
-
-        Raises:
-            UsageError: no such key.
-            ConfigError: the value is not of the key's kind, or the file cannot be read or written.
-        """
+        """Write one key."""
         spec = known_key(key)
         ready = read_value(spec, value, source="", base=self._around.cwd, around=self._around)
         # typed in a shell a relative path means that shell's directory; in the file it would mean
@@ -84,44 +71,13 @@ class OwnSettings:
         return self._edit(key, str(ready) if relative else _as_toml(spec, value))
 
     def unset(self, key: str) -> Change:
-        """Remove one key, also an unknown one.
-
-        Nothing is written when the file does not set it.
-
-        Raises:
-            UsageError: no such key, neither known nor in the file.
-        """
+        """Remove one key, also an unknown one; nothing is written when the file does not set it."""
         if _look(read_toml(self.file())[0], key) is None:
             known_key(key)
         return self._edit(key, None)
 
-    def restore(self, change: Change) -> Change:
-        """Put back what a change replaced.
-
-        Raises:
-            ChangedSince: the key holds something else by now.
-            ConfigError: the file cannot be read or written.
-        """
-        path = self.file()
-        now = _look(read_toml(path)[0], change.key)
-        if change.path != path or (None if now is None else written(now)) != change.after:
-            raise ChangedSince(change.key, change.path)
-        if change.before is None:
-            return self._edit(change.key, None, change.patch)
-        spec = BY_NAME.get(change.key)
-        return self._edit(
-            change.key,
-            change.before if spec is None else _as_toml(spec, change.before),
-            change.patch,
-        )
-
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
-        """The variable of a setting, and what setting it would change.
-
-        Raises:
-            UsageError: no such key.
-            ConfigError: the value is not of the key's kind.
-        """
+        """The variable of a setting, and what setting it would change."""
         spec = known_key(key)
         if value is not None:
             read_value(
@@ -129,11 +85,7 @@ class OwnSettings:
             )
         return spec.variable, Change(None, key, self._around.environ.get(spec.variable), value, "")
 
-    def _edit(self, key: str, after: Any, undoing: Patch | None = None) -> Change:
-        import tomlkit  # noqa: PLC0415  (29 ms that only a change pays)
-
-        from entrepot.config.history import read_exactly  # noqa: PLC0415
-
+    def _edit(self, key: str, after: Any) -> Change:
         path = self.file()
         tables, text = read_toml(path)
         before = _look(tables, key)
@@ -146,19 +98,12 @@ class OwnSettings:
         )
         if before == after and type(before) is type(after):
             return change
-        raw = read_exactly(path)
-        new = undoing.taken_back(raw) if undoing else None
-        if new is None:
-            document = tomlkit.parse(text)
-            _put(document, key.split("."), after)
-            new = tomlkit.dumps(document)
-        change = replace(change, patch=patch_of(raw, new, made=not path.exists()))
         try:
-            write_atomically(path, new.encode("utf-8", "surrogateescape"))
+            patch = edit_file(path, lambda old: with_toml(old, key.split("."), after))
         except ConfigError as exc:
-            raise ConfigError(
-                exc.message, source=str(path), hint="set ENTREPOT_CONFIG to a file of yours"
-            ) from exc
+            exc.hint = exc.hint or "set ENTREPOT_CONFIG to a file of yours"
+            raise
+        change = replace(change, patch=patch)
         with contextlib.suppress(
             ConfigError, UsageError
         ):  # another key of the file may be wrong still
@@ -191,18 +136,3 @@ def _look(tables: Any, dotted: str) -> Any:
     for part in dotted.split("."):
         tables = tables.get(part) if isinstance(tables, dict) else None
     return tables
-
-
-def _put(document: Any, parts: list[str], value: Any) -> None:
-    import tomlkit  # noqa: PLC0415  (29 ms that only a change pays)
-
-    for part in parts[:-1]:
-        if part not in document:
-            if value is None:
-                return
-            document[part] = tomlkit.table()
-        document = document[part]
-    if value is not None:
-        document[parts[-1]] = value
-    elif parts[-1] in document:
-        document.remove(parts[-1])

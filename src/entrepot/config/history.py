@@ -1,101 +1,32 @@
 """The journal of changed settings: what each change replaced, so that it can be taken back.
 
-One file for all tools.
-
-A line of JSON a change, in the user's state directory, mode 0600: the changed key and the lines
-that it took, never the file around it. A value that holds a credential is not written (credentials
-are stored nowhere); such a change cannot be undone from here. A mended file with a credential in it
-has a copy beside it, under the same owner and mode, and the journal says where.
+One file for all tools, in the user's state directory, mode 0600; a line of JSON a change: the lines
+that it replaced and the digests of the whole file before and after, never the file. Lines with a
+credential are not kept (credentials are stored nowhere): such a change cannot be taken back.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import stat
 import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from entrepot.config.settings import state_dir
+from entrepot.edits import Patch, holds_secret, masked, may_hold_secret, read_bytes
 from entrepot.errors import ChangedSince, ConfigError
-from entrepot.fs import leave_to_owner, make_folders, open_or_make, write_atomically
-from entrepot.patches import Patch, patch_of
+from entrepot.fs import leave_to_owner, make_folders, write_atomically
 from entrepot.ports.tool import Change, Surroundings
-from entrepot.redaction import has_secret, redacted_url
 
 NAME = "settings.jsonl"
 KEPT = 100
 """Changes that are remembered, of all tools together."""
-_URL = re.compile(r"""[A-Za-z][\w+.-]*://[^\s"',\[\]{}<>]+""")
-_SWITCHES = frozenset(("true", "false", "yes", "no", "on", "off"))
-"""Values that are no credential whatever their key is called."""
-_SECRET_KEY = re.compile(r"(?i)passw|token|secret|credential|api[-_]?key")
-
-
-def holds_secret(value: str | None, key: str = "") -> bool:
-    """Whether a value carries a credential.
-
-    In one of its URLs, or because its key is a name for one.
-
-    >>> holds_secret("https://me:pw@index.test/simple"), holds_secret(None)
-    (True, False)
-    >>> holds_secret("x=https://index.test/t/tk-1/x")
-    True
-    >>> holds_secret("tk-1", "anaconda_token"), holds_secret("true", "add_anaconda_token")
-    (True, False)
-    """
-    if not value:
-        return False
-    if _SECRET_KEY.search(key) and value.strip().lower() not in _SWITCHES:
-        return True
-    return any(_is_secret(word) for word in value.replace(",", " ").split()) or any(
-        map(has_secret, _URL.findall(value))
-    )
-
-
-def may_be_secret(text: str) -> bool:
-    """Whether lines of a file may carry a credential, in a URL or under a name for one.
-
-    A doubt counts.
-
-    >>> may_be_secret('url = "https://me:pw@index.test/simple"')
-    True
-    >>> may_be_secret("password: x"), may_be_secret("timeout = 60")
-    (True, False)
-    """
-    return holds_secret(text) or _SECRET_KEY.search(text) is not None
-
-
-def shown(value: str, key: str = "") -> str:
-    """A value for people: the credentials in its URLs masked, all of it where that is not enough.
-
-    >>> shown("https://me:pw@index.test/simple /wheels"), shown("tk-1", "anaconda_token")
-    ('https://index.test/simple /wheels', '***')
-    """
-    masked = " ".join(redacted_url(word) if _is_secret(word) else word for word in value.split(" "))
-    return "***" if holds_secret(masked, key) else masked
-
-
-def _is_secret(word: str) -> bool:
-    return ("://" in word or "@" in word) and has_secret(word)
-
-
-@dataclass(frozen=True, slots=True)
-class Undone:
-    """One remembered change."""
-
-    tool: str
-    change: Change
-    secret: bool
-    """Whether a value was left out because it holds a credential."""
-    kept: Path | None = None
-    """Where the file lies as it was before it was mended, when that is not in the journal."""
+_FIELDS = frozenset(("tool", "path", "key", "before", "after", "secret"))
 
 
 class UndoJournal:
@@ -107,88 +38,101 @@ class UndoJournal:
 
     def __init__(self, around: Surroundings) -> None:
         self.path = state_dir(around) / NAME
+        self._euid = around.euid
 
-    def add(self, tool: str, change: Change) -> None:
-        """Remember a change of a file; one that changed nothing is none.
+    def add(self, tool: str, change: Change) -> bool:
+        """Remember a change of a file; one that replaced nothing is none.
+
+        Returns:
+            Whether it can be taken back: ``False`` when a credential had to be left out.
 
         Raises:
             ConfigError: the journal cannot be written.
         """
-        if change.path is None or change.before == change.after:
-            return
-        secret = any(holds_secret(value, change.key) for value in (change.before, change.after))
-        self._remember(
-            tool,
-            change.path,
-            key=change.key,
-            before=None if secret else change.before,
-            after=None if secret else change.after,
-            secret=secret,
-            lines="" if secret or may_be_secret(change.lines) else change.lines,
-            patch=None if secret else _remembered(change.patch),
+        patch = change.patch
+        if change.path is None or patch is None:
+            return True
+        values = (change.before, change.after)
+        held = [holds_secret(value, change.key) for value in values]
+        # In a list another entry may hold one, whose line is not among those that changed.
+        secret = held[0] != held[1] or may_hold_secret(
+            patch.before + patch.after, "" if any(held) else change.key
         )
-
-    def add_file(self, tool: str, path: Path, patch: Patch, kept: Path | None = None) -> None:
-        """Remember that a file was repaired or edited as a whole.
-
-        Raises:
-            ConfigError: the journal cannot be written.
-        """
-        # Where a copy stays beside the file, its lines may hold a credential: none is written here
-        bare = Patch(0, "", "", patch.check) if kept else patch
-        self._remember(tool, path, patch=asdict(bare), kept=None if kept is None else str(kept))
-
-    def _remember(
-        self,
-        tool: str,
-        path: Path,
-        *,
-        key: str = "",
-        before: str | None = None,
-        after: str | None = None,
-        secret: bool = False,
-        lines: str = "",
-        **more: Any,
-    ) -> None:
-        record = {"at": int(time.time()), "tool": tool, "path": str(path), "key": key}
-        record |= {"before": before, "after": after, "secret": secret, "lines": lines, **more}
+        before, after = (None if v is None else masked(v, change.key) for v in values)
+        record = {
+            "at": int(time.time()),
+            "tool": tool,
+            "path": str(change.path),
+            "key": change.key,
+            "before": before,
+            "after": after,
+            "secret": secret,
+            "patch": None if secret else asdict(patch),
+        }
         self._write([*self._records()[-KEPT + 1 :], record])
+        return not secret
 
-    def last(self, tool: str) -> Undone | None:
-        """The latest change of one tool's settings that was not undone."""
-        for record in reversed(self._records()):
-            if record["tool"] == tool:
-                lines, kept = str(record.get("lines") or ""), record.get("kept")
-                patch = _patch(record.get("patch"))
-                change = Change(
-                    Path(record["path"]),
-                    record["key"],
-                    record["before"],
-                    record["after"],
-                    "",
-                    lines=lines,
-                    patch=patch,
-                )
-                return Undone(
-                    tool,
-                    change,
-                    bool(record["secret"]),
-                    Path(kept) if isinstance(kept, str) else None,
-                )
-        return None
+    def undo(self, tool: str) -> Change | None:
+        """Take back the latest change of one tool's settings, to the byte.
 
-    def drop(self, tool: str) -> None:
-        """Forget the latest change of one tool's settings.
+        It is forgotten then, also when it is refused because of what it is, else it would stand in
+        the way of those before it.
+
+        Returns:
+            What was done, as a change from the newer value to the older; an empty key stands for a
+            file that was edited as a whole. ``None``: there is nothing to take back.
 
         Raises:
-            ConfigError: the journal cannot be written.
+            ChangedSince: the file is not as the change left it; the lines are told.
+            ConfigError: the change held a credential, or the file or the journal may not be
+                written.
         """
         records = self._records()
-        for number in reversed(range(len(records))):
-            if records[number]["tool"] == tool:
-                del records[number]
-                break
-        self._write(records)
+        record = next((r for r in reversed(records) if r["tool"] == tool), None)
+        if record is None:
+            return None
+        rest = [each for each in records if each is not record]
+        path, key = Path(record["path"]), str(record["key"])
+        self._check_owner(path)
+        patch = _patch(record.get("patch"))
+        if patch is None:
+            self._write(rest)
+            why = (
+                "a changed line held a credential, and credentials are stored nowhere"
+                if record["secret"]
+                else f"{self.path} does not tell how it was"
+            )
+            raise ConfigError(
+                f"{key or 'what was edited'} in {path} cannot be put back: {why}",
+                name=key,
+                source=str(path),
+            )
+        old = patch.taken_back(read_bytes(path))
+        if old is None:
+            self._write(rest)
+            raise ChangedSince(key, path, patch.before, patch.after)
+        if patch.made and not old:
+            Path(os.path.realpath(path)).unlink(missing_ok=True)
+        else:
+            write_atomically(path, old)
+        self._write(rest)
+        return Change(path, key, record["after"], record["before"], "")
+
+    def _check_owner(self, path: Path) -> None:
+        """Let root take back in another user's journal only what concerns that user's files.
+
+        That user can write the journal, and would decide what root writes elsewhere.
+
+        Raises:
+            ConfigError: the file belongs to somebody else.
+        """
+        with suppress(OSError):
+            owner = self.path.stat().st_uid
+            if self._euid == 0 and owner and path.stat().st_uid != owner:
+                raise ConfigError(
+                    f"{path} is left alone: it does not belong to the owner of {self.path}",
+                    source=str(path),
+                )
 
     def _records(self) -> list[dict[str, Any]]:
         try:
@@ -199,10 +143,7 @@ class UndoJournal:
         for line in lines:
             with suppress(ValueError):  # a damaged line is no reason to lose the others
                 record = json.loads(line)
-                if (
-                    isinstance(record, dict)
-                    and {"tool", "path", "key", "before", "after", "secret"} <= record.keys()
-                ):
+                if isinstance(record, dict) and record.keys() >= _FIELDS:
                     found.append(record)
         return found
 
@@ -229,115 +170,12 @@ class UndoJournal:
             ) from exc
 
 
-def _remembered(patch: Patch | None) -> dict[str, Any] | None:
-    return None if patch is None or may_be_secret(patch.before + patch.after) else asdict(patch)
-
-
 def _patch(record: Any) -> Patch | None:
-    """A patch as the journal has it; ``None`` for one that is damaged."""
+    """A patch as the journal has it; ``None`` for one that is damaged, or of an older entrepot."""
     with suppress(TypeError):
         if isinstance(record, dict):
             return Patch(**record)
     return None
-
-
-class Mends:
-    """What is needed to take a mend back, gathered before it is made.
-
-    Args:
-        paths: the broken files.
-
-    Raises:
-        ConfigError: a file holds what may be a credential, and no copy of it can be made beside it.
-    """
-
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._before = {path: read_exactly(path) for path in dict.fromkeys(paths)}
-        self._kept = {
-            path: _kept_beside(path, text)
-            for path, text in self._before.items()
-            if may_be_secret(text)
-        }
-
-    def remember(self, tool: str, journal: UndoJournal) -> dict[Path, Path | None]:
-        """After the repair: the files that it changed, each with the copy of it that stays.
-
-        All that is in the journal then.
-
-        Raises:
-            ConfigError: the journal cannot be written.
-        """
-        changed: dict[Path, Path | None] = {}
-        for path, before in self._before.items():
-            after, kept = read_exactly(path), self._kept.get(path)
-            if after != before:
-                changed[path] = kept
-                journal.add_file(tool, path, patch_of(before, after), kept)
-            elif kept:
-                kept.unlink(missing_ok=True)
-        return changed
-
-
-def put_file_back(last: Undone) -> None:
-    """Bring a file that was mended or edited back to the byte.
-
-    Raises:
-        ChangedSince: it is not as it was left.
-        ConfigError: the copy of it is gone, or it may not be written.
-    """
-    path, patch = last.change.path, last.change.patch
-    assert path is not None
-    before = patch.taken_back(read_exactly(path)) if patch else None
-    if before is None:
-        raise ChangedSince("", path)
-    if last.kept is None:
-        write_atomically(path, before.encode("utf-8", "surrogateescape"))
-        return
-    try:
-        last.kept.replace(os.path.realpath(path))
-    except OSError as exc:
-        raise ConfigError(
-            f"{path} cannot be put back from {last.kept}: {exc.strerror}", source=str(path)
-        ) from exc
-
-
-def remove_made(change: Change) -> None:
-    """Remove a file that a change had made and that is empty now that it was taken back."""
-    with suppress(OSError):
-        if change.path and change.patch and change.patch.made and not change.path.stat().st_size:
-            change.path.unlink()
-
-
-def read_exactly(path: Path) -> str:
-    """A file's text with every byte that it has; empty when it cannot be read."""
-    with suppress(OSError):
-        return path.read_bytes().decode("utf-8", "surrogateescape")
-    return ""
-
-
-def _kept_beside(path: Path, text: str) -> Path:
-    """A copy of a file beside it, for the same eyes: ``pip.conf.before-mend``."""
-    real = Path(os.path.realpath(path))
-    try:
-        about = real.stat()
-        for number in range(1, 100):
-            kept = real.with_name(f"{real.name}.before-mend" + (f"-{number}" if number > 1 else ""))
-            with (
-                suppress(FileExistsError),
-                open(open_or_make(kept, os.O_WRONLY | os.O_EXCL, 0o600), "wb") as file,
-            ):
-                file.write(text.encode("utf-8", "surrogateescape"))
-                if hasattr(os, "fchown"):
-                    with suppress(PermissionError):  # only root may give a file away
-                        os.fchown(file.fileno(), about.st_uid, about.st_gid)
-                kept.chmod(stat.S_IMODE(about.st_mode))
-                return kept
-    except OSError as exc:
-        raise ConfigError(
-            f"no copy can be kept beside {path}, which holds a credential: {exc.strerror}",
-            source=str(path),
-        ) from exc
-    raise ConfigError(f"there are too many copies beside {path} already", source=str(path))
 
 
 def shell_line(variable: str, value: str | None, platform: str, shell: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from entrepot.edits import toml_line
 from entrepot.errors import ConfigError, FormatError
 from entrepot.ports.tool import Layer, Surroundings
 from entrepot.sizes import parse_age, parse_size, show_size
@@ -425,22 +426,8 @@ def written(raw: Any) -> str:
 
 
 def line_of(text: str, name: str) -> int:
-    """The line on which a TOML text sets a dotted name, counted from 1.
-
-    That of its table for inline tables, 1 if not found.
-    """
-    table, table_line = "", 1
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[+\s*([^\[\]]+?)\s*\]", line):
-            table = re.sub(r"[\"'\s]", "", header[1])
-            table_line = number if name.startswith(f"{table}.") else table_line
-        elif pair := re.match(r"\s*([\w\"'. -]+?)\s*=", line):
-            here = re.sub(r"[\"'\s]", "", pair[1])
-            full = f"{table}.{here}" if table else here
-            if full == name:
-                return number
-            table_line = number if name.startswith(f"{full}.") else table_line
-    return table_line
+    """The line on which a TOML text sets a dotted name, counted from 1; 1 if not found."""
+    return toml_line(text, name) or 1
 
 
 def unknown_key(name: str, source: str) -> Complaint:

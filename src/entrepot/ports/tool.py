@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from entrepot.digests import Digest
-from entrepot.patches import Patch
+from entrepot.edits import Patch
 
 Found = TypeVar("Found")
 
@@ -348,7 +348,7 @@ class Change:
     path: Path | None
     """The file; ``None`` when it is a variable that the user has to set."""
     key: str
-    """Empty: the whole file was repaired or edited."""
+    """Empty: the file was edited as a whole."""
     before: str | None
     after: str | None
     native: str
@@ -357,16 +357,18 @@ class Change:
     """What the tool said when it was asked afterwards; empty: it was not asked."""
     differs: bool = False
     """Whether the tool, asked afterwards, sees something else: another layer is stronger."""
-    lines: str = ""
-    """The key as it stood in the file, comments included, for ``--undo``; empty: it was not there,
-    or that is not needed."""
     patch: Patch | None = None
-    """The lines of the file that it replaced, for ``--undo``; ``None``: not known, then the key
-    alone is put back."""
+    """The lines of the file that it replaced, for ``--undo``; ``None``: it replaced none."""
 
 
 class Settings(Protocol):
-    """A tool's own configuration, edited without losing a comment."""
+    """A tool's own configuration, edited without losing a comment.
+
+    Raises:
+        ConfigError: of all that changes: a file is broken or may not be written, the tool would
+            stop at the value, or no file sets the key. Nothing was changed then.
+        UsageError: the tool is entrepot, which knows all its keys, and this is none.
+    """
 
     def items(self) -> Iterable[tuple[str, str, str]]:
         """``(key, value, PATH:LINE or variable)``, weakest first; secrets masked."""
@@ -376,67 +378,32 @@ class Settings(Protocol):
         """The value in force."""
         ...
 
+    def file(self) -> Path:
+        """The file that is written unless a stronger one has the key; it need not be there."""
+        ...
+
     def set(self, key: str, value: str) -> Change:
-        """Set a key in the file that the tool reads."""
+        """Set a key where it takes effect: in the strongest file that has it, else in ``file``."""
         ...
 
     def unset(self, key: str) -> Change:
-        """Remove a key from the file that sets it."""
+        """Remove a key from the strongest file that sets it."""
         ...
-
-    def file(self) -> Path:
-        """The file that ``set`` writes and ``edit`` opens."""
-        ...
-
-
-@runtime_checkable
-class Asking(Protocol):
-    """Settings whose tool, if it is installed, can be asked what it makes of a change."""
-
-    def ask(self, change: Change) -> Change:
-        """The change with ``verified`` and ``differs`` filled in; starts the tool."""
-        ...
-
-
-@runtime_checkable
-class Restoring(Protocol):
-    """Settings that can put back what one change replaced."""
-
-    def restore(self, change: Change) -> Change:
-        """Undo it in the file that it changed.
-
-        To the byte where the rest of the file is as the change left it; refused when the key holds
-        something else meanwhile.
-        """
-        ...
-
-
-@runtime_checkable
-class Exporting(Protocol):
-    """Settings that a variable can take the place of."""
 
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
-        """The variable's name, and the change that setting (``None``: unsetting) it would be.
+        """The variable that stands for a key, and the change that setting it would be.
 
-        Nothing is changed.
+        ``None``: unsetting it. Nothing is changed.
         """
         ...
 
-
-@runtime_checkable
-class Mending(Protocol):
-    """Settings whose files can be broken and repaired."""
+    def ask(self, change: Change) -> Change:
+        """The change with what the tool itself says of it; the same object: it was not asked."""
+        return change
 
     def problems(self) -> Sequence[tuple[Path, str]]:
         """Files that the tool cannot read, each with a sentence that names the line."""
-        ...
-
-    def mend(self) -> Sequence[tuple[Path, Sequence[str]]]:
-        """Make them readable without throwing anything away.
-
-        What was done to each, a sentence a thing.
-        """
-        ...
+        return ()
 
 
 class Tool(Protocol):

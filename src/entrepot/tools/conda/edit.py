@@ -1,17 +1,16 @@
-"""Editing a condarc by its lines: only what was asked for changes.
+"""Editing a condarc by its text: only what was asked for changes.
 
-Comments, markers, order and newlines stay. Text in, text out.
-
-conda rewrites the file through its YAML library and loses the comments of a list that it removes
-from (conda 26.7, by experiment). Every result is read again before it is given back: an edit that
-would not do what it says is refused.
+Comments, markers, order and newlines stay. Text in, text out. ruamel.yaml, conda's own parser,
+tells where a key and its entries stand; it would not write them as they were (blanks, quotes, line
+ends), and conda, which writes with it, loses the comments of a list that it removes from (conda
+26.7, by experiment). Every result is read again before it is given back: an edit that would not do
+what it says, or would do more, is refused.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,32 +18,28 @@ from typing import Any, Literal
 from entrepot.errors import ConfigError
 from entrepot.tools.conda.condarc import MARKER, Document, read_yaml
 
-_KEY = re.compile(
-    r"""(?P<quote>["']?)(?P<key>[A-Za-z_][\w-]*)(?P=quote)[ \t]*:(?P<rest>(?:[ \t].*)?)$"""
-)
-_ITEM = re.compile(r"(?P<indent>[ ]*)-(?P<rest>[ \t]+.*|)$")
-_SCALAR = re.compile(
-    r"""(?P<lead>[ \t]*)"""
-    r"""(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s#](?:[^#]|(?<![ \t])#)*?|)"""
-    r"""(?P<comment>[ \t]+#.*|[ \t]*)$"""
-)
+BY_HAND = "entrepot config edit"
+"""The hint of an error; who knows the tool's name puts it in."""
 _SAFE = re.compile(r"(?:[/A-Za-z$]|~[/\\])(?:[^\s:#'\"\[\]{},&*!|>%@`]|:(?=\S))*")
 _WORDS = frozenset("true false null yes no on off y n".split())
-_NEWLINE = re.compile(r"\r?\n$")
+_LINE = re.compile(r"[^\r\n]*(\r\n|\r|\n|)")
+_DASH = re.compile(r"[ ]*-[ \t]+")
 
 
-@dataclass(slots=True)
-class _Block:
-    """Where a key stands."""
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """Where a top-level key stands, in characters of the text."""
 
     start: int
-    """Its line, from 0."""
+    """Of its line."""
+    colon: int
+    """One past the colon."""
+    value: tuple[int, int]
+    items: list[tuple[int, int]] | None
+    """Entries of a list; ``None``: it is none."""
+    in_brackets: bool
     end: int
-    """One past its last line."""
-    rest: str
-    """What follows the colon on the key's line."""
-    items: list[int]
-    """Lines of a block list's items."""
+    """One past its last line; comments and blank lines below it do not count."""
 
 
 def quoted(value: str) -> str:
@@ -57,17 +52,8 @@ def quoted(value: str) -> str:
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
-def scalar_text(value: str) -> str:
-    """A scalar as YAML: truth values and numbers stay what they look like."""
-    if value.lower() in _WORDS or re.fullmatch(r"[+-]?\d+(?:\.\d+)?", value):
-        return value
-    return quoted(value)
-
-
 def with_item(text: str, key: str, value: str, where: Literal["first", "last"] = "first") -> str:
-    """The text with a list's entry put first or last.
-
-    One that is there already moves, with its comment.
+    """The text with a list's entry put first or last; one that is there moves, with its comment.
 
     Raises:
         ConfigError: the file is broken, or the key holds no list.
@@ -77,9 +63,31 @@ def with_item(text: str, key: str, value: str, where: Literal["first", "last"] =
     expected = [value, *rest] if where == "first" else [*rest, value]
     if expected == before:
         return text
-    return _checked(
-        text, lambda lines: _insert(lines, key, value, where, known=value in before), key, expected
-    )
+    after, entry = _taken_out(text, key, value) if value in before else (text, quoted(value))
+    key_at, newline = _find(after, key), _newline(text)
+    if key_at is None:
+        return _checked(text, _appended(after, f"{key}:{newline}  - {entry}"), key, expected)
+    start, end = key_at.value
+    if key_at.in_brackets:
+        pieces = [after[a:b] for a, b in key_at.items or ()]
+        pieces.insert(0 if where == "first" else len(pieces), quoted(value))
+        after = _in_brackets(after, key_at, pieces)
+    elif key_at.items:
+        first, last = key_at.items[0][0], key_at.items[-1][1]
+        begins = _line_start(after, first)
+        at = begins if where == "first" else _line_end(after, last)
+        indent = re.match(" *", after[begins:])[0]  # type: ignore[index]
+        apart = "" if after[:at].endswith(("\n", "\r")) else newline
+        after = f"{after[:at]}{apart}{indent}- {entry}{newline}{after[at:]}"
+    elif after[start:end] in {"", "~", "null"}:
+        rest_of_line = after[end : _line_end(after, end)].rstrip()
+        head = after[:start].rstrip(" \t")
+        new = f"{rest_of_line}{newline}  - {entry}{newline}"
+        after = head + new + after[_line_end(after, end) :]
+    else:
+        why = f"{key} is not a list that can be edited by lines"
+        raise ConfigError(why, name=key, hint=BY_HAND)
+    return _checked(text, after, key, expected)
 
 
 def without_item(text: str, key: str, value: str) -> str:
@@ -90,54 +98,34 @@ def without_item(text: str, key: str, value: str) -> str:
     """
     before = _entries(text, key)
     if value not in before:
-        raise ConfigError(
-            f"{key} has no entry {value!r}",
-            name=key,
-            value=value,
-            hint="the text must be exactly as it is written",
-        )
-    return _checked(
-        text,
-        lambda lines: _take_out(lines, key, value)[0],
-        key,
-        [each for each in before if each != value],
-    )
+        hint = "the text must be exactly as it is written"
+        raise ConfigError(f"{key} has no entry {value!r}", name=key, value=value, hint=hint)
+    after = _taken_out(text, key, value)[0]
+    return _checked(text, after, key, [each for each in before if each != value])
 
 
 def with_scalar(text: str, key: str, value: str) -> str:
     """The text with a scalar set; its comment stays.
 
+    Truth values and numbers are written as what they look like.
+
     Raises:
         ConfigError: the file is broken, or the key holds a list or a mapping.
     """
-    document = _parsed(text)
+    document, key_at = _parsed(text), _find(text, key)
     if isinstance(document.values.get(key), list | dict):
         raise ConfigError(f"{key} holds a list or a mapping, not one value", name=key, value=value)
-
-    def change(lines: list[str]) -> list[str]:
-        block = _find(lines, key)
-        if block is None:
-            return _appended(lines, [f"{key}: {scalar_text(value)}"])
-        match = _SCALAR.fullmatch(block.rest)
-        if match is None or block.end > block.start + 1:
-            raise ConfigError(
-                f"{key} is written in a way that cannot be edited by lines",
-                name=key,
-                hint="entrepot config edit",
-            )
-        head = _body(lines[block.start])[: -len(block.rest) or None]
-        new = f"{head}{match['lead'] or ' '}{scalar_text(value)}{match['comment'].rstrip()}"
-        return [*lines[: block.start], new + _ending(lines, block.start), *lines[block.end :]]
-
-    after = "".join(change(_lines(text)))
-    if str(_parsed(after).values.get(key)).lower() != value.lower():
-        raise ConfigError(
-            f"{key} cannot be set to {value!r} by lines",
-            name=key,
-            value=value,
-            hint="entrepot config edit",
-        )
-    return after
+    plain = value.lower() in _WORDS or re.fullmatch(r"[+-]?\d+(?:\.\d+)?", value)
+    scalar = value if plain else quoted(value)
+    if key_at is None:
+        after = _appended(text, f"{key}: {scalar}")
+    else:
+        start, end = key_at.value
+        if "\n" in text[start:end] or "\r" in text[start:end]:
+            raise _unwritable(key)
+        rest = re.sub(r"\A[ \t]+(?=[\r\n]|\Z)", "", text[end:])
+        after = f"{text[:start]}{' ' if start == key_at.colon else ''}{scalar}{rest}"
+    return _checked(text, after, key, value)
 
 
 def without_key(text: str, key: str) -> str:
@@ -147,292 +135,115 @@ def without_key(text: str, key: str) -> str:
         ConfigError: the key is not there, or the file is broken.
     """
     _parsed(text)
-    lines = _lines(text)
-    block = _find(lines, key)
-    if block is None:
+    key_at = _find(text, key)
+    if key_at is None:
         raise ConfigError(f"{key} is not set here", name=key)
-    after = "".join([*lines[: block.start], *lines[block.end :]])
-    if key in _parsed(after).values:
-        raise ConfigError(
-            f"{key} cannot be removed by lines", name=key, hint="entrepot config edit"
-        )
-    return after
+    return _checked(text, text[: key_at.start] + text[key_at.end :], key, None)
 
 
-def lines_of(text: str, key: str) -> str:
-    """A key as it stands in the text, with what is below it; empty when it is not there."""
-    lines = _lines(text)
-    block = _find(lines, key)
-    return "".join(lines[block.start : block.end]) if block else ""
+# -- places in the text ----------------------------------------------------------------------------
 
 
-def with_lines(text: str, key: str, block: str) -> str:
-    """The text with a key as it stood before, in the place where it stands now, else at the end.
-
-    Raises:
-        ConfigError: the file is broken, or another key would change.
-    """
-    document = _parsed(text)
-    lines = _lines(text)
-    now = _find(lines, key)
-    if now is None:
-        after = "".join([*_appended(lines, []), block])
-    else:
-        end, was = now.end, _lines(block)
-        while end < len(lines) and lines[end].lstrip().startswith("#") and lines[end] in was:
-            end += 1  # a comment that stood among the entries and stands below them now
-        rest = lines[end:]
-        after = "".join(
-            [
-                *lines[: now.start],
-                block + (_ending(lines, 0) if rest and not _NEWLINE.search(block) else ""),
-                *rest,
-            ]
-        )
-    others = {name: value for name, value in document.values.items() if name != key}
-    if {name: value for name, value in _parsed(after).values.items() if name != key} != others:
-        raise ConfigError(
-            f"{key} cannot be put back by lines", name=key, hint="entrepot config edit"
-        )
-    return after
-
-
-def mend(text: str) -> tuple[str, list[str]]:
-    """The text made readable: tabs for blanks, unclosed brackets, strings where lists belong.
-
-    And what was done, with lines.
-    """
-    done: list[str] = []
-    lines = _lines(text)
-    for number, line in enumerate(lines):
-        lead = line[: len(line) - len(line.lstrip(" \t"))]
-        if "\t" in lead:
-            lines[number] = lead.replace("\t", "  ") + line.lstrip(" \t")
-            done.append(f"replaced the tab in line {number + 1} by blanks")
-    for number, line in enumerate(lines):
-        match = _KEY.fullmatch(_body(line))
-        value = match["rest"].strip() if match else ""
-        if (
-            value.startswith("[")
-            and value.count("[") > value.count("]")
-            and _next_is_key(lines, number)
-        ):
-            lines[number] = f"{_body(line).rstrip()}]{_ending(lines, number)}"
-            done.append(f"closed the bracket in line {number + 1}")
-    text = "".join(lines)
-    for key in ("pkgs_dirs", "envs_dirs"):
-        document = _raw(text)
-        value = document.values.get(key)
-        if not document.problem and isinstance(value, str):
-            lines = _lines(text)
-            block = _find(lines, key)
-            match = (
-                _SCALAR.fullmatch(block.rest) if block and block.end == block.start + 1 else None
-            )
-            if block and match:
-                end = _ending(lines, block.start)
-                head = _body(lines[block.start])[: -len(block.rest)]
-                new = [
-                    f"{head}{match['comment'].rstrip()}{end}",
-                    f"  - {match['value'].strip()}{end}",
-                ]
-                text = "".join([*lines[: block.start], *new, *lines[block.end :]])
-                done.append(f"line {block.start + 1}: {key} made a list")
-    return text, done
-
-
-# -- lines -----------------------------------------------------------------------------------------
-
-
-def _lines(text: str) -> list[str]:
-    return text.splitlines(keepends=True)
-
-
-def _body(line: str) -> str:
-    return _NEWLINE.sub("", line)
-
-
-def _ending(lines: list[str], number: int) -> str:
-    """The newline of a line, else that of the file."""
-    for line in (lines[number : number + 1] if lines else []) + lines[:1]:
-        if match := _NEWLINE.search(line):
-            return match[0]
-    return "\n"
-
-
-def _next_is_key(lines: list[str], number: int) -> bool:
-    """Whether the next line that says anything begins another key.
-
-    The bracket cannot be meant to go on.
-    """
-    for line in lines[number + 1 :]:
-        if line.strip() and not line.lstrip().startswith("#"):
-            return _KEY.fullmatch(_body(line)) is not None
-    return True
-
-
-def _find(lines: list[str], key: str) -> _Block | None:
-    for number, line in enumerate(lines):
-        match = _KEY.fullmatch(_body(line).removeprefix("\ufeff"))
-        if match and match["key"] == key:
-            return _extent(lines, number, match["rest"])
-    return None
-
-
-def _extent(lines: list[str], start: int, rest: str) -> _Block:
-    items: list[int] = []
-    end = start + 1
-    for number in range(start + 1, len(lines)):
-        line = _body(lines[number])
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        match = _ITEM.fullmatch(line)
-        if match and (not items or len(match["indent"]) == _indent(lines[items[0]])):
-            items.append(number)
-        elif not line.startswith((" ", "\t", "]")) or (
-            match and len(match["indent"]) < _indent(lines[items[0]])
-        ):
-            break
-        end = number + 1
-    return _Block(start, end, rest, items)
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" "))
-
-
-def _appended(lines: list[str], new: list[str]) -> list[str]:
-    end = _ending(lines, 0)
-    if "".join(lines).strip() == "{}":
-        lines = []
-    if lines and not _NEWLINE.search(lines[-1]):
-        lines = [*lines[:-1], lines[-1] + end]
-    return [*lines, *(line + end for line in new)]
-
-
-# -- lists -----------------------------------------------------------------------------------------
-
-
-def _insert(lines: list[str], key: str, value: str, where: str, *, known: bool) -> list[str]:
-    moved = ""
-    if known:
-        lines, moved = _take_out(lines, key, value)
-    block = _find(lines, key)
-    if block is None:
-        return _appended(lines, [f"{key}:", f"  - {quoted(value)}"])
-    if _flow(block, lines) is not None:
-        return _into_flow(lines, block, value, where, moved)
-    if not block.items:
-        return _into_nothing(lines, block, value, moved)
-    at = block.items[0] if where == "first" else block.items[-1] + 1
-    indent = " " * _indent(lines[block.items[0]])
-    new = f"{indent}- {moved.strip() or quoted(value)}{_ending(lines, block.start)}"
-    if at == len(lines) and not _NEWLINE.search(lines[-1]):
-        lines = [*lines[:-1], lines[-1] + _ending(lines, 0)]
-    return [*lines[:at], new, *lines[at:]]
-
-
-def _into_nothing(lines: list[str], block: _Block, value: str, moved: str) -> list[str]:
-    """A key without a value, with ``~`` or with nothing below it."""
-    match = _SCALAR.fullmatch(block.rest)
-    if match is None or match["value"].strip() not in {"", "~", "null"}:
-        raise ConfigError(f"{block.rest.strip()!r} is not a list", hint="correct the file first")
-    end = _ending(lines, block.start)
-    head = _body(lines[block.start])
-    gap = "" if match["value"].strip() else match["lead"]
-    head = (head[: -len(block.rest)] if block.rest else head) + (gap + match["comment"]).rstrip()
-    return [
-        *lines[: block.start],
-        head + end,
-        f"  - {moved.strip() or quoted(value)}{end}",
-        *lines[block.start + 1 :],
-    ]
-
-
-def _take_out(lines: list[str], key: str, value: str) -> tuple[list[str], str]:
-    """The lines without any occurrence of an entry, and the entry as written, with its comment."""
-    block = _find(lines, key)
-    assert block is not None  # the caller saw it parsed
-    if _flow(block, lines) is not None:
-        return _out_of_flow(lines, block, value), ""
-    gone = [number for number in block.items if _item_value(lines[number]) == value]
-    if not gone:
-        raise ConfigError(
-            f"{value!r} is written in a way that cannot be edited by lines",
-            name=key,
-            hint="entrepot config edit",
-        )
-    match = _ITEM.fullmatch(_body(lines[gone[0]]))
-    written = match["rest"].strip() if match else ""
-    left = [line for number, line in enumerate(lines) if number not in gone]
-    if len(gone) == len(block.items):
-        line = _body(lines[block.start])
-        head, rest = (line[: -len(block.rest)], block.rest) if block.rest else (line, "")
-        left[block.start] = f"{head} []{rest.rstrip()}{_ending(lines, block.start)}"
-    return left, written
-
-
-def _item_value(line: str) -> str | None:
-    match = _ITEM.fullmatch(_body(line))
-    scalar = _SCALAR.fullmatch(match["rest"]) if match else None
-    if scalar is None:
-        return None
-    found = _raw(f"k:\n  - {scalar['value']}\n").lists.get("k")
-    return found.items[0].text if found and len(found.items) == 1 else None
-
-
-def _flow(block: _Block, lines: list[str]) -> tuple[int, int] | None:
-    """Start and end of ``[...]`` in the block's text, brackets included.
-
-    ``None`` when the list is none of these.
-    """
-    if not block.rest.lstrip().startswith("["):
-        return None
-    text = "".join(lines[block.start : block.end])
-    start = text.index("[")
-    return start, text.rindex("]") + 1
-
-
-def _pieces(inner: str) -> list[str]:
-    """Entries of a flow list as they are written, blanks and line breaks included."""
-    return [
-        piece
-        for piece in re.findall(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|#[^\n]*|[^,])+""", inner)
-        if piece.strip()
-    ]
-
-
-def _into_flow(lines: list[str], block: _Block, value: str, where: str, moved: str) -> list[str]:
-    del moved  # an entry of a flow list has no comment of its own
-    return _reflowed(
-        lines,
-        block,
-        lambda pieces: [quoted(value), *pieces] if where == "first" else [*pieces, quoted(value)],
+def _find(text: str, key: str) -> _Key | None:
+    from ruamel.yaml import YAML  # noqa: PLC0415  # late: only editing needs it
+    from ruamel.yaml.events import (  # noqa: PLC0415
+        CollectionEndEvent,
+        CollectionStartEvent,
+        MappingStartEvent,
+        NodeEvent,
+        SequenceStartEvent,
     )
 
+    mark = text.startswith("\ufeff")
+    seen = (NodeEvent, CollectionEndEvent)
+    events = (event for event in YAML().parse(text[mark:]) if isinstance(event, seen))
 
-def _out_of_flow(lines: list[str], block: _Block, value: str) -> list[str]:
-    def without(pieces: list[str]) -> list[str]:
-        return [piece for piece in pieces if _item_value(f"- {piece.strip()}") != value]
+    def node() -> tuple[Any, tuple[int, int], list[Any]]:
+        """An event, from where to where what it begins goes, and what is in it."""
+        event: Any = next(events, None)
+        inner: list[Any] = []
+        end = event.end_mark.index + mark if event else 0
+        if isinstance(event, CollectionStartEvent):
+            while not isinstance((each := node())[0], CollectionEndEvent):
+                inner.append(each)
+            end = each[1][1]
+        return event, (event.start_mark.index + mark if event else 0, end), inner
 
-    return _reflowed(lines, block, without)
+    root, _, inner = node()
+    pairs = zip(inner[::2], inner[1::2], strict=True) if isinstance(root, MappingStartEvent) else ()
+    found = next((pair for pair in pairs if getattr(pair[0][0], "value", "") == key), None)
+    if found is None:
+        return None
+    (_, (name_start, name_end), _), (event, value, entries) = found
+    start, colon = _line_start(text, name_start), text.index(":", name_end) + 1
+    if value[0] == value[1]:  # no value: the mark is where the next token begins
+        value = (colon, colon)
+    lines = text[start : value[1]].splitlines(keepends=True)
+    while len(lines) > 1 and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
+        lines.pop()
+    end = start + len("".join(lines))
+    if not lines[-1].endswith(("\n", "\r")):
+        end = _line_end(text, end)
+    is_list = isinstance(event, SequenceStartEvent)
+    items = [entry[1] for entry in entries] if is_list else None
+    return _Key(start, colon, value, items, is_list and bool(event.flow_style), end)
 
 
-def _reflowed(
-    lines: list[str], block: _Block, change: Callable[[list[str]], list[str]]
-) -> list[str]:
-    span = _flow(block, lines)
-    assert span is not None  # asked before
-    text = "".join(lines[block.start : block.end])
-    inner = text[span[0] + 1 : span[1] - 1]
-    if "#" in inner:
+def _line_start(text: str, at: int) -> int:
+    return max(text.rfind("\n", 0, at), text.rfind("\r", 0, at)) + 1
+
+
+def _line_end(text: str, at: int) -> int:
+    """One past the line that a place is in, its newline included."""
+    match = _LINE.match(text, at)
+    return match.end() if match else len(text)
+
+
+def _newline(text: str) -> str:
+    match = _LINE.match(text)
+    return (match[1] if match else "") or "\n"
+
+
+def _appended(text: str, lines: str) -> str:
+    newline = _newline(text)
+    if text.strip() == "{}":  # what conda leaves of an empty file
+        text = ""
+    if text.removeprefix("\ufeff") and not text.endswith(("\n", "\r")):
+        text += newline
+    return f"{text}{lines}{newline}"
+
+
+def _taken_out(text: str, key: str, value: str) -> tuple[str, str]:
+    """The text without any occurrence of an entry, and the entry as written, with its comment."""
+    entries, key_at = _entries(text, key), _find(text, key)
+    if key_at is None or key_at.items is None or len(key_at.items) != len(entries):
+        raise _unwritable(key)
+    gone = [item for item, entry in zip(key_at.items, entries, strict=True) if entry == value]
+    if key_at.in_brackets:
+        pieces = [text[a:b] for a, b in key_at.items if (a, b) not in gone]
+        return _in_brackets(text, key_at, pieces), quoted(value)
+    entry = text[gone[0][0] : _line_end(text, gone[0][1])].strip()
+    after = text
+    for start, end in reversed(gone):
+        begins = _line_start(text, start)
+        if not _DASH.fullmatch(text, begins, start) or "\n" in text[start:end]:
+            raise _unwritable(key)
+        after = after[:begins] + after[_line_end(text, end) :]
+    if len(gone) == len(entries):
+        after = f"{after[: key_at.colon]} []{after[key_at.colon :]}"
+    return after, entry
+
+
+def _in_brackets(text: str, key_at: _Key, pieces: list[str]) -> str:
+    start, end = text.index("[", key_at.value[0]), key_at.value[1]
+    gaps, at = "", start
+    for a, b in key_at.items or ():
+        gaps, at = gaps + text[at:a], b
+    if "#" in gaps + text[at:end]:
         raise ConfigError(
-            "a list in brackets with comments inside cannot be edited by lines",
-            hint="entrepot config edit",
+            "a list in brackets with comments inside cannot be edited by lines", hint=BY_HAND
         )
-    pieces = change([piece.strip() for piece in _pieces(inner)])
-    new = f"{text[: span[0]]}[{', '.join(pieces)}]{text[span[1] :]}"
-    return [*lines[: block.start], *_lines(new), *lines[block.end :]]
+    return f"{text[:start]}[{', '.join(pieces)}]{text[end:]}"
 
 
 # -- checks ----------------------------------------------------------------------------------------
@@ -446,12 +257,8 @@ def _parsed(text: str) -> Document:
     document = _raw(text)
     if document.problem:
         problem = document.problem.removeprefix("condarc").lstrip(":").strip()
-        raise ConfigError(
-            f"it is broken: line {problem}"
-            if problem[:1].isdigit()
-            else f"it is broken: {problem}",
-            fix="--mend",
-        )
+        line = "line " if problem[:1].isdigit() else ""
+        raise ConfigError(f"it is broken: {line}{problem}", hint=BY_HAND)
     return document
 
 
@@ -461,80 +268,81 @@ def _entries(text: str, key: str) -> list[str]:
     if value is not None and not isinstance(value, list):
         line = document.lines.get(key, 0)
         raise ConfigError(
-            f"line {line}: {key} is not a list but {str(value)!r}",
-            name=key,
-            fix="--mend",
+            f"line {line}: {key} is not a list but {str(value)!r}", name=key, hint=BY_HAND
         )
     return [item.text for item in document.lists[key].items] if key in document.lists else []
 
 
-def _checked(
-    text: str, change: Callable[[list[str]], list[str]], key: str, expected: list[str]
-) -> str:
-    after = "".join(change(_lines(text)))
-    found = _raw(after)
-    was = {name: value for name, value in _raw(text).values.items() if name != key}
-    if (
-        found.problem
-        or _entries(after, key) != expected
-        or was != {n: v for n, v in found.values.items() if n != key}
-    ):
-        raise ConfigError(
-            f"{key} is written in a way that cannot be edited by lines",
-            name=key,
-            hint="entrepot config edit",
-        )
-    return (
-        after
-        if _flags(after, key, expected) == _flags(text, key, expected)
-        else _unhidden(text, after, key, expected)
+def _unwritable(key: str) -> ConfigError:
+    return ConfigError(
+        f"{key} is written in a way that cannot be edited by lines", name=key, hint=BY_HAND
     )
 
 
-def _flags(text: str, key: str, entries: list[str]) -> dict[str, str]:
-    """The markers that conda sees.
+def _checked(text: str, after: str, key: str, expected: list[str] | str | None) -> str:
+    """The new text, once conda's parser read in it what was asked for and all else as it was.
 
-    Of the key under an empty name, and of those entries of the list that are marked.
+    Markers count: a comment line that would come to stand below one is put elsewhere, because
+    conda wants the next entry right below it.
     """
-    value = _raw(text).lists.get(key)
-    if value is None:
-        return {}
-    found = {"": value.flag, **{item.text: item.flag for item in value.items}}
-    return {name: flag for name, flag in found.items() if flag and (not name or name in entries)}
+    was, now = _raw(text), _raw(after)
+    markers = _markers(was, key, expected)
+    if not _is_as_asked(was, now, key, expected):
+        raise _unwritable(key)
+    if _markers(now, key, expected) == markers:
+        return after
+    after = _unhidden(after, now, key)
+    now = _raw(after)
+    if _is_as_asked(was, now, key, expected) and _markers(now, key, expected) == markers:
+        return after
+    raise ConfigError(
+        f"{key}: a marker such as #!top would change its effect: a comment line below it hides "
+        "it from conda",
+        name=key,
+        hint=BY_HAND,
+    )
 
 
-def _unhidden(text: str, after: str, key: str, expected: list[str]) -> str:
-    """The text with comment lines put before the entry whose marker they hide.
+def _is_as_asked(was: Document, now: Document, key: str, expected: list[str] | str | None) -> bool:
+    before, after = dict(was.values), dict(now.values)
+    before.pop(key, None)
+    found: Any = after.pop(key, None)
+    if isinstance(expected, list):
+        found = [item.text for item in now.lists[key].items] if key in now.lists else []
+    elif expected is not None:
+        found, expected = str(found).lower(), expected.lower()
+    return not now.problem and found == expected and before == after
 
-    Conda wants the next entry right below a marker.
+
+def _markers(
+    document: Document, key: str, expected: list[str] | str | None
+) -> dict[tuple[str, str], str]:
+    """The markers that conda sees, of lists (under an empty name) and of entries.
+
+    Of the changed key's, those of what stays.
     """
-    lines = _lines(after)
-    block = _find(lines, key)
-    for number in reversed([block.start, *block.items] if block else []):
+    found = {(name, ""): each.flag for name, each in document.lists.items()}
+    found |= {(n, item.text): item.flag for n, v in document.lists.items() for item in v.items}
+    stay = ["", *expected] if isinstance(expected, list) else []
+    return {at: flag for at, flag in found.items() if flag and (at[0] != key or at[1] in stay)}
+
+
+def _unhidden(text: str, document: Document, key: str) -> str:
+    """The text with comment lines put before the entry whose marker they hide."""
+    lines = [match[0] for match in _LINE.finditer(text) if match[0]]
+    if lines and not lines[-1].endswith(("\n", "\r")):
+        lines[-1] += _newline(text)
+    found = document.lists.get(key)
+    at = [found.line - 1, *(item.line - 1 for item in found.items)] if found else []
+    for number in reversed(at):
         end = number + 1
         while end < len(lines) and lines[end].lstrip().startswith("#"):
             end += 1
-        if (
-            block
-            and end > number + 1
-            and end in block.items
-            and MARKER.search(_body(lines[number]))
-        ):
+        if end > number + 1 and end in at and MARKER.search(lines[number]):
             marked, comments, following = lines[number], lines[number + 1 : end], lines[end]
-            swapped = (
+            lines[number : end + 1] = (
                 [marked, following, *comments]
-                if number == block.start
+                if number == at[0]
                 else [*comments, marked, following]
             )
-            lines[number : end + 1] = swapped
-    done = "".join(lines)
-    if _entries(done, key) != expected or _flags(done, key, expected) != _flags(
-        text, key, expected
-    ):
-        raise ConfigError(
-            f"{key}: a marker such as #!top would change its effect: a comment line below it hides "
-            "it from conda",
-            name=key,
-            hint="entrepot config edit",
-        )
-    return done
+    return "".join(lines)

@@ -33,13 +33,13 @@ def _mambas_folders(place: Path, around: Surroundings) -> list[Path]:
 
 def _condas_settings(around: Surroundings) -> Settings:
     # Only for `config`
-    from entrepot.tools.conda.conda_settings import CondaSettings  # noqa: PLC0415
+    from entrepot.tools.conda.settings import CondaSettings  # noqa: PLC0415
 
     return CondaSettings(around)
 
 
 def _mambas_settings(around: Surroundings) -> Settings:
-    from entrepot.tools.conda.mamba_settings import MambaSettings  # noqa: PLC0415
+    from entrepot.tools.conda.settings import MambaSettings  # noqa: PLC0415
 
     return MambaSettings(around)
 

@@ -1,6 +1,4 @@
-r"""One ``pip.conf`` as lines.
-
-What is in it, what is wrong with it, and how one key is changed without touching the rest.
+r"""One ``pip.conf`` as lines: what is in it, what is wrong with it, and how one key is changed.
 
 The rules are those of Python's ``RawConfigParser`` as pip uses it: ``=`` or ``:``, full-line
 comments only, continuation lines are indented deeper than their key, no interpolation. Pure: text
@@ -24,22 +22,27 @@ _OPTION = re.compile(r"(?P<key>.*?)(?P<delimiter>\s*[=:]\s*)(?P<value>.*)$", re.
 _SURROGATE = re.compile(r"[\udc80-\udcff]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Option:
     """One key of one section with the lines it takes; line numbers count from 0."""
 
     section: str
     key: str
     """Normalized: lower case, ``-`` for ``_``, no leading ``--``."""
-    value: str
-    line: int
-    rows: tuple[int, ...]
+    rows: list[int]
     """The lines that hold the key and its value; comments between continuation lines are not among
     them."""
+    parts: list[str]
+    """The value, line by line."""
     indent: str
     spelled: str
     delimiter: str
     """With the blanks around it."""
+
+    @property
+    def value(self) -> str:
+        """As configparser gives it."""
+        return "\n".join(self.parts).rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Problem:
     line: int
     """Counts from 1, as editors do."""
     text: str
+    """What is wrong, and the cure."""
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.text}"
@@ -75,19 +79,12 @@ class ConfFile:
     @property
     def newline(self) -> str:
         """The line end of the first line; a plain line feed in an empty file."""
-        found = re.search(r"(\r\n|\r|\n)$", self.lines[0]) if self.lines else None
-        return found[1] if found else "\n"
+        return _ending(self.lines[0]) or "\n" if self.lines else "\n"
 
     def find(self, section: str, key: str) -> Option | None:
-        """The option as pip would read it.
-
-        ``[DEFAULT]`` shines through into every section that exists.
-        """
-        for wanted in (section, configparser.DEFAULTSECT):
-            found = [o for o in self.options if o.section == wanted and o.key == key]
-            if found and section in self.sections:
-                return found[-1]
-        return None
+        """The section's own option of that name, the last if there are several."""
+        found = [o for o in self.options if (o.section, o.key) == (section, key)]
+        return found[-1] if found else None
 
 
 def normalize_key(key: str) -> str:
@@ -107,108 +104,70 @@ def split_lines(text: str) -> list[str]:
     return _LINE.findall(text)
 
 
-class _Reader:
-    """configparser's own walk over the lines, remembering where everything was."""
-
-    def __init__(self, text: str) -> None:
-        self.file = ConfFile(split_lines(text))
-        self.section: str | None = None
-        self.indent = 0
-        self.rows: list[int] = []
-        self.parts: list[str] = []
-        self.head: tuple[int, str, str, str] | None = None
-        self.seen: set[tuple[str, str]] = set()
-
-    def read(self) -> ConfFile:
-        """Walk all lines."""
-        for number, line in enumerate(self.file.lines):
-            if _SURROGATE.search(line):
-                self._problem("encoding", number, "has bytes that are not UTF-8 text")
-            bare = line
-            if number == 0 and bare.startswith("\ufeff"):
-                self._problem(
-                    "bom",
-                    number,
-                    "starts with a byte order mark, which pip takes for text before the first "
-                    "section",
-                )
-                bare = bare[1:]
-            self._line(number, bare)
-        self._close()
-        return self.file
-
-    def _line(self, number: int, line: str) -> None:
-        value = line.strip()
-        if value.startswith(("#", ";")):
-            return
-        if not value:
-            if self.head is not None:
-                self.parts.append("")
-            return
-        indent = len(line) - len(line.lstrip())
-        if self.section is not None and self.head is not None and indent > self.indent:
-            self.parts.append(value)
-            self.rows.append(number)
-            return
-        self.indent = indent
-        self._close()
-        if header := _SECTION.match(value):
-            self._open_section(number, header["header"])
-            return
-        if self.section is None:
-            self._problem(
-                "no-section", number, f"{_short(value)!r} stands before the first [section]"
-            )
-        option = _OPTION.match(value)
-        if option is None or not option["key"].strip():
-            self._problem(
-                "bad-line", number, f"{_short(value)!r} is neither a [section] nor KEY = VALUE"
-            )
-            return
-        self._open_option(number, line, option)
-
-    def _open_section(self, number: int, name: str) -> None:
-        if name in self.file.sections and name != configparser.DEFAULTSECT:
-            first = self.file.sections[name] + 1
-            self._problem(
-                "duplicate-section", number, f"section [{name}] is there already (line {first})"
-            )
-        self.file.sections.setdefault(name, number)
-        self.section = name
-
-    def _open_option(self, number: int, line: str, found: re.Match[str]) -> None:
-        key = normalize_key(found["key"].rstrip())
-        section = self.section or ""
-        if (section, key) in self.seen:
-            self._problem("duplicate-key", number, f"{key} is set twice in [{section}]")
-        self.seen.add((section, key))
-        indent = line[: len(line) - len(line.lstrip())]
-        self.head = (number, indent, found["key"].rstrip(), found["delimiter"])
-        self.rows, self.parts = [number], [found["value"].strip()]
-
-    def _close(self) -> None:
-        if self.head is None:
-            return
-        number, indent, spelled, delimiter = self.head
-        value = "\n".join(self.parts).rstrip()
-        key = normalize_key(spelled)
-        option = Option(
-            self.section or "", key, value, number, tuple(self.rows), indent, spelled, delimiter
-        )
-        self.file.options.append(option)
-        self.head = None
-
-    def _problem(self, kind: str, number: int, text: str) -> None:
-        self.file.problems.append(Problem(kind, number + 1, text))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
+def _ending(line: str) -> str:
+    return line[len(line.rstrip("\r\n")) :]
 
 
 def parse(text: str) -> ConfFile:
-    """Read a file's text; never fails, what is wrong is listed in ``problems``."""
-    return _Reader(text).read()
+    """Read a file's text as configparser walks it; what is wrong is listed in ``problems``."""
+    file = ConfFile(split_lines(text))
+    section: str | None = None
+    indent = 0
+    option: Option | None = None  # the one that a continuation line would belong to
+
+    def problem(kind: str, number: int, sentence: str) -> None:
+        file.problems.append(Problem(kind, number + 1, sentence))
+
+    for number, whole in enumerate(file.lines):
+        if _SURROGATE.search(whole):
+            problem("encoding", number, "has bytes that are not UTF-8 text: save it as UTF-8")
+        line = whole.removeprefix("\ufeff") if number == 0 else whole
+        if line is not whole:
+            problem(
+                "bom",
+                number,
+                "starts with a byte order mark, which pip takes for text before the first section: "
+                "remove it",
+            )
+        value = line.strip()
+        if value.startswith(("#", ";")):
+            continue
+        if not value:
+            if option is not None:
+                option.parts.append("")
+            continue
+        lead = line[: len(line) - len(line.lstrip())]
+        if section is not None and option is not None and len(lead) > indent:
+            option.parts.append(value)
+            option.rows.append(number)
+            continue
+        indent, option = len(lead), None
+        if header := _SECTION.match(value):
+            section = header["header"]
+            if section in file.sections and section != configparser.DEFAULTSECT:
+                there = f"is there already (line {file.sections[section] + 1}): join the two"
+                problem("duplicate-section", number, f"section [{section}] {there}")
+            file.sections.setdefault(section, number)
+            continue
+        short = repr(value if len(value) <= 60 else value[:57] + "...")
+        if section is None:
+            why = f"{short} stands before the first [section]: put [global] above it"
+            problem("no-section", number, why)
+        found = _OPTION.match(value)
+        spelled = found["key"].rstrip() if found else ""
+        if found is None or not spelled:
+            why = f"{short} is neither a [section] nor KEY = VALUE: correct it or put # in front"
+            problem("bad-line", number, why)
+            continue
+        key = normalize_key(spelled)
+        if file.find(section or "", key):
+            why = f"{key} is set twice in [{section or ''}]: keep one of them"
+            problem("duplicate-key", number, why)
+        option = Option(
+            section or "", key, [number], [found["value"]], lead, spelled, found["delimiter"]
+        )
+        file.options.append(option)
+    return file
 
 
 def with_value(text: str, section: str, key: str, value: str) -> str:
@@ -223,12 +182,29 @@ def with_value(text: str, section: str, key: str, value: str) -> str:
     """
     file = _sound(text)
     check_writable(section, key, value)
-    mine = [o for o in file.options if o.section == section and o.key == key]
-    if mine:
-        _replace(file, mine[-1], value)
+    if option := file.find(section, key):
+        first, last = option.rows[0], option.rows[-1]
+        new = _written(option.indent, option.spelled, option.delimiter, value, file.newline)
+        kept = [file.lines[n] for n in range(first, last + 1) if n not in option.rows]
+        if not kept and not _ending(file.lines[last]):
+            new[-1] = new[-1].removesuffix(file.newline)
+        file.lines[first : last + 1] = new + kept
+    elif section not in file.sections:
+        if file.lines:
+            _end_line(file, len(file.lines) - 1)
+            if file.lines[-1].strip():
+                file.lines.append(file.newline)
+        new = _written("", key, " = ", value, file.newline)
+        file.lines += [f"[{section}]{file.newline}", *new]
     else:
-        _insert(file, section, key, value)
-    return _checked(file.text, section, key, value)
+        like = next((o for o in reversed(file.options) if o.section == section), None)
+        at = (like.rows[-1] if like else file.sections[section]) + 1
+        _end_line(file, at - 1)
+        plain = like is not None and re.fullmatch(r"[ \t]*[=:][ \t]*", like.delimiter)
+        delimiter = like.delimiter if like and plain else " = "
+        new = _written(like.indent if like else "", key, delimiter, value, file.newline)
+        file.lines[at:at] = new
+    return _checked(file.text, text, section, key, value)
 
 
 def without_key(text: str, section: str, key: str) -> str:
@@ -238,16 +214,9 @@ def without_key(text: str, section: str, key: str) -> str:
         ConfigError: the file is broken.
     """
     file = _sound(text)
-    gone = {row for o in file.options if o.section == section and o.key == key for row in o.rows}
+    gone = {row for o in file.options if (o.section, o.key) == (section, key) for row in o.rows}
     result = "".join(line for number, line in enumerate(file.lines) if number not in gone)
-    broken = parse(result).problems
-    # A continuation line's owner cannot change by removing a whole option, but never write what was
-    # not checked
-    if broken:
-        raise ConfigError(
-            f"taking {key} out would leave a file that pip cannot read: {broken[0]}", name=key
-        )
-    return result
+    return _checked(result, text, section, key, None)
 
 
 def _sound(text: str) -> ConfFile:
@@ -255,7 +224,7 @@ def _sound(text: str) -> ConfFile:
     if file.problems:
         raise ConfigError(
             f"pip cannot read the file as it is: {file.problems[0]}",
-            fix="entrepot config --tool pip --mend",
+            hint="entrepot config --tool pip edit",
             source=f"line {file.problems[0].line}",
         )
     return file
@@ -263,6 +232,8 @@ def _sound(text: str) -> ConfFile:
 
 def _written(indent: str, key: str, delimiter: str, value: str, newline: str) -> list[str]:
     first, *rest = value.split("\n")
+    if delimiter[:1].isspace() and not delimiter[-1:].isspace():
+        delimiter += " "  # `find-links =` has its value on the next lines
     inner = indent + ("\t" if "\t" in indent else "    ")
     head = f"{indent}{key}{delimiter}{first}"
     return [
@@ -271,42 +242,9 @@ def _written(indent: str, key: str, delimiter: str, value: str, newline: str) ->
     ]
 
 
-def _replace(file: ConfFile, option: Option, value: str) -> None:
-    first, last = option.rows[0], option.rows[-1]
-    end = re.search(r"(\r\n|\r|\n)?$", file.lines[last])
-    ending = (end[1] or "") if end else ""
-    delimiter = (
-        option.delimiter + " "
-        if option.delimiter[:1].isspace() and not option.delimiter[-1:].isspace()
-        else option.delimiter
-    )
-    new = _written(option.indent, option.spelled, delimiter, value, file.newline)
-    kept = [file.lines[n] for n in range(first, last + 1) if n not in option.rows]
-    if not kept and not ending:
-        new[-1] = new[-1].removesuffix(file.newline)
-    file.lines[first : last + 1] = new + kept
-
-
-def _insert(file: ConfFile, section: str, key: str, value: str) -> None:
-    newline = file.newline
-    if section not in file.sections:
-        if file.lines:
-            file.lines[-1] = _ended(file.lines[-1], newline)
-            if file.lines[-1].strip():
-                file.lines.append(newline)
-        file.lines += [f"[{section}]{newline}", *_written("", key, " = ", value, newline)]
-        return
-    options = [o for o in file.options if o.section == section]
-    like = options[-1] if options else None
-    at = (like.rows[-1] if like else file.sections[section]) + 1
-    file.lines[at - 1] = _ended(file.lines[at - 1], newline)
-    delimiter = like.delimiter if like else " = "
-    spacing = delimiter if delimiter.strip(" \t") in ("=", ":") and "\n" not in delimiter else " = "
-    file.lines[at:at] = _written(like.indent if like else "", key, spacing, value, newline)
-
-
-def _ended(line: str, newline: str) -> str:
-    return line if line.endswith(("\n", "\r")) else line + newline
+def _end_line(file: ConfFile, number: int) -> None:
+    if not _ending(file.lines[number]):
+        file.lines[number] += file.newline
 
 
 def check_writable(section: str, key: str, value: str) -> None:
@@ -324,48 +262,55 @@ def check_writable(section: str, key: str, value: str) -> None:
     ):
         raise ConfigError(f"{section!r} cannot be a section of pip.conf", name=name)
     if not re.fullmatch(r"[a-z0-9][a-z0-9.\-]*", key):
-        raise ConfigError(
-            f"{key!r} cannot be a key of pip.conf",
-            name=name,
-            hint="write it like timeout or install.no-deps",
-        )
+        hint = "write it like timeout or install.no-deps"
+        raise ConfigError(f"{key!r} cannot be a key of pip.conf", name=name, hint=hint)
+    why = ""
     if "\r" in value or "\x00" in value or _SURROGATE.search(value):
-        raise ConfigError(
-            "the value has characters that pip.conf cannot hold", name=name, value=value
-        )
+        why = "the value has characters that pip.conf cannot hold"
     for number, line in enumerate(value.split("\n")):
         if line != line.strip():
-            raise ConfigError("blanks around a value are lost in pip.conf", name=name, value=value)
-        if number and (not line or line.startswith(("#", ";"))):
-            raise ConfigError(
-                "an empty line or a comment inside a value is lost in pip.conf",
-                name=name,
-                value=value,
-            )
+            why = "blanks around a value are lost in pip.conf"
+        elif number and (not line or line.startswith(("#", ";"))):
+            why = "an empty line or a comment inside a value is lost in pip.conf"
+    if why:
+        raise ConfigError(why, name=name, value=value)
 
 
-def _checked(text: str, section: str, key: str, value: str) -> str:
-    """The last gate before anything is written.
+def _checked(text: str, before: str, section: str, key: str, value: str | None) -> str:
+    """The last gate before anything is written: Python's own parser reads the new text.
 
-    Python's own parser reads the new text and finds the value.
+    It must find the value (``None``: no value), and all else as it was.
     """
-    parser = configparser.RawConfigParser()
+
+    def read(content: str) -> dict[tuple[str, str], str]:
+        parser = configparser.RawConfigParser()
+        parser.optionxform = normalize_key  # type: ignore[assignment,method-assign]
+        parser.read_file(line.rstrip("\r\n") + "\n" for line in split_lines(content))
+        values = {("DEFAULT", k): v for k, v in parser.defaults().items()}
+        return values | {(s, k): v for s in parser.sections() for k, v in parser.items(s)}
+
     try:
-        parser.read_string(text.replace("\r\n", "\n").replace("\r", "\n"))
+        expected, found = read(before), read(text)
     except configparser.Error as exc:
         raise ConfigError(f"pip could not read the changed file: {exc}", name=key) from exc
-    read = {normalize_key(k): v for k, v in parser.items(section)}.get(key)
-    if read != value:
+    expected.pop((section, key), None)
+    if value is not None:
+        expected[section, key] = value
+    for (where, name), default in list(expected.items()):
+        if where == "DEFAULT":  # it shines through into every section that is there
+            expected.setdefault((section, name), default)
+    if found != expected:
         raise ConfigError(
-            f"pip would read {read!r} where {value!r} was asked for", name=key, value=value
+            f"pip would read {found.get((section, key))!r} where {value!r} was asked for, "
+            "or other keys would change",
+            name=key,
+            value=value or "",
         )
     return text
 
 
 def mend(text: str) -> tuple[str, list[str]]:
     """A broken file made readable, and a sentence for each thing that was done.
-
-    A sound file comes back as it was.
 
     Nothing is thrown away: a byte order mark goes, lines before the first section get ``[global]``,
     a section that is there twice is joined at its first place, and lines that cannot be kept as
@@ -380,63 +325,47 @@ def mend(text: str) -> tuple[str, list[str]]:
             lambda m: bytes([ord(m[0]) - 0xDC00]).decode("cp1252", "replace"), text
         )
         done.append("rewrote bytes that were not UTF-8, taking them for Windows-1252")
-    for kind, cure in (
-        ("bad-line", _comment_out),
-        ("no-section", _head),
-        ("duplicate-section", _join),
-        ("duplicate-key", _drop_earlier),
-    ):
-        for _ in range(len(text) + 1):  # each cure removes one problem, so this ends
-            file = parse(text)
-            problem = next((p for p in file.problems if p.kind == kind), None)
-            if problem is None:
-                break
-            text = cure(file, problem, done)
+    for kind in ("bad-line", "no-section", "duplicate-section", "duplicate-key"):
+        # each round cures one problem, so this ends
+        while problem := next((p for p in parse(text).problems if p.kind == kind), None):
+            file, at = parse(text), problem.line - 1
+            if kind == "bad-line":
+                file.lines[at] = "# " + file.lines[at].lstrip()
+                done.append(f"commented out line {problem.line}: {problem.text}")
+            elif kind == "no-section":
+                file.lines.insert(at, f"[global]{file.newline}")
+                done.append(f"put [global] above line {problem.line}")
+            elif kind == "duplicate-section":
+                done.append(_join(file, at))
+            else:
+                later = next(o for o in file.options if o.rows[0] == at)
+                same = (o for o in file.options if (o.section, o.key) == (later.section, later.key))
+                earlier = next(same)
+                for row in earlier.rows:
+                    file.lines[row] = "# " + file.lines[row].lstrip()
+                done.append(
+                    f"commented out the earlier {later.key} in line {earlier.rows[0] + 1}; "
+                    f"line {problem.line} stays in force"
+                )
+            text = file.text
     return text, done
 
 
-def _comment_out(file: ConfFile, problem: Problem, done: list[str]) -> str:
-    at = problem.line - 1
-    file.lines[at] = "# " + file.lines[at].lstrip()
-    done.append(f"commented out line {problem.line}: {problem.text}")
-    return file.text
-
-
-def _head(file: ConfFile, problem: Problem, done: list[str]) -> str:
-    file.lines.insert(problem.line - 1, f"[global]{file.newline}")
-    done.append(f"put [global] above line {problem.line}")
-    return file.text
-
-
-def _join(file: ConfFile, problem: Problem, done: list[str]) -> str:
-    second = problem.line - 1
-    name = _SECTION.match(file.lines[second].strip())
-    assert name is not None
-    headers = [n for n, line in enumerate(file.lines) if _is_header(file, n, line)]
-    first = file.sections[name["header"]]
-    after_first = next(n for n in headers if n > first)
-    after_second = next((n for n in headers if n > second), len(file.lines))
-    moved = [_ended(line, file.newline) for line in file.lines[second + 1 : after_second]]
-    file.lines[second:after_second] = []
-    while after_first > first + 1 and not file.lines[after_first - 1].strip():
-        after_first -= 1
-    file.lines[after_first - 1] = _ended(file.lines[after_first - 1], file.newline)
-    file.lines[after_first:after_first] = moved
-    done.append(f"joined the second [{name['header']}] in line {problem.line} to the first")
-    return file.text
-
-
-def _is_header(file: ConfFile, number: int, line: str) -> bool:
-    return bool(_SECTION.match(line.strip())) and not any(number in o.rows for o in file.options)
-
-
-def _drop_earlier(file: ConfFile, problem: Problem, done: list[str]) -> str:
-    later = next(o for o in file.options if o.line == problem.line - 1)
-    earlier = next(o for o in file.options if (o.section, o.key) == (later.section, later.key))
-    for row in earlier.rows:
-        file.lines[row] = "# " + file.lines[row].lstrip()
-    done.append(
-        f"commented out the earlier {later.key} in line {earlier.line + 1}; "
-        f"line {problem.line} stays in force"
-    )
-    return file.text
+def _join(file: ConfFile, second: int) -> str:
+    """Move what stands in a section's second place below its first."""
+    rows = {row for o in file.options for row in o.rows}
+    found = [_SECTION.match(line.strip()) for line in file.lines]
+    headers = [n for n, header in enumerate(found) if header and n not in rows]
+    name = (found[second] or [""])["header"]  # type: ignore[call-overload]
+    first = file.sections[name]
+    end = next((n for n in headers if n > second), len(file.lines))
+    for number in range(second, end):
+        _end_line(file, number)
+    moved = file.lines[second + 1 : end]
+    del file.lines[second:end]
+    at = next((n for n in headers if first < n < second), second)
+    while at > first + 1 and not file.lines[at - 1].strip():
+        at -= 1
+    _end_line(file, at - 1)
+    file.lines[at:at] = moved
+    return f"joined the second [{name}] in line {second + 1} to the first"

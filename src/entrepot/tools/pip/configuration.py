@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.pip.conffile import ConfFile, normalize_key, parse
+from entrepot.tools.pip.conffile import normalize_key, parse
 from entrepot.tools.pip.interpreters import Pip
 from entrepot.tools.pip.locations import global_files, paths_of, user_files
 from entrepot.tools.pip.path_checks import exists, is_folder
@@ -54,8 +54,6 @@ class Configuration:
 
     values: list[Value] = field(default_factory=list)
     """Weakest level first; within a file in the order of its lines."""
-    files: list[tuple[Level, Path, bool]] = field(default_factory=list)
-    """Level, path and whether it exists, weakest first."""
     broken: list[tuple[Path, str]] = field(default_factory=list)
     """File and sentence."""
 
@@ -104,15 +102,6 @@ def encoding_of(environ: Mapping[str, str]) -> str:
     return "utf-8"
 
 
-def read_file(path: Path, environ: Mapping[str, str]) -> ConfFile:
-    """One file, parsed; bytes that are no text of its encoding become surrogates.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    return parse(path.read_bytes().decode(encoding_of(environ), "surrogateescape"))
-
-
 def config_files(around: Surroundings, pip: Pip) -> list[tuple[Level, Path]]:
     """The files pip reads, weakest first.
 
@@ -123,38 +112,20 @@ def config_files(around: Surroundings, pip: Pip) -> list[tuple[Level, Path]]:
     if named is not None and named == ("nul" if around.platform == "win32" else "/dev/null"):
         return []
     join = paths_of(around).join
-    files: list[tuple[Level, Path]] = [
-        ("global", Path(p)) for p in global_files(around, pip.version)
-    ]
-    named_exists = bool(named) and exists(_at(named or "", around))
-    if not named_exists:
-        files += [
-            ("user", Path(p)) for p in user_files(around, pip.version, exists=_mac_folders(around))
-        ]
-    files.append(
-        (
-            "site",
-            Path(join(str(pip.prefix), "pip.ini" if around.platform == "win32" else "pip.conf")),
-        )
-    )
-    if named:
-        files.append(("env", _at(named, around)))
-    return [(level, _at(str(path), around)) for level, path in files]
-
-
-def _at(name: str, around: Surroundings) -> Path:
-    return Path(paths_of(around).join(str(around.cwd), name))
-
-
-def _mac_folders(around: Surroundings) -> frozenset[str]:
-    if around.platform != "darwin":
-        return frozenset()
-    home = around.environ.get("HOME") or str(around.home)
-    folders = [
-        f"{home}/Library/Application Support/pip",
-        f"{around.environ.get('XDG_DATA_HOME', '').strip()}/pip",
-    ]
-    return frozenset(f for f in folders if is_folder(f))
+    user: list[tuple[Level, str]] = []
+    if not (named and exists(join(str(around.cwd), named))):
+        folders: list[str] = []
+        if around.platform == "darwin":
+            home = around.environ.get("HOME") or str(around.home)
+            data = around.environ.get("XDG_DATA_HOME", "").strip()
+            folders = [f"{home}/Library/Application Support/pip", f"{data}/pip"]
+        there = frozenset(folder for folder in folders if is_folder(folder))
+        user = [("user", p) for p in user_files(around, pip.version, exists=there)]
+    site = "pip.ini" if around.platform == "win32" else "pip.conf"
+    files: list[tuple[Level, str]] = [("global", p) for p in global_files(around, pip.version)]
+    files += [*user, ("site", join(str(pip.prefix), site))]
+    files += [("env", named)] if named else []
+    return [(level, Path(join(str(around.cwd), path))) for level, path in files]
 
 
 def load(around: Surroundings, pip: Pip) -> Configuration:
@@ -163,49 +134,25 @@ def load(around: Surroundings, pip: Pip) -> Configuration:
     result = Configuration(passes_over_empty=first <= pip.version < end)
     for level, path in config_files(around, pip):
         try:
-            file = read_file(path, around.environ)
-        except FileNotFoundError:
-            result.files.append((level, path, False))
-            continue
+            text = path.read_bytes().decode(encoding_of(around.environ), "surrogateescape")
         except OSError as exc:
-            result.files.append((level, path, exists(path)))
             if exists(path) and not is_folder(path):
                 result.broken.append((path, f"cannot be read: {exc.strerror}"))
             continue
-        result.files.append((level, path, True))
-        result.broken += [
-            (path, str(problem))
-            for problem in file.problems
-            if _fails(problem.kind, problem.text, pip)
-        ]
-        result.values += _values(file, level, path)
+        file = parse(text)
+        result.broken += [(path, str(problem)) for problem in file.problems]
+        for section in file.sections:
+            if section != "DEFAULT":
+                # [DEFAULT] shines through, and the section's own keys beat it
+                own = [
+                    o for where in ("DEFAULT", section) for o in file.options if o.section == where
+                ]
+                result.values += [
+                    Value(section, o.key, o.value, f"{path}:{o.rows[0] + 1}", level, path)
+                    for o in own
+                ]
     result.values += variables(around.environ)
     return result
-
-
-# Versions differ only in spellings, and then the later one wins
-def _fails(kind: str, text: str, pip: Pip) -> bool:  # noqa: ARG001
-    return kind in {
-        "bom",
-        "no-section",
-        "duplicate-section",
-        "duplicate-key",
-        "bad-line",
-        "encoding",
-    }
-
-
-def _values(file: ConfFile, level: Level, path: Path) -> list[Value]:
-    found = []
-    for section in file.sections:
-        if section == "DEFAULT":
-            continue
-        own = [o for o in file.options if o.section in ("DEFAULT", section)]
-        own.sort(
-            key=lambda o: o.section != "DEFAULT"
-        )  # [DEFAULT] shines through, and the section's own keys beat it
-        found += [Value(section, o.key, o.value, f"{path}:{o.line + 1}", level, path) for o in own]
-    return found
 
 
 def variables(environ: Mapping[str, str]) -> list[Value]:

@@ -140,8 +140,8 @@ def _switch_note(switch: Value) -> str:
 def _error(config: Configuration, switches: list[Value], decisive: set[int]) -> str:
     if config.broken:
         path, text = config.broken[0]
-        repair = "entrepot config --tool pip --mend"
-        return f"pip stops with an error: {path}: {text}; to repair it: {repair}"
+        edit = "entrepot config --tool pip edit"
+        return f"pip stops with an error: {path}: {text}; to correct it: {edit}"
     for switch in switches:
         if id(switch) in decisive and switch.value.lower() not in TRUTH:
             what = f"invalid truth value {switch.value!r} for no-cache-dir ({switch.source})"

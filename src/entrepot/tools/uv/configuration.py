@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from entrepot.edits import toml_line
 from entrepot.ports.tool import Surroundings
 from entrepot.tools._shared.safe_read import is_file, read_text, table
 
@@ -66,13 +67,20 @@ def read(level: Level, path: Path) -> File:
     text = read_text(path)
     if not text and not is_file(path):
         return File(level, path, {}, f"{path} is not there")
+    data = _parsed(text)
+    if isinstance(data, str):
+        return File(level, path, {}, f"{path} cannot be read: {data}")
+    return File(level, path, table(data, "tool", "uv") if path.name == "pyproject.toml" else data)
+
+
+def _parsed(text: str) -> dict[str, Any] | str:
+    """The tables of a TOML text, or why it is none."""
     import tomllib  # noqa: PLC0415  # 8 ms that a start without such files does not pay
 
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as exc:
-        return File(level, path, {}, f"{path} cannot be read: {exc}")
-    return File(level, path, table(data, "tool", "uv") if path.name == "pyproject.toml" else data)
+        return str(exc)
 
 
 def project(around: Surroundings) -> File | None:
@@ -83,7 +91,7 @@ def project(around: Surroundings) -> File | None:
         if is_file(path):
             return read("project", path)
         path = folder / "pyproject.toml"
-        if is_file(path) and (options := _tool_table(path)) is not None:
+        if (options := _tool_table(path)) is not None:
             return File("project", path, options)
     return None
 
@@ -94,38 +102,24 @@ def _tool_table(path: Path) -> dict[str, Any] | None:
     A broken ``pyproject.toml`` uv warns of and passes by.
     """
     text = read_text(path)
-    if "uv" not in text:
-        return None  # no need to parse it
-    import tomllib  # noqa: PLC0415  # 8 ms that a start without such files does not pay
-
-    try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    tool = table(data, "tool")
+    data = _parsed(text) if "uv" in text else ""
+    tool = {} if isinstance(data, str) else table(data, "tool")
     return table(tool, "uv") if isinstance(tool.get("uv"), dict) else None
 
 
 def workspace(cwd: Path) -> Path | None:
     """The root of the workspace whose member lies here or above; ``None`` when there is none."""
-    member = next(
-        (folder for folder in (cwd, *cwd.parents) if is_file(folder / "pyproject.toml")), None
-    )
+    above = (cwd, *cwd.parents)
+    member = next((folder for folder in above if is_file(folder / "pyproject.toml")), None)
     if member is None:
         return None
     for folder in (member, *member.parents):
-        options = (
-            _tool_table(folder / "pyproject.toml") if is_file(folder / "pyproject.toml") else None
-        )
+        options = _tool_table(folder / "pyproject.toml")
         if options is None or not isinstance(options.get("workspace"), dict):
             continue
-        inside = member.relative_to(folder).as_posix()
-        members, excluded = (
-            table(options, "workspace").get(key) or () for key in ("members", "exclude")
-        )
-        if inside == "." or (_fits(inside, members) and not _fits(inside, excluded)):
-            return folder
-        return None
+        inside, found = member.relative_to(folder).as_posix(), table(options, "workspace")
+        fits = _fits(inside, found.get("members")) and not _fits(inside, found.get("exclude"))
+        return folder if inside == "." or fits else None
     return None
 
 
@@ -141,14 +135,9 @@ def _fits(path: str, patterns: Any) -> bool:
 def user_file(around: Surroundings) -> Path:
     """``uv/uv.toml`` in ``$XDG_CONFIG_HOME`` or ``~/.config`` (macOS too), or ``%APPDATA%``."""
     if around.platform == "win32":
-        return Path(
-            ntpath.join(
-                around.environ.get("APPDATA")
-                or ntpath.join(str(around.home), "AppData", "Roaming"),
-                "uv",
-                "uv.toml",
-            )
-        )
+        roaming = around.environ.get("APPDATA")
+        roaming = roaming or ntpath.join(str(around.home), "AppData", "Roaming")
+        return Path(ntpath.join(roaming, "uv", "uv.toml"))
     xdg = around.environ.get("XDG_CONFIG_HOME", "")
     return Path(xdg if xdg.startswith("/") else f"{around.home}/.config", "uv", "uv.toml")
 
@@ -163,10 +152,8 @@ def system_file(around: Surroundings) -> Path | None:
         path = Path(ntpath.join(f"{drive}\\", "ProgramData", "uv", "uv.toml"))
         return path if drive and is_file(path) else None
     folders = (around.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
-    places = [Path(folder, "uv", "uv.toml") for folder in folders if folder] + [
-        Path("/etc/uv/uv.toml")
-    ]
-    return next((path for path in places if is_file(path)), None)
+    places = [Path(folder, "uv", "uv.toml") for folder in folders if folder]
+    return next((path for path in [*places, Path("/etc/uv/uv.toml")] if is_file(path)), None)
 
 
 def flat(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -180,25 +167,8 @@ def flat(options: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 def line_of(file: File, key: str) -> str:
     """``PATH:LINE`` of a setting (``pip.index-url``); ``PATH`` when it cannot be told."""
-    section = ".".join((*file.prefix, *key.split(".")[:-1]))
-    last, here = key.rpartition(".")[2], ""
-    for number, line in enumerate(read_text(file.path).splitlines(), 1):
-        text = line.strip()
-        if text.startswith("["):
-            here = (
-                text.strip("[]")
-                .replace(" ", "")
-                .replace('"', "")
-                .replace("'", "")
-                .partition("]")[0]
-            )
-            continue
-        name = text.partition("=")[0].strip().strip("\"'").replace(" ", "")
-        if name and f"{here}.{name}".strip(".") == ".".join((*file.prefix, *key.split("."))):
-            return f"{file.path}:{number}"
-        if name == last and here == section:
-            return f"{file.path}:{number}"
-    return str(file.path)
+    line = toml_line(read_text(file.path), ".".join((*file.prefix, key)))
+    return f"{file.path}:{line}" if line else str(file.path)
 
 
 def resolved(path: str, around: Surroundings) -> Path:

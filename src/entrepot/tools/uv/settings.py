@@ -1,9 +1,6 @@
 """uv's configuration, edited without losing a comment, as uv itself cannot.
 
 It has no command that writes ``uv.toml``.
-
-Writes one file at a time, whole: a temporary file beside it, then a rename; mode and a symbolic
-link's target are kept.
 """
 
 from __future__ import annotations
@@ -14,15 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from entrepot.errors import ChangedSince, ConfigError
-from entrepot.fs import write_atomically
-from entrepot.patches import patch_of
-from entrepot.ports.tool import Change, Surroundings
-from entrepot.redaction import has_secret, redacted_url
+from entrepot.edits import edit_file, holds_secret, masked, with_toml
+from entrepot.errors import ConfigError
+from entrepot.ports.tool import Change, Settings, Surroundings
 from entrepot.tools._shared.safe_read import is_file
 from entrepot.tools.uv.configuration import File, files, flat, line_of, read, user_file
 
-NATIVE = ""  # uv has no command that edits uv.toml
 _WORDS = frozenset(
     (
         "cache-dir",
@@ -62,11 +56,11 @@ _VARIABLES = frozenset(
 the strings in uv 0.13.9."""
 
 
-class UvSettings:
+class UvSettings(Settings):
     """The configuration of a uv started here.
 
     Args:
-        around: the world.
+        around: environment, home and platform.
     """
 
     def __init__(self, around: Surroundings) -> None:
@@ -76,15 +70,11 @@ class UvSettings:
         """``(key, value, PATH:LINE or variable)``, weakest first; secrets masked."""
         for file in reversed(files(self.around)):
             for key, value in flat(file.options):
-                yield key, masked(shown(value)), line_of(file, key)
+                yield key, masked(shown(value), key), line_of(file, key)
         for name, value in sorted(self.around.environ.items()):
             if name.startswith("UV_"):
-                secret = any(word in name for word in ("PASSWORD", "TOKEN", "USERNAME"))
-                yield (
-                    f":env:.{name[3:].lower().replace('_', '-')}",
-                    "***" if secret else masked(value),
-                    name,
-                )
+                text = "***" if "USERNAME" in name else masked(value, name)
+                yield f":env:.{name[3:].lower().replace('_', '-')}", text, name
 
     def get(self, key: str) -> str | None:
         """The value in force: the variable ``UV_KEY``, then the strongest file."""
@@ -103,58 +93,34 @@ class UvSettings:
         return Path(self.around.cwd) / named if named else user_file(self.around)
 
     def set(self, key: str, value: str) -> Change:
-        """Set a key where it takes effect.
-
-        In the strongest file that has it already, else in the usual one.
-
-        Raises:
-            ConfigError: a file is broken or may not be written, or uv would stop at the value.
-        """
+        """Set a key in the strongest file that has it, else in the usual one."""
         _check(key, value)
-        return self._edit(self._holding(key) or self._usual(), key, typed(key, value), value)
+        file = self._holding(key)
+        if file is None:
+            path = self.file()
+            file = read("named" if self.around.environ.get("UV_CONFIG_FILE") else "user", path)
+            if file.error and is_file(path):
+                raise ConfigError(file.error, source=str(path))
+        change = self._edit(file, key, typed(key, value), value)
+        now = self.get(key)
+        # a variable stands above every file
+        return replace(change, verified=now if change.patch and now and now != value else "")
 
     def unset(self, key: str) -> Change:
-        """Remove a key from the strongest file that sets it.
-
-        Raises:
-            ConfigError: no file sets it, or the file is broken or may not be written.
-        """
+        """Remove a key from the strongest file that sets it."""
         file = self._holding(key)
         if file is None:
             variable = _variable(key)
-            hint = (
-                f"it comes from the variable {variable}: unset that"
-                if variable in self.around.environ
-                else ""
+            hint = f"it comes from the variable {variable}: unset that"
+            raise ConfigError(
+                f"no configuration file of uv sets {key}",
+                name=key,
+                hint=hint if variable in self.around.environ else "",
             )
-            raise ConfigError(f"no configuration file of uv sets {key}", name=key, hint=hint)
         return self._edit(file, key, None, None)
 
-    def restore(self, change: Change) -> Change:
-        """Put back what a change replaced, in the file that it changed.
-
-        Raises:
-            ChangedSince: the key holds something else by now.
-            ConfigError: the file is broken or may not be written.
-        """
-        path, key = change.path, change.key
-        assert path is not None  # no variable is ever changed
-        file = self._at(path)
-        now = dict(flat(file.options)).get(key)
-        if now != (None if change.after is None else typed(key, change.after)):
-            raise ChangedSince(key, path)
-        text = change.patch.taken_back(_text(path)) if change.patch else None
-        if text is None:  # then the value alone, a new key at the end of its table
-            return self._edit(file, key, _value(change), change.before)
-        write_atomically(path, text.encode())
-        return Change(path, key, change.after, change.before, NATIVE)
-
     def export(self, key: str, value: str | None) -> tuple[str, Change]:
-        """The variable that stands for a key, above every file, and what setting it would change.
-
-        Raises:
-            ConfigError: uv has none, or would stop at the value.
-        """
+        """The variable that stands for a key, above every file; not every key has one."""
         if key not in _VARIABLES:
             raise ConfigError(f"uv has no variable for {key}", name=key, hint="--persist config")
         if value is not None:
@@ -170,82 +136,17 @@ class UvSettings:
                 return file
         return None
 
-    def _usual(self) -> File:
-        return self._at(self.file())
-
-    def _at(self, path: Path) -> File:
-        """The file at a path, which need not be there.
-
-        Raises:
-            ConfigError: uv would stop at it.
-        """
-        found = read("named" if self.around.environ.get("UV_CONFIG_FILE") else "user", path)
-        if found.error and is_file(path):
-            raise ConfigError(found.error, source=str(path))
-        return found
-
-    def _shadowed(self, key: str, value: str) -> str:
-        """The value in force where it is another one: a variable stands above every file."""
-        now = self.get(key)
-        return now if now is not None and now != value else ""
-
     def _edit(self, file: File, key: str, value: Any, written: str | None) -> Change:
-        """Set a key of one file, ``None``: take it out.
-
-        ``written`` is the value as people write it.
-        """
-        import tomlkit  # noqa: PLC0415  # late: only editing needs it
-        from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
-
-        path, text = file.path, _text(file.path)
+        """Set a key of one file to a value that people write so; ``None``: take it out."""
         before = dict(flat(file.options)).get(key)
-        try:
-            document = tomlkit.parse(text)
-            holder: Any = document
-            *above, last = (*file.prefix, *key.split("."))
-            for name in above:
-                if name not in holder:
-                    holder[name] = tomlkit.table()
-                holder = holder[name]
-                if not isinstance(holder, MutableMapping):
-                    raise ConfigError(f"{path}: {name} is not a table", name=key, source=str(path))
-            lines = tomlkit.item(before).as_string() if before is not None else ""
-            if value is None:
-                del holder[last]
-            else:
-                holder[last] = value
-            after = tomlkit.dumps(document)
-        except (TOMLKitError, ValueError, KeyError) as exc:
-            raise ConfigError(
-                f"{path} cannot be edited: {exc}", name=key, source=str(path)
-            ) from exc
-        change = Change(
-            path, key, None if before is None else shown(before), written, NATIVE, lines=lines
+        patch = edit_file(
+            file.path,
+            lambda text: with_toml(text, (*file.prefix, *key.split(".")), value),
+            errors="strict",
+            secret=holds_secret(written),
         )
-        if after == text:
-            return change
-        change = replace(change, patch=patch_of(text, after, made=not is_file(path)))
-        write_atomically(
-            path,
-            after.encode(),
-            secret=isinstance(value, str) and "://" in value and has_secret(value),
-        )
-        return replace(change, verified="" if written is None else self._shadowed(key, written))
-
-
-def _value(change: Change) -> Any:
-    """What a key was set to before, as TOML has it; ``None`` when it was not set.
-
-    Raises:
-        ChangedSince: it was no plain value (``[[index]]``, say), and the lines that it stood in are
-            not where they were.
-    """
-    if change.before is None:
-        return None
-    try:
-        return tomllib.loads(f"x = {change.lines}")["x"]
-    except ValueError as exc:
-        raise ChangedSince(change.key, change.path) from exc
+        was = None if before is None else shown(before)
+        return Change(file.path, key, was, written, native="", patch=patch)  # uv has no command
 
 
 def _variable(key: str) -> str:
@@ -261,18 +162,6 @@ def shown(value: Any) -> str:
     if isinstance(value, MutableMapping):
         return " ".join(f"{key} = {shown(item)}" for key, item in value.items())
     return str(value)
-
-
-def masked(value: str) -> str:
-    """A value for display: credentials in its URLs are masked, a name (``name=URL``) stays."""
-    return " ".join(_masked(word) for word in value.split(" "))
-
-
-def _masked(word: str) -> str:
-    name, equals, url = word.partition("=")
-    if not equals or "://" in name:
-        name, equals, url = "", "", word
-    return f"{name}{equals}{redacted_url(url)}" if "://" in url and has_secret(url) else word
 
 
 def typed(key: str, value: str) -> Any:
@@ -320,13 +209,3 @@ def _check(key: str, value: str) -> None:
         raise ConfigError(
             "an empty cache-dir is the working directory itself", name=key, value=value
         )
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:  # line ends stay what they are
-            return file.read()
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path} cannot be read: {exc}", source=str(path)) from exc
