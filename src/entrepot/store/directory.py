@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -40,7 +41,7 @@ class DirectoryStore:
 
     Args:
         root: the directory; made with mode 0700 when it is not there.
-        cap: bytes of disk it may occupy; ``None``: :func:`~entrepot.store.gc.default_cap`.
+        cap: bytes of disk it may occupy.
         create: whether it may be made.
         now: seconds since the epoch.
         stamps: where the stamps of bodies are kept; ``None``: each process hashes a body once.
@@ -54,14 +55,14 @@ class DirectoryStore:
         self,
         root: Path,
         *,
-        cap: int | None = None,
+        cap: int = sys.maxsize,
         create: bool = True,
         now: Callable[[], float] = time.time,
         stamps: SqliteCatalogue | None = None,
     ) -> None:
         self._root = Path(os.path.abspath(root))  # symbolic links stay as the user wrote them
         self._disk = Disk(str(self._root), create=create, now=now, stamps=stamps)
-        self._cap = cap
+        self.cap = cap
         self._hashing: dict[str, threading.Lock] = {}
         self.changed: set[str] = set()
         """Keys of bodies that were found to be wrong."""
@@ -78,13 +79,6 @@ class DirectoryStore:
     def locks(self) -> bool:
         """Whether files can be locked here; not known to be ``False`` before the first write."""
         return self._disk.locks
-
-    @property
-    def cap(self) -> int:
-        """Bytes of disk the store may occupy."""
-        if self._cap is None:
-            self._cap = gc.default_cap(self._root)
-        return self._cap
 
     # -- reading -----------------------------------------------------------------------------------
 

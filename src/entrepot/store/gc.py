@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrepot.digests import Digest
@@ -31,8 +30,6 @@ from entrepot.stored import FORMAT, body_key, is_body_key, is_head_key
 if TYPE_CHECKING:
     from entrepot.store.catalogue import SqliteCatalogue
 
-DEFAULT_CAP = 20 * 10**9
-"""Bytes: the most that a store takes unless it is told otherwise."""
 PARTIAL_S = 7 * 86400
 """Age at which a partial download that no process writes is swept, in seconds."""
 SWEEP_EACH_S = 86400
@@ -43,8 +40,9 @@ IDLE_HEAD_S = 180 * 86400
 """Age at which a head without a body goes when room is needed, in seconds."""
 MAX_HEAD = 1 << 20
 """Bytes that are read of a head; a larger one is broken."""
-WINDOW = 500
-"""Bodies, or heads without one, that eviction looks at together."""
+ROUNDS = 40
+"""Choices in one eviction at most: others use and store things meanwhile. Each finds at least a
+twentieth of the store, or learns of its later use."""
 LOW_WATER = 0.95
 """Eviction goes down to this part of the cap, so that it does not run at every put."""
 
@@ -91,15 +89,6 @@ class Evicted:
     room: int | None = None
     """Bytes below the cap afterwards; negative when too much is in use; ``None``: another process
     was at it."""
-
-
-def default_cap(root: Path) -> int:
-    """The smaller of 20 GB and a tenth of the disk that ``root`` is or will be on, in bytes."""
-    for place in (root, *root.parents):
-        with suppress(OSError):
-            found = os.statvfs(place)
-            return min(DEFAULT_CAP, found.f_blocks * found.f_frsize // 10)
-    return DEFAULT_CAP
 
 
 def note_wanted(disk: Disk, key: str) -> None:
@@ -302,137 +291,83 @@ def _sweep_partials(disk: Disk, now: float, before: float, done: Swept) -> None:
 def evict(disk: Disk, catalogue: SqliteCatalogue, *, cap: int, needed: int = 0) -> Evicted:
     """Remove least recently used bodies, with their heads, until ``needed`` more bytes fit.
 
-    Only one process evicts at a time; another gets nothing done and need not: the first sees what
-    both have written. The catalogue proposes, some hundred bodies at a time, so that the work goes
-    with what has to go and not with what is there; a head's own file time, another head that came
-    meanwhile and an open body each save a body.
+    Old heads without a body go first, then bodies, then other heads without one. Only one process
+    evicts at a time; another gets nothing done and need not: the first sees what both have written.
+    The catalogue proposes; a head's own file time, another head that came meanwhile and an open
+    body each save a body.
     """
-    eviction = _Eviction(disk, catalogue)
-    done = eviction.done
+    done, started = Evicted(), time.time()
+    head_disk, idle_before = 2 * _block(disk), disk.now() - IDLE_HEAD_S
+    busy, refused = set[str](), set[str]()
+
+    def in_use(body: str) -> bool:
+        if _is_open(disk, body_key(Digest.parse(body))):
+            busy.add(body)
+        return body in busy or body in refused
+
     with suppress(Busy), disk.lock("evict", exclusive=True, wait_s=0.0):
-        total = usage(disk, catalogue).total
-        if total + needed > cap:
-            eviction.free(total + needed - int(cap * LOW_WATER))
-            total = usage(disk, catalogue).total
-        done.room = cap - total
+        now = usage(disk, catalogue)
+        goal = int(cap * LOW_WATER) if now.total + needed > cap else cap
+        for _ in range(ROUNDS):
+            if now.total + needed <= goal:
+                break
+            uses = [Use(row.key, row.body, row.used, row.disk) for row in catalogue.listing()]
+            budget = max(0, goal - needed - now.partials)
+            chosen = victims(
+                uses, budget, in_use=in_use, head_disk=head_disk, idle_before=idle_before
+            )
+            removed: list[str] = []
+            renewed: list[tuple[str, float]] = []
+            try:
+                for each in chosen:
+                    newer = []
+                    for key in each.heads:  # a hit touches nothing but the head's file
+                        with suppress(OSError):
+                            modified = disk.stat(key).st_mtime
+                            if modified > each.used + 1:
+                                newer.append((key, modified))
+                    renewed += newer
+                    if not newer and _evict(disk, catalogue, each, started, done):
+                        removed += each.heads
+                    elif not newer and each.body:
+                        refused.add(each.body)
+            finally:
+                catalogue.forget(removed)
+                catalogue.note_used(renewed)
+            # Counted by the catalogue, not by what came back: of a body that another cache has
+            # linked nothing does, and more would go in its place.
+            now = usage(disk, catalogue)
+            if not removed and not renewed:
+                break
+        done.kept = len(busy | refused)
+        done.room = cap - now.total
     return done
 
 
-After = tuple[float, str | bytes] | None
-"""Behind what a window goes on."""
-
-
-class _Eviction:
-    """One process's turn at making room."""
-
-    def __init__(self, disk: Disk, catalogue: SqliteCatalogue) -> None:
-        self._disk = disk
-        self._catalogue = catalogue
-        self._started = time.time()
-        self._head_disk = 2 * _block(disk)
-        self._idle = disk.now() - IDLE_HEAD_S
-        self._less = 0
-        """Bytes of disk by which the store has become smaller. Of a body that another cache has
-        linked none may have been freed."""
-        self.done = Evicted()
-
-    def free(self, excess: int) -> None:
-        """Make the store so many bytes smaller.
-
-        Old heads without a body, then bodies, then other heads without one.
-        """
-        goal = self._less + excess
-        # Others use and store things meanwhile: not for ever.
-        limit = 8 + 3 * self._catalogue.sizes()[0] // WINDOW
-        for before in (self._idle, None, float("inf")):
-            after: After = None
-            while limit and (self._less < goal or before == self._idle):
-                limit -= 1
-                window, size, last = self._window(before, after)
-                if not window:
-                    break
-                size += len(window) * self._head_disk
-                # Uses that the catalogue did not know of have changed the order: from the start
-                # again.
-                after = None if self._shrink(window, max(0, size - (goal - self._less))) else last
-                self.done.kept = 0 if after is None else self.done.kept
-
-    def _window(self, before: float | None, after: After) -> tuple[list[Use], int, After]:
-        """Least recently used first: heads, the bytes of disk of their bodies, where it ends.
-
-        Heads without a body that were last used before a moment, or bodies with all their heads.
-        """
-        catalogue = self._catalogue
-        if before is not None:
-            alone = [each for each in catalogue.oldest_alone(WINDOW, after) if each[0] < before]
-            return [Use(key, None, used, 0) for used, key in alone], 0, alone[-1] if alone else None
-        found = catalogue.oldest_bodies(WINDOW, after)
-        uses = [
-            Use(key, str(digest), used, disk)
-            for used, body, disk in found
-            for digest in (Digest("sha256", body.hex()),)
-            for key in catalogue.heads_of(digest)
-        ]
-        return uses, sum(disk for _, _, disk in found), found[-1][:2] if found else None
-
-    def _shrink(self, window: list[Use], budget: int) -> bool:
-        """One choice and its execution.
-
-        Whether uses were found to be newer, so that the order is another one now.
-        """
-        renewed: list[tuple[str, float]] = []
-        removed: list[str] = []
-        chosen = victims(
-            window, budget, in_use=self._in_use, head_disk=self._head_disk, idle_before=self._idle
-        )
-        try:
-            for each in chosen:
-                newer = []
-                for key in each.heads:  # a hit touches nothing but the head's file
-                    with suppress(OSError):
-                        modified = self._disk.stat(key).st_mtime
-                        if modified > each.used + 1:
-                            newer.append((key, modified))
-                if newer:
-                    renewed += newer
-                elif self._remove(each):
-                    removed += each.heads
-        finally:
-            self._catalogue.forget(removed)
-            self._catalogue.note_used(renewed)
-        return bool(renewed)
-
-    def _in_use(self, body: str) -> bool:
-        busy = _is_open(self._disk, body_key(Digest.parse(body)))
-        self.done.kept += busy
-        return busy
-
-    def _remove(self, victim: Victim) -> bool:
-        disk, done = self._disk, self.done
-        digest = Digest.parse(victim.body) if victim.body else None
-        key = body_key(digest) if digest else ""
-        if not all(map(is_head_key, victim.heads)):
-            return False  # what the catalogue took for a head is none of ours
-        try:
-            with disk.hold(key or victim.heads[0], exclusive=True):
-                if key and (
-                    _is_open(disk, key)
-                    or not (_is_idle(disk, key, self._started) or disk.meta(key) is None)
-                ):
-                    done.kept += 1
-                    return False
-                if digest and not set(self._catalogue.heads_of(digest)) <= set(victim.heads):
-                    return False
-                # heads first: a body without one is swept
-                freed = sum(disk.remove(each) or 0 for each in victim.heads)
-                body = (disk.remove(key) or 0) if key else 0
-        except Busy:
-            return False
-        done.freed += freed + body
-        self._less += freed + max(body, victim.disk - len(victim.heads) * self._head_disk)
-        done.bodies += bool(key)
-        done.heads += len(victim.heads)
-        return True
+def _evict(
+    disk: Disk, catalogue: SqliteCatalogue, victim: Victim, started: float, done: Evicted
+) -> bool:
+    """Remove what was chosen, after a second look; whether it went."""
+    if not all(map(is_head_key, victim.heads)):
+        return False  # what the catalogue took for a head is none of ours
+    digest = Digest.parse(victim.body) if victim.body else None
+    key = body_key(digest) if digest else ""
+    try:
+        with disk.hold(key or victim.heads[0], exclusive=True):
+            if key and (
+                _is_open(disk, key) or not (_is_idle(disk, key, started) or disk.meta(key) is None)
+            ):
+                return False
+            if digest and not set(catalogue.heads_of(digest)) <= set(victim.heads):
+                return False
+            # heads first: a body without one is swept
+            done.freed += sum(disk.remove(each) or 0 for each in victim.heads)
+            done.freed += (disk.remove(key) or 0) if key else 0
+    except Busy:
+        return False
+    done.bodies += bool(key)
+    done.heads += len(victim.heads)
+    return True
 
 
 def _is_open(disk: Disk, key: str) -> bool:
