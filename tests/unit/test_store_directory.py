@@ -321,8 +321,8 @@ class TestAfterACrash:
 
     def crashed(self, store):
         """As if the power went: the process does not close, its locks are gone."""
-        os.close(store._disk._users)
-        store._disk._users = -1
+        os.close(store._users)
+        store._users = -1
 
     def begun(self, store):
         """A download that broke off a minute ago, never synced."""

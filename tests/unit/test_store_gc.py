@@ -352,7 +352,7 @@ class TestEvict:
 
     def test_only_one_evicts_at_a_time(self, store, catalogue, filled):
         small = self.small(store, 1)
-        with store._disk.lock("evict", exclusive=True, wait_s=0):
+        with store.lock("evict", exclusive=True, wait_s=0):
             assert small.evict(catalogue).bodies == 0
         assert small.evict(catalogue).bodies == 10
 
@@ -422,6 +422,6 @@ class TestDailySweep:
         store.close()
 
     def test_only_one_process_sweeps(self, catalogue, store):
-        with store._disk.lock("sweep", exclusive=True, wait_s=0):
+        with store.lock("sweep", exclusive=True, wait_s=0):
             assert store.sweep_when_due(catalogue) is None
         assert store.sweep_when_due(catalogue) is not None

@@ -22,6 +22,7 @@ from urllib.parse import unquote
 
 from entrepot.digests import LENGTHS, Digest
 from entrepot.errors import InvalidHead, StoreError
+from entrepot.eviction import Use
 from entrepot.ports.catalogue import Link, Listed, Noted
 from entrepot.ports.store import Store, read_object
 from entrepot.store.layout import catalogue_path
@@ -70,6 +71,10 @@ LISTING = (
     "CASE WHEN body NOT NULL THEN 'sha256:' || lower(hex(body)) END, "
     "used, response_time, status, proven, credentialed, shared, upload_time "
     "FROM heads WHERE key > ? ORDER BY key LIMIT ?"
+)
+USES = (
+    "SELECT key, CASE WHEN body NOT NULL THEN 'sha256:' || lower(hex(body)) END, used, disk "
+    "FROM heads"
 )
 HEADS_BY_KIND = "SELECT kind, count(*), max(used), min(key) FROM heads GROUP BY kind"
 BODIES_BY_KIND = (
@@ -277,6 +282,10 @@ class SqliteCatalogue:
         """Number of heads, and bytes of disk of distinct bodies; some 60 ms for 100,000 heads."""
         ((heads, disk),) = self._ask(SIZES) or [(0, 0)]
         return heads, disk or 0
+
+    def uses(self) -> list[Use]:
+        """Every head as eviction cares for it."""
+        return [Use(*row) for row in self._ask(USES)]
 
     def heads_of(self, body: Digest) -> list[str]:
         if body.algorithm != "sha256":

@@ -40,7 +40,12 @@ def adopt(
                 else _copied(source, offset, size, temp)
             )
             try:
-                return _kept(disk, fd, size, temp, check)
+                key = check(lambda start, count: os.pread(fd, count, start), size)
+                if key is None:
+                    return None
+                os.fsync(fd)
+                # In place of what may be there, which nobody has looked at: these bytes are right.
+                return disk.publish(fd, temp, key)
             finally:
                 os.close(fd)
         finally:
@@ -104,12 +109,3 @@ def _cloned(source: int, target: int) -> bool:
     except (ImportError, OSError):
         return False
     return True
-
-
-def _kept(disk: Disk, fd: int, size: int, temp: str, check: Check) -> ObjectMeta | None:
-    key = check(lambda start, count: os.pread(fd, count, start), size)
-    if key is None:
-        return None
-    os.fsync(fd)
-    # In place of what may be there: nobody has looked at that, and these bytes are right.
-    return disk.publish(fd, temp, key)

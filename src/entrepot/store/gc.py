@@ -12,18 +12,18 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from entrepot.digests import Digest
 from entrepot.errors import Busy, FormatError
-from entrepot.eviction import Use, Victim, victims
+from entrepot.eviction import Victim, victims
 from entrepot.fs import disk_of
 from entrepot.ports.store import ObjectMeta
 from entrepot.store.disk import Disk
-from entrepot.store.layout import LOCK, PART, PARTIALS, STATE, is_own, partial_name, translated
+from entrepot.store.layout import LOCK, PART, PARTIALS, STATE, is_own, partial_name
 from entrepot.store.locks import NoLocks, WriteLock, try_lock
 from entrepot.stored import FORMAT, body_key, is_body_key, is_head_key
 
@@ -41,8 +41,8 @@ IDLE_HEAD_S = 180 * 86400
 MAX_HEAD = 1 << 20
 """Bytes that are read of a head; a larger one is broken."""
 ROUNDS = 40
-"""Choices in one eviction at most: others use and store things meanwhile. Each finds at least a
-twentieth of the store, or learns of its later use."""
+"""Choices in one eviction at most: others use and store things meanwhile, and a choice may only
+bring to light that what was chosen was used later than the catalogue knew."""
 LOW_WATER = 0.95
 """Eviction goes down to this part of the cap, so that it does not run at every put."""
 
@@ -91,12 +91,6 @@ class Evicted:
     was at it."""
 
 
-def note_wanted(disk: Disk, key: str) -> None:
-    """Mark an object as wanted now, by its access time: a sweep that looks again leaves it."""
-    with suppress(OSError):
-        disk.set_times(key, time.time(), None)
-
-
 # -- usage -----------------------------------------------------------------------------------------
 
 
@@ -107,7 +101,7 @@ def usage(disk: Disk, catalogue: SqliteCatalogue | None) -> Usage:
     """
     block = _block(disk)
     own = [0, 0]
-    for number, folder in enumerate((disk.partials, disk.root)):
+    for number, folder in enumerate((disk.partials, str(disk.root))):
         with suppress(OSError), os.scandir(folder) as found:
             for entry in found:
                 if (number == 0 or is_own(entry.name)) and entry.is_file(follow_symlinks=False):
@@ -128,36 +122,6 @@ def _block(disk: Disk) -> int:
 
 
 # -- sweeping --------------------------------------------------------------------------------------
-
-
-class BrokenOffError(Exception):
-    """The sweep is to stop; raised by its ``go_on``. Never leaves the adapters of this folder."""
-
-
-@contextmanager
-def turn_to_sweep(disk: Disk) -> Iterator[bool]:
-    """Whether it is this process's turn to sweep: once a day, and one at a time.
-
-    The block may then raise BrokenOffError.
-
-    ``locks/swept`` has the time of the last one; a time in the future counts as long ago: the clock
-    was set back.
-    """
-    now, path = disk.now(), disk.lock_path("swept")
-    try:
-        with disk.lock("sweep", exclusive=True, wait_s=0.0):
-            due = not os.path.exists(path) or abs(now - os.stat(path).st_mtime) >= SWEEP_EACH_S
-            if due:
-                os.close(disk.new_file(path, os.O_WRONLY))
-                os.utime(path, (now, now), follow_symlinks=False)
-            try:
-                yield due
-            except BrokenOffError:
-                os.utime(path, (now, now - SWEEP_EACH_S + SWEEP_AGAIN_S), follow_symlinks=False)
-    except Busy:
-        yield False
-    except OSError as exc:
-        raise translated(exc, "it was swept") from exc
 
 
 def sweep(
@@ -227,7 +191,7 @@ def _body_of(disk: Disk, key: str) -> tuple[bool, str | None]:
 
     A later format counts as readable.
     """
-    with open(disk.open(key), "rb") as file:
+    with open(disk.open_fd(key), "rb") as file:
         raw = file.read(MAX_HEAD + 1)
     try:
         data = json.loads(raw)
@@ -311,10 +275,13 @@ def evict(disk: Disk, catalogue: SqliteCatalogue, *, cap: int, needed: int = 0) 
         for _ in range(ROUNDS):
             if now.total + needed <= goal:
                 break
-            uses = [Use(row.key, row.body, row.used, row.disk) for row in catalogue.listing()]
             budget = max(0, goal - needed - now.partials)
             chosen = victims(
-                uses, budget, in_use=in_use, head_disk=head_disk, idle_before=idle_before
+                catalogue.uses(),
+                budget,
+                in_use=in_use,
+                head_disk=head_disk,
+                idle_before=idle_before,
             )
             removed: list[str] = []
             renewed: list[tuple[str, float]] = []
@@ -376,7 +343,7 @@ def _is_open(disk: Disk, key: str) -> bool:
     Readers hold a shared lock on the file itself.
     """
     try:
-        fd = disk.open(key)
+        fd = disk.open_fd(key)
     except OSError:
         return False
     try:
