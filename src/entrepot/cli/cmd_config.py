@@ -13,7 +13,7 @@ from pathlib import Path
 
 from entrepot.caches.records import change_record
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, FAILED, PARTLY, Align
+from entrepot.cli.output import DONE, FAILED, PARTLY
 from entrepot.cli.picking import interpreter
 from entrepot.config.file import TEMPLATE, OwnSettings, known_key
 from entrepot.config.history import (
@@ -153,7 +153,7 @@ def _list_of_tool(context: Context, settings: Settings) -> int:
 
 def _show(context: Context, rows: list[list[str]]) -> None:
     if context.args.origin:
-        columns: tuple[tuple[str, Align], ...] = (("SETTING", "<"), ("FROM", "<"))
+        columns = ("SETTING", "FROM")
         context.out.table(columns, rows)
     else:
         for setting, _ in rows:

@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from entrepot.serving.response import Handler
     from entrepot.serving.run_stats import RunStats
 
-TAKES_COMMAND = True
-FAILURE = 125
-"""Exit status when entrepot itself fails, as ``env`` and ``timeout`` have it."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``run``."""
@@ -129,7 +125,7 @@ class Session:
 
     def run(self) -> int:
         """Carry it out; the child's exit status."""
-        from entrepot.cli.wiring import merged_bundle, open_run_store, read_resolve
+        from entrepot.cli.wiring import open_run_store, read_resolve, trusted
         from entrepot.config.settings import runtime_dirs
         from entrepot.run.child import CannotStart
         from entrepot.run.runtime_dir import runtime_directory
@@ -137,7 +133,7 @@ class Session:
 
         environ = self._context.around.environ
         read_resolve(environ)  # what is wrong with it is said before anything is started
-        roots = merged_bundle(environ, map(Path, self._plan.bundles))
+        roots = trusted(environ, self._plan.bundles)
         for text in roots.warnings:
             self.tally.warn(text)
         kept = open_run_store(self._settings)
@@ -187,7 +183,7 @@ class Session:
             yield
 
     async def _serve(self, listener: Listener, child: Running, kept: RunStore) -> int:
-        from entrepot.cli.wiring import HttpUpstream, dialler, donors, upstream_settings
+        from entrepot.cli import wiring
         from entrepot.ports.clock import SystemClock
         from entrepot.server.proxy import ConnectPolicy
         from entrepot.server.run_loop import serve_child
@@ -196,12 +192,14 @@ class Session:
         from entrepot.serving.service import Rules, Service
         from entrepot.serving.size_limit import SizeLimit
 
-        reach = upstream_settings(self._settings, self._context.around.environ, self._plan.bundles)
+        upstream, dial = wiring.upstream(
+            self._settings, self._context.around.environ, self._plan.bundles
+        )
         clock = SystemClock()
         limit = SizeLimit(kept.make_room, kept.sweep)
         entries = Entries(kept.store, kept.catalogue, clock, limit.landed)
         facts = self.facts(kept.catalogue)
-        policy = ConnectPolicy(self._plan, facts, dialler(reach), self.tally, offline=self._offline)
+        policy = ConnectPolicy(self._plan, facts, dial, self.tally, offline=self._offline)
         rules = Rules(
             offline=self._offline,
             refresh=self._options.refresh,
@@ -209,7 +207,6 @@ class Session:
             shared=kept.store.shared,
             caches=policy.caches,
         )
-        upstream = HttpUpstream(reach)
         service = Service(
             entries=entries,
             upstream=upstream,
@@ -217,7 +214,7 @@ class Session:
             clock=clock,
             rules=rules,
             stats=self.tally,
-            donors=partial(donors, self._context.around),
+            donors=partial(wiring.donors, self._context.around),
             grown=limit.grown,
             history=PageHistory(kept.catalogue) if self._settings.ahead else None,
         )
@@ -288,13 +285,10 @@ class Session:
 
     def facts(self, catalogue: Catalogue) -> KnownFiles:
         """What is known of files beforehand: of lock files and the command line."""
-        from entrepot.cli.wiring import files_host
+        from entrepot.cli.wiring import known_files
         from entrepot.run.plan import read_beforehand
-        from entrepot.serving.known_files import KnownFiles
-        from entrepot.simple.page import path_digest
 
-        host = files_host()
-        facts = KnownFiles(catalogue, lambda url: path_digest(url, host) if host else None)
+        facts = known_files(catalogue)
         facts.learn_beforehand(read_beforehand(self._plan.locks, self._command.argv))
         return facts
 

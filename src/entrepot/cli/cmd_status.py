@@ -17,7 +17,7 @@ from entrepot.caches.inventory import GROUPS, CacheTotal, Sum, stored_twice, sum
 from entrepot.caches.own import OwnCache
 from entrepot.caches.records import place_record, sum_record
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, Align, Output
+from entrepot.cli.output import DONE, Output
 from entrepot.errors import EntrepotError
 from entrepot.ports.tool import ORPHANED, Entry, Surroundings
 from entrepot.sizes import show_age, show_count, show_size
@@ -25,15 +25,7 @@ from entrepot.sizes import show_age, show_count, show_size
 if TYPE_CHECKING:
     from entrepot.cli.wiring import Quota
 
-COLUMNS: tuple[tuple[str, Align], ...] = (
-    ("CACHE", "<"),
-    ("WHERE", "<"),
-    ("SIZE", ">"),
-    ("FREEABLE", ">"),
-    ("FILES", ">"),
-    ("LAST USED", "<"),
-    ("CAP", ">"),
-)
+COLUMNS = ("CACHE", "WHERE", ">SIZE", ">FREEABLE", ">FILES", "LAST USED", ">CAP")
 
 NEARLY = 0.9
 """The part of a quota from which on there is a warning."""

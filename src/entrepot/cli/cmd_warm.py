@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from entrepot.cli.cmd_run import RunOptions, Session
 from entrepot.cli.conda_warming import CondaOrder, CondaWarming, Result
-from entrepot.cli.output import DONE, FAILED, INTERRUPTED, PARTLY, Align
+from entrepot.cli.output import DONE, FAILED, INTERRUPTED, PARTLY
 from entrepot.cli.picking import interpreter
 from entrepot.errors import UsageError
 from entrepot.tools.conda.warming import is_platform, this_platform
@@ -160,7 +160,7 @@ class Warmed:
 
     def conclude(self, out: Output) -> int:
         """Show it; the exit status."""
-        columns: tuple[tuple[str, Align], ...] = (("ITEM", "<"), ("RESULT", "<"), ("FILE", "<"))
+        columns = ("ITEM", "RESULT", "FILE")
         out.table(columns, [[r.item, r.status, r.filename or r.why or "-"] for r in self.results])
         count = len(self.files)
         lines = "; ".join(tally.last_line(offline=False) for tally in self.tallies)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
+from typing import TYPE_CHECKING
 
-from entrepot.ports.client_setup import ClientSetup
-from entrepot.ports.reuse import ReuseSource
-from entrepot.ports.tool import Surroundings, Tool
+if TYPE_CHECKING:
+    from entrepot.ports.client_setup import ClientSetup
+    from entrepot.ports.reuse import ReuseSource
+    from entrepot.ports.tool import Surroundings, Tool
 
 _TOOLS = {
     "conda": "conda.conda_tool",
