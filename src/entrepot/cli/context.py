@@ -71,8 +71,7 @@ class Context:
         Raises:
             ConfigError: they cannot be read.
         """
-        options = {"store": self.args.store} if self.args.store is not None else {}
-        return load_settings(self.around, options)
+        return load_settings(self.around, self.args.store)
 
     @cached_property
     def tools(self) -> Sequence[Tool]:
