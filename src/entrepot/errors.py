@@ -213,13 +213,9 @@ class StoreFull(StoreError):
 
 
 class Busy(EntrepotError):
-    """Another process holds a lock; ``holder`` names it when known. Exit status 4."""
+    """Another process holds a lock; exit status 4."""
 
     reference = "busy"
-
-    def __init__(self, message: str, *, holder: str = "", hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.holder = holder
 
 
 class ProtocolMisuse(EntrepotError):
