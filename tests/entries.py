@@ -9,6 +9,7 @@ from pathlib import Path
 from entrepot.ports.tool import (
     Block,
     BlockedBy,
+    Change,
     Entry,
     Finding,
     Kind,
@@ -113,3 +114,31 @@ class FakeTool:
 
     def settings(self, around):
         return self.own_settings
+
+
+class FakeSettings:
+    """Another tool's settings, in a dict."""
+
+    def __init__(self):
+        self.values = {"global.cache-dir": "/c"}
+
+    def items(self):
+        return [(key, value, "/etc/pip.conf:3") for key, value in self.values.items()]
+
+    def get(self, key):
+        return self.values.get(key)
+
+    def set(self, key, value):
+        before = self.values.get(key)
+        self.values[key] = value
+        return Change(
+            Path("/etc/pip.conf"), key, before, value, f"pip config set {key} {value}", value
+        )
+
+    def unset(self, key):
+        return Change(
+            Path("/etc/pip.conf"), key, self.values.pop(key, None), None, f"pip config unset {key}"
+        )
+
+    def file(self):
+        return Path("/etc/pip.conf")
