@@ -25,7 +25,6 @@ from entrepot.store import clone_or_copy, gc
 from entrepot.store.disk import Disk, FileBlob, write_all
 from entrepot.store.layout import (
     LOCK,
-    PART,
     PARTIALS,
     READ,
     STATE,
@@ -85,11 +84,7 @@ class DirectoryStore(Disk):
     # -- reading -----------------------------------------------------------------------------------
 
     def get(self, key: str) -> FileBlob | None:
-        """The object, open for reading; a body that is open is in use: no eviction takes it.
-
-        A body whose file is not the one that was stored, or was changed since, is hashed first. A
-        wrong one is removed and absent.
-        """
+        """As the port has it; a body that is open is in use, so no eviction takes it."""
         blob = self.open(key)
         if blob is None or not self.is_in_doubt(key, blob):
             return blob
@@ -161,10 +156,6 @@ class DirectoryStore(Disk):
             return clone_or_copy.adopt(self, str(path), offset, size, check, link=link)
 
     def delete(self, key: str) -> int | None:
-        """Remove an object; the bytes of disk that gives back.
-
-        Where it is open they come back when it is closed.
-        """
         key_path("", key)
         return self.remove(key)
 
@@ -201,7 +192,6 @@ class DirectoryStore(Disk):
             os.close(fd)
 
     def leftovers(self) -> Iterator[Leftover]:
-        """Partial downloads and temporary files, by name."""
         try:
             names = sorted(os.listdir(self.partials))
         except OSError:
@@ -233,25 +223,15 @@ class DirectoryStore(Disk):
             )
 
     def remove_leftover(self, key: str, *, size: int | None = None) -> int | None:
-        """Remove one; a partial download under its lock, and only while it has ``size`` bytes."""
         name = key.removeprefix(f"{PARTIALS}/")
         file = partial_name(name)
         if file is None or file.kind not in {"part", "temporary"}:
             return None
         if file.kind == "temporary":
             return self.remove(f"{PARTIALS}/{name}")
-        part = self.open_partial(file.stem)
-        try:
-            if not part.try_lock():
-                raise Busy("a download in progress")
-            if size is not None and part.size() != size:
-                raise Busy("it grew meanwhile")
-            names = (f"{PARTIALS}/{file.stem}{suffix}" for suffix in (STATE, PART))
-            disk = sum(disk_of(found) for each in names if (found := self.lstat(each)))
-            part.discard()
-        finally:
-            part.close()
-        return disk
+        self.begin(removing=True)
+        with _doing("a download was dropped"):
+            return gc.drop_partial(self, file.stem, size=size)
 
     # -- trust in bodies ---------------------------------------------------------------------------
 
@@ -270,16 +250,13 @@ class DirectoryStore(Disk):
                 hasher.feed(chunk)
             if body_key(hasher.digest()) != key:
                 self.changed.add(key)
-                self._remove_wrong(key, before)
+                # but no right one that has come meanwhile
+                with suppress(OSError, StoreError, Busy), self.hold(key, exclusive=True):
+                    if os.path.samestat(before, self.stat(key)):
+                        self.remove(key)
                 return False
             self.note(key, before)  # as it was before: a change meanwhile shows next time
             return True
-
-    def _remove_wrong(self, key: str, found: os.stat_result) -> None:
-        """Remove a wrong body, but no right one that has come meanwhile."""
-        with suppress(OSError, StoreError, Busy), self.hold(key, exclusive=True):
-            if os.path.samestat(found, self.stat(key)):
-                self.remove(key)
 
     # -- collecting garbage ------------------------------------------------------------------------
 

@@ -234,19 +234,33 @@ def _sweep_partials(disk: Disk, now: float, before: float, done: Swept) -> None:
         if modified >= (now - PARTIAL_S if stem in whole else before):
             continue
         # Where there are no locks, a week without a change has to be sign enough.
-        lock = WriteLock(os.path.join(disk.partials, stem + LOCK))
-        try:
-            if not lock.take(disk.modes.file):
-                continue
-        except OSError:
-            continue
-        try:
-            for suffix in (STATE, PART):
-                freed = disk.remove(f"{PARTIALS}/{stem}{suffix}")
-                done.freed += freed or 0
-                done.partials += suffix == PART and freed is not None
-        finally:
-            lock.release(remove=True)
+        with suppress(Busy, OSError):
+            freed = drop_partial(disk, stem)
+            done.freed += freed or 0
+            done.partials += stem in whole
+
+
+def drop_partial(disk: Disk, stem: str, *, size: int | None = None) -> int | None:
+    """Remove a partial download under its lock; bytes of disk given back, ``None``: there was none.
+
+    Raises:
+        Busy: a process writes it, or it does not have ``size`` bytes any more.
+        OSError: its lock cannot be taken.
+    """
+    lock = WriteLock(os.path.join(disk.partials, stem + LOCK))
+    if not lock.take(disk.modes.file):
+        raise Busy("a download in progress")
+    is_gone = False
+    try:
+        found = disk.lstat(f"{PARTIALS}/{stem}{PART}")
+        if size is not None and (found is None or found.st_size != size):
+            raise Busy("it grew meanwhile")
+        # the state first: bytes without one are not resumed, and a state with others could be
+        freed = [disk.remove(f"{PARTIALS}/{stem}{suffix}") for suffix in (STATE, PART)]
+        is_gone = True
+    finally:
+        lock.release(remove=is_gone)
+    return sum(filter(None, freed)) if freed != [None, None] else None
 
 
 # -- eviction --------------------------------------------------------------------------------------
