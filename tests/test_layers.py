@@ -432,14 +432,8 @@ STORE_NAMES = re.compile(
 KEY_MAKERS = frozenset({"store.layout", "stored"})
 """Where the store's file names stand, and where keys are made."""
 WITH_A_STORE = frozenset({"ports", "store", "serving", "caches", "server", "run", "cli"})
-KNOWN_STORE_NAMES = {
-    "caches.verify": "bodies heads",
-    "store.catalogue": "heads",
-    "store.database": ".lock",
-    "store.directory": "bodies bodies/ bodies/sha256 heads",
-    "store.gc": "bodies heads",
-}
-"""Folders of keys, by which these list them; the database's lock is a file of its own."""
+KNOWN_STORE_NAMES = {"caches.verify": "bodies heads"}
+"""Folders of keys, by which it lists them."""
 
 
 def texts(source: str) -> set[str]:

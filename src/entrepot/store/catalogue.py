@@ -26,7 +26,7 @@ from entrepot.eviction import Use
 from entrepot.ports.catalogue import Link, Listed, Noted
 from entrepot.ports.store import Store, read_object
 from entrepot.store.layout import catalogue_path
-from entrepot.stored import Head, body_key, is_head_key
+from entrepot.stored import HEADS, Head, body_key, is_head_key
 
 if TYPE_CHECKING:
     import sqlite3
@@ -368,7 +368,7 @@ class SqliteCatalogue:
         unseen = {key for (key,) in self._ask("SELECT key FROM heads")}
         batch: list[tuple[str, Head, float, int]] = []
         read = 0
-        for looked, meta in enumerate(store.list("heads")):
+        for looked, meta in enumerate(store.list(HEADS)):
             if progress and looked % 1000 == 0:
                 progress(looked)
             if not is_head_key(meta.key):

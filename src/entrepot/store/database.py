@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from entrepot.errors import Busy
 from entrepot.fs import open_or_make
-from entrepot.store.layout import Modes
+from entrepot.store.layout import LOCK, Modes
 from entrepot.store.locks import NoLocks, open_lock_file, wait_lock
 
 T = TypeVar("T")
@@ -257,7 +257,7 @@ class Database:
 
         Without locks SQLite's own have to do.
         """
-        fd = open_lock_file(f"{self.path}.lock", self._file_mode())
+        fd = open_lock_file(f"{self.path}{LOCK}", self._file_mode())
         try:
             with suppress(NoLocks):
                 wait_lock(fd, exclusive=True, wait_s=10.0, what="the catalogue")

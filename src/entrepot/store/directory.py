@@ -36,7 +36,7 @@ from entrepot.store.layout import (
 )
 from entrepot.store.locks import NoLocks, WriteLock, try_lock
 from entrepot.store.partial_file import DirectoryPartialFile
-from entrepot.stored import body_key, is_body_key
+from entrepot.stored import BODIES, HEADS, body_key, is_body_key
 
 if TYPE_CHECKING:
     from entrepot.store.catalogue import SqliteCatalogue
@@ -105,7 +105,7 @@ class DirectoryStore(Disk):
             if not stat.S_ISREG(found.st_mode):
                 os.close(fd)
                 return None
-            if key.startswith("bodies/"):
+            if key.startswith(f"{BODIES}/"):
                 with suppress(NoLocks, OSError):
                     try_lock(fd, exclusive=False)
         except (FileNotFoundError, NotADirectoryError):
@@ -140,7 +140,7 @@ class DirectoryStore(Disk):
                     write_all(fd, chunk, size)
                 size += len(chunk)
             with _doing():
-                if key.startswith("bodies/"):
+                if key.startswith(f"{BODIES}/"):
                     os.fsync(fd)
                 return self.publish(fd, temp, key)
         finally:
@@ -321,7 +321,7 @@ class DirectoryStore(Disk):
     def overhead(self) -> int:
         """Of the store's own files, and of its folders but those of the heads."""
         overhead = disk_of(self.root.stat())
-        for folder in ("", "bodies", "bodies/sha256", "heads"):
+        for folder in ("", BODIES, f"{BODIES}/sha256", HEADS):
             with suppress(OSError), os.scandir(self.root / folder) as found:
                 for each in found:
                     # the catalogue's shared memory is there only while a process has it open

@@ -25,7 +25,7 @@ from entrepot.ports.store import ObjectMeta
 from entrepot.store.disk import Disk
 from entrepot.store.layout import LOCK, PART, PARTIALS, STATE, is_own, partial_name
 from entrepot.store.locks import NoLocks, WriteLock, try_lock
-from entrepot.stored import FORMAT, body_key, is_body_key, is_head_key
+from entrepot.stored import BODIES, FORMAT, HEADS, body_key, is_body_key, is_head_key
 
 if TYPE_CHECKING:
     from entrepot.store.catalogue import SqliteCatalogue
@@ -110,8 +110,8 @@ def usage(disk: Disk, catalogue: SqliteCatalogue | None) -> Usage:
     if catalogue is not None and not catalogue.needs_rebuild:
         count, bodies = catalogue.sizes()
         return Usage(bodies, count * 2 * block, *own)
-    bodies = sum(each.disk for each in disk.walk("bodies"))
-    return Usage(bodies, sum(each.disk + block for each in disk.walk("heads")), *own)
+    bodies = sum(each.disk for each in disk.walk(BODIES))
+    return Usage(bodies, sum(each.disk + block for each in disk.walk(HEADS)), *own)
 
 
 def _block(disk: Disk) -> int:
@@ -148,10 +148,10 @@ def sweep(
     done = Swept()
     disk.begin()
     before = now - grace_s
-    bodies = {each.key for each in disk.walk("bodies") if is_body_key(each.key)}
+    bodies = {each.key for each in disk.walk(BODIES) if is_body_key(each.key)}
     named: set[str] = set()
     broken: list[tuple[ObjectMeta, str | None]] = []
-    for head in disk.walk("heads"):
+    for head in disk.walk(HEADS):
         go_on()
         try:
             readable, body = _body_of(disk, head.key)
