@@ -6,7 +6,6 @@ KIND column marks what is unproven: no checksum was known beforehand to compare 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,6 +36,7 @@ from entrepot.caches.records import entry_record, rfc3339, sum_record
 from entrepot.caches.selection import Filter, find_environment, ordered
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
+from entrepot.cli.main import Parser
 from entrepot.cli.output import DONE, FAILED, Encoded, encoded
 from entrepot.cli.picking import add_filter_arguments, described, make_filter
 from entrepot.ports.tool import Entry
@@ -52,7 +52,7 @@ _CHECKSUM = {"proven": "verified", "unproven": "none known", "bad": "differs", "
 _NAME = {"proven": "certain", "hash": "by checksum", "content": "by content", "unknown": "unknown"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The options of ``list``."""
     parser.add_argument(
         "pattern", nargs="*", metavar="PATTERN", help="only what matches one of these"
@@ -67,12 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="name",
         help="order of the rows (default: name)",
     )
-    parser.add_argument(
-        "--duplicates", action="store_true", help="what lies on disk more than once"
-    )
-    parser.add_argument(
-        "--versions", action="store_true", help="one row a project, with its versions"
-    )
+    parser.flag("--duplicates", help="what lies on disk more than once")
+    parser.flag("--versions", help="one row a project, with its versions")
 
 
 def run(context: Context) -> int:

@@ -8,7 +8,6 @@ its environment alone.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from entrepot.cli.main import Parser
 from entrepot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -34,16 +34,10 @@ if TYPE_CHECKING:
     from entrepot.serving.run_stats import RunStats
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The options of ``run``."""
-    parser.add_argument(
-        "--offline", action="store_true", help="serve what was seen before; ask no upstream"
-    )
-    parser.add_argument(
-        "--no-store",
-        action="store_true",
-        help="pass everything through: look nothing up, keep nothing",
-    )
+    parser.flag("--offline", help="serve what was seen before; ask no upstream")
+    parser.flag("--no-store", help="pass everything through: look nothing up, keep nothing")
     parser.add_argument(
         "--host",
         action="append",
@@ -51,11 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST[:PORT]",
         help="cache this host's traffic too (repeatable)",
     )
-    parser.add_argument(
-        "--refresh",
-        action="store_true",
-        help="ask upstream about every page and unproven file, fresh or not",
-    )
+    parser.flag("--refresh", help="ask upstream about every page and unproven file, fresh or not")
     parser.add_argument(
         "--report",
         metavar="FILE",
@@ -320,23 +310,14 @@ class Session:
 def _inside_another(context: Context) -> bool:
     """Whether an outer run leads this command already, and nothing is asked that it does not do."""
     args = context.args
-    wants_its_own = (
-        args.offline
-        or args.no_store
-        or args.refresh
-        or args.report
-        or args.host
-        or args.store is not None
-    )
-    if wants_its_own:
+    asks = args.offline or args.no_store or args.refresh or args.report or args.host
+    if asks or args.store is not None:
         return False
     from entrepot.cli.wiring import outer_run
 
     address = outer_run(context.around.environ)
-    return address is not None and _listens(address)
-
-
-def _listens(address: str) -> bool:
+    if address is None:
+        return False
     import socket
 
     host, _, port = address.rpartition(":")

@@ -82,6 +82,10 @@ class Parser(argparse.ArgumentParser):
         """
         raise UsageError(message, hint=f"{self.prog} --help")
 
+    def flag(self, *names: str, help: str) -> None:  # noqa: A002 - as argparse calls it
+        """An option without a value."""
+        self.add_argument(*names, action="store_true", help=help)
+
 
 def add_globals(parser: argparse.ArgumentParser) -> None:
     """The options that every command has."""
