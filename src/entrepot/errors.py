@@ -7,7 +7,7 @@
         ChangedSince                what --undo would restore has been changed since
       UsageError                    the command line asks for something impossible
       FormatError(ValueError)       bytes or a name that do not follow their format
-        InvalidFilename, InvalidPage, InvalidHead
+        InvalidPage, InvalidHead
         InvalidRepodata, RepodataTooLarge
       UpstreamError                 the other side failed; carries a redacted URL and `status_hint`
         UpstreamTimeout             504
@@ -109,12 +109,6 @@ class FormatError(EntrepotError, ValueError):
         super().__init__(message, hint=hint)
         self.text = text
         self.position = position
-
-
-class InvalidFilename(FormatError):
-    """A name that no wheel, sdist or conda archive can have."""
-
-    reference = "bad-filename"
 
 
 class InvalidPage(FormatError):
