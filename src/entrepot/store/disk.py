@@ -41,7 +41,9 @@ class Disk:
     """One store's directory: files, stamps, locks and the boot marker.
 
     Objects, and whatever is removed, are reached by descriptors from the root on: no link that
-    somebody puts in the place of a folder is followed.
+    somebody puts in the place of a folder is followed. Where nothing else is said, methods raise
+    OSError as the system says; ``NotADirectoryError`` where a link or a file is in the place of a
+    folder.
 
     Args:
         root: an absolute path.
@@ -95,8 +97,7 @@ class Disk:
         """A descriptor of the folder that an object lies in, and the last segment of its key.
 
         Raises:
-            FormatError: see :func:`~entrepot.store.layout.key_path`. OSError: as the system says;
-                ``NotADirectoryError`` where a link or a file is in the place of a folder.
+            FormatError: see :func:`~entrepot.store.layout.key_path`.
         """
         layout.key_path("", key)
         with self._in_folder(key) as place:
@@ -153,7 +154,7 @@ class Disk:
     def temp(self) -> tuple[int, str]:
         """A new empty file on the same file system, and its path."""
         path = os.path.join(self.partials, f"put-{os.urandom(8).hex()}.tmp")
-        return self.new_file(path, os.O_WRONLY | os.O_EXCL), path
+        return self.new_file(path, os.O_RDWR | os.O_EXCL), path
 
     def new_file(self, path: str, flags: int) -> int:
         """Open a file for the store's own use, made with its mode; a link is refused."""
@@ -188,9 +189,6 @@ class Disk:
             fd: the file, open.
             temp: its path.
             key: of the object.
-
-        Raises:
-            OSError: as the system says.
         """
         name = f"{layout.PARTIALS}/{os.path.basename(temp)}"
         for attempt in range(5):
@@ -217,9 +215,6 @@ class Disk:
         """Remove a file's name, a path below the root; what it was, ``None`` when there was none.
 
         A directory stays.
-
-        Raises:
-            OSError: as the system says.
         """
         try:
             with self._in_folder(path) as (folder, name):
@@ -271,11 +266,7 @@ class Disk:
                 self._kept_stamps.note_stamp(key, self._stamps[key])
 
     def set_times(self, key: str, accessed: float | None, modified: float | None) -> None:
-        """Set the times of a file that are given, in seconds since the epoch; a stamp follows them.
-
-        Raises:
-            OSError: as the system says.
-        """
+        """Set the times that are given, in seconds since the epoch; a file's stamp follows them."""
         with self.at(key) as (folder, name):
             before = os.stat(name, dir_fd=folder, follow_symlinks=False)
             times = (
@@ -289,11 +280,7 @@ class Disk:
     # -- looking -----------------------------------------------------------------------------------
 
     def stat(self, key: str) -> os.stat_result:
-        """What the file system says of an object's file.
-
-        Raises:
-            OSError: as the system says.
-        """
+        """What the file system says of an object's file."""
         with self.at(key) as (folder, name):
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
@@ -315,11 +302,7 @@ class Disk:
         return None
 
     def open_fd(self, key: str) -> int:
-        """A descriptor of an object's file, for reading; a link is refused.
-
-        Raises:
-            OSError: as the system says.
-        """
+        """A descriptor of an object's file, for reading; a link is refused."""
         with self.at(key) as (folder, name):
             return os.open(name, layout.READ, dir_fd=folder)
 
