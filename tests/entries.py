@@ -9,12 +9,14 @@ from pathlib import Path
 from entrepot.ports.tool import (
     Block,
     BlockedBy,
+    Change,
     Entry,
     Finding,
     Kind,
     Layer,
     Place,
     Removed,
+    Settings,
     not_permitted,
 )
 
@@ -113,3 +115,34 @@ class FakeTool:
 
     def settings(self, around):
         return self.own_settings
+
+
+class FakeSettings(Settings):
+    """Another tool's settings, in a dict."""
+
+    def __init__(self):
+        self.values = {"global.cache-dir": "/c"}
+
+    def items(self):
+        return [(key, value, "/etc/pip.conf:3") for key, value in self.values.items()]
+
+    def get(self, key):
+        return self.values.get(key)
+
+    def set(self, key, value):
+        before = self.values.get(key)
+        self.values[key] = value
+        return Change(
+            Path("/etc/pip.conf"), key, before, value, f"pip config set {key} {value}", value
+        )
+
+    def unset(self, key):
+        return Change(
+            Path("/etc/pip.conf"), key, self.values.pop(key, None), None, f"pip config unset {key}"
+        )
+
+    def file(self):
+        return Path("/etc/pip.conf")
+
+    def export(self, key, value):
+        return "PIP_X", Change(None, key, None, value, "")

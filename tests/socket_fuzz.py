@@ -29,11 +29,10 @@ from pathlib import Path
 
 import uvloop
 
-from entrepot.cli.wiring import dialler
 from entrepot.ports.clock import SystemClock
 from entrepot.run.plan import Plan
 from entrepot.server.certificates import Authority
-from entrepot.server.proxy import ConnectPolicy, ProxyConnection, ProxyServer
+from entrepot.server.proxy import ConnectPolicy, ProxyConnection, ProxyServer, Streams
 from entrepot.serving.known_files import KnownFiles
 from entrepot.serving.lookup import Entries
 from entrepot.serving.policy import Rules
@@ -41,7 +40,7 @@ from entrepot.serving.run_stats import RunStats
 from entrepot.serving.service import Service
 from entrepot.store.catalogue import open_catalogue
 from entrepot.store.directory import DirectoryStore
-from entrepot.upstream.client import HttpUpstream, UpstreamSettings
+from entrepot.upstream.client import HttpUpstream, UpstreamSettings, open_tunnel
 
 USER, TOKEN = "entrepot", "t0ken-of-this-run"
 AUTH = b"Proxy-Authorization: Basic " + base64.b64encode(f"{USER}:{TOKEN}".encode()) + b"\r\n"
@@ -586,7 +585,11 @@ class FuzzWorld:
         authority = Authority()
         reach = UpstreamSettings(connect_timeout_s=0.5, silence_timeout_s=0.5, ca_pem=authority.pem)
         self._upstream = HttpUpstream(reach)
-        policy = ConnectPolicy(plan, facts, dialler(reach), self.tally, offline=False)
+
+        async def dial(host: str, port: int, tls: bool) -> Streams:
+            return await open_tunnel(host, port, reach, tls=tls)
+
+        policy = ConnectPolicy(plan, facts, dial, self.tally, offline=False)
         policy.failed = lambda exc: self.failures.append(repr(exc))
         self.service = Service(
             entries=Entries(self.store, self.catalogue, SystemClock()),

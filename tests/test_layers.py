@@ -435,14 +435,8 @@ STORE_NAMES = re.compile(
 KEY_MAKERS = frozenset({"store.layout", "stored"})
 """Where the store's file names stand, and where keys are made."""
 WITH_A_STORE = frozenset({"ports", "store", "serving", "caches", "server", "run", "cli"})
-KNOWN_STORE_NAMES = {
-    "caches.verify": "bodies heads",
-    "store.catalogue": "heads",
-    "store.database": ".lock",
-    "store.directory": "bodies bodies/ bodies/sha256 heads",
-    "store.gc": "bodies heads",
-}
-"""Folders of keys, by which these list them; the database's lock is a file of its own."""
+KNOWN_STORE_NAMES = {"caches.verify": "bodies heads"}
+"""Folders of keys, by which it lists them."""
 
 
 def texts(source: str) -> set[str]:
@@ -476,7 +470,6 @@ def test_a_name_of_the_store_is_found_and_a_docstring_is_none():
 CONTRACTS = Path(__file__).parent / "contract"
 GIVEN = frozenset({"Blob", "PartialFile", "Answer"})
 """Ports whose objects another port gives: its contract checks them."""
-KNOWN_FAKES = {"FakeTool": "Tool"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -546,7 +539,7 @@ def test_every_fake_of_a_port_passes_that_ports_contract():
     checked = "\n".join(path.read_text("utf-8") for path in CONTRACTS.glob("*.py"))
     left = {name: port for name, port in found.items() if not re.search(rf"\b{name}\b", checked)}
     assert {"ManualClock": "Clock", "ScriptedUpstream": "Upstream"}.items() <= found.items()
-    assert left == KNOWN_FAKES
+    assert left == {}
 
 
 def test_a_fake_is_known_by_what_it_has():

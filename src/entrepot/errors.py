@@ -7,7 +7,7 @@
         ChangedSince                what --undo would restore has been changed since
       UsageError                    the command line asks for something impossible
       FormatError(ValueError)       bytes or a name that do not follow their format
-        InvalidFilename, InvalidPage, InvalidHead
+        InvalidPage, InvalidHead
         InvalidRepodata, RepodataTooLarge
       UpstreamError                 the other side failed; carries a redacted URL and `status_hint`
         UpstreamTimeout             504
@@ -123,12 +123,6 @@ class FormatError(EntrepotError, ValueError):
         self.position = position
 
 
-class InvalidFilename(FormatError):
-    """A name that no wheel, sdist or conda archive can have."""
-
-    reference = "bad-filename"
-
-
 class InvalidPage(FormatError):
     """An index page that is neither the JSON nor the HTML form of the simple repository API."""
 
@@ -225,13 +219,9 @@ class StoreFull(StoreError):
 
 
 class Busy(EntrepotError):
-    """Another process holds a lock; ``holder`` names it when known. Exit status 4."""
+    """Another process holds a lock; exit status 4."""
 
     reference = "busy"
-
-    def __init__(self, message: str, *, holder: str = "", hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.holder = holder
 
 
 class ProtocolMisuse(EntrepotError):

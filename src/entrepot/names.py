@@ -1,8 +1,7 @@
 """Project names and the file names of wheels, sdists and conda archives, as frozen values.
 
-No I/O. :func:`classify` never raises, because what it reads comes from remote pages; the ``parse_``
-functions are for names that a person gave, and raise. ``packaging`` is imported late: its parser
-costs tens of milliseconds at start-up, and most names never need it.
+No I/O, and nothing raises, because what is read comes from remote pages. ``packaging`` is imported
+late: its parser costs tens of milliseconds at start-up, and most names never need it.
 """
 
 from __future__ import annotations
@@ -12,20 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote
 
-from entrepot.errors import InvalidFilename
-
-SDIST_SUFFIXES = (
-    ".tar.gz",
-    ".zip",
-    ".tar.bz2",
-    ".tgz",
-    ".tar.xz",
-    ".tar.lzma",
-    ".tar.Z",
-    ".tar",
-    ".tlz",
-    ".tbz",
-    ".txz",
+SDIST_SUFFIXES = tuple(
+    ".tar.gz .zip .tar.bz2 .tgz .tar.xz .tar.lzma .tar.Z .tar .tlz .tbz .txz".split()
 )
 """How source archives end; only the first two are still accepted by indexes, all are still
 installed (pip 26.3)."""
@@ -126,50 +113,6 @@ def classify(filename: str, *, project: str | None = None) -> FileName | None:
         return found
     suffix = next((s for s in SDIST_SUFFIXES if filename.endswith(s)), None)
     return _sdist(filename, filename[: -len(suffix)], project) if suffix else None
-
-
-def parse_wheel_filename(filename: str) -> FileName:
-    """A wheel's file name, by the letter of the specification.
-
-    Raises:
-        InvalidFilename: it is none.
-
-    Source: the binary distribution format (PEP 427, PEP 491), through ``packaging``.
-    """
-    from packaging import utils  # noqa: PLC0415 - late: see the top
-
-    try:
-        name, version, _, _ = utils.parse_wheel_filename(filename)
-    except ValueError as exc:
-        raise InvalidFilename(str(exc), text=filename) from exc
-    parts = filename[:-4].split("-")
-    return FileName(
-        "wheel",
-        str(name),
-        str(version),
-        filename,
-        "-".join(parts[-3:]),
-        parts[2] if len(parts) == 6 else "",
-    )
-
-
-def parse_sdist_filename(filename: str) -> FileName:
-    """An sdist's file name, by the letter of the specification.
-
-    ``.tar.gz`` or ``.zip``, the version after the last dash.
-
-    Raises:
-        InvalidFilename: it is none.
-
-    Source: the source distribution format (PEP 625), through ``packaging``.
-    """
-    from packaging import utils  # noqa: PLC0415 - late: see the top
-
-    try:
-        name, version = utils.parse_sdist_filename(filename)
-    except ValueError as exc:
-        raise InvalidFilename(str(exc), text=filename) from exc
-    return FileName("sdist", str(name), str(version), filename)
 
 
 @lru_cache(maxsize=4096)

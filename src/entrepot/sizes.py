@@ -6,23 +6,13 @@ No I/O; ``now`` comes in as an argument.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from entrepot.errors import FormatError
 
-_SIZE_UNITS = {
-    "": 1,
-    "b": 1,
-    **{
-        f"{prefix}{suffix}": 1000**power
-        for power, prefix in enumerate("kmgtp", start=1)
-        for suffix in ("", "b")
-    },
-    **{
-        f"{prefix}{suffix}": 1024**power
-        for power, prefix in enumerate("kmgtp", start=1)
-        for suffix in ("i", "ib")
-    },
+_SIZE_UNITS = {"": 1, "b": 1} | {
+    f"{prefix}{suffix}": base**power
+    for power, prefix in enumerate("kmgtp", start=1)
+    for suffix, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
 }
 
 _HOUR = 3_600
@@ -84,7 +74,6 @@ def parse_age(text: str) -> float:
     return float(found[1]) * unit
 
 
-@lru_cache(maxsize=1 << 12, typed=True)  # a large cache has few sizes of disk
 def show_size(size: int) -> str:
     """A size for people, in powers of 1000.
 

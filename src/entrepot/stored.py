@@ -22,6 +22,8 @@ from entrepot.urls import canonical_url
 
 FORMAT = 1
 """Version of a head's JSON; a head of a later version is left alone."""
+HEADS, BODIES = "heads", "bodies"
+"""What the keys of each begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ def _seconds(value: Any) -> float:
 def cache_key(url: str) -> str:
     """The folder of a URL's heads, named by the sha256 of its canonical form."""
     value = hashlib.sha256(canonical_url(url).encode("utf-8", "surrogatepass")).hexdigest()
-    return f"heads/{value[:2]}/{value[2:]}"
+    return f"{HEADS}/{value[:2]}/{value[2:]}"
 
 
 def variant_name(vary: tuple[tuple[str, str | None], ...]) -> str:
@@ -201,7 +203,7 @@ def variant_name(vary: tuple[tuple[str, str | None], ...]) -> str:
 
 def body_key(body: Digest) -> str:
     """Where a body lies: ``bodies/sha256/ab/cdef...``."""
-    return f"bodies/{body.algorithm}/{body.value[:2]}/{body.value[2:]}"
+    return f"{BODIES}/{body.algorithm}/{body.value[:2]}/{body.value[2:]}"
 
 
 _BODY_KEY = re.compile(r"bodies/sha256/[0-9a-f]{2}/[0-9a-f]{62}")

@@ -15,8 +15,8 @@ from entrepot.cli.main import COMMANDS, main, parse, split
 from entrepot.cli.output import Output
 from entrepot.config.settings import KEYS
 from entrepot.errors import StoreUnavailable, UsageError
-from entrepot.ports.tool import ORPHANED, Block, BlockedBy, Change, Finding, Kind, Place, Settings
-from entries import FakeTool, entry
+from entrepot.ports.tool import ORPHANED, Block, BlockedBy, Finding, Kind, Place
+from entries import FakeSettings, FakeTool, entry
 
 
 @pytest.fixture
@@ -552,39 +552,8 @@ def test_config_edit_makes_the_file_and_opens_the_editor(run, tmp_path, monkeypa
     assert run("config", "edit")[0] == 1
 
 
-class PipSettings(Settings):
-    """Another tool's settings, in a dict."""
-
-    def __init__(self):
-        self.values = {"global.cache-dir": "/c"}
-
-    def items(self):
-        return [(key, value, "/etc/pip.conf:3") for key, value in self.values.items()]
-
-    def get(self, key):
-        return self.values.get(key)
-
-    def set(self, key, value):
-        before = self.values.get(key)
-        self.values[key] = value
-        return Change(
-            Path("/etc/pip.conf"), key, before, value, f"pip config set {key} {value}", value
-        )
-
-    def unset(self, key):
-        return Change(
-            Path("/etc/pip.conf"), key, self.values.pop(key, None), None, f"pip config unset {key}"
-        )
-
-    def file(self):
-        return Path("/etc/pip.conf")
-
-    def export(self, key, value):
-        return "PIP_X", Change(None, key, None, value, "")
-
-
 def test_config_of_a_tool_goes_through_its_own_settings(run, tools):
-    tools[0].own_settings = PipSettings()
+    tools[0].own_settings = FakeSettings()
     assert run("config", "--tool", "pip", "set", "global.cache-dir", "/d")[1].splitlines() == [
         "global.cache-dir: '/d' (was '/c') in /etc/pip.conf",
         "the same by hand: pip config set global.cache-dir /d",

@@ -79,7 +79,7 @@ def test_colour_follows_the_flag_then_the_variables_then_the_terminal(
 
 def test_a_table_in_a_pipe_is_plain_and_never_shortened():
     out, stdout, _ = make({"COLUMNS": "20"})
-    out.table((("NAME", "<"), ("SIZE", ">")), [["a" * 60, "1 B"], ["b", "12 MB"]])
+    out.table(("NAME", ">SIZE"), [["a" * 60, "1 B"], ["b", "12 MB"]])
     assert stdout.getvalue().splitlines() == [
         f"NAME{' ' * 56}   SIZE",
         f"{'a' * 60}    1 B",
@@ -89,7 +89,7 @@ def test_a_table_in_a_pipe_is_plain_and_never_shortened():
 
 def test_a_table_on_a_narrow_terminal_is_shortened_in_its_widest_column():
     out, stdout, _ = make({"COLUMNS": "30", "NO_COLOR": "1"}, terminal=True)
-    out.table((("WHERE", "<"), ("SIZE", ">")), [["/a/very/long/path/to/some/cache", "12 MB"]])
+    out.table(("WHERE", ">SIZE"), [["/a/very/long/path/to/some/cache", "12 MB"]])
     lines = stdout.getvalue().splitlines()
     assert max(map(len, lines)) == 30
     assert lines[1].startswith("/a/very..")
@@ -98,7 +98,7 @@ def test_a_table_on_a_narrow_terminal_is_shortened_in_its_widest_column():
 
 def test_no_control_character_of_a_name_reaches_the_terminal():
     out, stdout, _ = make()
-    out.table((("NAME", "<"),), [["evil\x1b[31m\nname"]])
+    out.table(("NAME",), [["evil\x1b[31m\nname"]])
     assert "\x1b" not in stdout.getvalue()
     assert len(stdout.getvalue().splitlines()) == 2
 
@@ -118,7 +118,7 @@ def test_a_file_name_that_is_no_text_can_be_written():
 def test_json_replaces_the_text_and_holds_the_warnings():
     out, stdout, stderr = make(as_json=True, command="status")
     out.line("text")
-    out.table((("A", "<"),), [["b"]])
+    out.table(("A",), [["b"]])
     out.warn("unknown-key", "a warning", "a fix")
     out.document(size=3)
     assert json.loads(stdout.getvalue()) == {
@@ -326,7 +326,7 @@ def test_what_is_json_already_stands_a_line_each_and_the_rest_is_indented():
 
 def test_on_a_narrow_terminal_words_are_cut_between_words_and_the_widest_columns_give_way_in_turn():
     out, stdout, _ = make({"COLUMNS": "44", "NO_COLOR": "1"}, terminal=True)
-    columns = (("PROJECT", "<"), ("SIZE", ">"), ("USED BY", "<"))
+    columns = ("PROJECT", ">SIZE", "USED BY")
     cells = (
         ["a-project-with-a-very-long-name-indeed"],
         ["12 MB"],

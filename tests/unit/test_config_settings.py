@@ -74,7 +74,7 @@ def test_a_flag_beats_a_variable_beats_the_user_beats_a_drop_in_beats_the_site_b
     first = world.site_file('store = "/10"\n', "conf.d/10-lab.toml")
     last = world.site_file('\nstore = "/20"\n', "conf.d/20-lab.toml")
     user = world.user('# mine\n\nstore = "/user"\n')
-    settings = load_settings(world.around(ENTREPOT_STORE="/env"), {"store": "/flag"})
+    settings = load_settings(world.around(ENTREPOT_STORE="/env"), "/flag")
     assert settings.store == Path("/flag")
     assert origins(settings, "store") == [
         ("option", "--store", "/flag"),
@@ -134,7 +134,7 @@ def test_a_relative_path_is_relative_to_its_file_or_to_the_working_directory(wor
     world.user('store = "../cache"\n')
     assert load_settings(world.around()).store == world.home / ".config/cache"
     assert load_settings(world.around(ENTREPOT_STORE="cache")).store == world.cwd / "cache"
-    assert load_settings(world.around(), {"store": "./here/"}).store == world.cwd / "here"
+    assert load_settings(world.around(), "./here/").store == world.cwd / "here"
 
 
 @pytest.mark.parametrize(

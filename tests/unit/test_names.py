@@ -6,15 +6,12 @@ import sys
 import pytest
 from packaging.utils import canonicalize_name
 
-from entrepot.errors import InvalidFilename
 from entrepot.names import (
     classify,
     filename_of,
     is_plain_filename,
     normal_version,
     normalize,
-    parse_sdist_filename,
-    parse_wheel_filename,
 )
 
 
@@ -162,27 +159,6 @@ def test_a_conda_archive_is_taken_apart(filename, project, version, build):
 )
 def test_what_is_no_distribution_has_no_class(filename):
     assert classify(filename) is None
-
-
-@pytest.mark.parametrize(
-    ("parse", "filename"),
-    [
-        (parse_wheel_filename, "x-1.0-py3-none.whl"),
-        (parse_wheel_filename, "x-huh-py3-none-any.whl"),
-        (parse_sdist_filename, "x.tar.gz"),
-        (parse_sdist_filename, "x-1.0.tar.bz2"),
-    ],
-)
-def test_a_name_that_a_person_gave_is_refused_with_the_name(parse, filename):
-    with pytest.raises(InvalidFilename) as caught:
-        parse(filename)
-    assert caught.value.text == filename
-
-
-def test_the_strict_parsers_agree_with_the_lenient_one():
-    for filename in ("Foo_Bar-1.0-2-py2.py3-none-any.whl", "x-1.0rc1-cp311-abi3-win_amd64.whl"):
-        assert parse_wheel_filename(filename) == classify(filename)
-    assert parse_sdist_filename("Foo-1.0.tar.gz") == classify("Foo-1.0.tar.gz")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from entrepot.errors import Busy, FormatError, StoreFull, StoreUnavailable
 from entrepot.store import directory, disk, layout
 from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
-from entrepot.store.gc import DEFAULT_CAP, default_cap
 from entrepot.stored import body_key
 from entrepot.testing.store_suite import body, content
 from unit.storing import age, digest, disk_of, files, head_of, stored
@@ -230,15 +229,6 @@ class TestTheDirectory:
             store.get("heads/ab/cd/1")
         assert [m.key for m in store.list("heads")] == ["heads/ab/cd/0"]
 
-    def test_the_default_cap_is_at_most_20_gb_and_a_tenth_of_the_disk(self, tmp_path, monkeypatch):
-        disk = os.statvfs(tmp_path)
-        assert default_cap(tmp_path / "not" / "there") == min(
-            DEFAULT_CAP, disk.f_blocks * disk.f_frsize // 10
-        )
-        small = type("Disk", (), {"f_blocks": 1000, "f_frsize": 4096})
-        monkeypatch.setattr("os.statvfs", lambda _: small)
-        assert DirectoryStore(tmp_path / "s").cap == 409_600
-
 
 class TestWriting:
     def test_bodies_are_synced_before_they_get_their_name_and_heads_are_not(
@@ -331,8 +321,8 @@ class TestAfterACrash:
 
     def crashed(self, store):
         """As if the power went: the process does not close, its locks are gone."""
-        os.close(store._disk._users)
-        store._disk._users = -1
+        os.close(store._users)
+        store._users = -1
 
     def begun(self, store):
         """A download that broke off a minute ago, never synced."""

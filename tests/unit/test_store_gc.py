@@ -239,9 +239,8 @@ class TestEvict:
         assert [store.head(k) is None for k in filled] == [i < done.bodies for i in range(10)]
 
     def test_bodies_that_another_cache_has_linked_free_nothing_and_do_not_cost_others_their_place(
-        self, store, catalogue, filled, tmp_path, monkeypatch
+        self, store, catalogue, filled, tmp_path
     ):
-        monkeypatch.setattr("entrepot.store.gc.WINDOW", 2)
         for number, data in enumerate(self.data[:5]):
             key = body_key(digest(data))
             os.link(store.root / key, tmp_path / str(number))
@@ -266,13 +265,8 @@ class TestEvict:
         assert store.head(filled[0]) is not None
         assert store.head(filled[1]) is None
 
-    def test_it_goes_on_over_many_windows_and_in_the_files_order(
-        self, store, catalogue, filled, monkeypatch
-    ):
-        """The catalogue knows of none of the uses, and looks at two bodies at a time."""
-        from entrepot.store import gc
-
-        monkeypatch.setattr(gc, "WINDOW", 2)
+    def test_it_goes_in_the_files_order(self, store, catalogue, filled):
+        """The catalogue knows of none of the uses."""
         base = time.time() - 5000
         for i, key in enumerate(filled):
             os.utime(store.root / key, (base - 10 * i, base - 10 * i))
@@ -281,12 +275,7 @@ class TestEvict:
         assert [store.head(k) is None for k in filled] == [i >= 10 - done.bodies for i in range(10)]
         assert done.room >= 0
 
-    def test_many_old_bodies_in_use_do_not_hide_the_others(
-        self, store, catalogue, filled, monkeypatch
-    ):
-        from entrepot.store import gc
-
-        monkeypatch.setattr(gc, "WINDOW", 2)
+    def test_many_old_bodies_in_use_do_not_hide_the_others(self, store, catalogue, filled):
         blobs = [store.get(body(data)) for data in self.data[:5]]
         small = self.small(store, store.usage(catalogue).total - 350_000)
         done = small.evict(catalogue)
@@ -363,7 +352,7 @@ class TestEvict:
 
     def test_only_one_evicts_at_a_time(self, store, catalogue, filled):
         small = self.small(store, 1)
-        with store._disk.lock("evict", exclusive=True, wait_s=0):
+        with store.lock("evict", exclusive=True, wait_s=0):
             assert small.evict(catalogue).bodies == 0
         assert small.evict(catalogue).bodies == 10
 
@@ -433,6 +422,6 @@ class TestDailySweep:
         store.close()
 
     def test_only_one_process_sweeps(self, catalogue, store):
-        with store._disk.lock("sweep", exclusive=True, wait_s=0):
+        with store.lock("sweep", exclusive=True, wait_s=0):
             assert store.sweep_when_due(catalogue) is None
         assert store.sweep_when_due(catalogue) is not None

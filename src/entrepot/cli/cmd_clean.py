@@ -23,6 +23,7 @@ from entrepot.caches.removal import (
     plan_cleaning,
 )
 from entrepot.cli.context import Context
+from entrepot.cli.main import Parser
 from entrepot.cli.output import DONE, PARTLY
 from entrepot.cli.picking import age, kinds, size
 from entrepot.errors import UsageError
@@ -39,16 +40,14 @@ _LONG = 40
 """Rows of a plan beyond which the rest is summed up."""
 
 
-def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+def add_plan_arguments(parser: Parser) -> None:
     """The options of everything that removes."""
-    parser.add_argument(
-        "-n", "--dry-run", action="store_true", help="show what would be done and change nothing"
-    )
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    parser.add_argument("--force", action="store_true", help="also what is fresh or looks in use")
+    parser.flag("-n", "--dry-run", help="show what would be done and change nothing")
+    parser.flag("-y", "--yes", help="do not ask")
+    parser.flag("--force", help="also what is fresh or looks in use")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The options of ``clean``."""
     parser.add_argument(
         "--older",
@@ -61,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", metavar="SIZE", help="shrink all caches together to SIZE, oldest first"
     )
-    parser.add_argument("--unused", action="store_true", help="also what no environment links to")
-    parser.add_argument("--all", action="store_true", help="everything")
+    parser.flag("--unused", help="also what no environment links to")
+    parser.flag("--all", help="everything")
     parser.add_argument(
         "--kind",
         action="append",
@@ -75,8 +74,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     """Plan, show, ask, do; nothing to do is exit 0."""
-    wanted = _requirement(context.args)
-    meter = context.out.meter()
+    args, meter = context.args, context.out.meter()
+    wanted = Requirement(
+        everything=args.all,
+        older_s=age(args.older),
+        unused=args.unused,
+        keep_latest=None if args.keep_latest is None else _versions(args.keep_latest),
+        to_bytes=size(args.to),
+        force=args.force,
+        kinds=kinds(args.kind),
+    )
     by_use = wanted.older_s is not None or wanted.to_bytes is not None
     entries = list(
         scan_all(
@@ -94,18 +101,6 @@ def run(context: Context) -> int:
         document(context, plan)
         return DONE
     return conclude(context, plan)
-
-
-def _requirement(args: argparse.Namespace) -> Requirement:
-    return Requirement(
-        everything=args.all,
-        older_s=age(args.older),
-        unused=args.unused,
-        keep_latest=None if args.keep_latest is None else _versions(args.keep_latest),
-        to_bytes=size(args.to),
-        force=args.force,
-        kinds=kinds(args.kind),
-    )
 
 
 def _also(args: argparse.Namespace) -> str:
@@ -165,18 +160,15 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
             )
     else:
         show_plan(context, plan, conditional=dry_run)
-    if dry_run:
-        out.hint(
-            "Nothing changed: this was a dry run. Run without --dry-run to do it."
-            if plan.going
-            else _all_kept(plan)
-        )
+    if dry_run or not plan.going:
+        why = "this was a dry run. Run without --dry-run to do it"
+        if not plan.going:
+            can_be_forced = any(entry.is_removable(force=True) for entry, _ in plan.staying)
+            force = "; --force removes what is fresh" if can_be_forced else ""
+            why = f"all of it is kept{force}"
+        out.hint(f"Nothing changed: {why}.")
         document(context, plan)
-        return DONE
-    if not plan.going:
-        out.hint(_all_kept(plan))
-        document(context, plan)
-        return _outcome(plan.staying, every=every)
+        return DONE if dry_run else _outcome(plan.staying, every=every)
     if not (args.yes or context.settings.yes or out.confirm("Continue?")):
         out.note("Nothing changed: not confirmed.")
         return DONE
@@ -199,13 +191,6 @@ def conclude(context: Context, plan: Plan, *, every: bool = False) -> int:
     return _outcome([*plan.staying, *kept], every=every)
 
 
-def _all_kept(plan: Plan) -> str:
-    force = any(entry.is_removable(force=True) for entry, _ in plan.staying)
-    return (
-        f"Nothing changed: all of it is kept{'; --force removes what is fresh' if force else ''}."
-    )
-
-
 def _outcome(staying: Iterable[tuple[Entry, str]], *, every: bool) -> int:
     """3 when what was to go had to stay: anything that was named.
 
@@ -220,7 +205,19 @@ def document(context: Context, plan: Plan, results: Iterable[Removed] = ()) -> N
     if not out.as_json:
         return
     if context.args.dry_run:
-        out.document(dry_run=True, **_planned(plan))
+        out.document(
+            dry_run=True,
+            freed=plan.freed,
+            left=plan.left,
+            download=plan.download,
+            builds=plan.builds,
+            groups=[
+                {"tool": tool, "reason": reason, **sum_record(total)}
+                for tool, reason, total in plan.groups()
+            ],
+            going=[_verdict(entry, reason) for entry, reason in plan.going],
+            staying=[_verdict(entry, reason) for entry, reason in plan.staying],
+        )
         return
     done = list(results)
     out.document(
@@ -295,21 +292,6 @@ def _rows(context: Context, groups: list[tuple[str, str, Sum]], wide: tuple[int,
     if len(shown) < len(groups):
         rest = [total.disk for _, _, total in groups[len(shown) :]]
         context.out.line(f"  and {len(rest)} more ({show_size(sum(rest))}); -v shows all")
-
-
-def _planned(plan: Plan) -> dict[str, object]:
-    return {
-        "freed": plan.freed,
-        "left": plan.left,
-        "download": plan.download,
-        "builds": plan.builds,
-        "groups": [
-            {"tool": tool, "reason": reason, **sum_record(total)}
-            for tool, reason, total in plan.groups()
-        ],
-        "going": [_verdict(entry, reason) for entry, reason in plan.going],
-        "staying": [_verdict(entry, reason) for entry, reason in plan.staying],
-    }
 
 
 def _verdict(entry: Entry, reason: str) -> dict[str, object]:

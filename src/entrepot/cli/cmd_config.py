@@ -13,7 +13,7 @@ from pathlib import Path
 
 from entrepot.caches.records import change_record
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, FAILED, PARTLY, Align
+from entrepot.cli.output import DONE, FAILED, PARTLY
 from entrepot.cli.picking import interpreter
 from entrepot.config.file import TEMPLATE, OwnSettings, known_key
 from entrepot.config.history import UndoJournal, set_where, shell_files, shell_line
@@ -118,7 +118,7 @@ def _list(context: Context) -> int:
             shadowed = [{"kind": s.kind, "source": s.source, "value": s.text} for s in others]
             records.append(_setting(key.name, value, (first.kind, first.source), shadowed))
     if context.args.origin:
-        columns: tuple[tuple[str, Align], ...] = (("SETTING", "<"), ("FROM", "<"))
+        columns = ("SETTING", "FROM")
         context.out.table(columns, rows)
     else:
         for setting, _ in rows:

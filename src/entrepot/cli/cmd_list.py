@@ -6,7 +6,6 @@ KIND column marks what is unproven: no checksum was known beforehand to compare 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,39 +36,23 @@ from entrepot.caches.records import entry_record, rfc3339, sum_record
 from entrepot.caches.selection import Filter, find_environment, ordered
 from entrepot.cli.cmd_status import ago
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, FAILED, Align, Encoded, encoded
+from entrepot.cli.main import Parser
+from entrepot.cli.output import DONE, FAILED, Encoded, encoded
 from entrepot.cli.picking import add_filter_arguments, described, make_filter
 from entrepot.ports.tool import Entry
 from entrepot.sizes import DAY, show_count, show_size
 
-COLUMNS: tuple[tuple[str, Align], ...] = (
-    ("PROJECT", "<"),
-    ("VERSION", "<"),
-    ("KIND", "<"),
-    ("TOOL", "<"),
-    ("SIZE", ">"),
-    ("LAST USED", "<"),
-    ("USED BY", "<"),
-)
+COLUMNS = ("PROJECT", "VERSION", "KIND", "TOOL", ">SIZE", "LAST USED", "USED BY")
 
 
-DETAILS: tuple[tuple[str, Align], ...] = (
-    ("FILE", "<"),
-    ("KIND", "<"),
-    ("SIZE", ">"),
-    ("LAST USED", "<"),
-    ("STATE", "<"),
-    ("CHECKSUM", "<"),
-    ("NAME", "<"),
-    ("ORIGIN", "<"),
-)
+DETAILS = ("FILE", "KIND", ">SIZE", "LAST USED", "STATE", "CHECKSUM", "NAME", "ORIGIN")
 """With ``-v``. CHECKSUM: whether the bytes were compared with one; NAME: how the name is known."""
 
 _CHECKSUM = {"proven": "verified", "unproven": "none known", "bad": "differs", "": "-"}
 _NAME = {"proven": "certain", "hash": "by checksum", "content": "by content", "unknown": "unknown"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The options of ``list``."""
     parser.add_argument(
         "pattern", nargs="*", metavar="PATTERN", help="only what matches one of these"
@@ -84,12 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="name",
         help="order of the rows (default: name)",
     )
-    parser.add_argument(
-        "--duplicates", action="store_true", help="what lies on disk more than once"
-    )
-    parser.add_argument(
-        "--versions", action="store_true", help="one row a project, with its versions"
-    )
+    parser.flag("--duplicates", help="what lies on disk more than once")
+    parser.flag("--versions", help="one row a project, with its versions")
 
 
 def run(context: Context) -> int:
@@ -165,7 +144,7 @@ def _plain(context: Context, wanted: Filter) -> None:
 
 def _show(
     context: Context,
-    columns: Sequence[tuple[str, Align]],
+    columns: Sequence[str],
     cells: Sequence[Sequence[str]],
     total: Sum,
 ) -> None:
@@ -247,12 +226,7 @@ def _ages(used: Sequence[float], now: float) -> list[str]:
 
 def _duplicates(context: Context, entries: Sequence[Entry]) -> None:
     out, groups = context.out, duplicates(entries)
-    columns: tuple[tuple[str, Align], ...] = (
-        ("FILE", "<"),
-        ("TIMES", ">"),
-        ("WASTED", ">"),
-        ("IN", "<"),
-    )
+    columns = ("FILE", ">TIMES", ">WASTED", "IN")
     rows = []
     for same in groups:
         tools = ", ".join(dict.fromkeys(entry.tool for entry in same))
@@ -278,13 +252,7 @@ def _duplicates(context: Context, entries: Sequence[Entry]) -> None:
 
 def _versions(context: Context, entries: Sequence[Entry]) -> None:
     out, rows = context.out, versions(entries)
-    columns: tuple[tuple[str, Align], ...] = (
-        ("PROJECT", "<"),
-        ("VERSIONS", ">"),
-        ("NEWEST", "<"),
-        ("SIZE", ">"),
-        ("LAST USED", "<"),
-    )
+    columns = ("PROJECT", ">VERSIONS", "NEWEST", ">SIZE", "LAST USED")
     cells = [
         [
             row.project,

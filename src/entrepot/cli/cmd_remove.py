@@ -6,25 +6,22 @@ shown first.
 
 from __future__ import annotations
 
-import argparse
-
 from entrepot.caches.inventory import scan_all
 from entrepot.caches.removal import plan_removal
 from entrepot.caches.selection import without_match
 from entrepot.cli.cmd_clean import add_plan_arguments, conclude, document
 from entrepot.cli.context import Context
+from entrepot.cli.main import Parser
 from entrepot.cli.output import DONE, FAILED
 from entrepot.cli.picking import add_filter_arguments, described, make_filter
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The options of ``remove``."""
     parser.add_argument("pattern", nargs="+", metavar="PATTERN", help="what to remove")
     add_filter_arguments(parser)
     add_plan_arguments(parser)
-    parser.add_argument(
-        "--ignore-missing", action="store_true", help="exit 0 also when nothing matches"
-    )
+    parser.flag("--ignore-missing", help="exit 0 also when nothing matches")
 
 
 def run(context: Context) -> int:

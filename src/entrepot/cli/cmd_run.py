@@ -8,7 +8,6 @@ its environment alone.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from entrepot.cli.main import Parser
 from entrepot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -34,21 +34,11 @@ if TYPE_CHECKING:
     from entrepot.serving.response import Handler
     from entrepot.serving.run_stats import RunStats
 
-TAKES_COMMAND = True
-FAILURE = 125
-"""Exit status when entrepot itself fails, as ``env`` and ``timeout`` have it."""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The options of ``run``."""
-    parser.add_argument(
-        "--offline", action="store_true", help="serve what was seen before; ask no upstream"
-    )
-    parser.add_argument(
-        "--no-store",
-        action="store_true",
-        help="pass everything through: look nothing up, keep nothing",
-    )
+    parser.flag("--offline", help="serve what was seen before; ask no upstream")
+    parser.flag("--no-store", help="pass everything through: look nothing up, keep nothing")
     parser.add_argument(
         "--host",
         action="append",
@@ -56,11 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST[:PORT]",
         help="cache this host's traffic too (repeatable)",
     )
-    parser.add_argument(
-        "--refresh",
-        action="store_true",
-        help="ask upstream about every page and unproven file, fresh or not",
-    )
+    parser.flag("--refresh", help="ask upstream about every page and unproven file, fresh or not")
     parser.add_argument(
         "--report",
         metavar="FILE",
@@ -127,7 +113,7 @@ class Session:
 
     def run(self) -> int:
         """Carry it out; the child's exit status."""
-        from entrepot.cli.wiring import merged_bundle, open_run_store, read_resolve
+        from entrepot.cli.wiring import open_run_store, read_resolve, trusted
         from entrepot.config.settings import runtime_dirs
         from entrepot.run.child import CannotStart
         from entrepot.run.runtime_dir import runtime_directory
@@ -135,7 +121,7 @@ class Session:
 
         environ = self._context.around.environ
         read_resolve(environ)  # what is wrong with it is said before anything is started
-        roots = merged_bundle(environ, map(Path, self._plan.bundles))
+        roots = trusted(environ, self._plan.bundles)
         for text in roots.warnings:
             self.tally.warn(text)
         kept = open_run_store(self._settings)
@@ -185,7 +171,7 @@ class Session:
             yield
 
     async def _serve(self, listener: Listener, child: Running, kept: RunStore) -> int:
-        from entrepot.cli.wiring import HttpUpstream, dialler, donors, upstream_settings
+        from entrepot.cli import wiring
         from entrepot.ports.clock import SystemClock
         from entrepot.server.listener import serve_child
         from entrepot.server.proxy import ConnectPolicy
@@ -194,12 +180,14 @@ class Session:
         from entrepot.serving.prefetch import PageHistory
         from entrepot.serving.service import Service
 
-        reach = upstream_settings(self._settings, self._context.around.environ, self._plan.bundles)
+        upstream, dial = wiring.upstream(
+            self._settings, self._context.around.environ, self._plan.bundles
+        )
         clock = SystemClock()
         limit = SizeLimit(kept.make_room, kept.sweep)
         entries = Entries(kept.store, kept.catalogue, clock, limit.landed)
         facts = self.facts(kept.catalogue)
-        policy = ConnectPolicy(self._plan, facts, dialler(reach), self.tally, offline=self._offline)
+        policy = ConnectPolicy(self._plan, facts, dial, self.tally, offline=self._offline)
         rules = Rules(
             offline=self._offline,
             refresh=self._options.refresh,
@@ -207,7 +195,6 @@ class Session:
             shared=kept.store.shared,
             caches=policy.caches,
         )
-        upstream = HttpUpstream(reach)
         service = Service(
             entries=entries,
             upstream=upstream,
@@ -215,7 +202,7 @@ class Session:
             clock=clock,
             rules=rules,
             stats=self.tally,
-            donors=partial(donors, self._context.around),
+            donors=partial(wiring.donors, self._context.around),
             grown=limit.grown,
             history=PageHistory(kept.catalogue) if self._settings.ahead else None,
         )
@@ -293,13 +280,10 @@ class Session:
 
     def facts(self, catalogue: Catalogue) -> KnownFiles:
         """What is known of files beforehand: of lock files and the command line."""
-        from entrepot.cli.wiring import files_host
+        from entrepot.cli.wiring import known_files
         from entrepot.run.plan import read_beforehand
-        from entrepot.serving.known_files import KnownFiles
-        from entrepot.simple.page import path_digest
 
-        host = files_host()
-        facts = KnownFiles(catalogue, lambda url: path_digest(url, host) if host else None)
+        facts = known_files(catalogue)
         facts.learn_beforehand(read_beforehand(self._plan.locks, self._command.argv))
         return facts
 
@@ -331,23 +315,14 @@ class Session:
 def _inside_another(context: Context) -> bool:
     """Whether an outer run serves this command, and nothing is asked that it does not do."""
     args = context.args
-    wants_its_own = (
-        args.offline
-        or args.no_store
-        or args.refresh
-        or args.report
-        or args.host
-        or args.store is not None
-    )
-    if wants_its_own:
+    asks = args.offline or args.no_store or args.refresh or args.report or args.host
+    if asks or args.store is not None:
         return False
     from entrepot.cli.wiring import outer_run
 
     address = outer_run(context.around.environ)
-    return address is not None and _listens(address)
-
-
-def _listens(address: str) -> bool:
+    if address is None:
+        return False
     import socket
 
     host, _, port = address.rpartition(":")

@@ -5,7 +5,6 @@ FREEABLE counts only bytes that the disk would get back: nothing that an environ
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,8 @@ from entrepot.caches.inventory import GROUPS, CacheTotal, Sum, stored_twice, sum
 from entrepot.caches.own import OwnCache
 from entrepot.caches.records import place_record, sum_record
 from entrepot.cli.context import Context
-from entrepot.cli.output import DONE, Align, Output
+from entrepot.cli.main import Parser
+from entrepot.cli.output import DONE, Output
 from entrepot.errors import EntrepotError
 from entrepot.ports.tool import ORPHANED, Entry, Surroundings
 from entrepot.sizes import show_age, show_count, show_size
@@ -25,32 +25,16 @@ from entrepot.sizes import show_age, show_count, show_size
 if TYPE_CHECKING:
     from entrepot.cli.wiring import Quota
 
-COLUMNS: tuple[tuple[str, Align], ...] = (
-    ("CACHE", "<"),
-    ("WHERE", "<"),
-    ("SIZE", ">"),
-    ("FREEABLE", ">"),
-    ("FILES", ">"),
-    ("LAST USED", "<"),
-    ("CAP", ">"),
-)
+COLUMNS = ("CACHE", "WHERE", ">SIZE", ">FREEABLE", ">FILES", "LAST USED", ">CAP")
 
 NEARLY = 0.9
 """The part of a quota from which on there is a warning."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """``status`` has only the options of every command and two more."""
-    parser.add_argument(
-        "--kinds",
-        action="store_true",
-        help="show downloads, pages, built wheels ... of each cache apart",
-    )
-    parser.add_argument(
-        "--scan",
-        action="store_true",
-        help="count large caches again, however lately they were counted",
-    )
+    parser.flag("--kinds", help="show downloads, pages, built wheels ... of each cache apart")
+    parser.flag("--scan", help="count large caches again, however lately they were counted")
 
 
 def run(context: Context) -> int:

@@ -5,25 +5,21 @@ With --repair what is damaged is removed.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 
 from entrepot.caches.records import finding_record
 from entrepot.caches.verify import verify_all
 from entrepot.cli.context import Context
+from entrepot.cli.main import Parser
 from entrepot.cli.output import DONE, FAILED, Meter
 from entrepot.errors import EntrepotError
 from entrepot.ports.tool import Finding, Place
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The options of ``verify``."""
-    parser.add_argument(
-        "--repair", action="store_true", help="remove what is damaged, so that it is fetched again"
-    )
-    parser.add_argument(
-        "--full", action="store_true", help="also the checks that read every unpacked file"
-    )
+    parser.flag("--repair", help="remove what is damaged, so that it is fetched again")
+    parser.flag("--full", help="also the checks that read every unpacked file")
 
 
 def run(context: Context) -> int:

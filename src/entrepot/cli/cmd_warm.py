@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrepot.cli.output import DONE, FAILED, INTERRUPTED, PARTLY, Align
+from entrepot.cli.output import DONE, FAILED, INTERRUPTED, PARTLY
 from entrepot.cli.picking import interpreter
 from entrepot.cli.warming import CondaOrder, Warming
 from entrepot.errors import UsageError
@@ -116,7 +116,7 @@ def _check_platforms(named: Sequence[str], tags: Sequence[str], here: str) -> No
 def _conclude(warming: Warming, out: Output) -> int:
     """Show what came of it; the exit status."""
     results, files, tally = warming.results, warming.files, warming.tally
-    columns: tuple[tuple[str, Align], ...] = (("ITEM", "<"), ("RESULT", "<"), ("FILE", "<"))
+    columns = ("ITEM", "RESULT", "FILE")
     out.table(columns, [[r.item, r.status, r.filename or r.why or "-"] for r in results])
     count = len(files)
     line = tally.last_line(offline=False)

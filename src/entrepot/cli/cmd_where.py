@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 from entrepot.caches.records import place_record
 from entrepot.cli.context import Context
+from entrepot.cli.main import Parser
 from entrepot.cli.output import DONE, FAILED
 from entrepot.cli.picking import interpreter
 from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The options of ``where``."""
     parser.add_argument("name", nargs="*", metavar="TOOL", help="only these tools")
-    parser.add_argument(
-        "--path", action="store_true", help="print the path in use and nothing else, for scripts"
-    )
+    parser.flag("--path", help="print the path in use and nothing else, for scripts")
     parser.add_argument("--python", metavar="PATH", help="the interpreter whose pip is meant")
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,8 +72,7 @@ class Context:
         Raises:
             ConfigError: they cannot be read.
         """
-        options = {"store": self.args.store} if self.args.store is not None else {}
-        return load_settings(self.around, options)
+        return load_settings(self.around, self.args.store)
 
     @cached_property
     def tools(self) -> Sequence[Tool]:
@@ -105,13 +105,17 @@ def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
         ConfigError: the home directory is not known.
     """
     environ = dict(os.environ if environ is None else environ)
+    try:
+        cwd = Path.cwd()
+    except FileNotFoundError:  # the directory was removed under us
+        cwd = Path(os.sep).absolute()
     platform = (
         "win32" if sys.platform == "win32" else ("darwin" if sys.platform == "darwin" else "linux")
     )
     return Surroundings(
         environ=environ,
         home=_home(environ),
-        cwd=Path(_cwd()),
+        cwd=cwd,
         platform=platform,  # type: ignore[arg-type]
         euid=os.geteuid() if hasattr(os, "geteuid") else -1,
     )
@@ -122,7 +126,14 @@ def _home(environ: Mapping[str, str]) -> Path:
 
     A relative path would mean another place in each directory.
     """
-    home = environ.get("HOME") or _registered_home()
+    home = environ.get("HOME", "")
+    if not home and sys.platform == "win32":
+        home = os.path.expanduser("~")
+    elif not home:
+        import pwd  # expanduser would take an empty HOME for /
+
+        with suppress(KeyError):
+            home = pwd.getpwuid(os.getuid()).pw_dir
     if os.path.isabs(home):
         return Path(home)
     why = (
@@ -130,21 +141,3 @@ def _home(environ: Mapping[str, str]) -> Path:
     )
     text = f"the home directory is not known: {why}"
     raise ConfigError(text, name="HOME", hint="set HOME to a directory of yours")
-
-
-def _registered_home() -> str:
-    if sys.platform == "win32":
-        return os.path.expanduser("~")
-    import pwd  # expanduser would take an empty HOME for /
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:
-        return ""
-
-
-def _cwd() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:  # the directory was removed under us
-        return os.path.abspath(os.sep)

@@ -3,10 +3,6 @@
 A command is a module ``cmd_NAME`` with ``add_arguments(parser)`` and ``run(context) -> int``. Only
 the one that is asked for is imported, so what stands here must stay light
 (``tests/functional/test_startup.py``).
-
-A command that runs another sets ``TAKES_COMMAND = True``: ``args.child`` is then what follows the
-first ``--`` (or the first word that is no option), and ``FAILURE`` is its exit status when entrepot
-itself fails.
 """
 
 from __future__ import annotations
@@ -18,13 +14,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from entrepot.cli.output import DONE, INTERRUPTED, PARTLY, Output, discard
 from entrepot.errors import UsageError
-
-if TYPE_CHECKING:
-    from entrepot.cli.context import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +28,11 @@ class Command:
     group: str
     help: str
     aliases: tuple[str, ...] = ()
+    takes_command: bool = False
+    """Whether it runs another command: ``args.child`` is then what follows the first ``--`` (or the
+    first word that is no option)."""
+    failure: int | None = None
+    """The exit status when entrepot itself fails; ``None``: what the error says."""
 
     @property
     def module(self) -> str:
@@ -54,7 +52,13 @@ COMMANDS = (
     ),
     Command("remove", "Free", "remove what matches a pattern"),
     Command("verify", "Trust", "check what is cached, and remove what is damaged"),
-    Command("run", "Use", "run a command with its downloads going through the cache"),
+    Command(
+        "run",
+        "Use",
+        "run a command with its downloads going through the cache",
+        takes_command=True,
+        failure=125,  # as `env` and `timeout` have it
+    ),
     Command("warm", "Use", "fetch packages into the store, so that a later install works offline"),
     Command("config", "Other", "show and change settings, entrepot's own or a tool's"),
 )
@@ -77,6 +81,10 @@ class Parser(argparse.ArgumentParser):
             UsageError: always.
         """
         raise UsageError(message, hint=f"{self.prog} --help")
+
+    def flag(self, *names: str, help: str) -> None:  # noqa: A002 - as argparse calls it
+        """An option without a value."""
+        self.add_argument(*names, action="store_true", help=help)
 
 
 def add_globals(parser: argparse.ArgumentParser) -> None:
@@ -147,7 +155,7 @@ def build_parser(command: Command, module: ModuleType) -> Parser:
     )
     module.add_arguments(parser)
     add_globals(parser)
-    if getattr(module, "TAKES_COMMAND", False):
+    if command.takes_command:
         parser.usage = f"{parser.prog} [options] -- COMMAND..."
         parser.add_argument(
             "child",
@@ -200,29 +208,23 @@ def parse(argv: Sequence[str]) -> tuple[Command, ModuleType, argparse.Namespace]
     module = importlib.import_module(command.module)
     parser = build_parser(command, module)
     rest = [*_ALIASED.get(word, []), *rest]
-    if getattr(module, "TAKES_COMMAND", False) and "--" in rest:
+    if command.takes_command and "--" in rest:
         # argparse has changed its mind about "--" and REMAINDER several times: decide here
         cut = rest.index("--")
         args = parser.parse_args(rest[:cut])
         args.child = [*args.child, "--", *rest[cut + 1 :]] if args.child else rest[cut + 1 :]
     else:
         args = parser.parse_args(rest)
-    args.tool = [name for each in args.tool or () for name in _tool_names(each)]
+    named = args.tool or ()
+    args.tool = []
+    for text in named:
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        if not names:  # `--tool "$UNSET"` must not come to mean every tool
+            raise UsageError(
+                f"--tool {text!r} names no tool", hint="leave it out to mean every tool"
+            )
+        args.tool += names
     return command, module, args
-
-
-def _tool_names(text: str) -> list[str]:
-    """The names in one ``--tool``.
-
-    None is a mistake, ``--tool "$UNSET"`` for one, and must not come to mean *every tool*.
-
-    Raises:
-        UsageError: there is none.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise UsageError(f"--tool {text!r} names no tool", hint="leave it out to mean every tool")
-    return names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -236,17 +238,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     _open_streams()
-    out = Output(
-        sys.stdout,
-        sys.stderr,
-        os.environ,
-        as_json="--json" in argv and "--" not in argv[: argv.index("--json")],
-    )
-    debug = "--debug" in (argv[: argv.index("--")] if "--" in argv else argv)
+    ours = argv[: argv.index("--")] if "--" in argv else argv
+    out = Output(sys.stdout, sys.stderr, os.environ, as_json="--json" in ours)
     failure: int | None = None
     try:
         command, module, args = parse(argv)
-        failure = getattr(module, "FAILURE", None)
+        failure = command.failure
         out = Output(
             sys.stdout,
             sys.stderr,
@@ -260,7 +257,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         from entrepot.cli.context import Context, surroundings
 
-        return _carry_out(module, Context(args, out, surroundings()), out)
+        context = Context(args, out, surroundings())
+        try:
+            status: int = module.run(context)
+            out.flush()
+            return PARTLY if status == DONE and context.incomplete else status
+        finally:
+            context.close()
     except SystemExit as exc:  # --help, --version
         try:
             out.flush()
@@ -272,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as exc:  # the edge: whatever it is, it becomes a sentence and an exit status
-        if debug:
+        if "--debug" in ours:
             raise
         status = out.error(exc)
         return status if failure is None else failure
@@ -289,19 +292,7 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
-def _carry_out(module: ModuleType, context: Context, out: Output) -> int:
-    try:
-        status: int = module.run(context)
-        out.flush()
-        return PARTLY if status == DONE and context.incomplete else status
-    finally:
-        context.close()
-
-
 def _broken_pipe() -> int:
-    """The reader has gone (``entrepot list | head``): quietly done.
-
-    Nothing may be flushed into the pipe at exit.
-    """
+    """The reader has gone (``entrepot list | head``): nothing may be flushed into it at exit."""
     discard(sys.stdout)
     return 0

@@ -13,10 +13,10 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 from entrepot.errors import (
     Busy,
@@ -34,8 +34,6 @@ SCHEMA = 1
 
 DONE, FAILED, USAGE, PARTLY, BUSY, NO_SPACE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 """Exit statuses (docs/reference/exit-codes.md)."""
-
-Align = Literal["<", ">"]
 
 _ASCII = str.maketrans("\u2013\u2014\u2018\u2019\u201c\u201d", "--''\"\"") | {0x2026: "..."}
 
@@ -81,9 +79,9 @@ class Output:
             self._write(self._stdout, text + "\n")
 
     def table(
-        self, columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[str]], *, last: int = 0
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, last: int = 0
     ) -> None:
-        """Columns set two spaces apart, under a heading.
+        """Columns set two spaces apart, under their titles; ``>TITLE`` is set to the right.
 
         The ``last`` rows are totals: not counted as data by colour.
 
@@ -95,29 +93,27 @@ class Output:
         )
 
     def columns(
-        self, columns: Sequence[tuple[str, Align]], cells: Sequence[Sequence[str]], *, last: int = 0
+        self, columns: Sequence[str], cells: Sequence[Sequence[str]], *, last: int = 0
     ) -> None:
-        """As :meth:`table`, with the cells of each column for themselves.
-
-        Of many rows it is quicker.
-        """
+        """As :meth:`table`, with the cells of each column for themselves."""
         if self.as_json:
             return
         cells = [
-            [title, *_safe_all(column)] for (title, _), column in zip(columns, cells, strict=True)
+            [title.removeprefix(">"), *map(_safe, column)]
+            for title, column in zip(columns, cells, strict=True)
         ]
         widths = [max(map(len, column)) for column in cells]
         excess = self._excess(widths)
         for at in sorted(
-            (i for i, (_, align) in enumerate(columns) if align == "<"), key=lambda i: -widths[i]
+            (i for i, title in enumerate(columns) if title[0] != ">"), key=lambda i: -widths[i]
         ):
             if excess > 0 and widths[at] > _NARROW:
                 width = max(_NARROW, widths[at] - excess)
                 cells[at] = [_shortened(cell, width) for cell in cells[at]]
                 excess, widths[at] = excess - widths[at] + width, width
         padded = [
-            _padded(column, align, width)
-            for column, (_, align), width in zip(cells, columns, widths, strict=True)
+            [cell.rjust(width) if title[0] == ">" else cell.ljust(width) for cell in column]
+            for column, title, width in zip(cells, columns, widths, strict=True)
         ]
         lines = [line.rstrip() for line in map("  ".join, zip(*padded, strict=True))]
         for bold in (0, *range(len(lines) - last, len(lines))):
@@ -128,10 +124,11 @@ class Output:
         """Items of several lines, all but the first set in; nothing of them is shortened."""
         self.line("\n".join("\n    ".join(map(_safe, lines)) for lines in blocks))
 
-    def fits(self, columns: Sequence[tuple[str, Align]], cells: Sequence[Sequence[str]]) -> bool:
+    def fits(self, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> bool:
         """Whether the rows of a table have room as they are."""
         pairs = zip(columns, cells, strict=True)
-        return self._excess([max(map(len, (title, *cell))) for (title, _), cell in pairs]) <= 0
+        widths = [max(map(len, (title.removeprefix(">"), *cell))) for title, cell in pairs]
+        return self._excess(widths) <= 0
 
     def _excess(self, widths: Sequence[int]) -> int:
         """How much too wide a row of such columns is; nothing in a pipe."""
@@ -405,12 +402,6 @@ def exit_status(exc: BaseException) -> int:
     return INTERRUPTED if isinstance(exc, KeyboardInterrupt) else FAILED
 
 
-def _padded(cells: Sequence[str], align: Align, width: int) -> Iterator[str]:
-    """The cells of a column, each text set once: a column of a long table has few."""
-    pad = str.ljust if align == "<" else str.rjust
-    return map({text: pad(text, width) for text in set(cells)}.__getitem__, cells)
-
-
 _NARROW = 12
 """No column is made narrower."""
 
@@ -427,10 +418,6 @@ def _shortened(text: str, width: int) -> str:
 def _safe(text: str) -> str:
     """Names come from the network: no control characters reach a terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _safe_all(texts: Sequence[str]) -> Sequence[str]:
-    return texts if "".join(texts).isprintable() else [_safe(text) for text in texts]
 
 
 class Encoded(list[str]):

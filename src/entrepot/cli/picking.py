@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from entrepot.caches.selection import Filter
+from entrepot.cli.main import Parser
 from entrepot.errors import FormatError, UsageError
 from entrepot.ports.tool import Kind, Surroundings
 from entrepot.sizes import parse_age, parse_size
@@ -19,7 +20,7 @@ from entrepot.sizes import parse_age, parse_size
 T = TypeVar("T")
 
 
-def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
+def add_filter_arguments(parser: Parser) -> None:
     """Add the options to a command's parser."""
     parser.add_argument(
         "--kind",
@@ -28,18 +29,14 @@ def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help=f"only this kind: {', '.join(Kind)}",
     )
-    parser.add_argument(
-        "--built", action="store_true", help="only wheels built on this machine (= --kind built)"
-    )
+    parser.flag("--built", help="only wheels built on this machine (= --kind built)")
     parser.add_argument(
         "--older",
         metavar="AGE",
         help="only what was not used for that long: 36h, 90d, 12w, 6mo, 1y",
     )
-    parser.add_argument(
-        "--stale", action="store_true", help="only what is stale by its own headers"
-    )
-    parser.add_argument("--unused", action="store_true", help="only what no environment links to")
+    parser.flag("--stale", help="only what is stale by its own headers")
+    parser.flag("--unused", help="only what no environment links to")
 
 
 def make_filter(args: argparse.Namespace) -> Filter:

@@ -1,18 +1,18 @@
 """Where adapters are picked.
 
-The only module of the command line that names a store, a catalogue or a tool's folder.
+The only module of the command line that names a store, a catalogue or a tool's folder. What each
+function needs is imported in it: the quick commands load nothing of a run.
 """
 
 from __future__ import annotations
 
 import errno
-import importlib
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from entrepot.errors import ConfigError, StoreUnavailable, UsageError
 
@@ -20,49 +20,17 @@ if TYPE_CHECKING:
     from entrepot.caches.own import OwnCache
     from entrepot.config.settings import Settings
     from entrepot.ports.catalogue import Catalogue
+    from entrepot.ports.client_setup import ClientSetup, Command, ProxyAddress
+    from entrepot.ports.reuse import ReuseSource
     from entrepot.ports.store import Store
     from entrepot.ports.tool import Progress, Surroundings, Tool
     from entrepot.server.proxy import Dial, Streams
+    from entrepot.serving.known_files import KnownFiles
     from entrepot.store.catalogue import SqliteCatalogue
     from entrepot.store.directory import DirectoryStore
-    from entrepot.tools._shared.defaults import files_host
-    from entrepot.tools._shared.quota import Quota
-    from entrepot.tools.client_setup.clients import client_setups
-    from entrepot.tools.client_setup.proxy_environment import common_environment, outer_run
-    from entrepot.tools.registry import donors
-    from entrepot.upstream.client import HttpUpstream, UpstreamSettings
-    from entrepot.upstream.trust import merged_bundle
-
-
-__all__ = [
-    "HttpUpstream",
-    "Quota",
-    "client_setups",
-    "common_environment",
-    "donors",
-    "files_host",
-    "merged_bundle",
-    "outer_run",
-]
-
-_LATE = {
-    "common_environment": "tools.client_setup.proxy_environment",
-    "outer_run": "tools.client_setup.proxy_environment",
-    "files_host": "tools._shared.defaults",
-    "donors": "tools.registry",
-    "client_setups": "tools.client_setup.clients",
-    "HttpUpstream": "upstream.client",
-    "merged_bundle": "upstream.trust",
-}
-"""What a run takes from the tools and from the HTTP client, and the modules where it stands."""
-
-
-def __getattr__(name: str) -> Any:
-    """A name of :data:`_LATE`: its module is imported when it is first asked for."""
-    if name not in _LATE:
-        raise AttributeError(name)
-    return getattr(importlib.import_module(f"entrepot.{_LATE[name]}"), name)
-
+    from entrepot.tools._shared.quota import Quota as Quota  # noqa: PLC0414 - `status` has it from here
+    from entrepot.upstream.client import HttpUpstream
+    from entrepot.upstream.trust import Bundle
 
 RESOLVE = "ENTREPOT_RESOLVE"
 """The variable of :func:`read_resolve`."""
@@ -126,7 +94,9 @@ def open_run_store(settings: Settings) -> RunStore:
     try:
         store, catalogue = open_store(settings)
     except StoreUnavailable as exc:
-        if settings.said["store"][0].kind == "option" and not _is_circumstance(exc.__cause__):
+        cause = exc.__cause__
+        is_circumstance = isinstance(cause, OSError) and cause.errno in _CIRCUMSTANCES
+        if settings.said["store"][0].kind == "option" and not is_circumstance:
             raise
         lost = SqliteCatalogue(None)
         return RunStore(
@@ -150,9 +120,8 @@ def open_run_store(settings: Settings) -> RunStore:
     )
 
 
-def _is_circumstance(cause: BaseException | None) -> bool:
-    """Whether the system refused for a reason that has nothing to do with which place was named."""
-    return isinstance(cause, OSError) and cause.errno in {
+_CIRCUMSTANCES = frozenset(
+    {
         errno.ENOSPC,
         errno.EDQUOT,
         errno.EROFS,
@@ -163,32 +132,81 @@ def _is_circumstance(cause: BaseException | None) -> bool:
         errno.EMFILE,
         errno.ENFILE,
     }
+)
+"""Refusals of the system that have nothing to do with which place was named."""
 
 
-def upstream_settings(
+def upstream(
     settings: Settings, environ: Mapping[str, str], bundles: Iterable[str]
-) -> UpstreamSettings:
-    """How upstream is reached: by the user's own proxy and CA settings."""
-    from entrepot.upstream.client import UpstreamSettings
+) -> tuple[HttpUpstream, Dial]:
+    """What asks upstream, by the user's own proxy and CA settings.
+
+    And what dials tunnels and upgraded connections, in the same way.
+    """
+    from entrepot.upstream.client import HttpUpstream, UpstreamSettings, open_tunnel
     from entrepot.upstream.proxies import ProxyRules
     from entrepot.upstream.trust import merged_bundle
 
-    return UpstreamSettings(
+    reach = UpstreamSettings(
         silence_timeout_s=settings.timeout_s,
         ca_pem=merged_bundle(environ, map(Path, bundles), directories=True).pem,
         proxies=ProxyRules.from_environ(environ),
         resolve=read_resolve(environ),
     )
 
-
-def dialler(reach: UpstreamSettings) -> Dial:
-    """How tunnels and upgraded connections are dialled: as upstream is reached."""
-    from entrepot.upstream.client import open_tunnel
-
     async def dial(host: str, port: int, tls: bool) -> Streams:
         return await open_tunnel(host, port, reach, tls=tls)
 
-    return dial
+    return HttpUpstream(reach), dial
+
+
+def trusted(environ: Mapping[str, str], bundles: Iterable[str]) -> Bundle:
+    """The roots that the child trusts beside the run's own."""
+    from entrepot.upstream.trust import merged_bundle
+
+    return merged_bundle(environ, map(Path, bundles))
+
+
+def client_setups(command: Command, proxy: ProxyAddress | None) -> dict[str, ClientSetup]:
+    """What each client's setup says of a command, by the client's name."""
+    from entrepot.tools.client_setup import clients
+
+    return clients.client_setups(command, proxy)
+
+
+def donors(around: Surroundings) -> list[ReuseSource]:
+    """The caches of all tools that may hold what a URL brings."""
+    from entrepot.tools import registry
+
+    return registry.donors(around)
+
+
+def common_environment(
+    environ: Mapping[str, str], proxy: ProxyAddress, *, loopback_open: bool, hosts: Collection[str]
+) -> dict[str, str | None]:
+    """The variables that lead every client to the proxy."""
+    from entrepot.tools.client_setup import proxy_environment
+
+    return proxy_environment.common_environment(
+        environ, proxy, loopback_open=loopback_open, hosts=hosts
+    )
+
+
+def outer_run(environ: Mapping[str, str]) -> str | None:
+    """``HOST:PORT`` of the run that leads this process already."""
+    from entrepot.tools.client_setup import proxy_environment
+
+    return proxy_environment.outer_run(environ)
+
+
+def known_files(catalogue: Catalogue) -> KnownFiles:
+    """What is known of files beforehand: of the catalogue, and of the path digests in URLs."""
+    from entrepot.serving.known_files import KnownFiles
+    from entrepot.simple.page import path_digest
+    from entrepot.tools._shared.defaults import files_host
+
+    host = files_host()
+    return KnownFiles(catalogue, lambda url: path_digest(url, host) if host else None)
 
 
 def read_resolve(environ: Mapping[str, str]) -> dict[str, tuple[str, int]]:

@@ -2,8 +2,8 @@
 
 Order: flag, ``ENTREPOT_*`` variable, the user's file, the site's drop-ins and file, default.
 Everything of the world comes in as :class:`~entrepot.ports.tool.Surroundings`; only the files named
-here are read, nothing is written (``config_file.py`` edits). The directories follow the platform's
-habits and, on macOS too, the XDG variables.
+here are read, nothing is written (``file.py`` edits). The directories follow the platform's habits
+and, on macOS too, the XDG variables.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,14 +29,13 @@ DEFAULT_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One setting: its dotted name in the file, its variable, and how its value is read."""
+    """One setting; what it is for is said in ``docs/reference/configuration.md``."""
 
     name: str
+    """Dotted, as in the file."""
     kind: Literal["path", "size", "seconds", "words", "flag", "command"]
-    help: str
-    default: str
-    """In words, for the reference."""
-    flag: str = ""
+    value: Any = None
+    """The default, where it does not depend on the machine."""
 
     @property
     def variable(self) -> str:
@@ -44,26 +44,15 @@ class Key:
 
 
 KEYS = (
-    Key(
-        "store",
-        "path",
-        "the directory of entrepot's own cache",
-        "`entrepot` in the user's cache directory",
-        "--store",
-    ),
-    Key(
-        "limit.total",
-        "size",
-        "cap of the store; `none`: no cap",
-        "the smaller of 20 GB and a tenth of the disk",
-    ),
-    Key("timeout", "seconds", "silence of an upstream after which it counts as failed", "30s"),
-    Key("hosts", "words", "more HOST[:PORT] whose traffic `run` caches", "none", "--host"),
-    Key("offline", "flag", "serve what is stored and ask no upstream", "false", "--offline"),
-    Key("ahead", "flag", "ask upstream for pages and metadata before the client does", "true"),
-    Key("yes", "flag", "do without asking for confirmation", "false", "--yes"),
-    Key("log", "path", "a file that log lines are appended to", "none"),
-    Key("quota.command", "command", "prints your quota, for `status`", "none: `quota` is asked"),
+    Key("store", "path"),
+    Key("limit.total", "size"),
+    Key("timeout", "seconds", DEFAULT_TIMEOUT_S),
+    Key("hosts", "words", ()),
+    Key("offline", "flag", value=False),
+    Key("ahead", "flag", value=True),
+    Key("yes", "flag", value=False),
+    Key("log", "path"),
+    Key("quota.command", "command", ()),
 )
 """Every setting there is, in the order of the reference."""
 
@@ -130,64 +119,49 @@ class Settings:
         )
 
 
-def load_settings(around: Surroundings, options: Mapping[str, str] | None = None) -> Settings:
+def load_settings(around: Surroundings, store: str | None = None) -> Settings:
     """Read and resolve every setting.
 
     Args:
         around: environment, home, working directory and platform.
-        options: what flags said, by key name, as text.
+        store: what ``--store`` said.
 
     Raises:
         ConfigError: a value that cannot be used, or a file that is not TOML; its source is named.
     """
     said: dict[str, list[Said]] = {key.name: [] for key in KEYS}
     complaints: list[Complaint] = []
-    for name, text in (options or {}).items():
-        key = BY_NAME[name]
-        value = read_value(key, text, source=key.flag, base=around.cwd, around=around)
-        said[name].append(Said("option", key.flag, text, value))
+    if store is not None:
+        path = read_value(KEYS[0], store, source="--store", base=around.cwd, around=around)
+        said["store"].append(Said("option", "--store", store, path))
     for key in KEYS:
         if text := around.environ.get(key.variable, ""):
             value = read_value(key, text, source=key.variable, base=around.cwd, around=around)
             said[key.name].append(Said("environment", key.variable, text, value))
     for path in (user_file(around), *site_files(around)):
-        for name, one, complaint in _read_file(path, around):
-            if complaint:
-                complaints.append(complaint)
-            elif one:
-                said[name].append(one)
+        tables, content = read_toml(path)
+        for name, raw in _flat(tables):
+            source = f"{path}:{line_of(content, name)}"
+            if name in BY_NAME:
+                key = BY_NAME[name]
+                value = read_value(key, raw, source=source, base=path.parent, around=around)
+                said[name].append(Said("file", source, written(raw), value))
+            else:
+                text = f"{source}: unknown setting {name!r}; it is ignored"
+                fix = nearest(name) or "entrepot config list"
+                complaints.append(Complaint("unknown-key", text, fix))
     if (named := around.environ.get("ENTREPOT_CONFIG")) and not user_file(around).exists():
         text = f"ENTREPOT_CONFIG names {named}, and there is no such file"
         complaints.append(Complaint("missing-config", text, "entrepot config edit"))
-    return _settled(said, complaints, around)
-
-
-_DEFAULTS: tuple[tuple[str, str, Any], ...] = (
-    ("timeout", "30s", DEFAULT_TIMEOUT_S),
-    ("hosts", "", ()),
-    ("offline", "false", False),
-    ("ahead", "true", True),
-    ("yes", "false", False),
-    ("log", "", None),
-    ("quota.command", "", ()),
-)
-"""Each setting's default, as text and as a value; those of ``store`` and ``limit.total`` depend on
-the machine."""
-
-
-def _settled(
-    said: dict[str, list[Said]], complaints: list[Complaint], around: Surroundings
-) -> Settings:
-    store = cache_dir(around)
-    said["store"].append(Said("default", "default", str(store), store))
-    store = said["store"][0].value
-    cap, why = default_limit(store)
+    place = cache_dir(around)
+    said["store"].append(Said("default", "default", str(place), place))
+    cap, why = default_limit(said["store"][0].value)
     said["limit.total"].append(Said("default", why, show_size(cap), cap))
-    for name, text, value in _DEFAULTS:
-        said[name].append(Said("default", "default", text, value))
+    for key in KEYS[2:]:
+        said[key.name].append(Said("default", "default", show_value(key, key.value), key.value))
     won = {name: layers[0].value for name, layers in said.items()}
     return Settings(
-        store=store,
+        store=won["store"],
         limit_total=won["limit.total"],
         timeout_s=won["timeout"],
         hosts=won["hosts"],
@@ -325,23 +299,19 @@ def show_value(key: Key, value: Any) -> str:
         return "true" if value else "false"
     if key.kind == "words":
         return ",".join(value)
-    if key.kind == "command":
+    if key.kind == "command" and value:
         import shlex  # noqa: PLC0415  (few have such a setting)
 
         return shlex.join(value)
-    if key.kind == "size":
-        return "none" if value is None else _round_size(value)
+    if key.kind == "size" and value is None:
+        return "none"
+    if key.kind == "size":  # in the largest unit that says it exactly: 20GB, 1500MB, 1234
+        for unit, power in (("TB", 4), ("GB", 3), ("MB", 2)):
+            if value and value % 1000**power == 0:
+                return f"{value // 1000**power}{unit}"
     if key.kind == "seconds":
         return f"{value:g}s"
-    return "" if value is None else str(value)
-
-
-def _round_size(size: int) -> str:
-    """A size in the largest unit that says it exactly: ``20GB``, ``1500MB``, ``1234``."""
-    for unit, power in (("TB", 4), ("GB", 3), ("MB", 2)):
-        if size and size % 1000**power == 0:
-            return f"{size // 1000**power}{unit}"
-    return str(size)
+    return str(value) if value else ""
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -396,20 +366,6 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
         ) from exc
 
 
-def _read_file(
-    path: Path, around: Surroundings
-) -> Iterator[tuple[str, Said | None, Complaint | None]]:
-    tables, text = read_toml(path)
-    for name, raw in _flat(tables):
-        source = f"{path}:{line_of(text, name)}"
-        key = BY_NAME.get(name)
-        if key is None:
-            yield name, None, unknown_key(name, source)
-        else:
-            value = read_value(key, raw, source=source, base=path.parent, around=around)
-            yield name, Said("file", source, written(raw), value), None
-
-
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tables.items():
         if isinstance(value, dict) and f"{prefix}{name}" not in BY_NAME:
@@ -430,15 +386,6 @@ def line_of(text: str, name: str) -> int:
     return toml_line(text, name) or 1
 
 
-def unknown_key(name: str, source: str) -> Complaint:
-    """The complaint about a key that does not exist, with the nearest that does."""
-    return Complaint(
-        "unknown-key",
-        f"{source}: unknown setting {name!r}; it is ignored",
-        nearest(name) or "entrepot config list",
-    )
-
-
 def nearest(name: str) -> str:
     """``did you mean 'limit.total'?``, or nothing when no key is near."""
     import difflib  # noqa: PLC0415  (only on the way to a complaint)
@@ -451,24 +398,39 @@ def nearest(name: str) -> str:
 # -- directories -----------------------------------------------------------------------------------
 
 
-def _xdg(around: Surroundings, variable: str) -> Path | None:
-    """An XDG base directory.
+def _base(
+    around: Surroundings, windows: tuple[str, str], variable: str, mac: str, other: str
+) -> Path:
+    """A base directory of the platform.
 
-    A relative one is invalid and ignored (XDG Base Directory Specification 0.8).
+    A relative XDG variable is invalid and ignored (XDG Base Directory Specification 0.8).
+
+    Args:
+        around: platform, home and environment.
+        windows: the variable that names it on Windows, and its folder below AppData without.
+        variable: the XDG variable.
+        mac: the folder below the home directory on macOS.
+        other: the folder elsewhere.
     """
-    value = around.environ.get(variable, "")
-    return Path(value) if value and Path(value).is_absolute() else None
+    if around.platform == "win32":
+        named = around.environ.get(windows[0])
+        return Path(named) if named else around.home / "AppData" / windows[1]
+    named = around.environ.get(variable, "")
+    if os.path.isabs(named):
+        return Path(named)
+    return around.home / (mac if around.platform == "darwin" else other)
+
+
+_APPLICATIONS = "Library/Application Support"
 
 
 def config_dir(around: Surroundings) -> Path:
-    """The user's configuration directory of entrepot."""
-    if around.platform == "win32":
-        return _windows(around, "APPDATA", "Roaming") / "entrepot"
-    xdg = _xdg(around, "XDG_CONFIG_HOME")
-    plain = around.home / ".config" / "entrepot"
-    if around.platform == "darwin" and xdg is None and not plain.is_dir():
-        return around.home / "Library" / "Application Support" / "entrepot"
-    return xdg / "entrepot" if xdg else plain
+    """The user's configuration directory of entrepot; on macOS ``~/.config`` where that has one."""
+    mac = _APPLICATIONS
+    if around.platform == "darwin" and (around.home / ".config/entrepot").is_dir():
+        mac = ".config"
+    windows = "APPDATA", "Roaming"
+    return _base(around, windows, "XDG_CONFIG_HOME", mac, ".config") / "entrepot"
 
 
 def site_dir(around: Surroundings) -> Path:
@@ -482,31 +444,21 @@ def site_dir(around: Surroundings) -> Path:
     if first and Path(first).is_absolute():
         return Path(first) / "entrepot"
     return Path(
-        "/Library/Application Support/entrepot"
-        if around.platform == "darwin"
-        else "/etc/xdg/entrepot"
+        f"/{_APPLICATIONS}/entrepot" if around.platform == "darwin" else "/etc/xdg/entrepot"
     )
 
 
 def cache_dir(around: Surroundings) -> Path:
     """Where the store lies unless it is set: the platform's user cache directory."""
-    if around.platform == "win32":
-        return _windows(around, "LOCALAPPDATA", "Local") / "entrepot" / "Cache"
-    fallback = around.home / ("Library/Caches" if around.platform == "darwin" else ".cache")
-    return (_xdg(around, "XDG_CACHE_HOME") or fallback) / "entrepot"
+    windows = "LOCALAPPDATA", "Local"
+    base = _base(around, windows, "XDG_CACHE_HOME", "Library/Caches", ".cache")
+    return base / ("entrepot/Cache" if around.platform == "win32" else "entrepot")
 
 
 def state_dir(around: Surroundings) -> Path:
-    """Where journals and what is known of other tools' caches lie.
-
-    The platform's user state directory.
-    """
-    if around.platform == "win32":
-        return _windows(around, "LOCALAPPDATA", "Local") / "entrepot"
-    fallback = around.home / (
-        "Library/Application Support" if around.platform == "darwin" else ".local/state"
-    )
-    return (_xdg(around, "XDG_STATE_HOME") or fallback) / "entrepot"
+    """Where journals and what is known of other tools' caches lie: the user's state directory."""
+    windows = "LOCALAPPDATA", "Local"
+    return _base(around, windows, "XDG_STATE_HOME", _APPLICATIONS, ".local/state") / "entrepot"
 
 
 def runtime_dirs(around: Surroundings) -> tuple[Path, ...]:
@@ -516,23 +468,12 @@ def runtime_dirs(around: Surroundings) -> tuple[Path, ...]:
     removes. Not in the cache directory itself: a store takes that for itself alone.
     """
     found = (state_dir(around) / "run", cache_dir(around).parent / "entrepot-run")
-    own = _own_home(around)
-    return found if own is None else (*found, *runtime_dirs(replace(around, environ={}, home=own)))
+    with suppress(OSError, KeyError):
+        # HOME is another user's, as `sudo` without `-H` leaves it: then in this user's own, too
+        if around.euid >= 0 and around.home.stat().st_uid != around.euid:
+            import pwd  # noqa: PLC0415  (not on Windows)
 
-
-def _own_home(around: Surroundings) -> Path | None:
-    """This user's registered home where HOME is another user's, as ``sudo`` without ``-H`` does."""
-    try:
-        if around.euid < 0 or around.home.stat().st_uid == around.euid:
-            return None
-        import pwd  # noqa: PLC0415  (not on Windows)
-
-        own = Path(pwd.getpwuid(around.euid).pw_dir)
-        return own if own.is_absolute() and own.stat().st_uid == around.euid else None
-    except (OSError, KeyError):
-        return None
-
-
-def _windows(around: Surroundings, variable: str, folder: str) -> Path:
-    value = around.environ.get(variable)
-    return Path(value) if value else around.home / "AppData" / folder
+            own = Path(pwd.getpwuid(around.euid).pw_dir)
+            if own.is_absolute() and own.stat().st_uid == around.euid:
+                return (*found, *runtime_dirs(replace(around, environ={}, home=own)))
+    return found

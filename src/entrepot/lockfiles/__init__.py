@@ -1,8 +1,7 @@
 """Digests out of lock files and requirement files: text in, links and pins out. No I/O."""
 
-from entrepot.lockfiles.conda import Locked, read_locked
 from entrepot.lockfiles.pins import Allowed, Known, Pins
-from entrepot.lockfiles.read import read_arguments, read_lock
+from entrepot.lockfiles.read import Locked, read_arguments, read_lock, read_locked
 
 __all__ = [
     "Allowed",

@@ -89,10 +89,6 @@ class Catalogue(Protocol):
         """
         ...
 
-    def totals(self) -> Mapping[str, tuple[int, int]]:
-        """Kind -> (entries, bytes of disk of distinct bodies)."""
-        ...
-
     def heads_of(self, body: Digest) -> list[str]:
         """Keys of the heads that name this body."""
         ...

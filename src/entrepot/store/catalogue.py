@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,98 +22,59 @@ from urllib.parse import unquote
 
 from entrepot.digests import LENGTHS, Digest
 from entrepot.errors import InvalidHead, StoreError
+from entrepot.eviction import Use
 from entrepot.ports.catalogue import Link, Listed, Noted
-from entrepot.ports.store import Store
-from entrepot.store.database import Database, Schema
+from entrepot.ports.store import Store, read_object
 from entrepot.store.layout import catalogue_path
-from entrepot.stored import Head, body_key, is_head_key
+from entrepot.stored import HEADS, Head, body_key, is_head_key
 
 if TYPE_CHECKING:
     import sqlite3
+
+    from entrepot.store.database import Database
 
 BATCH = 2_000
 """Rows read at a time: others get their turn in between."""
 WRITTEN = 500
 """Rows written in one transaction, some 50 ms: who has to write a single one meanwhile waits no
 longer."""
-_COUNT_CALLS = 64
 
 # -- tables ----------------------------------------------------------------------------------------
 
-STAMPS = "CREATE TABLE IF NOT EXISTS stamps (body BLOB PRIMARY KEY, stamp TEXT) WITHOUT ROWID"
-"""What a body's file was like when its bytes were known to be right. New in schema 3."""
-LINKS_TABLE = """CREATE TABLE links (
-    url BLOB, page INTEGER, state INTEGER, digests BLOB, size INTEGER, project TEXT, version TEXT,
-    filename TEXT, kind TEXT, upload_time TEXT, source INTEGER, PRIMARY KEY (url, page)
-) WITHOUT ROWID"""
-"""A row for each page that named a file, found by 16 bytes of the URL's hash: a URL is not kept.
-New in schema 3."""
-NOTES = "CREATE TABLE IF NOT EXISTS notes (name BLOB PRIMARY KEY, text INTEGER) WITHOUT ROWID"
-"""Hashes of names, and where in ``sources`` their texts are, which many share. New in schema 4."""
-TABLES = (
+VERSION = 5
+"""A catalogue of another schema is emptied and made again."""
+SCHEMA = {
     # what `list` and `status` show: 100,000 rows are read without opening as many files
-    """CREATE TABLE heads (
+    "TABLE heads": """(
         key TEXT PRIMARY KEY, url TEXT, kind TEXT, project TEXT, version TEXT, filename TEXT,
         size INTEGER, disk INTEGER, body BLOB, used REAL, response_time REAL, status INTEGER,
         proven INTEGER, credentialed INTEGER, shared INTEGER, upload_time TEXT
     ) WITHOUT ROWID""",
-    "CREATE INDEX heads_body ON heads (body, disk, kind)",
-    "CREATE INDEX heads_alone ON heads (used, key) WHERE body IS NULL",
-    # Sums that are kept up by the triggers below: the cap is looked after while downloads land, and
-    # must not count a million heads each time. `used` is the newest of a body's heads, `kind` the
-    # first by name.
-    """CREATE TABLE bodies (
-        body BLOB PRIMARY KEY, disk INTEGER, heads INTEGER, used REAL, kind TEXT
+    # a row for each page that named a file, found by 16 bytes of the URL's hash: a URL is not kept
+    "TABLE links": """(
+        url BLOB, page INTEGER, state INTEGER, digests BLOB, size INTEGER, project TEXT,
+        version TEXT, filename TEXT, kind TEXT, upload_time TEXT, source INTEGER,
+        PRIMARY KEY (url, page)
     ) WITHOUT ROWID""",
-    "CREATE INDEX bodies_used ON bodies (used, body)",
-    "CREATE TABLE sums (kind TEXT PRIMARY KEY, heads INTEGER, disk INTEGER) WITHOUT ROWID",
-    LINKS_TABLE,
-    "CREATE TABLE sources (id INTEGER PRIMARY KEY, text TEXT UNIQUE)",
-    "CREATE TABLE hosts (authority TEXT PRIMARY KEY) WITHOUT ROWID",
-    "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID",
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
-    STAMPS,
-    NOTES,
-)
-TRIGGERS = (
-    """CREATE TRIGGER heads_insert AFTER INSERT ON heads BEGIN
-        INSERT INTO sums VALUES (NEW.kind, 1, 0) ON CONFLICT (kind) DO UPDATE SET heads = heads + 1;
-        INSERT INTO bodies SELECT NEW.body, NEW.disk, 1, NEW.used, NEW.kind WHERE NEW.body NOT NULL
-            ON CONFLICT (body) DO UPDATE SET disk = max(disk, excluded.disk), heads = heads + 1,
-            used = max(used, excluded.used), kind = min(kind, excluded.kind);
-    END""",
-    # What remains of a body's heads is looked at again, unless there are so many that it would take
-    # long: then its use and kind stay what they were, which errs on the side of keeping it.
-    """CREATE TRIGGER heads_delete AFTER DELETE ON heads BEGIN
-        UPDATE sums SET heads = heads - 1 WHERE kind = OLD.kind;
-        UPDATE bodies SET heads = heads - 1 WHERE body = OLD.body;
-        DELETE FROM bodies WHERE body = OLD.body AND heads = 0;
-        UPDATE bodies SET (disk, used, kind) =
-            (SELECT max(disk), max(used), min(kind) FROM heads WHERE body = OLD.body)
-            WHERE body = OLD.body AND heads < 50;
-    END""",
-    """CREATE TRIGGER heads_used AFTER UPDATE OF used ON heads BEGIN
-        UPDATE bodies SET used = max(used, NEW.used) WHERE body = NEW.body;
-    END""",
-    """CREATE TRIGGER bodies_insert AFTER INSERT ON bodies BEGIN
-        INSERT INTO sums VALUES (NEW.kind, 0, NEW.disk)
-            ON CONFLICT (kind) DO UPDATE SET disk = disk + excluded.disk;
-    END""",
-    """CREATE TRIGGER bodies_delete AFTER DELETE ON bodies BEGIN
-        UPDATE sums SET disk = disk - OLD.disk WHERE kind = OLD.kind;
-    END""",
-    """CREATE TRIGGER bodies_update AFTER UPDATE OF disk, kind ON bodies
-        WHEN NEW.disk <> OLD.disk OR NEW.kind <> OLD.kind BEGIN
-        UPDATE sums SET disk = disk - OLD.disk WHERE kind = OLD.kind;
-        INSERT INTO sums VALUES (NEW.kind, 0, NEW.disk)
-            ON CONFLICT (kind) DO UPDATE SET disk = disk + excluded.disk;
-    END""",
-)
+    # hashes of names, and where in `sources` their texts are, which many share
+    "TABLE notes": "(name BLOB PRIMARY KEY, text INTEGER) WITHOUT ROWID",
+    "TABLE sources": "(id INTEGER PRIMARY KEY, text TEXT UNIQUE)",
+    "TABLE hosts": "(authority TEXT PRIMARY KEY) WITHOUT ROWID",
+    "TABLE counters": "(name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID",
+    "TABLE meta": "(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
+    # what a body's file was like when its bytes were known to be right
+    "TABLE stamps": "(body BLOB PRIMARY KEY, stamp TEXT) WITHOUT ROWID",
+    "INDEX heads_body": "ON heads (body, disk)",
+}
 LISTING = (
     "SELECT key, url, kind, project, version, filename, size, disk, "
     "CASE WHEN body NOT NULL THEN 'sha256:' || lower(hex(body)) END, "
     "used, response_time, status, proven, credentialed, shared, upload_time "
     "FROM heads WHERE key > ? ORDER BY key LIMIT ?"
+)
+USES = (
+    "SELECT key, CASE WHEN body NOT NULL THEN 'sha256:' || lower(hex(body)) END, used, disk "
+    "FROM heads"
 )
 HEADS_BY_KIND = "SELECT kind, count(*), max(used), min(key) FROM heads GROUP BY kind"
 BODIES_BY_KIND = (
@@ -121,13 +83,9 @@ BODIES_BY_KIND = (
 )
 """With ``min``, SQLite takes the other columns from the same row: a body counts under the kind of
 its first key."""
-SUMS = "SELECT kind, heads, disk FROM sums WHERE heads > 0 OR disk > 0"
-OLDEST_BODIES = (
-    "SELECT used, body, disk FROM bodies WHERE (used, body) > (?, ?) ORDER BY used, body LIMIT ?"
-)
-OLDEST_ALONE = (
-    "SELECT used, key FROM heads WHERE body IS NULL AND (used, key) > (?, ?) "
-    "ORDER BY used, key LIMIT ?"
+SIZES = (
+    "SELECT (SELECT count(*) FROM heads), (SELECT sum(disk) FROM "
+    "(SELECT max(disk) AS disk FROM heads WHERE body NOT NULL GROUP BY body))"
 )
 LINKS = (
     "SELECT p.text, t.text, digests, size, project, version, filename, kind, upload_time, s.text "
@@ -142,52 +100,15 @@ STAMP = "SELECT stamp FROM stamps WHERE body = ?"
 NOTE_STAMP = "INSERT OR REPLACE INTO stamps VALUES (?, ?)"
 NOTE = "SELECT sources.text FROM notes JOIN sources ON id = notes.text WHERE name = ?"
 WRITE_NOTE = "INSERT OR REPLACE INTO notes VALUES (?, ?)"
-FORGET_STAMPS = "DELETE FROM stamps WHERE body NOT IN (SELECT body FROM bodies)"
+FORGET_STAMPS = "DELETE FROM stamps WHERE body NOT IN (SELECT body FROM heads WHERE body NOT NULL)"
 DELETE_HEAD = "DELETE FROM heads WHERE key = ?"
-INSERT_HEAD = "INSERT INTO heads VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-"""After :data:`DELETE_HEAD`: the triggers do not see what ``INSERT OR REPLACE`` removes."""
+RECORD = "INSERT OR REPLACE INTO heads VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 INSERT_LINK = "INSERT OR REPLACE INTO links VALUES (?,?,?,?,?,?,?,?,?,?,?)"
-OLD_NOTES = "DELETE FROM links WHERE kind IN ('page', 'reading')"
-OLD_HEADS = "DROP TABLE IF EXISTS head_json"
-SCHEMA = Schema(
-    4,
-    (*TABLES, *TRIGGERS),
-    # Hosts and counters stay. Links do since schema 3: those of schema 2 do not say which page
-    # named them. Notes were links of a kind of their own before. Heads were kept whole as well.
-    upgrades={
-        2: (STAMPS, "DROP TABLE links", LINKS_TABLE, NOTES, OLD_HEADS),
-        3: (OLD_NOTES, NOTES, OLD_HEADS),
-    },
-)
-"""A catalogue of another schema is emptied and made again."""
 
 _ALGORITHMS = sorted(LENGTHS)
 _SAME = "="
 """Stands for a file name that is the URL's last segment, as it nearly always is; doubled before any
 other that begins so."""
-
-
-def head_row(key: str, head: Head, used: float, disk: int) -> tuple[object, ...]:
-    """The columns of one head."""
-    r = head.response
-    return (
-        key,
-        head.url,
-        head.kind,
-        head.project,
-        head.version,
-        head.filename,
-        r.size,
-        disk,
-        bytes.fromhex(head.body.value) if head.body else None,
-        used,
-        r.response_time,
-        r.head.status,
-        int(bool(head.proven)),
-        int(head.credentialed),
-        int(head.shared),
-        head.upload_time,
-    )
 
 
 def url_key(url: str) -> bytes:
@@ -261,12 +182,25 @@ class SqliteCatalogue:
 
     def __init__(self, path: Path | None, *, busy_s: float = 1.0) -> None:
         self.path = path
-        self._database = Database(path, SCHEMA, busy_s=busy_s)
-        self._read, self._write = self._database.read, self._database.write
-        self._counting = threading.Lock()
-        self._counts: dict[str, int] = {}
-        self._count_calls = 0
-        self._hosts: set[str] = set()
+        self._busy_s = busy_s
+        self._opening = threading.Lock()
+        self._opened: Database | None = None
+
+    @property
+    def _database(self) -> Database:
+        with self._opening:
+            if self._opened is None:
+                # late: SQLite takes 5 ms that a start-up without questions does not pay
+                from entrepot.store.database import Database  # noqa: PLC0415
+
+                self._opened = Database(self.path, VERSION, SCHEMA, busy_s=self._busy_s)
+            return self._opened
+
+    def _ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._database.ask(query, *values)
+
+    def _write(self, work: Callable[[sqlite3.Connection], object], *, lossy: bool = False) -> bool:
+        return self._database.write(work, lossy=lossy)
 
     # -- what it is --------------------------------------------------------------------------------
 
@@ -282,10 +216,7 @@ class SqliteCatalogue:
     @property
     def needs_rebuild(self) -> bool:
         """Whether it may lack heads of the store, because it is new, was lost or was damaged."""
-        return self._read(
-            lambda db: db.execute("SELECT 1 FROM meta WHERE name = 'complete'").fetchone() is None,
-            default=True,
-        )
+        return not self._ask("SELECT 1 FROM meta WHERE name = 'complete'")
 
     # -- heads -------------------------------------------------------------------------------------
 
@@ -293,13 +224,28 @@ class SqliteCatalogue:
         self._record([(key, head, used, disk)])
 
     def _record(self, heads: list[tuple[str, Head, float, int]]) -> None:
-        rows = [head_row(*each) for each in heads]
-
-        def work(db: sqlite3.Connection) -> None:
-            db.executemany(DELETE_HEAD, [(key,) for key, *_ in rows])
-            db.executemany(INSERT_HEAD, rows)
-
-        self._write(work)
+        rows = [
+            (
+                key,
+                head.url,
+                head.kind,
+                head.project,
+                head.version,
+                head.filename,
+                head.response.size,
+                disk,
+                bytes.fromhex(head.body.value) if head.body else None,
+                used,
+                head.response.response_time,
+                head.response.head.status,
+                bool(head.proven),
+                head.credentialed,
+                head.shared,
+                head.upload_time,
+            )
+            for key, head, used, disk in heads
+        ]
+        self._write(lambda db: db.executemany(RECORD, rows))
 
     def forget(self, keys: Iterable[str]) -> None:
         rest = iter(keys)
@@ -313,7 +259,13 @@ class SqliteCatalogue:
             self._write(lambda db: db.executemany("UPDATE heads SET used = ? WHERE key = ?", rows))
 
     def listing(self) -> Iterator[Listed]:
-        return map(Listed._make, self._pages(LISTING))
+        last = ""
+        while True:  # page by page: no transaction stays open while the caller thinks
+            found = self._ask(LISTING, last, BATCH)
+            yield from map(Listed._make, found)
+            if len(found) < BATCH:
+                return
+            last = found[-1][0]
 
     def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
         bodies = {
@@ -326,49 +278,14 @@ class SqliteCatalogue:
             for kind, count, used, key in heads
         }
 
-    def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query, page by page: no transaction stays open while the caller thinks."""
-        last = ""
-        while True:
-            found = self._ask(query, last, BATCH)
-            yield from found
-            if len(found) < BATCH:
-                return
-            last = found[-1][0]
-
-    def _ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """All rows of a query; none when the database fails."""
-        none: list[tuple[Any, ...]] = []
-        return self._read(lambda db: db.execute(query, values).fetchall(), default=none)
-
     def sizes(self) -> tuple[int, int]:
-        """Number of heads, and bytes of disk of distinct bodies."""
-        totals = self.totals().values()
-        return sum(heads for heads, _ in totals), sum(disk for _, disk in totals)
+        """Number of heads, and bytes of disk of distinct bodies; some 60 ms for 100,000 heads."""
+        ((heads, disk),) = self._ask(SIZES) or [(0, 0)]
+        return heads, disk or 0
 
-    def totals(self) -> Mapping[str, tuple[int, int]]:
-        """Kind -> (entries, bytes of disk of distinct bodies).
-
-        A body of several kinds counts under the first by name.
-        """
-        return {kind: (heads, disk) for kind, heads, disk in self._ask(SUMS)}
-
-    def oldest_bodies(
-        self, count: int, after: tuple[float, str | bytes] | None = None
-    ) -> list[tuple[float, bytes, int]]:
-        """The least recently used bodies: last use, sha256 and bytes of disk of each.
-
-        Args:
-            count: how many.
-            after: last use and sha256 of the body to go on behind.
-        """
-        return self._ask(OLDEST_BODIES, *(after or (float("-inf"), b"")), count)
-
-    def oldest_alone(
-        self, count: int, after: tuple[float, str | bytes] | None = None
-    ) -> list[tuple[float, str]]:
-        """The least recently used heads without a body: last use and key."""
-        return self._ask(OLDEST_ALONE, *(after or (float("-inf"), "")), count)
+    def uses(self) -> list[Use]:
+        """Every head as eviction cares for it."""
+        return [Use(*row) for row in self._ask(USES)]
 
     def heads_of(self, body: Digest) -> list[str]:
         if body.algorithm != "sha256":
@@ -425,78 +342,48 @@ class SqliteCatalogue:
         return rows[0][0] if rows else None
 
     def learn_host(self, authority: str) -> None:
-        if authority not in self._hosts:
-            self._hosts.add(authority)
-            self._write(
-                lambda db: db.execute("INSERT OR IGNORE INTO hosts VALUES (?)", (authority,))
-            )
+        self._write(lambda db: db.execute("INSERT OR IGNORE INTO hosts VALUES (?)", (authority,)))
 
     def hosts(self) -> frozenset[str]:
-        return frozenset(
-            self._hosts.union(host for (host,) in self._ask("SELECT authority FROM hosts"))
-        )
-
-    # -- counters ----------------------------------------------------------------------------------
+        return frozenset(host for (host,) in self._ask("SELECT authority FROM hosts"))
 
     def count(self, **amounts: int) -> None:
-        with self._counting:
-            for name, amount in amounts.items():
-                self._counts[name] = self._counts.get(name, 0) + amount
-            self._count_calls += 1
-            is_due = self._count_calls >= _COUNT_CALLS
-        if is_due:
-            self._write_counts()
+        self._write(lambda db: db.executemany(ADD_COUNTER, amounts.items()))
 
     def counters(self) -> Mapping[str, int]:
-        with self._counting:
-            found = dict(self._ask("SELECT name, value FROM counters"))
-            for name, amount in self._counts.items():
-                found[name] = found.get(name, 0) + amount
-            return found
-
-    def _write_counts(self) -> None:
-        with self._counting:
-            counts, self._counts, self._count_calls = list(self._counts.items()), {}, 0
-        if counts:
-            self._write(lambda db: db.executemany(ADD_COUNTER, counts))
+        return dict(self._ask("SELECT name, value FROM counters"))
 
     # -- rebuilding --------------------------------------------------------------------------------
 
-    def rebuild(
-        self,
-        store: Store,
-        *,
-        full: bool = False,
-        progress: Callable[[int], None] | None = None,
-    ) -> int:
+    def rebuild(self, store: Store, *, progress: Callable[[int], None] | None = None) -> int:
         """Make it say what the store's heads say; the number of heads read.
 
-        Slow: for a thread, or before the loop.
-
-        Only heads that are not known are read (``full``: all), and only names of the others.
-        Unreadable heads are left out.
+        Slow: for a thread, or before the loop. Only heads that are not known are read, and only
+        names of the others. Unreadable heads are left out.
 
         Args:
             store: any.
-            full: do not believe what is there.
             progress: called with the number of heads looked at, now and then.
         """
         unseen = {key for (key,) in self._ask("SELECT key FROM heads")}
         batch: list[tuple[str, Head, float, int]] = []
         read = 0
-        for looked, meta in enumerate(store.list("heads")):
+        for looked, meta in enumerate(store.list(HEADS)):
             if progress and looked % 1000 == 0:
                 progress(looked)
             if not is_head_key(meta.key):
                 continue  # somebody else's file
             if meta.key in unseen:
                 unseen.discard(meta.key)
-                if not full:
-                    continue
-            head = _read_head(store, meta.key)
-            if head is None:
                 continue
-            batch.append((meta.key, head, meta.modified, _disk_of(store, head)))
+            head = None
+            with suppress(InvalidHead, StoreError):
+                raw = read_object(store, meta.key)  # None: it went meanwhile
+                head = raw and Head.from_bytes(raw, key=meta.key.rpartition("/")[2])
+            if not head:
+                continue
+            body = store.head(body_key(head.body)) if head.body else None
+            batch.append((meta.key, head, meta.modified, body.disk if body else 0))
             read += 1
             if len(batch) >= WRITTEN:
                 self._record(batch)
@@ -514,9 +401,8 @@ class SqliteCatalogue:
 
     def close(self) -> None:
         """Write what is pending and close; the next use opens it again."""
-        self._write_counts()
-        self._database.close()
-        self._hosts.clear()
+        if self._opened is not None:
+            self._opened.close()
 
 
 def _body_of_key(key: str) -> bytes:
@@ -534,22 +420,3 @@ def _source(db: sqlite3.Connection, text: str) -> int:
         return 0
     db.execute("INSERT OR IGNORE INTO sources (text) VALUES (?)", (text,))
     return int(db.execute("SELECT id FROM sources WHERE text = ?", (text,)).fetchone()[0])
-
-
-def _disk_of(store: Store, head: Head) -> int:
-    """Bytes of disk of a head's body."""
-    return sum(each.disk for each in store.list(body_key(head.body))) if head.body else 0
-
-
-def _read_head(store: Store, key: str) -> Head | None:
-    """A head from the store; ``None`` when it went meanwhile or cannot be read."""
-    try:
-        blob = store.open(key)
-        if blob is None:
-            return None
-        try:
-            return Head.from_bytes(blob.read(0, blob.size), key=key.rpartition("/")[2])
-        finally:
-            blob.close()
-    except (InvalidHead, StoreError):
-        return None

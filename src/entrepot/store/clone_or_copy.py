@@ -30,20 +30,25 @@ def adopt(
     if source < 0:
         return None
     try:
-        writable, temp = disk.temp()
-        os.close(writable)
+        fd, temp = disk.temp()
         try:
-            whole = link and offset == 0 and os.fstat(source).st_size == size
-            fd = (
-                os.dup(source)
-                if whole and _linked(path, source, temp)
-                else _copied(source, offset, size, temp)
-            )
-            try:
-                return _kept(disk, fd, size, temp, check)
-            finally:
+            whole = offset == 0 and os.fstat(source).st_size == size
+            if whole and link and _linked(path, source, temp):
+                linked = os.dup(source)
                 os.close(fd)
+                fd = linked
+            elif not (whole and _cloned(source, fd)):
+                for at in range(0, size, CHUNK):
+                    # less than it should be if the source shrank meanwhile: the check refuses it
+                    os.pwrite(fd, os.pread(source, min(CHUNK, size - at), offset + at), at)
+            key = check(lambda start, count: os.pread(fd, count, start), size)
+            if key is None:
+                return None
+            os.fsync(fd)
+            # In place of what may be there, which nobody has looked at: these bytes are right.
+            return disk.publish(fd, temp, key)
         finally:
+            os.close(fd)
             with suppress(OSError):  # it has its name now, unless it was refused
                 os.unlink(temp)
     finally:
@@ -81,21 +86,6 @@ def _linked(path: str, source: int, temp: str) -> bool:
     return False
 
 
-def _copied(source: int, offset: int, size: int, temp: str) -> int:
-    """A descriptor of the temporary file, which shares the source's blocks or has a copy."""
-    target = os.open(temp, os.O_RDWR | os.O_CLOEXEC)
-    if offset == 0 and os.fstat(source).st_size == size and _cloned(source, target):
-        return target
-    try:
-        for at in range(0, size, CHUNK):
-            os.pwrite(target, os.pread(source, min(CHUNK, size - at), offset + at), at)
-    except OSError:
-        os.close(target)
-        raise
-    # Shorter than it should be if the source shrank meanwhile: then the check refuses it
-    return target
-
-
 def _cloned(source: int, target: int) -> bool:
     try:
         import fcntl  # noqa: PLC0415 -- not on Windows
@@ -104,12 +94,3 @@ def _cloned(source: int, target: int) -> bool:
     except (ImportError, OSError):
         return False
     return True
-
-
-def _kept(disk: Disk, fd: int, size: int, temp: str, check: Check) -> ObjectMeta | None:
-    key = check(lambda start, count: os.pread(fd, count, start), size)
-    if key is None:
-        return None
-    os.fsync(fd)
-    # In place of what may be there: nobody has looked at that, and these bytes are right.
-    return disk.publish(fd, temp, key)

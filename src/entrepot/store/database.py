@@ -10,21 +10,18 @@ the catalogue's.
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from entrepot.errors import Busy
 from entrepot.fs import open_or_make
-from entrepot.store.layout import Modes
+from entrepot.store.layout import LOCK, Modes
 from entrepot.store.locks import NoLocks, open_lock_file, wait_lock
-
-if TYPE_CHECKING:
-    import sqlite3
 
 T = TypeVar("T")
 
@@ -35,43 +32,6 @@ READ_BUSY_S = 0.1
 _MAX_PENDING = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """The tables of a database."""
-
-    version: int
-    """Kept in ``user_version``; one of another version is upgraded, or emptied and made again."""
-    statements: tuple[str, ...]
-    """Make everything in an empty database; tables first."""
-    upgrades: Mapping[int, tuple[str, ...]]
-    """Earlier version -> statements that bring it to this one."""
-
-    def fits(self, db: sqlite3.Connection) -> bool:
-        """Whether a database has this version and its tables."""
-        words = [each.split() for each in self.statements if each.startswith("CREATE TABLE")]
-        wanted = {each[5] if each[2] == "IF" else each[2] for each in words}
-        found = {name for (name,) in db.execute("SELECT name FROM sqlite_master").fetchall()}
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        return version == self.version and wanted <= found
-
-    def set_up(self, db: sqlite3.Connection) -> None:
-        """Make or upgrade the tables; nothing to do when another process was first."""
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == self.version:
-            return
-        statements = self.upgrades.get(version)
-        if statements is None:
-            tables = (
-                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-            )
-            for (name,) in db.execute(tables).fetchall():
-                db.execute(f'DROP TABLE "{name}"')
-            statements = self.statements
-        for statement in statements:
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {self.version}")
-
-
 class Database:
     """Connections with their troubles taken care of.
 
@@ -79,15 +39,18 @@ class Database:
 
     Args:
         path: the file; ``None``: in memory.
-        schema: its tables.
+        version: of the schema, kept in ``user_version``; a file of another one is emptied.
+        schema: ``TABLE name`` or ``INDEX name``, and how each is defined.
         busy_s: seconds that a write waits for another process's transaction.
     """
 
-    def __init__(self, path: Path | None, schema: Schema, *, busy_s: float) -> None:
+    def __init__(
+        self, path: Path | None, version: int, schema: Mapping[str, str], *, busy_s: float
+    ) -> None:
         self.path = "" if path is None else os.path.abspath(path)
         self.troubles = 0
         """Failures so far."""
-        self._schema = schema
+        self._version, self._schema = version, schema
         self._busy_s = busy_s
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
@@ -111,23 +74,22 @@ class Database:
             self._connection()
             return self._is_file and self._is_writable
 
-    def read(self, work: Callable[[sqlite3.Connection], T], *, default: T) -> T:
-        """The result of ``work``; ``default`` when the database fails."""
-        import sqlite3  # noqa: PLC0415 - 5 ms that a start-up without questions does not pay
+    def ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """All rows of a query; none when the database fails."""
+
+        def work(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            return db.execute(query, values).fetchall()
 
         with self._read_lock, suppress(sqlite3.DatabaseError, OSError):
             reader = self._open_reader()
             if reader is not None:
                 return work(reader)
-        ok, value = self._guarded(work)  # in memory; or to find out what is wrong with the file
-        return default if not ok or value is None else value
+        return self._guarded(work) or []  # in memory; or to find out what is wrong with the file
 
     def write(self, work: Callable[[sqlite3.Connection], object], *, lossy: bool = False) -> bool:
         """Do ``work`` in a transaction, after what is pending.
 
-        What fails waits for the next time unless it is lossy.
-
-        Whether it is done.
+        What fails waits for the next time unless it is lossy. Whether it is done.
         """
         with self._lock:
             self._connection()
@@ -138,7 +100,7 @@ class Database:
                 self._skip -= 1
                 ok = False
             else:
-                ok, _ = self._guarded(lambda db: _transaction(db, todo))
+                ok = self._guarded(lambda db: _transaction(db, todo)) is not None
                 self._failures = 0 if ok else self._failures + 1
                 self._skip = 0 if self._failures < 3 else min(2**self._failures, 256)
             if ok:
@@ -159,18 +121,16 @@ class Database:
                 self.write(lambda _: None, lossy=True)
             self._drop()
 
-    def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> tuple[bool, T | None]:
-        """The result, and whether there is one.
+    def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """The result; ``None`` when there is none.
 
         A damaged file is replaced and the work done again, once.
         """
-        import sqlite3  # noqa: PLC0415
-
         with self._lock:
             for attempt in (1, 2):
                 db = self._connection()
                 try:
-                    return True, work(db)
+                    return work(db)
                 except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
                     raise  # our own mistake
                 except sqlite3.DatabaseError as exc:
@@ -178,7 +138,7 @@ class Database:
                     if attempt == 2 or not _is_damage(exc):
                         break
                     self._set_aside()
-            return False, None
+            return None
 
     # -- opening -----------------------------------------------------------------------------------
 
@@ -196,8 +156,6 @@ class Database:
         if not (self._is_file and self._is_writable):
             return None
         if self._reader is None or self._reader[1] is not db:
-            import sqlite3  # noqa: PLC0415
-
             if self._reader is not None:
                 self._reader[0].close()
                 self._reader = None
@@ -210,8 +168,6 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         """The file; a new one where it is damaged; the file for reading alone; memory."""
-        import sqlite3  # noqa: PLC0415
-
         attempts = (self._open_file, self._open_file, self._open_read_only) if self.path else ()
         for attempt in attempts:
             try:
@@ -224,13 +180,11 @@ class Database:
                 self._is_file, self._is_writable = True, attempt == self._open_file
                 return db
         db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        _transaction(db, [self._schema.set_up])
+        _transaction(db, [self._set_up])
         self._is_file, self._is_writable = False, True
         return db
 
     def _open_file(self) -> sqlite3.Connection:
-        import sqlite3  # noqa: PLC0415
-
         if os.path.islink(self.path):  # it would be another program's database that is emptied
             raise PermissionError(self.path)
         if not os.path.exists(self.path):
@@ -247,11 +201,11 @@ class Database:
             self.path, timeout=self._busy_s, isolation_level=None, check_same_thread=False
         )
         try:
-            if db.execute("PRAGMA user_version").fetchone()[0] != self._schema.version:
+            if db.execute("PRAGMA user_version").fetchone()[0] != self._version:
                 with self._alone():
                     # A disk that can have no log keeps another mode
                     db.execute("PRAGMA journal_mode = WAL").fetchone()
-                    _transaction(db, [self._schema.set_up])
+                    _transaction(db, [self._set_up])
             # a lost transaction costs a second look, a damaged file a rebuild: no sync is worth
             # waiting for
             journal = db.execute("PRAGMA journal_mode").fetchone()[0]
@@ -264,16 +218,31 @@ class Database:
             raise
         return db
 
+    def _set_up(self, db: sqlite3.Connection) -> None:
+        """Empty a file of another schema and make our tables, unless another process was first."""
+        if db.execute("PRAGMA user_version").fetchone()[0] == self._version:
+            return
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        for (name,) in db.execute(tables).fetchall():
+            db.execute(f'DROP TABLE "{name}"')
+        for what, definition in self._schema.items():
+            db.execute(f"CREATE {what} {definition}")
+        db.execute(f"PRAGMA user_version = {self._version}")
+
+    def _fits(self, db: sqlite3.Connection) -> bool:
+        """Whether a file has our version and what belongs to it."""
+        found = {name for (name,) in db.execute("SELECT name FROM sqlite_master").fetchall()}
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        return version == self._version and {what.split()[1] for what in self._schema} <= found
+
     def _file_mode(self) -> int:
         return Modes(stat.S_IMODE(os.stat(os.path.dirname(self.path)).st_mode)).file
 
     def _open_read_only(self) -> sqlite3.Connection:
-        import sqlite3  # noqa: PLC0415
-
         uri = f"{Path(self.path).as_uri()}?mode=ro"
         db = sqlite3.connect(uri, uri=True, timeout=self._busy_s, check_same_thread=False)
         try:
-            if not self._schema.fits(db):
+            if not self._fits(db):
                 raise sqlite3.OperationalError("another schema, or none")  # noqa: TRY301
         except BaseException:
             db.close()
@@ -288,7 +257,7 @@ class Database:
 
         Without locks SQLite's own have to do.
         """
-        fd = open_lock_file(f"{self.path}.lock", self._file_mode())
+        fd = open_lock_file(f"{self.path}{LOCK}", self._file_mode())
         try:
             with suppress(NoLocks):
                 wait_lock(fd, exclusive=True, wait_s=10.0, what="the catalogue")
@@ -309,13 +278,11 @@ class Database:
 
     def _is_sound(self) -> bool:
         """Whether the file is whole and has our tables; reads all of it."""
-        import sqlite3  # noqa: PLC0415
-
         db = None
         try:
             db = sqlite3.connect(self.path, timeout=2.0)
             check = "PRAGMA quick_check(1)"
-            return self._schema.fits(db) and db.execute(check).fetchone()[0] == "ok"
+            return self._fits(db) and db.execute(check).fetchone()[0] == "ok"
         except sqlite3.DatabaseError:
             return False
         finally:
@@ -323,8 +290,6 @@ class Database:
                 db.close()
 
     def _drop(self) -> None:
-        import sqlite3  # noqa: PLC0415
-
         if self._db is not None:
             with suppress(sqlite3.Error):
                 self._db.close()
@@ -333,8 +298,8 @@ class Database:
 
 def _transaction(
     db: sqlite3.Connection, works: list[Callable[[sqlite3.Connection], object]]
-) -> None:
-    """All of it or nothing."""
+) -> bool:
+    """All of it or nothing; ``True``."""
     db.execute("BEGIN IMMEDIATE")
     try:
         for work in works:
@@ -344,6 +309,7 @@ def _transaction(
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+    return True
 
 
 def _is_damage(exc: Exception) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,10 +23,20 @@ from entrepot.fs import disk_of
 from entrepot.ports.store import Blob, Check, Leftover, ObjectMeta
 from entrepot.store import clone_or_copy, gc
 from entrepot.store.disk import Disk, FileBlob, write_all
-from entrepot.store.layout import PART, PARTIALS, STATE, key_path, partial_name, translated
-from entrepot.store.locks import NoLocks, try_lock
+from entrepot.store.layout import (
+    LOCK,
+    PARTIALS,
+    READ,
+    STATE,
+    checked_segment,
+    host_name,
+    key_path,
+    partial_name,
+    translated,
+)
+from entrepot.store.locks import NoLocks, WriteLock, try_lock
 from entrepot.store.partial_file import DirectoryPartialFile
-from entrepot.stored import body_key, is_body_key
+from entrepot.stored import BODIES, HEADS, body_key, is_body_key
 
 if TYPE_CHECKING:
     from entrepot.store.catalogue import SqliteCatalogue
@@ -35,12 +46,12 @@ COARSE_S = 3600
 """How old a last use may be before it is written again, in seconds."""
 
 
-class DirectoryStore:
+class DirectoryStore(Disk):
     """Objects as plain files below one directory, safe for any number of processes.
 
     Args:
         root: the directory; made with mode 0700 when it is not there.
-        cap: bytes of disk it may occupy; ``None``: :func:`~entrepot.store.gc.default_cap`.
+        cap: bytes of disk it may occupy.
         create: whether it may be made.
         now: seconds since the epoch.
         stamps: where the stamps of bodies are kept; ``None``: each process hashes a body once.
@@ -54,46 +65,26 @@ class DirectoryStore:
         self,
         root: Path,
         *,
-        cap: int | None = None,
+        cap: int = sys.maxsize,
         create: bool = True,
         now: Callable[[], float] = time.time,
         stamps: SqliteCatalogue | None = None,
     ) -> None:
-        self._root = Path(os.path.abspath(root))  # symbolic links stay as the user wrote them
-        self._disk = Disk(str(self._root), create=create, now=now, stamps=stamps)
-        self._cap = cap
+        # absolute, but symbolic links stay as the user wrote them
+        super().__init__(Path(os.path.abspath(root)), create=create, now=now, stamps=stamps)
+        self.cap = cap
         self._hashing: dict[str, threading.Lock] = {}
         self.changed: set[str] = set()
         """Keys of bodies that were found to be wrong."""
 
     @property
-    def root(self) -> Path:
-        return self._root
-
-    @property
     def shared(self) -> bool:
-        return self._disk.modes.shared
-
-    @property
-    def locks(self) -> bool:
-        """Whether files can be locked here; not known to be ``False`` before the first write."""
-        return self._disk.locks
-
-    @property
-    def cap(self) -> int:
-        """Bytes of disk the store may occupy."""
-        if self._cap is None:
-            self._cap = gc.default_cap(self._root)
-        return self._cap
+        return self.modes.shared
 
     # -- reading -----------------------------------------------------------------------------------
 
     def get(self, key: str) -> FileBlob | None:
-        """The object, open for reading; a body that is open is in use: no eviction takes it.
-
-        A body whose file is not the one that was stored, or was changed since, is hashed first. A
-        wrong one is removed and absent.
-        """
+        """As the port has it; a body that is open is in use, so no eviction takes it."""
         blob = self.open(key)
         if blob is None or not self.is_in_doubt(key, blob):
             return blob
@@ -109,12 +100,12 @@ class DirectoryStore:
     def open(self, key: str) -> FileBlob | None:
         fd = -1
         try:
-            fd = self._disk.open(key)
+            fd = self.open_fd(key)
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 os.close(fd)
                 return None
-            if key.startswith("bodies/"):
+            if key.startswith(f"{BODIES}/"):
                 with suppress(NoLocks, OSError):
                     try_lock(fd, exclusive=False)
         except (FileNotFoundError, NotADirectoryError):
@@ -126,38 +117,32 @@ class DirectoryStore:
         return FileBlob(fd, found.st_size)
 
     def head(self, key: str) -> ObjectMeta | None:
-        return self._disk.meta(key)
+        return self.meta(key)
 
     def list(self, prefix: str) -> Iterator[ObjectMeta]:
         if prefix:
             key_path("", prefix)
-        return self._disk.walk(prefix)
+        return self.walk(prefix)
 
     # -- writing -----------------------------------------------------------------------------------
 
     def put(self, key: str, body: bytes | Iterable[bytes]) -> ObjectMeta:
         """Store an object: a temporary file, synced when it is a body, then renamed."""
         key_path("", key)
-        self._disk.begin()
-        with self._temp() as (fd, temp):
+        self.begin()
+        with _doing():
+            fd, temp = self.temp()
+        try:
             size = 0
             # What the iterator raises is not the store's failure and passes as it is
             for chunk in (body,) if isinstance(body, bytes) else body:
-                with _writing():
+                with _doing():
                     write_all(fd, chunk, size)
                 size += len(chunk)
-            with _writing():
-                if key.startswith("bodies/"):
+            with _doing():
+                if key.startswith(f"{BODIES}/"):
                     os.fsync(fd)
-                return self._disk.publish(fd, temp, key)
-
-    @contextmanager
-    def _temp(self) -> Iterator[tuple[int, str]]:
-        """A temporary file that leaves nothing behind, whatever happens."""
-        with _writing():
-            fd, temp = self._disk.temp()
-        try:
-            yield fd, temp
+                return self.publish(fd, temp, key)
         finally:
             os.close(fd)
             with suppress(OSError):  # it has its name now, unless something failed
@@ -166,56 +151,66 @@ class DirectoryStore:
     def adopt(
         self, path: Path, offset: int, size: int, check: Check, *, link: bool = False
     ) -> ObjectMeta | None:
-        """Take over part of a file; see the port."""
-        self._disk.begin()
-        with _writing():
-            return clone_or_copy.adopt(self._disk, str(path), offset, size, check, link=link)
+        self.begin()
+        with _doing():
+            return clone_or_copy.adopt(self, str(path), offset, size, check, link=link)
 
     def delete(self, key: str) -> int | None:
-        """Remove an object; the bytes of disk that gives back.
-
-        Where it is open they come back when it is closed.
-        """
         key_path("", key)
-        return self._disk.remove(key)
+        return self.remove(key)
 
     def touch(self, key: str) -> None:
         """Note a use, at most once in :data:`COARSE_S` seconds."""
         with suppress(OSError):
-            now = self._disk.now()
+            now = self.now()
             # a time in the future is replaced as well: the clock was set back
-            if abs(now - self._disk.stat(key).st_mtime) > COARSE_S:
-                self._disk.set_times(key, now, now)
+            if abs(now - self.stat(key).st_mtime) > COARSE_S:
+                self.set_times(key, now, now)
 
     # -- downloads ---------------------------------------------------------------------------------
 
     def open_partial(self, name: str) -> DirectoryPartialFile:
-        return DirectoryPartialFile(self._disk, *self._disk.partial(name))
+        base = os.path.join(self.partials, checked_segment(name))
+        self.begin(removing=True)  # whatever writes into the file begins in earnest
+        if not self.locks:
+            # No other process may touch our files: their names say whose they are, and nobody
+            # resumes them.
+            base = f"{base}.{host_name()}-{os.getpid()}"
+        return DirectoryPartialFile(self, base, WriteLock(base + LOCK))
 
     def is_locked(self, name: str) -> bool | None:
-        return self._disk.is_locked(name)
+        try:
+            fd = os.open(os.path.join(self.partials, checked_segment(name) + LOCK), READ)
+        except OSError:
+            return None
+        try:
+            # shared for a moment only: a writer that wants it just then tries again
+            return not try_lock(fd, exclusive=False)
+        except (NoLocks, OSError):
+            return None
+        finally:
+            os.close(fd)
 
     def leftovers(self) -> Iterator[Leftover]:
-        """Partial downloads and temporary files, by name."""
         try:
-            names = sorted(os.listdir(self._disk.partials))
+            names = sorted(os.listdir(self.partials))
         except OSError:
             return
         for name in names:
             key, file = f"{PARTIALS}/{name}", partial_name(name)
-            found = self._disk.lstat(key)
+            found = self.lstat(key)
             # what is not ours stays; states go with their download, locks are empty
             if found is None or file is None or file.kind not in {"part", "temporary"}:
                 continue
-            paths, disk, state = [self._root / key], disk_of(found), None
+            paths, disk, state = [self.root / key], disk_of(found), None
             locked = None
             if file.kind == "part":
                 locked = self.is_locked(file.stem)
-                beside = self._disk.lstat(f"{PARTIALS}/{file.stem}{STATE}")
+                beside = self.lstat(f"{PARTIALS}/{file.stem}{STATE}")
                 if beside is not None:
-                    paths.insert(0, self._root / PARTIALS / f"{file.stem}{STATE}")
+                    paths.insert(0, self.root / PARTIALS / f"{file.stem}{STATE}")
                     disk += disk_of(beside)
-                    state = self._disk.read(f"{PARTIALS}/{file.stem}{STATE}")
+                    state = self.read(f"{PARTIALS}/{file.stem}{STATE}")
             yield Leftover(
                 key,
                 tuple(paths),
@@ -228,46 +223,21 @@ class DirectoryStore:
             )
 
     def remove_leftover(self, key: str, *, size: int | None = None) -> int | None:
-        """Remove one; a partial download under its lock, and only while it has ``size`` bytes."""
         name = key.removeprefix(f"{PARTIALS}/")
         file = partial_name(name)
         if file is None or file.kind not in {"part", "temporary"}:
             return None
         if file.kind == "temporary":
-            return self._disk.remove(f"{PARTIALS}/{name}")
-        part = self.open_partial(file.stem)
-        try:
-            if not part.try_lock():
-                raise Busy("a download in progress")
-            if size is not None and part.size() != size:
-                raise Busy("it grew meanwhile")
-            names = (f"{PARTIALS}/{file.stem}{suffix}" for suffix in (STATE, PART))
-            disk = sum(disk_of(found) for each in names if (found := self._disk.lstat(each)))
-            part.discard()
-        finally:
-            part.close()
-        return disk
-
-    @contextmanager
-    def hold(self, key: str, *, exclusive: bool = False) -> Iterator[None]:
-        """Lock the prefix of ``key``: up to its first segment of two hex digits, else the first.
-
-        A shared hold also notes on the object (its access time) that it is wanted, so that a sweep
-        that listed heads before does not take it afterwards.
-
-        Raises:
-            Busy: it was not free within two seconds (exclusively: 0.2).
-        """
-        with self._disk.hold(key, exclusive=exclusive):
-            if not exclusive:
-                gc.note_wanted(self._disk, key)
-            yield
+            return self.remove(f"{PARTIALS}/{name}")
+        self.begin(removing=True)
+        with _doing("a download was dropped"):
+            return gc.drop_partial(self, file.stem, size=size)
 
     # -- trust in bodies ---------------------------------------------------------------------------
 
     def is_in_doubt(self, key: str, blob: Blob) -> bool:
         assert isinstance(blob, FileBlob)
-        return is_body_key(key) and not self._disk.is_as_noted(key, blob.stat())
+        return is_body_key(key) and not self.is_as_noted(key, blob.stat())
 
     def _is_right(self, key: str, blob: FileBlob) -> bool:
         """Whether a body has the digest that its key says; a wrong one is removed."""
@@ -280,37 +250,29 @@ class DirectoryStore:
                 hasher.feed(chunk)
             if body_key(hasher.digest()) != key:
                 self.changed.add(key)
-                self._remove_wrong(key, before)
+                # but no right one that has come meanwhile
+                with suppress(OSError, StoreError, Busy), self.hold(key, exclusive=True):
+                    if os.path.samestat(before, self.stat(key)):
+                        self.remove(key)
                 return False
-            self._disk.note(key, before)  # as it was before: a change meanwhile shows next time
+            self.note(key, before)  # as it was before: a change meanwhile shows next time
             return True
-
-    def _remove_wrong(self, key: str, found: os.stat_result) -> None:
-        """Remove a wrong body, but no right one that has come meanwhile."""
-        with suppress(OSError, StoreError, Busy), self._disk.hold(key, exclusive=True):
-            if os.path.samestat(found, self._disk.stat(key)):
-                self._disk.remove(key)
 
     # -- collecting garbage ------------------------------------------------------------------------
 
     def usage(self, catalogue: SqliteCatalogue | None = None) -> gc.Usage:
-        """Bytes of disk by kind of file.
-
-        From the catalogue within milliseconds, by a scan without one.
-        """
-        return gc.usage(self._disk, catalogue)
+        """Bytes of disk by kind of file; without a catalogue by a scan."""
+        return gc.usage(self, catalogue)
 
     def sweep(
         self, now: float, *, grace_s: float = 3600, catalogue: SqliteCatalogue | None = None
     ) -> gc.Swept:
-        """Remove what nothing needs; see :func:`entrepot.store.gc.sweep`.
-
-        Slow: call it from a thread.
+        """Remove what nothing needs; see :func:`entrepot.store.gc.sweep`. Slow: for a thread.
 
         The catalogue is put right as well: a process that was killed between a head's rename and
         its record left one out.
         """
-        swept = gc.sweep(self._disk, now, grace_s=grace_s, catalogue=catalogue)
+        swept = gc.sweep(self, now, grace_s=grace_s, catalogue=catalogue)
         if catalogue is not None:
             catalogue.rebuild(self)
         return swept
@@ -322,39 +284,45 @@ class DirectoryStore:
 
         ``None`` when it is not time, another process is at it, or it was broken off.
 
+        ``locks/swept`` has the time of the last one; a time in the future counts as long ago: the
+        clock was set back.
+
         Args:
             catalogue: put right as well.
             is_over: asked now and then whether to break off.
         """
 
-        def go_on() -> None:
+        def go_on(_: int = 0) -> None:
             if is_over():
-                raise gc.BrokenOffError
+                raise _BrokenOffError
 
-        swept: gc.Swept | None = None
-        with gc.turn_to_sweep(self._disk) as due:
-            if due:
-                done = gc.sweep(
-                    self._disk, self._disk.now(), grace_s=3600, catalogue=catalogue, go_on=go_on
-                )
-                catalogue.rebuild(self, progress=lambda _: go_on())
-                swept = done
-        return swept
+        now, path = self.now(), self.lock_path("swept")
+        with suppress(Busy), _doing("it was swept"), self.lock("sweep", exclusive=True, wait_s=0.0):
+            if os.path.exists(path) and abs(now - os.stat(path).st_mtime) < gc.SWEEP_EACH_S:
+                return None
+            os.close(self.new_file(path, os.O_WRONLY))
+            os.utime(path, (now, now), follow_symlinks=False)
+            try:
+                swept = gc.sweep(self, now, grace_s=3600, catalogue=catalogue, go_on=go_on)
+                catalogue.rebuild(self, progress=go_on)
+            except _BrokenOffError:
+                again = now - gc.SWEEP_EACH_S + gc.SWEEP_AGAIN_S
+                os.utime(path, (now, again), follow_symlinks=False)
+            else:
+                return swept
+        return None
 
     def evict(self, catalogue: SqliteCatalogue, *, needed: int = 0) -> gc.Evicted:
-        """Make room; see :func:`entrepot.store.gc.evict`. Slow: call it from a thread."""
+        """Make room; see :func:`entrepot.store.gc.evict`. Slow: for a thread."""
         if catalogue.needs_rebuild:
             catalogue.rebuild(self)
-        return gc.evict(self._disk, catalogue, cap=self.cap, needed=needed)
-
-    def close(self) -> None:
-        self._disk.end()
+        return gc.evict(self, catalogue, cap=self.cap, needed=needed)
 
     def overhead(self) -> int:
         """Of the store's own files, and of its folders but those of the heads."""
-        overhead = disk_of(self._root.stat())
-        for folder in ("", "bodies", "bodies/sha256", "heads"):
-            with suppress(OSError), os.scandir(self._root / folder) as found:
+        overhead = disk_of(self.root.stat())
+        for folder in ("", BODIES, f"{BODIES}/sha256", HEADS):
+            with suppress(OSError), os.scandir(self.root / folder) as found:
                 for each in found:
                     # the catalogue's shared memory is there only while a process has it open
                     is_file = not folder and not each.name.endswith("-shm")
@@ -363,10 +331,14 @@ class DirectoryStore:
         return overhead
 
 
+class _BrokenOffError(Exception):
+    """The sweep is to stop; never leaves this module."""
+
+
 @contextmanager
-def _writing() -> Iterator[None]:
+def _doing(what: str = "an object was written") -> Iterator[None]:
     """The system's errors become the store's."""
     try:
         yield
     except OSError as exc:
-        raise translated(exc, "an object was written") from exc
+        raise translated(exc, what) from exc

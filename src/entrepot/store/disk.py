@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrepot.errors import Busy, StoreUnavailable
@@ -19,7 +20,7 @@ from entrepot.fs import leave_to_owner, open_or_make
 from entrepot.ports.store import ObjectMeta
 from entrepot.store import layout
 from entrepot.store.layout import BootState, Modes, open_beneath, translated
-from entrepot.store.locks import NoLocks, WriteLock, open_lock_file, try_lock, wait_lock
+from entrepot.store.locks import NoLocks, open_lock_file, try_lock, wait_lock
 from entrepot.stored import is_body_key
 
 if TYPE_CHECKING:
@@ -37,10 +38,12 @@ _PREFIX = re.compile(r"(.*?/[0-9a-f]{2})(?:/|$)")
 
 
 class Disk:
-    """One store's directory: paths, temporary files, stamps, locks and the boot marker.
+    """One store's directory: files, stamps, locks and the boot marker.
 
     Objects, and whatever is removed, are reached by descriptors from the root on: no link that
-    somebody puts in the place of a folder is followed.
+    somebody puts in the place of a folder is followed. Where nothing else is said, methods raise
+    OSError as the system says; ``NotADirectoryError`` where a link or a file is in the place of a
+    folder.
 
     Args:
         root: an absolute path.
@@ -54,23 +57,22 @@ class Disk:
 
     def __init__(
         self,
-        root: str,
+        root: Path,
         *,
         create: bool,
-        now: Callable[[], float] = time.time,
-        stamps: SqliteCatalogue | None = None,
+        now: Callable[[], float],
+        stamps: SqliteCatalogue | None,
     ) -> None:
         self.root = root
         self.now = now
         self._root_fd = -1
-        self._root_fd = layout.open_root(root, create=create)
+        self._root_fd = layout.open_root(str(root), create=create)
         self.modes = Modes(stat.S_IMODE(os.fstat(self._root_fd).st_mode))
         self._kept_stamps = stamps
         self._stamps: dict[str, str] = {}
         self.locks = True
-        """Whether files can be locked here; known after the first write."""
+        """Whether files can be locked here; not known to be ``False`` before the first write."""
         self.partials = os.path.join(root, layout.PARTIALS)
-        self._lock_folder = os.path.join(root, layout.LOCKS)
         self._users = -1
         self._writing = False
         self._beginning = threading.Lock()
@@ -87,7 +89,7 @@ class Disk:
     def _opened_root(self) -> int:
         """The descriptor of the root: that of the very directory whose marker was read."""
         if self._root_fd < 0:  # used again after it was closed
-            self._root_fd = layout.open_root(self.root, create=False)
+            self._root_fd = layout.open_root(str(self.root), create=False)
         return self._root_fd
 
     @contextmanager
@@ -95,8 +97,7 @@ class Disk:
         """A descriptor of the folder that an object lies in, and the last segment of its key.
 
         Raises:
-            FormatError: see :func:`~entrepot.store.layout.key_path`. OSError: as the system says;
-                ``NotADirectoryError`` where a link or a file is in the place of a folder.
+            FormatError: see :func:`~entrepot.store.layout.key_path`.
         """
         layout.key_path("", key)
         with self._in_folder(key) as place:
@@ -108,40 +109,6 @@ class Disk:
         fd = open_beneath(self._opened_root(), folder)
         try:
             yield fd, name
-        finally:
-            os.close(fd)
-
-    def partial(self, name: str) -> tuple[str, WriteLock]:
-        """The path of a partial download's files, less their suffixes, and their lock, not taken.
-
-        Without locks no other process may touch our files: their names say whose they are, and
-        nobody resumes them.
-
-        Raises:
-            FormatError: the name is no segment of a key. StoreUnavailable, StoreFull: the store
-                cannot be written.
-        """
-        base = os.path.join(self.partials, layout.checked_segment(name))
-        self.begin(removing=True)  # whatever writes into the file begins in earnest
-        if not self.locks:
-            base = f"{base}.{layout.host_name()}-{os.getpid()}"
-        return base, WriteLock(base + layout.LOCK)
-
-    def is_locked(self, name: str) -> bool | None:
-        """Whether the lock on a partial download is held; ``None`` where that cannot be told.
-
-        Its file is not made for it. The lock is shared for a moment only: a writer that wants it
-        just then tries again.
-        """
-        try:
-            path = os.path.join(self.partials, layout.checked_segment(name) + layout.LOCK)
-            fd = os.open(path, layout.READ)
-        except OSError:
-            return None
-        try:
-            return not try_lock(fd, exclusive=False)
-        except (NoLocks, OSError):
-            return None
         finally:
             os.close(fd)
 
@@ -187,7 +154,7 @@ class Disk:
     def temp(self) -> tuple[int, str]:
         """A new empty file on the same file system, and its path."""
         path = os.path.join(self.partials, f"put-{os.urandom(8).hex()}.tmp")
-        return self.new_file(path, os.O_WRONLY | os.O_EXCL), path
+        return self.new_file(path, os.O_RDWR | os.O_EXCL), path
 
     def new_file(self, path: str, flags: int) -> int:
         """Open a file for the store's own use, made with its mode; a link is refused."""
@@ -222,9 +189,6 @@ class Disk:
             fd: the file, open.
             temp: its path.
             key: of the object.
-
-        Raises:
-            OSError: as the system says.
         """
         name = f"{layout.PARTIALS}/{os.path.basename(temp)}"
         for attempt in range(5):
@@ -251,9 +215,6 @@ class Disk:
         """Remove a file's name, a path below the root; what it was, ``None`` when there was none.
 
         A directory stays.
-
-        Raises:
-            OSError: as the system says.
         """
         try:
             with self._in_folder(path) as (folder, name):
@@ -277,20 +238,14 @@ class Disk:
         if found is None:
             return None
         freed = found.st_blocks * 512 if found.st_nlink == 1 else 0
-        return freed + self._remove_folder(path.rpartition("/")[0])
-
-    def _remove_folder(self, folder: str) -> int:
-        """Remove a folder that may be empty now (a head's, when that was its last variant).
-
-        Bytes of disk given back.
-        """
-        if folder in {layout.PARTIALS, ""}:
-            return 0
-        with suppress(OSError), self._in_folder(folder) as (above, name):
-            found = os.stat(name, dir_fd=above, follow_symlinks=False)
-            os.rmdir(name, dir_fd=above)
-            return found.st_blocks * 512
-        return 0
+        folder = path.rpartition("/")[0]
+        # a folder that may be empty now: a head's, when that was its last variant
+        if folder not in {layout.PARTIALS, ""}:
+            with suppress(OSError), self._in_folder(folder) as (above, name):
+                about = os.stat(name, dir_fd=above, follow_symlinks=False)
+                os.rmdir(name, dir_fd=above)
+                freed += about.st_blocks * 512
+        return freed
 
     # -- stamps ------------------------------------------------------------------------------------
 
@@ -311,11 +266,7 @@ class Disk:
                 self._kept_stamps.note_stamp(key, self._stamps[key])
 
     def set_times(self, key: str, accessed: float | None, modified: float | None) -> None:
-        """Set the times of a file that are given, in seconds since the epoch; a stamp follows them.
-
-        Raises:
-            OSError: as the system says.
-        """
+        """Set the times that are given, in seconds since the epoch; a file's stamp follows them."""
         with self.at(key) as (folder, name):
             before = os.stat(name, dir_fd=folder, follow_symlinks=False)
             times = (
@@ -329,11 +280,7 @@ class Disk:
     # -- looking -----------------------------------------------------------------------------------
 
     def stat(self, key: str) -> os.stat_result:
-        """What the file system says of an object's file.
-
-        Raises:
-            OSError: as the system says.
-        """
+        """What the file system says of an object's file."""
         with self.at(key) as (folder, name):
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
@@ -354,12 +301,8 @@ class Disk:
             return file.read(SMALL)
         return None
 
-    def open(self, key: str) -> int:
-        """A descriptor of an object's file, for reading; a link is refused.
-
-        Raises:
-            OSError: as the system says.
-        """
+    def open_fd(self, key: str) -> int:
+        """A descriptor of an object's file, for reading; a link is refused."""
         with self.at(key) as (folder, name):
             return os.open(name, layout.READ, dir_fd=folder)
 
@@ -374,46 +317,34 @@ class Disk:
         return meta_of(key, found) if stat.S_ISREG(found.st_mode) else None
 
     def walk(self, prefix: str) -> Iterator[ObjectMeta]:
-        """Every object below whole segments, read with ``scandir``.
-
-        What vanishes meanwhile is left out.
-        """
-        if prefix:
-            alone = self.meta(prefix)
-            if alone:
-                yield alone
-                return
+        """Every object below whole segments; what vanishes meanwhile is left out."""
+        if prefix and (alone := self.meta(prefix)):
+            yield alone
+            return
         folders = [prefix]
         while folders:
             below = folders.pop()
+            found: list[ObjectMeta] = []
             try:
-                entries = list(self._scan(below))
+                fd = open_beneath(self._opened_root(), below)
+                try:
+                    with os.scandir(fd) as entries:
+                        for entry in entries:
+                            if not layout.may_hold(below, entry.name):
+                                continue
+                            key = f"{below}/{entry.name}" if below else entry.name
+                            with suppress(OSError):  # it went meanwhile
+                                if entry.is_dir(follow_symlinks=False):
+                                    folders.append(key)
+                                elif entry.is_file(follow_symlinks=False):
+                                    found.append(meta_of(key, entry.stat(follow_symlinks=False)))
+                finally:
+                    os.close(fd)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as exc:
                 raise translated(exc, "it was listed") from exc
-            for key, is_folder, found in entries:
-                if is_folder:
-                    folders.append(key)
-                elif found is not None:
-                    yield meta_of(key, found)
-
-    def _scan(self, folder: str) -> Iterator[tuple[str, bool, os.stat_result | None]]:
-        """Key of each thing with a possible name, whether it is a folder, what a file is like."""
-        fd = open_beneath(self._opened_root(), folder)
-        try:
-            with os.scandir(fd) as found:
-                for entry in found:
-                    if not layout.may_hold(folder, entry.name):
-                        continue
-                    key = f"{folder}/{entry.name}" if folder else entry.name
-                    with suppress(OSError):  # it went meanwhile
-                        if entry.is_dir(follow_symlinks=False):
-                            yield key, True, None
-                        elif entry.is_file(follow_symlinks=False):
-                            yield key, False, entry.stat(follow_symlinks=False)
-        finally:
-            os.close(fd)
+            yield from found
 
     # -- locks -------------------------------------------------------------------------------------
 
@@ -442,19 +373,25 @@ class Disk:
 
     def lock_path(self, name: str) -> str:
         """The path of a lock file."""
-        return os.path.join(self._lock_folder, name)
+        return os.path.join(self.root, layout.LOCKS, name)
 
     @contextmanager
-    def hold(self, key: str, *, exclusive: bool) -> Iterator[None]:
-        """Lock the prefix of a key.
+    def hold(self, key: str, *, exclusive: bool = False) -> Iterator[None]:
+        """Lock the prefix of ``key``: up to its first segment of two hex digits, else the first.
 
-        Its segments up to the first of two hex digits, else the first one.
+        A shared hold also notes on the object, as its access time, that it is wanted: a sweep that
+        listed heads before looks again and leaves it.
+
+        Raises:
+            Busy: it was not free within two seconds (exclusively: 0.2).
         """
         found = _PREFIX.match(layout.checked_key(key))
         name = (found[1] if found else key.partition("/")[0]).replace("/", "-")
-        with self.lock(
-            name, exclusive=exclusive, wait_s=EXCLUSIVE_WAIT_S if exclusive else SHARED_WAIT_S
-        ):
+        wait_s = EXCLUSIVE_WAIT_S if exclusive else SHARED_WAIT_S
+        with self.lock(name, exclusive=exclusive, wait_s=wait_s):
+            if not exclusive:
+                with suppress(OSError):
+                    self.set_times(key, time.time(), None)
             yield
 
     # -- boots -------------------------------------------------------------------------------------
@@ -463,7 +400,7 @@ class Disk:
     def boot(self) -> BootState:
         """How the store was left; read once."""
         if self._boot is None:
-            self._boot = layout.read_boot(self.root, boot=layout.boot_id(), now=self.now())
+            self._boot = layout.read_boot(str(self.root), boot=layout.boot_id(), now=self.now())
         return self._boot
 
     def _mark(self, *, clean: bool) -> None:
@@ -475,8 +412,8 @@ class Disk:
             os.path.join(self.root, layout.BOOT), state.to_bytes(), self.modes.file, sync=not clean
         )
 
-    def end(self) -> None:
-        """Close: the last of the processes that wrote notes that all is well."""
+    def close(self) -> None:
+        """The last of the processes that wrote notes that all is well."""
         self._close_root()
         if self._users < 0:
             return
@@ -534,11 +471,6 @@ class FileBlob:
         return self._size
 
     def read(self, start: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``start``; empty at the end.
-
-        Raises:
-            StoreUnavailable: the disk failed.
-        """
         try:
             return os.pread(self._fd, count, start)
         except OSError as exc:

@@ -12,27 +12,24 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrepot.digests import Digest
 from entrepot.errors import Busy, FormatError
-from entrepot.eviction import Use, Victim, victims
+from entrepot.eviction import Victim, victims
 from entrepot.fs import disk_of
 from entrepot.ports.store import ObjectMeta
 from entrepot.store.disk import Disk
-from entrepot.store.layout import LOCK, PART, PARTIALS, STATE, is_own, partial_name, translated
+from entrepot.store.layout import LOCK, PART, PARTIALS, STATE, is_own, partial_name
 from entrepot.store.locks import NoLocks, WriteLock, try_lock
-from entrepot.stored import FORMAT, body_key, is_body_key, is_head_key
+from entrepot.stored import BODIES, FORMAT, HEADS, body_key, is_body_key, is_head_key
 
 if TYPE_CHECKING:
     from entrepot.store.catalogue import SqliteCatalogue
 
-DEFAULT_CAP = 20 * 10**9
-"""Bytes: the most that a store takes unless it is told otherwise."""
 PARTIAL_S = 7 * 86400
 """Age at which a partial download that no process writes is swept, in seconds."""
 SWEEP_EACH_S = 86400
@@ -43,8 +40,9 @@ IDLE_HEAD_S = 180 * 86400
 """Age at which a head without a body goes when room is needed, in seconds."""
 MAX_HEAD = 1 << 20
 """Bytes that are read of a head; a larger one is broken."""
-WINDOW = 500
-"""Bodies, or heads without one, that eviction looks at together."""
+ROUNDS = 40
+"""Choices in one eviction at most: others use and store things meanwhile, and a choice may only
+bring to light that what was chosen was used later than the catalogue knew."""
 LOW_WATER = 0.95
 """Eviction goes down to this part of the cap, so that it does not run at every put."""
 
@@ -93,21 +91,6 @@ class Evicted:
     was at it."""
 
 
-def default_cap(root: Path) -> int:
-    """The smaller of 20 GB and a tenth of the disk that ``root`` is or will be on, in bytes."""
-    for place in (root, *root.parents):
-        with suppress(OSError):
-            found = os.statvfs(place)
-            return min(DEFAULT_CAP, found.f_blocks * found.f_frsize // 10)
-    return DEFAULT_CAP
-
-
-def note_wanted(disk: Disk, key: str) -> None:
-    """Mark an object as wanted now, by its access time: a sweep that looks again leaves it."""
-    with suppress(OSError):
-        disk.set_times(key, time.time(), None)
-
-
 # -- usage -----------------------------------------------------------------------------------------
 
 
@@ -118,7 +101,7 @@ def usage(disk: Disk, catalogue: SqliteCatalogue | None) -> Usage:
     """
     block = _block(disk)
     own = [0, 0]
-    for number, folder in enumerate((disk.partials, disk.root)):
+    for number, folder in enumerate((disk.partials, str(disk.root))):
         with suppress(OSError), os.scandir(folder) as found:
             for entry in found:
                 if (number == 0 or is_own(entry.name)) and entry.is_file(follow_symlinks=False):
@@ -127,8 +110,8 @@ def usage(disk: Disk, catalogue: SqliteCatalogue | None) -> Usage:
     if catalogue is not None and not catalogue.needs_rebuild:
         count, bodies = catalogue.sizes()
         return Usage(bodies, count * 2 * block, *own)
-    bodies = sum(each.disk for each in disk.walk("bodies"))
-    return Usage(bodies, sum(each.disk + block for each in disk.walk("heads")), *own)
+    bodies = sum(each.disk for each in disk.walk(BODIES))
+    return Usage(bodies, sum(each.disk + block for each in disk.walk(HEADS)), *own)
 
 
 def _block(disk: Disk) -> int:
@@ -139,36 +122,6 @@ def _block(disk: Disk) -> int:
 
 
 # -- sweeping --------------------------------------------------------------------------------------
-
-
-class BrokenOffError(Exception):
-    """The sweep is to stop; raised by its ``go_on``. Never leaves the adapters of this folder."""
-
-
-@contextmanager
-def turn_to_sweep(disk: Disk) -> Iterator[bool]:
-    """Whether it is this process's turn to sweep: once a day, and one at a time.
-
-    The block may then raise BrokenOffError.
-
-    ``locks/swept`` has the time of the last one; a time in the future counts as long ago: the clock
-    was set back.
-    """
-    now, path = disk.now(), disk.lock_path("swept")
-    try:
-        with disk.lock("sweep", exclusive=True, wait_s=0.0):
-            due = not os.path.exists(path) or abs(now - os.stat(path).st_mtime) >= SWEEP_EACH_S
-            if due:
-                os.close(disk.new_file(path, os.O_WRONLY))
-                os.utime(path, (now, now), follow_symlinks=False)
-            try:
-                yield due
-            except BrokenOffError:
-                os.utime(path, (now, now - SWEEP_EACH_S + SWEEP_AGAIN_S), follow_symlinks=False)
-    except Busy:
-        yield False
-    except OSError as exc:
-        raise translated(exc, "it was swept") from exc
 
 
 def sweep(
@@ -195,10 +148,10 @@ def sweep(
     done = Swept()
     disk.begin()
     before = now - grace_s
-    bodies = {each.key for each in disk.walk("bodies") if is_body_key(each.key)}
+    bodies = {each.key for each in disk.walk(BODIES) if is_body_key(each.key)}
     named: set[str] = set()
     broken: list[tuple[ObjectMeta, str | None]] = []
-    for head in disk.walk("heads"):
+    for head in disk.walk(HEADS):
         go_on()
         try:
             readable, body = _body_of(disk, head.key)
@@ -238,7 +191,7 @@ def _body_of(disk: Disk, key: str) -> tuple[bool, str | None]:
 
     A later format counts as readable.
     """
-    with open(disk.open(key), "rb") as file:
+    with open(disk.open_fd(key), "rb") as file:
         raw = file.read(MAX_HEAD + 1)
     try:
         data = json.loads(raw)
@@ -281,19 +234,33 @@ def _sweep_partials(disk: Disk, now: float, before: float, done: Swept) -> None:
         if modified >= (now - PARTIAL_S if stem in whole else before):
             continue
         # Where there are no locks, a week without a change has to be sign enough.
-        lock = WriteLock(os.path.join(disk.partials, stem + LOCK))
-        try:
-            if not lock.take(disk.modes.file):
-                continue
-        except OSError:
-            continue
-        try:
-            for suffix in (STATE, PART):
-                freed = disk.remove(f"{PARTIALS}/{stem}{suffix}")
-                done.freed += freed or 0
-                done.partials += suffix == PART and freed is not None
-        finally:
-            lock.release(remove=True)
+        with suppress(Busy, OSError):
+            freed = drop_partial(disk, stem)
+            done.freed += freed or 0
+            done.partials += stem in whole
+
+
+def drop_partial(disk: Disk, stem: str, *, size: int | None = None) -> int | None:
+    """Remove a partial download under its lock; bytes of disk given back, ``None``: there was none.
+
+    Raises:
+        Busy: a process writes it, or it does not have ``size`` bytes any more.
+        OSError: its lock cannot be taken.
+    """
+    lock = WriteLock(os.path.join(disk.partials, stem + LOCK))
+    if not lock.take(disk.modes.file):
+        raise Busy("a download in progress")
+    is_gone = False
+    try:
+        found = disk.lstat(f"{PARTIALS}/{stem}{PART}")
+        if size is not None and (found is None or found.st_size != size):
+            raise Busy("it grew meanwhile")
+        # the state first: bytes without one are not resumed, and a state with others could be
+        freed = [disk.remove(f"{PARTIALS}/{stem}{suffix}") for suffix in (STATE, PART)]
+        is_gone = True
+    finally:
+        lock.release(remove=is_gone)
+    return sum(filter(None, freed)) if freed != [None, None] else None
 
 
 # -- eviction --------------------------------------------------------------------------------------
@@ -302,137 +269,86 @@ def _sweep_partials(disk: Disk, now: float, before: float, done: Swept) -> None:
 def evict(disk: Disk, catalogue: SqliteCatalogue, *, cap: int, needed: int = 0) -> Evicted:
     """Remove least recently used bodies, with their heads, until ``needed`` more bytes fit.
 
-    Only one process evicts at a time; another gets nothing done and need not: the first sees what
-    both have written. The catalogue proposes, some hundred bodies at a time, so that the work goes
-    with what has to go and not with what is there; a head's own file time, another head that came
-    meanwhile and an open body each save a body.
+    Old heads without a body go first, then bodies, then other heads without one. Only one process
+    evicts at a time; another gets nothing done and need not: the first sees what both have written.
+    The catalogue proposes; a head's own file time, another head that came meanwhile and an open
+    body each save a body.
     """
-    eviction = _Eviction(disk, catalogue)
-    done = eviction.done
+    done, started = Evicted(), time.time()
+    head_disk, idle_before = 2 * _block(disk), disk.now() - IDLE_HEAD_S
+    busy, refused = set[str](), set[str]()
+
+    def in_use(body: str) -> bool:
+        if _is_open(disk, body_key(Digest.parse(body))):
+            busy.add(body)
+        return body in busy or body in refused
+
     with suppress(Busy), disk.lock("evict", exclusive=True, wait_s=0.0):
-        total = usage(disk, catalogue).total
-        if total + needed > cap:
-            eviction.free(total + needed - int(cap * LOW_WATER))
-            total = usage(disk, catalogue).total
-        done.room = cap - total
+        now = usage(disk, catalogue)
+        goal = int(cap * LOW_WATER) if now.total + needed > cap else cap
+        for _ in range(ROUNDS):
+            if now.total + needed <= goal:
+                break
+            budget = max(0, goal - needed - now.partials)
+            chosen = victims(
+                catalogue.uses(),
+                budget,
+                in_use=in_use,
+                head_disk=head_disk,
+                idle_before=idle_before,
+            )
+            removed: list[str] = []
+            renewed: list[tuple[str, float]] = []
+            try:
+                for each in chosen:
+                    newer = []
+                    for key in each.heads:  # a hit touches nothing but the head's file
+                        with suppress(OSError):
+                            modified = disk.stat(key).st_mtime
+                            if modified > each.used + 1:
+                                newer.append((key, modified))
+                    renewed += newer
+                    if not newer and _evict(disk, catalogue, each, started, done):
+                        removed += each.heads
+                    elif not newer and each.body:
+                        refused.add(each.body)
+            finally:
+                catalogue.forget(removed)
+                catalogue.note_used(renewed)
+            # Counted by the catalogue, not by what came back: of a body that another cache has
+            # linked nothing does, and more would go in its place.
+            now = usage(disk, catalogue)
+            if not removed and not renewed:
+                break
+        done.kept = len(busy | refused)
+        done.room = cap - now.total
     return done
 
 
-After = tuple[float, str | bytes] | None
-"""Behind what a window goes on."""
-
-
-class _Eviction:
-    """One process's turn at making room."""
-
-    def __init__(self, disk: Disk, catalogue: SqliteCatalogue) -> None:
-        self._disk = disk
-        self._catalogue = catalogue
-        self._started = time.time()
-        self._head_disk = 2 * _block(disk)
-        self._idle = disk.now() - IDLE_HEAD_S
-        self._less = 0
-        """Bytes of disk by which the store has become smaller. Of a body that another cache has
-        linked none may have been freed."""
-        self.done = Evicted()
-
-    def free(self, excess: int) -> None:
-        """Make the store so many bytes smaller.
-
-        Old heads without a body, then bodies, then other heads without one.
-        """
-        goal = self._less + excess
-        # Others use and store things meanwhile: not for ever.
-        limit = 8 + 3 * self._catalogue.sizes()[0] // WINDOW
-        for before in (self._idle, None, float("inf")):
-            after: After = None
-            while limit and (self._less < goal or before == self._idle):
-                limit -= 1
-                window, size, last = self._window(before, after)
-                if not window:
-                    break
-                size += len(window) * self._head_disk
-                # Uses that the catalogue did not know of have changed the order: from the start
-                # again.
-                after = None if self._shrink(window, max(0, size - (goal - self._less))) else last
-                self.done.kept = 0 if after is None else self.done.kept
-
-    def _window(self, before: float | None, after: After) -> tuple[list[Use], int, After]:
-        """Least recently used first: heads, the bytes of disk of their bodies, where it ends.
-
-        Heads without a body that were last used before a moment, or bodies with all their heads.
-        """
-        catalogue = self._catalogue
-        if before is not None:
-            alone = [each for each in catalogue.oldest_alone(WINDOW, after) if each[0] < before]
-            return [Use(key, None, used, 0) for used, key in alone], 0, alone[-1] if alone else None
-        found = catalogue.oldest_bodies(WINDOW, after)
-        uses = [
-            Use(key, str(digest), used, disk)
-            for used, body, disk in found
-            for digest in (Digest("sha256", body.hex()),)
-            for key in catalogue.heads_of(digest)
-        ]
-        return uses, sum(disk for _, _, disk in found), found[-1][:2] if found else None
-
-    def _shrink(self, window: list[Use], budget: int) -> bool:
-        """One choice and its execution.
-
-        Whether uses were found to be newer, so that the order is another one now.
-        """
-        renewed: list[tuple[str, float]] = []
-        removed: list[str] = []
-        chosen = victims(
-            window, budget, in_use=self._in_use, head_disk=self._head_disk, idle_before=self._idle
-        )
-        try:
-            for each in chosen:
-                newer = []
-                for key in each.heads:  # a hit touches nothing but the head's file
-                    with suppress(OSError):
-                        modified = self._disk.stat(key).st_mtime
-                        if modified > each.used + 1:
-                            newer.append((key, modified))
-                if newer:
-                    renewed += newer
-                elif self._remove(each):
-                    removed += each.heads
-        finally:
-            self._catalogue.forget(removed)
-            self._catalogue.note_used(renewed)
-        return bool(renewed)
-
-    def _in_use(self, body: str) -> bool:
-        busy = _is_open(self._disk, body_key(Digest.parse(body)))
-        self.done.kept += busy
-        return busy
-
-    def _remove(self, victim: Victim) -> bool:
-        disk, done = self._disk, self.done
-        digest = Digest.parse(victim.body) if victim.body else None
-        key = body_key(digest) if digest else ""
-        if not all(map(is_head_key, victim.heads)):
-            return False  # what the catalogue took for a head is none of ours
-        try:
-            with disk.hold(key or victim.heads[0], exclusive=True):
-                if key and (
-                    _is_open(disk, key)
-                    or not (_is_idle(disk, key, self._started) or disk.meta(key) is None)
-                ):
-                    done.kept += 1
-                    return False
-                if digest and not set(self._catalogue.heads_of(digest)) <= set(victim.heads):
-                    return False
-                # heads first: a body without one is swept
-                freed = sum(disk.remove(each) or 0 for each in victim.heads)
-                body = (disk.remove(key) or 0) if key else 0
-        except Busy:
-            return False
-        done.freed += freed + body
-        self._less += freed + max(body, victim.disk - len(victim.heads) * self._head_disk)
-        done.bodies += bool(key)
-        done.heads += len(victim.heads)
-        return True
+def _evict(
+    disk: Disk, catalogue: SqliteCatalogue, victim: Victim, started: float, done: Evicted
+) -> bool:
+    """Remove what was chosen, after a second look; whether it went."""
+    if not all(map(is_head_key, victim.heads)):
+        return False  # what the catalogue took for a head is none of ours
+    digest = Digest.parse(victim.body) if victim.body else None
+    key = body_key(digest) if digest else ""
+    try:
+        with disk.hold(key or victim.heads[0], exclusive=True):
+            if key and (
+                _is_open(disk, key) or not (_is_idle(disk, key, started) or disk.meta(key) is None)
+            ):
+                return False
+            if digest and not set(catalogue.heads_of(digest)) <= set(victim.heads):
+                return False
+            # heads first: a body without one is swept
+            done.freed += sum(disk.remove(each) or 0 for each in victim.heads)
+            done.freed += (disk.remove(key) or 0) if key else 0
+    except Busy:
+        return False
+    done.bodies += bool(key)
+    done.heads += len(victim.heads)
+    return True
 
 
 def _is_open(disk: Disk, key: str) -> bool:
@@ -441,7 +357,7 @@ def _is_open(disk: Disk, key: str) -> bool:
     Readers hold a shared lock on the file itself.
     """
     try:
-        fd = disk.open(key)
+        fd = disk.open_fd(key)
     except OSError:
         return False
     try:

@@ -255,7 +255,15 @@ def open_root(root: str, *, create: bool) -> int:
     try:
         fd = _open_marked(root)
         if fd is None:
-            _refuse_foreign(root)
+            strange = None
+            with suppress(FileNotFoundError):
+                strange = foreign_name(root)
+            # The marker is made before all else: if it is there now, another process made it.
+            if strange is not None and not is_store(root):
+                raise StoreUnavailable(
+                    f"{root} is not a store of entrepot and not empty ({strange!r} lies in it)",
+                    hint=ELSEWHERE,
+                )
             if not create:
                 raise StoreUnavailable(
                     f"there is no store at {root}", hint="`entrepot run` makes one at its first use"
@@ -326,18 +334,6 @@ def open_beneath(root: int, folder: str) -> int:
                 os.close(fd)
         fd = below
     return fd
-
-
-def _refuse_foreign(root: str) -> None:
-    strange = None
-    with suppress(FileNotFoundError):
-        strange = foreign_name(root)
-    # The marker is made before everything else: is it there now, another process has made it.
-    if strange is not None and not is_store(root):
-        raise StoreUnavailable(
-            f"{root} is not a store of entrepot and not empty ({strange!r} lies in it)",
-            hint=ELSEWHERE,
-        )
 
 
 def _make_root(root: str) -> None:

@@ -64,14 +64,13 @@ class DirectoryPartialFile:
 
     def _begin_new(self) -> None:
         fd, temp = self._disk.temp()
-        os.close(fd)
         try:
             # the state first: bytes without a state cannot be resumed, a state with other bytes
             # could be, wrongly
             self._unlink(STATE)
-            fd = os.open(temp, os.O_RDWR | os.O_CLOEXEC)
             os.replace(temp, self._base + PART)
-        except OSError:
+        except BaseException:
+            os.close(fd)
             with suppress(OSError):
                 os.unlink(temp)
             raise

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
-from entrepot.ports.reuse import ReuseSource
-from entrepot.ports.tool import Surroundings, Tool
+if TYPE_CHECKING:
+    from entrepot.ports.reuse import ReuseSource
+    from entrepot.ports.tool import Surroundings, Tool
 
 _TOOLS = {
     "conda": "conda.tool:conda",
