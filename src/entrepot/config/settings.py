@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from entrepot.edits import toml_line
 from entrepot.errors import ConfigError, FormatError
+from entrepot.fs import state_folder
 from entrepot.ports.tool import Layer, Surroundings
 from entrepot.sizes import parse_age, parse_size, show_size
 
@@ -457,8 +458,7 @@ def cache_dir(around: Surroundings) -> Path:
 
 def state_dir(around: Surroundings) -> Path:
     """Where journals and what is known of other tools' caches lie: the user's state directory."""
-    windows = "LOCALAPPDATA", "Local"
-    return _base(around, windows, "XDG_STATE_HOME", _APPLICATIONS, ".local/state") / "entrepot"
+    return state_folder(around.environ, around.home, around.platform)
 
 
 def runtime_dirs(around: Surroundings) -> tuple[Path, ...]:
