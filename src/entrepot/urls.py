@@ -136,7 +136,12 @@ class Resolver:
 
     def _joined(self, href: str) -> str:
         try:
-            url = quote(_without_dots(urljoin(self._base, href.strip())), safe=_ALLOWED)
+            url = urljoin(self._base, href.strip())
+            if "/." in url:  # without dot segments, as every client asks (RFC 3986 §5.2.4)
+                scheme, _, rest = url.partition("://")
+                authority, _, path = rest.partition("/")
+                url = urljoin(f"{scheme}://{authority}/", f"/{path}")
+            url = quote(url, safe=_ALLOWED)
         except ValueError:
             return ""
         if not url[:8].lower().startswith(("http://", "https://")):
@@ -149,15 +154,6 @@ _ALLOWED = "!#$%&'()*+,/:;=?@[]~"
 _IS_CANONICAL = re.compile(r"https://[a-z0-9.-]+/[A-Za-z0-9._~/-]+").fullmatch
 _AUTHORITY = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\]):\d{1,5}", re.ASCII).fullmatch
 _IS_PLAIN = re.compile(r"https?://[^/]*/[A-Za-z0-9._~/-]*").fullmatch
-
-
-def _without_dots(url: str) -> str:
-    """An absolute URL without dot segments, as every client asks for it (RFC 3986 §5.2.4)."""
-    if "/." not in url:
-        return url
-    scheme, _, rest = url.partition("://")
-    authority, _, path = rest.partition("/")
-    return urljoin(f"{scheme}://{authority}/", f"/{path}")
 
 
 def spellings(url: str) -> tuple[str, ...]:

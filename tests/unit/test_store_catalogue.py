@@ -23,7 +23,6 @@ from entrepot.store.catalogue import VERSION, SqliteCatalogue, link_row, open_ca
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import body_key, cache_key
 from entrepot.testing.memory_store import MemoryStore
-from own_store import World
 from stopwatch import Stopwatch
 from unit.storing import NOW, digest, head_of, stored
 
@@ -630,40 +629,3 @@ class TestStartUp:
 def typed(catalogue: SqliteCatalogue) -> Catalogue:
     """Only read by the type checker: it fits the port."""
     return catalogue
-
-
-def test_sums_by_kind_are_those_of_the_listing(tmp_path):
-    world = World(tmp_path / "store")
-    for number in range(6):
-        data = b"same" * 900 if number < 3 else b"%d" % number * 700
-        world.add(
-            f"https://files.test/p{number}-1.0-py3-none-any.whl",
-            data,
-            project=f"p{number}",
-            version="1.0",
-            days=number,
-        )
-    world.add(
-        "https://index.test/simple/p1/",
-        b"page" * 100,
-        kind="page",
-        proven=False,
-        project="p1",
-        version=None,
-    )
-    catalogue = world.catalogue
-    expected: dict[str, list] = {}
-    bodies = set()
-    for row in catalogue.listing():
-        sums = expected.setdefault(row.kind, [0, 0, 0, 0, 0.0])
-        first = row.body not in bodies
-        bodies.add(row.body)
-        sums[:] = [
-            sums[0] + 1,
-            sums[1] + first,
-            sums[2] + first * row.size,
-            sums[3] + first * row.disk,
-            max(sums[4], row.used),
-        ]
-    assert {kind: list(sums) for kind, (_, sums) in catalogue.tallies().items()} == expected
-    world.close()

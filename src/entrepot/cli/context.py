@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrepot.cli.output import Output
+from entrepot.cli.output import Output, explained
 from entrepot.config.settings import Settings, load_settings
 from entrepot.errors import ConfigError
 from entrepot.ports.tool import Surroundings
@@ -43,8 +43,6 @@ class Context:
 
     def complain(self, tool: str, exc: EntrepotError | OSError) -> None:
         """Name a cache that could not be read; the others are gone through all the same."""
-        from entrepot.cli.output import explained
-
         _, text, hint = explained(exc)
         self.out.warn("unreadable", f"{tool}: {text}", hint=hint)
         self.incomplete = True

@@ -208,7 +208,10 @@ class Output:
             EOFError, KeyboardInterrupt: as ``input`` has it; what is written next starts on a new
                 line.
         """
-        if not self.can_ask():
+        import sys
+
+        asks = sys.stdin is not None and sys.stdin.isatty() and self._stderr.isatty()
+        if self.as_json or not asks:
             raise UsageError(
                 "this needs a confirmation, and there is no terminal to ask on",
                 hint="add --yes, or --dry-run to look only",
@@ -220,17 +223,6 @@ class Output:
             self._write(self._stderr, "\n")
             raise
         return answer.strip().lower() in {"y", "yes"}
-
-    def can_ask(self) -> bool:
-        """Whether a person is there to read a question and to answer it."""
-        import sys
-
-        return (
-            not self.as_json
-            and sys.stdin is not None
-            and sys.stdin.isatty()
-            and self._stderr.isatty()
-        )
 
     def meter(self) -> Meter:
         """Progress that appears on stderr when the work takes more than a second."""

@@ -102,7 +102,7 @@ def open_run_store(settings: Settings) -> RunStore:
         return RunStore(
             NullStore(), lost, lambda: None, lambda _is_over: None, lost.close, trouble=exc
         )
-    # A connection of its own: the loop's shall never wait for what a thread has begun.
+    # A connection of its own: the loop's never waits for what a thread has begun.
     aside = open_catalogue(settings.store)
 
     def close() -> None:

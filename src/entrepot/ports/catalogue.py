@@ -82,13 +82,6 @@ class Catalogue(Protocol):
         """Every head known, light."""
         ...
 
-    def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
-        """Kind -> a key, and heads, distinct bodies, their bytes of content and of disk, last use.
-
-        A body that heads of several kinds name counts under that of its first key.
-        """
-        ...
-
     def heads_of(self, body: Digest) -> list[str]:
         """Keys of the heads that name this body."""
         ...

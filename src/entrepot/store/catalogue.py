@@ -76,13 +76,6 @@ USES = (
     "SELECT key, CASE WHEN body NOT NULL THEN 'sha256:' || lower(hex(body)) END, used, disk "
     "FROM heads"
 )
-HEADS_BY_KIND = "SELECT kind, count(*), max(used), min(key) FROM heads GROUP BY kind"
-BODIES_BY_KIND = (
-    "SELECT kind, count(*), sum(size), sum(disk) FROM "
-    "(SELECT kind, size, disk, min(key) FROM heads WHERE body NOT NULL GROUP BY body) GROUP BY kind"
-)
-"""With ``min``, SQLite takes the other columns from the same row: a body counts under the kind of
-its first key."""
 SIZES = (
     "SELECT (SELECT count(*) FROM heads), (SELECT sum(disk) FROM "
     "(SELECT max(disk) AS disk FROM heads WHERE body NOT NULL GROUP BY body))"
@@ -266,17 +259,6 @@ class SqliteCatalogue:
             if len(found) < BATCH:
                 return
             last = found[-1][0]
-
-    def tallies(self) -> Mapping[str, tuple[str, tuple[int, int, int, int, float]]]:
-        bodies = {
-            kind: (count, size or 0, disk or 0)
-            for kind, count, size, disk in self._ask(BODIES_BY_KIND)
-        }
-        heads = self._ask(HEADS_BY_KIND)
-        return {
-            kind: (key, (count, *bodies.get(kind, (0, 0, 0)), used or 0.0))
-            for kind, count, used, key in heads
-        }
 
     def sizes(self) -> tuple[int, int]:
         """Number of heads, and bytes of disk of distinct bodies; some 60 ms for 100,000 heads."""

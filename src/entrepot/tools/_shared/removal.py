@@ -1,10 +1,11 @@
 """The loop that removes entries of a tool's cache, over the removal by descriptor.
 
-A tool derives a class from :class:`Removal`, writes :meth:`Removal.take`, which removes one entry
-or says why it stays, and overrides what else differs for it: what is locked together
-(:meth:`~Removal.folder_of`, :meth:`~Removal.held`), where the root's descriptor is opened
-(:meth:`~Removal.root_of`), or several entries at a time (:meth:`~Removal.take_all`, for a trash
-with a second look). ``TheClass(force=..., progress=...).run(entries)`` is all of it.
+A tool derives a class from :class:`Removal` for its own class of entries, writes
+:meth:`Removal.take`, which removes one entry or says why it stays, and overrides what else differs
+for it: what is locked together (:meth:`~Removal.folder_of`, :meth:`~Removal.held`), where the
+root's descriptor is opened (:meth:`~Removal.root_of`), or several entries at a time
+(:meth:`~Removal.take_all`, for a trash with a second look). ``TheClass(force=...,
+progress=...).run(entries)`` is all of it.
 
 An entry that is blocked never reaches ``take``. An ``OSError`` there keeps the entry as not
 permitted; to keep one so for a reason of the tool's own, raise :class:`.cache_root.Refused`.
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from entrepot.cache_root import Freed, Root
 from entrepot.ports.tool import Entry, Progress, Removed, not_permitted
@@ -22,16 +24,19 @@ from entrepot.tools._shared.permission_errors import reason
 
 GONE = "it is gone already"
 CHANGED = "it changed since it was listed"
+E = TypeVar("E", bound=Entry)
 
 
-class Removal:
+class Removal(Generic[E]):
     """One removal of entries.
 
     Args:
         force: take also what is blocked for a reason that force overrides.
-        progress: told after each hundred entries, or each batch.
+        progress: told after each ten entries, or each batch.
     """
 
+    listed_as: type[E]
+    """The class of entries that the tool lists."""
     batch = 1
     """How many entries :meth:`take_all` gets at most."""
 
@@ -43,9 +48,15 @@ class Removal:
         self._kept: list[tuple[Entry, str]] = []
 
     def run(self, entries: Sequence[Entry]) -> Removed:
-        """Remove entries; what may not go is kept with its reason."""
-        folders: dict[tuple[Path, Path], list[Entry]] = {}
+        """Remove entries; what may not go is kept with its reason.
+
+        Raises:
+            TypeError: an entry that the tool has not listed.
+        """
+        folders: dict[tuple[Path, Path], list[E]] = {}
         for entry in entries:
+            if not isinstance(entry, self.listed_as):
+                raise TypeError(f"{entry.key} is no {self.listed_as.__name__}")
             folders.setdefault((entry.place, self.folder_of(entry)), []).append(entry)
         done = 0
         for (place, folder), mine in folders.items():
@@ -63,13 +74,13 @@ class Removal:
                     else:
                         self.take_all(part, root, folder)
                     done += len(part)
-                    if self._progress and (self.batch > 1 or not done % 100):
+                    if self._progress and (self.batch > 1 or not done % 10):
                         self._progress(done, len(entries), "entries")
         return Removed(tuple(self._gone), self.freed.bytes, self.freed.files, tuple(self._kept))
 
     # -- what a tool says ------------------------------------------------------------------------
 
-    def folder_of(self, entry: Entry) -> Path:
+    def folder_of(self, entry: E) -> Path:
         """What entries lie in that are locked and tidied together: the cache."""
         return entry.place
 
@@ -90,7 +101,7 @@ class Removal:
         del root, folder
         yield ""
 
-    def take(self, entry: Entry, root: Root, folder: Path) -> str:
+    def take(self, entry: E, root: Root, folder: Path) -> str:
         """Remove one entry; why it stays, if it does.
 
         Raises:
@@ -98,7 +109,7 @@ class Removal:
         """
         raise NotImplementedError
 
-    def take_all(self, entries: Sequence[Entry], root: Root, folder: Path) -> None:
+    def take_all(self, entries: Sequence[E], root: Root, folder: Path) -> None:
         """Remove some entries, each of which is then told to :meth:`went`, ``keep`` or ``fail``."""
         for entry in entries:
             try:
@@ -126,17 +137,16 @@ class Removal:
         self._kept += [(entry, why) for entry in entries]
 
     def fail(
-        self, entries: Iterable[Entry], exc: OSError, folder: Path | None = None, more: str = ""
+        self, entries: Iterable[E], exc: OSError, folder: Path | None = None, more: str = ""
     ) -> None:
         """Entries stay because the system, or a rule of ours, does not let them go.
 
         Args:
             entries: they.
             exc: why.
-            folder: whose owner and mode are told; ``None``: the one in which it failed.
+            folder: whose owner and mode are told; ``None``: the one that the entry lies in.
             more: is added to the reason.
         """
         for entry in entries:
-            failed = exc.filename if isinstance(exc.filename, str) else entry.paths[0]
-            at = folder or Path(failed).parent
-            self._kept.append(not_permitted(entry, reason(exc, at) + more))
+            why = reason(exc, folder or entry.paths[0].parent) + more
+            self._kept.append(not_permitted(entry, why))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,6 @@ class CondaEntry(Entry):
 
 UNKNOWN_LAYOUT = Block(BlockedBy.UNKNOWN, "unknown layout: sizes only")
 BEING_WRITTEN = Block(BlockedBy.BEING_WRITTEN, "being written")
-
-
-def stamp(about: os.stat_result) -> str:
-    """What changes when a file or folder is replaced or written to."""
-    return f"{about.st_ino}:{about.st_mtime_ns}:{about.st_size}"
 
 
 def load_json(path: Path | str) -> dict[str, Any]:

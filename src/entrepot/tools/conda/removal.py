@@ -11,16 +11,17 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from entrepot.cache_root import Folder, Freed, Root
-from entrepot.fs import disk_of
-from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, not_permitted
+from entrepot.cache_root import Folder, Root
+from entrepot.fs import disk_of, stamp
+from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings
 from entrepot.tools._shared.disk_usage import measure
 from entrepot.tools._shared.permission_errors import reason
-from entrepot.tools.conda.entry import BEING_WRITTEN, CondaEntry, stamp
+from entrepot.tools._shared.removal import CHANGED, GONE, Removal
+from entrepot.tools.conda.entry import BEING_WRITTEN, CondaEntry
 from entrepot.tools.conda.environments import links_into, mentions, package_folders, survey
 from entrepot.tools.conda.locks import byte_lock, client_at_work, folder_lock, is_locked
 from entrepot.tools.conda.pkgs_dirs import MAGIC
@@ -30,100 +31,60 @@ TRASH = ".trash"
 LOOK_EVERY_S = 0.25
 
 
-def remove(
-    entries: Sequence[Entry],
-    around: Surroundings,
-    *,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> Removed:
-    """Remove entries; what may not go is kept with its reason.
+class CondaRemoval(Removal[CondaEntry]):
+    """One removal: what has to be known for it, and how entries go.
 
     Args:
-        entries: as listed by a tool of the family.
         around: where to look for environments.
         force: also packages that were unpacked or downloaded within ten minutes; it overrides no
             other reason to stay.
         progress: told after each ten.
     """
-    removal = _Removal(around, force=force)
-    by_folder: dict[tuple[Path, Path], list[CondaEntry]] = {}
-    for entry in entries:
-        if not isinstance(entry, CondaEntry):
-            raise TypeError(f"{entry.key} was not listed by a tool of conda's family")
-        by_folder.setdefault((entry.place, entry.folder), []).append(entry)
-    if any(entry.is_package for mine in by_folder.values() for entry in mine):
-        removal.look_for_links()
-    done = 0
-    for (place, folder), mine in by_folder.items():
-        try:
-            root = Root(_root_of(place, folder), removal.freed)
-        except OSError as exc:
-            removal.kept += [not_permitted(entry, reason(exc, folder)) for entry in mine]
-            continue
-        with root, folder_lock(folder) as free:
-            for entry in mine:
-                removal.take(
-                    entry, root, "" if free else "an installation holds the lock of this cache"
-                )
-                done += 1
-                if progress and not done % 10:
-                    progress(done, len(entries), "entries")
-            removal.finish(root, folder)
-    return Removed(
-        tuple(removal.gone), removal.freed.bytes, removal.freed.files, tuple(removal.kept)
-    )
 
+    listed_as = CondaEntry
 
-def _root_of(place: Path, folder: Path) -> Path:
-    """The cache's root: rattler's ``pkgs``, if its user put it elsewhere by a link."""
-    if folder.parent == place and folder.is_symlink() and hasattr(os, "geteuid"):
-        return folder if folder.lstat().st_uid in (0, os.geteuid()) else place
-    return place
-
-
-class _Removal:
-    """One removal: what went, what stays, and what has to be known for that."""
-
-    def __init__(self, around: Surroundings, *, force: bool) -> None:
+    def __init__(
+        self, around: Surroundings, *, force: bool = False, progress: Progress | None = None
+    ) -> None:
+        super().__init__(force=force, progress=progress)
         self._around = around
-        self._force = force
         self._linked: dict[str, Path] = {}
         self._unknown = ""
         self._to_prune: set[Path] = set()
         self._looked_s = 0.0
         self._client = ""
-        self.freed = Freed()
-        self.gone: list[Entry] = []
-        self.kept: list[tuple[Entry, str]] = []
 
-    def look_for_links(self) -> None:
-        """Find every symbolic link of a known environment into a known cache, records or not."""
-        known = survey(self._around)
-        self._linked = links_into(known, package_folders(self._around))
-        self._unknown = mentions(known).in_use_perhaps
+    def run(self, entries: Sequence[Entry]) -> Removed:
+        """Find every symbolic link of a known environment into a known cache, then remove."""
+        if any(isinstance(entry, CondaEntry) and entry.is_package for entry in entries):
+            known = survey(self._around)
+            self._linked = links_into(known, package_folders(self._around))
+            self._unknown = mentions(known).in_use_perhaps
+        return super().run(entries)
 
-    def take(self, entry: CondaEntry, root: Root, busy: str) -> None:
-        """Remove one entry or keep it with a reason."""
-        kept: Entry = entry
-        why = busy or self._refusal(entry)
-        if not why:
-            try:
-                why = self._remove(entry, root)
-            except OSError as exc:
-                kept, why = not_permitted(entry, reason(exc, entry.paths[0].parent))
-        if why:
-            self.kept.append((kept, why))
-        else:
-            self.gone.append(entry)
+    def folder_of(self, entry: CondaEntry) -> Path:
+        """The folder of packages."""
+        return entry.folder
 
-    def finish(self, root: Root, folder: Path) -> None:
-        """Drop the lines of ``urls.txt`` that nothing needs any more, and an empty trash."""
-        with suppress(OSError), root.folder(folder) as opened:
-            if folder in self._to_prune:
-                with suppress(OSError):
-                    self._prune(opened)
-            opened.rmdir(TRASH, ours=True)
+    def root_of(self, place: Path, folder: Path) -> Path:
+        """The cache's root: rattler's ``pkgs``, if its user put it elsewhere by a link."""
+        if folder.parent == place and folder.is_symlink() and hasattr(os, "geteuid"):
+            return folder if folder.lstat().st_uid in (0, os.geteuid()) else place
+        return place
+
+    @contextmanager
+    def held(self, root: Root, folder: Path) -> Iterator[str]:
+        """Rattler's lock.
+
+        Afterwards the lines of ``urls.txt`` that nothing needs any more go, and an empty trash.
+        """
+        with folder_lock(folder) as free:
+            yield "" if free else "an installation holds the lock of this cache"
+            with suppress(OSError), root.folder(folder) as opened:
+                if folder in self._to_prune:
+                    with suppress(OSError):
+                        self._prune(opened)
+                opened.rmdir(TRASH, ours=True)
 
     def _prune(self, folder: Folder) -> None:
         before = disk_of(folder.stat(MAGIC))
@@ -131,21 +92,19 @@ class _Removal:
         self.freed.bytes += before - disk_of(folder.stat(MAGIC))
 
     def _refusal(self, entry: CondaEntry) -> str:
-        if not entry.is_removable(force=self._force):
-            return entry.blocked
         if not entry.paths:
             return "it has no place"
         path = entry.paths[0]
         try:
             about = path.lstat()
         except FileNotFoundError:
-            return "it is gone already"
+            return GONE
         except OSError as exc:
             return reason(exc, path.parent)
         if entry.stamp and stamp(about) != entry.stamp:
-            return "it changed since it was listed"
+            return CHANGED
         is_used_by_clients = entry.kind in (Kind.UNPACKED, Kind.ARCHIVE) and entry.tool != "rattler"
-        if is_used_by_clients and not self._force and (busy := self._client_at_work()):
+        if is_used_by_clients and not self.force and (busy := self._client_at_work()):
             return busy  # rattler's lock was taken already
         if self._unknown and entry.is_package:
             return self._unknown
@@ -159,20 +118,21 @@ class _Removal:
             self._looked_s = time.monotonic()
         return self._client
 
-    def _remove(self, entry: CondaEntry, root: Root) -> str:
+    def take(self, entry: CondaEntry, root: Root, folder: Path) -> str:
+        """Remove one entry or say why it stays."""
+        if why := self._refusal(entry):
+            return why
         if entry.stale_lines:
-            with root.folder(entry.folder) as opened:
+            with root.folder(folder) as opened:
                 self._prune(opened)
             return ""
         if entry.kind in (Kind.UNPACKED, Kind.ARCHIVE, Kind.TEMP):
-            self._to_prune.add(entry.folder)
+            self._to_prune.add(folder)
         path = entry.paths[0]
         if path.name == TRASH and path.is_dir() and not path.is_symlink():
             root.remove(path)
             return ""
-        downloads = (
-            entry.folder / f"{path.name}{end}.partial" for end in ("", ".conda", ".tar.bz2")
-        )
+        downloads = (folder / f"{path.name}{end}.partial" for end in ("", ".conda", ".tar.bz2"))
         if any(map(is_locked, downloads)):
             return BEING_WRITTEN.text
         if path.is_dir() and not path.is_symlink():

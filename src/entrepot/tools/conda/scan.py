@@ -19,6 +19,7 @@ from typing import Any
 
 from entrepot.digests import Digest
 from entrepot.errors import FormatError
+from entrepot.fs import stamp
 from entrepot.names import CONDA_SUFFIXES
 from entrepot.ports.tool import Block, BlockedBy, Kind, Progress, Surroundings
 from entrepot.redaction import redacted_url
@@ -29,7 +30,6 @@ from entrepot.tools.conda.entry import (
     UNKNOWN_LAYOUT,
     CondaEntry,
     load_json,
-    stamp,
 )
 from entrepot.tools.conda.environments import (
     Mentions,

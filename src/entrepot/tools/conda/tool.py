@@ -119,9 +119,9 @@ class CondaTool:
         progress: Progress | None = None,
     ) -> Removed:
         """Remove entries; ``force`` overrides only "unpacked or downloaded within ten minutes"."""
-        from entrepot.tools.conda.removal import remove  # noqa: PLC0415
+        from entrepot.tools.conda.removal import CondaRemoval  # noqa: PLC0415
 
-        return remove(entries, around, force=force, progress=progress)
+        return CondaRemoval(around, force=force, progress=progress).run(entries)
 
     def verify(
         self,

@@ -28,7 +28,7 @@ from entrepot.tools._shared.safe_read import open_regular, read_regular
 from entrepot.tools.conda.archive import archive_problem, digest_of, restore
 from entrepot.tools.conda.entry import CondaEntry, load_json
 from entrepot.tools.conda.pkgs_dirs import MAGIC
-from entrepot.tools.conda.removal import remove
+from entrepot.tools.conda.removal import CondaRemoval
 from entrepot.tools.conda.scan import FolderScan
 from entrepot.tools.conda.urls import stem
 
@@ -156,7 +156,7 @@ class Verifier:
         if not self.repair:
             return ""
         # The repair may have changed the stamp.
-        done = remove([replace(entry, stamp="")], self.around, force=True)
+        done = CondaRemoval(self.around, force=True).run([replace(entry, stamp="")])
         return "removed; it is fetched again when it is needed" if done.entries else ""
 
     # -- packages ----------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ Moved = list[tuple[str, str]]
 """Where files were, and where in the trash they are, in the order of moving."""
 
 
-class UvRemoval(Removal):
+class UvRemoval(Removal[UvEntry]):
     """One removal.
 
     Args:
@@ -57,6 +57,7 @@ class UvRemoval(Removal):
         wait_s: how long to wait for uv's lock.
     """
 
+    listed_as = UvEntry
     batch = 32
 
     def __init__(
@@ -89,22 +90,22 @@ class UvRemoval(Removal):
                 with suppress(OSError), root.folder(root.path) as opened:
                     opened.rmdir(os.path.basename(self._trash), ours=True)
 
-    def take_all(self, entries: Sequence[Entry], root: Root, folder: Path) -> None:
+    def take_all(self, entries: Sequence[UvEntry], root: Root, folder: Path) -> None:
         """Move out of the way, check that no older uv has started meanwhile, then delete."""
         if why := self._older_uv(folder):
             self.keep(entries, why)
             return
         staged: list[tuple[UvEntry, Moved]] = []
         for entry in entries:
-            if not isinstance(entry, UvEntry) or (why := self._may_not(entry)):
-                self.keep([entry], why if isinstance(entry, UvEntry) else "it is none of uv's")
+            if why := self._may_not(entry):
+                self.keep([entry], why)
                 continue
             moved: Moved = []
             try:
                 self._stage(entry, root, moved)
             except OSError as exc:
                 self._put_back(entry, root, moved)
-                self.fail([entry], exc)
+                self.fail([entry], exc, _failed_in(exc, folder))
             else:
                 staged.append((entry, moved))
         why = self._older_uv(folder) if staged else ""
@@ -117,7 +118,8 @@ class UvRemoval(Removal):
                 for _, away in moved:
                     root.remove(away)
             except OSError as exc:
-                self.fail([entry], exc, more=f"; what is left of it lies in {self._trash}")
+                left = f"; what is left of it lies in {self._trash}"
+                self.fail([entry], exc, _failed_in(exc, folder), left)
             else:
                 _tidy(root, entry, [path for path, _ in moved])
                 self.went(entry)
@@ -165,6 +167,12 @@ class UvRemoval(Removal):
             with suppress(OSError):
                 if not os.path.lexists(path):
                     root.move(away, path)
+
+
+def _failed_in(exc: OSError, cache: Path) -> Path:
+    """The directory of what could not be moved or removed; the trash is made in the cache."""
+    path = Path(exc.filename or "")
+    return path.parent if path.is_absolute() else cache
 
 
 def _tidy(root: Root, entry: Entry, paths: Iterable[str]) -> None:
