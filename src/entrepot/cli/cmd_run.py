@@ -217,7 +217,7 @@ class Session:
             clock=clock,
             rules=rules,
             stats=self.tally,
-            donors=partial(donors, self._context.around),
+            reusable=partial(donors, self._context.around),
             grown=limit.grown,
             history=PageHistory(kept.catalogue) if self._settings.ahead else None,
         )

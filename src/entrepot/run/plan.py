@@ -47,13 +47,9 @@ def make_plan(
     *,
     hosts: Iterable[str] = (),
 ) -> Plan:
-    """Ask every client setup.
+    """What every client set-up says of a command, added up.
 
-    Args:
-        setups: the tools that can be led.
-        command: what will be started.
-        proxy: where to; ``None`` before that is known.
-        hosts: ``HOST[:PORT]`` that the user named.
+    ``proxy`` is ``None`` before it is known; ``hosts`` are ``HOST[:PORT]`` that the user named.
 
     Raises:
         UsageError: a host that cannot be one.
