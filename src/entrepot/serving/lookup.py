@@ -58,7 +58,7 @@ class Entries:
     ``trouble`` says why.
 
     Args:
-        store, catalogue, clock: the world.
+        store, catalogue, clock: where they are kept, and when.
         landed: told the bytes of disk of each body that an entry was written for.
     """
 

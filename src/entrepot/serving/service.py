@@ -67,8 +67,8 @@ class Service:
     """Answers requests out of the store and upstream.
 
     Args:
-        entries, upstream, known_files, clock: the world.
-        rules: how.
+        entries, upstream, known_files, clock: what it works with.
+        rules: how it serves.
         stats: where it is counted.
         reusable: finds other tools' caches; called once, after the first miss, in a thread.
         grown: told how many bytes came from upstream, piece by piece.
