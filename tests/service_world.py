@@ -70,7 +70,7 @@ class World:
             rules=Rules(**rules),
             stats=self.stats,
             history=PageHistory(self.catalogue) if prefetch else None,
-            donors=lambda: donors,
+            reusable=lambda: donors,
         )
 
     def add_project(self, body: bytes, *, headers=None, page_headers=None, **fields) -> None:

@@ -155,7 +155,7 @@ class TestDigests:
         world = World({FILE: Script(206, {"Content-Range": "bytes 0-9/500"}, SMALL[:10])})
         assert ask(world, FILE)[0][0] == 502
 
-    def test_what_comes_past_a_flight_is_checked_too(self):
+    def test_what_comes_past_a_transfer_is_checked_too(self):
         """The first of two waiters takes a refusal.
 
         The other one asks for itself, and gets wrong bytes.

@@ -183,6 +183,12 @@ EDITS = [
         "x:\n  - /a\npkgs_dirs: []\n",
     ),
     (
+        "an alias among the entries",
+        lambda t: without_item(t, K, "/b"),
+        "x: &a /a\npkgs_dirs: [*a, /b]\n",
+        "x: &a /a\npkgs_dirs: [*a]\n",
+    ),
+    (
         "a scalar",
         lambda t: with_scalar(t, "ssl_verify", "false"),
         FULL,

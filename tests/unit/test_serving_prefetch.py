@@ -137,7 +137,7 @@ def test_the_second_request_for_a_page_is_upstreams_again(world):
     assert index.asked().count(url_of("b")) == 2
 
 
-def test_a_client_that_comes_while_it_is_asked_ahead_joins_the_flight(world):
+def test_a_client_that_comes_while_it_is_prefetched_joins_the_transfer(world):
     index = Index(world)
     session(world, *map(url_of, NAMES))
     index.asked()

@@ -1,4 +1,4 @@
-"""Other tools' caches as donors, asked by a crowd."""
+"""Reuse from other tools' caches, asked for by a crowd."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from service_world import World, run
 REQUEST = RequestHead("GET", "https://files.test/demo-1.0-py3-none-any.whl", Headers())
 
 
-def test_donors_are_looked_for_once_however_many_ask_at_the_same_time():
+def test_the_caches_are_looked_for_once_however_many_ask_at_the_same_time():
     """Each look reads the settings of every tool.
 
     Fifty of them at once were slower than the download they were to spare.

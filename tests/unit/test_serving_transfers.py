@@ -1,4 +1,4 @@
-"""Flights: one transfer for all who wait, and what becomes of it when upstream or a leader fails."""
+"""Transfers: one for all who wait, and what becomes of it when upstream or its process fails."""
 
 import asyncio
 import hashlib
@@ -128,7 +128,7 @@ class TestSingleFlight:
         assert run(go()) == (200, BODY)
         assert world.upstream.count(FILE) == 1
 
-    def test_a_flight_whose_last_waiter_leaves_stops_and_is_resumed_by_range_and_hashed_again(
+    def test_a_transfer_whose_last_waiter_leaves_stops_and_is_resumed_by_range_and_hashed_again(
         self, world
     ):
         world.add_project(BODY)

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from entrepot.caches.inventory import Sum, scan_all
+from entrepot.caches.inventory import scan_all
 from entrepot.caches.records import entry_record, sum_record
 from entrepot.caches.removal import (
     Plan,
@@ -234,64 +234,44 @@ def document(context: Context, plan: Plan, results: Iterable[Removed] = ()) -> N
 def show_plan(context: Context, plan: Plan, *, conditional: bool) -> None:
     """Print what goes, what stays, what it gives and what it costs."""
     out = context.out
-    going, staying = (
-        grouped(_with_places(context, plan, pairs)) for pairs in (plan.going, plan.staying)
-    )
-    shown = [
-        group
-        for groups in (going, staying)
-        for group in (groups if out.verbose else groups[:_LONG])
+    places: dict[str, set[Path]] = {}
+    for entry, _ in [*plan.going, *plan.staying]:
+        places.setdefault(entry.tool, set()).add(entry.place)
+
+    def placed(entry: Entry, reason: str) -> tuple[Entry, str]:
+        """With the place too, where a tool has several in the plan."""
+        if len(places[entry.tool]) == 1:
+            return entry, reason
+        return entry, f"{reason}, in {out.place(entry.place, context.around.home)}"
+
+    most = None if out.verbose else _LONG
+    parts = [
+        (f"{'Would' if conditional else 'To'} {verb}", grouped(placed(*pair) for pair in pairs))
+        for verb, pairs in (("remove", plan.going), ("keep", plan.staying))
     ]
-    wide = (
-        max((len(tool) for tool, _, _ in shown), default=0),
-        max((len(reason) for _, reason, _ in shown), default=0),
-    )
-    if going:
-        out.line("Would remove" if conditional else "To remove")
-        _rows(context, going, wide)
-    if staying:
-        out.line("Would keep" if conditional else "To keep")
-        _rows(context, staying, wide)
+    shown = [group for _, groups in parts for group in groups[:most]]
+    tools = max((len(tool) for tool, _, _ in shown), default=0)
+    reasons = max((len(reason) for _, reason, _ in shown), default=0)
+    for title, groups in parts:
+        if groups:
+            out.line(title)
+        for tool, reason, total in groups[:most]:
+            files = f"{show_count(total.files)} file{'' if total.files == 1 else 's'}"
+            size = show_size(total.disk)
+            out.line(f"  {tool:<{tools}}  {reason:<{reasons}}  {files:>14}  {size:>8}")
+        rest = [total.disk for _, _, total in groups[most or len(groups) :]]
+        if rest:
+            out.line(f"  and {len(rest)} more ({show_size(sum(rest))}); -v shows all")
     if not plan.going:
         return
     cost = [f"{show_size(plan.download)} download"] if plan.download else []
-    cost += (
-        [f"{plan.builds} wheel{'' if plan.builds == 1 else 's'} to build"] if plan.builds else []
-    )
+    if plan.builds:
+        cost.append(f"{plan.builds} wheel{'' if plan.builds == 1 else 's'} to build")
     back = f" To get it back: {', '.join(cost)}." if cost else ""
     left = f" {show_size(plan.left)} stays in the caches." if plan.left is not None else ""
     out.line(f"Frees {show_size(plan.freed)}.{left}{back}")
     if any(entry.kind is Kind.UNPACKED for entry, _ in plan.going):
         out.hint("No environment is touched: its files stay, as links or copies of its own.")
-
-
-def _with_places(
-    context: Context, plan: Plan, pairs: list[tuple[Entry, str]]
-) -> Iterable[tuple[Entry, str]]:
-    """Entries with their reasons; with their place too where a tool has several in the plan."""
-    places: dict[str, set[Path]] = {}
-    for entry, _ in [*plan.going, *plan.staying]:
-        places.setdefault(entry.tool, set()).add(entry.place)
-    for entry, reason in pairs:
-        several = len(places[entry.tool]) > 1
-        yield (
-            entry,
-            f"{reason}, in {context.out.place(entry.place, context.around.home)}"
-            if several
-            else reason,
-        )
-
-
-def _rows(context: Context, groups: list[tuple[str, str, Sum]], wide: tuple[int, int]) -> None:
-    shown = groups if context.out.verbose else groups[:_LONG]
-    for tool, reason, total in shown:
-        files = f"{show_count(total.files)} file{'' if total.files == 1 else 's'}"
-        context.out.line(
-            f"  {tool:<{wide[0]}}  {reason:<{wide[1]}}  {files:>14}  {show_size(total.disk):>8}"
-        )
-    if len(shown) < len(groups):
-        rest = [total.disk for _, _, total in groups[len(shown) :]]
-        context.out.line(f"  and {len(rest)} more ({show_size(sum(rest))}); -v shows all")
 
 
 def _verdict(entry: Entry, reason: str) -> dict[str, object]:

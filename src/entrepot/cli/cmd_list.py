@@ -229,15 +229,8 @@ def _duplicates(context: Context, entries: Sequence[Entry]) -> None:
     columns = ("FILE", ">TIMES", ">WASTED", "IN")
     rows = []
     for same in groups:
-        tools = ", ".join(dict.fromkeys(entry.tool for entry in same))
-        rows.append(
-            [
-                same[0].filename or str(same[0].digest),
-                str(len(same)),
-                show_size(wasted(same)),
-                tools,
-            ]
-        )
+        name, tools = same[0].filename or str(same[0].digest), dict.fromkeys(e.tool for e in same)
+        rows.append([name, str(len(same)), show_size(wasted(same)), ", ".join(tools)])
     if rows:
         out.table(columns, rows)
         out.hint(f"{show_size(sum(wasted(same) for same in groups))} is stored more than once")

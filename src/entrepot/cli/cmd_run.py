@@ -202,7 +202,7 @@ class Session:
             clock=clock,
             rules=rules,
             stats=self.tally,
-            donors=partial(wiring.donors, self._context.around),
+            reusable=partial(wiring.donors, self._context.around),
             grown=limit.grown,
             history=PageHistory(kept.catalogue) if self._settings.ahead else None,
         )

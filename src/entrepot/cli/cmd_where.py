@@ -59,15 +59,12 @@ def _traced(around: Surroundings, place: Place) -> Place:
         return place
     from entrepot.config.history import set_where
 
-    def told(layer: Layer) -> Layer:
+    layers = []
+    for layer in place.layers:
         line = set_where(layer.source, around) if layer.kind == "environment" else ""
-        return (
-            replace(layer, note="; ".join(filter(None, (layer.note, f"set in {line}"))))
-            if line
-            else layer
-        )
-
-    return replace(place, layers=tuple(map(told, place.layers)))
+        note = "; ".join(filter(None, (layer.note, line and f"set in {line}")))
+        layers.append(replace(layer, note=note))
+    return replace(place, layers=tuple(layers))
 
 
 def _show(context: Context, places: Sequence[Place]) -> None:

@@ -25,6 +25,7 @@ from entrepot.urls import authority_of
 
 if TYPE_CHECKING:
     from entrepot.cli.context import Context
+    from entrepot.httpcache.messages import ResponseHead
     from entrepot.lockfiles import Known
     from entrepot.ports.catalogue import Catalogue
     from entrepot.ports.client_setup import ProxyAddress
@@ -404,18 +405,18 @@ class Warming(Session):
             return Result(text, "not needed", link.project, link.version, why=item.unneeded)
         for _ in range(TRIES):
             try:
-                why = await self._why_not_fetched(link.url)
+                head = await self._drained(link.url)
+                why = "" if head.status == 200 else head.reason or f"upstream answers {head.status}"
                 break
-            except TruncatedBody as exc:
-                why = exc.message
             except EntrepotError as exc:
                 why = exc.message
-                break
+                if not isinstance(exc, TruncatedBody):
+                    break
         if why:
             return Result(text, "failed", link.project, link.version, why=why)
         return Result(text, "ready", link.project, link.version, link.filename)
 
-    async def _why_not_fetched(self, url: str) -> str:
+    async def _drained(self, url: str) -> ResponseHead:
         from entrepot.httpcache.messages import Headers, RequestHead
         from entrepot.serving.response import Request
 
@@ -427,8 +428,7 @@ class Warming(Session):
                 pass
         finally:
             await answer.body.aclose()
-        status = answer.head.status
-        return "" if status == 200 else answer.head.reason or f"upstream answers {status}"
+        return answer.head
 
 
 async def _known(links: Sequence[Link]) -> list[Known]:

@@ -50,13 +50,7 @@ class Child:
 
     Signals sent to us alone reach it too; Ctrl-C and Ctrl-Z of a terminal, which it has got
     already, do not a second time. A signal that we were started to ignore (``nohup``) stays
-    ignored.
-
-    Args:
-        argv: the command.
-        environ: its whole environment.
-        output: a descriptor that gets its output; ``None``: it has ours.
-        errors: one that gets its standard error; ``None``: the same.
+    ignored. ``output`` and ``errors`` are descriptors that get what it writes in place of ours.
 
     Raises:
         CannotStart: the command is not there or may not be executed.

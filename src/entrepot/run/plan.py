@@ -43,12 +43,9 @@ class Plan:
 def make_plan(
     setups: Iterable[ClientSetup], argv: tuple[str, ...], *, hosts: Iterable[str] = ()
 ) -> Plan:
-    """Add up what every client needs.
+    """What every client set-up says of a command, added up.
 
-    Args:
-        setups: those of all clients.
-        argv: what will be started.
-        hosts: ``HOST[:PORT]`` that the user named.
+    ``hosts`` are ``HOST[:PORT]`` that the user named.
 
     Raises:
         UsageError: a host that cannot be one.

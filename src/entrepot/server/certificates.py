@@ -165,12 +165,8 @@ def _authority_certificate(
     """A self-signed certificate of an authority for leaves alone, as DER encoded by hand.
 
     Importing ``cryptography.x509`` for it would add 25 ms and more of processor time to the start
-    of every command, and what it would encode is one fixed shape.
-
-    Args:
-        key: a P-256 key.
-        begin: in UTC.
-        end: the same, before 2050.
+    of every command, and what it would encode is one fixed shape. The key is one on P-256; the
+    times are in UTC and before 2050.
 
     Source: ITU-T X.690 (DER); RFC 5280 §4.1, §4.2; RFC 5480 §2 (the key); RFC 5758 §3.2 (the
     signature).

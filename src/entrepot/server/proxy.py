@@ -68,12 +68,8 @@ Raises:
 class ConnectPolicy:
     """Which hosts' traffic is opened and cached, and what became of the rest.
 
-    Args:
-        plan: what the client set-up found.
-        known_files: what pages name; the set of opened hosts grows by it.
-        dial: how to reach the hosts that are not opened.
-        stats: where tunnels are counted.
-        offline: whether nothing but loopback may be dialled.
+    The set of opened hosts, which the client set-up found, grows by those that pages name. The
+    others are reached by ``dial``; their tunnels are counted in ``stats``.
     """
 
     def __init__(

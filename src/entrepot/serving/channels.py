@@ -388,9 +388,8 @@ async def _small_here(size: int, work: Callable[[], T]) -> T:
 class RepodataReader:
     """Reads repodata and answers what it says of an archive."""
 
-    def __init__(self, pool: WorkerPool, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
-        self._timeout_s = timeout_s
         self._known: dict[str, Repodata] = {}
         """The latest last."""
         self._reading: dict[str, asyncio.Task[Repodata | None]] = {}
@@ -446,7 +445,7 @@ class RepodataReader:
             data = b"".join(body.pieces())
             if len(data) < body.size:
                 return None
-            return await self._pool.run(self._timeout_s, _read_repodata, data, url, codings)
+            return await self._pool.run(TIMEOUT_S, _read_repodata, data, url, codings)
         with suppress(OSError), tempfile.TemporaryFile() as file:
             for piece in body.pieces():
                 file.write(piece)
@@ -455,7 +454,7 @@ class RepodataReader:
             # The file has no name that could be left behind; the worker opens it by our descriptor.
             path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
             if file.tell() == body.size:
-                return await self._pool.run(self._timeout_s, _read_repodata, path, url, codings)
+                return await self._pool.run(TIMEOUT_S, _read_repodata, path, url, codings)
         return None
 
     async def find(self, key: str, filename: str) -> Link | None:

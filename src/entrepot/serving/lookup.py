@@ -58,7 +58,7 @@ class Entries:
     ``trouble`` says why.
 
     Args:
-        store, catalogue, clock: the world.
+        store, catalogue, clock: where they are kept, and when.
         landed: told the bytes of disk of each body that an entry was written for.
     """
 
@@ -189,7 +189,7 @@ class Entries:
 
         return self._told(await in_thread(keep))
 
-    async def adopt(self, donation: ReusableResponse, check: Check) -> bool:
+    async def adopt(self, found: ReusableResponse, check: Check) -> bool:
         """Take over what another cache has, if ``check`` finds it right.
 
         Raises:
@@ -197,11 +197,11 @@ class Entries:
         """
         work = partial(
             self.store.adopt,
-            donation.path,
-            donation.offset,
-            donation.size,
+            found.path,
+            found.offset,
+            found.size,
             check,
-            link=donation.is_whole_file,
+            link=found.is_whole_file,
         )
         return await in_thread(work) is not None
 

@@ -197,19 +197,14 @@ def usable(heads: Iterable[Head], expectation: Expectation, *, shared: bool) -> 
     and in a shared store nothing that needed credentials, because upstream has not seen this
     client's (see :func:`to_be_admitted`).
     """
-
-    def is_usable(head: Head) -> bool:
-        doubtful = (
-            expectation.checks
-            and expectation.proves
-            and not head.proven
-            and head.response.head.status in VERIFIED_STATUSES
-        )
-        return not (head.reserve or doubtful or (shared and head.credentialed)) and agrees(
-            head, expectation
-        )
-
-    return [head for head in heads if is_usable(head)]
+    provable_only = VERIFIED_STATUSES if expectation.checks and expectation.proves else ()
+    return [
+        head
+        for head in heads
+        if not (head.reserve or (shared and head.credentialed))
+        and (head.proven or head.response.head.status not in provable_only)
+        and agrees(head, expectation)
+    ]
 
 
 def to_be_admitted(
@@ -261,16 +256,6 @@ def fallback_variant(request: RequestHead, heads: Sequence[Head]) -> Head | None
         and readable.response.response_time > mine.response.response_time
     )
     return readable if cured else mine
-
-
-def newer(heads: Iterable[Head], than: Head | None) -> list[Head]:
-    """What was stored after this one, all of it without one; absences left out."""
-    since = than.response.response_time if than is not None else float("-inf")
-    return [
-        h
-        for h in heads
-        if h.response.response_time > since and h.response.head.status not in NEGATIVES
-    ]
 
 
 def _newest(heads: Iterable[Head]) -> Head | None:

@@ -24,7 +24,7 @@ from entrepot.errors import Busy, StoreError
 from entrepot.httpcache.messages import Headers, RequestHead, ResponseHead, StoredResponse
 from entrepot.httpcache.policy import is_storable
 from entrepot.names import classify, filename_of
-from entrepot.ports.reuse import ReusableResponse, ReuseSource
+from entrepot.ports.reuse import ReuseSource
 from entrepot.ports.store import Blob
 from entrepot.redaction import redacted_url
 from entrepot.serving.integrity import fed
@@ -53,20 +53,20 @@ class Reuse:
     async def take_over(
         self, request: RequestHead, expectation: Expectation, *, unproven: bool = False
     ) -> Head | None:
-        """The stored head of what a donor had for this URL; ``None`` when none had what is wanted.
+        """The stored head of what a cache had for this URL; ``None`` when none had what is wanted.
 
-        When the expectation proves nothing, any body will do, and donors are asked only if
+        When the expectation proves nothing, any body will do, and the caches are asked only if
         ``unproven`` is set.
         """
         if not (expectation.proves or unproven):
             return None
-        for donor in await asyncio.shield(self.sought()):
-            donation = donor(request.url)
-            if donation is None or donation.head.status != 200:
+        for source in await asyncio.shield(self.sought()):
+            found = source(request.url)
+            if found is None or found.head.status != 200:
                 continue
-            if self._shared and donation.credentialed:
+            if self._shared and found.credentialed:
                 continue
-            if donation.needs_proof and not expectation.proves:
+            if found.needs_proof and not expectation.proves:
                 continue
             hasher = expectation.hasher()
 
@@ -81,33 +81,27 @@ class Reuse:
                 return body_key(hasher.digest()) if right else None
 
             try:
-                if await self._entries.adopt(donation, check):
-                    head = self._head(request, donation, expectation, hasher)
+                if await self._entries.adopt(found, check):
+                    stored = StoredResponse(
+                        found.head, found.vary, found.stored, found.stored, size=hasher.size
+                    )
+                    reserve = is_storable(request, found.head, shared=self._shared) is not None
+                    draft = draft_head(
+                        request, stored, expectation, shared=self._shared, reserve=reserve
+                    )
+                    head = dataclasses.replace(
+                        draft,
+                        body=hasher.digest(),
+                        proven=expectation.proven_by(hasher),
+                        credentialed=draft.credentialed or found.credentialed,
+                    )
                     return await self._entries.keep(request.url, head, None)
             except (StoreError, Busy) as exc:
                 self._entries.failed(exc)
                 return None
-            if hasher.size == donation.size and expectation != NOTHING:
-                self.wrong[request.url] = donation.tool
+            if hasher.size == found.size and expectation != NOTHING:
+                self.wrong[request.url] = found.tool
         return None
-
-    def _head(
-        self,
-        request: RequestHead,
-        donation: ReusableResponse,
-        expectation: Expectation,
-        hasher: Hasher,
-    ) -> Head:
-        at, shared = donation.stored, self._shared
-        stored = StoredResponse(donation.head, donation.vary, at, at, size=hasher.size)
-        reserve = is_storable(request, donation.head, shared=shared) is not None
-        head = draft_head(request, stored, expectation, shared=shared, reserve=reserve)
-        return dataclasses.replace(
-            head,
-            body=hasher.digest(),
-            proven=expectation.proven_by(hasher),
-            credentialed=head.credentialed or donation.credentialed,
-        )
 
     def sought(self) -> asyncio.Task[Sequence[ReuseSource]]:
         """The search for them, begun now if it was not before.

@@ -67,10 +67,10 @@ class Service:
     """Answers requests out of the store and upstream.
 
     Args:
-        entries, upstream, known_files, clock: the world.
-        rules: how.
+        entries, upstream, known_files, clock: what it works with.
+        rules: how it serves.
         stats: where it is counted.
-        donors: finds other tools' caches; called once, after the first miss, in a thread.
+        reusable: finds other tools' caches; called once, after the first miss, in a thread.
         grown: told how many bytes came from upstream, piece by piece.
         history: which pages were asked for together; ``None``: nothing is prefetched.
     """
@@ -84,23 +84,21 @@ class Service:
         clock: Clock,
         rules: Rules,
         stats: RunStats,
-        donors: Callable[[], Sequence[ReuseSource]] = tuple,
+        reusable: Callable[[], Sequence[ReuseSource]] = tuple,
         grown: Callable[[int], None] = lambda _count: None,
         history: PageHistory | None = None,
     ) -> None:
+        pool = WorkerPool()
+        channels = Channels(entries, known_files, clock, pool)
+        pages = PageReader(entries, known_files, channels, pool)
         self._entries = entries
-        self._known_files = known_files
         self._clock = clock
         self._rules = rules
-        self._stats = stats
-        pool = WorkerPool()
-        self._channels = Channels(entries, known_files, clock, pool)
-        self._pages = PageReader(entries, known_files, self._channels, pool)
         self._resources = resources = Resources(
-            entries, upstream, clock, known_files, self._pages, rules, stats, grown
+            entries, upstream, clock, known_files, pages, rules, stats, grown
         )
         self._transfers = Transfers(resources)
-        self._reuse = Reuse(donors, entries, shared=rules.shared)
+        self._reuse = Reuse(reusable, entries, shared=rules.shared)
         self._responses = Responses(resources)
         self._fallback = Fallback(resources, self._responses, self._reuse)
         self._responder = Responder(resources, self._transfers, self._responses, self._fallback)
@@ -130,8 +128,8 @@ class Service:
         if self._prefetcher is not None:
             await self._prefetcher.aclose()
         await self._transfers.aclose()
-        await self._known_files.settled()
-        await self._pages.aclose()
+        await self._resources.known_files.settled()
+        await self._resources.pages.aclose()
 
     # the store first
 
@@ -141,7 +139,7 @@ class Service:
         for pair in expectation.contradictions():
             if pair not in self._told:  # once for each two witnesses
                 self._told.add(pair)
-                self._stats.warn(
+                self._resources.stats.warn(
                     f"{pair[0]} and {pair[1]} name different digests for {asked_for(request.url)}"
                 )
         joins = request.method == "GET" and "range" not in request.headers
@@ -207,7 +205,7 @@ class Service:
         error = self._transfers.refused(request, expectation)
         if error is not None:
             return await self._fallback.after_failure(request, error, looked_up)
-        if self._channels.is_troubled(request.url):
+        if self._resources.pages.channels.is_troubled(request.url):
             # What is stored of a channel's index whose host has just failed; it is asked meanwhile
             stale = await self._fallback.stale(request, looked_up, None)
             if stale is not None:

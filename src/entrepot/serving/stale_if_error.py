@@ -14,7 +14,7 @@ from entrepot.names import classify, filename_of
 from entrepot.ports.store import Blob
 from entrepot.redaction import redacted_url
 from entrepot.serving.known_files import Expectation
-from entrepot.serving.policy import NEGATIVES, agrees, fallback_variant, is_personal, newer
+from entrepot.serving.policy import NEGATIVES, agrees, fallback_variant, is_personal
 from entrepot.serving.response import Answer, BytesBody, Responses
 from entrepot.serving.reuse import Reuse
 from entrepot.serving.transfer import Resources
@@ -78,7 +78,9 @@ class Fallback:
             if head is not None and await channels.may_be_absent(request.url, head):
                 return await self.responses.stored(request, head, "stale")
             if head is None or head.response.head.status in NEGATIVES:
-                return await self._as_html(request, newer(heads, head))
+                since = head.response.response_time if head is not None else float("-inf")
+                newer = [h for h in heads if h.response.response_time > since]
+                return await self._as_html(request, newer)
         if head is None or head.response.head.status in NEGATIVES:
             return None
         return await self.responses.stored(request, head, "stale")

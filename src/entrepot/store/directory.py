@@ -88,14 +88,28 @@ class DirectoryStore(Disk):
         blob = self.open(key)
         if blob is None or not self.is_in_doubt(key, blob):
             return blob
+        is_right = False
         try:
-            if self._is_right(key, blob):
-                return blob
-        except BaseException:
-            blob.close()
-            raise
-        blob.close()
-        return None
+            with self._hashing.setdefault(key, threading.Lock()):  # once for all who ask
+                before = blob.stat()
+                is_right = not self.is_in_doubt(key, blob)
+                if not is_right:
+                    hasher = Hasher()
+                    while chunk := blob.read(hasher.size, _CHUNK):
+                        hasher.feed(chunk)
+                    is_right = body_key(hasher.digest()) == key
+                    if is_right:  # noted as it was before: a change meanwhile shows next time
+                        self.note(key, before)
+                    else:
+                        self.changed.add(key)
+                        # removed, but no right one that has come meanwhile
+                        with suppress(OSError, StoreError, Busy), self.hold(key, exclusive=True):
+                            if os.path.samestat(before, self.stat(key)):
+                                self.remove(key)
+        finally:
+            if not is_right:
+                blob.close()
+        return blob if is_right else None
 
     def open(self, key: str) -> FileBlob | None:
         fd = -1
@@ -238,25 +252,6 @@ class DirectoryStore(Disk):
     def is_in_doubt(self, key: str, blob: Blob) -> bool:
         assert isinstance(blob, FileBlob)
         return is_body_key(key) and not self.is_as_noted(key, blob.stat())
-
-    def _is_right(self, key: str, blob: FileBlob) -> bool:
-        """Whether a body has the digest that its key says; a wrong one is removed."""
-        with self._hashing.setdefault(key, threading.Lock()):  # once for all who ask
-            before = blob.stat()
-            if not self.is_in_doubt(key, blob):
-                return True
-            hasher = Hasher()
-            while chunk := blob.read(hasher.size, _CHUNK):
-                hasher.feed(chunk)
-            if body_key(hasher.digest()) != key:
-                self.changed.add(key)
-                # but no right one that has come meanwhile
-                with suppress(OSError, StoreError, Busy), self.hold(key, exclusive=True):
-                    if os.path.samestat(before, self.stat(key)):
-                        self.remove(key)
-                return False
-            self.note(key, before)  # as it was before: a change meanwhile shows next time
-            return True
 
     # -- collecting garbage ------------------------------------------------------------------------
 

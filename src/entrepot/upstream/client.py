@@ -168,13 +168,8 @@ async def open_tunnel(
     """A byte stream to ``HOST:PORT``, of which nothing is looked at; the caller closes the writer.
 
     The user's proxy is asked by CONNECT where the rules for https say so: what comes by CONNECT
-    goes on by CONNECT, an upgraded plain connection too (RFC 6455 §4.1).
-
-    Args:
-        host: a name or an address, without brackets.
-        port: 1 to 65535.
-        settings: how it is reached.
-        tls: speak TLS to ``HOST`` and give the plain text of it: for what came to us encrypted.
+    goes on by CONNECT, an upgraded plain connection too (RFC 6455 §4.1). ``host`` has no brackets.
+    ``tls``: speak TLS to it and give the plain text of that, for what came to us encrypted.
 
     Raises:
         UpstreamTimeout: no stream within the settings' time for connecting.

@@ -118,11 +118,8 @@ def client_context(ca_pem: str | None) -> ssl.SSLContext:
 
     Not ``ssl.create_default_context``: Python 3.13's strict checks refuse private authorities that
     pip, curl and uv accept, and an authority that is not self-signed is a sufficient anchor for
-    them (``PARTIAL_CHAIN``).
-
-    Args:
-        ca_pem: PEM text that replaces the default roots; ``None``: the system's, else those inside
-            pip.
+    them (``PARTIAL_CHAIN``). ``ca_pem`` replaces the default roots: the system's, else those inside
+    pip.
 
     Raises:
         ConfigError: the text holds no certificate.

@@ -7,7 +7,6 @@ way goes past the cache, and the last line of ``run`` names its host.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 from collections import deque
@@ -180,16 +179,12 @@ def locked_origins(path: Path) -> set[str]:
 
 # what programs that run other tools are told
 
-_RUNNER_FILES = re.compile(
-    "|".join(
-        map(
-            fnmatch.translate,
-            "tox.ini setup.cfg setup.py noxfile.py makefile gnumakefile justfile .justfile "
-            "taskfile.yml taskfile.yaml tasks.py dodo.py pyproject.toml hatch.toml tox.toml .env "
-            ".envrc mise.toml .mise.toml pavement.py *.sh *.bash *.mk *.just".split(),
-        )
-    )
+_RUNNER_FILES = frozenset(
+    "tox.ini setup.cfg setup.py noxfile.py makefile gnumakefile justfile .justfile taskfile.yml "
+    "taskfile.yaml tasks.py dodo.py pyproject.toml hatch.toml tox.toml .env .envrc mise.toml "
+    ".mise.toml pavement.py".split()
 )
+_RUNNER_SUFFIXES: tuple[str, ...] = (".sh", ".bash", ".mk", ".just")
 _REQUIREMENT_FILES = re.compile(
     r".*requirements.*\.(?:txt|in)|constraints.*\.txt|requirements.*\.lock"
 )
@@ -208,12 +203,13 @@ def runner_files(roots: Iterable[Path]) -> Iterator[Path]:
             names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
         except OSError:
             continue
+        suffixes = _RUNNER_SUFFIXES
+        if folder.name == "requirements":
+            suffixes += (".txt", ".in")
         for name in names:
-            if (
-                (folder.name == "requirements" and name.endswith((".txt", ".in")))
-                or _RUNNER_FILES.fullmatch(name.lower())
-                or _REQUIREMENT_FILES.fullmatch(name.lower())
-            ):
+            lower = name.lower()
+            is_runner = lower in _RUNNER_FILES or lower.endswith(suffixes)
+            if is_runner or _REQUIREMENT_FILES.fullmatch(lower):
                 yield folder / name
 
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from entrepot.tools._shared import processes
@@ -58,21 +58,12 @@ def client_at_work(euid: int) -> str:
     return ""
 
 
-@contextmanager
-def byte_lock(path: Path) -> Iterator[bool]:
+def byte_lock(path: Path) -> AbstractContextManager[bool]:
     """Hold the byte's lock while a file is removed; yields whether it was free.
 
-    A file that cannot be opened counts as free.
+    A file that cannot be opened counts as free, so does a symbolic link.
     """
-    try:
-        number = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-    except OSError:
-        yield True
-        return
-    try:
-        yield _take(number)
-    finally:
-        os.close(number)
+    return _held(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), _take)
 
 
 def is_locked(path: Path) -> bool:
@@ -81,21 +72,24 @@ def is_locked(path: Path) -> bool:
         return not free
 
 
-@contextmanager
-def folder_lock(folder: Path) -> Iterator[bool]:
+def folder_lock(folder: Path) -> AbstractContextManager[bool]:
     """Hold rattler's lock of a package folder while something in it is removed.
 
-    Yields whether it was free.
-
-    A folder without ``.cache.lock`` was never used by rattler and counts as free.
+    Yields whether it was free. A folder without ``.cache.lock`` was never used by rattler: it is
+    free.
     """
+    return _held(folder / ".cache.lock", os.O_RDWR, _flock)
+
+
+@contextmanager
+def _held(path: Path, flags: int, take: Callable[[int], bool]) -> Iterator[bool]:
     try:
-        number = os.open(folder / ".cache.lock", os.O_RDWR)
+        number = os.open(path, flags)
     except OSError:
         yield True
         return
     try:
-        yield _flock(number)
+        yield take(number)
     finally:
         os.close(number)
 
