@@ -17,7 +17,7 @@ from entrepot.caches.records import (
 )
 from entrepot.cli import output
 from entrepot.cli.main import COMMANDS, build_parser, build_top_parser
-from entrepot.config.settings import KEYS, type_names
+from entrepot.config.settings import KEYS, KINDS
 from entrepot.ports.tool import Change, Entry, Finding, Kind, Place
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -115,7 +115,7 @@ def test_every_setting_is_documented_with_its_variable_in_both_places():
     environment = read("environment")
     for key in KEYS:
         assert f"| `{key.variable}` | `{key.name}` |" in environment
-        assert key.kind in type_names
+        assert key.kind in KINDS
 
 
 def test_every_variable_that_the_command_line_reads_is_documented():

@@ -59,15 +59,6 @@ KEYS = (
 
 BY_NAME = {key.name: key for key in KEYS}
 
-type_names = {
-    "path": "a path",
-    "size": "a size like 20GB",
-    "seconds": "seconds, like 30 or 30s",
-    "words": "a list of words",
-    "flag": "true or false",
-    "command": "a command with its arguments",
-}
-
 _TRUE = frozenset(("1", "true", "yes", "on"))
 _FALSE = frozenset(("0", "false", "no", "off"))
 
@@ -187,11 +178,9 @@ def default_limit(store: Path) -> tuple[int, str]:
         except (OSError, AttributeError):
             continue
         tenth = disk.f_frsize * disk.f_blocks // 10
-        return (
-            (tenth, "default, a tenth of the disk")
-            if tenth < DEFAULT_LIMIT
-            else (DEFAULT_LIMIT, "default")
-        )
+        if tenth < DEFAULT_LIMIT:
+            return tenth, "default, a tenth of the disk"
+        break
     return DEFAULT_LIMIT, "default"
 
 
@@ -211,11 +200,11 @@ def read_value(key: Key, raw: Any, *, source: str, base: Path, around: Surroundi
     Raises:
         ConfigError: not a value of the key's kind.
     """
+    wants, reader = KINDS[key.kind]
     try:
-        return _READERS[key.kind](raw, base, around)
+        return reader(raw, base, around)
     except (TypeError, ValueError) as exc:
         hint = exc.hint if isinstance(exc, FormatError) else ""
-        wants = type_names[key.kind]
         where = f" (in {source})" if source else ""
         raise ConfigError(
             f"{key.name} cannot be {raw!r}{where}: it must be {wants}",
@@ -284,14 +273,15 @@ def _command(raw: Any, base: Path, around: Surroundings) -> tuple[str, ...]:
     return tuple(shlex.split(raw)) if isinstance(raw, str) else _words(raw, base, around)
 
 
-_READERS: Mapping[str, Callable[[Any, Path, Surroundings], Any]] = {
-    "path": _path,
-    "size": _size,
-    "seconds": _seconds,
-    "words": _words,
-    "flag": _flag,
-    "command": _command,
+KINDS: Mapping[str, tuple[str, Callable[[Any, Path, Surroundings], Any]]] = {
+    "path": ("a path", _path),
+    "size": ("a size like 20GB", _size),
+    "seconds": ("seconds, like 30 or 30s", _seconds),
+    "words": ("a list of words", _words),
+    "flag": ("true or false", _flag),
+    "command": ("a command with its arguments", _command),
 }
+"""What each kind of setting must be, in words, and what reads it."""
 
 
 def show_value(key: Key, value: Any) -> str:
@@ -304,15 +294,14 @@ def show_value(key: Key, value: Any) -> str:
         import shlex  # noqa: PLC0415  (few have such a setting)
 
         return shlex.join(value)
-    if key.kind == "size" and value is None:
-        return "none"
     if key.kind == "size":  # in the largest unit that says it exactly: 20GB, 1500MB, 1234
         for unit, power in (("TB", 4), ("GB", 3), ("MB", 2)):
             if value and value % 1000**power == 0:
                 return f"{value // 1000**power}{unit}"
+        return "none" if value is None else str(value)
     if key.kind == "seconds":
         return f"{value:g}s"
-    return str(value) if value else ""
+    return "" if value in (None, ()) else str(value)
 
 
 # -- files -----------------------------------------------------------------------------------------
