@@ -15,6 +15,7 @@ from entrepot.ports.tool import (
     Layer,
     Place,
     Removed,
+    Tool,
     not_permitted,
 )
 
@@ -48,7 +49,7 @@ def entry(project="demo", version="1.0", *, days=0.0, **fields) -> Entry:
     )
 
 
-class FakeTool:
+class FakeTool(Tool):
     """A tool that keeps its entries in a list and does what it is asked."""
 
     def __init__(

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from entrepot.caches import NAME
-from entrepot.caches.inventory import GROUPS, CacheTotal, Sum, cache_total
+from entrepot.caches.inventory import GROUPS, cache_total
 from entrepot.digests import Digest
 from entrepot.errors import Busy, EntrepotError, StoreError
 from entrepot.ports.store import read_object
 from entrepot.ports.tool import (
     Block,
     BlockedBy,
+    CacheTotal,
     Entry,
     Finding,
     Kind,
@@ -30,7 +31,9 @@ from entrepot.ports.tool import (
     Removed,
     Settings,
     SharedFile,
+    Sum,
     Surroundings,
+    Tool,
 )
 
 if TYPE_CHECKING:  # `where` says where the store is without loading what reads it
@@ -82,7 +85,7 @@ class Directory(Protocol):
         ...
 
 
-class OwnCache:
+class OwnCache(Tool):
     """The store behind the tool port.
 
     Args:

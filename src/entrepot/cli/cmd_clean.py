@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from entrepot.caches.inventory import Sum, scan_all
+from entrepot.caches.inventory import scan_all
 from entrepot.caches.records import entry_record, sum_record
 from entrepot.caches.removal import (
     Plan,
@@ -26,7 +26,7 @@ from entrepot.cli.context import Context
 from entrepot.cli.output import DONE, PARTLY
 from entrepot.cli.picking import age, kinds, size
 from entrepot.errors import UsageError
-from entrepot.ports.tool import Entry, Kind, Removed
+from entrepot.ports.tool import Entry, Kind, Removed, Sum
 from entrepot.sizes import short, show_count, show_size
 
 _DIGITS = 9

@@ -19,7 +19,7 @@ _TOOLS = {
 """Each tool whose caches are looked after, and the module that has its ``tool()``."""
 _CLIENTS = "conda curl git npm pdm pip pipenv poetry python rattler runners uv wget".split()
 """The modules of ``client_setup`` that have a ``SETUP``."""
-_DONORS = ("conda.conda_donor", "pip.donor")
+_DONORS = ("conda.conda_donor", "pip.reuse")
 """The modules that have ``donors()``."""
 
 TOOL_NAMES = tuple(_TOOLS)

@@ -6,11 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
+from entrepot.ports.tool import (
+    Entry,
+    Finding,
+    Place,
+    Progress,
+    Removed,
+    Settings,
+    Surroundings,
+    Tool,
+)
 from entrepot.tools.conda.conda_places import TOOL, places
 
 
-class CondaTool:
+class CondaTool(Tool):
     """conda.
 
     Args:

@@ -10,13 +10,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
+from entrepot.ports.tool import (
+    Entry,
+    Finding,
+    Place,
+    Progress,
+    Removed,
+    Settings,
+    Surroundings,
+    Tool,
+)
 from entrepot.tools.conda.mamba_dirs import SCHEMES, nested_folders
 from entrepot.tools.conda.mamba_places import TOOL, places
 from entrepot.tools.conda.registered_environments import conda_caches
 
 
-class MambaTool:
+class MambaTool(Tool):
     """mamba.
 
     Args:

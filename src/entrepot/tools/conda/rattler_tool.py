@@ -9,12 +9,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
+from entrepot.ports.tool import (
+    Entry,
+    Finding,
+    Place,
+    Progress,
+    Removed,
+    Settings,
+    Surroundings,
+    Tool,
+)
 from entrepot.tools._shared.safe_read import is_dir
 from entrepot.tools.conda.rattler_places import TOOL, places
 
 
-class RattlerTool:
+class RattlerTool(Tool):
     """rattler, pixi and programs that use py-rattler.
 
     Args:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.pip.path_checks import exists, is_file
 
 LATEST = (99,)
 """Stands for a pip whose version cannot be read: the newest rules are taken."""
@@ -115,7 +114,7 @@ def site_folders(
 
     The user's folder is seen by base interpreters only; Debian keeps pip in ``dist-packages``.
     """
-    if not exists(prefix / "pyvenv.cfg"):
+    if not os.path.exists(prefix / "pyvenv.cfg"):
         user = around.environ.get("PYTHONUSERBASE") or str(around.home / ".local")
         yield from _libraries(Path(user), python)
     for root in (prefix, base):
@@ -172,7 +171,7 @@ def _candidates(around: Surroundings) -> Iterator[Path]:
                 break
     for folder in folders:
         for name in ("python3", "python", "python.exe"):
-            if is_file(folder / name) and not _is_script(folder / name):
+            if os.path.isfile(folder / name) and not _is_script(folder / name):
                 yield folder / name
         for script in ("pip", "pip3"):
             python = _interpreter_of_script(folder / script)
@@ -209,4 +208,4 @@ def _interpreter_of_script(script: Path) -> Path | None:
         found = re.match(r"'''exec' (?:\"([^\"]+)\"|(\S+))", lines[1])
         command = (found[1] or found[2]) if found else ""
     path = Path(command.strip('"'))
-    return path if "python" in path.name and is_file(path) else None
+    return path if "python" in path.name and os.path.isfile(path) else None

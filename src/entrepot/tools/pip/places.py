@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from entrepot.cache_root import user_name
-from entrepot.ports.tool import Layer, Place, Surroundings
+from entrepot.cache_root import other_owner, user_name
+from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 from entrepot.redaction import redacted_url
 from entrepot.tools._shared.defaults import default_index
 from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips
-from entrepot.tools.pip.locations import absolute, default_cache
-from entrepot.tools.pip.orphaned import with_left_behind
-from entrepot.tools.pip.path_checks import is_folder, real
+from entrepot.tools.pip.locations import absolute, default_cache, real
 
 TRUTH = frozenset("y yes t true on 1 n no f false off 0".split())
 """What pip takes for a truth value; for ``no-cache-dir`` every one of them means *off*, ``0`` and
@@ -193,7 +191,7 @@ def places(
         else place
         for place, others in found.values()
     ]
-    return used if around.python is not None else with_left_behind(used, known_pips, around)
+    return used if around.python is not None else _with_orphaned(used, known_pips, around)
 
 
 def cache_of(
@@ -223,7 +221,7 @@ def place_of(
         path=path,
         layers=answer.layers,
         label=pip.label,
-        exists=path is not None and is_folder(path),
+        exists=path is not None and os.path.isdir(path),
         usable=path is not None and not why_not,
         why_not=why_not or ("" if path is not None else "caching is turned off"),
         notes=tuple(notes),
@@ -299,3 +297,67 @@ def sources(around: Surroundings, pip: Pip, *, command: str = "install") -> list
         redacted_url(word) if "://" in word else word
         for word in (links.value.split() if links else [])
     ]
+
+
+def foreign_owner(path: Path, around: Surroundings) -> str:
+    """For root: the other user who owns a path or its nearest existing parent; else empty."""
+    owner = other_owner(path, around.euid)
+    return user_name(owner) if owner else ""
+
+
+# -- default caches that no pip found here uses any more -------------------------------------------
+
+
+def _with_orphaned(used: Sequence[Place], pips: Sequence[Pip], around: Surroundings) -> list[Place]:
+    """The places of all pips, the first with notes on unused default caches, then the orphaned.
+
+    A setting moved pip's cache, or turned it off, and the old one stayed. Where a file did that, or
+    a switch, the old cache is a place of its own, *orphaned*, for every verb. A variable may hold
+    for this shell alone, and other programs may go on without it: then the old cache is only told
+    of. To clean what others use would be a guess.
+    """
+    orphans, notes = list[Place](), list[str]()
+    winner = tuple(layer for layer in used[0].layers if layer.wins)[:1]
+    for folder, variable in _unused_defaults(used, pips, around):
+        if variable:
+            notes.append(
+                f"{folder} is not in use here and still holds a cache: `{variable}= entrepot "
+                "status` shows it"
+            )
+        else:
+            layers = (Layer("default", "default", str(folder)), *winner)
+            note = "no pip found here uses this cache any more"
+            orphans.append(Place("pip", folder, layers, ORPHANED, exists=True, notes=(note,)))
+    return [replace(used[0], notes=(*used[0].notes, *notes)), *used[1:], *orphans]
+
+
+def _unused_defaults(
+    used: Sequence[Place], pips: Sequence[Pip], around: Surroundings
+) -> Iterator[tuple[Path, str]]:
+    """Each default place that holds a cache and is no pip's, with the variable that moved it."""
+    seen = {place.path for place in used}
+    environ = {name: value for name, value in around.environ.items() if name != "XDG_CACHE_HOME"}
+    # The variable that says where a cache is, if one does; not those that turn it off.
+    layers = (layer for place in used if place.path for layer in place.layers)
+    moved = next((x.source for x in layers if x.wins and x.kind == "environment"), "")
+    for other, variable in (
+        (around, moved),
+        (replace(around, environ=environ), "XDG_CACHE_HOME"),
+    ):
+        for pip in pips:
+            default = default_cache(other, pip.version)[0]
+            folder = real(absolute(default, around, pip.version), around)
+            if folder not in seen and _holds_cache(folder):
+                seen.add(folder)
+                yield folder, variable
+
+
+def _holds_cache(folder: Path) -> bool:
+    for part in ("http-v2", "http", "wheels"):
+        try:
+            with os.scandir(folder / part) as found:
+                if next(found, None) is not None:
+                    return os.path.isdir(folder)
+        except OSError:
+            continue
+    return False

@@ -13,6 +13,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from os.path import exists
 from pathlib import Path
 
 from entrepot.errors import ChangedSince, ConfigError
@@ -20,7 +21,6 @@ from entrepot.fs import write_atomically
 from entrepot.patches import Patch, patch_of
 from entrepot.ports.tool import Change, Surroundings
 from entrepot.redaction import has_secret, redacted_url
-from entrepot.tools.pip.access import foreign_owner
 from entrepot.tools.pip.conffile import (
     check_writable,
     mend,
@@ -31,8 +31,7 @@ from entrepot.tools.pip.conffile import (
 )
 from entrepot.tools.pip.configuration import Level, Value, config_files, encoding_of, load
 from entrepot.tools.pip.interpreters import Pip, pips
-from entrepot.tools.pip.path_checks import exists
-from entrepot.tools.pip.places import TRUTH
+from entrepot.tools.pip.places import TRUTH, foreign_owner
 
 _STRENGTH = {"global": 0, "user": 1, "site": 2, "env": 3}
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from entrepot.tools.uv.environments import References
 
 
-class UvTool:
+class UvTool(Tool):
     """uv.
 
     Args:
