@@ -135,7 +135,7 @@ def scan_all(
 
     Args:
         tools: whose.
-        around: the world.
+        around: environment, home, working directory and platform.
         names: normalized projects that are all that matters.
         progress: told now and then.
         complain: told the tool and the reason of a place that may not be looked into; without it

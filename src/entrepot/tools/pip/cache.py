@@ -18,8 +18,8 @@ from entrepot.fs import disk_of
 from entrepot.ports.tool import Kind, Progress
 from entrepot.tools.pip.evidence import Proof
 from entrepot.tools.pip.httpentry import LAYOUTS, V1, V2, entry_folder
+from entrepot.tools.pip.identify import Reader
 from entrepot.tools.pip.index import Index
-from entrepot.tools.pip.reading import Reader
 from entrepot.tools.pip.record import NAME, TEMPORARY, Files, Record, found
 from entrepot.tools.pip.wheels import wheel_records
 
@@ -34,7 +34,7 @@ CHUNK = 500
 
 @dataclass(slots=True)
 class ScanStats:
-    """What a scan had to do; for tests."""
+    """What a scan did; for tests."""
 
     read: int = 0
     """Entries whose files were opened."""

@@ -146,7 +146,7 @@ def user_files(
     The legacy one, then the one that ``pip config --user`` writes.
 
     Args:
-        around: the world.
+        around: environment, home, working directory and platform.
         version: of pip.
         exists: directories known to exist; macOS takes ``~/Library/Application Support/pip`` only
             when it is there.

@@ -22,14 +22,15 @@ from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips
 from entrepot.tools.pip.locations import absolute, default_cache, real
 
-TRUTH = frozenset("y yes t true on 1 n no f false off 0".split())
+TRUE = frozenset("y yes t true on 1".split())
+TRUTH = TRUE | frozenset("n no f false off 0".split())
 """What pip takes for a truth value; for ``no-cache-dir`` every one of them means *off*, ``0`` and
 ``false`` too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The directory that one pip command would use and every layer that had a say."""
+    """The directory that one pip command would use and every layer that was considered."""
 
     path: str | None
     """As pip computes it, before symbolic links are resolved; ``None``: caching is off, or pip
@@ -46,7 +47,7 @@ def resolve(
     """What ``pip COMMAND OPTIONS`` would take for its cache directory.
 
     Args:
-        around: the world.
+        around: environment, home, working directory and platform.
         pip: whose rules.
         command: the section beside ``[global]`` that counts.
         options: the command line, of which ``--cache-dir`` and ``--no-cache-dir`` are looked at.
@@ -62,7 +63,6 @@ def resolve(
         if group[0].value
     }
     default, reason = default_cache(around, pip.version)
-    error = _error(config, switches, decisive)
     layers: list[Layer] = []
     path: str | None = None
     won = False
@@ -71,20 +71,14 @@ def resolve(
         path, won = (path, True) if won else (given or None, True)
     for switch in switches:
         counts = id(switch) in decisive
-        note = (
-            _switch_note(switch)
-            if counts
-            else "empty: ignored"
-            if not switch.value
-            else "another setting is stronger"
-        )
+        note = _switch_note(switch) if counts else "another setting is stronger"
+        note = note if switch.value else "empty: ignored"
         layers.append(_layer(switch, wins=counts and not won, note=note))
         won = won or counts
     for value in values:
         counts = id(value) in decisive
-        layers.append(
-            _layer(value, wins=counts and not won, note="" if counts else _why_not_counted(value))
-        )
+        note = "" if value.value else "empty: ignored"
+        layers.append(_layer(value, wins=counts and not won, note=note))
         if counts and not won:
             path, won = value.value, True
     if reason == "default":
@@ -95,7 +89,7 @@ def resolve(
     return Resolution(
         None if path is None else absolute(path, around, pip.version),
         tuple(layers),
-        error,
+        _error(config, switches, decisive),
         _notes(switches, values, decisive),
     )
 
@@ -120,19 +114,14 @@ def _layer(value: Value, *, wins: bool, note: str) -> Layer:
     )
 
 
-def _why_not_counted(value: Value) -> str:
-    return "" if value.value else "empty: ignored"
-
-
 def _switch_note(switch: Value) -> str:
-    if switch.value.lower() in {"0", "n", "no", "f", "false", "off"}:
-        name = switch.source if switch.level == "variable" else switch.key
-        cure = "unset it" if switch.level == "variable" else "take it out"
-        return (
-            f"{name}={switch.value} turns the cache off, as every truth value does; "
-            f"{cure} to have one"
-        )
-    return ""
+    if switch.value.lower() not in TRUTH - TRUE:
+        return ""
+    is_variable = switch.level == "variable"
+    name, cure = (switch.source, "unset it") if is_variable else (switch.key, "take it out")
+    return (
+        f"{name}={switch.value} turns the cache off, as every truth value does; {cure} to have one"
+    )
 
 
 def _error(config: Configuration, switches: list[Value], decisive: set[int]) -> str:
@@ -179,18 +168,10 @@ def places(
             found[str(place.path)] = (place, [])
         else:
             known[1].append(pip.label)
-    used = [
-        replace(
-            place,
-            notes=(
-                *place.notes,
-                f"{', '.join(others)} {'uses' if len(others) == 1 else 'use'} it too",
-            ),
-        )
-        if others
-        else place
-        for place, others in found.values()
-    ]
+    used = []
+    for place, others in found.values():
+        text = f"{', '.join(others)} {'uses' if len(others) == 1 else 'use'} it too"
+        used.append(replace(place, notes=(*place.notes, text)) if others else place)
     return used if around.python is not None else _with_orphaned(used, known_pips, around)
 
 
@@ -273,14 +254,8 @@ def _writable(folder: Path, info: os.stat_result, euid: int) -> bool:
 def indexes(around: Surroundings, pip: Pip, *, command: str = "install") -> list[str]:
     """URLs of the indexes in force, with credentials: never show or keep them."""
     config = load(around, pip)
-    if (switch := config.get("no-index", command)) is not None and switch.value.lower() in {
-        "y",
-        "yes",
-        "t",
-        "true",
-        "on",
-        "1",
-    }:
+    switch = config.get("no-index", command)
+    if switch is not None and switch.value.lower() in TRUE:
         return []
     first = config.get("index-url", command)
     more = config.get("extra-index-url", command)

@@ -82,7 +82,7 @@ def remove(
                 roots[entry.place] = root
             try:
                 if isinstance(root, str):
-                    raise _NotPermitted(root)  # noqa: TRY301  # as if each of its entries had been tried
+                    raise _NotPermitted(root)  # noqa: TRY301  # as for each of its entries
                 why = _remove_one(
                     entry, root, None if force else pips, now=time.time() if now is None else now
                 )

@@ -52,7 +52,7 @@ class PipTool(Tool):
         self._state = state
         self._now = now
         self.scan_stats: ScanStats | None = None
-        """What the last scan had to do; ``None`` before there was one."""
+        """What the last scan did; ``None`` before there was one."""
 
     def places(
         self, around: Surroundings, *, command: str = "install", options: Sequence[str] = ()
@@ -119,45 +119,31 @@ class PipTool(Tool):
         projects: Collection[str] | None = None,
         anew: bool = False,
     ) -> Iterator[Entry]:
+        import sqlite3  # noqa: PLC0415
+        from contextlib import closing  # noqa: PLC0415
+
+        from entrepot.tools.pip.cache import Scan  # noqa: PLC0415
+        from entrepot.tools.pip.index import Index  # noqa: PLC0415
         from entrepot.tools.pip.record import as_entry  # noqa: PLC0415
 
         if place.path is None or not os.path.isdir(place.path):
             return
         path, root, now = place.path, str(place.path), self._now()
-        superseded = is_superseded(path, around)
-        for record in self._records(root, around, progress, projects=projects, anew=anew):
-            yield as_entry(record, path, root, now, superseded=superseded)
-
-    def _records(
-        self,
-        root: str,
-        around: Surroundings,
-        progress: Progress | None,
-        *,
-        projects: Collection[str] | None,
-        anew: bool,
-    ) -> list[Record]:
-        import sqlite3  # noqa: PLC0415
-
-        from entrepot.tools.pip.cache import Scan  # noqa: PLC0415
-        from entrepot.tools.pip.index import Index  # noqa: PLC0415
-
-        for path in (self._index_path(around), None):  # the second time nothing is remembered
+        records: list[Record] = []
+        for file in (self._index_path(around), None):  # the second time nothing is remembered
             try:
-                index = Index(path, root)
-                try:
-                    scan = Scan(
-                        root, self._bases(around), self._now(), index, progress=progress, anew=anew
-                    )
+                with closing(Index(file, root)) as index:
+                    scan = Scan(root, self._bases(around), now, index, progress=progress, anew=anew)
                     self.scan_stats = scan.stats
-                    return scan.records(projects)
-                finally:
-                    index.close()
+                    records = scan.records(projects)
+                    break
             except OSError:
-                return []
+                return
             except sqlite3.Error:
                 continue
-        return []
+        superseded = is_superseded(path, around)
+        for record in records:
+            yield as_entry(record, path, root, now, superseded=superseded)
 
     def remove(
         self,

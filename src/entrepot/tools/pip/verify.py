@@ -142,8 +142,8 @@ class Verifier:
                     self._names_of[digest.value] = (link.filename or "", page.project)
         said_by = f"the page of {page.project or 'its project'}"
         for proof in proofs(page, url, names):
-            for digest in proof.digests:
-                self._claim(proof.name, Claim(digest, said_by, entry.key))
+            claims = [Claim(digest, said_by, entry.key) for digest in proof.digests]
+            self._claims.setdefault(proof.name, []).extend(claims)
 
     def _read_origin(self, path: Path) -> None:
         """What an ``origin.json`` says of the sdist that its wheel was built from."""
@@ -153,15 +153,10 @@ class Verifier:
         if told is None or not isinstance(hashes, dict):
             return
         said_by = "the origin.json of the wheel built from it"
+        claims = self._claims.setdefault(entry_name(str(told["url"])), [])
         for algorithm, value in hashes.items():
             with suppress(ValueError):
-                digest = Digest(str(algorithm), str(value).lower())
-                self._claim(entry_name(str(told["url"])), Claim(digest, said_by))
-
-    def _claim(self, name: str, claim: Claim) -> None:
-        known = self._claims.setdefault(name, [])
-        if claim not in known:
-            known.append(claim)
+                claims.append(Claim(Digest(str(algorithm), str(value).lower()), said_by))
 
     # one entry
 
