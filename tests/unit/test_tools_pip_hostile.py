@@ -77,6 +77,11 @@ def test_metadata_pages_and_the_rest_are_told_apart():
     assert named_by_content(b"").kind is Kind.OTHER
 
 
+def test_a_page_with_a_link_that_is_no_url_can_be_asked_for_its_own():
+    page = named_by_content(b'{"name": "a", "files": [{"url": "https://[:::]:1/a-1.zip"}]}').page
+    assert page.url("0" * 56, ["https://index.test/simple"]) is None
+
+
 def test_a_bomb_is_not_unpacked():
     """Ten megabytes of zeros claim a hundred gigabytes; nobody waits for them."""
     page = gzip.compress(b"<html>" + b"\0" * (80 << 20))
@@ -201,6 +206,12 @@ def test_freshness_is_counted_as_pip_counts_it():
         == date
     )
     assert fresh_until(meta.fields, 301) == float("inf")
+
+
+def test_a_number_that_is_none_is_no_length_and_no_lifetime():
+    meta = decode(encode(whole(**{"Cache-Control": "max-age=²", "Content-Length": "²"})))
+    assert (meta.length, fresh_until(meta.fields, 200)) == (None, 1780272000.0)
+    assert decode(encode(whole(**{"Content-Length": "9" * 5000}))).length == int("9" * 30)
 
 
 def test_symbolic_links_and_foreign_names_are_shown_and_never_touched(tmp_path):

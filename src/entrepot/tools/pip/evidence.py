@@ -15,7 +15,6 @@ import binascii
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from entrepot.digests import Digest
 from entrepot.errors import FormatError, InvalidPage
@@ -51,13 +50,8 @@ class StoredPage:
 
         ``None`` when it is of no likely index: ``bases``, then what the page's own links speak for.
         """
-        hosts = sorted(
-            {
-                f"{parts.scheme}://{parts.netloc}/simple"
-                for link in self.read.links[:50]
-                if not link.url.startswith(_ANYWHERE) and (parts := urlsplit(link.url))
-            }
-        )
+        links = [link.url for link in self.read.links[:50] if not link.url.startswith(_ANYWHERE)]
+        hosts = sorted({"/".join(url.split("/")[:3]) + "/simple" for url in links})
         urls = page_urls(self.project, (*bases, *hosts)) if self.project else ()
         return next((url for url in urls if entry_name(url) == name), None)
 

@@ -102,6 +102,12 @@ class Meta:
         return "" if text == "None" else text
 
     @property
+    def length(self) -> int | None:
+        """``Content-Length``; ``None`` when it is no number. Of an overlong one the beginning."""
+        told = self.fields.get("content-length", "").strip()
+        return int(told[:30]) if told.isdecimal() else None
+
+    @property
     def coding(self) -> str:
         """The content coding, in lower case."""
         return self.fields.get("content-encoding", "").strip().lower()
@@ -312,7 +318,7 @@ def _max_age(text: str) -> int | None:
     """Seconds of ``max-age`` as pip reads it."""
     for part in text.split(","):
         name, _, value = part.strip().partition("=")
-        if name == "max-age" and value.strip().isdigit():
+        if name == "max-age" and value.strip().isdecimal():  # not "²", which is no number to int
             return int(value.strip()[:12])
     return None
 

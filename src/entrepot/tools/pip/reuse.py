@@ -101,8 +101,7 @@ def _read(path: Path, layout: str) -> ReusableResponse | None:
         stored = path.lstat().st_mtime
     except OSError:
         return None
-    told = meta.fields.get("content-length")
-    if told is not None and told.isdigit() and int(told) != size:
+    if meta.length not in (None, size):
         return None
     vary = tuple((k.lower(), v) for k, v in meta.vary.items() if k.lower() not in SECRET_VARY)
     headers = Headers(line for line in meta.headers if line[0].lower() not in SECRET_HEADERS)

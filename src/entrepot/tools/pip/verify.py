@@ -199,9 +199,8 @@ class Verifier:
             size = body.seek(0, os.SEEK_END)
             if meta.status not in _BODIES:
                 return None
-            told = meta.fields.get("content-length", "").strip()
-            if told.isdigit() and int(told) != size:
-                problem = "truncated" if size < int(told) else "too-long"
+            if (told := meta.length) is not None and told != size:
+                problem = "truncated" if size < told else "too-long"
                 text = f"its body has {size} bytes where {told} were announced"
                 return self._gone(entry, problem, text)
             body.seek(0)
