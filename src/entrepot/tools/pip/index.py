@@ -58,10 +58,14 @@ class Index:
 
     def __init__(self, path: Path | None, root: str) -> None:
         self._db = _opened(path)
-        with self._db:
-            self._db.execute("INSERT OR IGNORE INTO place (path) VALUES (?)", _bound([root]))
-        query = "SELECT id, checked FROM place WHERE path = ?"
-        self._place, checked = self._db.execute(query, _bound([root])).fetchone()
+        try:
+            with self._db:
+                self._db.execute("INSERT OR IGNORE INTO place (path) VALUES (?)", _bound([root]))
+            query = "SELECT id, checked FROM place WHERE path = ?"
+            self._place, checked = self._db.execute(query, _bound([root])).fetchone()
+        except sqlite3.Error:
+            self._db.close()
+            raise
         self.checked: float = checked or 0.0
         """When every file was looked at last, seconds since the epoch."""
 
@@ -137,9 +141,13 @@ def _opened(path: Path | None) -> sqlite3.Connection:
             if not path.exists():
                 os.close(open_or_make(path, os.O_RDWR, 0o600))
             db = sqlite3.connect(path, timeout=5)
-            if db.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
-                db.executescript(_TABLES)
-            return db
+            try:
+                if db.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
+                    db.executescript(_TABLES)
+            except sqlite3.Error:
+                db.close()
+            else:
+                return db
     db = sqlite3.connect(":memory:")
     db.executescript(_TABLES)
     return db
