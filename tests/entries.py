@@ -17,6 +17,7 @@ from entrepot.ports.tool import (
     Place,
     Removed,
     Settings,
+    Tool,
     not_permitted,
 )
 
@@ -50,7 +51,7 @@ def entry(project="demo", version="1.0", *, days=0.0, **fields) -> Entry:
     )
 
 
-class FakeTool:
+class FakeTool(Tool):
     """A tool that keeps its entries in a list and does what it is asked."""
 
     def __init__(

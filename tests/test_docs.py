@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from entrepot.caches.inventory import GROUPS, Sum
+from entrepot.caches.inventory import GROUPS
 from entrepot.caches.records import (
     change_record,
     entry_record,
@@ -18,7 +18,7 @@ from entrepot.caches.records import (
 from entrepot.cli import output
 from entrepot.cli.main import COMMANDS, build_parser, build_top_parser
 from entrepot.config.settings import KEYS, KINDS
-from entrepot.ports.tool import Change, Entry, Finding, Kind, Place
+from entrepot.ports.tool import Change, Entry, Finding, Kind, Place, Sum
 
 DOCS = Path(__file__).parents[1] / "docs"
 REFERENCE = DOCS / "reference"

@@ -517,7 +517,8 @@ def fakes(ports: Iterable[Class], others: Iterable[Class]) -> dict[str, str]:
     for port in ports:
         asked = _with_bases(port, ports)
         if "Protocol" in port.bases and port.name not in parts and len(asked) > 1:
-            found |= {each.name: port.name for each in others if asked <= _with_bases(each, others)}
+            every = [*others, *ports]  # a fake may inherit what a port answers by itself
+            found |= {each.name: port.name for each in others if asked <= _with_bases(each, every)}
     inherit = {each.name for each in others if found.keys() & set(each.bases)}
     return {name: port for name, port in found.items() if name not in inherit}
 

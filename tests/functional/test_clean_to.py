@@ -62,7 +62,7 @@ class Filled(Lab):
 
     def held(self, *words: str) -> dict[str, int]:
         """Tool to bytes of disk, as ``status`` counts them, without the store's own files."""
-        caches = self.entrepot("status", "--json", "--scan", *words)["caches"]
+        caches = self.entrepot("status", "--json", *words)["caches"]
         return {cache["tool"]: cache["disk"] - cache["overhead"] for cache in caches}
 
     def linked(self) -> set[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.ports.tool import Kind, Surroundings
+from entrepot.tools.pip.reuse import stored_response
 from entrepot.tools.pip.tool import tool
 from pip_lab import (
     VERSIONS,
@@ -186,7 +187,7 @@ def test_every_name_is_right_and_removal_leaves_a_working_cache(lab):
     assert redirect.extra["location"] == f"{lab.origin.base}/simple/pure/"
     assert_sizes_are_those_of_pip(lab, entries)
     assert lab.scan() == entries
-    assert lab.tool.tally.read == 0
+    assert lab.tool.scan_stats.read == 0
     assert_nothing_is_found(lab)
     assert_removal_works(lab, entries)
 
@@ -284,19 +285,19 @@ def test_an_entry_that_changed_after_it_was_listed_stays(tmp_path):
     assert all(path.exists() for path in entry.paths)
 
 
-def test_a_donation_is_the_body_that_the_origin_sent(tmp_path):
+def test_a_stored_response_is_the_body_that_the_origin_sent(tmp_path):
     pip_python("26.3")
     lab = Lab("26.3", tmp_path)
     try:
         lab.download("pure")
         url = f"{lab.origin.base}/files/pure/pure-1.0-py3-none-any.whl"
-        given = lab.tool.donor(url, lab.around)
+        given = stored_response(lab.place.path, url)
         with given.open() as body:
             assert body.read() == lab.index.files["pure"]["pure-1.0-py3-none-any.whl"]
         assert given.is_whole_file
         assert given.head.status == 200
-        assert lab.tool.donor(url + "x", lab.around) is None
+        assert stored_response(lab.place.path, url + "x") is None
         assert lab.tool.remove([replace(e) for e in lab.scan()], lab.around).entries
-        assert lab.tool.donor(url, lab.around) is None
+        assert stored_response(lab.place.path, url) is None
     finally:
         lab.origin.close()

@@ -10,9 +10,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrepot.caches.inventory import Sum
 from entrepot.caches.removal import Requirement, plan_cleaning
-from entrepot.ports.tool import Kind, SharedFile
+from entrepot.ports.tool import Kind, SharedFile, Sum
 from entries import NOW, entry
 
 LINKS = st.sampled_from(["none", "all", "most"])

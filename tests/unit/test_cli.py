@@ -689,60 +689,17 @@ def test_a_tool_that_does_not_exist_is_a_usage_error(tmp_path, capsys, monkeypat
     assert "nosuchtool" in capsys.readouterr().err
 
 
-# -- status of large caches, and of what is there twice
+# -- status of what is there twice
 
 
 class Counted(FakeTool):
-    """A tool that remembers sums."""
+    """A tool that counts its scans."""
 
-    def __init__(self, *arguments, **fields):
-        super().__init__(*arguments, **fields)
-        self.kept_sums = None
-        self.scans = 0
+    scans = 0
 
     def scan(self, place, around, *, progress=None):
         self.scans += 1
         yield from super().scan(place, around, progress=progress)
-
-    def sums(self, place, around):
-        return self.kept_sums
-
-    def keep_sums(self, place, around, text):
-        self.kept_sums = (1_800_000_000.0, text)
-
-
-@pytest.fixture
-def large(tools, monkeypatch):
-    monkeypatch.setattr("entrepot.caches.inventory.MANY", 3)
-    monkeypatch.setattr("entrepot.caches.inventory.FEW", 0)
-    tools[0] = Counted(
-        "pip",
-        [
-            entry("demo", f"{n}.0", days=n, removable_because="orphan" if n == 1 else "")
-            for n in range(4)
-        ],
-    )
-    return tools[0]
-
-
-def test_a_large_cache_is_counted_once_and_shown_as_counted(run, large):
-    first = as_json(run("status", "--json"))[1]["caches"]
-    again = as_json(run("status", "--json"))[1]["caches"]
-    assert again == first
-    assert large.scans == 1
-    assert "pip: as counted today; entrepot status --scan counts again" in run("status")[1]
-    run("status", "--scan")
-    assert large.scans == 2
-
-
-def test_sums_that_are_an_hour_old_or_no_sums_are_counted_again(run, large):
-    run("status")
-    at, text = large.kept_sums
-    large.kept_sums = (at - 3700, text)
-    run("status")
-    large.kept_sums = (at, "")
-    run("status")
-    assert large.scans == 3
 
 
 def test_status_names_what_several_caches_hold(run):

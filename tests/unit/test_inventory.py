@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from entrepot.caches import inventory
-from entrepot.caches.inventory import Sum, cache_total, duplicates, scan_all, versions, wasted
+from entrepot.caches.inventory import cache_total, duplicates, scan_all, versions, wasted
 from entrepot.caches.selection import Filter, matcher, ordered, version_order
 from entrepot.errors import UsageError
-from entrepot.ports.tool import Kind, Place, SharedFile, Surroundings
+from entrepot.ports.tool import Kind, Place, SharedFile, Sum, Surroundings
 from entries import NOW, FakeTool, entry
 
 

@@ -21,7 +21,7 @@ from entrepot.store.catalogue import SqliteCatalogue
 from entrepot.store.directory import DirectoryStore
 from entrepot.stored import cache_key
 from entrepot.testing.upstream import Script
-from entrepot.tools.pip.donor import ReusableResponse
+from entrepot.tools.pip.reuse import ReusableResponse
 from service_world import FILE, INDEX, JSON_TYPE, World, get, page, run
 
 RIGHT = os.urandom(90_000)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import re
 import struct
 import tarfile
 import time
@@ -17,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.ports.tool import Kind, Surroundings
-from entrepot.tools.pip import identify as identify_module
-from entrepot.tools.pip.cache import http_rows
+from entrepot.tools._shared.archives import zip_problem
+from entrepot.tools.pip.cache import http_records
 from entrepot.tools.pip.httpentry import (
     PREFIX,
     Damage,
@@ -29,40 +28,13 @@ from entrepot.tools.pip.httpentry import (
     fresh_until,
     read_meta,
 )
-from entrepot.tools.pip.identify import identify, named
-from entrepot.tools.pip.integrity import zip_problem
-from entrepot.tools.pip.pages import read_page
+from entrepot.tools.pip.identify import identify
 from entrepot.tools.pip.tool import tool
 from pip_lab import metadata, sdist_bytes, wheel_bytes
 
 
-def test_the_short_way_to_a_plain_name_says_what_the_long_way_does(monkeypatch):
-    """Also of names that are malformed.
-
-    The short way takes some that `packaging` refuses, and there we guess the same.
-    """
-    names = ("a", "a_b", "a__b", "A.b", "_a", "a_", "a-b", "a.1")
-    versions = ("1", "1.0", "01", "1..0", "1.", "1!2")
-    rests = (
-        "-py3-none-any.whl",
-        "-1a-py3-none-any.whl",
-        "-py3..py2-none-any.whl",
-        "-py3-none-..whl",
-        ".tar.gz",
-        ".zip",
-        "-1.zip",
-    )
-    filenames = [
-        f"{name}-{version}{rest}" for name in names for version in versions for rest in rests
-    ]
-    uncached = getattr(named, "__wrapped__", named)
-    short = [uncached(filename) for filename in filenames]
-    monkeypatch.setattr(identify_module, "_PLAIN_NAME", re.compile("(?!)"))
-    assert short == [uncached(filename) for filename in filenames]
-
-
 def named_by_content(data: bytes, coding: str = ""):
-    return identify(io.BytesIO(data), len(data), coding)
+    return identify(io.BytesIO(data), coding)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +77,11 @@ def test_metadata_pages_and_the_rest_are_told_apart():
     assert named_by_content(b"").kind is Kind.OTHER
 
 
+def test_a_page_with_a_link_that_is_no_url_can_be_asked_for_its_own():
+    page = named_by_content(b'{"name": "a", "files": [{"url": "https://[:::]:1/a-1.zip"}]}').page
+    assert page.url("0" * 56, ["https://index.test/simple"]) is None
+
+
 @pytest.mark.slow
 def test_a_bomb_is_not_unpacked():
     """Ten megabytes of zeros claim a hundred gigabytes; nobody waits for them."""
@@ -135,7 +112,7 @@ def test_a_zip_that_lies_about_its_size_is_a_problem_and_not_a_wait():
     raw = bytearray(data)
     at = raw.rfind(b"PK\x01\x02")
     raw[at + 24 : at + 28] = struct.pack("<I", 0xFFFFFFF0)
-    assert zip_problem(io.BytesIO(bytes(raw)), len(raw), record=True)
+    assert zip_problem(io.BytesIO(bytes(raw)), len(raw))
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "a\nb", ""])
@@ -168,7 +145,6 @@ def test_a_top_directory_that_is_no_plain_name_names_nothing(name):
 )
 def test_no_bytes_make_the_namer_fail(data, start):
     named_by_content(start + data)
-    read_page(start + data)
 
 
 @given(st.binary(max_size=200))
@@ -190,8 +166,7 @@ def test_no_map_makes_the_reader_fail(value):
 
 
 @given(st.text(max_size=60))
-def test_any_text_may_be_a_file_name(text):
-    named(text)
+def test_any_text_may_be_a_url(text):
     entry_name(text)
 
 
@@ -232,6 +207,12 @@ def test_freshness_is_counted_as_pip_counts_it():
         == date
     )
     assert fresh_until(meta.fields, 301) == float("inf")
+
+
+def test_a_number_that_is_none_is_no_length_and_no_lifetime():
+    meta = decode(encode(whole(**{"Cache-Control": "max-age=²", "Content-Length": "²"})))
+    assert (meta.length, fresh_until(meta.fields, 200)) == (None, 1780272000.0)
+    assert decode(encode(whole(**{"Content-Length": "9" * 5000}))).length == int("9" * 30)
 
 
 def test_symbolic_links_and_foreign_names_are_shown_and_never_touched(tmp_path):
@@ -292,12 +273,12 @@ def test_young_left_overs_stay_and_old_ones_are_litter(tmp_path):
 def test_metadata_goes_before_the_body():
     info = os.stat(__file__)
     name = "ab" * 28
-    [row] = http_rows(f"http-v2/{'/'.join(name[:5])}", [(name, info), (f"{name}.body", info)])
-    assert [path.rpartition("/")[2] for path in row[1]] == [name, f"{name}.body"]
+    [record] = http_records(f"http-v2/{'/'.join(name[:5])}", [(name, info), (f"{name}.body", info)])
+    assert record.names == f"{name}/{name}.body"
 
 
-def test_a_donor_never_hands_out_cookies_or_passwords(tmp_path):
-    from entrepot.tools.pip.donor import donor
+def test_a_reused_response_holds_no_cookies_or_passwords(tmp_path):
+    from entrepot.tools.pip.reuse import stored_response
 
     url = "https://index.test/a"
     path = entry_path(tmp_path, "http-v2", entry_name(url))
@@ -306,11 +287,11 @@ def test_a_donor_never_hands_out_cookies_or_passwords(tmp_path):
     top["vary"] = {"Authorization": "Basic s3cret"}
     path.write_bytes(encode(top))
     path.with_name(path.name + ".body").write_bytes(b"abc")
-    given = donor("https://u:p@index.test/a#x", tmp_path)
+    given = stored_response(tmp_path, "https://u:p@index.test/a#x")
     assert given.credentialed
     assert "s3cret" not in repr(given)
     path.with_name(path.name + ".body").write_bytes(b"ab")
-    assert donor(url, tmp_path) is None
+    assert stored_response(tmp_path, url) is None
 
 
 def test_the_zip_with_two_dist_infos_is_no_wheel():

@@ -10,7 +10,7 @@ import pytest
 
 from entrepot.ports.tool import Kind
 from entrepot.tools._shared import processes
-from entrepot.tools.pip.running import Watch, at_work, verb_of
+from entrepot.tools.pip.running import RunningPips, at_work, verb_of
 from entries import NOW, entry
 
 HERE = pytest.mark.skipif(
@@ -88,11 +88,11 @@ def test_only_a_pip_that_uses_this_cache_counts(tmp_path, variables, options, us
 )
 def test_what_pip_may_be_asking_about_stays(fields, age, stays):
     mine = replace(entry(key="http-v2/x"), **fields)
-    told = Watch(0, lambda _root, _euid: 4711).why_not(mine, NOW - age, NOW)
+    told = RunningPips(0, lambda _root, _euid: 4711).why_not(mine, NOW - age, NOW)
     assert told == (
         "pip is running (process 4711) and may be asking its index about it" if stays else ""
     )
-    assert Watch(0, lambda _root, _euid: None).why_not(mine, NOW - age, NOW) == ""
+    assert RunningPips(0, lambda _root, _euid: None).why_not(mine, NOW - age, NOW) == ""
 
 
 def test_where_no_processes_are_shown_nobody_is_seen(tmp_path):

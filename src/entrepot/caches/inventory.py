@@ -3,7 +3,7 @@
 Found by scans and summed up for ``status``; which of them are meant is told in ``selection.py``.
 
 Works on entries of ``ports/tool.py`` alone. Two entries of one place with the same
-``extra["shares"]`` are made of the same file (the store's bodies, named by digest): removing one of
+``shared`` are made of the same file (the store's bodies, named by digest): removing one of
 them gives nothing of it back, removing all of them gives it back once.
 """
 
@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from entrepot.cache_root import foreign, mount_points, mounted
 from entrepot.caches.selection import version_order
@@ -21,118 +20,19 @@ from entrepot.names import normalize
 from entrepot.ports.tool import (
     Block,
     BlockedBy,
+    CacheTotal,
     Entry,
     Kind,
     Place,
     Progress,
+    Sum,
     Surroundings,
     Tool,
-    texts_of,
+    share_key,
 )
-
-T = TypeVar("T")
 
 GROUPS = ("downloads", "pages", "built", "unpacked", "logs", "temp", "other")
 """The headings that sizes are summed under, in the order in which they are shown."""
-
-
-@dataclass(slots=True)
-class Sum:
-    """Sizes of some entries, files counted once however many entries share them.
-
-    Fed by :meth:`add`.
-    """
-
-    entries: int = 0
-    files: int = 0
-    size: int = 0
-    """Bytes of content, as the tools count them."""
-    used: float | None = None
-    """The latest use."""
-    _own_disk: int = 0
-    _own_freeable: int = 0
-    _shared: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
-
-    def add(self, entry: Entry) -> None:
-        """Count one more entry."""
-        shares = share_key(entry)
-        again = shares in self._shared if shares else False
-        self.entries += 1
-        self.files += entry.files - (1 if again else 0)
-        self.size += 0 if again else entry.size
-        if entry.used is not None:
-            self.used = max(self.used or 0.0, entry.used)
-        if shares is None:
-            self._own_disk += entry.disk
-            self._own_freeable += 0 if entry.block else entry.freeable
-            return
-        body = shared_disk(entry)
-        self._own_disk += entry.disk - body
-        self._own_freeable += 0 if entry.block else entry.disk - body
-        seen, blocked = self._shared.get(shares, (body, 0))
-        self._shared[shares] = (seen, blocked + bool(entry.block or entry.hard_linked))
-
-    def add_bare(
-        self,
-        entries: int,
-        *,
-        files: int,
-        size: int,
-        disk: int,
-        used: float | None,
-        freeable: int | None = None,
-    ) -> None:
-        """Count more entries, which share nothing with others, by their numbers alone.
-
-        All of them may go unless it is said.
-        """
-        self.entries += entries
-        self.files += files
-        self.size += size
-        self._own_disk += disk
-        self._own_freeable += disk if freeable is None else freeable
-        if used is not None:
-            self.used = max(self.used or 0.0, used)
-
-    def merge(self, other: Sum) -> None:
-        """Count all that another sum has; the two must share no files."""
-        self.add_bare(**other.bare())
-
-    def bare(self) -> dict[str, Any]:
-        """Its numbers alone, for :meth:`add_bare`."""
-        return {
-            "entries": self.entries,
-            "files": self.files,
-            "size": self.size,
-            "disk": self.disk,
-            "used": self.used,
-            "freeable": self.freeable,
-        }
-
-    @property
-    def disk(self) -> int:
-        """Bytes of disk, shared files once."""
-        return self._own_disk + sum(body for body, _ in self._shared.values())
-
-    @property
-    def freeable(self) -> int:
-        """Bytes of disk that removing all of them would give back."""
-        return self._own_freeable + sum(
-            body for body, blocked in self._shared.values() if not blocked
-        )
-
-
-def share_key(entry: Entry) -> tuple[str, str, str] | None:
-    """What names the file that this entry shares with others of its place.
-
-    ``None`` when it shares nothing.
-    """
-    return (entry.tool, str(entry.place), entry.shared.key) if entry.shared else None
-
-
-def shared_disk(entry: Entry) -> int:
-    """Bytes of disk of the part that is shared."""
-    return entry.shared.disk if entry.shared else 0
 
 
 Inode = tuple[int, int]
@@ -157,25 +57,6 @@ def linked_files(entry: Entry) -> Iterator[tuple[Inode, str, os.stat_result]]:
             yield (found.st_dev, found.st_ino), str(path), found
 
 
-@dataclass(frozen=True, slots=True)
-class CacheTotal:
-    """One cache directory and what lies in it."""
-
-    place: Place
-    total: Sum
-    groups: Mapping[str, Sum]
-    """By heading, those that occur."""
-    removable: Mapping[str, Sum]
-    """What plain ``clean`` would take, by reason."""
-    counted: float | None = None
-    """When it was counted, if that was not just now; seconds since the epoch."""
-    linked: int = 0
-    """Bytes of disk, in the total, of files that are another cache's as well."""
-    overhead: int = 0
-    """Bytes of disk, in the total, of what is no entry and no removal gives back: a catalogue,
-    directories."""
-
-
 def cache_total(place: Place, entries: Iterable[Entry]) -> CacheTotal:
     """Sum up the entries of one place."""
     total, groups, removable = Sum(), dict[str, Sum](), dict[str, Sum]()
@@ -189,37 +70,6 @@ def cache_total(place: Place, entries: Iterable[Entry]) -> CacheTotal:
     )
 
 
-def packed(held: CacheTotal) -> str:
-    """The sums of a cache as a line of text, for :func:`unpacked`."""
-    import json  # noqa: PLC0415  (only for large caches)
-
-    named = [
-        {name: each.bare() for name, each in sums.items()} for sums in (held.groups, held.removable)
-    ]
-    return json.dumps([held.total.bare(), *named])
-
-
-def unpacked(place: Place, text: str, counted: float) -> CacheTotal | None:
-    """Sums from their text; ``None`` when it is none."""
-    import json  # noqa: PLC0415
-
-    def total(numbers: dict[str, Any]) -> Sum:
-        whole = Sum()
-        whole.add_bare(**numbers)
-        return whole
-
-    try:
-        whole, groups, removable = json.loads(text)
-        named = [{name: total(each) for name, each in sums.items()} for sums in (groups, removable)]
-        return CacheTotal(place, total(whole), named[0], named[1], counted)
-    except (ValueError, TypeError, AttributeError):
-        return None
-
-
-MANY = 20_000
-"""Entries from which on a cache is not counted again each time."""
-COUNTED_S = 3600.0
-"""Seconds for which its sums are shown as they were counted."""
 FEW = 5_000
 """Entries up to which :func:`stored_twice` looks."""
 
@@ -228,35 +78,15 @@ def summed_up(
     tool: Tool,
     place: Place,
     around: Surroundings,
-    entries: list[Entry],
     *,
-    now: float,
-    again: bool = False,
-    meter: Progress | None = None,
-) -> CacheTotal:
-    """What one place holds, in the cheapest way there is.
+    progress: Progress | None = None,
+) -> tuple[CacheTotal, list[Entry] | None]:
+    """What one place, which exists, holds; and its entries, while they are few.
 
-    By the tool itself where it needs no entries for it (``summary``), from the sums of a large
-    cache that was counted within the hour, or by a scan.
-
-    Args:
-        tool: whose place it is.
-        place: one that exists.
-        around: the world.
-        entries: those of a scan are added, while they are few.
-        now: seconds since the epoch.
-        again: count a large cache whenever it was counted last.
-        meter: told now and then.
+    ``None`` in place of entries when the tool could say it without a scan.
     """
-    if summary := getattr(tool, "summary", None):
-        held: CacheTotal = summary(place, around)
-        return held
-    sums = getattr(tool, "sums", None)
-    found = sums(place, around) if sums and not again else None
-    if found is not None and 0 <= now - found[0] <= COUNTED_S:
-        remembered = unpacked(place, found[1], found[0])
-        if remembered is not None:
-            return remembered
+    if (known := tool.summary(place, around)) is not None:
+        return known, None
     few: list[Entry] = []
 
     def kept(scanned: Iterable[Entry]) -> Iterator[Entry]:
@@ -265,20 +95,14 @@ def summed_up(
                 few.append(entry)
             yield entry
 
-    held = cache_total(
-        place, withheld(place, around, kept(tool.scan(place, around, progress=meter)))
-    )
-    entries += few
-    keep = getattr(tool, "keep_sums", None)
-    if keep and held.total.entries >= MANY:
-        keep(place, around, packed(held))
-    return held
+    scanned = tool.scan(place, around, progress=progress)
+    return cache_total(place, withheld(place, around, kept(scanned))), few
 
 
 def stored_twice(
-    tools: Iterable[Tool],
+    unscanned: Iterable[Tool],
     around: Surroundings,
-    holdings: Sequence[CacheTotal],
+    totals: Sequence[CacheTotal],
     entries: Sequence[Entry],
     *,
     complain: Callable[[str, OSError], None] | None = None,
@@ -286,15 +110,14 @@ def stored_twice(
     """Bytes of files that several caches hold, how many files, and whose; only among few entries.
 
     Args:
-        tools: whose caches the holdings are.
+        unscanned: tools that summed up their caches without a scan: they are scanned here.
         around: as the caches were looked at.
-        holdings: of all caches.
-        entries: of those that were scanned; what tools summed up themselves is scanned here.
+        totals: of all caches.
+        entries: of those that were scanned.
         complain: as for :func:`scan_all`.
     """
-    if len(holdings) < 2 or sum(h.total.entries for h in holdings) > FEW:
+    if len(totals) < 2 or sum(each.total.entries for each in totals) > FEW:
         return 0, 0, []
-    unscanned = [tool for tool in tools if hasattr(tool, "summary")]
     groups = duplicates([*scan_all(unscanned, around, complain=complain), *entries])
     owners = sorted({entry.tool for same in groups for entry in same})
     return sum(wasted(same) for same in groups), len(groups), owners
@@ -313,27 +136,29 @@ def scan_all(
 
     Args:
         tools: whose.
-        around: the world.
-        names: normalized projects that are all that matters: a tool that can (``scan_named``) then
-            reads no more than these.
+        around: environment, home, working directory and platform.
+        names: normalized projects that are all that matters.
         progress: told now and then.
-        anew: last uses decide over removal: a tool that remembers them looks again (``scan_anew``).
         complain: told the tool and the reason of a place that may not be looked into; without it
             that ends the scan.
+        anew: last uses decide over removal, so they are not those of an earlier scan.
 
     Raises:
         OSError: a place may not be looked into, and there is nobody to tell.
     """
     around = around.for_one_look()
     for tool, place in existing(tools, around):
-        named = getattr(tool, "scan_named", None) if names is not None else None
-        scan = getattr(tool, "scan_anew", tool.scan) if anew else tool.scan
-        found = (
-            named(place, around, names, progress=progress)
-            if named
-            else scan(place, around, progress=progress)
-        )
-        yield from _heard(tool, withheld(place, around, found), complain)
+        if names is not None:
+            found = tool.scan_named(place, around, names, progress=progress)
+        else:
+            scan = tool.scan_anew if anew else tool.scan
+            found = scan(place, around, progress=progress)
+        try:
+            yield from withheld(place, around, found)
+        except OSError as exc:
+            if complain is None:
+                raise
+            complain(tool.name, exc)
 
 
 def withheld(place: Place, around: Surroundings, entries: Iterable[Entry]) -> Iterable[Entry]:
@@ -352,23 +177,11 @@ def withheld(place: Place, around: Surroundings, entries: Iterable[Entry]) -> It
 
 def _without(points: Sequence[str], entry: Entry) -> Entry:
     """The entry, blocked if one of its files lies in a mount or a mount in it."""
-    for path in texts_of(entry.paths):
+    for path in map(str, entry.paths):
         for point in points:
             if f"{path}/".startswith(f"{point}/") or point.startswith(f"{path}/"):
                 return replace(entry, block=Block(BlockedBy.NOT_PERMITTED, mounted(point)))
     return entry
-
-
-def _heard(
-    tool: Tool, entries: Iterable[Entry], complain: Callable[[str, OSError], None] | None
-) -> Iterator[Entry]:
-    """The entries up to where the place may not be looked into any further."""
-    try:
-        yield from entries
-    except OSError as exc:
-        if complain is None:
-            raise
-        complain(tool.name, exc)
 
 
 def existing(tools: Iterable[Tool], around: Surroundings) -> Iterator[tuple[Tool, Place]]:

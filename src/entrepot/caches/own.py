@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from entrepot.caches import NAME
-from entrepot.caches.inventory import GROUPS, CacheTotal, Sum, cache_total
+from entrepot.caches.inventory import GROUPS, cache_total
 from entrepot.digests import Digest
 from entrepot.errors import Busy, EntrepotError, StoreError
 from entrepot.ports.store import read_object
 from entrepot.ports.tool import (
     Block,
     BlockedBy,
+    CacheTotal,
     Entry,
     Finding,
     Kind,
@@ -31,7 +32,9 @@ from entrepot.ports.tool import (
     Removed,
     Settings,
     SharedFile,
+    Sum,
     Surroundings,
+    Tool,
     not_permitted,
 )
 
@@ -82,7 +85,7 @@ class Directory(Protocol):
         ...
 
 
-class OwnCache:
+class OwnCache(Tool):
     """The store behind the tool port.
 
     Args:

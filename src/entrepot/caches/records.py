@@ -10,8 +10,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
-from entrepot.caches.inventory import Sum
-from entrepot.ports.tool import Change, Entry, Finding, Place, texts_of
+from entrepot.ports.tool import Change, Entry, Finding, Place, Sum
 
 
 def rfc3339(moment: float | None) -> str | None:
@@ -49,7 +48,7 @@ def entry_record(entry: Entry) -> dict[str, Any]:
         "state": entry.state,
         "trust": entry.trust,
         "tags": entry.tags,
-        "paths": texts_of(entry.paths),
+        "paths": list(map(str, entry.paths)),
         "extra": _facts(entry),
     }
 

@@ -13,17 +13,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from entrepot.caches.inventory import (
-    Inode,
-    Sum,
-    linked_files,
-    share_key,
-    shared_disk,
-)
+from entrepot.caches.inventory import Inode, linked_files
 from entrepot.caches.selection import Filter, is_older, is_unused, version_order
 from entrepot.fs import disk_of
 from entrepot.names import normalize
-from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, Tool
+from entrepot.ports.tool import (
+    Entry,
+    Kind,
+    Progress,
+    Removed,
+    Sum,
+    Surroundings,
+    Tool,
+    share_key,
+    shared_disk,
+)
 from entrepot.sizes import show_size
 
 
@@ -278,11 +282,8 @@ def _shrink(
 def count_emptied(plan: Plan, tools: Iterable[Tool], progress: Progress | None = None) -> None:
     """Count the directories that go with the last of their files, where a tool knows them."""
     for tool in tools:
-        emptied = getattr(tool, "emptied", None)
-        if emptied:
-            plan.freed += emptied(
-                [entry for entry in plan.entries if entry.tool == tool.name], progress=progress
-            )
+        mine = [entry for entry in plan.entries if entry.tool == tool.name]
+        plan.freed += tool.emptied(mine, progress=progress)
 
 
 def _title(entry: Entry) -> str:

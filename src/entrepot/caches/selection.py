@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from entrepot.errors import UsageError
 from entrepot.names import normalize
-from entrepot.ports.tool import Entry, Kind, Linking, Surroundings, Tool
+from entrepot.ports.tool import Entry, Kind, Surroundings, Tool
 
 _FILENAME = re.compile(r"\.(whl|zip|conda|metadata|json|tar\.\w+|tgz|bz2)$")
 _PATTERN = re.compile(
@@ -252,14 +252,7 @@ def find_environment(tools: Iterable[Tool], around: Surroundings, text: str) -> 
     Raises:
         UsageError: there is none, or several have that name.
     """
-    known = list(
-        dict.fromkeys(
-            each
-            for tool in tools
-            if isinstance(tool, Linking)
-            for each in tool.environments(around)
-        )
-    )
+    known = list(dict.fromkeys(each for tool in tools for each in tool.environments(around)))
     if os.sep not in text and text not in {"", ".", ".."}:
         paths = {os.path.realpath(path) for name, path in known if name == text}
         if len(paths) > 1:

@@ -6,32 +6,11 @@ KIND column marks what is unproven: no checksum was known beforehand to compare 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from entrepot.caches.inventory import (
-    Sum,
-    duplicates,
-    existing,
-    scan_all,
-    versions,
-    wasted,
-)
-from entrepot.caches.listing import (
-    NEVER,
-    UNPROVEN,
-    Lines,
-    by,
-    called,
-    kept_lines,
-    line,
-    lined,
-    lines_of,
-    picked,
-    summed,
-    together,
-)
+from entrepot.caches.inventory import duplicates, scan_all, versions, wasted
 from entrepot.caches.records import entry_record, rfc3339, sum_record
 from entrepot.caches.selection import Filter, find_environment, ordered
 from entrepot.cli.cmd_status import ago
@@ -39,8 +18,11 @@ from entrepot.cli.context import Context
 from entrepot.cli.main import Parser
 from entrepot.cli.output import DONE, FAILED, Encoded, encoded
 from entrepot.cli.picking import add_filter_arguments, described, make_filter
-from entrepot.ports.tool import Entry
-from entrepot.sizes import DAY, show_count, show_size
+from entrepot.ports.tool import Entry, Sum
+from entrepot.sizes import show_count, show_size
+
+UNPROVEN = "*"
+"""Stands behind the kind of an entry whose bytes could be compared with no checksum."""
 
 COLUMNS = ("PROJECT", "VERSION", "KIND", "TOOL", ">SIZE", "LAST USED", "USED BY")
 
@@ -73,25 +55,14 @@ def add_arguments(parser: Parser) -> None:
 
 def run(context: Context) -> int:
     """List; exit 1 when patterns were given and nothing matches."""
-    wanted, around = make_filter(context.args), context.around
-    if context.args.used_by is not None:
-        used_by = find_environment(context.tools, around, context.args.used_by)
+    args, out = context.args, context.out
+    wanted, around = make_filter(args), context.around
+    if args.used_by is not None:
+        used_by = find_environment(context.tools, around, args.used_by)
         wanted = replace(wanted, used_by=used_by.spellings)
         around = replace(around, environments=(used_by.path,))
-    args = context.args
-    apart = (
-        wanted.patterns
-        or wanted.stale
-        or wanted.unused
-        or wanted.used_by
-        or args.duplicates
-        or args.versions
-    )
-    if not (apart or context.out.verbose or context.out.as_json):
-        _plain(context, wanted)
-        return DONE
     list(wanted.apply((), now=context.now))  # an invalid pattern is named before anything is read
-    meter = context.out.meter()
+    meter = out.meter()
     scanned = scan_all(
         context.tools, around, names=wanted.names(), progress=meter, complain=context.complain
     )
@@ -99,16 +70,11 @@ def run(context: Context) -> int:
     meter.close()
     if args.duplicates or args.versions:
         (_duplicates if args.duplicates else _versions)(context, found)
-    elif context.out.as_json:
+    elif out.as_json:
         entries = Encoded(encoded(entry_record(entry)) for entry in found)
-        context.out.document(entries=entries, total=sum_record(_summed(found)))
-    elif context.out.verbose:
-        cells: list[Sequence[Any]] = list(zip(*map(_details, found), strict=True))
-        if cells:
-            cells[3] = _ages(cells[3], context.now)
-        _show(context, DETAILS, cells, _summed(found))
+        out.document(entries=entries, total=sum_record(_summed(found)))
     else:
-        _show(context, COLUMNS, _listed(lined(map(line, found)), context.now), _summed(found))
+        _show(context, found)
     return FAILED if wanted.patterns and not found else DONE
 
 
@@ -119,48 +85,26 @@ def _summed(entries: Iterable[Entry]) -> Sum:
     return total
 
 
-def _plain(context: Context, wanted: Filter) -> None:
-    """The plain listing, from what was kept of large caches that have not changed."""
-    meter, now = context.out.meter(), context.now
-    found, total, around = [], Sum(), context.around.for_one_look()
-    for tool, place in existing(context.tools, around):
-        entries: list[Entry] = []
-        try:
-            lines = kept_lines(tool, place, around, now=now, progress=meter)
-            if isinstance(lines, Lines):
-                lines = picked(lines, wanted, now=now)
-                found.append(lines)
-                total.merge(summed(lines))
-            else:
-                entries.extend(wanted.apply(lines, now=now))
-        except OSError as exc:
-            context.complain(tool.name, exc)
-        if entries:
-            total.merge(_summed(entries))
-            found.append(lines_of(entries))
-    meter.close()
-    _show(context, COLUMNS, _listed(by(together(found), context.args.sort), now), total)
-
-
-def _show(
-    context: Context,
-    columns: Sequence[str],
-    cells: Sequence[Sequence[str]],
-    total: Sum,
-) -> None:
-    out = context.out
-    if not total.entries:
+def _show(context: Context, entries: Sequence[Entry]) -> None:
+    out, now = context.out, context.now
+    if not entries:
         is_narrowed = make_filter(context.args) != Filter() or context.args.used_by is not None
         context.nothing_found(
             f"no entry matches {described(context.args)}" if is_narrowed else context.no_cache()
         )
         return
-    if columns is DETAILS and not out.fits(columns, cells):
-        out.blocks(map(_block, zip(*cells, strict=True)))
+    text = _sum_line(_summed(entries))
+    if out.verbose:
+        rows = [_details(entry, now) for entry in entries]
+        if out.fits(DETAILS, list(zip(*rows, strict=True))):
+            out.table(DETAILS, rows)
+        else:
+            out.blocks(map(_block, rows))
     else:
-        out.columns(columns, cells)
-    unproven = columns is COLUMNS and any(kind.endswith(UNPROVEN) for kind in set(cells[2]))
-    out.hint(_sum_line(total) + ("; * no checksum known" if unproven else ""))
+        out.table(COLUMNS, [_row(entry, now) for entry in entries])
+        if any(entry.trust == "unproven" for entry in entries):
+            text += "; * no checksum known"
+    out.hint(text)
 
 
 def _sum_line(total: Sum) -> str:
@@ -169,26 +113,46 @@ def _sum_line(total: Sum) -> str:
     return f"{show_size(total.disk)} in {show_count(total.entries)} {many}, {freeable}"
 
 
-def _listed(lines: Lines, now: float) -> list[Sequence[str]]:
-    """The cells of :data:`COLUMNS`."""
-    return [
-        lines.names,
-        lines.versions,
-        lines.kinds,
-        lines.tools,
-        lines.sizes,
-        _ages(lines.used, now),
-        lines.used_by,
-    ]
+def _row(entry: Entry, now: float) -> Sequence[str]:
+    """A row of :data:`COLUMNS`."""
+    return (
+        _called(entry),
+        entry.version or "-",
+        f"{entry.kind}{UNPROVEN if entry.trust == 'unproven' else ''}",
+        entry.tool,
+        show_size(entry.disk),
+        ago(entry.used, now),
+        _used_by(entry),
+    )
 
 
-def _details(entry: Entry) -> tuple[Any, ...]:
+def _called(entry: Entry) -> str:
+    """What to call an entry in a table: its project, else its file name, URL or key."""
+    if entry.project or entry.filename or entry.origin:
+        return entry.project or entry.filename or entry.origin
+    location = entry.extra.get("location")
+    return f"redirect to {location}" if location else _DIGITS.sub(r"/\1..", entry.key)
+
+
+_DIGITS = re.compile(r"(?:/[0-9a-f])*/([0-9a-f]{12})[0-9a-f]{44}")
+"""An entry's name in pip's cache, and the directories that repeat its digits."""
+
+
+def _used_by(entry: Entry) -> str:
+    if len(entry.used_by) != 1:
+        return f"{len(entry.used_by)} environments" if entry.used_by else "-"
+    user = entry.used_by[0]
+    # how it is known stands in the JSON
+    return user if "/" in user or "\\" in user else user.partition(" (")[0]
+
+
+def _details(entry: Entry, now: float) -> Sequence[str]:
     """A row of :data:`DETAILS`: an entry's exact file name and all that is known of it."""
     return (
-        entry.filename or called(entry),
+        entry.filename or _called(entry),
         str(entry.kind),
         show_size(entry.disk),
-        NEVER if entry.used is None else entry.used,
+        ago(entry.used, now),
         entry.state or "-",
         _CHECKSUM[entry.trust],
         _NAME[entry.certainty],
@@ -215,13 +179,6 @@ def _block(row: Sequence[str]) -> list[str]:
         ", ".join(word for word in told if word not in ("", "-")),
         *([] if origin == "-" else [origin]),
     ]
-
-
-def _ages(used: Sequence[float], now: float) -> list[str]:
-    """How long ago each was; said once for each day."""
-    days = [None if moment == NEVER else (now - moment) // DAY for moment in used]
-    words = {day: ago(None if day is None else now - day * DAY, now) for day in set(days)}
-    return list(map(words.__getitem__, days))
 
 
 def _duplicates(context: Context, entries: Sequence[Entry]) -> None:

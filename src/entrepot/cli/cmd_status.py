@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from entrepot.caches import NAME
-from entrepot.caches.inventory import GROUPS, CacheTotal, Sum, stored_twice, summed_up
+from entrepot.caches.inventory import GROUPS, stored_twice, summed_up
 from entrepot.caches.own import OwnCache
 from entrepot.caches.records import place_record, sum_record
 from entrepot.cli.context import Context
 from entrepot.cli.main import Parser
 from entrepot.cli.output import DONE, Output
 from entrepot.errors import EntrepotError
-from entrepot.ports.tool import ORPHANED, Entry, Surroundings
+from entrepot.ports.tool import ORPHANED, CacheTotal, Entry, Sum, Surroundings, Tool
 from entrepot.sizes import show_age, show_count, show_size
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ NEARLY = 0.9
 
 
 def add_arguments(parser: Parser) -> None:
-    """``status`` has only the options of every command and two more."""
+    """``status`` has only the options of every command and one more."""
     parser.flag("--kinds", help="show downloads, pages, built wheels ... of each cache apart")
-    parser.flag("--scan", help="count large caches again, however lately they were counted")
 
 
 def run(context: Context) -> int:
@@ -45,20 +44,20 @@ def run(context: Context) -> int:
     out = context.out
     context.warn_of_settings()
     around = context.around.for_one_look()
-    holdings, entries = _look(context, around)
-    disks = _disks([h.place.path for h in holdings if h.place.path])
+    totals, entries, unscanned = _count(context, around)
+    disks = _disks([each.place.path for each in totals if each.place.path])
     quotas = _quotas(context)
     savings = _savings(context)
-    twice = stored_twice(context.tools, around, holdings, entries, complain=context.complain)
-    _table(context, holdings, kinds=context.args.kinds or out.verbose > 0)
-    _below(context, holdings, disks, savings, quotas)
+    twice = stored_twice(unscanned, around, totals, entries, complain=context.complain)
+    _table(context, totals, kinds=context.args.kinds or out.verbose > 0)
+    _below(context, totals, disks, savings, quotas)
     if twice[0]:
         files = "1 identical file" if twice[1] == 1 else f"{show_count(twice[1])} identical files"
         holds = "holds" if len(twice[2]) == 1 else "hold"
         text = f"{show_size(twice[0])} is stored twice ({' and '.join(twice[2])} {holds} {files})"
         _warn(out, "stored-twice", text, "entrepot list --duplicates")
     out.document(
-        caches=[_cache_record(context, h) for h in holdings],
+        caches=[_cache_record(context, each) for each in totals],
         disks=[asdict(disk) for disk in disks],
         quotas=[asdict(quota) for quota in quotas],
         duplicates={"wasted": twice[0], "files": twice[1], "tools": twice[2]},
@@ -67,10 +66,14 @@ def run(context: Context) -> int:
     return DONE
 
 
-def _look(context: Context, around: Surroundings) -> tuple[list[CacheTotal], list[Entry]]:
-    """What each cache holds, and the entries of the small ones that were scanned for it."""
-    holdings: list[CacheTotal] = []
-    entries: list[Entry] = []
+def _count(
+    context: Context, around: Surroundings
+) -> tuple[list[CacheTotal], list[Entry], list[Tool]]:
+    """What each cache holds; the entries of small ones that were scanned for it; the other tools.
+
+    The largest freeable size comes first.
+    """
+    totals, entries, unscanned = list[CacheTotal](), list[Entry](), list[Tool]()
     meter = context.out.meter()
     for tool in context.tools:
         seen: set[Path] = set()
@@ -89,32 +92,31 @@ def _look(context: Context, around: Surroundings) -> tuple[list[CacheTotal], lis
                     context.out.warn("not-usable", f"{tool.name}: {named}{place.why_not}")
                 if place.path and place.exists and place.path not in seen:
                     seen.add(place.path)
-                    again = context.args.scan
-                    holdings.append(
-                        summed_up(
-                            tool, place, around, entries, now=context.now, again=again, meter=meter
-                        )
-                    )
+                    total, found = summed_up(tool, place, around, progress=meter)
+                    totals.append(total)
+                    entries += found or ()
+                    if found is None and tool not in unscanned:
+                        unscanned.append(tool)
         except (EntrepotError, OSError) as exc:
             context.complain(tool.name, exc)
     meter.close()
-    return sorted(holdings, key=lambda h: -h.total.freeable), entries
+    return sorted(totals, key=lambda each: -each.total.freeable), entries, unscanned
 
 
 def _cap(context: Context, held: CacheTotal) -> int | None:
     return context.settings.limit_total if held.place.tool == NAME else None
 
 
-def _table(context: Context, holdings: Sequence[CacheTotal], *, kinds: bool) -> None:
+def _table(context: Context, totals: Sequence[CacheTotal], *, kinds: bool) -> None:
     out = context.out
-    if not holdings:
+    if not totals:
         out.line(f"Nothing found: {context.no_cache()}.")
         out.hint(
             "entrepot run -- COMMAND runs a command with its downloads going through the cache."
         )
         return
     rows = []
-    for held in holdings:
+    for held in totals:
         cap = _cap(context, held)
         orphaned = " (orphaned)" if held.place.label == ORPHANED else ""
         where = f"{out.place(held.place.path, context.around.home)}{orphaned}"
@@ -125,15 +127,16 @@ def _table(context: Context, holdings: Sequence[CacheTotal], *, kinds: bool) -> 
                 ["", f"  {name}", *_cells(each, context.now), ""]
                 for name, each in held.groups.items()
             ]
-    if len(holdings) > 1:
+    if len(totals) > 1:
         whole = [
-            sum(getattr(h.total, what) for h in holdings) for what in ("disk", "freeable", "files")
+            sum(getattr(each.total, what) for each in totals)
+            for what in ("disk", "freeable", "files")
         ]
-        whole[0] -= sum(h.linked for h in holdings)  # in another cache's size already
+        whole[0] -= sum(each.linked for each in totals)  # in another cache's size already
         rows.append(
             ["total", "", show_size(whole[0]), show_size(whole[1]), show_count(whole[2]), "", ""]
         )
-    out.table(COLUMNS, rows, last=int(len(holdings) > 1))
+    out.table(COLUMNS, rows, last=int(len(totals) > 1))
 
 
 def _cells(total: Sum, now: float) -> list[str]:
@@ -155,13 +158,13 @@ def ago(moment: float | None, now: float) -> str:
 
 def _below(
     context: Context,
-    holdings: Sequence[CacheTotal],
+    totals: Sequence[CacheTotal],
     disks: Sequence[_Disk],
     savings: Mapping[str, int],
     quotas: Sequence[Quota],
 ) -> None:
     out = context.out
-    out.line() if holdings else None
+    out.line() if totals else None
     for disk in disks:
         where = out.place(disk.path, context.around.home)
         free = 100 * disk.files_free // disk.files if disk.files else 0
@@ -180,12 +183,7 @@ def _below(
             f"Saved so far: {show_size(savings['bytes_from_cache'])} "
             f"({show_count(hits)} request{'' if hits == 1 else 's'} answered from the store)"
         )
-    for held in holdings:
-        if held.counted is not None:
-            out.hint(
-                f"{held.place.tool}: as counted {ago(held.counted, context.now)}; "
-                "entrepot status --scan counts again"
-            )
+    for held in totals:
         for reason, total in held.removable.items():
             text = f"{held.place.tool}: {reason} ({show_size(total.freeable)})"
             _warn(out, "litter", text, f"entrepot clean --tool {held.place.tool}")

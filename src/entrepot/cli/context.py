@@ -91,9 +91,7 @@ class Context:
     def close(self) -> None:
         """Close what was opened."""
         for tool in self.__dict__.get("tools", ()):
-            close = getattr(tool, "close", None)
-            if close:
-                close()
+            tool.close()
 
 
 def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:

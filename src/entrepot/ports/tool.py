@@ -10,11 +10,11 @@ functions are synchronous and may be slow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeVar
 
 from entrepot.digests import Digest
 from entrepot.edits import Patch
@@ -190,45 +190,6 @@ class Place:
     """
 
 
-class Paths(tuple[Any, ...]):
-    """Paths that are made from strings only when somebody looks.
-
-    Making two for each of 100,000 entries takes half a second.
-    """
-
-    __slots__ = ()
-
-    def __iter__(self) -> Any:
-        """Each as a :class:`Path`."""
-        return map(Path, tuple.__iter__(self))
-
-    def __getitem__(self, index: Any) -> Any:
-        """One as a :class:`Path`, or a tuple of them."""
-        found = tuple.__getitem__(self, index)
-        return tuple(map(Path, found)) if isinstance(index, slice) else Path(found)
-
-    def __eq__(self, other: object) -> bool:
-        """As the tuple of paths it stands for."""
-        return tuple(self) == (tuple(other) if isinstance(other, tuple) else other)
-
-    def __ne__(self, other: object) -> bool:
-        """Not equal."""
-        return not self == other
-
-    def __hash__(self) -> int:
-        """As the tuple of paths it stands for."""
-        return hash(tuple(self))
-
-    def __repr__(self) -> str:
-        """As the tuple of paths it stands for."""
-        return repr(tuple(self))
-
-
-def texts_of(paths: Iterable[Path]) -> list[str]:
-    """Paths as text, without making them first where nobody has looked yet."""
-    return list(map(str, tuple.__iter__(paths) if isinstance(paths, Paths) else paths))
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One thing in a cache: the row of ``list``."""
@@ -298,6 +259,108 @@ class Entry:
     def is_removable(self, *, force: bool = False) -> bool:
         """Whether it may go now, or by ``force``."""
         return self.block is None or (force and self.block.by.can_be_forced)
+
+
+def share_key(entry: Entry) -> tuple[str, str, str] | None:
+    """What names the file that this entry shares with others of its place.
+
+    ``None`` when it shares nothing.
+    """
+    return (entry.tool, str(entry.place), entry.shared.key) if entry.shared else None
+
+
+def shared_disk(entry: Entry) -> int:
+    """Bytes of disk of the part that is shared."""
+    return entry.shared.disk if entry.shared else 0
+
+
+@dataclass(slots=True)
+class Sum:
+    """Sizes of some entries, files counted once however many entries share them.
+
+    Fed by :meth:`add`.
+    """
+
+    entries: int = 0
+    files: int = 0
+    size: int = 0
+    """Bytes of content, as the tools count them."""
+    used: float | None = None
+    """The latest use."""
+    _own_disk: int = 0
+    _own_freeable: int = 0
+    _shared: dict[tuple[str, str, str] | None, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """Count one more entry."""
+        shares = share_key(entry)
+        again = shares in self._shared
+        self.entries += 1
+        self.files += entry.files - (1 if again else 0)
+        self.size += 0 if again else entry.size
+        if entry.used is not None:
+            self.used = max(self.used or 0.0, entry.used)
+        if shares is None:
+            self._own_disk += entry.disk
+            self._own_freeable += 0 if entry.block else entry.freeable
+            return
+        body = shared_disk(entry)
+        self._own_disk += entry.disk - body
+        self._own_freeable += 0 if entry.block else entry.disk - body
+        seen, blocked = self._shared.get(shares, (body, 0))
+        self._shared[shares] = (seen, blocked + bool(entry.block or entry.hard_linked))
+
+    def add_bare(
+        self, entries: int, *, files: int, size: int, disk: int, used: float | None, freeable: int
+    ) -> None:
+        """Count more entries, which share nothing with others, by their numbers alone."""
+        self.entries += entries
+        self.files += files
+        self.size += size
+        self._own_disk += disk
+        self._own_freeable += freeable
+        if used is not None:
+            self.used = max(self.used or 0.0, used)
+
+    def merge(self, other: Sum) -> None:
+        """Count all that another sum has; the two must share no files."""
+        self.add_bare(
+            other.entries,
+            files=other.files,
+            size=other.size,
+            disk=other.disk,
+            used=other.used,
+            freeable=other.freeable,
+        )
+
+    @property
+    def disk(self) -> int:
+        """Bytes of disk, shared files once."""
+        return self._own_disk + sum(body for body, _ in self._shared.values())
+
+    @property
+    def freeable(self) -> int:
+        """Bytes of disk that removing all of them would give back."""
+        return self._own_freeable + sum(
+            body for body, blocked in self._shared.values() if not blocked
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CacheTotal:
+    """One cache directory and what lies in it."""
+
+    place: Place
+    total: Sum
+    groups: Mapping[str, Sum]
+    """By heading, those that occur."""
+    removable: Mapping[str, Sum]
+    """What plain ``clean`` would take, by reason."""
+    linked: int = 0
+    """Bytes of disk, in the total, of files that are another cache's as well."""
+    overhead: int = 0
+    """Bytes of disk, in the total, of what is no entry and no removal gives back: a catalogue,
+    directories."""
 
 
 def not_permitted(entry: Entry, why: str) -> tuple[Entry, str]:
@@ -407,7 +470,7 @@ class Settings(Protocol):
 
 
 class Tool(Protocol):
-    """A tool with caches of its own."""
+    """A tool with caches of its own. Tools inherit what they have no better answer to."""
 
     name: str
 
@@ -423,6 +486,45 @@ class Tool(Protocol):
         An unknown layout yields entries of kind ``other`` with a ``block``: sizes only.
         """
         ...
+
+    def scan_named(
+        self,
+        place: Place,
+        around: Surroundings,
+        projects: Collection[str],
+        *,
+        progress: Progress | None = None,
+    ) -> Iterator[Entry]:
+        """As :meth:`scan`; only what belongs to these projects (normalized names) is asked for.
+
+        There may be more.
+        """
+        del projects
+        return self.scan(place, around, progress=progress)
+
+    def scan_anew(
+        self, place: Place, around: Surroundings, *, progress: Progress | None = None
+    ) -> Iterator[Entry]:
+        """As :meth:`scan`, with last uses as they are now: they decide over a removal."""
+        return self.scan(place, around, progress=progress)
+
+    def summary(self, place: Place, around: Surroundings) -> CacheTotal | None:
+        """What the entries of one place come to, where that is known without a scan."""
+        del place, around
+        return None
+
+    def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
+        """The environments that are known, each with the name that people give it.
+
+        Never all that there are.
+        """
+        del around
+        return ()
+
+    def emptied(self, entries: Sequence[Entry], *, progress: Progress | None = None) -> int:
+        """Disk bytes of the directories that removing these entries empties and removes."""
+        del entries, progress
+        return 0
 
     def remove(
         self,
@@ -454,14 +556,6 @@ class Tool(Protocol):
         """The tool's configuration; ``None`` when entrepot cannot edit it."""
         ...
 
-
-@runtime_checkable
-class Linking(Protocol):
-    """A tool that environments link to."""
-
-    def environments(self, around: Surroundings) -> Sequence[tuple[str, Path]]:
-        """The environments that are known, each with the name that people give it.
-
-        Never all that there are.
-        """
-        ...
+    def close(self) -> None:
+        """Close what was opened."""
+        return

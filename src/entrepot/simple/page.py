@@ -153,12 +153,12 @@ def _read_html(body: bytes, content_type: str, url: str) -> Page:
         text = body.decode("utf-8", "replace")
     if "<" not in text:
         raise InvalidPage("an index page that is neither JSON nor HTML", text=text[:80])
-    if not any(mark in text for mark in (*SUFFIXES, *(f"#{name}=" for name in LENGTHS))):
-        # a list of projects, which may be twenty megabytes long
-        return Page(None, [], frozenset(), _flaw(text, is_index=_says_so(text, url)))
     title = _TITLE(text[:4096])
     name = title[1].strip() if title else ""
     project = normalize(name) if _PROJECT(name) else None
+    if not any(mark in text for mark in (*SUFFIXES, *(f"#{name}=" for name in LENGTHS))):
+        # a list of projects, which may be twenty megabytes long
+        return Page(project, [], frozenset(), _flaw(text, is_index=_says_so(text, url)))
     page = _page(
         project, map(_html_file, tags(text, "a")), url, base=_base(text, url), is_listing=True
     )

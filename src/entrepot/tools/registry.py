@@ -17,7 +17,7 @@ _TOOLS = {
     "uv": "uv.tool:tool",
 }
 """Each tool whose caches are looked after, and where it is made: module and factory."""
-_DONORS = ("conda.reuse", "pip.donor")
+_DONORS = ("conda.reuse", "pip.reuse")
 """The modules that have ``donors()``."""
 
 TOOL_NAMES = tuple(_TOOLS)

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from entrepot.ports.tool import Entry, Finding, Place, Progress, Removed, Settings, Surroundings
+from entrepot.ports.tool import (
+    Entry,
+    Finding,
+    Place,
+    Progress,
+    Removed,
+    Settings,
+    Surroundings,
+    Tool,
+)
 from entrepot.tools._shared.safe_read import is_dir
 from entrepot.tools.conda import places
 from entrepot.tools.conda.environments import conda_caches
@@ -75,7 +84,7 @@ ROWS = {
 }
 
 
-class CondaTool:
+class CondaTool(Tool):
     """One tool of the family.
 
     Args:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os.path import exists
+from os.path import isdir as is_folder
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +20,6 @@ from entrepot.ports.tool import Surroundings
 from entrepot.tools.pip.conffile import normalize_key, parse
 from entrepot.tools.pip.interpreters import Pip
 from entrepot.tools.pip.locations import global_files, paths_of, user_files
-from entrepot.tools.pip.path_checks import exists, is_folder
 
 Level = Literal["global", "user", "site", "env"]
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgpack
 
@@ -34,12 +34,6 @@ V2, V1 = "http-v2", "http"
 LAYOUTS = (V2, V1)
 HEAD_LIMIT = 4 << 20
 """Bytes of metadata that are read at most: a real head has a few kilobytes."""
-
-SMALL = 1 << 18
-"""Bytes up to which a body is read whole to see what it is."""
-
-_HEAD = 1 << 15
-"""Bytes of metadata that are read at once; all of it, as a rule."""
 _RESPONSE_KEYS = frozenset("body headers status version reason strict decode_content".split())
 
 
@@ -57,27 +51,23 @@ def entry_name(url: str) -> str:
 
 def key_of(url: str) -> bytes:
     """The bytes whose digest names a URL's entry."""
-    if _AS_IT_STANDS(url):
-        return url.encode()
     rest = url.partition("#")[0]
     scheme, found, tail = rest.partition("://")
     if found:
-        end = tail.find("/")
-        if end < 0 or "?" in tail[:end]:
-            end = tail.find("?")
-        end = len(tail) if end < 0 else end
+        end = min((i for i in (tail.find("/"), tail.find("?")) if i >= 0), default=len(tail))
         authority, path = tail[:end].rpartition("@")[2].lower(), tail[end:]
         rest = f"{scheme.lower()}://{authority}{path if path.startswith('/') else '/' + path}"
     return rest.encode("utf-8", "surrogatepass")
 
 
-_AS_IT_STANDS = re.compile(r"https?://[a-z0-9_.~:-]*/[A-Za-z0-9_.~/-]*").fullmatch
-"""A URL that is its own key: most of them are."""
+def entry_folder(layout: str, name: str) -> str:
+    """The directory of an entry below the cache's root: five levels of one digit."""
+    return f"{layout}/{name[0]}/{name[1]}/{name[2]}/{name[3]}/{name[4]}"
 
 
 def entry_path(root: Path, layout: str, name: str) -> Path:
-    """Where an entry's metadata lies: five levels of one digit, then the whole name."""
-    return root / layout / name[0] / name[1] / name[2] / name[3] / name[4] / name
+    """Where an entry's metadata lies."""
+    return root / entry_folder(layout, name) / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +92,42 @@ class Meta:
     @property
     def status(self) -> int:
         """The status; 0 when it is no number."""
-        return _number(self.top["response"].get("status"))
-
-    @property
-    def version(self) -> int:
-        """Of HTTP: 11 for HTTP/1.1; 0 when it is no number."""
-        return _number(self.top["response"].get("version"))
+        value = self.top["response"].get("status")
+        return value if isinstance(value, int) else 0
 
     @property
     def reason(self) -> str:
-        """The words beside the status."""
-        return str(self.top["response"].get("reason"))
+        """The words beside the status; ``None`` is what pip writes after a resumed download."""
+        text = str(self.top["response"].get("reason"))
+        return "" if text == "None" else text
+
+    @property
+    def length(self) -> int | None:
+        """``Content-Length``; ``None`` when it is no number. Of an overlong one the beginning."""
+        told = self.fields.get("content-length", "").strip()
+        return int(told[:30]) if told.isdecimal() else None
+
+    @property
+    def coding(self) -> str:
+        """The content coding, in lower case."""
+        return self.fields.get("content-encoding", "").strip().lower()
+
+    @property
+    def says_page(self) -> bool:
+        """Whether its content type may be an index page's."""
+        said = self.fields.get("content-type", "").lower()
+        return "html" in said or "simple.v1" in said
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether pip stored it after a resumed download, without the request that it answers."""
+        response = self.top["response"]
+        return response.get("version") == 0 and str(response.get("reason")) == "None"
 
     @property
     def vary(self) -> dict[str, str | None]:
         """The request's values of the fields that ``Vary`` names."""
         return {str(k): None if v is None else str(v) for k, v in self.top.get("vary", {}).items()}
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +143,11 @@ class Damage:
 
 
 class Region(io.RawIOBase):
-    """Part of a file as a seekable stream of its own; closes the descriptor."""
+    """Part of a file as a seekable stream of its own; closes the file."""
 
-    def __init__(self, number: int, offset: int, size: int) -> None:
+    def __init__(self, file: io.FileIO, offset: int, size: int) -> None:
         super().__init__()
-        self._number = number
-        self._offset = offset
-        self._size = size
-        self._at = 0
+        self._file, self._offset, self._size, self._at = file, offset, size, 0
 
     def readable(self) -> bool:
         """Always."""
@@ -160,27 +163,17 @@ class Region(io.RawIOBase):
         self._at = max(0, base + offset)
         return self._at
 
-    def tell(self) -> int:
-        """Bytes from the region's start."""
-        return self._at
-
     def readinto(self, buffer: Any) -> int:
         """Read what fits."""
-        want = min(len(buffer), max(0, self._size - self._at))
-        if hasattr(os, "preadv"):
-            count = os.preadv(self._number, [memoryview(buffer)[:want]], self._offset + self._at)
-        else:
-            os.lseek(self._number, self._offset + self._at, os.SEEK_SET)
-            data = os.read(self._number, want)
-            count = len(data)
-            buffer[:count] = data
-        self._at += count
-        return count
+        self._file.seek(self._offset + self._at)
+        data = self._file.read(min(len(buffer), max(0, self._size - self._at))) or b""
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
     def close(self) -> None:
-        """Close the descriptor too."""
-        if not self.closed:
-            os.close(self._number)
+        """Close the file too."""
+        self._file.close()
         super().close()
 
 
@@ -190,30 +183,11 @@ def open_region(path: Path | str, offset: int = 0, size: int | None = None) -> i
     Raises:
         OSError: it cannot be opened.
     """
-    number = open_quietly(path)
-    whole = os.fstat(number).st_size
+    file = _opened(path)
+    whole = os.fstat(file.fileno()).st_size
     return io.BufferedReader(
-        Region(number, offset, whole - offset if size is None else size), 1 << 16
+        Region(file, offset, whole - offset if size is None else size), 1 << 16
     )
-
-
-def open_body(path: Path | str, offset: int = 0, size: int | None = None) -> BinaryIO:
-    """As :func:`open_region`, but a small body is read at once.
-
-    One call to the system in place of four.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    number = open_quietly(path)
-    whole = os.fstat(number).st_size
-    length = whole - offset if size is None else size
-    if length > SMALL or not hasattr(os, "pread"):
-        return io.BufferedReader(Region(number, offset, length), 1 << 16)
-    try:
-        return io.BytesIO(os.pread(number, length, offset))
-    finally:
-        os.close(number)
 
 
 def read_meta(path: Path | str, layout: str) -> Meta | Damage:
@@ -222,40 +196,38 @@ def read_meta(path: Path | str, layout: str) -> Meta | Damage:
     Raises:
         OSError: the file cannot be read.
     """
-    number = open_quietly(path)
-    try:
-        if layout == V2:
-            data = os.read(number, _HEAD)
-            if len(data) < _HEAD:
-                return decode(data)
-            os.lseek(number, 0, os.SEEK_SET)
-        size = os.fstat(number).st_size
-        if layout != V2:
-            return _read_old(number, size)
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if layout == V1:
+            return _read_old(file, size)
         if size > HEAD_LIMIT:
             return Damage("unreadable-entry", f"its metadata has {size} bytes, no real one has")
-        return decode(
-            os.read(number, size + 1)
-        )  # never the limit: so large a buffer costs more than the reading
-    finally:
+        return decode(file.read(size + 1) or b"")
+
+
+def _opened(path: Path | str) -> io.FileIO:
+    number = open_quietly(path)
+    try:
+        return os.fdopen(number, "rb", buffering=0)
+    except OSError:  # a directory
         os.close(number)
+        raise
 
 
-def _read_old(number: int, size: int) -> Meta | Damage:
+def _read_old(file: io.FileIO, size: int) -> Meta | Damage:
     """The old layout, with the body cut out of the bytes before they are decoded."""
-    start = os.read(number, 64)
+    start = file.read(64) or b""
     offset, length = _inline_body(start)
     if length < 0:
         if size > HEAD_LIMIT:
             return Damage("unreadable-entry", "its body does not stand where pip puts it")
-        os.lseek(number, 0, os.SEEK_SET)
-        return decode(os.read(number, size + 1))
+        file.seek(0)
+        return decode(file.read(size + 1) or b"")
     if offset + length > size:
         return Damage("unreadable-entry", "it is cut off inside the body")
-    os.lseek(number, offset + length, os.SEEK_SET)
-    tail = os.read(number, min(size, HEAD_LIMIT))
-    key_end = start.index(b"body") + 4
-    found = decode(start[:key_end] + b"\xc4\x00" + tail)
+    file.seek(offset + length)
+    tail = file.read(min(size, HEAD_LIMIT)) or b""
+    found = decode(start[: start.index(b"body") + 4] + b"\xc4\x00" + tail)
     if isinstance(found, Damage):
         return found
     return Meta(found.top, found.fields, offset, length)
@@ -289,24 +261,14 @@ def decode(raw: bytes) -> Meta | Damage:
     makes pip crash.
     """
     if not raw.startswith(PREFIX):
-        return Damage(
-            "unreadable-entry", "it is empty" if not raw else "it does not start with cc=4,"
-        )
+        why = "it does not start with cc=4," if raw else "it is empty"
+        return Damage("unreadable-entry", why)
     try:
         top = msgpack.unpackb(raw[len(PREFIX) :], raw=False, strict_map_key=False)
-    except (
-        ValueError,
-        TypeError,
-        msgpack.UnpackException,
-        RecursionError,
-    ) as exc:  # TypeError: a key that is a map
-        return Damage(
-            "unreadable-entry", f"its msgpack is broken: {str(exc) or type(exc).__name__}"
-        )
-    return _judge(top)
-
-
-def _judge(top: Any) -> Meta | Damage:
+    # TypeError: a key that is a map
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as exc:
+        why = f"its msgpack is broken: {str(exc) or type(exc).__name__}"
+        return Damage("unreadable-entry", why)
     if not isinstance(top, dict):
         return Damage("crashes-pip", "its top value is no map", crashes=True)
     response = top.get("response")
@@ -314,18 +276,13 @@ def _judge(top: Any) -> Meta | Damage:
         return Damage("unreadable-entry", "it has no response")
     if "body" not in response:
         return Damage("crashes-pip", "its response has no body", crashes=True)
-    if not response.keys() <= _RESPONSE_KEYS:
-        unknown = sorted(str(key) for key in response if key not in _RESPONSE_KEYS)
-        return Damage(
-            "crashes-pip", f"its response has the unknown key {unknown[0]!r}", crashes=True
-        )
-    headers, vary = response.get("headers"), top.get("vary", {})
-    if not isinstance(headers, dict) or not isinstance(vary, dict):
+    if unknown := sorted(str(key) for key in response if key not in _RESPONSE_KEYS):
+        why = f"its response has the unknown key {unknown[0]!r}"
+        return Damage("crashes-pip", why, crashes=True)
+    headers = response.get("headers")
+    if not isinstance(headers, dict) or not isinstance(top.get("vary", {}), dict):
         return Damage("crashes-pip", "its headers are no map", crashes=True)
-    try:
-        "".join(headers)  # quicker than to look at each
-        "".join(headers.values())
-    except TypeError:
+    if not all(isinstance(text, str) for line in headers.items() for text in line):
         return Damage("crashes-pip", "a header is no text", crashes=True)
     return Meta(top, {name.lower(): value for name, value in headers.items()})
 
@@ -357,48 +314,18 @@ def fresh_until(fields: Mapping[str, str], status: int) -> float | None:
     return date if expires is None else max(date, expires)
 
 
-@lru_cache(maxsize=1024)
 def _max_age(text: str) -> int | None:
-    """Seconds of ``max-age`` as pip reads it; a cache has few different lines of the kind."""
+    """Seconds of ``max-age`` as pip reads it."""
     for part in text.split(","):
         name, _, value = part.strip().partition("=")
-        if name == "max-age" and value.strip().isdigit():
+        if name == "max-age" and value.strip().isdecimal():  # not "²", which is no number to int
             return int(value.strip()[:12])
     return None
 
 
-_FIXED_DATE = re.compile(
-    r"[A-Z][a-z]{2}, (\d{2} [A-Z][a-z]{2} \d{4}) ([01]\d|2[0-3]):([0-5]\d):([0-5]\d) GMT", re.ASCII
-)
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
 @lru_cache(maxsize=4096)
-def _day(text: str) -> float | None:
-    """Seconds since the epoch of the midnight of ``06 Nov 1994``.
-
-    ``None`` when there is no such day.
-    """
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    try:
-        return datetime(
-            int(text[7:]), _MONTHS.index(text[3:6]) + 1, int(text[:2]), tzinfo=UTC
-        ).timestamp()
-    except ValueError:
-        return None
-
-
 def http_time(text: str | None) -> float | None:
     """An HTTP date as seconds since the epoch; ``None`` for anything else."""
-    found = _FIXED_DATE.fullmatch(text) if text else None
-    if found:
-        midnight, hours, minutes, seconds = found.groups()
-        if (day := _day(midnight)) is not None:
-            return day + int(hours) * 3600.0 + int(minutes) * 60 + int(seconds)
-    # -- 13 ms that `where` and `status` can do without
-    from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415
-
     try:
         parsed = parsedate_tz(text) if text else None
         return float(mktime_tz(parsed)) if parsed else None

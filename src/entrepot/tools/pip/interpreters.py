@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.ports.tool import Surroundings
-from entrepot.tools.pip.path_checks import exists, is_file
 
 LATEST = (99,)
 """Stands for a pip whose version cannot be read: the newest rules are taken."""
@@ -92,11 +91,8 @@ def prefixes(python: Path) -> tuple[Path, Path | None]:
             lines = marker.read_text("utf-8", "replace").splitlines()
         except OSError:
             continue
-        values = {
-            k.strip().lower(): v.strip()
-            for k, found, v in (line.partition("=") for line in lines)
-            if found
-        }
+        pairs = (line.partition("=") for line in lines)
+        values = {key.strip().lower(): value.strip() for key, found, value in pairs if found}
         if values.get("include-system-site-packages", "").lower() == "true" and values.get("home"):
             return folder, _real_prefix(Path(values["home"]) / python.name)
         return folder, None
@@ -115,7 +111,7 @@ def site_folders(
 
     The user's folder is seen by base interpreters only; Debian keeps pip in ``dist-packages``.
     """
-    if not exists(prefix / "pyvenv.cfg"):
+    if not os.path.exists(prefix / "pyvenv.cfg"):
         user = around.environ.get("PYTHONUSERBASE") or str(around.home / ".local")
         yield from _libraries(Path(user), python)
     for root in (prefix, base):
@@ -139,9 +135,7 @@ def _libraries(root: Path, python: Path) -> Iterator[Path]:
 def _names(folder: Path, start: str) -> list[str]:
     """Names in a directory that begin so; none when it may not be listed."""
     try:
-        return sorted(
-            name for name in os.listdir(folder) if name.startswith(start)
-        )  # names are wanted
+        return sorted(name for name in os.listdir(folder) if name.startswith(start))
     except OSError:
         return []
 
@@ -172,7 +166,7 @@ def _candidates(around: Surroundings) -> Iterator[Path]:
                 break
     for folder in folders:
         for name in ("python3", "python", "python.exe"):
-            if is_file(folder / name) and not _is_script(folder / name):
+            if os.path.isfile(folder / name) and not _is_script(folder / name):
                 yield folder / name
         for script in ("pip", "pip3"):
             python = _interpreter_of_script(folder / script)
@@ -182,11 +176,16 @@ def _candidates(around: Surroundings) -> Iterator[Path]:
 
 
 def _is_script(path: Path) -> bool:
+    return _start(path, 2) in (None, b"#!")
+
+
+def _start(path: Path, count: int) -> bytes | None:
+    """The first bytes of a file; ``None`` when it cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(2) == b"#!"
+            return file.read(count)
     except OSError:
-        return True
+        return None
 
 
 def _interpreter_of_script(script: Path) -> Path | None:
@@ -194,19 +193,13 @@ def _interpreter_of_script(script: Path) -> Path | None:
 
     ``None`` for shims, which only a shell could follow.
     """
-    try:
-        with script.open("rb") as file:
-            head = file.read(1024)
-    except OSError:
-        return None
-    lines = head.decode("utf-8", "replace").splitlines()
+    lines = (_start(script, 1024) or b"").decode("utf-8", "replace").splitlines()
     if not lines or not lines[0].startswith("#!"):
         return None
     command = lines[0][2:].strip()
-    if (
-        command == "/bin/sh" and len(lines) > 1
-    ):  # the form for interpreters whose path is too long for a first line
+    # the form for interpreters whose path is too long for a first line
+    if command == "/bin/sh" and len(lines) > 1:
         found = re.match(r"'''exec' (?:\"([^\"]+)\"|(\S+))", lines[1])
         command = (found[1] or found[2]) if found else ""
     path = Path(command.strip('"'))
-    return path if "python" in path.name and is_file(path) else None
+    return path if "python" in path.name and os.path.isfile(path) else None

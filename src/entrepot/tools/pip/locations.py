@@ -12,6 +12,7 @@ from __future__ import annotations
 import ntpath
 import os
 import posixpath
+from pathlib import Path
 from types import ModuleType
 
 from entrepot.ports.tool import Surroundings
@@ -68,6 +69,11 @@ def absolute(path: str, around: Surroundings, version: Version) -> str:
     """A directory as pip takes it: ``~`` expanded, below the working directory, without ``..``."""
     rules = paths_of(around)
     return str(rules.normpath(rules.join(str(around.cwd), expand_user(path, around, version))))
+
+
+def real(path: str, around: Surroundings) -> Path:
+    """The directory that an absolute path leads to; on Windows the path itself."""
+    return Path(os.path.realpath(path) if around.platform != "win32" else path)
 
 
 def _xdg(name: str, around: Surroundings, version: Version) -> str | None:
@@ -140,7 +146,7 @@ def user_files(
     The legacy one, then the one that ``pip config --user`` writes.
 
     Args:
-        around: the world.
+        around: environment, home, working directory and platform.
         version: of pip.
         exists: directories known to exist; macOS takes ``~/Library/Application Support/pip`` only
             when it is there.

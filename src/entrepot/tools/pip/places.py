@@ -10,28 +10,27 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from entrepot.cache_root import user_name
-from entrepot.ports.tool import Layer, Place, Surroundings
+from entrepot.cache_root import other_owner, user_name
+from entrepot.ports.tool import ORPHANED, Layer, Place, Surroundings
 from entrepot.redaction import redacted_url
 from entrepot.tools._shared.defaults import default_index
 from entrepot.tools.pip.configuration import Configuration, Value, load
 from entrepot.tools.pip.interpreters import Pip, pips
-from entrepot.tools.pip.locations import absolute, default_cache
-from entrepot.tools.pip.orphaned import with_left_behind
-from entrepot.tools.pip.path_checks import is_folder, real
+from entrepot.tools.pip.locations import absolute, default_cache, real
 
-TRUTH = frozenset("y yes t true on 1 n no f false off 0".split())
+TRUE = frozenset("y yes t true on 1".split())
+TRUTH = TRUE | frozenset("n no f false off 0".split())
 """What pip takes for a truth value; for ``no-cache-dir`` every one of them means *off*, ``0`` and
 ``false`` too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The directory that one pip command would use and every layer that had a say."""
+    """The directory that one pip command would use and every layer that was considered."""
 
     path: str | None
     """As pip computes it, before symbolic links are resolved; ``None``: caching is off, or pip
@@ -48,7 +47,7 @@ def resolve(
     """What ``pip COMMAND OPTIONS`` would take for its cache directory.
 
     Args:
-        around: the world.
+        around: environment, home, working directory and platform.
         pip: whose rules.
         command: the section beside ``[global]`` that counts.
         options: the command line, of which ``--cache-dir`` and ``--no-cache-dir`` are looked at.
@@ -64,7 +63,6 @@ def resolve(
         if group[0].value
     }
     default, reason = default_cache(around, pip.version)
-    error = _error(config, switches, decisive)
     layers: list[Layer] = []
     path: str | None = None
     won = False
@@ -73,20 +71,14 @@ def resolve(
         path, won = (path, True) if won else (given or None, True)
     for switch in switches:
         counts = id(switch) in decisive
-        note = (
-            _switch_note(switch)
-            if counts
-            else "empty: ignored"
-            if not switch.value
-            else "another setting is stronger"
-        )
+        note = _switch_note(switch) if counts else "another setting is stronger"
+        note = note if switch.value else "empty: ignored"
         layers.append(_layer(switch, wins=counts and not won, note=note))
         won = won or counts
     for value in values:
         counts = id(value) in decisive
-        layers.append(
-            _layer(value, wins=counts and not won, note="" if counts else _why_not_counted(value))
-        )
+        note = "" if value.value else "empty: ignored"
+        layers.append(_layer(value, wins=counts and not won, note=note))
         if counts and not won:
             path, won = value.value, True
     if reason == "default":
@@ -97,7 +89,7 @@ def resolve(
     return Resolution(
         None if path is None else absolute(path, around, pip.version),
         tuple(layers),
-        error,
+        _error(config, switches, decisive),
         _notes(switches, values, decisive),
     )
 
@@ -122,19 +114,14 @@ def _layer(value: Value, *, wins: bool, note: str) -> Layer:
     )
 
 
-def _why_not_counted(value: Value) -> str:
-    return "" if value.value else "empty: ignored"
-
-
 def _switch_note(switch: Value) -> str:
-    if switch.value.lower() in {"0", "n", "no", "f", "false", "off"}:
-        name = switch.source if switch.level == "variable" else switch.key
-        cure = "unset it" if switch.level == "variable" else "take it out"
-        return (
-            f"{name}={switch.value} turns the cache off, as every truth value does; "
-            f"{cure} to have one"
-        )
-    return ""
+    if switch.value.lower() not in TRUTH - TRUE:
+        return ""
+    is_variable = switch.level == "variable"
+    name, cure = (switch.source, "unset it") if is_variable else (switch.key, "take it out")
+    return (
+        f"{name}={switch.value} turns the cache off, as every truth value does; {cure} to have one"
+    )
 
 
 def _error(config: Configuration, switches: list[Value], decisive: set[int]) -> str:
@@ -181,19 +168,11 @@ def places(
             found[str(place.path)] = (place, [])
         else:
             known[1].append(pip.label)
-    used = [
-        replace(
-            place,
-            notes=(
-                *place.notes,
-                f"{', '.join(others)} {'uses' if len(others) == 1 else 'use'} it too",
-            ),
-        )
-        if others
-        else place
-        for place, others in found.values()
-    ]
-    return used if around.python is not None else with_left_behind(used, known_pips, around)
+    used = []
+    for place, others in found.values():
+        text = f"{', '.join(others)} {'uses' if len(others) == 1 else 'use'} it too"
+        used.append(replace(place, notes=(*place.notes, text)) if others else place)
+    return used if around.python is not None else _with_orphaned(used, known_pips, around)
 
 
 def cache_of(
@@ -223,7 +202,7 @@ def place_of(
         path=path,
         layers=answer.layers,
         label=pip.label,
-        exists=path is not None and is_folder(path),
+        exists=path is not None and os.path.isdir(path),
         usable=path is not None and not why_not,
         why_not=why_not or ("" if path is not None else "caching is turned off"),
         notes=tuple(notes),
@@ -275,14 +254,8 @@ def _writable(folder: Path, info: os.stat_result, euid: int) -> bool:
 def indexes(around: Surroundings, pip: Pip, *, command: str = "install") -> list[str]:
     """URLs of the indexes in force, with credentials: never show or keep them."""
     config = load(around, pip)
-    if (switch := config.get("no-index", command)) is not None and switch.value.lower() in {
-        "y",
-        "yes",
-        "t",
-        "true",
-        "on",
-        "1",
-    }:
+    switch = config.get("no-index", command)
+    if switch is not None and switch.value.lower() in TRUE:
         return []
     first = config.get("index-url", command)
     more = config.get("extra-index-url", command)
@@ -299,3 +272,67 @@ def sources(around: Surroundings, pip: Pip, *, command: str = "install") -> list
         redacted_url(word) if "://" in word else word
         for word in (links.value.split() if links else [])
     ]
+
+
+def foreign_owner(path: Path, around: Surroundings) -> str:
+    """For root: the other user who owns a path or its nearest existing parent; else empty."""
+    owner = other_owner(path, around.euid)
+    return user_name(owner) if owner else ""
+
+
+# -- default caches that no pip found here uses any more -------------------------------------------
+
+
+def _with_orphaned(used: Sequence[Place], pips: Sequence[Pip], around: Surroundings) -> list[Place]:
+    """The places of all pips, the first with notes on unused default caches, then the orphaned.
+
+    A setting moved pip's cache, or turned it off, and the old one stayed. Where a file did that, or
+    a switch, the old cache is a place of its own, *orphaned*, for every verb. A variable may hold
+    for this shell alone, and other programs may go on without it: then the old cache is only told
+    of. To clean what others use would be a guess.
+    """
+    orphans, notes = list[Place](), list[str]()
+    winner = tuple(layer for layer in used[0].layers if layer.wins)[:1]
+    for folder, variable in _unused_defaults(used, pips, around):
+        if variable:
+            notes.append(
+                f"{folder} is not in use here and still holds a cache: `{variable}= entrepot "
+                "status` shows it"
+            )
+        else:
+            layers = (Layer("default", "default", str(folder)), *winner)
+            note = "no pip found here uses this cache any more"
+            orphans.append(Place("pip", folder, layers, ORPHANED, exists=True, notes=(note,)))
+    return [replace(used[0], notes=(*used[0].notes, *notes)), *used[1:], *orphans]
+
+
+def _unused_defaults(
+    used: Sequence[Place], pips: Sequence[Pip], around: Surroundings
+) -> Iterator[tuple[Path, str]]:
+    """Each default place that holds a cache and is no pip's, with the variable that moved it."""
+    seen = {place.path for place in used}
+    environ = {name: value for name, value in around.environ.items() if name != "XDG_CACHE_HOME"}
+    # The variable that says where a cache is, if one does; not those that turn it off.
+    layers = (layer for place in used if place.path for layer in place.layers)
+    moved = next((x.source for x in layers if x.wins and x.kind == "environment"), "")
+    for other, variable in (
+        (around, moved),
+        (replace(around, environ=environ), "XDG_CACHE_HOME"),
+    ):
+        for pip in pips:
+            default = default_cache(other, pip.version)[0]
+            folder = real(absolute(default, around, pip.version), around)
+            if folder not in seen and _holds_cache(folder):
+                seen.add(folder)
+                yield folder, variable
+
+
+def _holds_cache(folder: Path) -> bool:
+    for part in ("http-v2", "http", "wheels"):
+        try:
+            with os.scandir(folder / part) as found:
+                if next(found, None) is not None:
+                    return os.path.isdir(folder)
+        except OSError:
+            continue
+    return False

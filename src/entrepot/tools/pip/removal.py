@@ -1,28 +1,53 @@
 """Removing entries so that every running pip survives it, and counting the bytes freed.
 
-pip takes no lock. So metadata goes before the body (a body alone is never found, metadata alone is
-a silent miss), temporary files that may still be written to stay, and so do built wheels that an
-install may be using, and what a pip at work may be asking its index about (:mod:`.running`). What
-changed since it was listed stays too.
+pip run by root uses no cache that root does not own, and neither do we change one
+(:func:`entrepot.cache_root.foreign`). pip takes no lock. So metadata goes before the body (a body
+alone is never found, metadata alone is a silent miss), temporary files that may still be written to
+stay, and so do built wheels that an install may be using, and what a pip at work may be asking its
+index about (:mod:`.running`). What changed since it was listed stays too.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from heapq import heapify, heappop, heappush
 from pathlib import Path
 
-from entrepot.cache_root import Folder, Freed, Root
+from entrepot.cache_root import Folder, Freed, Root, foreign
 from entrepot.fs import disk_of
-from entrepot.ports.tool import Entry, Kind, Progress, Removed, not_permitted, texts_of
+from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, not_permitted
 from entrepot.tools._shared.permission_errors import reason
-from entrepot.tools.pip.rows import BUSY_WHEEL_S, RECENT, STALE_TEMPORARY_S, stamp
-from entrepot.tools.pip.running import Watch
+from entrepot.tools.pip.record import BUSY_WHEEL_S, RECENT, STALE_TEMPORARY_S, stamp
+from entrepot.tools.pip.running import RunningPips
 from entrepot.tools.pip.wheels import ORIGIN_FILE
+
+
+def not_removable(place: Path, around: Surroundings) -> Callable[[Path], str] | None:
+    """What tells of a folder below a cache directory why nothing in it may be removed.
+
+    ``None`` when all of it may.
+    """
+    if around.platform == "win32":
+        return None
+    if why := foreign(place, around.euid):
+        return lambda _folder: why
+    if os.access(place, os.W_OK):
+        return None
+
+    def refusal(folder: Path) -> str:
+        if os.access(folder, os.W_OK | os.X_OK):
+            return ""
+        code = errno.EACCES
+        with suppress(OSError):
+            code = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else code
+        return reason(OSError(code, ""), folder)
+
+    return refusal
 
 
 def remove(
@@ -31,7 +56,7 @@ def remove(
     force: bool = False,
     progress: Progress | None = None,
     now: float | None = None,
-    watch: Watch | None = None,
+    pips: RunningPips | None = None,
 ) -> Removed:
     """Remove entries one by one; what may not go is kept with its reason.
 
@@ -40,9 +65,9 @@ def remove(
         force: also remove entries that are blocked for a reason that force overrides.
         progress: told after each hundred.
         now: seconds since the epoch, for tests.
-        watch: for pips at work; ``None``: those of the current user.
+        pips: the pips at work; ``None``: those of the current user.
     """
-    watch = watch or Watch(os.geteuid() if hasattr(os, "geteuid") else -1)
+    pips = pips or RunningPips(os.geteuid() if hasattr(os, "geteuid") else -1)
     freed = Freed()
     gone: list[Entry] = []
     kept: list[tuple[Entry, str]] = []
@@ -57,11 +82,11 @@ def remove(
                 roots[entry.place] = root
             try:
                 if isinstance(root, str):
-                    raise _Barred(root)  # noqa: TRY301  # as if each of its entries had been tried
+                    raise _NotPermitted(root)  # noqa: TRY301  # as for each of its entries
                 why = _remove_one(
-                    entry, root, None if force else watch, now=time.time() if now is None else now
+                    entry, root, None if force else pips, now=time.time() if now is None else now
                 )
-            except _Barred as exc:
+            except _NotPermitted as exc:
                 kept.append(not_permitted(entry, exc.why))
                 continue
             if why:
@@ -79,12 +104,11 @@ def emptied(entries: Sequence[Entry], *, progress: Progress | None = None) -> in
     Of directories that it leaves empty.
     """
     going: dict[str, set[str]] = {}
-    tops: dict[str, bool] = {}
-    parts = {(entry.place, entry.key.partition("/")[0]): entry for entry in entries}
-    for entry in parts.values():
-        tops[f"{_top(entry)}{os.sep}"] = entry.key.startswith("wheels/")
+    tops: dict[str, bool] = {}  # directories below which empty ones go, and whether of wheels
     for entry in entries:
-        for path in texts_of(entry.paths):
+        part = entry.key.partition("/")[0]
+        tops[f"{entry.place}{os.sep}{part}{os.sep}"] = part == "wheels"
+        for path in map(str, entry.paths):
             folder, _, name = path.rpartition(os.sep)
             going.setdefault(folder, set()).add(name)
     waiting = [(-folder.count(os.sep), folder) for folder in going]
@@ -113,7 +137,7 @@ def emptied(entries: Sequence[Entry], *, progress: Progress | None = None) -> in
     return freed
 
 
-class _Barred(Exception):
+class _NotPermitted(Exception):
     """The system does not let it go."""
 
     def __init__(self, why: str) -> None:
@@ -121,40 +145,35 @@ class _Barred(Exception):
         self.why = why
 
 
-def _remove_one(entry: Entry, root: Root, watch: Watch | None, *, now: float) -> str:
-    """Remove one entry, by force without a ``watch``; why it stays, if it does."""
-    if not entry.is_removable(force=watch is None):
+def _remove_one(entry: Entry, root: Root, pips: RunningPips | None, *, now: float) -> str:
+    """Remove one entry, by force without ``pips``; why it stays, if it does."""
+    if not entry.is_removable(force=pips is None):
         return entry.blocked
-    paths = [path.rpartition(os.sep) for path in texts_of(entry.paths)]
-    place, names = paths[0][0], [name for _, _, name in paths]
+    place, names = str(entry.paths[0].parent), [path.name for path in entry.paths]
     try:
         with root.folder(place) as folder:
             infos = [folder.stat(name) for name in names]
-            why = _changed(entry, infos) or (_busy(entry, infos, now, watch) if watch else "")
-            if not why:
-                _unlink_all(entry, folder, names, infos)
-            return why
+            if any(not stat.S_ISREG(info.st_mode) for info in infos):
+                return "it is no plain file"
+            if ";".join(map(stamp, infos)) != entry.stamp:
+                return "it changed since it was listed"
+            if pips and (why := _busy(entry, infos, now, pips)):
+                return why
+            _unlink_all(entry, folder, names, infos)
+            return ""
     except FileNotFoundError:
         return "it is gone already, or was replaced while it was looked at"
     except OSError as exc:
-        raise _Barred(reason(exc, Path(place))) from exc
+        raise _NotPermitted(reason(exc, Path(place))) from exc
 
 
-def _changed(entry: Entry, infos: list[os.stat_result]) -> str:
-    if any(not stat.S_ISREG(info.st_mode) for info in infos):
-        return "it is no plain file"
-    if ";".join(map(stamp, infos)) != entry.stamp:
-        return "it changed since it was listed"
-    return ""
-
-
-def _busy(entry: Entry, infos: list[os.stat_result], now: float, watch: Watch) -> str:
+def _busy(entry: Entry, infos: list[os.stat_result], now: float, pips: RunningPips) -> str:
     newest = max(max(i.st_mtime, i.st_ctime) for i in infos)
     if entry.kind is Kind.TEMP and now - newest < STALE_TEMPORARY_S:
         return "it may still be written to"
     if entry.kind is Kind.BUILT and now - max(newest, *(i.st_atime for i in infos)) < BUSY_WHEEL_S:
         return RECENT
-    return watch.why_not(entry, newest, now)
+    return pips.why_not(entry, newest, now)
 
 
 def _unlink_all(
@@ -170,18 +189,10 @@ def _unlink_all(
         except FileNotFoundError:
             continue
         except OSError as exc:
-            raise _Barred(
+            raise _NotPermitted(
                 reason(exc, Path(folder.path)) + (" (its metadata is gone)" if number else "")
             ) from exc
     with suppress(OSError):  # a wheel directory's origin.json goes with its last wheel
         if entry.key.startswith("wheels/") and folder.names() == [ORIGIN_FILE]:
             folder.unlink(ORIGIN_FILE)
     folder.rmdir_upwards(keep=1)  # the directories that became empty, but the part's own
-
-
-def _top(entry: Entry) -> Path:
-    """The directory of the cache below which empty ones go.
-
-    That of a layout, or of the built wheels.
-    """
-    return entry.place / entry.key.partition("/")[0]

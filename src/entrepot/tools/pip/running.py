@@ -19,14 +19,14 @@ from pathlib import Path
 from entrepot.ports.tool import Entry, Kind, Surroundings
 from entrepot.tools._shared import processes
 from entrepot.tools.pip.interpreters import pip_of
-from entrepot.tools.pip.path_checks import real
+from entrepot.tools.pip.locations import real
 from entrepot.tools.pip.places import cache_of
 
 JUST_NOW_S = 60.0
 """Seconds after which an answer about an entry has come: pip waits a quarter of that at most,
 unless it is told otherwise."""
-LOOK_EACH_S = 0.1
-"""Seconds between two looks: a pip that starts between them has not read a page yet."""
+CHECK_EACH_S = 0.1
+"""Seconds between two searches: a pip that starts between them has not read a page yet."""
 LAYOUTS = ("http-v2/", "http/")
 
 _PROGRAM = re.compile(r"pip(\d+(\.\d+)?)?(\.exe|\.pyz)?|__pip-runner__\.py")
@@ -78,8 +78,8 @@ def _uses(number: int, argv: list[str], verb: str, root: Path) -> bool:
     )
 
 
-class Watch:
-    """Looks for a pip at work, again and again but not all the time.
+class RunningPips:
+    """Pips at work, searched for again and again but not all the time.
 
     Args:
         euid: whose.
@@ -98,30 +98,23 @@ class Watch:
             newest: when its files were changed last, seconds since the epoch.
             now: the same, of now.
         """
-        if not _is_an_answer(entry) or (
-            entry.kind is not Kind.PAGE and entry.state == "fresh" and now - newest > JUST_NOW_S
-        ):
-            return ""
-        number = self.number(entry.place)
-        return (
-            ""
-            if number is None
-            else f"pip is running (process {number}) and may be asking its index about it"
+        # An index's answer that a pip could use: whole, and where pips of today look.
+        is_answer = (
+            entry.key.startswith(LAYOUTS)
+            and entry.kind is not Kind.TEMP
+            and entry.removable_because not in ("superseded layout", "orphan")
         )
+        is_settled = (
+            entry.kind is not Kind.PAGE and entry.state == "fresh" and now - newest > JUST_NOW_S
+        )
+        if not is_answer or is_settled or (number := self.number(entry.place)) is None:
+            return ""
+        return f"pip is running (process {number}) and may be asking its index about it"
 
     def number(self, root: Path) -> int | None:
         """The process id of a pip at work with this cache; ``None`` when none is seen."""
-        looked, number = self._seen.get(root, (float("-inf"), None))
-        if time.monotonic() - looked > LOOK_EACH_S:
+        checked, number = self._seen.get(root, (float("-inf"), None))
+        if time.monotonic() - checked > CHECK_EACH_S:
             number = self._find(root, self._euid)
             self._seen[root] = time.monotonic(), number
         return number
-
-
-def _is_an_answer(entry: Entry) -> bool:
-    """Whether it is an index's answer that a pip could use: whole, and where pips of today look."""
-    return (
-        entry.key.startswith(LAYOUTS)
-        and entry.kind is not Kind.TEMP
-        and entry.removable_because not in ("superseded layout", "orphan")
-    )

@@ -9,17 +9,16 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from os.path import exists
 from pathlib import Path
 
 from entrepot.edits import Patch, edit_file, holds_secret, masked
 from entrepot.errors import ConfigError
 from entrepot.ports.tool import Change, Settings, Surroundings
-from entrepot.tools.pip.access import foreign_owner
 from entrepot.tools.pip.conffile import check_writable, normalize_key, with_value, without_key
 from entrepot.tools.pip.configuration import Level, Value, config_files, encoding_of, load
 from entrepot.tools.pip.interpreters import Pip, pips
-from entrepot.tools.pip.path_checks import exists
-from entrepot.tools.pip.places import TRUTH
+from entrepot.tools.pip.places import TRUTH, foreign_owner
 
 _STRENGTH: dict[Level | str, int] = {"global": 0, "user": 1, "site": 2, "env": 3}
 

@@ -79,24 +79,19 @@ class Order:
     def words(self, pip: Sequence[str], target: Path) -> list[str]:
         """The command that fetches all of it at once."""
         files = [word for path in self.files for word in ("-r", str(path))]
-        return [*pip, *_COMMON, "-d", str(target), *self._for_platforms(), *files, *self.names]
+        return [*pip, *_COMMON, "-d", str(target), *self._platform_words, *files, *self.names]
 
     def words_alone(self, pip: Sequence[str], target: Path, item: Item, file: Path) -> list[str]:
         """The command that fetches one item; its line is written into ``file`` first."""
-        file.write_text(
-            "".join(f"{line}\n" for line in (*item.options, item.line)), encoding="utf-8"
-        )
+        text = "".join(f"{line}\n" for line in (*item.options, item.line))
+        file.write_text(text, encoding="utf-8")
         alone = ["--no-deps"] if item.hashed else []
-        return [*pip, *_COMMON, "-d", str(target), *self._for_platforms(), *alone, "-r", str(file)]
+        return [*pip, *_COMMON, "-d", str(target), *self._platform_words, *alone, "-r", str(file)]
 
-    def _for_platforms(self) -> list[str]:
-        if not self.platforms:
-            return []
-        return [
-            "--only-binary",
-            ":all:",
-            *(word for tag in self.platforms for word in ("--platform", tag)),
-        ]
+    @property
+    def _platform_words(self) -> list[str]:
+        tags = [word for tag in self.platforms for word in ("--platform", tag)]
+        return ["--only-binary", ":all:", *tags] if tags else []
 
 
 _COMMON = ("download", "--disable-pip-version-check", "--no-input", "--progress-bar", "off")
@@ -113,20 +108,10 @@ def sdist_words(
 
     Indexes as the files name them.
     """
-    names = ",".join(name for name, _ in pins)
+    alone = ["--no-deps", "--no-binary", ",".join(name for name, _ in pins)]
     options = [word for path in files for word in _index_words(path)]
     versions = [f"{name}=={version}" for name, version in pins]
-    return [
-        *pip,
-        *_COMMON,
-        "-d",
-        str(target),
-        "--no-deps",
-        "--no-binary",
-        names,
-        *options,
-        *versions,
-    ]
+    return [*pip, *_COMMON, "-d", str(target), *alone, *options, *versions]
 
 
 def pip_words(around: Surroundings) -> list[str]:

@@ -10,94 +10,67 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from entrepot.names import classify
 from entrepot.ports.tool import Kind
 from entrepot.redaction import redacted_url
 from entrepot.tools._shared.noatime import open_quietly
-from entrepot.tools.pip.identify import told_by
-from entrepot.tools.pip.index import Row
-from entrepot.tools.pip.rows import (
-    CERTAINTY,
-    EXTRA,
-    FILENAME,
-    KIND,
-    LITTER,
-    ORIGIN,
-    PROJECT,
-    SIZE,
-    TAGS,
-    TRUST,
-    VERSION,
-    blank,
-)
+from entrepot.tools.pip.record import Files, Record, found
 
 ORIGIN_FILE = "origin.json"
 ORIGIN_LIMIT = 1 << 20
-_INTERPRETERS = [
-    ("cp", v) for v in ("27", "35", "36", "37", "38", "39", *(f"3{n}" for n in range(10, 20)))
-]
+_INTERPRETERS = ("27", *(f"3{n}" for n in range(5, 20)))
+"""Versions of CPython as they stand in a wheel's key."""
 
 
-def wheel_rows(folder: str, files: list[tuple[str, os.stat_result]], root: str) -> list[Row]:
-    """Rows of one directory of the wheel cache.
+def wheel_records(folder: str, files: Files, root: str) -> list[Record]:
+    """Records of one directory of the wheel cache.
 
     A single wheel takes its ``origin.json`` along; of several, each goes alone and the last one
     takes it (see ``removal``).
     """
-    wheels = [(name, info) for name, info in files if name.endswith(".whl")]
-    origin = next(((name, info) for name, info in files if name == ORIGIN_FILE), None)
-    rest = [
-        (name, info) for name, info in files if not name.endswith(".whl") and name != ORIGIN_FILE
-    ]
-    rows = []
+    wheels = [file for file in files if file[0].endswith(".whl")]
+    origin = next((file for file in files if file[0] == ORIGIN_FILE), None)
     told = read_origin(Path(root, folder, ORIGIN_FILE)) if origin else None
-    for number, (name, info) in enumerate(wheels):
-        parts = [(f"{folder}/{name}", info)]
-        if origin and len(wheels) == 1:
-            parts.append((f"{folder}/{origin[0]}", origin[1]))
-        row = blank(f"{folder}/{name}", "wheels", parts)
+    records = []
+    for number, file in enumerate(wheels):
+        together = [file, origin] if origin and len(wheels) == 1 else [file]
+        record = _wheel(folder, together, told)
         if origin and len(wheels) > 1 and number == 0:
-            row[SIZE] += origin[1].st_size
-        _name(row, name, folder, told)
-        rows.append(row)
+            record.size += origin[1].st_size
+        records.append(record)
     if origin and not wheels:
-        row = blank(f"{folder}/{ORIGIN_FILE}", "wheels", [(f"{folder}/{ORIGIN_FILE}", origin[1])])
-        row[LITTER] = "orphan"
-        rows.append(row)
-    for name, info in rest:
-        row = blank(f"{folder}/{name}", "wheels", [(f"{folder}/{name}", info)])
-        row[KIND] = (
-            str(Kind.TEMP) if _in_build(folder) or name.endswith(".tmp") else str(Kind.OTHER)
-        )
-        rows.append(row)
-    return rows
+        other = str(Kind.OTHER)
+        records.append(found(folder, [origin], "wheels", kind=other, is_orphan=True))
+    # pip 25.3 and later build in ``tmp`` and eight characters, within a wheel's directory.
+    in_build = any(part.startswith("tmp") and len(part) == 11 for part in folder.split("/"))
+    for file in files:
+        if not file[0].endswith(".whl") and file is not origin:
+            kind = Kind.TEMP if in_build or file[0].endswith(".tmp") else Kind.OTHER
+            records.append(found(folder, [file], "wheels", kind=str(kind)))
+    return records
 
 
-def _in_build(folder: str) -> bool:
-    """Whether pip 25.3 or later builds there.
-
-    In ``tmp`` and eight characters, within a wheel's directory.
-    """
-    return any(part.startswith("tmp") and len(part) == 11 for part in folder.split("/"))
-
-
-def _name(row: Row, name: str, folder: str, told: dict[str, Any] | None) -> None:
-    row[PROJECT], row[VERSION], _, row[TAGS] = told_by(name)
-    row[KIND], row[FILENAME] = str(Kind.BUILT), name
-    row[CERTAINTY], row[TRUST] = ("content" if row[PROJECT] else "unknown"), "unproven"
+def _wheel(folder: str, files: Files, told: dict[str, Any] | None) -> Record:
+    filename = files[0][0]
+    record = found(folder, files, "wheels", kind=str(Kind.BUILT), filename=filename)
+    record.trust = "unproven"
+    if named := classify(filename):
+        record.project, record.version, record.tags = named.project, named.version, named.tags
+        record.certainty = "content"
     if told is None:
-        return
-    row[ORIGIN] = redacted_url(str(told["url"]))
-    python = built_for(folder, told)
-    if python:
-        row[CERTAINTY] = "proven"
-        row[EXTRA]["built_for"] = python
+        return record
+    record.origin = redacted_url(str(told["url"]))
+    if python := built_for(folder, told):
+        record.certainty, record.extra["built_for"] = "proven", python
     vcs = told.get("vcs_info")
     if isinstance(vcs, dict) and vcs.get("commit_id"):
-        row[EXTRA]["commit"] = str(vcs["commit_id"])
+        record.extra["commit"] = str(vcs["commit_id"])
+    return record
 
 
 def read_origin(path: Path) -> dict[str, Any] | None:
@@ -127,19 +100,14 @@ def built_for(folder: str, origin: dict[str, Any]) -> str:
     choices: list[dict[str, str]] = [{}]
     choices += [{str(k): str(v)} for k, v in hashes.items()] if isinstance(hashes, dict) else []
     full = key_url(origin)
-    tries = [
-        (url, extra, *python)
-        for url in {full, full.replace(":///", ":/")}
-        for extra in choices
-        for python in _INTERPRETERS
-    ]
-    for url, extra, name, version in tries:  # urlunsplit has written file URLs both ways
-        key = {"url": url, **extra, "interpreter_name": name, "interpreter_version": version}
+    # urlunsplit has written file URLs both ways
+    for url, extra, version in product({full, full.replace(":///", ":/")}, choices, _INTERPRETERS):
+        key = {"url": url, **extra, "interpreter_name": "cp", "interpreter_version": version}
         if isinstance(origin.get("subdirectory"), str):
             key["subdirectory"] = origin["subdirectory"]
         text = json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         if hashlib.sha224(text.encode("ascii")).hexdigest() == wanted:
-            return name + version
+            return f"cp{version}"
     return ""
 
 

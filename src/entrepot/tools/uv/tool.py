@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from entrepot.tools.uv.rows import UvEntry
 
 
-class UvTool:
+class UvTool(Tool):
     """uv.
 
     Args:

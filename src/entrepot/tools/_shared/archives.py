@@ -1,20 +1,23 @@
-"""Zip, tar and compressed bytes of unknown honesty, read within bounds.
+"""Zip, tar and compressed bytes of unknown honesty, read within bounds and checked.
 
-Nothing is ever written out; what is too large is not looked at.
-
-A hostile archive yields ``None`` or stops early; it never costs more than the bounds below.
+Nothing is ever written out; what is too large is not looked at. A hostile archive yields ``None``
+or stops early; it never costs more than the bounds below.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import bz2
+import csv
+import hashlib
 import io
 import lzma
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 DIRECTORY_LIMIT = 64 << 20
@@ -23,10 +26,15 @@ MEMBER_LIMIT = 1 << 20
 """Bytes of one small member (``WHEEL``, ``PKG-INFO``) after decompression."""
 TAR_LIMIT = 256 << 20
 """Bytes of a tar that are decompressed in search of ``PKG-INFO``."""
+TOTAL_LIMIT = 64 << 30
+"""Bytes that are decompressed of one archive at most, to check it."""
+RECORD_LIMIT = 64 << 20
+RATIO_LIMIT = 1100
+"""Deflate cannot do better than about 1030 to 1: more means a lie in the directory."""
 MEMBERS_LIMIT = 200_000
 XZ_MEMORY = 256 << 20
+CHUNK = 1 << 18
 
-_CENTRAL = b"PK\x01\x02"
 BROKEN = (
     OSError,
     EOFError,
@@ -40,6 +48,13 @@ BROKEN = (
 """What damaged or hostile archives make the standard library raise; NotImplementedError and
 RuntimeError come from odd zips."""
 BROKEN_ZIP = (*BROKEN, NotImplementedError, RuntimeError, KeyError, IndexError, OverflowError)
+
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    "gzip": lambda: zlib.decompressobj(31),
+    "deflate": zlib.decompressobj,
+    "bz2": bz2.BZ2Decompressor,
+    "xz": lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY),
+}
 
 
 class Decompressed(io.RawIOBase):
@@ -93,86 +108,9 @@ class Decompressed(io.RawIOBase):
         return bool(getattr(self._engine, "needs_input", not self._held))
 
 
-def _xz() -> Any:
-    return lzma.LZMADecompressor(memlimit=XZ_MEMORY)
-
-
-_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
-    "gzip": lambda: zlib.decompressobj(31),
-    "deflate": zlib.decompressobj,
-    "bz2": bz2.BZ2Decompressor,
-    "xz": _xz,
-}
-
-
 def decompressed(source: BinaryIO, kind: str, limit: int) -> io.BufferedReader:
     """``source`` decompressed: ``gzip``, ``deflate``, ``bz2`` or ``xz``."""
     return io.BufferedReader(Decompressed(source, kind, limit), 1 << 16)
-
-
-def wheel_members(source: BinaryIO, size: int) -> list[tuple[str, int]] | None:
-    """``(dist-info directory, offset of its WHEEL's local header)`` for each top-level one.
-
-    Read from the central directory's bytes alone.
-
-    ``None`` when the bytes are no zip that this fast way can read (zip64, a damaged end).
-    """
-    tail_size = min(size, 22 + 65535)
-    source.seek(size - tail_size)
-    tail = source.read(tail_size)
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < 22:
-        return None
-    length, start = struct.unpack_from("<II", tail, at + 12)
-    if 0xFFFFFFFF in (length, start) or length > DIRECTORY_LIMIT or start + length > size:
-        return None
-    source.seek(start)
-    directory = source.read(length)
-    # A list is what the type says
-    return [found for found in _wheel_records(directory)]  # noqa: C416
-
-
-def _wheel_records(directory: bytes) -> Iterator[tuple[str, int]]:
-    mark = b".dist-info/WHEEL"
-    at = directory.find(mark)
-    while at >= 0:
-        end = at + len(mark)
-        head = directory.rfind(_CENTRAL, max(0, end - 46 - 512), end)
-        if (
-            head >= 0
-            and end - head > 46
-            and struct.unpack_from("<H", directory, head + 28)[0] == end - head - 46
-        ):
-            name = directory[head + 46 : end].decode("utf-8", "replace")
-            if name.count("/") == 1:
-                yield (
-                    name.partition("/")[0].removesuffix(".dist-info"),
-                    struct.unpack_from("<I", directory, head + 42)[0],
-                )
-        at = directory.find(mark, end)
-
-
-def local_member(source: BinaryIO, offset: int) -> bytes | None:
-    """A small member of a zip by the offset of its local header.
-
-    ``None`` when it is too large or oddly packed.
-    """
-    source.seek(offset)
-    head = source.read(30)
-    if len(head) < 30 or head[:4] != b"PK\x03\x04":
-        return None
-    flags, method = struct.unpack_from("<HH", head, 6)
-    packed, _, name, extra = struct.unpack_from("<IIHH", head, 18)
-    source.seek(offset + 30 + name + extra)
-    if flags & 1 or method not in (0, 8):
-        return None
-    if method == 0:
-        return source.read(packed) if packed <= MEMBER_LIMIT and not flags & 8 else None
-    data = source.read(min(packed, MEMBER_LIMIT) if packed else MEMBER_LIMIT)
-    try:
-        return zlib.decompressobj(-15).decompress(data, MEMBER_LIMIT)
-    except zlib.error:
-        return None
 
 
 def open_zip(source: BinaryIO, size: int) -> zipfile.ZipFile | None:
@@ -197,7 +135,7 @@ def open_zip(source: BinaryIO, size: int) -> zipfile.ZipFile | None:
 
 
 def zip_member(archive: zipfile.ZipFile, name: str) -> bytes | None:
-    """One small member; ``None`` when it is absent, too large or broken."""
+    """One small member; ``None`` when it is absent or broken. What is too large is cut."""
     try:
         with archive.open(name) as member:
             return member.read(MEMBER_LIMIT)
@@ -205,19 +143,15 @@ def zip_member(archive: zipfile.ZipFile, name: str) -> bytes | None:
         return None
 
 
-def tar_root(
-    source: BinaryIO, kind: str, *, enough: int = TAR_LIMIT
-) -> tuple[str, bytes | None] | None:
-    """The one top directory of a compressed tar and its ``PKG-INFO``.
-
-    ``None`` when it is no such tar.
+def tar_root(source: BinaryIO, kind: str) -> tuple[str, bytes | None] | None:
+    """The one top directory of a compressed tar and its ``PKG-INFO``; ``None`` when it has none.
 
     Reading stops at the first ``ROOT/PKG-INFO``, so the rest of the members is not known to lie
     under the same root.
     """
     root = ""
     try:
-        with tarfile.open(fileobj=decompressed(source, kind, enough), mode="r|") as archive:
+        with tarfile.open(fileobj=decompressed(source, kind, TAR_LIMIT), mode="r|") as archive:
             for number, member in enumerate(archive):
                 first, _, rest = member.name.removeprefix("./").partition("/")
                 if not first or first == "pax_global_header":
@@ -229,5 +163,70 @@ def tar_root(
                     handle = archive.extractfile(member)
                     return root, handle.read(MEMBER_LIMIT) if handle else None
     except BROKEN:
-        return (root, None) if root else None
+        pass
     return (root, None) if root else None
+
+
+def stream_problem(source: BinaryIO, kind: str) -> str:
+    """What is wrong with a compressed stream (its own check sum, an early end).
+
+    Empty when it is whole.
+    """
+    try:
+        stream = decompressed(source, kind, TOTAL_LIMIT)
+        while stream.read(CHUNK):
+            pass
+    except BROKEN as exc:
+        return f"it cannot be unpacked: {exc}"
+    return ""
+
+
+def zip_problem(source: BinaryIO, size: int) -> str:
+    """What is wrong with a zip, in a few words: its members' check sums, and a wheel's ``RECORD``.
+
+    Empty when all of it is whole.
+    """
+    archive = open_zip(source, size)
+    if archive is None:
+        return "it is no readable zip archive"
+    infos = archive.infolist()
+    if sum(i.file_size for i in infos) > min(TOTAL_LIMIT, max(size, 1) * RATIO_LIMIT):
+        return "it claims to unpack to more than a zip of its size can hold"
+    try:
+        wanted = _record(archive)
+        for info in infos:
+            algorithm, digest = wanted.get(info.filename, ("", b""))
+            hasher = hashlib.new(algorithm) if algorithm else None
+            with archive.open(info) as member:  # reading to the end checks the CRC
+                while data := member.read(CHUNK):
+                    if hasher:
+                        hasher.update(data)
+            if hasher and hasher.digest() != digest:
+                return f"{info.filename} is not what RECORD says"
+    except BROKEN_ZIP as exc:
+        return f"it cannot be unpacked: {exc}"
+    missing = set(wanted) - {i.filename for i in infos}
+    return f"{min(missing)} is named in RECORD and missing" if missing else ""
+
+
+def _record(archive: zipfile.ZipFile) -> dict[str, tuple[str, bytes]]:
+    """``RECORD`` of a wheel (PEP 376, the wheel format): path -> algorithm and digest.
+
+    What has none is left out.
+    """
+    names = [n for n in archive.namelist() if n.endswith(".dist-info/RECORD") and n.count("/") == 1]
+    if len(names) != 1 or archive.getinfo(names[0]).file_size > RECORD_LIMIT:
+        return {}
+    text = archive.read(names[0]).decode("utf-8", "replace")
+    found: dict[str, tuple[str, bytes]] = {}
+    for row in csv.reader(io.StringIO(text)):
+        if len(row) < 2 or "=" not in row[1]:
+            continue
+        algorithm, _, value = row[1].partition("=")
+        if algorithm in ("sha256", "sha384", "sha512"):
+            try:
+                digest = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+            except (binascii.Error, ValueError):
+                continue
+            found[row[0]] = algorithm, digest
+    return found

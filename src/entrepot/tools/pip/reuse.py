@@ -25,7 +25,6 @@ from entrepot.tools.pip.httpentry import (
     read_meta,
 )
 from entrepot.tools.pip.interpreters import pips
-from entrepot.tools.pip.path_checks import is_folder
 from entrepot.tools.pip.places import cache_of
 
 SECRET_HEADERS = frozenset(("set-cookie", "set-cookie2", "www-authenticate", "authorization"))
@@ -70,63 +69,49 @@ class ReusableResponse:
         return open_region(self.path, self.offset, self.size)
 
 
-def donor(url: str, root: Path) -> ReusableResponse | None:
+def stored_response(root: Path, url: str) -> ReusableResponse | None:
     """Pip's entry for an absolute URL, the newer layout first.
 
     ``None`` when there is none, or none that can be read whole.
 
     Args:
-        url: as pip would have asked for it; credentials and fragment in it do not matter.
         root: the cache directory.
+        url: as pip would have asked for it; credentials and fragment in it do not matter.
     """
     name = entry_name(url)
-    for layout in (V2, V1):
-        found = _donation(entry_path(root, layout, name), layout)
-        if found is not None:
-            return found
-    return None
+    every = (_read(entry_path(root, layout, name), layout) for layout in (V2, V1))
+    return next((found for found in every if found is not None), None)
 
 
 def donors(around: Surroundings) -> list[ReuseSource]:
     """The caches of every pip found, as sources of bodies. Source: ``tools/pip/places.py``."""
     roots = dict.fromkeys(cache_of(around, pip) for pip in pips(around))
-    return [partial(_given, root) for root in roots if root is not None and is_folder(root)]
+    return [
+        partial(stored_response, root) for root in roots if root is not None and os.path.isdir(root)
+    ]
 
 
-def _given(root: Path, url: str) -> ReusableResponse | None:
-    return donor(url, root)
-
-
-def _donation(path: Path, layout: str) -> ReusableResponse | None:
+def _read(path: Path, layout: str) -> ReusableResponse | None:
     try:
         meta = read_meta(path, layout)
         if isinstance(meta, Damage):
             return None
         body = Path(f"{path}.body") if layout == V2 else path
-        info = body.lstat()
-        size = info.st_size if meta.body_size is None else meta.body_size
-        stored = os.lstat(path).st_mtime  # symmetrical with the line above
+        size = body.lstat().st_size if meta.body_size is None else meta.body_size
+        stored = path.lstat().st_mtime
     except OSError:
         return None
-    told = meta.fields.get("content-length")
-    if told is not None and told.isdigit() and int(told) != size:
+    if meta.length not in (None, size):
         return None
     vary = tuple((k.lower(), v) for k, v in meta.vary.items() if k.lower() not in SECRET_VARY)
+    headers = Headers(line for line in meta.headers if line[0].lower() not in SECRET_HEADERS)
     return ReusableResponse(
         path=body,
         offset=meta.body_offset,
         size=size,
-        head=ResponseHead(
-            meta.status,
-            Headers(h for h in meta.headers if h[0].lower() not in SECRET_HEADERS),
-            _reason(meta.reason),
-        ),
+        head=ResponseHead(meta.status, headers, meta.reason),
         vary=vary,
         stored=stored,
         fresh_until=fresh_until(meta.fields, meta.status),
         credentialed=len(vary) != len(meta.vary) or "set-cookie" in meta.fields,
     )
-
-
-def _reason(text: str) -> str:
-    return "" if text == "None" else text  # what pip writes after a resumed download
