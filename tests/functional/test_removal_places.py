@@ -246,7 +246,7 @@ def test_the_log_of_urls_is_not_written_through_a_link(tmp_path):
     folder = lab.package("demo")
     shutil.rmtree(folder)
     next(lab.cache.glob("*.conda")).unlink()
-    entry = next(entry for entry in lab.entries() if entry.extra.get("prune"))
+    entry = next(entry for entry in lab.entries() if entry.key == "urls.txt#stale")
     (lab.cache / "urls.txt").rename(tmp_path / "outside")
     (lab.cache / "urls.txt").symlink_to(tmp_path / "outside")
     before = (tmp_path / "outside").read_bytes()
