@@ -127,11 +127,14 @@ def measure(path: str) -> Tree:
     tree.add(path, info)
     waiting = [path] if stat.S_ISDIR(info.st_mode) else []
     while waiting:
-        for item in listed(waiting.pop(), tree.unread):
-            with suppress(OSError):
-                tree.add(item.path, item.stat(follow_symlinks=False))
-                if item.is_dir(follow_symlinks=False):
-                    waiting.append(item.path)
+        for item in _items(waiting.pop(), tree.unread):
+            try:
+                info = item.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            tree.add(item.path, info)
+            if stat.S_ISDIR(info.st_mode):
+                waiting.append(item.path)
     return tree
 
 
@@ -142,9 +145,13 @@ def listed(folder: str | Path, unread: list[str] | None = None) -> list[os.DirEn
         folder: the directory.
         unread: gets it with the reason when it is there and cannot be read.
     """
+    return sorted(_items(folder, unread), key=lambda item: item.name)
+
+
+def _items(folder: str | Path, unread: list[str] | None) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as items:
-            return sorted(items, key=lambda item: item.name)
+            return list(items)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as exc:

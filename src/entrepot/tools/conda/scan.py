@@ -214,6 +214,7 @@ class FolderScan:
                 key=f"{kept.key}#stale",
                 removable_because="stale lines of urls.txt",
                 extra={"lines": str(self.urls.stale)},
+                stamp="",  # what is appended meanwhile does not matter: the file is read again
                 stale_lines=self.urls.stale,
             )
             return [kept, stale]
