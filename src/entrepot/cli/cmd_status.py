@@ -128,14 +128,11 @@ def _table(context: Context, totals: Sequence[CacheTotal], *, kinds: bool) -> No
                 for name, each in held.groups.items()
             ]
     if len(totals) > 1:
-        whole = [
-            sum(getattr(each.total, what) for each in totals)
-            for what in ("disk", "freeable", "files")
-        ]
-        whole[0] -= sum(each.linked for each in totals)  # in another cache's size already
-        rows.append(
-            ["total", "", show_size(whole[0]), show_size(whole[1]), show_count(whole[2]), "", ""]
-        )
+        # what another cache holds as well is in its size already
+        disk = sum(each.total.disk - each.linked for each in totals)
+        freeable = sum(each.total.freeable for each in totals)
+        files = sum(each.total.files for each in totals)
+        rows.append(["total", "", show_size(disk), show_size(freeable), show_count(files), "", ""])
     out.table(COLUMNS, rows, last=int(len(totals) > 1))
 
 
