@@ -26,11 +26,11 @@ def pair(tmp_path):
     os.link(body, other)
     assert body.stat().st_blocks * 512 == BODY
     fields = {"disk": META + BODY, "freeable": META}
-    mine = entry(paths=(Path("/nowhere"), body), **fields)
+    mine = entry(locations=("/nowhere", str(body)), **fields)
     stored = entry(
         tool="entrepot",
         place=Path("/s"),
-        paths=(Path("/nowhere"), other),
+        locations=("/nowhere", str(other)),
         hard_linked=True,
         **fields,
     )
@@ -68,12 +68,12 @@ def test_a_size_to_get_down_to_counts_a_linked_file_once(pair):
 def test_one_file_with_two_names_is_not_stored_twice(pair):
     mine, stored = pair
     assert duplicates(pair) == []
-    copy = replace(mine, key="copy", paths=(), freeable=mine.disk)
+    copy = replace(mine, key="copy", locations=(), freeable=mine.disk)
     (same,) = duplicates([*pair, copy])
     assert wasted(same) == META + BODY
     assert stored in same
 
 
 def test_directories_of_unpacked_files_are_their_tools_matter(pair, tmp_path):
-    unpacked = replace(pair[0], kind=Kind.UNPACKED, paths=(tmp_path,), freeable=0)
+    unpacked = replace(pair[0], kind=Kind.UNPACKED, locations=(str(tmp_path),), freeable=0)
     assert freed_by([unpacked], [unpacked]) == 0

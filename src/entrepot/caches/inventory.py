@@ -48,13 +48,13 @@ def linked_files(entry: Entry) -> Iterator[tuple[Inode, str, os.stat_result]]:
     """
     if entry.kind is Kind.UNPACKED or entry.freeable >= entry.disk:
         return
-    for path in entry.paths:
+    for path in entry.locations:
         try:
             found = os.lstat(path)
         except OSError:
             continue
         if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
-            yield (found.st_dev, found.st_ino), str(path), found
+            yield (found.st_dev, found.st_ino), path, found
 
 
 def cache_total(place: Place, entries: Iterable[Entry]) -> CacheTotal:
@@ -177,7 +177,7 @@ def withheld(place: Place, around: Surroundings, entries: Iterable[Entry]) -> It
 
 def _without(points: Sequence[str], entry: Entry) -> Entry:
     """The entry, blocked if one of its files lies in a mount or a mount in it."""
-    for path in map(str, entry.paths):
+    for path in entry.locations:
         for point in points:
             if f"{path}/".startswith(f"{point}/") or point.startswith(f"{path}/"):
                 return replace(entry, block=Block(BlockedBy.NOT_PERMITTED, mounted(point)))

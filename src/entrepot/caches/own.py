@@ -230,7 +230,7 @@ class OwnCache(Tool):
                 used_from="mtime",
                 block=refusal or (Block(BlockedBy.IN_USE, waits.busy) if is_busy else None),
                 removable_because=waits.removable if age > waits.removable_s else "",
-                paths=each.paths,
+                locations=tuple(map(str, each.paths)),
             )
 
     def _entry(self, row: Listed, refusal: Block | None, state: State, *, sharers: int) -> Entry:
@@ -262,7 +262,7 @@ class OwnCache(Tool):
             digest=body,
             state=state,
             trust="proven" if proven else ("unproven" if body and row.status == 200 else ""),
-            paths=paths,
+            locations=tuple(map(str, paths)),
             extra={"status": str(row.status)},
             shared=SharedFile(row.body, row.disk, sharers) if row.body and sharers > 1 else None,
             hard_linked=linked,

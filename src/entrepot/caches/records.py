@@ -48,7 +48,7 @@ def entry_record(entry: Entry) -> dict[str, Any]:
         "state": entry.state,
         "trust": entry.trust,
         "tags": entry.tags,
-        "paths": list(map(str, entry.paths)),
+        "paths": list(entry.locations),
         "extra": _facts(entry),
     }
 

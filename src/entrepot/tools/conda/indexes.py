@@ -92,7 +92,7 @@ def index_entries(
             block=block,
             origin=redacted_url(url) if isinstance(url, str) else "",
             state=_freshness(state, tree, now) if state else "",
-            paths=tuple(paths),
+            locations=tuple(map(str, paths)),
             folder=owner,
         )
 

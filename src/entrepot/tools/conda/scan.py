@@ -259,7 +259,9 @@ class FolderScan:
             else "content"
             if who.name
             else "unknown",
-            paths=(path, lock) if lock.is_file() else (path,),  # rattler's lock goes with it
+            locations=(str(path), str(lock))
+            if lock.is_file()
+            else (str(path),),  # rattler's lock goes with it
             hard_linked=outside,
             is_package=True,
             links=tree.links,
@@ -351,7 +353,7 @@ class FolderScan:
             files=tree.files,
             used=about.st_mtime if about else None,
             used_from="mtime" if about else "",
-            paths=(path,),
+            locations=(str(path),),
             stamp=stamp(about) if about else "",
             folder=self.folder,
         )
@@ -485,7 +487,7 @@ def scan_rest(tool: str, root: Path, part: str, now: float) -> Iterator[CondaEnt
                 freeable=0,
                 files=tree.files,
                 block=Block(BlockedBy.NOT_OURS, why),
-                paths=(path,),
+                locations=(str(path),),
                 folder=root,
             )
     if loose:

@@ -177,7 +177,7 @@ def as_entry(record: Record, place: Path, root: str, now: float, *, superseded: 
         state="" if until is None else "fresh" if now < until else "stale",
         trust=record.trust,
         tags=record.tags,
-        paths=tuple(Path(f"{folder}/{name}") for name in record.names.split("/")),
+        locations=tuple(f"{folder}/{name}" for name in record.names.split("/")),
         extra=record.extra,
         stamp=record.stamp,
         problem=record.problem,

@@ -108,7 +108,7 @@ def emptied(entries: Sequence[Entry], *, progress: Progress | None = None) -> in
     for entry in entries:
         part = entry.key.partition("/")[0]
         tops[f"{entry.place}{os.sep}{part}{os.sep}"] = part == "wheels"
-        for path in map(str, entry.paths):
+        for path in entry.locations:
             folder, _, name = path.rpartition(os.sep)
             going.setdefault(folder, set()).add(name)
     waiting = [(-folder.count(os.sep), folder) for folder in going]

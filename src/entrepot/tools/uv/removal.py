@@ -135,7 +135,7 @@ class UvRemoval(Removal[UvEntry]):
                 return f"{users[0]} links to it symbolically"
         if entry.archives and not entry.is_environment and (why := self._needed.in_use_perhaps):
             return why
-        if not any(map(os.path.lexists, entry.paths)):
+        if not any(map(os.path.lexists, entry.locations)):
             return GONE
         return CHANGED if stamp_of(entry.paths) != entry.stamp else ""
 
@@ -147,7 +147,7 @@ class UvRemoval(Removal[UvEntry]):
         Raises:
             OSError: something cannot be moved.
         """
-        paths = list(map(str, entry.paths))
+        paths = list(entry.locations)
         if shared := entry.shared:
             left = self._left[shared.key] = self._left.get(shared.key, shared.entries) - 1
             if left > 0:

@@ -110,7 +110,7 @@ def entries(
             origin=(pointer.origin if pointer else "") or _repository(part),
             digest=pointer.digest if pointer else None,
             tags=name.tags,
-            paths=paths,
+            locations=tuple(map(str, paths)),
             extra=extra,
             stamp=stamp_of(paths),
             problem="orphan-archive"
