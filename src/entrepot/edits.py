@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from entrepot.cache_root import user_name
 from entrepot.errors import ConfigError
 from entrepot.fs import write_atomically
 from entrepot.redaction import has_secret, redacted_url
@@ -115,6 +116,7 @@ def edit_file(
     Raises:
         ConfigError: the change is refused, or the file cannot be read or written.
     """
+    _refuse_links_of_others(path)
     before, made = read_bytes(path), not os.path.exists(path)
     try:
         after = change(before.decode(encoding, errors)).encode(encoding, errors)
@@ -133,6 +135,23 @@ def edit_file(
         return None
     write_atomically(path, after, secret=secret)
     return patch_of(before, after, made=made)
+
+
+def _refuse_links_of_others(path: Path) -> None:
+    """Let root write through no link of another user, who would choose what root changes.
+
+    Raises:
+        ConfigError: there is one on the way to the file.
+    """
+    if not hasattr(os, "geteuid") or os.geteuid():
+        return
+    for each in (path, *path.parents):
+        if each.is_symlink() and (owner := each.lstat().st_uid):
+            raise ConfigError(
+                f"{each} is a link of {user_name(owner)}, and root does not write through it",
+                source=str(path),
+                hint=f"run entrepot as {user_name(owner)}, or edit the file itself",
+            )
 
 
 def with_toml(text: str, names: Sequence[str], value: Any) -> str:

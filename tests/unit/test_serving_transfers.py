@@ -267,7 +267,7 @@ class TestSingleFlight:
     ):
         """What is not known to be harmless may be a credential."""
         gate = asyncio.Event()
-        answer = Script(200, {"Content-Type": JSON_TYPE}, page(BODY), gate=gate)
+        answer = Script(200, {"Content-Type": JSON_TYPE}, page(BODY) + b" " * (2 << 20), gate=gate)
         world.upstream.route(INDEX, answer)
 
         async def go():

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from entrepot.cache_root import foreign
 from entrepot.config.settings import state_dir
 from entrepot.edits import Patch, holds_secret, masked, may_hold_secret, read_bytes
 from entrepot.errors import ChangedSince, ConfigError
@@ -119,20 +120,15 @@ class UndoJournal:
         return Change(path, key, record["after"], record["before"], "")
 
     def _check_owner(self, path: Path) -> None:
-        """Let root take back in another user's journal only what concerns that user's files.
+        """Let root take back nothing that another user's journal tells.
 
-        That user can write the journal, and would decide what root writes elsewhere.
+        That user can write the journal, and would decide what root writes, and where.
 
         Raises:
-            ConfigError: the file belongs to somebody else.
+            ConfigError: the journal is another user's.
         """
-        with suppress(OSError):
-            owner = self.path.stat().st_uid
-            if self._euid == 0 and owner and path.stat().st_uid != owner:
-                raise ConfigError(
-                    f"{path} is left alone: it does not belong to the owner of {self.path}",
-                    source=str(path),
-                )
+        if why := foreign(self.path, self._euid):
+            raise ConfigError(f"{path} is left alone: {self.path} says how it was, and {why}")
 
     def _records(self) -> list[dict[str, Any]]:
         try:
