@@ -343,7 +343,7 @@ class OtherUser:
 
 AS_USER = """
 import importlib, os, pkgutil, pwd, sys
-import asyncio, concurrent.futures.thread, encodings.utf_8_sig, entrepot, sqlite3, tomlkit, tomllib
+import asyncio, concurrent.futures.thread, encodings.utf_8_sig, glob, entrepot, sqlite3, tomlkit, tomllib
 for found in pkgutil.walk_packages(entrepot.__path__, "entrepot."):
     if found.name.startswith(("entrepot.cli", "entrepot.serving", "entrepot.caches", "entrepot.tools", "entrepot.store", "entrepot.config")):
         # What is imported later may be out of the other user's reach

@@ -20,7 +20,6 @@ VERBS = (
     ["config", "set", "timeout", "20s"],
     ["config", "--tool", "uv", "set", "offline", "true"],
     ["config", "--tool", "conda", "set", "ssl_verify", "false"],
-    ["config", "--tool", "conda", "--undo"],
 )
 
 
