@@ -36,6 +36,7 @@ autodoc_type_aliases = {"Store": "entrepot.ports.store.Store"}
 # Types of the standard library and of modules that have no page here are no links.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!entrepot\.(errors|httpcache|ports)\b).*"),
+    ("py:class", r"entrepot\.ports\.tool\.Found"),  # a type variable
 ]
 
 html_theme = "furo"
