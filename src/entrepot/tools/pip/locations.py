@@ -169,21 +169,3 @@ def user_files(
     xdg = _xdg("XDG_CONFIG_HOME", around, version)
     base = xdg if xdg is not None else join(home(around, version) or "/", ".config")
     return [legacy, join(base, "pip", "pip.conf")]
-
-
-def state_folder(around: Surroundings) -> str:
-    """Where entrepot keeps what it knows of tools' caches (platformdirs' ``user_state_dir``)."""
-    if around.platform == "win32":
-        local = around.environ.get("LOCALAPPDATA") or ntpath.join(
-            str(around.home), "AppData", "Local"
-        )
-        return ntpath.join(local, "entrepot")
-    xdg = around.environ.get("XDG_STATE_HOME", "").strip()
-    if posixpath.isabs(xdg):
-        return posixpath.join(xdg, "entrepot")
-    place = (
-        "Library/Application Support/entrepot"
-        if around.platform == "darwin"
-        else ".local/state/entrepot"
-    )
-    return posixpath.join(str(around.home), place)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from entrepot.digests import Digest
-from entrepot.fs import disk_of
+from entrepot.fs import disk_of, stamp
 from entrepot.ports.tool import Block, BlockedBy, Entry, Kind
 
 RECENT = "made or used less than ten minutes ago (--force takes it)"
@@ -84,7 +84,7 @@ class Record:
 
     def measure(self, infos: Sequence[os.stat_result]) -> None:
         """Note what ``stat`` says of its files."""
-        self.stamp = ";".join(map(stamp, infos))
+        self.stamp = stamp(*infos)
         self.size, self.files = sum(i.st_size for i in infos), len(infos)
         self.disk = self.freeable = sum(map(disk_of, infos))
         if any(i.st_nlink > 1 for i in infos):
@@ -109,11 +109,6 @@ _LEARNT = (
     "kind project version filename certainty tags origin fresh_until digest trust is_orphan "
     "not_ours problem extra"
 ).split()
-
-
-def stamp(info: os.stat_result) -> str:
-    """What changes whenever a file's content is replaced or written to."""
-    return f"{info.st_ino}:{info.st_mtime_ns}:{info.st_size}"
 
 
 def found(folder: str, files: Files, layout: str, *, key: str = "", **known: Any) -> Record:

@@ -14,15 +14,16 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from pathlib import Path
 
-from entrepot.cache_root import Folder, Freed, Root, foreign
-from entrepot.fs import disk_of
-from entrepot.ports.tool import Entry, Kind, Progress, Removed, Surroundings, not_permitted
+from entrepot.cache_root import Folder, Refused, Root, foreign
+from entrepot.fs import disk_of, stamp
+from entrepot.ports.tool import Entry, Kind, Progress, Surroundings
 from entrepot.tools._shared.permission_errors import reason
-from entrepot.tools.pip.record import BUSY_WHEEL_S, RECENT, STALE_TEMPORARY_S, stamp
+from entrepot.tools._shared.removal import CHANGED, Removal
+from entrepot.tools.pip.record import BUSY_WHEEL_S, RECENT, STALE_TEMPORARY_S
 from entrepot.tools.pip.running import RunningPips
 from entrepot.tools.pip.wheels import ORIGIN_FILE
 
@@ -50,56 +51,59 @@ def not_removable(place: Path, around: Surroundings) -> Callable[[Path], str] | 
     return refusal
 
 
-def remove(
-    entries: Sequence[Entry],
-    *,
-    force: bool = False,
-    progress: Progress | None = None,
-    now: float | None = None,
-    pips: RunningPips | None = None,
-) -> Removed:
-    """Remove entries one by one; what may not go is kept with its reason.
+class PipRemoval(Removal[Entry]):
+    """One removal.
 
     Args:
-        entries: as listed.
         force: also remove entries that are blocked for a reason that force overrides.
-        progress: told after each hundred.
-        now: seconds since the epoch, for tests.
-        pips: the pips at work; ``None``: those of the current user.
+        progress: told after each ten entries.
+        now: seconds since the epoch; ``None``: by the clock, at each entry.
     """
-    pips = pips or RunningPips(os.geteuid() if hasattr(os, "geteuid") else -1)
-    freed = Freed()
-    gone: list[Entry] = []
-    kept: list[tuple[Entry, str]] = []
-    with ExitStack() as opened:
-        roots: dict[Path, Root | str] = {}
-        for number, entry in enumerate(entries):
-            if (root := roots.get(entry.place)) is None:
-                try:
-                    root = opened.enter_context(Root(entry.place, freed))
-                except OSError as exc:
-                    root = reason(exc, entry.place)
-                roots[entry.place] = root
-            try:
-                if isinstance(root, str):
-                    raise _NotPermitted(root)  # noqa: TRY301  # as for each of its entries
-                why = _remove_one(
-                    entry, root, None if force else pips, now=time.time() if now is None else now
-                )
-            except _NotPermitted as exc:
-                kept.append(not_permitted(entry, exc.why))
-                continue
-            if why:
-                kept.append((entry, why))
-            else:
-                gone.append(entry)
-            if progress and number % 100 == 0:
-                progress(number, len(entries), "entries")
-    return Removed(tuple(gone), freed.bytes, freed.files, tuple(kept))
+
+    listed_as = Entry
+
+    def __init__(
+        self,
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
+        now: float | None = None,
+    ) -> None:
+        super().__init__(force=force, progress=progress)
+        self._now = now
+        self._pips = RunningPips(os.geteuid() if hasattr(os, "geteuid") else -1)
+
+    def take(self, entry: Entry, root: Root, folder: Path) -> str:
+        """Remove one entry while it is as it was listed and no pip may need it."""
+        del folder
+        names = [path.name for path in entry.paths]
+        try:
+            with root.folder(entry.paths[0].parent) as opened:
+                infos = [opened.stat(name) for name in names]
+                if any(not stat.S_ISREG(info.st_mode) for info in infos):
+                    return "it is no plain file"
+                if stamp(*infos) != entry.stamp:
+                    return CHANGED
+                if not self.force and (why := self._busy(entry, infos)):
+                    return why
+                _unlink_all(entry, opened, names, infos)
+                return ""
+        except FileNotFoundError:
+            return "it is gone already, or was replaced while it was looked at"
+
+    def _busy(self, entry: Entry, infos: list[os.stat_result]) -> str:
+        now = time.time() if self._now is None else self._now
+        newest = max(max(i.st_mtime, i.st_ctime) for i in infos)
+        if entry.kind is Kind.TEMP and now - newest < STALE_TEMPORARY_S:
+            return "it may still be written to"
+        used = max(newest, *(i.st_atime for i in infos))
+        if entry.kind is Kind.BUILT and now - used < BUSY_WHEEL_S:
+            return RECENT
+        return self._pips.why_not(entry, newest, now)
 
 
 def emptied(entries: Sequence[Entry], *, progress: Progress | None = None) -> int:
-    """Bytes of disk that :func:`remove` gives back beside the entries' own files.
+    """Bytes of disk that a removal gives back beside the entries' own files.
 
     Of directories that it leaves empty.
     """
@@ -137,45 +141,6 @@ def emptied(entries: Sequence[Entry], *, progress: Progress | None = None) -> in
     return freed
 
 
-class _NotPermitted(Exception):
-    """The system does not let it go."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-def _remove_one(entry: Entry, root: Root, pips: RunningPips | None, *, now: float) -> str:
-    """Remove one entry, by force without ``pips``; why it stays, if it does."""
-    if not entry.is_removable(force=pips is None):
-        return entry.blocked
-    place, names = str(entry.paths[0].parent), [path.name for path in entry.paths]
-    try:
-        with root.folder(place) as folder:
-            infos = [folder.stat(name) for name in names]
-            if any(not stat.S_ISREG(info.st_mode) for info in infos):
-                return "it is no plain file"
-            if ";".join(map(stamp, infos)) != entry.stamp:
-                return "it changed since it was listed"
-            if pips and (why := _busy(entry, infos, now, pips)):
-                return why
-            _unlink_all(entry, folder, names, infos)
-            return ""
-    except FileNotFoundError:
-        return "it is gone already, or was replaced while it was looked at"
-    except OSError as exc:
-        raise _NotPermitted(reason(exc, Path(place))) from exc
-
-
-def _busy(entry: Entry, infos: list[os.stat_result], now: float, pips: RunningPips) -> str:
-    newest = max(max(i.st_mtime, i.st_ctime) for i in infos)
-    if entry.kind is Kind.TEMP and now - newest < STALE_TEMPORARY_S:
-        return "it may still be written to"
-    if entry.kind is Kind.BUILT and now - max(newest, *(i.st_atime for i in infos)) < BUSY_WHEEL_S:
-        return RECENT
-    return pips.why_not(entry, newest, now)
-
-
 def _unlink_all(
     entry: Entry, folder: Folder, names: list[str], infos: list[os.stat_result]
 ) -> None:
@@ -189,9 +154,10 @@ def _unlink_all(
         except FileNotFoundError:
             continue
         except OSError as exc:
-            raise _NotPermitted(
-                reason(exc, Path(folder.path)) + (" (its metadata is gone)" if number else "")
-            ) from exc
+            if not number:
+                raise
+            text = f"{reason(exc, Path(folder.path))} (its metadata is gone)"
+            raise Refused(exc.errno, text, folder.path) from exc
     with suppress(OSError):  # a wheel directory's origin.json goes with its last wheel
         if entry.key.startswith("wheels/") and folder.names() == [ORIGIN_FILE]:
             folder.unlink(ORIGIN_FILE)

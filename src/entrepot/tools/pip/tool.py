@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from entrepot.fs import state_folder
 from entrepot.ports.tool import (
     Block,
     BlockedBy,
@@ -24,7 +25,7 @@ from entrepot.ports.tool import (
 )
 from entrepot.tools._shared.defaults import default_index
 from entrepot.tools.pip.interpreters import pips
-from entrepot.tools.pip.locations import real, state_folder
+from entrepot.tools.pip.locations import real
 from entrepot.tools.pip.places import cache_of, foreign_owner, indexes, places
 
 if TYPE_CHECKING:
@@ -154,10 +155,10 @@ class PipTool(Tool):
         progress: Progress | None = None,
     ) -> Removed:
         """Remove entries; ``force`` overrides a reason to stay only where it can be."""
-        from entrepot.tools.pip import removal  # noqa: PLC0415
+        from entrepot.tools.pip.removal import PipRemoval  # noqa: PLC0415
 
         del around
-        return removal.remove(entries, force=force, progress=progress, now=self._now())
+        return PipRemoval(force=force, progress=progress, now=self._now()).run(entries)
 
     def emptied(self, entries: Sequence[Entry], *, progress: Progress | None = None) -> int:
         """Disk bytes of the directories that removing these entries empties and removes."""
@@ -205,7 +206,7 @@ class PipTool(Tool):
 
         Nowhere when that is another user's home: its owner could not write the file again.
         """
-        folder = self._state or Path(state_folder(around))
+        folder = self._state or state_folder(around.environ, around.home, around.platform)
         return None if foreign_owner(folder, around) else folder / "pip.sqlite"
 
     def _bases(self, around: Surroundings) -> tuple[str, ...]:

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from entrepot.cache_root import Root
 from entrepot.digests import Digest, Hasher
+from entrepot.fs import stamp
 from entrepot.names import classify
 from entrepot.ports.tool import Entry, Finding, Kind, Progress
 from entrepot.simple.page import path_digest
 from entrepot.tools._shared.archives import CHUNK, stream_problem, zip_problem
 from entrepot.tools._shared.defaults import files_host
-from entrepot.tools.pip import removal
 from entrepot.tools.pip.evidence import Claim, Proof, address_of, header_claims, proofs
 from entrepot.tools.pip.httpentry import (
     LAYOUTS,
@@ -37,7 +37,8 @@ from entrepot.tools.pip.httpentry import (
 )
 from entrepot.tools.pip.identify import TARS, identify
 from entrepot.tools.pip.index import Index
-from entrepot.tools.pip.record import Trust, stamp
+from entrepot.tools.pip.record import Trust
+from entrepot.tools.pip.removal import PipRemoval
 from entrepot.tools.pip.reuse import SECRET_HEADERS, SECRET_VARY
 from entrepot.tools.pip.wheels import ORIGIN_FILE, read_origin
 
@@ -280,7 +281,7 @@ class Verifier:
             and entry.kind is Kind.WHEEL
             and not _archive_problem(entry, body, size)
         ):
-            removal.remove([page])
+            PipRemoval().run([page])
             found = replace(found, repaired=f"{found.repaired}, with the page that contradicts it")
         return found
 
@@ -348,7 +349,7 @@ class Verifier:
         if not self._repair:
             self._results[entry.key] = (entry.stamp, "bad", None, None)
             return Finding("pip", entry, problem, text, entry.paths[0])
-        done = removal.remove([replace(entry, block=None)], force=True)
+        done = PipRemoval(force=True).run([replace(entry, block=None)])
         repaired = "removed" if done.entries else ""
         why = f" (not removed: {done.kept[0][1]})" if done.kept else ""
         return Finding("pip", entry, problem, text + why, entry.paths[0], repaired)
