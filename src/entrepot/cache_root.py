@@ -532,15 +532,21 @@ def other_owner(path: Path | str, euid: int) -> int:
     """
     if euid:
         return 0
-    above = (Path(path), *Path(path).parents)
-    for each in above:
-        with suppress(OSError):
-            if each.is_symlink() and (owner := each.lstat().st_uid):
-                return owner
-    for each in above:
+    if link := others_link(path):
+        return link[1]
+    for each in (Path(path), *Path(path).parents):
         with suppress(OSError):
             return each.stat().st_uid
     return 0
+
+
+def others_link(path: Path | str) -> tuple[Path, int] | None:
+    """The first symbolic link of a user other than root on the way to a path, and its owner."""
+    for each in (Path(path), *Path(path).parents):
+        with suppress(OSError):
+            if each.is_symlink() and (owner := each.lstat().st_uid):
+                return each, owner
+    return None
 
 
 def foreign(path: Path | str, euid: int) -> str:

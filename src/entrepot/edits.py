@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from entrepot.cache_root import user_name
+from entrepot.cache_root import others_link, user_name
 from entrepot.errors import ConfigError
 from entrepot.fs import write_atomically
 from entrepot.redaction import has_secret, redacted_url
@@ -143,15 +143,14 @@ def _refuse_links_of_others(path: Path) -> None:
     Raises:
         ConfigError: there is one on the way to the file.
     """
-    if not hasattr(os, "geteuid") or os.geteuid():
+    if not hasattr(os, "geteuid") or os.geteuid() or not (found := others_link(path)):
         return
-    for each in (path, *path.parents):
-        if each.is_symlink() and (owner := each.lstat().st_uid):
-            raise ConfigError(
-                f"{each} is a link of {user_name(owner)}, and root does not write through it",
-                source=str(path),
-                hint=f"run entrepot as {user_name(owner)}, or edit the file itself",
-            )
+    link, owner = found
+    raise ConfigError(
+        f"{link} is a link of {user_name(owner)}, and root does not write through it",
+        source=str(path),
+        hint=f"run entrepot as {user_name(owner)}, or edit the file itself",
+    )
 
 
 def with_toml(text: str, names: Sequence[str], value: Any) -> str:
