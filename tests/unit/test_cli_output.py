@@ -327,13 +327,13 @@ def test_what_is_json_already_stands_a_line_each_and_the_rest_is_indented():
 def test_on_a_narrow_terminal_words_are_cut_between_words_and_the_widest_columns_give_way_in_turn():
     out, stdout, _ = make({"COLUMNS": "44", "NO_COLOR": "1"}, terminal=True)
     columns = ("PROJECT", ">SIZE", "USED BY")
-    cells = (
-        ["a-project-with-a-very-long-name-indeed"],
-        ["12 MB"],
-        ["1 other environment of somebody else"],
+    row = (
+        "a-project-with-a-very-long-name-indeed",
+        "12 MB",
+        "1 other environment of somebody else",
     )
-    assert not out.fits(columns, cells)
-    out.columns(columns, cells)
+    assert not out.fits(columns, [[cell] for cell in row])
+    out.table(columns, [row])
     assert stdout.getvalue().splitlines()[1] == "a-p..-indeed  12 MB  1 other environment.."
 
 

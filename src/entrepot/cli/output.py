@@ -88,19 +88,11 @@ class Output:
         On a terminal the widest left-aligned columns are shortened until a row fits, names and
         paths in their middle, words at their end; in a pipe nothing is.
         """
-        self.columns(
-            columns, list(zip(*rows, strict=True)) if rows else [()] * len(columns), last=last
-        )
-
-    def columns(
-        self, columns: Sequence[str], cells: Sequence[Sequence[str]], *, last: int = 0
-    ) -> None:
-        """As :meth:`table`, with the cells of each column for themselves."""
         if self.as_json:
             return
         cells = [
             [title.removeprefix(">"), *map(_safe, column)]
-            for title, column in zip(columns, cells, strict=True)
+            for title, *column in zip(columns, *rows, strict=True)
         ]
         widths = [max(map(len, column)) for column in cells]
         excess = self._excess(widths)

@@ -1,14 +1,8 @@
-"""Reading caches of hundreds of thousands of files.
-
-Without a trace in them, and without the collector's walks.
-"""
+"""Reading files of a cache without a trace in their access times."""
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 _NOATIME = getattr(os, "O_NOATIME", 0)
@@ -29,15 +23,3 @@ def open_quietly(path: Path | str) -> int:
         if not _NOATIME:
             raise
         return os.open(path, os.O_RDONLY | _SAFE)  # only the owner may read without leaving a trace
-
-
-@contextmanager
-def quick_allocation() -> Iterator[None]:
-    """Without the cycle collector, which would walk hundreds of thousands of new values."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
