@@ -71,6 +71,14 @@ def test_a_credential_is_not_written(around, values):
         journal.undo("pip")
 
 
+def test_a_credential_by_the_name_of_its_key_is_not_written_where_its_line_does_not_name_it(around):
+    journal = UndoJournal(around)
+    patch = patch_of(b"anaconda_token:\n  tk-OLD\n", b"anaconda_token:\n  tk-NEW\n")
+    made = Change(Path("/c/.condarc"), "anaconda_token", "tk-OLD", "tk-NEW", "", patch=patch)
+    assert not journal.add("conda", made)
+    assert "tk-" not in journal.path.read_text()
+
+
 def test_what_changed_nothing_or_no_file_is_not_remembered(around):
     journal = UndoJournal(around)
     journal.add("pip", Change(Path("/c/pip.conf"), "global.timeout", "1", "1", ""))

@@ -263,6 +263,30 @@ def test_root_takes_back_nothing_of_its_own_that_another_users_journal_names(sce
     assert made.file.read_text() == "a: 2\n"
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("tool", ["pip", "conda", "uv", "entrepot"])
+def test_root_writes_through_no_link_of_another_user(tmp_path, tool, exists):
+    made = Scene(tmp_path, tool, None)
+    victim = tmp_path / "victim"
+    if exists:
+        victim.write_text("")
+    made.file.parent.mkdir(parents=True, exist_ok=True)
+    made.file.symlink_to(victim)
+    os.lchown(made.file, 4242, -1)
+    key, value = {
+        "pip": ("global.timeout", "5"),
+        "conda": ("ssl_verify", "false"),
+        "uv": ("offline", "true"),
+        "entrepot": ("timeout", "5s"),
+    }[tool]
+    with pytest.raises(ConfigError, match="uid 4242"):
+        made.change("set", key, value)
+    assert victim.exists() is exists
+    assert not exists or victim.read_text() == ""
+
+
 def test_what_a_dangling_link_led_to_goes_and_the_link_stays(scene):
     made = scene("conda", None)
     made.file.symlink_to(made.file.with_name("dotfile"))

@@ -55,9 +55,15 @@ class UndoJournal:
             return True
         values = (change.before, change.after)
         held = [holds_secret(value, change.key) for value in values]
-        # In a list another entry may hold one, whose line is not among those that changed.
-        secret = held[0] != held[1] or may_hold_secret(
-            patch.before + patch.after, "" if any(held) else change.key
+        # The key's name alone tells of it, and its line may not have changed. But in a list another
+        # entry may hold one, whose line is not among those that changed.
+        by_name = any(
+            it_does and not holds_secret(value) for value, it_does in zip(values, held, strict=True)
+        )
+        secret = (
+            by_name
+            or held[0] != held[1]
+            or may_hold_secret(patch.before + patch.after, "" if any(held) else change.key)
         )
         before, after = (None if v is None else masked(v, change.key) for v in values)
         record = {
