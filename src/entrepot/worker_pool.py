@@ -102,10 +102,16 @@ class WorkerPool:
             except (OSError, RuntimeError) as exc:
                 raise BrokenExecutor(str(exc)) from exc
             return await asyncio.wrap_future(future)
-        except (BrokenExecutor, asyncio.CancelledError):
-            # A worker cannot be told to stop, so all are ended when a caller has given up; what the
-            # other one was at is done again.
+        except BrokenExecutor:
             self._end(executor)
+            raise
+        except asyncio.CancelledError:
+            # A worker cannot be told to stop, so all are ended when a caller has given up; what the
+            # other one was at, or waited for, is done again.
+            self._end(executor)
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():  # it is another caller that gave up
+                raise BrokenExecutor("the executor was ended") from None
             raise
 
     def _end(self, executor: ProcessPoolExecutor) -> None:

@@ -6,6 +6,8 @@ Buckets, names, pointers, places on every platform, settings, layouts that nobod
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -15,6 +17,7 @@ import pytest
 
 from entrepot.errors import ConfigError, FormatError
 from entrepot.ports.tool import Entry, Kind, Surroundings
+from entrepot.tools.uv import removal
 from entrepot.tools.uv.buckets import bucket_of, superseded
 from entrepot.tools.uv.places import default, places
 from entrepot.tools.uv.pointers import has_whole_tail, origin, read_pointer
@@ -557,3 +560,15 @@ def test_a_cache_that_root_left_can_be_taken_back_and_nothing_else(tmp_path):
     os.chown(cache, 4712, 4712)
     assert "may not write to it" in places(user)[0].why_not
     assert "chown" not in places(user)[0].why_not
+
+
+def test_a_uv_that_ended_while_it_was_looked_at_uses_no_cache(tmp_path, monkeypatch):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert not removal._may_use(Path("/proc", str(ended.pid)), tmp_path)
+
+    def refuse(*_args):
+        raise PermissionError
+
+    monkeypatch.setattr("entrepot.tools.uv.removal.environment_of", refuse)
+    assert removal._may_use(Path("/proc", str(os.getpid())), tmp_path)

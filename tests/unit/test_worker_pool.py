@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -210,6 +210,25 @@ def test_work_that_nobody_wants_any_more_ends_its_worker_and_the_other_one_goes_
     assert after == 3
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_work_that_another_caller_has_cancelled_with_the_executor_is_done_again():
+    """What no worker had begun is cancelled when all are ended, and its own caller wants it still."""
+
+    async def work(pool):
+        executor = await pool._ready()
+        submit = executor.submit
+
+        def begun_by_nobody(*_args):
+            executor.submit = submit
+            never = Future()
+            asyncio.get_running_loop().call_soon(never.cancel)
+            return never
+
+        executor.submit = begun_by_nobody
+        return await pool.run(60, len, "abc")
+
+    assert run(work) == 3
 
 
 def test_a_worker_killed_while_it_sends_its_result_keeps_this_process_from_nothing():

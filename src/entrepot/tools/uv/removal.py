@@ -310,6 +310,8 @@ def _may_use(process: Path, root: Path) -> bool:
     try:
         words = (process / "cmdline").read_bytes().split(b"\0")
         environ, cwd = environment_of(int(process.name), process.parent)
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        return False
     except OSError:
         return True
     if any(word.startswith(b"--cache-dir") for word in words):
