@@ -33,7 +33,7 @@ from entrepot.sizes import short, show_count, show_size
 _DIGITS = 9
 """Of a number of versions."""
 
-LITTER = "superseded layout, stale temporary file, orphan or expired page"
+REMOVABLE = "superseded layout, stale temporary file, orphan or expired page"
 """What plain ``clean`` looks for."""
 
 _LONG = 40
@@ -97,7 +97,7 @@ def run(context: Context) -> int:
         text = f"{left} would be left, more than the {most} of --to"
         context.out.warn("target-not-reached", f"{text}: nothing more may go that frees space")
     if not plan.going and not plan.staying:
-        context.out.line(f"Nothing to clean: no {LITTER}{_also(context.args)}.")
+        context.out.line(f"Nothing to clean: no {REMOVABLE}{_also(context.args)}.")
         document(context, plan)
         return DONE
     return conclude(context, plan)

@@ -109,7 +109,7 @@ class Session:
         self._command = Command(tuple(argv), context.around)
         self._hosts = (*self._settings.hosts, *options.hosts)
         self._plan = self._planned(self._command, None)
-        self.tally: RunStats = RunStats()
+        self.stats: RunStats = RunStats()
 
     def run(self) -> int:
         """Carry it out; the child's exit status."""
@@ -123,11 +123,11 @@ class Session:
         read_resolve(environ)  # what is wrong with it is said before anything is started
         roots = trusted(environ, self._plan.bundles)
         for text in roots.warnings:
-            self.tally.warn(text)
+            self.stats.warn(text)
         kept = open_run_store(self._settings)
         if kept.trouble is not None:
             cure = f" ({kept.trouble.hint})" if kept.trouble.hint else ""
-            self.tally.warn(f"nothing is kept: {kept.trouble.message}{cure}")
+            self.stats.warn(f"nothing is kept: {kept.trouble.message}{cure}")
         with (
             runtime_directory(runtime_dirs(self._context.around)) as runtime,
             self._log(),
@@ -165,7 +165,7 @@ class Session:
                 f"the log {self._settings.log} cannot be written: {exc.strerror}", name="log"
             ) from exc
         with file:
-            self.tally.log = lambda text: print(
+            self.stats.log = lambda text: print(
                 f"{rfc3339(time.time())} run[{os.getpid()}] {text}", file=file
             )
             yield
@@ -187,7 +187,7 @@ class Session:
         limit = SizeLimit(kept.make_room, kept.sweep)
         entries = Entries(kept.store, kept.catalogue, clock, limit.landed)
         facts = self.facts(kept.catalogue)
-        policy = ConnectPolicy(self._plan, facts, dial, self.tally, offline=self._offline)
+        policy = ConnectPolicy(self._plan, facts, dial, self.stats, offline=self._offline)
         rules = Rules(
             offline=self._offline,
             refresh=self._options.refresh,
@@ -201,7 +201,7 @@ class Session:
             known_files=facts,
             clock=clock,
             rules=rules,
-            stats=self.tally,
+            stats=self.stats,
             reusable=partial(wiring.donors, self._context.around),
             grown=limit.grown,
             history=PageHistory(kept.catalogue) if self._settings.ahead else None,
@@ -216,15 +216,15 @@ class Session:
             await upstream.aclose()
             if entries.trouble is not None:
                 text = entries.trouble.message
-                self.tally.warn(
+                self.stats.warn(
                     text if text.startswith("the store failed") else f"the store failed: {text}"
                 )
             if kept.changed:
                 count = len(kept.changed)
                 what = "a stored file was" if count == 1 else f"{count} stored files were"
-                self.tally.warn(f"{what} changed on the disk by something else, and not served")
+                self.stats.warn(f"{what} changed on the disk by something else, and not served")
             if kept.has_no_locks():
-                self.tally.warn(
+                self.stats.warn(
                     "file locking is unreliable on the store's file system: "
                     "use the store from one run at a time"
                 )
@@ -266,7 +266,7 @@ class Session:
         command = self._command if argv is None else replace(self._command, argv=tuple(argv))
         plan = self._planned(command, proxy)
         for text in plan.warnings:
-            self.tally.warn(text)
+            self.stats.warn(text)
         environ = self._context.around.environ
         common = common_environment(environ, proxy, loopback_open=plan.loopback, hosts=plan.hosts)
         return plan.argv, child_environment(environ, common, plan.environment)
@@ -289,27 +289,27 @@ class Session:
 
     def _count(self, catalogue: Catalogue) -> None:
         """Add this run to the savings that ``status`` shows."""
-        counts = self.tally.counts()
+        counts = self.stats.counts()
         catalogue.count(
             runs=1,
             requests=sum(counts.values()),
             hits=counts["hit"] + counts["revalidated"] + counts["stale"],
-            bytes_from_cache=self.tally.bytes_from_cache,
-            bytes_downloaded=self.tally.bytes_downloaded,
+            bytes_from_cache=self.stats.bytes_from_cache,
+            bytes_downloaded=self.stats.bytes_downloaded,
         )
 
     def finish(self, status: int) -> None:
         """Say what came of it."""
         if self._options.report is not None:
-            report = self.tally.report(self._command.argv, status)
+            report = self.stats.report(self._command.argv, status)
             try:
                 self._options.report.write_text(
                     json.dumps(report, indent=1) + "\n", encoding="utf-8"
                 )
             except OSError as exc:
-                self.tally.warn(f"the report could not be written: {exc.strerror}")
-        if not self._context.args.quiet or self.tally.unseen:
-            self._context.out.say(f"entrepot: {self.tally.last_line(offline=self._offline)}")
+                self.stats.warn(f"the report could not be written: {exc.strerror}")
+        if not self._context.args.quiet or self.stats.unseen:
+            self._context.out.say(f"entrepot: {self.stats.last_line(offline=self._offline)}")
 
 
 def _inside_another(context: Context) -> bool:

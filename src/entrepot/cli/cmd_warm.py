@@ -115,21 +115,21 @@ def _check_platforms(named: Sequence[str], tags: Sequence[str], here: str) -> No
 
 def _conclude(warming: Warming, out: Output) -> int:
     """Show what came of it; the exit status."""
-    results, files, tally = warming.results, warming.files, warming.tally
+    results, files, stats = warming.results, warming.files, warming.stats
     columns = ("ITEM", "RESULT", "FILE")
     out.table(columns, [[r.item, r.status, r.filename or r.why or "-"] for r in results])
     count = len(files)
-    line = tally.last_line(offline=False)
+    line = stats.last_line(offline=False)
     out.hint(f"{count} file{'' if count == 1 else 's'} in the store; {line}")
     for text in warming.without_sdist:
         out.warn("no-sdist", f"{text}: no source archive was found")
-    for text in dict.fromkeys(tally.all_warnings()):
+    for text in dict.fromkeys(stats.all_warnings()):
         out.warn("run", text, shown=False)
     out.document(
         items=[asdict(result) for result in results],
         files=files,
-        bytes_downloaded=tally.bytes_downloaded,
-        bytes_from_cache=tally.bytes_from_cache,
+        bytes_downloaded=stats.bytes_downloaded,
+        bytes_from_cache=stats.bytes_from_cache,
     )
     failed = any(result.status == "failed" for result in results)
     if failed and all(result.status != "ready" for result in results):

@@ -277,7 +277,7 @@ class Warming(Session):
         async def show_progress() -> None:
             while not out.verbose:  # then pip tells enough
                 await asyncio.sleep(PACE_S)
-                meter(self.tally.bytes_downloaded, None, "bytes")
+                meter(self.stats.bytes_downloaded, None, "bytes")
 
         shown = asyncio.create_task(show_progress())
         try:

@@ -66,7 +66,7 @@ class RunStore:
     """Brings the store below its cap; bytes that are free below it then. For threads, one at a
     time."""
     sweep: Callable[[Callable[[], bool]], object]
-    """Removes litter once a day; asks whether it shall stop. For a thread."""
+    """Removes stale files once a day; asks whether it shall stop. For a thread."""
     close: Callable[[], None]
     has_no_locks: Callable[[], bool] = lambda: False
     """Whether files were found not to be lockable there: then the store is for one process at a

@@ -94,7 +94,7 @@ class Catalogue(Protocol):
         ...
 
     def link(self, url: str) -> Link | None:
-        """What is known of a canonical URL, whoever said it: what no page said first."""
+        """What is known of a canonical URL, from every page: what no page said first."""
         ...
 
     def links(self, url: str) -> list[Noted]:

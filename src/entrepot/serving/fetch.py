@@ -224,7 +224,7 @@ class Fetcher:
                 await self._land()
             return True
         finally:
-            if shown.phase is not Phase.PASSED:  # else whoever claims the answer closes it
+            if shown.phase is not Phase.PASSED:  # else the one that claims the answer closes it
                 await answer.aclose()
 
     async def _decide(self, answer: Answer, sent: float) -> bool:
